@@ -1,0 +1,130 @@
+"""The grid models × train sets × methods × seeds × rounds, and who depends on whom.
+
+Pure: the Snakefile and the stages ask it the same questions and get the same answers.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from vista.config import BaseMethod, NoResample, Sampling, SelfImprovement, Suite, VasFilter
+from vista.errors import VistaError
+
+
+@dataclass(frozen=True, order=True)
+class Run:
+    """One checkpoint of the grid, ``{model}/{train_set}/{method}/seed{seed}/round{round}``."""
+
+    model: str
+    train_set: str
+    method: str
+    seed: int
+    round: int
+
+    @property
+    def id(self) -> str:
+        """The run's name, which is also its folder under every stage."""
+        return f"{self.model}/{self.train_set}/{self.method}/seed{self.seed}/round{self.round}"
+
+    @classmethod
+    def parse(cls, text: str) -> Run:
+        """The inverse of ``id``."""
+        parts = text.split("/")
+        if len(parts) != 5 or not parts[3].startswith("seed") or not parts[4].startswith("round"):
+            raise VistaError(f"{text!r} is no run; expected model/train_set/method/seedS/roundR")
+        try:
+            return cls(parts[0], parts[1], parts[2], int(parts[3][4:]), int(parts[4][5:]))
+        except ValueError as error:
+            raise VistaError(f"{text!r} is no run: seed and round must be numbers") from error
+
+
+def runs(suite: Suite) -> list[Run]:
+    """Every run of the grid, a method's rounds in order."""
+    found = []
+    for model in suite.models:
+        for train_set in suite.train_sets:
+            for name, method in suite.methods.items():
+                # The base model is the same whatever the seed: evaluated once.
+                seeds = suite.seeds[:1] if isinstance(method, BaseMethod) else suite.seeds
+                for seed in seeds:
+                    found += [Run(model, train_set, name, seed, number) for number in rounds(suite, name)]
+    return found
+
+
+def rounds(suite: Suite, method: str) -> range:
+    """The rounds of a method: 1..T, or round 0 for a method that does not self-improve."""
+    spec = suite.methods[method]
+    return range(1, spec.rounds + 1) if isinstance(spec, SelfImprovement) else range(1)
+
+
+def self_improvement(suite: Suite, run: Run) -> SelfImprovement:
+    """The method of a run that trains on rollouts."""
+    method = suite.methods[run.method]
+    if not isinstance(method, SelfImprovement):
+        raise VistaError(f"{run.id}: method {run.method!r} has no rollouts (kind: {method.kind})")
+    return method
+
+
+def policy(suite: Suite, run: Run) -> Run:
+    """The run whose checkpoint samples the rollouts that ``run`` is trained on."""
+    method = self_improvement(suite, run)
+    if run.round > 1:
+        return replace(run, round=run.round - 1)
+    first = replace(run, method=method.initial_policy, round=0)
+    is_base = isinstance(suite.methods[method.initial_policy], BaseMethod)
+    return replace(first, seed=suite.seeds[0]) if is_base else first
+
+
+def restart(suite: Suite, run: Run) -> Run | None:
+    """The run whose weights ``run`` starts training from; ``None`` for the base model."""
+    method = suite.methods[run.method]
+    if isinstance(method, SelfImprovement) and method.restart == "previous":
+        return policy(suite, run)
+    return None
+
+
+def is_trained(suite: Suite, run: Run) -> bool:
+    """Whether ``run`` has a checkpoint of its own, rather than the base model's."""
+    return not isinstance(suite.methods[run.method], BaseMethod)
+
+
+@dataclass(frozen=True)
+class RolloutFiles:
+    """Names of the rollout folders that a method reads, below its policy's folder."""
+
+    samples: str
+    resamples: str | None
+    scores: str | None
+
+
+def rollout_files(method: SelfImprovement) -> RolloutFiles:
+    """Which samples, resamples and scores ``method`` needs; equal needs have equal names.
+
+    Samples depend on the sampling settings alone, resamples also on the resampler, and scores
+    on which solutions there are. So methods that agree on these share the files.
+    """
+    samples = method.rollouts.slug
+    resamples = None
+    if not isinstance(method.resample, NoResample):
+        resamples = f"{samples}+{method.resample.slug}"
+    scores = None
+    if isinstance(method.filter, VasFilter):
+        scores = f"{resamples or samples}+{method.filter.scope}"
+    return RolloutFiles(samples, resamples, scores)
+
+
+def sampling_named(suite: Suite, slug: str) -> Sampling:
+    """The sampling settings behind a samples folder's name."""
+    return _method_where(suite, "samples", slug).rollouts
+
+
+def method_with(suite: Suite, kind: str, name: str) -> SelfImprovement:
+    """A method whose ``kind`` of rollout file (samples, resamples, scores) has this name."""
+    return _method_where(suite, kind, name)
+
+
+def _method_where(suite: Suite, kind: str, name: str) -> SelfImprovement:
+    for method in suite.methods.values():
+        if isinstance(method, SelfImprovement) and getattr(rollout_files(method), kind) == name:
+            return method
+    raise VistaError(f"no method of suite {suite.name!r} asks for {kind} {name!r}")

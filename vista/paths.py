@@ -1,0 +1,80 @@
+"""Where everything lies under the results folder. The Snakefile and the stages share it.
+
+Every output ``X`` of a stage has its manifest beside it: ``X.manifest.json``, or
+``manifest.json`` inside a folder. The manifest is written last: where it stands, the output
+is whole.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from vista.grid import Run
+
+
+@dataclass(frozen=True)
+class Paths:
+    """Paths below one results folder. Arguments may be Snakemake wildcards such as ``{task}``."""
+
+    results: Path
+
+    @property
+    def suite(self) -> Path:
+        """The resolved suite, which every job reads."""
+        return self.results / "suite.json"
+
+    def queries(self, task: str, split: str) -> Path:
+        """Queries of one split of one task (``records.QUERY``)."""
+        return self.results / "tasks" / task / f"{split}.parquet"
+
+    def base(self, model: str) -> Path:
+        """Folder of a base checkpoint."""
+        return self.results / "models" / model
+
+    def rollouts(self, policy: str, kind: str, name: str, shard: int | str, shards: int | str) -> Path:
+        """One shard of a policy's rollout file; ``kind``: samples, resamples, critical or scores."""
+        return self.results / "rollouts" / policy / kind / name / f"{shard}-of-{shards}.parquet"
+
+    def training_set(self, run: str) -> Path:
+        """Examples or pairs that a run trains on."""
+        return self.results / "curation" / run / "train.parquet"
+
+    def trained(self, run: str) -> Path:
+        """Folder of a trained checkpoint."""
+        return self.results / "training" / run
+
+    def predictions(self, run: str) -> Path:
+        """Predictions of one checkpoint on every test query (``records.PREDICTION``)."""
+        return self.results / "evaluation" / run / "predictions.parquet"
+
+    @property
+    def long(self) -> Path:
+        """Per-sample scores of all runs, in one table."""
+        return self.results / "long.csv"
+
+    def table(self, name: str, suffix: str) -> Path:
+        """A table, ``suffix`` without the dot."""
+        return self.results / "tables" / f"{name}.{suffix}"
+
+    def benchmark(self, stage: str, name: str) -> Path:
+        """Snakemake's measurement of one job."""
+        return self.results / "benchmarks" / stage / f"{name}.tsv"
+
+    def log(self, stage: str, name: str) -> Path:
+        """What one job printed."""
+        return self.results / "logs" / stage / f"{name}.log"
+
+    def checkpoint(self, run: Run, trained: bool) -> Path:
+        """Folder of the weights that ``run`` stands for: its own, or its base model's."""
+        return self.trained(run.id) if trained else self.base(run.model)
+
+
+FILE_SUFFIXES = {".parquet", ".csv", ".md", ".json"}
+
+
+def manifest_of(output: Path) -> Path:
+    """Where the manifest of an output stands: beside a file, inside a folder."""
+    if output.suffix in FILE_SUFFIXES:  # a folder's name may hold a dot: nano-qwen2.5-vl
+        return output.with_name(output.name + ".manifest.json")
+    return output / "manifest.json"

@@ -1,0 +1,226 @@
+"""The rows that flow between the stages: pyarrow schemas, with whole-or-nothing reading and writing.
+
+Every parquet file that a stage writes has one of these schemas. A file is written under a
+temporary name and renamed, so a reader sees all of it or none of it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from vista.errors import VistaError
+
+SCHEMA_VERSION = "1"
+
+AnswerType = Literal["closed", "open", "number", "choice"]
+Source = Literal["seed", "sample", "prefix", "rationalize"]
+
+IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+PART = pa.struct([("type", pa.string()), ("text", pa.string())])
+MESSAGE = pa.struct([("role", pa.string()), ("content", pa.list_(PART))])
+
+# One question about one image (or several).
+QUERY = pa.schema(
+    [
+        ("query_id", pa.string()),
+        ("task", pa.string()),
+        ("split", pa.string()),
+        ("images", pa.list_(IMAGE)),
+        ("system", pa.string()),
+        ("instruction", pa.string()),
+        ("answer", pa.string()),
+        ("answer_type", pa.string()),
+        ("choices", pa.list_(pa.string())),
+        ("rationale", pa.string()),  # gold response text; null outside the seed split
+        ("cluster_id", pa.string()),  # the image: standard errors are clustered on it
+        ("scene", pa.string()),  # testbed: the ground truth as JSON; null elsewhere
+    ]
+)
+
+# One solution that a policy wrote to one query.
+ROLLOUT = pa.schema(
+    [
+        ("query_id", pa.string()),
+        ("task", pa.string()),
+        ("sample", pa.int32()),  # index within (query, source, parent)
+        ("source", pa.string()),  # sample | prefix | rationalize
+        ("parent", pa.int32()),  # the failed sample this one was resampled from; null for samples
+        ("prefix_len", pa.int32()),  # response tokens forced, not sampled
+        ("token_ids", pa.list_(pa.int32())),  # response tokens, without the end-of-turn token
+        ("text", pa.string()),
+        ("answer", pa.string()),  # as extracted from the text; null when none was found
+        ("finished", pa.bool_()),  # ended by the model, not by the length limit
+        ("correct", pa.bool_()),
+        ("logprob", pa.float32()),  # sum over the sampled tokens at temperature 1, with the end token
+        ("seed", pa.int64()),
+    ]
+)
+
+# Where a failed solution first left the Top-k (VISTA, prefix resampling).
+CRITICAL = pa.schema(
+    [
+        ("query_id", pa.string()),
+        ("task", pa.string()),
+        ("sample", pa.int32()),
+        ("critical_token", pa.int32()),  # 0-based position in the response; null: all in the Top-k
+        ("replacement", pa.int32()),  # the Top-1 prediction there; null when there is none
+    ]
+)
+
+# Attention of a solution's response tokens on the three prompt segments, per scored layer.
+SCORES = pa.schema(
+    [
+        ("query_id", pa.string()),
+        ("task", pa.string()),
+        ("sample", pa.int32()),
+        ("source", pa.string()),
+        ("parent", pa.int32()),
+        ("correct", pa.bool_()),
+        ("layers", pa.list_(pa.int32())),
+        ("num_layers", pa.int32()),
+        ("s_sys", pa.list_(pa.float32())),
+        ("s_vis", pa.list_(pa.float32())),
+        ("s_ins", pa.list_(pa.float32())),
+    ]
+)
+
+# One SFT example, in TRL's own columns.
+EXAMPLE = pa.schema(
+    [
+        ("query_id", pa.string()),
+        ("source", pa.string()),
+        ("images", pa.list_(IMAGE)),
+        ("prompt", pa.list_(MESSAGE)),
+        ("completion", pa.list_(MESSAGE)),
+        ("completion_ids", pa.list_(pa.int32())),  # null for gold text, which has no tokens yet
+    ]
+)
+
+# One preference pair, in TRL's own columns.
+PAIR = pa.schema(
+    [
+        ("query_id", pa.string()),
+        ("source", pa.string()),
+        ("images", pa.list_(IMAGE)),
+        ("prompt", pa.list_(MESSAGE)),
+        ("chosen", pa.list_(MESSAGE)),
+        ("rejected", pa.list_(MESSAGE)),
+        ("chosen_ids", pa.list_(pa.int32())),
+        ("rejected_ids", pa.list_(pa.int32())),
+    ]
+)
+
+# One answer of one checkpoint to one test query, as lmms-eval scored it.
+PREDICTION = pa.schema(
+    [
+        ("run", pa.string()),
+        ("task", pa.string()),
+        ("query_id", pa.string()),
+        ("cluster_id", pa.string()),
+        ("response", pa.string()),
+        ("answer", pa.string()),  # extracted from the response; null when none was found
+        ("score", pa.float64()),
+    ]
+)
+
+Row = dict[str, Any]
+
+
+@contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """Give a temporary path beside ``path`` that takes its name only if the block succeeds."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write ``text`` whole or not at all."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write ``value`` as indented JSON with sorted keys, whole or not at all."""
+    write_text(path, json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n")
+
+
+def write_rows(path: Path, rows: Iterable[Row], schema: pa.Schema) -> int:
+    """Write ``rows`` as parquet under ``schema`` and return how many there were.
+
+    Raises:
+        VistaError: a row lacks a column, has one too many, or a value of another type.
+    """
+    listed = list(rows)
+    names = set(schema.names)
+    for index, row in enumerate(listed):
+        if row.keys() != names:
+            wrong = sorted(row.keys() ^ names)
+            raise VistaError(f"{path}: row {index}: columns {wrong} are missing or unknown")
+    try:
+        table = pa.Table.from_pylist(listed, schema=schema)
+    except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+        raise VistaError(f"{path}: a value does not fit its column: {error}") from error
+    table = table.replace_schema_metadata(
+        {**(schema.metadata or {}), b"vista_schema_version": SCHEMA_VERSION.encode()}
+    )
+    with atomic_path(path) as temporary:
+        pq.write_table(table, temporary, compression="zstd")
+    return len(listed)
+
+
+def read_rows(path: Path, schema: pa.Schema, columns: list[str] | None = None) -> list[Row]:
+    """Read the rows of ``path``, all columns of ``schema`` or the named ones.
+
+    Raises:
+        VistaError: the file is missing, is not parquet, or lacks a column.
+    """
+    return [dict(row) for row in read_table(path, schema, columns).to_pylist()]
+
+
+def read_table(path: Path, schema: pa.Schema, columns: list[str] | None = None) -> pa.Table:
+    """Like ``read_rows``, as a pyarrow table."""
+    if not path.exists():
+        raise VistaError(f"{path}: no such file; run the rule that makes it, or mend the path")
+    wanted = columns or schema.names
+    try:
+        present = set(pq.read_schema(path).names)
+        missing = sorted(set(wanted) - present)
+        if missing:
+            raise VistaError(f"{path}: missing columns {missing}; found {sorted(present)}")
+        return pq.read_table(path, columns=wanted)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise VistaError(f"{path}: not a readable parquet file ({error}); delete it and rerun") from error
+
+
+def read_queries(path: Path, columns: list[str] | None = None) -> list[Row]:
+    """Read queries, and refuse a file with duplicate or empty query ids."""
+    rows = read_rows(path, QUERY, columns)
+    seen: dict[str, int] = {}
+    for index, row in enumerate(rows):
+        query_id = row["query_id"]
+        if not query_id:
+            raise VistaError(f"{path}: row {index}: empty query_id; every query needs a unique one")
+        if query_id in seen:
+            raise VistaError(
+                f"{path}: row {index}: query_id {query_id!r} already stands in row {seen[query_id]}; "
+                "query ids must be unique"
+            )
+        seen[query_id] = index
+    return rows
