@@ -1,0 +1,265 @@
+"""From a query to prompt tokens, and from prompt tokens to the segments that VISTA sums over.
+
+Generic over model families: all it knows is the processor's chat template and image token.
+It serves every stage that shows a query to a model, so that all show it in the same way.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from PIL import Image, UnidentifiedImageError
+
+from vista.errors import VistaError
+from vista.records import Row
+
+Order = Literal["original", "swapped"]
+Message = dict[str, Any]
+
+SYSTEM, VISION, INSTRUCTION = 0, 1, 2
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """A rendered prompt: token ids with what the model wants beside them.
+
+    ``token_features`` hold one value per token (such as ``mm_token_type_ids``),
+    ``image_features`` tensors whose first axis is patches or images (such as ``pixel_values``).
+    """
+
+    input_ids: list[int]
+    token_features: dict[str, list[int]]
+    image_features: dict[str, Any]
+
+    def __len__(self) -> int:
+        """Number of prompt tokens."""
+        return len(self.input_ids)
+
+
+def messages(query: Mapping[str, Any], order: Order = "original", hint: str | None = None) -> list[Message]:
+    """The conversation that asks ``query``: a system turn, then image and instruction.
+
+    Args:
+        query: A row with ``system``, ``instruction`` and ``images``.
+        order: ``swapped`` puts the instruction before the image (paper: Sec. 3, step 2).
+        hint: The right answer, for STaR's rationalisation; stands after the instruction.
+    """
+    text = query["instruction"]
+    if hint is not None:
+        text = f"{text}\nhint : the answer is {hint}"
+    pictures: list[Message] = [{"type": "image", "text": None} for _ in query["images"]]
+    words: list[Message] = [{"type": "text", "text": text}]
+    content = pictures + words if order == "original" else words + pictures
+    turns: list[Message] = [{"role": "user", "content": content}]
+    if query["system"]:
+        turns.insert(0, {"role": "system", "content": [{"type": "text", "text": query["system"]}]})
+    return turns
+
+
+def reply(text: str) -> list[Message]:
+    """An assistant turn that says ``text``."""
+    return [{"role": "assistant", "content": [{"type": "text", "text": text}]}]
+
+
+def open_images(query: Mapping[str, Any]) -> list[Image.Image]:
+    """Decode a query's images.
+
+    Raises:
+        VistaError: an image is missing or cannot be decoded; names the query.
+    """
+    pictures = []
+    for index, image in enumerate(query["images"]):
+        where = f"query {query['query_id']!r}: image {index}"
+        try:
+            if image["bytes"] is not None:
+                opened = Image.open(io.BytesIO(image["bytes"]))
+            elif image["path"] is not None:
+                opened = Image.open(image["path"])
+            else:
+                raise VistaError(f"{where}: neither bytes nor a path; make the task's queries again")
+            pictures.append(opened.convert("RGB"))
+        except FileNotFoundError as error:
+            raise VistaError(f"{where}: no such file: {image['path']}; restore it") from error
+        except (UnidentifiedImageError, OSError, SyntaxError) as error:
+            raise VistaError(f"{where}: corrupt image ({error}); make the task's queries again") from error
+    return pictures
+
+
+def _template_parts(turns: Sequence[Message]) -> list[Message]:
+    """The turns without the empty ``text`` that parquet puts beside images."""
+    cleaned = []
+    for turn in turns:
+        parts = [{key: value for key, value in part.items() if value is not None} for part in turn["content"]]
+        cleaned.append({"role": turn["role"], "content": parts})
+    return cleaned
+
+
+def render(processor: Any, turns: Sequence[Message], generation_prompt: bool = True) -> str:
+    """The chat template's text, image placeholders not yet expanded.
+
+    Raises:
+        VistaError: the processor has no chat template.
+    """
+    if not getattr(processor, "chat_template", None):
+        raise VistaError(
+            f"{type(processor).__name__} has no chat template; add chat_template.jinja to the checkpoint folder"
+        )
+    text: str = processor.apply_chat_template(
+        _template_parts(turns), tokenize=False, add_generation_prompt=generation_prompt
+    )
+    return text
+
+
+def encode(processor: Any, turns: Sequence[Message], images: Sequence[Image.Image]) -> Prompt:
+    """Render ``turns``, expand the images and tokenise."""
+    text = render(processor, turns)
+    encoded = processor(text=[text], images=[list(images)] if images else None, return_tensors="pt")
+    ids = encoded.pop("input_ids")[0].tolist()
+    encoded.pop("attention_mask", None)
+    token_features: dict[str, list[int]] = {}
+    image_features: dict[str, Any] = {}
+    for name, value in encoded.items():
+        if tuple(value.shape) == (1, len(ids)):
+            token_features[name] = value[0].tolist()
+        else:
+            image_features[name] = value
+    return Prompt(ids, token_features, image_features)
+
+
+def encode_query(
+    processor: Any, query: Mapping[str, Any], order: Order = "original", hint: str | None = None
+) -> Prompt:
+    """``encode`` of the prompt that asks ``query``."""
+    return encode(processor, messages(query, order, hint), open_images(query))
+
+
+def segments(processor: Any, turns: Sequence[Message], prompt: Prompt) -> list[int]:
+    """Which segment each prompt token belongs to: ``SYSTEM``, ``VISION`` or ``INSTRUCTION``.
+
+    Every token has one. *System* is the system turn with its markers; *vision* is what the
+    processor puts in place of the image placeholder, with the markers around it; *instruction*
+    is the rest: the user turn's text and the template's remaining markers.
+
+    Found by comparing the template's text, tokenised as it is, with the prompt, in which each
+    placeholder has become a run of image tokens; so no family needs offsets of its own.
+    """
+    text = render(processor, turns)
+    system_end = _system_end(processor, turns, text)
+    encoded = processor.tokenizer(text, return_offsets_mapping=True, add_special_tokens=False)
+    plain: list[int] = encoded["input_ids"]
+    kinds = [SYSTEM if start < system_end else INSTRUCTION for start, _ in encoded["offset_mapping"]]
+    return _align(plain, kinds, prompt.input_ids, _image_tokens(processor, turns, plain))
+
+
+def _system_end(processor: Any, turns: Sequence[Message], text: str) -> int:
+    """Character at which the system turn ends; 0 without one."""
+    if turns[0]["role"] != "system":
+        return 0
+    alone = render(processor, turns[:1], generation_prompt=False)
+    if text.startswith(alone):
+        return len(alone)
+    # Some templates fold the system text into the user turn: then it is that text alone.
+    content = turns[0]["content"][0]["text"]
+    return text.index(content) + len(content)
+
+
+def _image_tokens(processor: Any, turns: Sequence[Message], plain: Sequence[int]) -> set[int]:
+    """Ids of special tokens that the template writes only because there is an image."""
+    without = [
+        {"role": turn["role"], "content": [part for part in turn["content"] if part["type"] != "image"]}
+        for turn in turns
+    ]
+    bare = set(processor.tokenizer(render(processor, without), add_special_tokens=False)["input_ids"])
+    special = set(processor.tokenizer.added_tokens_decoder) | set(processor.tokenizer.all_special_ids)
+    return (set(plain) & special) - bare
+
+
+def _align(plain: Sequence[int], kinds: Sequence[int], expanded: Sequence[int], image: set[int]) -> list[int]:
+    """Carry ``kinds`` from the tokens of the template over to the prompt's tokens.
+
+    ``plain`` is cut at its image tokens into runs of text; the runs stand in ``expanded`` in
+    the same order, and all that lies between them is vision.
+    """
+    runs: list[tuple[int, int]] = []
+    start = 0
+    for index, token in enumerate([*plain, None]):
+        if token is None or token in image:
+            if index > start:
+                runs.append((start, index))
+            start = index + 1
+    found = [VISION] * len(expanded)
+    position = 0
+    for number, (first, last) in enumerate(runs):
+        run = list(plain[first:last])
+        # The last run ends the prompt: matched from the end, so that no repetition misleads.
+        if number == len(runs) - 1 and last == len(plain):
+            at = len(expanded) - len(run)
+            matches = at >= position and list(expanded[at:]) == run
+        else:
+            at = _find(expanded, run, position)
+            matches = at >= 0
+        if not matches:
+            raise VistaError(
+                "the prompt does not contain the text of its chat template token by token; "
+                "segments cannot be found for this processor"
+            )
+        found[at : at + len(run)] = kinds[first:last]
+        position = at + len(run)
+    return found
+
+
+def _find(haystack: Sequence[int], needle: Sequence[int], start: int) -> int:
+    """Index of the first ``needle`` in ``haystack`` from ``start`` on, or -1."""
+    for at in range(start, len(haystack) - len(needle) + 1):
+        if list(haystack[at : at + len(needle)]) == list(needle):
+            return at
+    return -1
+
+
+def end_tokens(model: Any, processor: Any) -> list[int]:
+    """Ids that end a response; the first is the one that training appends.
+
+    The tokenizer's end-of-sequence token leads: it is what chat templates close a turn with.
+    """
+    ids = [processor.tokenizer.eos_token_id]
+    declared = model.generation_config.eos_token_id
+    if declared is not None:
+        ids += declared if isinstance(declared, list) else [declared]
+    return list(dict.fromkeys(token for token in ids if token is not None))
+
+
+def forbidden_tokens(processor: Any, ends: Sequence[int]) -> list[int]:
+    """Special tokens that a response must not contain: image placeholders, roles, padding.
+
+    A response with a placeholder in it can be neither scored nor trained on, since image tokens
+    and image features would not match.
+    """
+    tokenizer = processor.tokenizer
+    special = set(tokenizer.all_special_ids)
+    special |= {token for token, added in tokenizer.added_tokens_decoder.items() if added.special}
+    return sorted(special - set(ends))
+
+
+def gold_ids(processor: Any, text: str) -> list[int]:
+    """Tokens of a response that a person wrote, without the end token."""
+    ids: list[int] = processor.tokenizer(text, add_special_tokens=False)["input_ids"]
+    return ids
+
+
+def decode(processor: Any, token_ids: Sequence[int]) -> str:
+    """The text of response tokens."""
+    text: str = processor.tokenizer.decode(list(token_ids), skip_special_tokens=True)
+    return text.strip()
+
+
+def check_fits(row: Row, prompt_len: int, response_len: int, context: int | None) -> None:
+    """Refuse a prompt that does not fit the model's context together with its response."""
+    if context is not None and prompt_len + response_len > context:
+        raise VistaError(
+            f"query {row['query_id']!r}: the prompt has {prompt_len} tokens and the response up to "
+            f"{response_len}, but the model's context is {context}; shorten the instruction, "
+            "shrink the image, or lower max_new_tokens"
+        )
