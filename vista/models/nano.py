@@ -1,0 +1,198 @@
+"""Tiny vision-language models of real transformers architectures, with random weights.
+
+Stage ``models``; ``vista.models.build`` trains and saves them (``vista build-model``). About
+0.6 million parameters: three text layers of width 128, two vision layers of width 64, patches
+of 4 pixels merged two by two. One visual token is 8 × 8 pixels, so 9 for a 24 × 24 image.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
+
+import torch
+from transformers import (
+    GenerationConfig,
+    GotOcr2ImageProcessor,
+    InternVLConfig,
+    InternVLForConditionalGeneration,
+    InternVLProcessor,
+    InternVLVideoProcessor,
+    PreTrainedTokenizerFast,
+    Qwen2_5_VLConfig,
+    Qwen2_5_VLForConditionalGeneration,
+    Qwen2_5_VLProcessor,
+    Qwen2VLImageProcessor,
+    Qwen2VLVideoProcessor,
+    Qwen3VLConfig,
+    Qwen3VLForConditionalGeneration,
+    Qwen3VLProcessor,
+    Qwen3VLVideoProcessor,
+)
+
+from vista.models.templates import INTERNVL, QWEN
+from vista.models.tokenizer import build_tokenizer
+
+Architecture = Literal["qwen2.5-vl", "qwen3-vl", "internvl"]
+
+IMAGE_SIZE = 24
+PATCH = 4
+MERGE = 2
+CENTRED: dict[str, Any] = {"image_mean": [0.5] * 3, "image_std": [0.5] * 3}  # pixel values in [-1, 1]
+
+TEXT: dict[str, Any] = {
+    "hidden_size": 128,
+    "intermediate_size": 256,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 1024,
+    "tie_word_embeddings": True,
+}
+VISION: dict[str, Any] = {"hidden_size": 64, "intermediate_size": 128}
+# Rotary channels for time, height and width: half of a head's 32.
+ROPE: dict[str, Any] = {"rope_type": "default", "rope_theta": 10_000.0}
+MROPE: dict[str, Any] = {**ROPE, "mrope_section": [4, 6, 6]}
+
+
+def build_nano(architecture: Architecture, words: Sequence[str], seed: int) -> tuple[Any, Any]:
+    """A model with random weights and its processor.
+
+    Args:
+        architecture: Which transformers classes.
+        words: What the tokenizer knows, besides digits and chat roles.
+        seed: Seed of the weights; the global random state is left as it was.
+
+    Returns:
+        ``(model, processor)``, the model on the CPU in float32 and in training mode.
+
+    Raises:
+        VistaError: a word is empty or contains white space.
+    """
+    tokenizer = build_tokenizer(words, architecture)
+    builders: dict[str, Callable[[PreTrainedTokenizerFast], tuple[Any, Any]]] = {
+        "qwen2.5-vl": _qwen2_5_vl,
+        "qwen3-vl": _qwen3_vl,
+        "internvl": _internvl,
+    }
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model, processor = builders[architecture](tokenizer)
+    model.generation_config = GenerationConfig(
+        eos_token_id=[tokenizer.eos_token_id, tokenizer.pad_token_id],
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    return model.train(), processor
+
+
+def _text(tokenizer: PreTrainedTokenizerFast, **more: Any) -> dict[str, Any]:
+    """The text part of a config."""
+    ends = {"eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id}
+    return {**TEXT, **ends, "bos_token_id": None, "vocab_size": len(tokenizer), **more}
+
+
+def _qwen_tokens(tokenizer: PreTrainedTokenizerFast) -> dict[str, int]:
+    """Ids of the tokens that mark vision in the Qwen families."""
+    marks = {
+        "image_token_id": "<|image_pad|>",
+        "video_token_id": "<|video_pad|>",
+        "vision_start_token_id": "<|vision_start|>",
+        "vision_end_token_id": "<|vision_end|>",
+    }
+    return {name: tokenizer.convert_tokens_to_ids(mark) for name, mark in marks.items()}
+
+
+def _qwen_pictures() -> dict[str, Any]:
+    """Settings of the Qwen image and video processors: images keep their size up to 64 × 64."""
+    return {
+        "patch_size": PATCH,
+        "temporal_patch_size": 2,
+        "merge_size": MERGE,
+        "size": {"shortest_edge": (PATCH * MERGE) ** 2, "longest_edge": 64 * 64},
+        **CENTRED,
+    }
+
+
+def _qwen2_5_vl(tokenizer: PreTrainedTokenizerFast) -> tuple[Any, Any]:
+    vision = {
+        **VISION,
+        "depth": 2,
+        "num_heads": 4,
+        "patch_size": PATCH,
+        "temporal_patch_size": 2,
+        "spatial_merge_size": MERGE,
+        "out_hidden_size": TEXT["hidden_size"],
+        "fullatt_block_indexes": [0, 1],
+        "window_size": 112,
+    }
+    config = Qwen2_5_VLConfig(
+        text_config=_text(tokenizer, rope_parameters=MROPE),
+        vision_config=vision,
+        tie_word_embeddings=True,
+        **_qwen_tokens(tokenizer),
+    )
+    processor = Qwen2_5_VLProcessor(
+        image_processor=Qwen2VLImageProcessor(**_qwen_pictures()),
+        tokenizer=tokenizer,
+        video_processor=Qwen2VLVideoProcessor(**_qwen_pictures()),
+        chat_template=QWEN,
+    )
+    return Qwen2_5_VLForConditionalGeneration(config), processor
+
+
+def _qwen3_vl(tokenizer: PreTrainedTokenizerFast) -> tuple[Any, Any]:
+    vision = {
+        **VISION,
+        "depth": 2,
+        "num_heads": 4,
+        "patch_size": PATCH,
+        "temporal_patch_size": 2,
+        "spatial_merge_size": MERGE,
+        "out_hidden_size": TEXT["hidden_size"],
+        "num_position_embeddings": (IMAGE_SIZE // PATCH) ** 2,
+        "deepstack_visual_indexes": [0],
+    }
+    config = Qwen3VLConfig(
+        text_config=_text(tokenizer, rope_parameters=MROPE, head_dim=32),
+        vision_config=vision,
+        tie_word_embeddings=True,
+        **_qwen_tokens(tokenizer),
+    )
+    processor = Qwen3VLProcessor(
+        image_processor=Qwen2VLImageProcessor(**_qwen_pictures()),
+        tokenizer=tokenizer,
+        video_processor=Qwen3VLVideoProcessor(**_qwen_pictures()),
+        chat_template=QWEN,
+    )
+    return Qwen3VLForConditionalGeneration(config), processor
+
+
+def _internvl(tokenizer: PreTrainedTokenizerFast) -> tuple[Any, Any]:
+    """InternVL sees one tile: an image of any other size is scaled to 24 × 24 pixels."""
+    vision = {
+        **VISION,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "image_size": IMAGE_SIZE,
+        "patch_size": PATCH,
+        "attention_bias": True,
+        "layer_scale_init_value": 1.0,  # the small values of deep towers only slow two layers down
+    }
+    visual_tokens = (IMAGE_SIZE // PATCH // MERGE) ** 2
+    config = InternVLConfig(
+        text_config=_text(tokenizer, model_type="qwen2", rope_parameters=ROPE),
+        vision_config=vision,
+        image_token_id=tokenizer.convert_tokens_to_ids("<IMG_CONTEXT>"),
+        image_seq_length=visual_tokens,
+        downsample_ratio=1 / MERGE,
+        tie_word_embeddings=True,
+    )
+    tile = {"height": IMAGE_SIZE, "width": IMAGE_SIZE}
+    processor = InternVLProcessor(
+        image_processor=GotOcr2ImageProcessor(size=tile, min_patches=1, max_patches=1, **CENTRED),
+        tokenizer=tokenizer,
+        video_processor=InternVLVideoProcessor(size=tile, **CENTRED),
+        image_seq_length=visual_tokens,
+        chat_template=INTERNVL,
+    )
+    return InternVLForConditionalGeneration(config), processor
