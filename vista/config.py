@@ -293,6 +293,7 @@ class SuiteFields(Strict):
     eval_batch_size: int = Field(128, ge=1, description="Test queries decoded at a time.")
     shards: int = Field(1, ge=1, description="Jobs over which a policy's queries are spread.")
     threads: int = Field(1, ge=1, description="CPU threads of each job that runs a model.")
+    gpus: int = Field(0, ge=0, description="GPUs that each job that runs a model asks for.")
 
 
 class SuiteFile(SuiteFields):
@@ -306,6 +307,9 @@ class SuiteFile(SuiteFields):
         {},
         description="Values for what methods.yaml leaves open, by section (`rollouts`, "
         "`max_per_query` …) or section and kind (`resample.prefix`).",
+    )
+    method_overrides: dict[str, dict[str, Any]] = Field(
+        {}, description="Values that win over methods.yaml, by method, then as in method_defaults."
     )
 
 
@@ -408,6 +412,17 @@ def with_defaults(method: dict[str, Any], defaults: dict[str, Any]) -> dict[str,
     return filled
 
 
+def with_overrides(method: dict[str, Any], overrides: dict[str, Any]) -> dict[str, Any]:
+    """Replace fields of a method, and within a section only the keys that are given."""
+    if not isinstance(method, dict):
+        return method
+    changed = dict(method)
+    for key, value in overrides.items():
+        both = isinstance(value, dict) and isinstance(changed.get(key), dict)
+        changed[key] = {**changed[key], **value} if both else value
+    return changed
+
+
 def _pick(wanted: list[str], known: dict[str, Any], what: str, path: str, where: Path) -> list[str]:
     """Problems with names that ``known`` does not hold."""
     lines = []
@@ -483,9 +498,15 @@ def load_suite(path: Path, value: dict[str, Any] | None = None, root: Path | Non
     methods = load_yaml(root / suite_file.methods_file)
     problems += _pick(suite_file.models, models, "model", f"{path}: models", suite_file.models_file)
     problems += _pick(suite_file.methods, methods, "method", f"{path}: methods", suite_file.methods_file)
+    problems += _pick(
+        list(suite_file.method_overrides), methods, "method", f"{path}: method_overrides", suite_file.methods_file
+    )
     picked_models = {name: models[name] for name in suite_file.models if name in models}
     picked_methods = {
-        name: with_defaults(methods[name], suite_file.method_defaults)
+        name: with_defaults(
+            with_overrides(methods[name], suite_file.method_overrides.get(name, {})),
+            suite_file.method_defaults,
+        )
         for name in suite_file.methods
         if name in methods
     }

@@ -1,0 +1,54 @@
+# Set-up, the main job and the checks. `make main` and `make test` are all that a user needs.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV := .venv
+BIN := $(VENV)/bin
+# Commands run as in an activated environment, so that Snakemake's jobs find `vista`.
+RUN := PATH="$(abspath $(BIN)):$$PATH" VIRTUAL_ENV="$(abspath $(VENV))"
+
+.PHONY: install main smoke test lint format schema lock bench clean
+
+install: $(VENV)/.installed
+
+$(VENV)/.installed: requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if v == (3, 11) else f"error: Python 3.11 is needed, found {v[0]}.{v[1]}; set PYTHON=/path/to/python3.11")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --no-deps --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation -e .
+	touch $@
+
+main: install  ## The testbed: build the models, run every method, write results/tables
+	$(RUN) snakemake --cores all results/tables/main.csv results/tables/cost.csv
+	@cat results/tables/main.md results/tables/cost.md
+
+smoke: install  ## The smallest suite, in a few minutes
+	$(RUN) snakemake --cores all results/smoke/tables/main.csv results/smoke/tables/cost.csv --configfile config/smoke.yaml
+	@cat results/smoke/tables/main.md results/smoke/tables/cost.md
+
+test: install  ## Unit, property and end-to-end tests
+	$(RUN) python -m pytest
+
+lint: install  ## Style, types and the workflow's own checks
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/snakefmt --check Snakefile workflow
+	$(RUN) snakemake --lint
+
+format: install  ## Apply the style
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	$(BIN)/snakefmt Snakefile workflow
+
+schema: install  ## Write the JSON schemas of the config files anew
+	$(RUN) vista schema workflow/schemas
+
+lock:  ## Resolve requirements.lock and environment.yml anew (needs uv)
+	uv pip compile --universal --generate-hashes --no-emit-index-url --python-version 3.11 --extra dev --quiet -o requirements.lock pyproject.toml
+	$(PYTHON) workflow/scripts/environment.py
+
+bench: install  ## Benchmarks, each printing ratios measured side by side
+	for script in benchmarks/*.py; do $(RUN) python $$script || exit 1; done
+
+clean:  ## Remove what make main wrote; the environment stays
+	rm -rf results/smoke results/tasks results/models results/rollouts results/curation results/training \
+	  results/evaluation results/tables results/benchmarks results/logs results/long.csv* results/suite.json .snakemake

@@ -1,0 +1,65 @@
+# VISTA-bench: the whole benchmark as one DAG.
+#
+#   snakemake --cores all results/tables/main.csv                     the testbed (default)
+#   snakemake --cores all --configfile config/smoke.yaml results/smoke/tables/main.csv
+#
+# One rules file per stage; what each output is made from is decided in vista/dag.py.
+from pathlib import Path
+
+from snakemake.utils import min_version
+
+from vista.config import load_suite
+from vista.dag import Dag
+from vista.errors import VistaError
+from vista.records import write_text
+
+min_version("9.0")
+
+if "name" not in config:
+
+    configfile: Path(workflow.basedir) / "config/testbed.yaml"
+
+
+try:
+    SUITE = load_suite(
+        workflow.configfiles[-1], value=config, root=Path(workflow.basedir)
+    )
+except VistaError as error:
+    raise WorkflowError(str(error))
+
+PLAN = Dag(SUITE)
+R = str(SUITE.results)
+
+# Jobs read the resolved suite, so that what they do does not depend on how it was put together.
+resolved = SUITE.model_dump_json(indent=2)
+if not PLAN.paths.suite.exists() or PLAN.paths.suite.read_text() != resolved:
+    write_text(PLAN.paths.suite, resolved)
+
+
+wildcard_constraints:
+    task="[^/]+",
+    split="seed|train|test",
+    model="[^/]+",
+    run=r"[^/]+/[^/]+/[^/]+/seed\d+/round\d+",
+    name="[^/]+",
+    shard=r"\d+",
+
+
+localrules:
+    all,
+
+
+rule all:
+    default_target: True
+    input:
+        f"{R}/tables/main.csv",
+        f"{R}/tables/cost.csv",
+
+
+include: "workflow/rules/tasks.smk"
+include: "workflow/rules/models.smk"
+include: "workflow/rules/rollouts.smk"
+include: "workflow/rules/curation.smk"
+include: "workflow/rules/training.smk"
+include: "workflow/rules/evaluation.smk"
+include: "workflow/rules/analysis.smk"

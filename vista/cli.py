@@ -1,0 +1,163 @@
+"""The command line: one subcommand for each rule of the DAG, and a few to look around.
+
+``vista --help`` lists them. Snakemake runs them; each can be run by hand just as well, from
+the resolved suite that Snakemake writes to ``<results>/suite.json``.
+
+Exit status: 0 done, 2 a mistake that the message says how to mend, 1 a fault of the code.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from vista.config import Suite, load_resolved, load_suite
+from vista.errors import VistaError
+from vista.grid import Run
+from vista.paths import Paths
+
+app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
+
+SuiteArgument = Annotated[Path, typer.Argument(help="The resolved suite: <results>/suite.json.")]
+RunArgument = Annotated[str, typer.Argument(help="model/train_set/method/seedS/roundR")]
+NameArgument = Annotated[str, typer.Argument(help="Name of the rollout file, as in its path.")]
+ShardArgument = Annotated[int, typer.Argument(min=0, help="Which shard, from 0.")]
+
+
+def _open(suite_file: Path) -> tuple[Suite, Paths]:
+    """Load the suite and prepare the process, before anything heavy is imported."""
+    suite = load_resolved(suite_file)
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+        os.environ[name] = str(suite.threads)
+    # Everything a job needs is on disk; only `vista models` may ask the hub, for a hub model.
+    for name in ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "TRANSFORMERS_OFFLINE"):
+        os.environ.setdefault(name, "1")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("WANDB_MODE", "disabled")
+    return suite, Paths(suite.results)
+
+
+@app.command()
+def config(suite_file: Annotated[Path, typer.Argument(help="A suite file, such as config/testbed.yaml.")]) -> None:
+    """Check a suite file with the models and methods it names, and print it resolved."""
+    typer.echo(load_suite(suite_file).model_dump_json(indent=2))
+
+
+@app.command()
+def tasks(
+    suite_file: SuiteArgument,
+    task: Annotated[str, typer.Argument(help="Name of the task.")],
+    split: Annotated[str, typer.Argument(help="seed, train or test")],
+) -> None:
+    """Stage 1: write one split of a task's queries."""
+    suite, paths = _open(suite_file)
+    from vista.tasks.generate import generate_split
+
+    generate_split(suite, paths, task, split)
+
+
+@app.command()
+def models(suite_file: SuiteArgument, model: Annotated[str, typer.Argument(help="Name of the model.")]) -> None:
+    """Stage 2: build or fetch a base checkpoint."""
+    suite, paths = _open(suite_file)
+    from vista.models.build import build_model
+
+    build_model(suite, paths, model)
+
+
+@app.command()
+def sample(suite_file: SuiteArgument, policy: RunArgument, name: NameArgument, shard: ShardArgument) -> None:
+    """Stage 3a: sample a policy's solutions to the train queries and verify them."""
+    suite, paths = _open(suite_file)
+    from vista.rollouts.sample import sample_shard
+
+    sample_shard(suite, paths, Run.parse(policy), name, shard)
+
+
+@app.command()
+def resample(suite_file: SuiteArgument, policy: RunArgument, name: NameArgument, shard: ShardArgument) -> None:
+    """Stage 3b: resample failed solutions, from corrected prefixes or with a hint."""
+    suite, paths = _open(suite_file)
+    from vista.rollouts.resample import resample_shard
+
+    resample_shard(suite, paths, Run.parse(policy), name, shard)
+
+
+@app.command()
+def score(suite_file: SuiteArgument, policy: RunArgument, name: NameArgument, shard: ShardArgument) -> None:
+    """Stage 3c: score solutions by their attention to the prompt's segments."""
+    suite, paths = _open(suite_file)
+    from vista.rollouts.score import score_shard
+
+    score_shard(suite, paths, Run.parse(policy), name, shard)
+
+
+@app.command()
+def curate(suite_file: SuiteArgument, run: RunArgument) -> None:
+    """Stage 4: select a run's training set from its policy's rollouts."""
+    suite, paths = _open(suite_file)
+    from vista.curation.curate import curate as work
+
+    work(suite, paths, Run.parse(run))
+
+
+@app.command()
+def train(suite_file: SuiteArgument, run: RunArgument) -> None:
+    """Stage 5: train a run's checkpoint."""
+    suite, paths = _open(suite_file)
+    from vista.training.train import train as work
+
+    work(suite, paths, Run.parse(run))
+
+
+@app.command()
+def evaluate(suite_file: SuiteArgument, run: RunArgument) -> None:
+    """Stage 6: evaluate a run's checkpoint on every test query, through lmms-eval."""
+    suite, paths = _open(suite_file)
+    from vista.evaluation.evaluate import evaluate as work
+
+    work(suite, paths, Run.parse(run))
+
+
+@app.command()
+def collect(suite_file: SuiteArgument) -> None:
+    """Stage 7a: gather the per-sample scores of all runs into long.csv."""
+    suite, paths = _open(suite_file)
+    from vista.analysis.collect import collect as work
+
+    work(suite, paths)
+
+
+@app.command()
+def tables(suite_file: SuiteArgument) -> None:
+    """Stage 7b: write the results tables."""
+    suite, paths = _open(suite_file)
+    from vista.analysis.tables import main_table
+
+    main_table(suite, paths)
+
+
+@app.command()
+def cost(suite_file: SuiteArgument) -> None:
+    """Stage 7c: write the table of where the time went."""
+    suite, paths = _open(suite_file)
+    from vista.analysis.cost import cost_table
+
+    cost_table(suite, paths)
+
+
+def main() -> None:
+    """Run the command line; a user's mistake is one message, not a traceback."""
+    try:
+        app()
+    except VistaError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,56 @@
+# Stage 7: from per-sample scores to tables.
+
+
+rule collect:
+    input:
+        predictions=PLAN.predictions(),
+        manifests=PLAN.manifests(),
+        code=PLAN.code("analysis", "collect.py"),
+    output:
+        f"{R}/long.csv",
+        f"{R}/long.csv.manifest.json",
+    params:
+        suite=PLAN.paths.suite,
+        settings=PLAN.analysis_settings(),
+    log:
+        f"{R}/logs/analysis/collect.log",
+    benchmark:
+        f"{R}/benchmarks/analysis/collect.tsv"
+    shell:
+        "vista collect {params.suite} 2>&1 | tee {log}"
+
+
+rule tables:
+    input:
+        long=f"{R}/long.csv",
+        manifests=PLAN.manifests(),
+        code=PLAN.code("analysis"),
+    output:
+        f"{R}/tables/main.csv",
+        f"{R}/tables/main.md",
+        f"{R}/tables/main.csv.manifest.json",
+    params:
+        suite=PLAN.paths.suite,
+        settings=PLAN.analysis_settings(),
+    log:
+        f"{R}/logs/analysis/tables.log",
+    benchmark:
+        f"{R}/benchmarks/analysis/tables.tsv"
+    shell:
+        "vista tables {params.suite} 2>&1 | tee {log}"
+
+
+rule cost:
+    input:
+        long=f"{R}/long.csv",
+        code=PLAN.code("analysis", "cost.py"),
+    output:
+        f"{R}/tables/cost.csv",
+        f"{R}/tables/cost.md",
+    params:
+        suite=PLAN.paths.suite,
+        settings=PLAN.analysis_settings(),
+    log:
+        f"{R}/logs/analysis/cost.log",
+    shell:
+        "vista cost {params.suite} 2>&1 | tee {log}"

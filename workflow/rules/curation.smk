@@ -1,0 +1,19 @@
+# Stage 4: training sets, one per run.
+
+
+rule curate:
+    input:
+        rows=lambda w: PLAN.curation_inputs(w.run),
+        code=PLAN.code("curation"),
+    output:
+        f"{R}/curation/{{run}}/train.parquet",
+        f"{R}/curation/{{run}}/train.parquet.manifest.json",
+    params:
+        suite=PLAN.paths.suite,
+        settings=lambda w: PLAN.curation_settings(w.run),
+    log:
+        f"{R}/logs/curation/{{run}}.log",
+    benchmark:
+        f"{R}/benchmarks/curation/{{run}}.tsv"
+    shell:
+        "vista curate {params.suite} {wildcards.run} 2>&1 | tee {log}"

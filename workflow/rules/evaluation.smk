@@ -1,0 +1,23 @@
+# Stage 6: predictions of each checkpoint on every test query, through lmms-eval.
+
+
+rule evaluate:
+    input:
+        checkpoint=lambda w: PLAN.checkpoint(w.run),
+        queries=PLAN.test_queries(),
+        code=PLAN.code("evaluation"),
+    output:
+        f"{R}/evaluation/{{run}}/predictions.parquet",
+        f"{R}/evaluation/{{run}}/predictions.parquet.manifest.json",
+    params:
+        suite=PLAN.paths.suite,
+        settings=PLAN.evaluation_settings(),
+    log:
+        f"{R}/logs/evaluation/{{run}}.log",
+    benchmark:
+        f"{R}/benchmarks/evaluation/{{run}}.tsv"
+    threads: SUITE.threads
+    resources:
+        gpu=SUITE.gpus,
+    shell:
+        "vista evaluate {params.suite} {wildcards.run} 2>&1 | tee {log}"

@@ -1,0 +1,19 @@
+# Stage 2: base checkpoints, built from a corpus or resolved at a pinned revision.
+
+
+rule models:
+    input:
+        corpus=lambda w: PLAN.corpus(w.model),
+        code=PLAN.code("models"),
+    output:
+        f"{R}/models/{{model}}/manifest.json",
+    params:
+        suite=PLAN.paths.suite,
+        settings=lambda w: PLAN.model_settings(w.model),
+    log:
+        f"{R}/logs/models/{{model}}.log",
+    benchmark:
+        f"{R}/benchmarks/models/{{model}}.tsv"
+    threads: SUITE.threads
+    shell:
+        "vista models {params.suite} {wildcards.model} 2>&1 | tee {log}"

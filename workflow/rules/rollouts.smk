@@ -1,0 +1,73 @@
+# Stage 3: what a policy says. Keyed by the policy, so every method that asks for the same
+# samples, resamples or scores of it reads the same files.
+
+
+rule sample:
+    input:
+        checkpoint=lambda w: PLAN.checkpoint(w.run),
+        queries=lambda w: PLAN.train_queries(w.run),
+        code=PLAN.code("rollouts"),
+    output:
+        f"{R}/rollouts/{{run}}/samples/{{name}}/{{shard}}-of-{SUITE.shards}.parquet",
+        f"{R}/rollouts/{{run}}/samples/{{name}}/{{shard}}-of-{SUITE.shards}.parquet.manifest.json",
+    params:
+        suite=PLAN.paths.suite,
+        settings=lambda w: PLAN.sampling_settings(w.name),
+    log:
+        f"{R}/logs/rollouts/{{run}}/samples/{{name}}/{{shard}}.log",
+    benchmark:
+        f"{R}/benchmarks/rollouts/{{run}}/samples/{{name}}/{{shard}}.tsv"
+    threads: SUITE.threads
+    resources:
+        gpu=SUITE.gpus,
+    shell:
+        "vista sample {params.suite} {wildcards.run} {wildcards.name} {wildcards.shard}"
+        " 2>&1 | tee {log}"
+
+
+rule resample:
+    input:
+        checkpoint=lambda w: PLAN.checkpoint(w.run),
+        queries=lambda w: PLAN.train_queries(w.run),
+        samples=lambda w: PLAN.resample_inputs(w.run, w.name, w.shard),
+        code=PLAN.code("rollouts"),
+    output:
+        f"{R}/rollouts/{{run}}/resamples/{{name}}/{{shard}}-of-{SUITE.shards}.parquet",
+        f"{R}/rollouts/{{run}}/resamples/{{name}}/{{shard}}-of-{SUITE.shards}.parquet.manifest.json",
+    params:
+        suite=PLAN.paths.suite,
+        settings=lambda w: PLAN.resampling_settings(w.name),
+    log:
+        f"{R}/logs/rollouts/{{run}}/resamples/{{name}}/{{shard}}.log",
+    benchmark:
+        f"{R}/benchmarks/rollouts/{{run}}/resamples/{{name}}/{{shard}}.tsv"
+    threads: SUITE.threads
+    resources:
+        gpu=SUITE.gpus,
+    shell:
+        "vista resample {params.suite} {wildcards.run} {wildcards.name} {wildcards.shard}"
+        " 2>&1 | tee {log}"
+
+
+rule score:
+    input:
+        checkpoint=lambda w: PLAN.checkpoint(w.run),
+        queries=lambda w: PLAN.train_queries(w.run),
+        solutions=lambda w: PLAN.score_inputs(w.run, w.name, w.shard),
+        code=PLAN.code("rollouts"),
+    output:
+        f"{R}/rollouts/{{run}}/scores/{{name}}/{{shard}}-of-{SUITE.shards}.parquet",
+        f"{R}/rollouts/{{run}}/scores/{{name}}/{{shard}}-of-{SUITE.shards}.parquet.manifest.json",
+    params:
+        suite=PLAN.paths.suite,
+        settings=lambda w: PLAN.scoring_settings(w.name),
+    log:
+        f"{R}/logs/rollouts/{{run}}/scores/{{name}}/{{shard}}.log",
+    benchmark:
+        f"{R}/benchmarks/rollouts/{{run}}/scores/{{name}}/{{shard}}.tsv"
+    threads: SUITE.threads
+    resources:
+        gpu=SUITE.gpus,
+    shell:
+        "vista score {params.suite} {wildcards.run} {wildcards.name} {wildcards.shard}"
+        " 2>&1 | tee {log}"

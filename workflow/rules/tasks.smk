@@ -1,0 +1,18 @@
+# Stage 1: queries, one parquet file per task and split.
+
+
+rule tasks:
+    input:
+        code=PLAN.code("tasks"),
+    output:
+        f"{R}/tasks/{{task}}/{{split}}.parquet",
+        f"{R}/tasks/{{task}}/{{split}}.parquet.manifest.json",
+    params:
+        suite=PLAN.paths.suite,
+        settings=lambda w: PLAN.task_settings(w.task, w.split),
+    log:
+        f"{R}/logs/tasks/{{task}}/{{split}}.log",
+    benchmark:
+        f"{R}/benchmarks/tasks/{{task}}/{{split}}.tsv"
+    shell:
+        "vista tasks {params.suite} {wildcards.task} {wildcards.split} 2>&1 | tee {log}"

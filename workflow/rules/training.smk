@@ -1,0 +1,23 @@
+# Stage 5: trained checkpoints, one per run.
+
+
+rule train:
+    input:
+        rows=f"{R}/curation/{{run}}/train.parquet",
+        manifest=f"{R}/curation/{{run}}/train.parquet.manifest.json",
+        start=lambda w: PLAN.training_start(w.run),
+        code=PLAN.code("training"),
+    output:
+        f"{R}/training/{{run}}/manifest.json",
+    params:
+        suite=PLAN.paths.suite,
+        settings=lambda w: PLAN.training_settings(w.run),
+    log:
+        f"{R}/logs/training/{{run}}.log",
+    benchmark:
+        f"{R}/benchmarks/training/{{run}}.tsv"
+    threads: SUITE.threads
+    resources:
+        gpu=SUITE.gpus,
+    shell:
+        "vista train {params.suite} {wildcards.run} 2>&1 | tee {log}"
