@@ -1,0 +1,109 @@
+"""What curation works on: the solutions of one query, told apart, thinned and capped.
+
+Pure functions of the rows that the rollouts stage wrote; they serve ``vista curate``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from vista.records import Row
+from vista.seeding import derive_seed
+
+# Where a solution stands among those of its query: source, failed parent, index.
+Key = tuple[str, int, int]
+
+SOURCES = ("sample", "prefix", "rationalize")
+NO_PARENT = -1
+
+
+def key_of(row: Row) -> Key:
+    """The key of a rollout or score row within its query; plain samples have no parent."""
+    parent = row["parent"]
+    return row["source"], NO_PARENT if parent is None else parent, row["sample"]
+
+
+@dataclass(frozen=True)
+class Solution:
+    """One verified solution of a policy to a query."""
+
+    query_id: str
+    key: Key
+    token_ids: list[int]  # as sampled, without the end token
+    text: str
+    correct: bool
+
+    @classmethod
+    def of(cls, row: Row) -> Solution:
+        """From a row of ``records.ROLLOUT``."""
+        return cls(row["query_id"], key_of(row), row["token_ids"], row["text"], row["correct"])
+
+    @property
+    def source(self) -> str:
+        """sample, prefix or rationalize."""
+        return self.key[0]
+
+
+def in_order(solutions: Sequence[Solution]) -> list[Solution]:
+    """Samples first, then resamples by parent: the same whatever the order of shards and rows."""
+    return sorted(solutions, key=lambda s: (SOURCES.index(s.source), s.key[1], s.key[2]))
+
+
+def positives(solutions: Sequence[Solution]) -> list[Solution]:
+    """D^p: correct samples and correct resamples (paper: Sec. 3, steps 1 and 2)."""
+    return [solution for solution in solutions if solution.correct]
+
+
+def negatives(solutions: Sequence[Solution]) -> list[Solution]:
+    """D^n: failed *samples* (paper: Sec. 3, step 1).
+
+    A resample that fails is no negative: it begins with a prefix that the policy did not choose
+    (or was written with the answer in sight), and the paper adds only the correct ones.
+    """
+    return [solution for solution in solutions if not solution.correct and solution.source == "sample"]
+
+
+def normalised(text: str) -> str:
+    """Text up to case and white space: what makes two rationales the same one (RFT)."""
+    return " ".join(text.casefold().split())
+
+
+def distinct(solutions: Sequence[Solution]) -> list[Solution]:
+    """The first of every set of solutions with the same normalised text, in order."""
+    first: dict[str, Solution] = {}
+    for solution in solutions:
+        first.setdefault(normalised(solution.text), solution)
+    return list(first.values())
+
+
+def stream(seed: int, round_number: int, use: str, solution: Solution) -> int:
+    """The seed of a random choice made for one solution.
+
+    It depends on the solution and not on its company or the method. So what a filter drops does
+    not change what is drawn for the others, and methods that share rollouts differ by their
+    definition alone.
+    """
+    key: tuple[Any, ...] = solution.key
+    return derive_seed("curation", seed, round_number, use, solution.query_id, *key)
+
+
+def capped(solutions: Sequence[Solution], limit: int | None, seed: int, round_number: int) -> list[Solution]:
+    """A random subset of at most ``limit`` solutions, in their order; all when there is no limit."""
+    if limit is None or len(solutions) <= limit:
+        return list(solutions)
+    drawn = sorted(solutions, key=lambda s: (stream(seed, round_number, "cap", s), s.key))[:limit]
+    chosen = {solution.key for solution in drawn}
+    return [solution for solution in solutions if solution.key in chosen]
+
+
+def partner(positive: Solution, failed: Sequence[Solution], seed: int, round_number: int) -> Solution:
+    """One of the query's negatives, at random, for a preference pair (paper: Sec. 3, step 4).
+
+    The negative with the smallest draw for this pair: uniform over ``failed``.
+    """
+    return min(
+        failed,
+        key=lambda n: derive_seed(stream(seed, round_number, "negative", positive), *n.key),
+    )
