@@ -1,0 +1,205 @@
+"""Where the time went: seconds, memory and tokens per stage and model (``cost.csv``, ``cost.md``).
+
+The analysis stage's second table. It sums what stands in the results folder: Snakemake's
+benchmark files give time and memory, the manifests tokens. An output without a benchmark file
+is counted as unmeasured, never as having cost nothing. Unlike the main table it differs from
+run to run.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+
+from vista.analysis.markdown import integer, number, render
+from vista.config import Suite
+from vista.errors import VistaError
+from vista.manifest import Recorder, read_manifest
+from vista.paths import FILE_SUFFIXES, Paths
+from vista.records import write_text
+
+STAGES = ["tasks", "models", "rollouts", "curation", "training", "evaluation", "analysis"]
+COLUMNS = [
+    "stage",
+    "model",
+    "jobs",
+    "seconds",
+    "cpu_seconds",
+    "max_rss_mb",
+    "tokens",
+    "tokens_per_second",
+    "unmeasured",
+]
+UNKNOWN = ["NA", "-"]  # how Snakemake writes what it had no time to measure
+
+NOTES = """\
+`seconds` adds up the wall time of the jobs, so jobs side by side make it longer than the whole run
+took. `cpu_seconds` is a lower bound: Snakemake samples a job every half second at first and every
+30 seconds later, and what follows the last sample is not in it. `max_rss_mb` is the largest job's
+memory. `unmeasured` counts outputs without a benchmark file: their time is not in this table."""
+
+Name = tuple[str, ...]
+
+
+def cost_table(suite: Suite, paths: Paths) -> None:
+    """Write ``cost.csv`` and ``cost.md`` from the benchmark files and manifests in the results folder.
+
+    Raises:
+        VistaError: a benchmark file or a manifest is malformed.
+    """
+    csv, markdown = paths.table("cost", "csv"), paths.table("cost", "md")
+    recorder = Recorder("analysis", {"suite": suite.name}, [])
+    models = list(suite.models)
+    table = cost_rows(read_benchmarks(paths, models), read_outputs(paths, models), models)
+    write_text(csv, table.to_csv(index=False, lineterminator="\n"))
+    write_text(markdown, cost_markdown(suite, table))
+    for output in (csv, markdown):
+        recorder.write(output, {"rows": len(table)})
+
+
+def read_benchmarks(paths: Paths, models: list[str]) -> pd.DataFrame:
+    """Every benchmark file: ``stage, model, name, seconds, cpu_seconds, max_rss_mb``.
+
+    ``name`` is the file's path below its stage, as a tuple; ``model`` is the one of ``models``
+    that is a part of it, or empty for a job that serves all models. Unknown values are NaN.
+    """
+    rows = []
+    for stage in STAGES:
+        folder = paths.benchmark(stage, "any").parent
+        for file in sorted(folder.rglob("*.tsv")):
+            name = file.relative_to(folder).with_name(file.name.removesuffix(".tsv")).parts
+            rows.append({"stage": stage, "model": _model(name, models), "name": name} | _measurement(file))
+    return pd.DataFrame(rows, columns=["stage", "model", "name", "seconds", "cpu_seconds", "max_rss_mb"])
+
+
+def _measurement(file: Path) -> dict[str, float]:
+    """One job's seconds, CPU seconds and peak memory (MB); repeats of a job are added up."""
+    try:
+        table = pd.read_csv(file, sep="\t", na_values=UNKNOWN)
+        values = table[["s", "cpu_time", "max_rss"]].astype(float)
+    except (KeyError, ValueError) as error:  # pandas' parser errors are ValueErrors
+        raise VistaError(
+            f"{file}: not a benchmark file of Snakemake ({error}); delete it and rerun"
+        ) from error
+    if values.empty or values["s"].isna().any():
+        raise VistaError(f"{file}: column s: no wall time in it; delete the file and rerun the job")
+    return {
+        "seconds": float(values["s"].sum()),
+        "cpu_seconds": float(values["cpu_time"].sum(min_count=1)),
+        "max_rss_mb": float(values["max_rss"].max()),
+    }
+
+
+def read_outputs(paths: Paths, models: list[str]) -> pd.DataFrame:
+    """Every output that has a manifest: ``stage, model, name, tokens, peak_rss_mb``.
+
+    ``tokens`` is NaN where the manifest counts none.
+    """
+    rows = []
+    for stage in STAGES:
+        folder = paths.results / stage
+        for file in sorted(folder.rglob("*manifest.json")):
+            output = file.parent if file.name == "manifest.json" else _described(file)
+            name = output.relative_to(folder).parts
+            if output.suffix in FILE_SUFFIXES:
+                name = (*name[:-1], output.stem)
+            manifest = read_manifest(output)
+            rows.append(
+                {"stage": stage, "model": _model(name, models), "name": name}
+                | {"tokens": manifest.counts.get("tokens"), "peak_rss_mb": manifest.peak_rss_mb}
+            )
+    table = pd.DataFrame(rows, columns=["stage", "model", "name", "tokens", "peak_rss_mb"])
+    return table.astype({"tokens": float, "peak_rss_mb": float})
+
+
+def _described(manifest: Path) -> Path:
+    return manifest.with_name(manifest.name.removesuffix(".manifest.json"))
+
+
+def _model(name: Name, models: list[str]) -> str:
+    return next((part for part in name if part in models), "")
+
+
+def measured_by(output: Name, benchmark: Name) -> bool:
+    """Whether the job named ``benchmark`` made ``output``: its name's parts all stand in it, in order.
+
+    So ``a/seed0`` covers ``a/seed0/predictions``, and ``a/0-of-1`` covers every kind of
+    rollouts of shard 0. A pass for critical tokens belongs to the job that resamples.
+    """
+    parts = iter(output)
+    if all(part in parts for part in benchmark):
+        return True
+    return "critical" in output and measured_by(_resampled(output), benchmark)
+
+
+def _resampled(output: Name) -> Name:
+    return tuple("resamples" if part == "critical" else part for part in output)
+
+
+def cost_rows(benchmarks: pd.DataFrame, outputs: pd.DataFrame, models: list[str]) -> pd.DataFrame:
+    """The cost table: one row per stage and model that left a trace, and a total.
+
+    Args:
+        benchmarks: As from ``read_benchmarks``.
+        outputs: As from ``read_outputs``.
+        models: The suite's models, for the order of the rows.
+
+    Returns:
+        Columns ``COLUMNS`` as text, empty where nothing is known.
+    """
+    outputs = outputs.assign(measured=pd.Series(_measured(outputs, benchmarks), outputs.index, dtype=bool))
+    rows = []
+    for stage in STAGES:
+        for model in ["", *models]:
+            jobs = _of(benchmarks, stage, model)
+            made = _of(outputs, stage, model)
+            if len(jobs) or len(made):
+                rows.append({"stage": stage, "model": model} | _sums(jobs, made))
+    rows.append({"stage": "total", "model": ""} | _sums(benchmarks, outputs))
+    return pd.DataFrame(rows, columns=COLUMNS).astype(str)
+
+
+def _of(table: pd.DataFrame, stage: str, model: str) -> pd.DataFrame:
+    return table[(table["stage"] == stage) & (table["model"] == model)]
+
+
+def _sums(jobs: pd.DataFrame, outputs: pd.DataFrame) -> dict[str, str]:
+    """One row's cells."""
+    seconds = jobs["seconds"].sum(min_count=1)
+    # Tokens of jobs that nobody timed would make the others look faster than they were.
+    timed = outputs.loc[outputs["measured"], "tokens"]
+    # Snakemake looks at a job's memory now and then, a process knows its own peak.
+    memory = pd.concat([jobs["max_rss_mb"], outputs["peak_rss_mb"]]).astype(float)
+    return {
+        "jobs": str(len(jobs)),
+        "seconds": number(seconds),
+        "cpu_seconds": number(jobs["cpu_seconds"].sum(min_count=1)),
+        "max_rss_mb": number(memory.max()),
+        "tokens": integer(outputs["tokens"].sum(min_count=1)),
+        "tokens_per_second": number(timed.sum(min_count=1) / seconds),
+        "unmeasured": str(int((~outputs["measured"]).sum())),
+    }
+
+
+def _measured(outputs: pd.DataFrame, benchmarks: pd.DataFrame) -> list[bool]:
+    """For every output, whether a benchmark file of the same stage covers it."""
+    jobs = {stage: list(group["name"]) for stage, group in benchmarks.groupby("stage")}
+    return [
+        any(measured_by(name, job) for job in jobs.get(stage, []))
+        for stage, name in zip(outputs["stage"], outputs["name"], strict=True)
+    ]
+
+
+def cost_markdown(suite: Suite, table: pd.DataFrame) -> str:
+    """``cost.md``: the table and how to read it."""
+    unmeasured = int(table["unmeasured"].iloc[-1])
+    complete = "Every output has a benchmark file."
+    lacking = f"**{unmeasured} outputs have no benchmark file**: their time is unknown and not in the sums."
+    parts = [
+        f"# Where the time of suite `{suite.name}` went",
+        lacking if unmeasured else complete,
+        render(table),
+        NOTES,
+    ]
+    return "\n\n".join(parts) + "\n"

@@ -1,0 +1,153 @@
+"""The tables of the analysis stage as readable Markdown (``main.md``, ``cost.md``).
+
+The CSV beside each has every column and is what programs read; here columns that say the
+same in every row are named once below the table, and errors stand behind their values.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import pandas as pd
+from tabulate import tabulate
+
+from vista.analysis.collect import in_domain
+from vista.analysis.comparisons import counterparts
+from vista.analysis.stats import paired_difference
+from vista.config import Suite
+from vista.grid import Run
+
+NOTES = """\
+Accuracies are percentages of the test queries; `overall` is the mean over the tasks of the train
+set, each task with the same weight. After ± stands one standard error in points, clustered on the
+image with the finite correction C/(C−1) for C images. Differences are paired on the query and
+clustered in the same way; **bold** ones exceed twice their standard error (each taken alone, without
+a correction for many comparisons). `train_samples` counts the examples or pairs trained on,
+`drawn` the solutions sampled up to and including that round."""
+
+IDENTITY = ["model", "train_set", "method", "round", "seed"]
+
+
+def main_markdown(suite: Suite, table: pd.DataFrame, scores: Mapping[Run, pd.DataFrame]) -> str:
+    """``main.md``: the main table, how many runs have a result, and the plain counterparts.
+
+    Args:
+        suite: The suite of the table.
+        table: The main table in numbers, as ``tables.main_rows`` gives it.
+        scores: Scores of every run with a result, for the comparison of counterparts.
+    """
+    parts = [
+        f"# Main results of suite `{suite.name}`",
+        runs_sentence(table),
+        *_with_constants_below(_main_cells(suite, table)),
+        NOTES,
+    ]
+    compared = _counterpart_cells(suite, scores)
+    if len(compared):
+        parts += [
+            "## Against the same method without resampling and filter",
+            *_with_constants_below(compared),
+            "Difference of `overall` in points, same round, same query, ± one standard error.",
+        ]
+    return "\n\n".join(parts) + "\n"
+
+
+def runs_sentence(table: pd.DataFrame) -> str:
+    """How many runs of the grid have a result, how many have none, and why."""
+    lacking = table[table["status"] != "complete"]
+    present = len(table) - len(lacking)
+    sentence = f"Runs of the grid: {len(table)}; with a result: {present}; without: {len(lacking)}"
+    if lacking.empty:
+        return f"{sentence}."
+    counts = lacking["status"].value_counts(sort=False).sort_index()
+    return f"{sentence} ({', '.join(f'{status}: {count}' for status, count in counts.items())})."
+
+
+def _main_cells(suite: Suite, table: pd.DataFrame) -> pd.DataFrame:
+    cells = table[[*IDENTITY, "status"]].copy()
+    values = list(table.columns)
+    trained = values[values.index("status") + 1 : values.index("overall")]
+    outside = values[values.index("se") + 1 : values.index("delta_sft_seed")]
+    for task in trained:
+        cells[task] = table[task].map(number)
+    cells["overall"] = [with_error(*pair) for pair in zip(table["overall"], table["se"], strict=True)]
+    for task in outside:
+        cells[task] = table[task].map(number)
+    cells["Δ SFT-Seed"] = [
+        signed_with_error(*pair) for pair in zip(table["delta_sft_seed"], table["delta_se"], strict=True)
+    ]
+    cells["train_samples"] = table["train_samples"].map(integer)
+    cells["drawn"] = table["samples_drawn_total"].map(integer)
+    return cells
+
+
+def _counterpart_cells(suite: Suite, scores: Mapping[Run, pd.DataFrame]) -> pd.DataFrame:
+    rows = []
+    for comparison in counterparts(suite):
+        run, against = comparison.run, comparison.against
+        if run not in scores or against not in scores:
+            continue
+        pair = (in_domain(suite, each, scores[each]) for each in (run, against))
+        difference = paired_difference(*pair)
+        rows.append(
+            {name: getattr(run, name) for name in IDENTITY}
+            | {"against": against.method}
+            | {"difference": signed_with_error(100 * difference.mean, 100 * difference.se)}
+        )
+    return pd.DataFrame(rows)
+
+
+def _with_constants_below(cells: pd.DataFrame) -> list[str]:
+    """The table without identity columns of one value, and a line that names their values."""
+    constant = [
+        name
+        for name in ("train_set", "seed", "status")
+        if name in cells and cells[name].nunique(dropna=False) == 1 and len(cells) > 1
+    ]
+    parts = [render(cells.drop(columns=constant))]
+    if constant:
+        values = ", ".join(f"{name} `{cells[name].iloc[0]}`" for name in constant)
+        parts.append(f"In every row: {values}.")
+    return parts
+
+
+def render(cells: pd.DataFrame) -> str:
+    """A Markdown table of text cells: names to the left, numbers to the right."""
+    names = {"model", "train_set", "method", "status", "against", "stage"}
+    align = ["left" if name in names else "right" for name in cells.columns]
+    rows = [[str(value) for value in row] for row in cells.itertuples(index=False)]
+    return tabulate(rows, headers=list(cells.columns), tablefmt="pipe", colalign=align, disable_numparse=True)
+
+
+def number(value: float | None) -> str:
+    """Two decimals, a rounded zero without a sign; nothing for ``None`` and NaN."""
+    known = _known(value)
+    return "" if known is None else f"{known:.2f}"
+
+
+def integer(value: float | None) -> str:
+    """A count, or nothing."""
+    known = _known(value)
+    return "" if known is None else f"{known:.0f}"
+
+
+def with_error(value: float | None, error: float | None) -> str:
+    """``52.21 ± 0.80``; without the error where there is none."""
+    return number(value) if _known(error) is None else f"{number(value)} ± {number(error)}"
+
+
+def signed_with_error(value: float | None, error: float | None) -> str:
+    """``+3.40 ± 0.90``, the value in bold beyond twice its error."""
+    known = _known(value)
+    if known is None:
+        return ""
+    if error is None or math.isnan(error):
+        return f"{known:+.2f}"
+    bold = value is not None and abs(value) > 2 * error
+    return f"{f'**{known:+.2f}**' if bold else f'{known:+.2f}'} ± {number(error)}"
+
+
+def _known(value: float | None) -> float | None:
+    """The value to two decimals, without the sign of a negative zero; ``None`` if unknown."""
+    return None if value is None or math.isnan(value) else round(float(value), 2) + 0.0

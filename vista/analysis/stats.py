@@ -1,0 +1,115 @@
+"""Means of test scores and how sure they are: clustered, paired, over several tasks.
+
+Pure functions on data frames for the analysis stage. Questions on one image are not
+independent, so every standard error is clustered on the image (Miller 2024,
+arXiv 2411.00640, Sec. 2.2) with the finite correction C/(C−1), C the number of images. Nothing is
+read here and nothing is rounded; ``docs/tables.md`` has the formulas in full.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from vista.errors import VistaError
+
+KEYS = ["task", "query_id"]
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean with its standard error, both in the unit of the scores."""
+
+    mean: float
+    se: float  # NaN where a task has a single cluster: one cluster tells nothing about spread
+    n: int
+    clusters: int
+
+
+def overall_mean(scores: pd.DataFrame) -> Estimate:
+    """Mean over tasks of the mean over queries, and its clustered standard error.
+
+    With T tasks, task t of n_t queries and C_t clusters, every query has the influence
+    ``u = √(C_t/(C_t−1)) · (score − mean_t) / (T · n_t)``; the variance is the sum over clusters
+    of the squared sum of their influences. For one task that is the usual cluster-robust
+    variance of a mean; tasks without common clusters add as independent ones; a cluster that
+    several tasks share (questions on one image) brings in their covariance.
+
+    Args:
+        scores: One row per query, columns ``task``, ``cluster_id`` and ``score``.
+
+    Raises:
+        VistaError: no rows, an empty cluster id, or a score that is no finite number.
+    """
+    _check(scores)
+    by_task = scores.groupby("task")
+    size = by_task["score"].transform("size")
+    residual = scores["score"] - by_task["score"].transform("mean")
+    clusters = by_task["cluster_id"].transform("nunique").astype(float)
+    correction = np.sqrt(clusters / (clusters - 1).replace(0.0, np.nan))
+    influence = correction * residual / (by_task.ngroups * size)
+    sums = influence.groupby(scores["cluster_id"]).sum(min_count=1)
+    return Estimate(
+        mean=math.fsum(by_task["score"].mean()) / by_task.ngroups,
+        se=math.sqrt(math.fsum(sums**2)),
+        n=len(scores),
+        clusters=len(sums),
+    )
+
+
+def paired_scores(scores: pd.DataFrame, reference: pd.DataFrame) -> pd.DataFrame:
+    """Score minus the reference's score on the same query of the same task.
+
+    Args:
+        scores: One row per query, columns ``task``, ``query_id``, ``cluster_id`` and ``score``.
+        reference: The same queries, answered by another checkpoint.
+
+    Returns:
+        The rows of ``scores`` with ``score`` replaced by the difference.
+
+    Raises:
+        VistaError: the two do not hold the same queries, each once, on the same images.
+    """
+    for frame in (scores, reference):
+        if frame.duplicated(KEYS).any():
+            task, query_id = frame.loc[frame.duplicated(KEYS), KEYS].iloc[0]
+            raise VistaError(f"task {task!r}: query {query_id!r} has two scores; one is expected")
+    both = scores.merge(reference, on=KEYS, how="outer", suffixes=("", "_reference"), indicator=True)
+    alone = both[both["_merge"] != "both"]
+    if len(alone):
+        task, query_id = alone[KEYS].iloc[0]
+        raise VistaError(
+            f"task {task!r}: query {query_id!r} (and {len(alone) - 1} more) is answered by only one of the "
+            "two runs compared; evaluate both on the same queries"
+        )
+    moved = both[both["cluster_id"] != both["cluster_id_reference"]]
+    if len(moved):
+        task, query_id = moved[KEYS].iloc[0]
+        raise VistaError(f"task {task!r}: query {query_id!r} has two cluster ids; evaluate both runs again")
+    both["score"] = both["score"] - both["score_reference"]
+    return both[[*KEYS, "cluster_id", "score"]]
+
+
+def paired_difference(scores: pd.DataFrame, reference: pd.DataFrame) -> Estimate:
+    """``overall_mean`` of the differences, paired on the query and clustered on the image."""
+    return overall_mean(paired_scores(scores, reference))
+
+
+def _check(scores: pd.DataFrame) -> None:
+    """Refuse what would give a number that means nothing."""
+    if scores.empty:
+        raise VistaError("no scores to average; the task has no test queries")
+    without = scores["cluster_id"].isna() | (scores["cluster_id"] == "")
+    if without.any():
+        raise VistaError(
+            f"task {scores.loc[without, 'task'].iloc[0]!r}: {int(without.sum())} scores have no cluster_id; "
+            "standard errors are clustered on it"
+        )
+    wrong = ~np.isfinite(scores["score"].astype(float))
+    if wrong.any():
+        raise VistaError(
+            f"task {scores.loc[wrong, 'task'].iloc[0]!r}: {int(wrong.sum())} scores are not finite numbers"
+        )

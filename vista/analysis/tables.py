@@ -1,0 +1,190 @@
+"""The main table: one row per run, the analysis stage's main result (``main.csv``, ``main.md``).
+
+Reads ``long.csv`` and what the manifests count. Nothing in the two files depends on when,
+where or how fast the runs were made, so equal results give equal bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from vista import grid
+from vista.analysis.collect import in_domain, read_long, run_statuses, scores_by_run
+from vista.analysis.comparisons import reference_of
+from vista.analysis.markdown import main_markdown, number
+from vista.analysis.stats import overall_mean, paired_difference
+from vista.config import SelfImprovement, Suite
+from vista.errors import VistaError
+from vista.grid import Run
+from vista.manifest import Recorder, Status, read_manifest
+from vista.paths import Paths, manifest_of
+from vista.records import write_text
+
+PERCENT = 100.0
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a run was trained on: the columns of the table that come from manifests."""
+
+    train_samples: int | None  # examples or pairs; None for a run without training
+    samples_drawn: int  # solutions sampled for this round's data
+    samples_drawn_total: int  # and for all the earlier rounds of the method
+
+
+def main_table(suite: Suite, paths: Paths) -> None:
+    """Write ``main.csv`` and ``main.md`` from ``long.csv`` and the manifests.
+
+    Raises:
+        VistaError: a run or manifest is missing, or ``long.csv`` is not up to date.
+    """
+    csv, markdown = paths.table("main", "csv"), paths.table("main", "md")
+    recorder = Recorder("analysis", {"suite": suite.name}, [paths.long])
+    statuses = run_statuses(suite, paths)
+    costs = {run: run_cost(suite, paths, run) for run in statuses}
+    scores = scores_by_run(read_long(paths.long))
+    table = main_rows(suite, statuses, scores, costs)
+    write_text(csv, as_text(table).to_csv(index=False, lineterminator="\n"))
+    write_text(markdown, main_markdown(suite, table, scores))
+    counts: dict[str, float] = {"rows": len(table), "with_result": int((table["status"] == "complete").sum())}
+    for output in (csv, markdown):
+        recorder.write(output, counts)
+
+
+def trained_tasks(suite: Suite) -> list[str]:
+    """Every task that some train set trains on, in the suite's order."""
+    trained = {task for tasks in suite.train_sets.values() for task in tasks}
+    return [task for task in suite.evaluated_tasks if task in trained]
+
+
+def columns(suite: Suite) -> list[str]:
+    """The columns of the main table, in order.
+
+    Raises:
+        VistaError: a task is named as one of the table's other columns.
+    """
+    trained = trained_tasks(suite)
+    outside = [task for task in suite.evaluated_tasks if task not in trained]
+    first = ["model", "train_set", "method", "round", "seed", "status"]
+    overall = ["overall", "se"]
+    last = ["delta_sft_seed", "delta_se", *(field.name for field in fields(Cost)), "n_test"]
+    clash = sorted(set(suite.evaluated_tasks) & {*first, *overall, *last})
+    if clash:
+        raise VistaError(
+            f"suite {suite.name!r}: task {clash[0]!r} is named as a column of the main table; rename it"
+        )
+    return [*first, *trained, *overall, *outside, *last]
+
+
+def main_rows(
+    suite: Suite,
+    statuses: Mapping[Run, Status],
+    scores: Mapping[Run, pd.DataFrame],
+    costs: Mapping[Run, Cost],
+) -> pd.DataFrame:
+    """The main table in numbers: one row per run of ``statuses``, in their order.
+
+    Args:
+        suite: The suite whose grid the runs are.
+        statuses: Status of every run.
+        scores: ``task, query_id, cluster_id, score`` of every run with a result.
+        costs: Training samples and samples drawn of every run.
+
+    Returns:
+        The columns of ``columns(suite)``; accuracies, errors and differences in percentage
+        points, unrounded; ``None`` where there is no number.
+
+    Raises:
+        VistaError: a run's status and its scores contradict each other.
+    """
+    rows = []
+    for run, status in statuses.items():
+        if (status == "complete") != (run in scores):
+            what = "has no rows in long.csv" if status == "complete" else "has rows in long.csv"
+            raise VistaError(f"{run.id}: status {status!r}, but it {what}; collect the predictions again")
+        reference = reference_of(suite, run)
+        row: dict[str, Any] = asdict(run) | {"status": status} | asdict(costs[run])
+        if status == "complete":
+            row |= _accuracies(suite, run, scores[run])
+            if reference is not None and reference != run and reference in scores:
+                row |= _difference(suite, run, scores[run], scores[reference])
+        rows.append(row)
+    table = pd.DataFrame(rows, dtype=object).reindex(columns=columns(suite)).astype(object)
+    return table.where(table.notna(), None)
+
+
+def _accuracies(suite: Suite, run: Run, scores: pd.DataFrame) -> dict[str, Any]:
+    means = scores.groupby("task")["score"].mean() * PERCENT
+    overall = overall_mean(in_domain(suite, run, scores))
+    return {
+        **{str(task): float(mean) for task, mean in means.items()},
+        "overall": overall.mean * PERCENT,
+        "se": overall.se * PERCENT,
+        "n_test": overall.n,
+    }
+
+
+def _difference(suite: Suite, run: Run, scores: pd.DataFrame, reference: pd.DataFrame) -> dict[str, Any]:
+    difference = paired_difference(in_domain(suite, run, scores), in_domain(suite, run, reference))
+    return {"delta_sft_seed": difference.mean * PERCENT, "delta_se": difference.se * PERCENT}
+
+
+def as_text(table: pd.DataFrame) -> pd.DataFrame:
+    """The table as it is printed: two decimals for numbers, nothing for ``None`` and NaN."""
+    return table.map(cell)
+
+
+def cell(value: Any) -> str:
+    """One cell of the CSV as text; numbers with a fraction have two decimals."""
+    return number(value) if value is None or isinstance(value, float) else str(value)
+
+
+# --- what the manifests count ----------------------------------------------------------------
+
+
+def run_cost(suite: Suite, paths: Paths, run: Run) -> Cost:
+    """How much ``run`` was trained on and how many solutions were sampled for it.
+
+    Raises:
+        VistaError: a manifest of the training set or of the rollouts is missing or lacks the count.
+    """
+    if not grid.is_trained(suite, run):
+        return Cost(None, 0, 0)
+    drawn = [_drawn(suite, paths, replace(run, round=number)) for number in _rounds_until(suite, run)]
+    examples = _count(paths.training_set(run.id), "examples")
+    return Cost(examples, drawn[-1] if drawn else 0, sum(drawn))
+
+
+def _rounds_until(suite: Suite, run: Run) -> list[int]:
+    """The rounds that sampled for ``run``: its own and the earlier ones; none without self-improvement."""
+    if not isinstance(suite.methods[run.method], SelfImprovement):
+        return []
+    return [number for number in grid.rounds(suite, run.method) if number <= run.round]
+
+
+def _drawn(suite: Suite, paths: Paths, run: Run) -> int:
+    """Solutions sampled for one round: its policy's samples and resamples, over all shards."""
+    names = grid.rollout_files(grid.self_improvement(suite, run))
+    policy = grid.policy(suite, run).id
+    files = [
+        paths.rollouts(policy, kind, name, shard, suite.shards)
+        for kind, name in (("samples", names.samples), ("resamples", names.resamples))
+        if name is not None
+        for shard in range(suite.shards)
+    ]
+    return sum(_count(file, "solutions") for file in files)
+
+
+def _count(output: Path, key: str) -> int:
+    """A count of an output's manifest; without a result it need not be stated: nothing was made."""
+    manifest = read_manifest(output)
+    if key in manifest.counts:
+        return int(manifest.counts[key])
+    if manifest.status == "no-positives":
+        return 0
+    raise VistaError(f"{manifest_of(output)}: counts.{key}: missing; delete the file and rerun the rule")
