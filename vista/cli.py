@@ -42,9 +42,21 @@ def _open(suite_file: Path) -> tuple[Suite, Paths]:
 
 
 @app.command()
-def config(suite_file: Annotated[Path, typer.Argument(help="A suite file, such as config/testbed.yaml.")]) -> None:
+def config(
+    suite_file: Annotated[Path, typer.Argument(help="A suite file, such as config/testbed.yaml.")],
+) -> None:
     """Check a suite file with the models and methods it names, and print it resolved."""
     typer.echo(load_suite(suite_file).model_dump_json(indent=2))
+
+
+@app.command()
+def schema(folder: Annotated[Path, typer.Argument(help="Where to write the schemas.")]) -> None:
+    """Write the JSON schemas of suite files, models.yaml and methods.yaml, for editors."""
+    from vista.config import json_schemas
+    from vista.records import write_json
+
+    for name, value in json_schemas().items():
+        write_json(folder / f"{name}.schema.json", value)
 
 
 @app.command()
@@ -61,7 +73,9 @@ def tasks(
 
 
 @app.command()
-def models(suite_file: SuiteArgument, model: Annotated[str, typer.Argument(help="Name of the model.")]) -> None:
+def models(
+    suite_file: SuiteArgument, model: Annotated[str, typer.Argument(help="Name of the model.")]
+) -> None:
     """Stage 2: build or fetch a base checkpoint."""
     suite, paths = _open(suite_file)
     from vista.models.build import build_model
@@ -79,7 +93,9 @@ def sample(suite_file: SuiteArgument, policy: RunArgument, name: NameArgument, s
 
 
 @app.command()
-def resample(suite_file: SuiteArgument, policy: RunArgument, name: NameArgument, shard: ShardArgument) -> None:
+def resample(
+    suite_file: SuiteArgument, policy: RunArgument, name: NameArgument, shard: ShardArgument
+) -> None:
     """Stage 3b: resample failed solutions, from corrected prefixes or with a hint."""
     suite, paths = _open(suite_file)
     from vista.rollouts.resample import resample_shard

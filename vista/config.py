@@ -287,7 +287,7 @@ class SuiteFields(Strict):
     training: TrainingSettings = Field(description="Training settings.")
     engine: EngineSettings = Field(default_factory=lambda: EngineSettings(), description="Sampling engine.")
     scoring: ScoringSettings = Field(
-        default_factory=lambda: ScoringSettings(), description="The attention pass."
+        default_factory=lambda: ScoringSettings(), description="What the attention pass stores."
     )
     eval_max_new_tokens: int = Field(2048, ge=1, description="Length limit in evaluation.")
     eval_batch_size: int = Field(128, ge=1, description="Test queries decoded at a time.")
@@ -440,7 +440,9 @@ def _consistency(suite: Suite, path: str) -> list[str]:
     for train_set, tasks in suite.train_sets.items():
         for task in tasks:
             if task not in suite.tasks:
-                problems.append(f"{path}: train_sets.{train_set}: unknown task {task!r}; define it under tasks")
+                problems.append(
+                    f"{path}: train_sets.{train_set}: unknown task {task!r}; define it under tasks"
+                )
                 continue
             for split in ("seed", "train", "test"):
                 if getattr(suite.tasks[task].sizes, split) == 0:
@@ -499,7 +501,11 @@ def load_suite(path: Path, value: dict[str, Any] | None = None, root: Path | Non
     problems += _pick(suite_file.models, models, "model", f"{path}: models", suite_file.models_file)
     problems += _pick(suite_file.methods, methods, "method", f"{path}: methods", suite_file.methods_file)
     problems += _pick(
-        list(suite_file.method_overrides), methods, "method", f"{path}: method_overrides", suite_file.methods_file
+        list(suite_file.method_overrides),
+        methods,
+        "method",
+        f"{path}: method_overrides",
+        suite_file.methods_file,
     )
     picked_models = {name: models[name] for name in suite_file.models if name in models}
     picked_methods = {
@@ -536,3 +542,12 @@ def digest(value: BaseModel | dict[str, Any] | list[Any]) -> str:
     plain = value.model_dump(mode="json") if isinstance(value, BaseModel) else value
     text = json.dumps(plain, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def json_schemas() -> dict[str, dict[str, Any]]:
+    """JSON schemas of the three files that users write."""
+    return {
+        "suite": SuiteFile.model_json_schema(),
+        "models": Models.model_json_schema(),
+        "methods": Methods.model_json_schema(),
+    }

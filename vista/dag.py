@@ -93,7 +93,9 @@ class Dag:
         files = grid.rollout_files(grid.method_with(self.suite, "scores", name))
         found = [str(self.paths.rollouts(policy, "samples", files.samples, shard, self.suite.shards))]
         if files.resamples:
-            found.append(str(self.paths.rollouts(policy, "resamples", files.resamples, shard, self.suite.shards)))
+            found.append(
+                str(self.paths.rollouts(policy, "resamples", files.resamples, shard, self.suite.shards))
+            )
         return found
 
     def curation_inputs(self, run: str) -> list[str]:

@@ -95,9 +95,7 @@ class Recorder:
             status=status,
             settings=self.settings,
             inputs={str(path): sha256(_fingerprinted(path)) for path in self.inputs},
-            checksums={
-                str(p.relative_to(output) if output.is_dir() else p.name): sha256(p) for p in files
-            },
+            checksums={str(p.relative_to(output) if output.is_dir() else p.name): sha256(p) for p in files},
             counts=counts,
             commit=commit or "unknown",
             dirty=None if changes is None else bool(changes),
@@ -131,6 +129,8 @@ def read_manifest(output: Path) -> Manifest:
     try:
         return Manifest.model_validate(json.loads(path.read_text(encoding="utf-8")))
     except FileNotFoundError as error:
-        raise VistaError(f"{path}: no such file, so {output} is not known to be whole; rerun the rule") from error
+        raise VistaError(
+            f"{path}: no such file, so {output} is not known to be whole; rerun the rule"
+        ) from error
     except (json.JSONDecodeError, ValidationError) as error:
         raise VistaError(f"{path}: not a manifest ({error}); delete it and rerun the rule") from error

@@ -92,7 +92,9 @@ def _pieces(backend: Tokenizer, words: Iterable[str]) -> list[str]:
     pieces = [*digits, *(f"▁{digit}" for digit in digits)]
     for word in sorted({*words, *ROLES}):
         if not word or word != "".join(word.split()):
-            raise VistaError(f"vocabulary: {word!r} is not one word; words are non-empty, without white space")
+            raise VistaError(
+                f"vocabulary: {word!r} is not one word; words are non-empty, without white space"
+            )
         pieces += [piece for piece, _ in backend.pre_tokenizer.pre_tokenize_str(word)]
     return list(dict.fromkeys(pieces))
 
@@ -106,7 +108,9 @@ def check_words(tokenizer: Any, texts: Sequence[str]) -> None:
     for text in texts:
         encoded = tokenizer(text, return_offsets_mapping=True, add_special_tokens=False)
         pairs = zip(encoded["input_ids"], encoded["offset_mapping"], strict=True)
-        unknown = [text[start:end].strip() for token, (start, end) in pairs if token == tokenizer.unk_token_id]
+        unknown = [
+            text[start:end].strip() for token, (start, end) in pairs if token == tokenizer.unk_token_id
+        ]
         if unknown:
             raise VistaError(
                 f"the tokenizer does not know {sorted(set(unknown))} in {text!r}; "

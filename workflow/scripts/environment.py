@@ -31,7 +31,7 @@ def pins(lock: str) -> list[str]:
 def environment(lock: str) -> str:
     """The text of environment.yml."""
     lines = [f"      - {pin!r}" if ";" in pin else f"      - {pin}" for pin in pins(lock)]
-    return HEADER + "\n".join([*lines, "      - --no-deps -e ."]) + "\n"
+    return HEADER + "\n".join([*lines, "      - -e ."]) + "\n"
 
 
 if __name__ == "__main__":

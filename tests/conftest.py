@@ -1,0 +1,26 @@
+"""Fixtures shared by all tests: the repository's root, and small suites to work on."""
+
+from __future__ import annotations
+
+import os
+
+# One thread and no network, before anything imports torch or the hub's client.
+os.environ.update(
+    OMP_NUM_THREADS="1",
+    HF_HUB_OFFLINE="1",
+    HF_DATASETS_OFFLINE="1",
+    TOKENIZERS_PARALLELISM="false",
+    WANDB_MODE="disabled",
+)
+
+from pathlib import Path  # noqa: E402 - the environment must be set first
+
+import pytest  # noqa: E402
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="session")
+def root() -> Path:
+    """The repository."""
+    return ROOT

@@ -1,0 +1,179 @@
+"""Every config error is reported at once, with file, field and remedy."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from vista.config import (
+    Methods,
+    Models,
+    SelfImprovement,
+    Suite,
+    SuiteFile,
+    digest,
+    json_schemas,
+    load_resolved,
+    load_suite,
+    with_defaults,
+    with_overrides,
+)
+from vista.errors import VistaError
+
+
+@pytest.fixture
+def files(tmp_path: Path, root: Path) -> Path:
+    """A copy of the configuration that a test may spoil."""
+    (tmp_path / "config").mkdir()
+    for name in ("models.yaml", "config/methods.yaml", "config/smoke.yaml"):
+        (tmp_path / name).write_text((root / name).read_text())
+    return tmp_path
+
+
+def change(path: Path, edit: Any) -> None:
+    value = yaml.safe_load(path.read_text())
+    edit(value)
+    path.write_text(yaml.safe_dump(value))
+
+
+def message(files: Path) -> str:
+    with pytest.raises(VistaError) as caught:
+        load_suite(files / "config/smoke.yaml", root=files)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["testbed", "smoke"])
+def test_the_suites_that_come_with_the_project_are_valid(root: Path, name: str) -> None:
+    suite = load_suite(root / f"config/{name}.yaml", root=root)
+    assert suite.name == name
+
+
+def test_a_resolved_suite_survives_being_written_and_read(root: Path, tmp_path: Path) -> None:
+    suite = load_suite(root / "config/testbed.yaml", root=root)
+    (tmp_path / "suite.json").write_text(suite.model_dump_json())
+    assert load_resolved(tmp_path / "suite.json") == suite
+
+
+def test_an_unknown_key_is_named_with_the_nearest_known_one(files: Path) -> None:
+    change(files / "config/smoke.yaml", lambda v: v["training"]["sft"].update(epoch=3))
+    text = message(files)
+    assert "smoke.yaml: training.sft.epoch: unknown key; did you mean 'epochs'?" in text
+
+
+def test_a_wrong_type_is_named_with_what_was_found(files: Path) -> None:
+    change(files / "config/smoke.yaml", lambda v: v.update(shards="many"))
+    assert "shards" in message(files)
+    assert "'many'" in message(files)
+
+
+def test_an_unknown_model_and_an_unknown_method_are_reported_together(files: Path) -> None:
+    def edit(value: dict[str, Any]) -> None:
+        value["models"] = ["nano-smok"]
+        value["methods"].append("vista-sfd")
+
+    change(files / "config/smoke.yaml", edit)
+    text = message(files)
+    assert "unknown model 'nano-smok'" in text
+    assert "did you mean 'nano-smoke'?" in text
+    assert "unknown method 'vista-sfd'" in text
+
+
+def test_an_unknown_task_in_a_train_set_is_an_error(files: Path) -> None:
+    change(files / "config/smoke.yaml", lambda v: v["train_sets"].update(grids=["grid-clsed"]))
+    assert "unknown task 'grid-clsed'" in message(files)
+
+
+def test_errors_in_models_and_methods_are_reported_together(files: Path) -> None:
+    change(files / "models.yaml", lambda v: v["nano-smoke"].update(stepz=3))
+    change(files / "config/methods.yaml", lambda v: v["vista-sft"]["filter"].update(tau="low"))
+    text = message(files)
+    assert "models.yaml: nano-smoke.built.stepz: unknown key; did you mean 'steps'?" in text
+    assert "methods.yaml: vista-sft.self-improvement.filter.vas.tau" in text
+
+
+def test_a_branch_name_is_refused_as_a_revision() -> None:
+    entry = {"m": {"kind": "hub", "repo": "a/b", "revision": "main"}}
+    with pytest.raises(ValueError, match="pattern"):
+        Models.model_validate(entry)
+
+
+def test_a_method_whose_initial_policy_is_missing_is_an_error(files: Path) -> None:
+    change(files / "config/smoke.yaml", lambda v: v["methods"].remove("sft-seed"))
+    assert "initial_policy 'sft-seed' must be among the suite's methods" in message(files)
+
+
+def test_a_missing_file_is_one_clear_error(tmp_path: Path) -> None:
+    with pytest.raises(VistaError, match="no such file"):
+        load_suite(tmp_path / "nowhere.yaml")
+
+
+def test_yaml_that_is_not_a_mapping_is_one_clear_error(tmp_path: Path) -> None:
+    (tmp_path / "list.yaml").write_text("- a\n- b\n")
+    with pytest.raises(VistaError, match="expected a mapping"):
+        load_suite(tmp_path / "list.yaml")
+
+
+def test_defaults_fill_what_a_method_leaves_open_and_nothing_else() -> None:
+    method = {"kind": "self-improvement", "rollouts": {"k": 4}, "resample": {"kind": "prefix", "j": 2}}
+    filled = with_defaults(
+        method,
+        {
+            "rollouts": {"k": 10, "temperature": 0.5},
+            "resample.prefix": {"top_k": 1},
+            "filter.vas": {"tau": 0},
+        },
+    )
+    assert filled["rollouts"] == {"k": 4, "temperature": 0.5}
+    assert filled["resample"] == {"kind": "prefix", "j": 2, "top_k": 1}
+    assert "filter" not in filled
+
+
+def test_overrides_win_over_what_a_method_states() -> None:
+    method = {"kind": "self-improvement", "rounds": 3, "filter": {"kind": "vas", "tau": -0.5}}
+    changed = with_overrides(method, {"rounds": 1, "filter": {"tau": 0.0}})
+    assert changed["rounds"] == 1
+    assert changed["filter"] == {"kind": "vas", "tau": 0.0}
+
+
+def test_the_defaults_of_a_method_are_the_papers() -> None:
+    method = Methods.model_validate(
+        {
+            "v": {
+                "kind": "self-improvement",
+                "resample": {"kind": "prefix"},
+                "filter": {"kind": "vas"},
+                "objective": {"kind": "dpo"},
+            }
+        }
+    ).root["v"]
+    assert isinstance(method, SelfImprovement)
+    assert (method.rollouts.k, method.rollouts.temperature, method.rollouts.max_new_tokens) == (10, 1.0, 2048)
+    assert method.resample.model_dump() == {"kind": "prefix", "j": 3, "top_k": 5, "order": "swapped"}
+    assert method.filter.model_dump()["tau"] == -0.5
+    assert method.objective.model_dump() == {"kind": "dpo", "beta": 0.1, "alpha": 0.5}
+
+
+def test_the_json_schemas_are_in_step_with_the_code(root: Path) -> None:
+    for name, value in json_schemas().items():
+        written = json.loads((root / f"workflow/schemas/{name}.schema.json").read_text())
+        assert written == value, "run `make schema`"
+
+
+def test_every_field_has_a_description() -> None:
+    for model in (SuiteFile, Suite, Models, Methods):
+        schema = model.model_json_schema()
+        parts = [schema, *schema.get("$defs", {}).values()]
+        for part in parts:
+            for name, field in part.get("properties", {}).items():
+                assert field.get("description"), f"{part['title']}.{name} has no description"
+
+
+def test_a_digest_changes_with_the_value_and_only_then(root: Path) -> None:
+    suite = load_suite(root / "config/smoke.yaml", root=root)
+    changed = suite.training.sft.model_copy(update={"epochs": 7})
+    assert digest(suite.training.sft) == digest(suite.training.sft.model_copy())
+    assert digest(suite.training.sft) != digest(changed)

@@ -1,0 +1,81 @@
+"""The grid expands as documented, and shared work is named once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vista import grid
+from vista.config import SelfImprovement, Suite, load_suite
+from vista.errors import VistaError
+from vista.grid import Run
+
+NAMES = st.from_regex(r"[a-z0-9][a-z0-9.+-]{0,8}", fullmatch=True)
+
+
+@pytest.fixture(scope="module")
+def suite(root: Path) -> Suite:
+    return load_suite(root / "config/testbed.yaml", root=root)
+
+
+@given(NAMES, NAMES, NAMES, st.integers(0, 999), st.integers(0, 9))
+def test_a_run_is_its_id(model: str, train_set: str, method: str, seed: int, number: int) -> None:
+    run = Run(model, train_set, method, seed, number)
+    assert Run.parse(run.id) == run
+
+
+@pytest.mark.parametrize("text", ["", "a/b/c", "a/b/c/seed1/1", "a/b/c/seedx/round1"])
+def test_what_is_no_run_is_refused(text: str) -> None:
+    with pytest.raises(VistaError, match="no run"):
+        Run.parse(text)
+
+
+def test_the_default_grid_has_one_run_per_model_method_and_round(suite: Suite) -> None:
+    found = grid.runs(suite)
+    assert len(found) == len(set(found)) == 2 * (2 + 1 + 1 + 3 + 3 + 1 + 1)
+
+
+def test_round_one_is_sampled_by_the_seed_model_and_later_rounds_by_the_round_before(suite: Suite) -> None:
+    first = Run("nano-internvl", "grids", "vista-sft", 0, 1)
+    third = Run("nano-internvl", "grids", "vista-sft", 0, 3)
+    assert grid.policy(suite, first) == Run("nano-internvl", "grids", "sft-seed", 0, 0)
+    assert grid.policy(suite, third) == Run("nano-internvl", "grids", "vista-sft", 0, 2)
+
+
+def test_every_round_restarts_from_the_base_by_default(suite: Suite) -> None:
+    assert all(grid.restart(suite, run) is None for run in grid.runs(suite))
+
+
+def test_a_method_may_go_on_from_the_round_before(suite: Suite) -> None:
+    methods = dict(suite.methods)
+    method = methods["rest-em"]
+    assert isinstance(method, SelfImprovement)
+    methods["rest-em"] = method.model_copy(update={"restart": "previous"})
+    changed = suite.model_copy(update={"methods": methods})
+    second = Run("nano-internvl", "grids", "rest-em", 0, 2)
+    assert grid.restart(changed, second) == Run("nano-internvl", "grids", "rest-em", 0, 1)
+
+
+def test_methods_that_sample_alike_share_one_file(suite: Suite) -> None:
+    def files(name: str) -> grid.RolloutFiles:
+        method = suite.methods[name]
+        assert isinstance(method, SelfImprovement)
+        return grid.rollout_files(method)
+
+    assert files("rest-em").samples == files("vista-sft").samples == files("dpo").samples
+    assert files("vista-sft") == files("vista-dpo")
+    assert files("rft").samples != files("rest-em").samples
+    assert files("rest-em").resamples is None
+    assert files("rest-em").scores is None
+
+
+def test_the_settings_behind_a_file_are_found_by_its_name(suite: Suite) -> None:
+    for method in suite.methods.values():
+        if isinstance(method, SelfImprovement):
+            name = grid.rollout_files(method).samples
+            assert grid.sampling_named(suite, name) == method.rollouts
+    with pytest.raises(VistaError, match="no method of suite"):
+        grid.sampling_named(suite, "k99-t1-n80")
