@@ -1,0 +1,81 @@
+"""Stage ``tasks``: write the queries of one task. Run by ``vista tasks <task>``.
+
+Every row is a pure function of (task name, split, index) and of the task's settings: a larger
+split begins with the rows of a smaller one, and no row depends on another.
+"""
+
+from __future__ import annotations
+
+import difflib
+from typing import Literal
+
+from tqdm import tqdm
+
+from vista import records
+from vista.config import GridTask, Suite
+from vista.errors import VistaError
+from vista.manifest import Recorder
+from vista.paths import Paths
+from vista.records import Row
+from vista.seeding import generator
+from vista.tasks.testbed import questions, rationales
+from vista.tasks.testbed.digits import pool
+from vista.tasks.testbed.language import SYSTEM
+from vista.tasks.testbed.scenes import draw_scene, encode_png, paint
+
+Split = Literal["seed", "train", "test"]
+SPLITS: tuple[Split, ...] = ("seed", "train", "test")
+
+
+def generate_task(suite: Suite, paths: Paths, task_name: str) -> None:
+    """Write every split of a task that has a size, each with its manifest.
+
+    Raises:
+        VistaError: the suite has no such task.
+    """
+    if task_name not in suite.tasks:
+        close = difflib.get_close_matches(task_name, suite.tasks, n=1)
+        hint = f"did you mean {close[0]!r}?" if close else f"it has {', '.join(sorted(suite.tasks))}"
+        raise VistaError(f"suite {suite.name!r} has no task {task_name!r}; {hint}")
+    task = suite.tasks[task_name]
+    for split in SPLITS:
+        size = getattr(task.sizes, split)
+        if size == 0:
+            continue
+        recorder = Recorder("tasks", {"task": task_name, "split": split, **task.model_dump(mode="json")}, [])
+        output = paths.queries(task_name, split)
+        shown = tqdm(range(size), desc=f"{task_name}/{split}", unit="query", mininterval=5, disable=size < 5000)
+        count = records.write_rows(
+            output, (grid_query(task_name, task, split, index) for index in shown), records.QUERY
+        )
+        recorder.write(output, {"queries": count})
+
+
+def grid_query(name: str, task: GridTask, split: Split, index: int) -> Row:
+    """The query number ``index`` of a split of a grid task (``records.QUERY``).
+
+    Families and, within them, templates take turns. The gold rationale is given in the seed
+    split, and in every split of printed digits, which are a corpus to pretrain on.
+    """
+    query_id = f"{name}-{split}-{index:05d}"
+    rng = generator("tasks", name, split, index)
+    scene = draw_scene(rng, task.rows, task.columns, task.uniform)
+    templates = questions.templates_of(task.questions[index % len(task.questions)], scene)
+    template = templates[index // len(task.questions) % len(templates)]
+    question = questions.ask(template, scene, rng)
+    pixels = paint(scene, pool(task.digits, split), task.noise, rng)
+    gold = split == "seed" or task.digits == "printed"
+    return {
+        "query_id": query_id,
+        "task": name,
+        "split": split,
+        "images": [{"bytes": encode_png(pixels), "path": None}],
+        "system": SYSTEM,
+        "instruction": questions.instruction(question),
+        "answer": questions.answer(scene, question),
+        "answer_type": template.answer_type,
+        "choices": ["yes", "no"] if template.answer_type == "closed" else None,
+        "rationale": rationales.text(rationales.rationale(scene, question)) if gold else None,
+        "cluster_id": query_id,  # each query has an image of its own
+        "scene": questions.dump(scene, question),
+    }

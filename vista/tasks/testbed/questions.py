@@ -1,0 +1,226 @@
+"""The questions of the testbed, in three families of rising difficulty, and their answers.
+
+``closed`` questions are answered yes or no. Each of their templates has a skewed prior, keyed
+to its words ("greater" and "is there a red cell": mostly yes; "less" and "is there a 7": mostly
+no), so that a guess from the text alone is right about three times in four: language prior bias
+lives here. ``open`` questions read, compare and count; ``chain`` questions add up, the hardest
+all cells of the grid. Serves the stage ``tasks``.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, fields
+from typing import Literal
+
+import numpy as np
+
+from vista.errors import VistaError
+from vista.records import AnswerType
+from vista.tasks.testbed.scenes import INKS, Cell, Scene
+
+Family = Literal["closed", "open", "chain"]
+
+# Of more cells than this, no sum is asked: its rationale would be far longer than any on a 3×3 grid.
+LONGEST_SUM = 9
+
+
+@dataclass(frozen=True)
+class Question:
+    """A template and what fills it. Row and column name a cell, one of them a line, none the grid."""
+
+    template: str
+    row: int | None = None
+    column: int | None = None
+    digit: int | None = None
+    ink: str | None = None
+
+    @property
+    def place(self) -> str:
+        """The cell or line in words, such as "row 2 column 3"."""
+        named = (("row", self.row), ("column", self.column))
+        return " ".join(f"{name} {number}" for name, number in named if number is not None)
+
+    def cells(self, scene: Scene) -> list[Cell]:
+        """The cells at the question's place, row by row."""
+        return [
+            (row, column)
+            for row, column in scene.cells
+            if self.row in (None, row) and self.column in (None, column)
+        ]
+
+
+@dataclass(frozen=True)
+class Template:
+    """A kind of question.
+
+    ``fillings`` gives every question of this kind that can be asked about a scene (none, if the
+    scene does not lend itself). ``yes_share`` is a closed template's prior.
+    """
+
+    name: str
+    family: Family
+    answer_type: AnswerType
+    wording: str
+    fillings: Callable[[Scene], list[Question]]
+    yes_share: float | None = None
+
+
+def _cells(name: str, digits: range | None = None) -> Callable[[Scene], list[Question]]:
+    """About one cell, and a digit if ``digits`` are given."""
+    return lambda scene: [
+        Question(name, row, column, digit)
+        for row, column in scene.cells
+        for digit in (digits if digits is not None else [None])
+    ]
+
+
+def _lines(
+    name: str, digits: bool = False, inks: bool = False, rows: bool = True, columns: bool = True
+) -> Callable[[Scene], list[Question]]:
+    """About one row or column, and a digit or an ink if asked for."""
+
+    def fillings(scene: Scene) -> list[Question]:
+        places: list[tuple[int | None, int | None]] = []
+        if rows:
+            places += [(row, None) for row in range(1, scene.rows + 1)]
+        if columns:
+            places += [(None, column) for column in range(1, scene.columns + 1)]
+        return [
+            Question(name, row, column, digit, ink)
+            for row, column in places
+            for digit in (range(10) if digits else [None])
+            for ink in (INKS if inks else [None])
+        ]
+
+    return fillings
+
+
+def _sums_by_ink(scene: Scene) -> list[Question]:
+    """Inks of two cells or more, so that there is something to add; else whatever inks there are."""
+    count = {ink: sum(row.count(ink) for row in scene.inks) for ink in INKS}
+    several = [ink for ink in INKS if 2 <= count[ink] <= LONGEST_SUM]
+    return [Question("sum-ink", ink=ink) for ink in several or [ink for ink in INKS if count[ink]]]
+
+
+def _sum_of_all(scene: Scene) -> list[Question]:
+    return [Question("sum-all")] if len(scene.cells) <= LONGEST_SUM else []
+
+
+TEMPLATES = {
+    template.name: template
+    for template in (
+        Template(
+            "has-digit", "closed", "closed", "is there a {digit} in {place} ?",
+            _lines("has-digit", digits=True), yes_share=0.25,
+        ),
+        Template(
+            "has-ink", "closed", "closed", "is there a {ink} cell in {place} ?",
+            _lines("has-ink", inks=True), yes_share=0.75,
+        ),
+        Template(
+            "greater", "closed", "closed", "is {place} greater than {digit} ?",
+            _cells("greater", range(2, 7)), yes_share=0.75,
+        ),
+        Template(
+            "less", "closed", "closed", "is {place} less than {digit} ?",
+            _cells("less", range(3, 8)), yes_share=0.25,
+        ),
+        Template("digit", "open", "number", "which digit is in {place} ?", _cells("digit")),
+        Template("ink", "open", "open", "which colour is in {place} ?", _cells("ink")),
+        Template("largest", "open", "number", "which digit is the largest in {place} ?", _lines("largest")),
+        Template(
+            "count", "open", "number", "how many {ink} cells are in {place} ?", _lines("count", inks=True)
+        ),
+        Template("sum-row", "chain", "number", "what is the sum of {place} ?", _lines("sum-row", columns=False)),
+        Template("sum-column", "chain", "number", "what is the sum of {place} ?", _lines("sum-column", rows=False)),
+        Template("sum-ink", "chain", "number", "what is the sum of the {ink} cells ?", _sums_by_ink),
+        Template("sum-all", "chain", "number", "what is the sum of all cells ?", _sum_of_all),
+    )
+}  # fmt: skip
+
+
+def templates_of(family: Family, scene: Scene) -> list[Template]:
+    """The family's templates that can be asked about ``scene``, in a fixed order."""
+    return [t for t in TEMPLATES.values() if t.family == family and t.fillings(scene)]
+
+
+def ask(template: Template, scene: Scene, rng: np.random.Generator) -> Question:
+    """A random question of this kind; a closed one after drawing its answer from the prior.
+
+    Where no filling has the answer drawn (is there a digit above 5, in a grid of ones?), any
+    filling will do.
+    """
+    candidates = template.fillings(scene)
+    if template.yes_share is not None:
+        wanted = "yes" if rng.random() < template.yes_share else "no"
+        fitting = [question for question in candidates if answer(scene, question) == wanted]
+        candidates = fitting or candidates
+    return candidates[rng.integers(len(candidates))]
+
+
+def instruction(question: Question) -> str:
+    """The question in words."""
+    template = TEMPLATES[question.template]
+    return template.wording.format(place=question.place, digit=question.digit, ink=question.ink)
+
+
+def answer(scene: Scene, question: Question) -> str:
+    """The right answer."""
+    cells = question.cells(scene)
+    digits = [scene.digit(cell) for cell in cells]
+    inks = [scene.ink(cell) for cell in cells]
+    match question.template:
+        case "has-digit":
+            return _yes(question.digit in digits)
+        case "has-ink":
+            return _yes(question.ink in inks)
+        case "greater" | "less" if question.digit is not None:
+            larger = question.template == "greater"
+            return _yes(digits[0] > question.digit if larger else digits[0] < question.digit)
+        case "digit":
+            return str(digits[0])
+        case "ink":
+            return inks[0]
+        case "largest":
+            return str(max(digits))
+        case "count" if question.ink is not None:
+            return str(inks.count(question.ink))
+        case "sum-row" | "sum-column" | "sum-all":
+            return str(sum(digits))
+        case "sum-ink":
+            return str(sum(d for d, ink in zip(digits, inks, strict=True) if ink == question.ink))
+        case _:
+            raise VistaError(f"{question} is no testbed question; make the task's queries again")
+
+
+def _yes(fact: bool) -> str:
+    return "yes" if fact else "no"
+
+
+def dump(scene: Scene, question: Question) -> str:
+    """The ground truth of a query as JSON: its ``scene`` column."""
+    asked = {name: value for name, value in asdict(question).items() if value is not None}
+    truth = {"digits": scene.digits, "inks": scene.inks, "question": asked}
+    return json.dumps(truth, separators=(",", ":"))
+
+
+def load(text: str) -> tuple[Scene, Question]:
+    """The inverse of ``dump``.
+
+    Raises:
+        VistaError: the text is no such ground truth.
+    """
+    try:
+        truth = json.loads(text)
+        scene = Scene(
+            tuple(tuple(int(digit) for digit in row) for row in truth["digits"]),
+            tuple(tuple(str(ink) for ink in row) for row in truth["inks"]),
+        )
+        known = {field.name for field in fields(Question)}
+        question = Question(**{name: value for name, value in truth["question"].items() if name in known})
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise VistaError(f"not the ground truth of a testbed query ({error!r}): {text[:80]!r}") from error
+    answer(scene, question)  # refuses an unknown template
+    return scene, question
