@@ -13,9 +13,9 @@ os.environ.update(
     WANDB_MODE="disabled",
 )
 
-from pathlib import Path  # noqa: E402 - the environment must be set first
+from pathlib import Path
 
-import pytest  # noqa: E402
+import pytest
 
 ROOT = Path(__file__).parents[1]
 

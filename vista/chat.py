@@ -105,7 +105,8 @@ def render(processor: Any, turns: Sequence[Message], generation_prompt: bool = T
     """
     if not getattr(processor, "chat_template", None):
         raise VistaError(
-            f"{type(processor).__name__} has no chat template; add chat_template.jinja to the checkpoint folder"
+            f"{type(processor).__name__} has no chat template; "
+            "add chat_template.jinja to the checkpoint folder"
         )
     text: str = processor.apply_chat_template(
         _template_parts(turns), tokenize=False, add_generation_prompt=generation_prompt

@@ -473,7 +473,8 @@ def _consistency(suite: Suite, path: str) -> list[str]:
             missing = sorted(set(method.filter.layers) - set(suite.scoring.layers))
             if missing:
                 problems.append(
-                    f"{path}: method {name}: filter.layers {missing} are not scored; add them to scoring.layers"
+                    f"{path}: method {name}: filter.layers {missing} are not scored; "
+                    "add them to scoring.layers"
                 )
     return problems
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -104,11 +103,11 @@ def load_checkpoint(
 def save_checkpoint(model: Any, processor: Any, folder: Path) -> None:
     """Save an ordinary checkpoint folder under a temporary name, then give it its own."""
     folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".part", dir=folder.parent))
+    temporary = folder.with_name(f".{folder.name}.part")
+    shutil.rmtree(temporary, ignore_errors=True)  # what a killed job left
     try:
         model.save_pretrained(temporary)
         processor.save_pretrained(temporary)
-        temporary.chmod(0o755)
         if folder.exists():
             shutil.rmtree(folder)
         temporary.rename(folder)

@@ -1,0 +1,149 @@
+"""A user's mistake is one clear message and a true exit status, and costs nothing that is done."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from vista.records import QUERY, ROLLOUT, read_rows, write_rows
+
+from .conftest import Checkout
+
+RUN = "nano-smoke/grids/sft-seed/seed0/round0"
+SAMPLES = "k6-t1-n80"
+
+
+def replace(path: Path, old: str, new: str) -> None:
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
+
+
+@pytest.mark.parametrize(
+    ("file", "old", "new", "said"),
+    [
+        ("config/smoke.yaml", "rounds: 2", "round: 2", "round: unknown key; did you mean 'rounds'?"),
+        ("config/smoke.yaml", "[nano-smoke]", "[nano-smok]", "unknown model 'nano-smok'"),
+        ("config/smoke.yaml", "vista-dpo]", "vista-dpi]", "unknown method 'vista-dpi'"),
+        ("config/smoke.yaml", "[grid-noisy]", "[grid-nosy]", "unknown task 'grid-nosy'"),
+        ("config/smoke.yaml", "epochs: 2", "epochs: two", "training.seed.epochs"),
+        ("models.yaml", "steps: 150", "steps: -1", "nano-smoke.built.steps"),
+    ],
+)
+def test_a_mistake_in_a_config_file_stops_snakemake_before_any_job(
+    root: Path, tmp_path: Path, file: str, old: str, new: str, said: str
+) -> None:
+    checkout = Checkout.make(root, tmp_path)
+    replace(checkout.folder / file, old, new)
+    done = checkout.snakemake("--dry-run")
+    assert done.returncode != 0
+    assert said in done.stdout + done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
+
+
+def test_an_unknown_target_is_refused(root: Path, tmp_path: Path) -> None:
+    checkout = Checkout.make(root, tmp_path)
+    done = checkout.snakemake("results/smoke/tables/mian.csv", "--dry-run")
+    assert done.returncode != 0
+    assert "mian.csv" in done.stdout + done.stderr
+
+
+def test_a_missing_model_path_is_named(root: Path, tmp_path: Path) -> None:
+    checkout = Checkout.make(root, tmp_path)
+    models = checkout.folder / "models.yaml"
+    models.write_text(models.read_text() + "\nmine:\n  kind: path\n  path: /no/such/folder\n")
+    replace(checkout.folder / "config/smoke.yaml", "[nano-smoke]", "[mine]")
+    assert checkout.snakemake("--dry-run").returncode == 0
+    done = checkout.vista("models", "results/smoke/suite.json", "mine")
+    assert done.returncode == 2
+    assert "/no/such/folder" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.end_to_end
+class TestOnAFinishedRun:
+    """Faults in files that the DAG made."""
+
+    def fails(self, checkout: Checkout, *arguments: str) -> str:
+        done = checkout.vista(*arguments)
+        assert done.returncode == 2, done.stderr
+        assert "Traceback" not in done.stderr
+        return done.stderr
+
+    def queries(self, checkout: Checkout) -> Path:
+        return checkout.results / "tasks/grid-closed/train.parquet"
+
+    def test_a_corrupt_image_is_named_with_its_query(self, copy: Checkout) -> None:
+        rows = read_rows(self.queries(copy), QUERY)
+        rows[3]["images"][0]["bytes"] = b"this is no image"
+        write_rows(self.queries(copy), rows, QUERY)
+        said = self.fails(copy, "sample", "results/smoke/suite.json", RUN, SAMPLES, "0")
+        assert rows[3]["query_id"] in said
+        assert "corrupt image" in said
+
+    def test_a_missing_image_is_named_with_its_query(self, copy: Checkout) -> None:
+        rows = read_rows(self.queries(copy), QUERY)
+        rows[5]["images"][0] = {"bytes": None, "path": "/no/such/image.png"}
+        write_rows(self.queries(copy), rows, QUERY)
+        said = self.fails(copy, "sample", "results/smoke/suite.json", RUN, SAMPLES, "0")
+        assert rows[5]["query_id"] in said
+        assert "/no/such/image.png" in said
+
+    def test_duplicate_query_ids_are_named_with_both_rows(self, copy: Checkout) -> None:
+        rows = read_rows(self.queries(copy), QUERY)
+        rows[7]["query_id"] = rows[2]["query_id"]
+        write_rows(self.queries(copy), rows, QUERY)
+        said = self.fails(copy, "sample", "results/smoke/suite.json", RUN, SAMPLES, "0")
+        assert rows[2]["query_id"] in said
+        assert "row 7" in said
+        assert "row 2" in said
+
+    def test_a_prompt_longer_than_the_context_is_named_with_its_query(self, copy: Checkout) -> None:
+        rows = read_rows(self.queries(copy), QUERY)
+        rows[1]["instruction"] = " ".join([rows[1]["instruction"]] * 2000)
+        write_rows(self.queries(copy), rows, QUERY)
+        said = self.fails(copy, "sample", "results/smoke/suite.json", RUN, SAMPLES, "0")
+        assert rows[1]["query_id"] in said
+        assert "context" in said
+
+    def test_a_truncated_parquet_file_is_named(self, copy: Checkout) -> None:
+        path = self.queries(copy)
+        path.write_bytes(path.read_bytes()[:1000])
+        said = self.fails(copy, "sample", "results/smoke/suite.json", RUN, SAMPLES, "0")
+        assert "train.parquet" in said
+
+    def test_a_nan_loss_stops_the_training_and_keeps_what_is_done(self, copy: Checkout) -> None:
+        before = copy.main_csv.read_bytes()
+        replace(
+            copy.folder / "config/smoke.yaml",
+            "sft: {epochs: 1, learning_rate: 1.0e-3",
+            "sft: {epochs: 1, learning_rate: 1.0e+30",
+        )
+        done = copy.snakemake("results/smoke/training/nano-smoke/grids/star/seed0/round1/manifest.json")
+        assert done.returncode != 0
+        log = copy.results / "logs/training/nano-smoke/grids/star/seed0/round1.log"
+        assert "loss" in log.read_text()
+        assert "Traceback" not in log.read_text()
+        assert copy.main_csv.read_bytes() == before
+
+    def test_a_policy_without_positives_ends_in_a_row_that_says_so(self, copy: Checkout) -> None:
+        run = "nano-smoke/grids/star/seed0/round1"
+        folder = copy.results / f"rollouts/{RUN}"
+        for path in [*folder.glob("samples/k1-*/*.parquet"), *folder.glob("resamples/k1-*/*.parquet")]:
+            rows = [{**row, "correct": False} for row in read_rows(path, ROLLOUT)]
+            write_rows(path, rows, ROLLOUT)
+        suite = "results/smoke/suite.json"
+        for command in (["curate", suite, run], ["train", suite, run], ["evaluate", suite, run]):
+            done = copy.vista(*command)
+            assert done.returncode == 0, done.stderr
+        for command in (["collect", suite], ["tables", suite]):
+            done = copy.vista(*command)
+            assert done.returncode == 0, done.stderr
+        table = pd.read_csv(copy.main_csv)
+        row = table[table["method"] == "star"].iloc[0]
+        assert row["status"] == "no-positives"
+        assert pd.isna(row["overall"])
+        assert (table.loc[table["method"] != "star", "status"] == "complete").all()
