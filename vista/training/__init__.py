@@ -1,0 +1,1 @@
+"""Stage 5, ``training``: a training set and a start checkpoint → a checkpoint (``vista train``)."""
