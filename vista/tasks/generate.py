@@ -44,7 +44,9 @@ def generate_task(suite: Suite, paths: Paths, task_name: str) -> None:
             continue
         recorder = Recorder("tasks", {"task": task_name, "split": split, **task.model_dump(mode="json")}, [])
         output = paths.queries(task_name, split)
-        shown = tqdm(range(size), desc=f"{task_name}/{split}", unit="query", mininterval=5, disable=size < 5000)
+        shown = tqdm(
+            range(size), desc=f"{task_name}/{split}", unit="query", mininterval=5, disable=size < 5000
+        )
         count = records.write_rows(
             output, (grid_query(task_name, task, split, index) for index in shown), records.QUERY
         )
@@ -60,7 +62,8 @@ def grid_query(name: str, task: GridTask, split: Split, index: int) -> Row:
     query_id = f"{name}-{split}-{index:05d}"
     rng = generator("tasks", name, split, index)
     scene = draw_scene(rng, task.rows, task.columns, task.uniform)
-    templates = questions.templates_of(task.questions[index % len(task.questions)], scene)
+    family = task.questions[index % len(task.questions)]
+    templates = questions.templates_of(family, task.rows * task.columns)
     template = templates[index // len(task.questions) % len(templates)]
     question = questions.ask(template, scene, rng)
     pixels = paint(scene, pool(task.digits, split), task.noise, rng)

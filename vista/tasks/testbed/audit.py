@@ -55,7 +55,8 @@ def audit(scene: Scene, question: Question, text: str) -> Audit:
         return Audit(False, len(found), len(text.rstrip()), kind, reason)
     if len(found) > len(expected):
         extra = found[len(expected)]
-        return Audit(False, len(expected), extra.start, "form", f"form: expected the end, found {_show(extra)}")
+        reason = f"form: expected the end, found {_show(extra)}"
+        return Audit(False, len(expected), extra.start, "form", reason)
     return Audit(True)
 
 
@@ -74,4 +75,4 @@ def _tagged(claims: list[rationales.Claim]) -> list[tuple[Token, rationales.Kind
 
 
 def _show(token: Token) -> str:
-    return f"{'##' if token.glued else ''}{token.text!r}" if token.glued else repr(token.text)
+    return f"{token.text!r} of the same number" if token.glued else repr(token.text)

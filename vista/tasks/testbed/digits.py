@@ -99,5 +99,6 @@ def _glyph(font: ImageFont.FreeTypeFont, digit: int, rng: np.random.Generator) -
     cell.paste(drawn, corner)
     cell = cell.filter(ImageFilter.GaussianBlur(rng.uniform(0.0, 0.5) * _SCALE))
     small = cell.resize((CELL, CELL), Image.Resampling.BOX)
-    ink = np.asarray(small, dtype=np.float32) / 255.0
-    return ink / ink.max()
+    ink: NDArray[np.float32] = np.array(small, dtype=np.float32)
+    ink /= ink.max()  # the darkest pixel is full ink, as in the scans
+    return ink

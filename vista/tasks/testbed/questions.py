@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from typing import Literal
 
 import numpy as np
@@ -55,8 +55,8 @@ class Question:
 class Template:
     """A kind of question.
 
-    ``fillings`` gives every question of this kind that can be asked about a scene (none, if the
-    scene does not lend itself). ``yes_share`` is a closed template's prior.
+    ``fillings`` gives every question of this kind that can be asked about a scene. ``yes_share``
+    is a closed template's prior. Grids of more than ``max_cells`` cells are not asked it.
     """
 
     name: str
@@ -65,6 +65,7 @@ class Template:
     wording: str
     fillings: Callable[[Scene], list[Question]]
     yes_share: float | None = None
+    max_cells: int | None = None
 
 
 def _cells(name: str, digits: range | None = None) -> Callable[[Scene], list[Question]]:
@@ -76,25 +77,28 @@ def _cells(name: str, digits: range | None = None) -> Callable[[Scene], list[Que
     ]
 
 
-def _lines(
-    name: str, digits: bool = False, inks: bool = False, rows: bool = True, columns: bool = True
-) -> Callable[[Scene], list[Question]]:
+def _lines(name: str, digits: bool = False, inks: bool = False) -> Callable[[Scene], list[Question]]:
     """About one row or column, and a digit or an ink if asked for."""
 
     def fillings(scene: Scene) -> list[Question]:
-        places: list[tuple[int | None, int | None]] = []
-        if rows:
-            places += [(row, None) for row in range(1, scene.rows + 1)]
-        if columns:
-            places += [(None, column) for column in range(1, scene.columns + 1)]
+        rows = [(row, None) for row in range(1, scene.rows + 1)]
+        columns = [(None, column) for column in range(1, scene.columns + 1)]
         return [
             Question(name, row, column, digit, ink)
-            for row, column in places
+            for row, column in [*rows, *columns]
             for digit in (range(10) if digits else [None])
             for ink in (INKS if inks else [None])
         ]
 
     return fillings
+
+
+def _rows(scene: Scene) -> list[Question]:
+    return [Question("sum-row", row=row) for row in range(1, scene.rows + 1)]
+
+
+def _columns(scene: Scene) -> list[Question]:
+    return [Question("sum-column", column=column) for column in range(1, scene.columns + 1)]
 
 
 def _sums_by_ink(scene: Scene) -> list[Question]:
@@ -104,28 +108,44 @@ def _sums_by_ink(scene: Scene) -> list[Question]:
     return [Question("sum-ink", ink=ink) for ink in several or [ink for ink in INKS if count[ink]]]
 
 
-def _sum_of_all(scene: Scene) -> list[Question]:
-    return [Question("sum-all")] if len(scene.cells) <= LONGEST_SUM else []
+def _sum_of_all(_: Scene) -> list[Question]:
+    return [Question("sum-all")]
 
 
 TEMPLATES = {
     template.name: template
     for template in (
         Template(
-            "has-digit", "closed", "closed", "is there a {digit} in {place} ?",
-            _lines("has-digit", digits=True), yes_share=0.25,
+            "has-digit",
+            "closed",
+            "closed",
+            "is there a {digit} in {place} ?",
+            _lines("has-digit", digits=True),
+            yes_share=0.25,
         ),
         Template(
-            "has-ink", "closed", "closed", "is there a {ink} cell in {place} ?",
-            _lines("has-ink", inks=True), yes_share=0.75,
+            "has-ink",
+            "closed",
+            "closed",
+            "is there a {ink} cell in {place} ?",
+            _lines("has-ink", inks=True),
+            yes_share=0.75,
         ),
         Template(
-            "greater", "closed", "closed", "is {place} greater than {digit} ?",
-            _cells("greater", range(2, 7)), yes_share=0.75,
+            "greater",
+            "closed",
+            "closed",
+            "is {place} greater than {digit} ?",
+            _cells("greater", range(2, 7)),
+            yes_share=0.75,
         ),
         Template(
-            "less", "closed", "closed", "is {place} less than {digit} ?",
-            _cells("less", range(3, 8)), yes_share=0.25,
+            "less",
+            "closed",
+            "closed",
+            "is {place} less than {digit} ?",
+            _cells("less", range(3, 8)),
+            yes_share=0.25,
         ),
         Template("digit", "open", "number", "which digit is in {place} ?", _cells("digit")),
         Template("ink", "open", "open", "which colour is in {place} ?", _cells("ink")),
@@ -133,17 +153,28 @@ TEMPLATES = {
         Template(
             "count", "open", "number", "how many {ink} cells are in {place} ?", _lines("count", inks=True)
         ),
-        Template("sum-row", "chain", "number", "what is the sum of {place} ?", _lines("sum-row", columns=False)),
-        Template("sum-column", "chain", "number", "what is the sum of {place} ?", _lines("sum-column", rows=False)),
+        Template("sum-row", "chain", "number", "what is the sum of {place} ?", _rows),
+        Template("sum-column", "chain", "number", "what is the sum of {place} ?", _columns),
         Template("sum-ink", "chain", "number", "what is the sum of the {ink} cells ?", _sums_by_ink),
-        Template("sum-all", "chain", "number", "what is the sum of all cells ?", _sum_of_all),
+        Template(
+            "sum-all",
+            "chain",
+            "number",
+            "what is the sum of all cells ?",
+            _sum_of_all,
+            max_cells=LONGEST_SUM,
+        ),
     )
-}  # fmt: skip
+}
 
 
-def templates_of(family: Family, scene: Scene) -> list[Template]:
-    """The family's templates that can be asked about ``scene``, in a fixed order."""
-    return [t for t in TEMPLATES.values() if t.family == family and t.fillings(scene)]
+def templates_of(family: Family, cells: int) -> list[Template]:
+    """The family's templates that can be asked about a grid of so many cells, in a fixed order."""
+    return [
+        template
+        for template in TEMPLATES.values()
+        if template.family == family and (template.max_cells is None or cells <= template.max_cells)
+    ]
 
 
 def ask(template: Template, scene: Scene, rng: np.random.Generator) -> Question:
@@ -201,7 +232,7 @@ def _yes(fact: bool) -> str:
 
 def dump(scene: Scene, question: Question) -> str:
     """The ground truth of a query as JSON: its ``scene`` column."""
-    asked = {name: value for name, value in asdict(question).items() if value is not None}
+    asked = {name: value for name, value in vars(question).items() if value is not None}
     truth = {"digits": scene.digits, "inks": scene.inks, "question": asked}
     return json.dumps(truth, separators=(",", ":"))
 
@@ -220,7 +251,10 @@ def load(text: str) -> tuple[Scene, Question]:
         )
         known = {field.name for field in fields(Question)}
         question = Question(**{name: value for name, value in truth["question"].items() if name in known})
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise VistaError(f"not the ground truth of a testbed query ({error!r}): {text[:80]!r}") from error
-    answer(scene, question)  # refuses an unknown template
+        answer(scene, question)  # refuses an unknown template and a place outside the grid
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        raise VistaError(
+            f"scene {text[:80]!r} is not the ground truth of a testbed query ({error!r}); "
+            "make the task's queries again"
+        ) from error
     return scene, question

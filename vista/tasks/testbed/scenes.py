@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,9 +45,9 @@ class Scene:
         return len(self.digits[0])
 
     @property
-    def cells(self) -> list[Cell]:
+    def cells(self) -> tuple[Cell, ...]:
         """Every cell, row by row."""
-        return [(row, column) for row in range(1, self.rows + 1) for column in range(1, self.columns + 1)]
+        return _cells(self.rows, self.columns)
 
     def digit(self, cell: Cell) -> int:
         """The digit in a cell."""
@@ -55,6 +56,11 @@ class Scene:
     def ink(self, cell: Cell) -> str:
         """The ink of a cell."""
         return self.inks[cell[0] - 1][cell[1] - 1]
+
+
+@cache
+def _cells(rows: int, columns: int) -> tuple[Cell, ...]:
+    return tuple((row, column) for row in range(1, rows + 1) for column in range(1, columns + 1))
 
 
 def draw_scene(rng: np.random.Generator, rows: int, columns: int, uniform: float) -> Scene:
