@@ -1,0 +1,219 @@
+"""A checkpoint folder as a model of lmms-eval: ``lmms-eval --model vista --model_args pretrained=…``.
+
+Stage ``evaluation``. Decodes greedily with the sampling engine and the prompts that the other
+stages use. Whatever goes wrong is raised: an error is never scored as an empty answer.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lmms_eval.api.instance import GenerationResult, Instance, TokenCounts
+from lmms_eval.api.model import lmms
+from PIL import Image
+from tqdm import tqdm
+
+from vista import chat
+from vista.engines.base import Engine, Request
+from vista.errors import VistaError
+
+# Encoded prompts wait in memory up to this size (or one batch, if that is larger).
+POOL_BYTES = 2**30
+
+
+def manifest() -> Any:
+    """What lmms-eval's entry point is given.
+
+    A function, since ``lmms_eval.models`` loads the entry point while it is itself being imported.
+    """
+    from lmms_eval.models.registry_v2 import ModelManifest
+
+    return ModelManifest(model_id="vista", chat_class_path="vista.evaluation.chat_model.VistaChatModel")
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """How to decode one request, from a task's ``generation_kwargs``."""
+
+    max_new_tokens: int
+    until: tuple[str, ...]
+
+    @classmethod
+    def parse(cls, task: str, settings: Mapping[str, Any]) -> Decoding:
+        """Read the settings of ``task``.
+
+        Raises:
+            VistaError: they ask for anything but greedy decoding, or set no length limit.
+        """
+        temperature = settings.get("temperature")
+        sampled = settings.get("do_sample", bool(temperature)) and temperature != 0
+        if sampled or (settings.get("num_beams") or 1) != 1:
+            raise VistaError(
+                f"task {task}: generation_kwargs {dict(settings)} ask for sampling or beams, but this model "
+                "is evaluated greedily; set do_sample: false and num_beams: 1 (--gen_kwargs)"
+            )
+        limit = settings.get("max_new_tokens")
+        if not isinstance(limit, int) or limit < 1:
+            raise VistaError(
+                f"task {task}: generation_kwargs.max_new_tokens is {limit!r}; set it to a number of tokens, "
+                "for example with --gen_kwargs max_new_tokens=2048"
+            )
+        until = settings.get("until") or ()
+        return cls(limit, (until,) if isinstance(until, str) else tuple(until))
+
+    def cut(self, text: str) -> str:
+        """``text`` up to the first of the stop strings."""
+        ends = [text.index(stop) for stop in self.until if stop and stop in text]
+        return text[: min(ends)] if ends else text
+
+
+def split_images(turns: Sequence[Mapping[str, Any]]) -> tuple[list[chat.Message], list[Image.Image]]:
+    """lmms-eval's turns, in which images stand, as ``chat`` wants them: turns and a list of images.
+
+    Raises:
+        VistaError: there is a video or sound, or an image that is neither decoded nor a file.
+    """
+    plain: list[chat.Message] = []
+    images: list[Image.Image] = []
+    for turn in turns:
+        content = turn["content"]
+        if isinstance(content, str):
+            content = [{"type": "text", "text": content}]
+        parts: list[chat.Message] = []
+        for part in content:
+            if part["type"] == "text":
+                parts.append({"type": "text", "text": part["text"]})
+            elif part["type"] == "image":
+                parts.append({"type": "image", "text": None})
+                images.append(_opened(part["url"]))
+            else:
+                raise VistaError(f"content of type {part['type']!r}: this model takes text and images only")
+        plain.append({"role": turn["role"], "content": parts})
+    return plain, images
+
+
+def _opened(image: Any) -> Image.Image:
+    """A decoded RGB image, from a decoded image or the path of a file."""
+    if isinstance(image, Image.Image):
+        return image.convert("RGB")
+    return chat.open_images({"query_id": image, "images": [{"bytes": None, "path": image}]})[0]
+
+
+class VistaChatModel(lmms):  # type: ignore[misc]  # lmms-eval is untyped
+    """Greedy answers of one checkpoint, all requests of all tasks in one go."""
+
+    is_simple = False
+
+    def __init__(
+        self,
+        pretrained: str | Path,
+        batch_size: int | str = 1,
+        device: str | None = None,
+        dtype: str = "auto",
+        attention: str = "sdpa",
+        trust_remote_code: bool = False,
+    ) -> None:
+        """Load the checkpoint.
+
+        Args:
+            pretrained: A checkpoint folder.
+            batch_size: Requests decoded at a time.
+            device: ``cpu``, ``cuda`` …; default: a GPU if there is one.
+            dtype: Of the weights; ``auto`` as they are stored.
+            attention: Implementation of attention, by transformers' name.
+            trust_remote_code: Run code that the checkpoint brings.
+
+        Raises:
+            VistaError: the folder or a setting is not usable.
+        """
+        super().__init__()
+        from vista.engines.checkpoints import load_checkpoint
+        from vista.engines.hf import HfEngine
+
+        if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+            raise VistaError("the vista model evaluates in one process; start it without a launcher")
+        if not str(batch_size).isdigit() or int(batch_size) < 1:
+            raise VistaError(f"batch_size {batch_size!r}: give a number of requests, at least 1")
+        self.batch_size = int(batch_size)
+        self.checkpoint = load_checkpoint(
+            Path(pretrained),
+            attention=attention,
+            device=device,
+            dtype=dtype,
+            trust_remote_code=trust_remote_code,
+        )
+        self.engine: Engine = HfEngine(self.checkpoint, self.batch_size, progress="answer")
+        self.unfinished = 0  # responses cut at the length limit
+
+    @property
+    def device(self) -> Any:
+        """Where the model lies."""
+        return self.checkpoint.device
+
+    def generate_until(self, requests: Sequence[Instance]) -> list[GenerationResult]:
+        """The greedy response to every request, in order.
+
+        Raises:
+            VistaError: a request cannot be shown to this model.
+            RuntimeError: the engine returned anything but one response to each.
+        """
+        results: list[GenerationResult | None] = [None] * len(requests)
+        decodings = [Decoding.parse(request.args[4], request.args[2]) for request in requests]
+        for limit in sorted({decoding.max_new_tokens for decoding in decodings}):
+            members = [i for i, decoding in enumerate(decodings) if decoding.max_new_tokens == limit]
+            for pool in self._pools(requests, members, limit):
+                for index, result in zip(pool, self._respond(list(pool.values()), limit), strict=True):
+                    text = decodings[index].cut(result.text)
+                    results[index] = GenerationResult(text, result.token_counts)
+        answered = [result for result in results if result is not None]
+        if len(answered) != len(requests):
+            raise RuntimeError(f"{len(requests)} requests, but {len(answered)} responses")
+        return answered
+
+    def _pools(
+        self, requests: Sequence[Instance], members: Sequence[int], limit: int
+    ) -> Iterator[dict[int, chat.Prompt]]:
+        """Prompts by index, as many at a time as the engine may sort into batches of its own."""
+        pool: dict[int, chat.Prompt] = {}
+        size = 0
+        for index in tqdm(members, desc="encode", unit="query", mininterval=5):
+            pool[index] = prompt = self._encode(requests[index], limit)
+            size += sum(tensor.nbytes for tensor in prompt.image_features.values())
+            if size >= POOL_BYTES and len(pool) >= self.batch_size:
+                yield pool
+                pool, size = {}, 0
+        if pool:
+            yield pool
+
+    def _encode(self, request: Instance, limit: int) -> chat.Prompt:
+        """The prompt of one request."""
+        _, doc_to_messages, _, doc_id, task, split = request.args
+        doc = self.task_dict[task][split][doc_id]
+        turns, images = split_images(doc_to_messages(doc))
+        prompt = chat.encode(self.checkpoint.processor, turns, images)
+        row = {"query_id": doc.get("query_id", f"{task}/{doc_id}")}
+        chat.check_fits(row, len(prompt), limit, self.checkpoint.context)
+        return prompt
+
+    def _respond(self, prompts: Sequence[chat.Prompt], limit: int) -> list[GenerationResult]:
+        """Greedy responses to ``prompts``."""
+        requests = [Request(prompt, seeds=[0]) for prompt in prompts]
+        sampled = self.engine.sample(requests, temperature=0.0, max_new_tokens=limit)
+        results = []
+        for prompt, (sample,) in zip(prompts, sampled, strict=True):
+            self.unfinished += not sample.finished
+            counts = TokenCounts(input_tokens=len(prompt), output_tokens=len(sample.token_ids))
+            results.append(GenerationResult(chat.decode(self.checkpoint.processor, sample.token_ids), counts))
+        return results
+
+    def loglikelihood(self, requests: Sequence[Instance]) -> list[tuple[float, bool]]:
+        """Not offered: the suite's tasks are generated and verified."""
+        raise VistaError("the vista model only generates; choose a task of output_type generate_until")
+
+    def generate_until_multi_round(self, requests: Sequence[Instance]) -> list[str]:
+        """Not offered: the suite's tasks have one round."""
+        raise VistaError("the vista model answers in one round; choose a task of output_type generate_until")

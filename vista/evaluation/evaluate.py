@@ -1,0 +1,132 @@
+"""Evaluates a checkpoint on every test query: stage ``evaluation``, ``vista evaluate``.
+
+Greedy decoding of all tasks in one call of lmms-eval, whose per-sample scores are kept. What
+lmms-eval reports is checked: one score for each query, and aggregates that are their means.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from vista import grid
+from vista.config import HubModel, LocalModel, Suite
+from vista.evaluation.harness import lone_process, run_lmms_eval
+from vista.evaluation.task_files import write_task_files
+from vista.grid import Run
+from vista.manifest import Recorder, read_manifest
+from vista.paths import Paths
+from vista.records import PREDICTION, Row, read_queries, write_rows
+
+METRIC = "accuracy,none"  # lmms-eval's name of the metric without a filter
+
+
+def evaluate(suite: Suite, paths: Paths, run: Run) -> None:
+    """Write the predictions of ``run`` on every test query of every evaluated task.
+
+    A checkpoint that had nothing to be trained on passes its status on: no predictions.
+    The task files stay beside the predictions, for lmms-eval's own command line.
+
+    Raises:
+        VistaError: the checkpoint or a task's queries are missing, damaged or unusable.
+        RuntimeError: lmms-eval's report is not one score for each query and their mean.
+    """
+    checkpoint = paths.checkpoint(run, grid.is_trained(suite, run))
+    output = paths.predictions(run.id)
+    queries = {task: paths.queries(task, "test") for task in suite.evaluated_tasks}
+    settings = {
+        "run": run.id,
+        "tasks": suite.evaluated_tasks,
+        "max_new_tokens": suite.eval_max_new_tokens,
+        "batch_size": suite.eval_batch_size,
+    }
+    recorder = Recorder("evaluation", settings, [checkpoint, *queries.values()])
+    status = read_manifest(checkpoint).status
+    if status != "complete":
+        write_rows(output, [], PREDICTION)
+        recorder.write(output, {"predictions": 0, "tokens": 0}, status)
+        return
+    expected = {task: _query_ids(path) for task, path in queries.items()}
+    folder = output.parent / "tasks"
+    write_task_files(suite, paths, folder)
+    with lone_process():
+        from vista.evaluation.chat_model import VistaChatModel
+
+        model = VistaChatModel(
+            checkpoint, batch_size=suite.eval_batch_size, trust_remote_code=_trusted(suite, run)
+        )
+        recorder.device = device_name(model)
+        report = run_lmms_eval(model, folder, suite.evaluated_tasks)
+    rows = [row for task, ids in expected.items() for row in predictions(run.id, task, ids, report)]
+    counts = {**report_counts(report, suite.evaluated_tasks), "unfinished": model.unfinished}
+    write_rows(output, rows, PREDICTION)
+    recorder.write(output, {"predictions": len(rows), **counts})
+
+
+def _query_ids(path: Path) -> list[str]:
+    """Ids of a file's queries, in its order."""
+    return [row["query_id"] for row in read_queries(path, ["query_id"])]
+
+
+def _trusted(suite: Suite, run: Run) -> bool:
+    """Whether the model's entry lets a checkpoint bring code."""
+    model = suite.models[run.model]
+    return isinstance(model, LocalModel | HubModel) and model.trust_remote_code
+
+
+def device_name(model: Any) -> str:
+    """``cpu``, or the name of the GPU on which an lmms-eval model lies."""
+    if model.device.type != "cuda":
+        return str(model.device.type)
+    import torch
+
+    return torch.cuda.get_device_name(model.device)
+
+
+def predictions(run: str, task: str, query_ids: Sequence[str], report: Mapping[str, Any]) -> list[Row]:
+    """A task's predictions in the order of ``query_ids``, from lmms-eval's per-sample log.
+
+    Raises:
+        RuntimeError: there is not exactly one for each query, or lmms-eval's aggregate is not
+            the mean of their scores.
+    """
+    samples = report["samples"][task]
+    by_id = {sample["query_id"]: sample for sample in samples}
+    if len(samples) != len(query_ids) or by_id.keys() != set(query_ids):
+        raise RuntimeError(
+            f"task {task}: lmms-eval reports {len(samples)} samples of {len(by_id)} queries "
+            f"for {len(query_ids)} test queries"
+        )
+    rows = [_prediction(run, task, by_id[query_id]) for query_id in query_ids]
+    mean = math.fsum(row["score"] for row in rows) / len(rows)
+    reported = report["results"][task][METRIC]
+    if not math.isclose(mean, reported, abs_tol=1e-9):
+        raise RuntimeError(
+            f"task {task}: lmms-eval reports an accuracy of {reported}, the scores' mean is {mean}"
+        )
+    return rows
+
+
+def _prediction(run: str, task: str, sample: Mapping[str, Any]) -> Row:
+    """One row of ``records.PREDICTION``."""
+    (response,) = sample["filtered_resps"]
+    return {
+        "run": run,
+        "task": task,
+        "query_id": sample["query_id"],
+        "cluster_id": sample["cluster_id"],
+        "response": response,
+        "answer": sample["extracted"],
+        "score": sample["score"],
+    }
+
+
+def report_counts(report: Mapping[str, Any], tasks: Sequence[str]) -> dict[str, float]:
+    """What the manifest counts: response tokens, and each task's accuracy as reported."""
+    counted = [sample["token_counts"][0] for task in tasks for sample in report["samples"][task]]
+    return {
+        "tokens": sum(counts["output_tokens"] for counts in counted),
+        **{f"accuracy/{task}": report["results"][task][METRIC] for task in tasks},
+    }

@@ -1,0 +1,55 @@
+"""Writes the task files that tell lmms-eval of a suite's tasks.
+
+Stage ``evaluation``. They are ordinary lmms-eval task files, so its own command line reads them
+as well: ``lmms-eval --model vista --tasks grid-open --include_path <folder> …``.
+"""
+
+from __future__ import annotations
+
+import os
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from vista.config import Suite
+from vista.paths import Paths
+from vista.records import write_text
+
+
+def task_yaml(task: str, queries: Path, folder: Path, max_new_tokens: int) -> str:
+    """The text of one task file.
+
+    Args:
+        task: Name of the task.
+        queries: Parquet file of its test queries.
+        folder: Where the task file will stand. It names ``queries`` relative to itself, so the
+            results folder as a whole may be moved.
+        max_new_tokens: Length limit of a response, in tokens.
+    """
+    template = resources.files("vista.evaluation.tasks").joinpath("template.yaml").read_text(encoding="utf-8")
+    own: dict[str, Any] = {
+        "task": task,
+        "dataset_kwargs": {"data_files": {"test": os.path.relpath(queries.resolve(), folder.resolve())}},
+        # An empty `until` keeps lmms-eval from adding its default, which would cut a rationale.
+        "generation_kwargs": {
+            "max_new_tokens": max_new_tokens,
+            "do_sample": False,
+            "temperature": 0.0,
+            "until": [],
+        },
+    }
+    return template + yaml.safe_dump(own, sort_keys=False)
+
+
+def write_task_files(suite: Suite, paths: Paths, folder: Path) -> None:
+    """Write a task file for every evaluated task of ``suite`` to ``folder``, and no others."""
+    wanted = {f"{task}.yaml": task for task in suite.evaluated_tasks}
+    folder.mkdir(parents=True, exist_ok=True)
+    for stale in folder.glob("*.yaml"):
+        if stale.name not in wanted:
+            stale.unlink()
+    for name, task in wanted.items():
+        queries = paths.queries(task, "test")
+        write_text(folder / name, task_yaml(task, queries, folder, suite.eval_max_new_tokens))

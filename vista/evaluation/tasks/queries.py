@@ -1,0 +1,98 @@
+"""How lmms-eval reads queries, shows them to a model and scores the responses.
+
+Named by the task files of stage ``evaluation`` (``template.yaml``); imported by lmms-eval.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import datasets
+from lmms_eval.api.task import ConfigurableMessagesTask
+
+from vista import chat
+from vista.answers import extract, verify
+from vista.errors import VistaError
+from vista.records import QUERY, read_queries, read_table
+
+Message = dict[str, Any]
+
+
+def doc_to_messages(doc: Mapping[str, Any]) -> list[Message]:
+    """The conversation that asks a query, in lmms-eval's form: images stand in the turns.
+
+    The turns are those of ``chat.messages``, which also training and sampling show a model.
+    """
+    pictures = iter(chat.open_images(doc))
+    turns = []
+    for turn in chat.messages(doc):
+        parts = [
+            {"type": "image", "url": next(pictures)} if part["type"] == "image" else part
+            for part in turn["content"]
+        ]
+        turns.append({"role": turn["role"], "content": parts})
+    return turns
+
+
+def process_results(doc: Mapping[str, Any], results: Sequence[str]) -> dict[str, Any]:
+    """Score one response.
+
+    Returns:
+        ``accuracy``, the metric: a score of 0 or 1 with the cluster that standard errors need.
+        The other entries are no metrics; they end up in lmms-eval's per-sample log.
+    """
+    (response,) = results
+    found = extract(response)
+    right = found is not None and verify(found, doc["answer"], doc["answer_type"], doc["choices"])
+    score = float(right)
+    return {
+        "accuracy": {"score": score, "cluster_id": doc["cluster_id"]},
+        "score": score,
+        "query_id": doc["query_id"],
+        "cluster_id": doc["cluster_id"],
+        "extracted": found,
+    }
+
+
+def mean_score(items: Sequence[Mapping[str, Any]]) -> float:
+    """Mean of the scores of a task's ``accuracy`` entries."""
+    return float(sum(item["score"] for item in items) / len(items))
+
+
+class QueryTask(ConfigurableMessagesTask):  # type: ignore[misc]  # lmms-eval is untyped
+    """A task whose documents are read from one parquet file into memory.
+
+    Not by way of the hub library's cache: that is shared by all jobs of a user and keyed by
+    neither the content nor the code that wrote it.
+    """
+
+    def __init__(self, config: Mapping[str, Any]) -> None:
+        super().__init__(config={key: value for key, value in config.items() if key != "class"})
+
+    def download(self, dataset_kwargs: Mapping[str, Any] | None = None) -> None:
+        """Read the queries; the base class calls this once.
+
+        Raises:
+            VistaError: the file is missing, not parquet, without rows, or has duplicate query ids.
+        """
+        split = self.config.test_split
+        try:
+            path = Path((dataset_kwargs or {})["data_files"][split])
+        except (KeyError, TypeError) as error:
+            raise VistaError(
+                f"task {self.config.task}: dataset_kwargs.data_files.{split} is missing; "
+                "name the parquet file of the queries"
+            ) from error
+        if not read_queries(path, ["query_id"]):
+            raise VistaError(f"{path}: no queries; raise the task's sizes.{split}")
+        table = datasets.table.InMemoryTable(read_table(path, QUERY).replace_schema_metadata())
+        queries = datasets.Dataset(table, fingerprint=f"{self.config.task}-{split}")
+        self.dataset = datasets.DatasetDict({split: queries})
+        # What lmms-eval iterates over where it needs no image.
+        self.dataset_no_image = datasets.DatasetDict({split: queries.remove_columns("images")})
+
+    # Without lmms-eval's five attempts, two seconds apart: scoring is deterministic, and its
+    # first error is more telling than the RetryError at the end.
+    process_results = ConfigurableMessagesTask.process_results.__wrapped__
