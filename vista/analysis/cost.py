@@ -68,7 +68,7 @@ def read_benchmarks(paths: Paths, models: list[str]) -> pd.DataFrame:
     for stage in STAGES:
         folder = paths.benchmark(stage, "any").parent
         for file in sorted(folder.rglob("*.tsv")):
-            name = file.relative_to(folder).with_name(file.name.removesuffix(".tsv")).parts
+            name = _name(file.relative_to(folder).with_name(file.name.removesuffix(".tsv")))
             rows.append({"stage": stage, "model": _model(name, models), "name": name} | _measurement(file))
     return pd.DataFrame(rows, columns=["stage", "model", "name", "seconds", "cpu_seconds", "max_rss_mb"])
 
@@ -101,9 +101,8 @@ def read_outputs(paths: Paths, models: list[str]) -> pd.DataFrame:
         folder = paths.results / stage
         for file in sorted(folder.rglob("*manifest.json")):
             output = file.parent if file.name == "manifest.json" else _described(file)
-            name = output.relative_to(folder).parts
-            if output.suffix in FILE_SUFFIXES:
-                name = (*name[:-1], output.stem)
+            is_file = output.suffix in FILE_SUFFIXES
+            name = _name((output.with_suffix("") if is_file else output).relative_to(folder))
             manifest = read_manifest(output)
             rows.append(
                 {"stage": stage, "model": _model(name, models), "name": name}
@@ -111,6 +110,11 @@ def read_outputs(paths: Paths, models: list[str]) -> pd.DataFrame:
             )
     table = pd.DataFrame(rows, columns=["stage", "model", "name", "tokens", "peak_rss_mb"])
     return table.astype({"tokens": float, "peak_rss_mb": float})
+
+
+def _name(path: Path) -> Name:
+    """The parts of a path, with a shard ``0-of-4`` as ``0``."""
+    return tuple(part.split("-of-")[0] for part in path.parts)
 
 
 def _described(manifest: Path) -> Path:
@@ -124,8 +128,8 @@ def _model(name: Name, models: list[str]) -> str:
 def measured_by(output: Name, benchmark: Name) -> bool:
     """Whether the job named ``benchmark`` made ``output``: its name's parts all stand in it, in order.
 
-    So ``a/seed0`` covers ``a/seed0/predictions``, and ``a/0-of-1`` covers every kind of
-    rollouts of shard 0. A pass for critical tokens belongs to the job that resamples.
+    So ``a/seed0`` covers ``a/seed0/predictions``, and ``a/0`` covers every kind of rollouts of
+    shard 0. A pass for critical tokens belongs to the job that resamples.
     """
     parts = iter(output)
     if all(part in parts for part in benchmark):

@@ -1,0 +1,181 @@
+"""The long table: whole, ordered, and refused when a run's predictions are not whole."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from tests.analysis.conftest import MODELS, TASKS, World
+from vista import grid
+from vista.analysis.collect import collect, in_domain, read_long, scores_by_run
+from vista.errors import VistaError
+from vista.grid import Run
+from vista.manifest import read_manifest
+from vista.paths import manifest_of
+from vista.records import PREDICTION, read_rows
+
+SEED_RUN = Run("nano-b", "both", "sft-seed", 0, 0)
+
+
+def long_of(world: World) -> pd.DataFrame:
+    collect(world.suite, world.paths)
+    return read_long(world.paths.long)
+
+
+def mend(world: World, change: object) -> None:
+    """Rewrite the predictions of one run after a change to its rows."""
+    rows = read_rows(world.paths.predictions(SEED_RUN.id), PREDICTION)
+    world.predictions(SEED_RUN, change(rows))  # type: ignore[operator]
+
+
+def test_every_prediction_of_every_run_stands_in_the_long_table_once(world: World) -> None:
+    long = long_of(world)
+    runs = grid.runs(world.suite)
+    assert len(long) == len(runs) * sum(TASKS.values())
+    by_run = scores_by_run(long)
+    assert set(by_run) == set(runs)
+    for run in runs:
+        expected = {
+            (row["task"], row["query_id"]): (row["cluster_id"], row["score"])
+            for row in read_rows(world.paths.predictions(run.id), PREDICTION)
+        }
+        found = by_run[run][["task", "query_id", "cluster_id", "score"]].itertuples(index=False, name=None)
+        assert {(task, query): (cluster, score) for task, query, cluster, score in found} == expected
+
+
+def test_runs_tasks_and_queries_are_in_the_suites_order(world: World) -> None:
+    long = long_of(world)
+    assert list(scores_by_run(long)) == grid.runs(world.suite)
+    assert list(long["model"].unique()) == MODELS
+    assert list(long["task"].unique()) == ["easy", "hard", "far"]
+    assert list(long["query_id"].head(4)) == [f"easy-{i}" for i in range(4)]
+
+
+def test_collecting_twice_gives_the_same_bytes(world: World) -> None:
+    collect(world.suite, world.paths)
+    before = world.paths.long.read_bytes()
+    for run in grid.runs(world.suite):
+        rows = read_rows(world.paths.predictions(run.id), PREDICTION)
+        world.predictions(run, sorted(rows, key=lambda row: (row["score"], row["query_id"])))
+    collect(world.suite, world.paths)
+    assert world.paths.long.read_bytes() == before
+
+
+def test_scores_and_ids_survive_the_csv_to_the_last_bit(world: World) -> None:
+    value = 0.1 + 0.2  # 0.30000000000000004
+    mend(world, lambda rows: [row | {"score": value} for row in rows])
+    rows = scores_by_run(long_of(world))[SEED_RUN]
+    assert set(rows["score"]) == {value}
+    assert rows["query_id"].map(type).eq(str).all()
+
+
+def test_ids_that_look_like_numbers_or_gaps_stay_text(tmp_path: Path) -> None:
+    path = tmp_path / "long.csv"
+    path.write_text(
+        "model,train_set,method,seed,round,task,query_id,cluster_id,score\nm,t,x,0,0,a,007,NA,1.0\n"
+    )
+    row = read_long(path).iloc[0]
+    assert (row["query_id"], row["cluster_id"]) == ("007", "NA")
+
+
+def test_a_run_without_positives_has_no_rows_and_stops_nobody(world: World) -> None:
+    run = Run("nano-b", "both", "dpo", 0, 1)
+    world.no_positives(run)
+    by_run = scores_by_run(long_of(world))
+    assert run not in by_run
+    assert len(by_run) == len(grid.runs(world.suite)) - 1
+    counts = read_manifest(world.paths.long).counts
+    assert counts["runs"] - counts["runs_complete"] == 1
+
+
+def test_a_run_without_positives_need_not_have_a_prediction_file(world: World) -> None:
+    run = Run("nano-b", "both", "dpo", 0, 1)
+    world.no_positives(run)
+    world.paths.predictions(run.id).unlink()
+    assert run not in scores_by_run(long_of(world))
+
+
+def test_a_run_without_positives_that_has_predictions_is_an_error(world: World) -> None:
+    rows = read_rows(world.paths.predictions(SEED_RUN.id), PREDICTION)
+    world.predictions(SEED_RUN, rows, "no-positives")
+    with pytest.raises(VistaError, match=r"sft-seed/seed0/round0: task 'easy': 4 predictions, but none"):
+        collect(world.suite, world.paths)
+
+
+def test_no_run_at_all_with_a_result_gives_an_empty_table(world: World) -> None:
+    for run in grid.runs(world.suite):
+        world.predictions(run, [], "no-positives")
+    assert long_of(world).empty
+
+
+def test_runs_that_were_not_evaluated_are_all_named(world: World) -> None:
+    missing = [SEED_RUN, Run("nano-a", "both", "rest-em", 0, 2)]
+    for run in missing:
+        manifest_of(world.paths.predictions(run.id)).unlink()
+    with pytest.raises(VistaError) as error:
+        collect(world.suite, world.paths)
+    assert all(run.id in str(error.value) for run in missing)
+    assert not world.paths.long.exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (
+            lambda rows: [r for r in rows if r["query_id"] != "hard-3"],
+            "have no prediction, the first is 'hard-3'",
+        ),
+        (lambda rows: [r for r in rows if r["task"] != "hard"], "6 queries have no prediction"),
+        (lambda rows: [*rows, rows[-1]], "1 queries have several predictions, the first is 'easy-0'"),
+        (
+            lambda rows: [*rows, rows[-1] | {"query_id": "new"}],
+            "are not in the test split, the first is 'new'",
+        ),
+        (
+            lambda rows: [*rows, rows[-1] | {"task": "other"}],
+            "task 'other': 1 predictions, but none are expected",
+        ),
+        (lambda rows: [*rows[:-1], rows[-1] | {"cluster_id": "c"}], "another cluster_id"),
+        (lambda rows: [*rows[:-1], rows[-1] | {"score": 1.5}], "score that is not within"),
+        (lambda rows: [*rows[:-1], rows[-1] | {"score": float("nan")}], "score that is not within"),
+        (lambda rows: [*rows[:-1], rows[-1] | {"score": None}], "score that is not within"),
+    ],
+)
+def test_predictions_that_are_not_one_score_per_query_are_refused(
+    world: World, change: object, said: str
+) -> None:
+    mend(world, change)
+    with pytest.raises(VistaError) as error:
+        collect(world.suite, world.paths)
+    assert SEED_RUN.id in str(error.value)
+    assert said in str(error.value)
+    assert str(error.value).count("\n") == 1, "only this run is at fault"
+    assert not world.paths.long.exists()
+
+
+def test_the_predictions_of_another_run_are_refused(world: World) -> None:
+    mend(world, lambda rows: [row | {"run": "nano-a/both/sft-seed/seed0/round0"} for row in rows])
+    with pytest.raises(VistaError, match="column run: found 'nano-a/both/sft-seed"):
+        collect(world.suite, world.paths)
+
+
+def test_a_long_table_with_other_columns_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "long.csv"
+    with pytest.raises(VistaError, match="no such file"):
+        read_long(path)
+    path.write_text("model,score\nm,1\n")
+    with pytest.raises(VistaError, match="expected the columns"):
+        read_long(path)
+
+
+def test_only_the_tasks_of_the_train_set_are_in_domain(world: World) -> None:
+    rows = scores_by_run(long_of(world))[SEED_RUN]
+    assert set(in_domain(world.suite, SEED_RUN, rows)["task"]) == {"easy", "hard"}
+
+
+def test_the_manifest_names_what_the_table_was_made_from(world: World) -> None:
+    collect(world.suite, world.paths)
+    inputs = read_manifest(world.paths.long).inputs
+    assert {str(world.paths.predictions(run.id)) for run in grid.runs(world.suite)} <= set(inputs)

@@ -1,0 +1,282 @@
+"""The main table against recounts from the prediction files."""
+
+from __future__ import annotations
+
+import csv
+import math
+from pathlib import Path
+
+import pytest
+
+from tests.analysis.conftest import MODELS, TASKS, World, make_suite
+from vista import grid
+from vista.analysis.collect import collect
+from vista.analysis.comparisons import counterpart_of, reference_of
+from vista.analysis.markdown import number, signed_with_error, with_error
+from vista.analysis.tables import columns, main_table
+from vista.errors import VistaError
+from vista.grid import Run
+from vista.manifest import read_manifest
+from vista.paths import Paths, manifest_of
+from vista.records import PREDICTION, read_rows
+
+Row = dict[str, str]
+
+
+def tabulate_all(world: World) -> None:
+    collect(world.suite, world.paths)
+    main_table(world.suite, world.paths)
+
+
+def table_of(world: World) -> dict[Run, Row]:
+    tabulate_all(world)
+    with world.paths.table("main", "csv").open(newline="") as file:
+        return {run_of(row): row for row in csv.DictReader(file)}
+
+
+def run_of(row: Row) -> Run:
+    return Run(row["model"], row["train_set"], row["method"], int(row["seed"]), int(row["round"]))
+
+
+def markdown_of(world: World) -> str:
+    tabulate_all(world)
+    return world.paths.table("main", "md").read_text()
+
+
+def recount(world: World, run: Run) -> dict[str, dict[str, tuple[str, float]]]:
+    """query → (cluster, score) by task, straight from a run's prediction file."""
+    found: dict[str, dict[str, tuple[str, float]]] = {}
+    for row in read_rows(world.paths.predictions(run.id), PREDICTION):
+        found.setdefault(row["task"], {})[row["query_id"]] = (row["cluster_id"], row["score"])
+    return found
+
+
+def slow_overall(tasks: list[dict[str, tuple[str, float]]]) -> tuple[float, float]:
+    """Mean over tasks and its error in plain loops, for tasks that share no image; in percent."""
+    means, variance = [], 0.0
+    for scores in tasks:
+        mean = sum(score for _, score in scores.values()) / len(scores)
+        sums: dict[str, float] = {}
+        for cluster, score in scores.values():
+            sums[cluster] = sums.get(cluster, 0.0) + score - mean
+        task_variance = sum(s * s for s in sums.values()) / len(scores) ** 2 * len(sums) / (len(sums) - 1)
+        means.append(mean)
+        variance += task_variance / len(tasks) ** 2
+    return 100 * sum(means) / len(tasks), 100 * math.sqrt(variance)
+
+
+def test_there_is_one_row_per_run_in_the_order_of_the_suite(world: World) -> None:
+    table = table_of(world)
+    assert list(table) == grid.runs(world.suite)
+    assert [run.method for run in table][:7] == [
+        *("zero-shot", "sft-seed", "rest-em", "rest-em", "vista-sft", "vista-sft", "dpo")
+    ]
+    assert list(dict.fromkeys(run.model for run in table)) == MODELS
+
+
+def test_the_columns_are_those_documented(world: World) -> None:
+    first = ["model", "train_set", "method", "round", "seed", "status"]
+    scores = ["easy", "hard", "overall", "se", "far", "delta_sft_seed", "delta_se"]
+    counts = ["train_samples", "samples_drawn", "samples_drawn_total", "n_test"]
+    expected = [*first, *scores, *counts]
+    tabulate_all(world)
+    assert world.paths.table("main", "csv").read_text().splitlines()[0].split(",") == expected
+    documented = Path(__file__).parents[2].joinpath("docs/tables.md").read_text()
+    fixed = [name for name in expected if name not in TASKS]
+    assert [name for name in fixed if f"`{name}`" not in documented] == []
+
+
+def test_accuracies_errors_and_differences_agree_with_a_recount(world: World) -> None:
+    for run, row in table_of(world).items():
+        scores = recount(world, run)
+        for task in TASKS:
+            mean = sum(score for _, score in scores[task].values()) / len(scores[task])
+            assert row[task] == f"{100 * mean:.2f}"
+        mean, error = slow_overall([scores["easy"], scores["hard"]])
+        assert (row["overall"], row["se"]) == (f"{mean:.2f}", f"{error:.2f}")
+        assert row["n_test"] == str(TASKS["easy"] + TASKS["hard"])
+        assert row["status"] == "complete"
+        if run.method == "sft-seed":
+            assert (row["delta_sft_seed"], row["delta_se"]) == ("", "")
+            continue
+        reference = recount(world, Run(run.model, run.train_set, "sft-seed", run.seed, 0))
+        differences = [
+            {query: (cluster, score - reference[task][query][1]) for query, (cluster, score) in rows.items()}
+            for task, rows in scores.items()
+            if task != "far"
+        ]
+        mean, error = slow_overall(differences)
+        assert float(row["delta_sft_seed"]) == pytest.approx(mean, abs=0.0051)
+        assert float(row["delta_se"]) == pytest.approx(error, abs=0.0051)
+
+
+def test_samples_are_counted_per_round_and_added_up_over_rounds(world: World) -> None:
+    table = table_of(world)
+    drawn = {
+        (run.method, run.round): (row["samples_drawn"], row["samples_drawn_total"])
+        for run, row in table.items()
+        if run.model == "nano-b"
+    }
+    # Two shards: 10 + 11 samples and 3 + 4 resamples.
+    assert drawn == {
+        ("zero-shot", 0): ("0", "0"),
+        ("sft-seed", 0): ("0", "0"),
+        ("rest-em", 1): ("21", "21"),
+        ("rest-em", 2): ("21", "42"),
+        ("vista-sft", 1): ("28", "28"),
+        ("vista-sft", 2): ("28", "56"),
+        ("dpo", 1): ("21", "21"),
+    }
+
+
+def test_train_samples_come_from_the_training_sets_manifest(world: World) -> None:
+    for run, row in table_of(world).items():
+        if run.method == "zero-shot":
+            assert row["train_samples"] == ""
+        else:
+            counts = read_manifest(world.paths.training_set(run.id)).counts
+            assert row["train_samples"] == str(int(counts["examples"]))
+
+
+def test_a_run_without_positives_is_a_marked_row_and_never_a_zero(world: World) -> None:
+    run = Run("nano-b", "both", "dpo", 0, 1)
+    world.no_positives(run)
+    table = table_of(world)
+    row = table[run]
+    assert row["status"] == "no-positives"
+    empty = ["easy", "hard", "overall", "se", "far", "delta_sft_seed", "delta_se", "n_test"]
+    assert {row[name] for name in empty} == {""}
+    assert (row["train_samples"], row["samples_drawn"]) == ("0", "21")
+    assert len(table) == len(grid.runs(world.suite))
+    text = markdown_of(world)
+    assert "Runs of the grid: 14; with a result: 13; without: 1 (no-positives: 1)." in text
+    assert "| no-positives |" in text
+
+
+def test_a_round_after_one_without_positives_has_drawn_nothing_more(world: World) -> None:
+    first, second = Run("nano-b", "both", "rest-em", 0, 1), Run("nano-b", "both", "rest-em", 0, 2)
+    world.no_positives(first)
+    world.no_positives(second)
+    names = grid.rollout_files(grid.self_improvement(world.suite, second))
+    for shard in range(2):
+        file = world.paths.rollouts(first.id, "samples", names.samples, shard, 2)
+        world.manifest(file, "rollouts", {}, "no-positives")
+    row = table_of(world)[second]
+    assert (row["samples_drawn"], row["samples_drawn_total"]) == ("0", "21")
+
+
+def test_without_a_result_of_sft_seed_there_are_no_differences(world: World) -> None:
+    world.predictions(Run("nano-b", "both", "sft-seed", 0, 0), [], "no-positives")
+    table = table_of(world)
+    assert {row["delta_sft_seed"] for run, row in table.items() if run.model == "nano-b"} == {""}
+    assert all(row["overall"] for run, row in table.items() if run.method != "sft-seed")
+
+
+def test_every_seed_is_compared_with_its_own_sft_seed(tmp_path: Path) -> None:
+    suite = make_suite(tmp_path, seeds=[3, 1])
+    world = World(suite, Paths(tmp_path)).fill(
+        lambda run, task, index: 1.0 if run.method == "sft-seed" and run.seed == 1 else 0.5
+    )
+    table = table_of(world)
+    deltas = {run.seed: row["delta_sft_seed"] for run, row in table.items() if run.method == "dpo"}
+    assert deltas == {3: "0.00", 1: "-50.00"}
+    assert [run.seed for run in table if run.model == "nano-b" and run.round == 2] == [3, 1, 3, 1]
+
+
+def test_two_runs_of_the_table_give_equal_bytes_whenever_they_are_made(world: World) -> None:
+    tabulate_all(world)
+    outputs = [world.paths.table("main", suffix) for suffix in ("csv", "md")]
+    before = [path.read_bytes() for path in outputs]
+    world.fill()  # every file again, manifests with new times
+    tabulate_all(world)
+    assert [path.read_bytes() for path in outputs] == before
+    assert not any(str(world.paths.results).encode() in content for content in before)
+
+
+def test_a_manifest_without_its_count_is_an_error_that_names_it(world: World) -> None:
+    output = world.paths.training_set(Run("nano-a", "both", "dpo", 0, 1).id)
+    world.manifest(output, "curation", {})
+    collect(world.suite, world.paths)
+    with pytest.raises(VistaError, match=r"counts\.examples: missing") as error:
+        main_table(world.suite, world.paths)
+    assert str(manifest_of(output)) in str(error.value)
+
+
+def test_a_missing_shard_of_rollouts_is_an_error(world: World) -> None:
+    run = Run("nano-a", "both", "vista-sft", 0, 2)
+    names = grid.rollout_files(grid.self_improvement(world.suite, run))
+    file = world.paths.rollouts(grid.policy(world.suite, run).id, "resamples", str(names.resamples), 1, 2)
+    manifest_of(file).unlink()
+    collect(world.suite, world.paths)
+    with pytest.raises(VistaError, match=r"1-of-2\.parquet\.manifest\.json: no such file"):
+        main_table(world.suite, world.paths)
+
+
+def test_a_long_table_older_than_the_predictions_is_noticed(world: World) -> None:
+    collect(world.suite, world.paths)
+    world.no_positives(Run("nano-b", "both", "dpo", 0, 1))
+    with pytest.raises(VistaError, match=r"has rows in long\.csv; collect the predictions again"):
+        main_table(world.suite, world.paths)
+
+
+def test_a_task_named_as_a_column_is_refused(tmp_path: Path) -> None:
+    suite = make_suite(tmp_path, out_of_domain=["se"])
+    suite = suite.model_copy(update={"tasks": suite.tasks | {"se": suite.tasks["far"]}})
+    with pytest.raises(VistaError, match="task 'se' is named as a column"):
+        columns(suite)
+
+
+def test_every_output_has_its_manifest(world: World) -> None:
+    tabulate_all(world)
+    for suffix in ("csv", "md"):
+        assert read_manifest(world.paths.table("main", suffix)).counts["rows"] == 14
+
+
+# --- the Markdown table ---
+
+
+def test_the_markdown_table_has_a_row_per_run_and_says_how_errors_were_computed(world: World) -> None:
+    text = markdown_of(world)
+    assert "Runs of the grid: 14; with a result: 14; without: 0." in text
+    assert "clustered on the\nimage with the finite correction C/(C−1)" in text
+    main = text.split("## ")[0]
+    rows = [line for line in main.splitlines() if line.startswith("| nano")]
+    assert len(rows) == 14
+    assert "In every row: train_set `both`, seed `0`, status `complete`." in main
+
+
+def test_vista_is_set_against_its_plain_counterpart(world: World) -> None:
+    suite = world.suite
+    assert counterpart_of(suite, "vista-sft") == "rest-em"
+    assert [counterpart_of(suite, name) for name in ("zero-shot", "sft-seed", "rest-em", "dpo")] == [None] * 4
+    world.fill(lambda run, task, index: 1.0 if run.method == "vista-sft" else 0.25)
+    compared = markdown_of(world).split("## Against the same method")[1]
+    rows = [line for line in compared.splitlines() if line.startswith("| nano")]
+    assert len(rows) == 4, "two models, two rounds"
+    assert all("rest-em" in row and "**+75.00** ± 0.00" in row for row in rows)
+
+
+def test_a_suite_without_counterparts_has_no_section_for_them(tmp_path: Path) -> None:
+    suite = make_suite(tmp_path)
+    kept = {name: suite.methods[name] for name in ("sft-seed", "vista-sft")}
+    world = World(suite.model_copy(update={"methods": kept}), Paths(tmp_path)).fill()
+    assert "## Against" not in markdown_of(world)
+
+
+def test_a_suite_without_sft_seed_has_no_reference(tmp_path: Path) -> None:
+    suite = make_suite(tmp_path)
+    suite = suite.model_copy(update={"methods": {"zero-shot": suite.methods["zero-shot"]}})
+    assert reference_of(suite, Run("nano-a", "both", "zero-shot", 0, 0)) is None
+    row = next(iter(table_of(World(suite, Paths(tmp_path)).fill()).values()))
+    assert row["delta_sft_seed"] == ""
+
+
+def test_numbers_are_printed_with_two_decimals_and_no_negative_zero() -> None:
+    assert [number(value) for value in (1 / 3, -0.001, 100.0, None, math.nan)] == [
+        *("0.33", "0.00", "100.00", "", "")
+    ]
+    assert with_error(50.0, 1.234) == "50.00 ± 1.23"
+    assert with_error(50.0, math.nan) == "50.00"
+    assert signed_with_error(3.0, 1.0) == "**+3.00** ± 1.00"
+    assert signed_with_error(-2.0, 1.0) == "-2.00 ± 1.00"
+    assert signed_with_error(None, None) == ""
