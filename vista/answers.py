@@ -21,14 +21,15 @@ _MARK = re.compile(r"\\boxed\s*\{|\banswer\s*(?::|=|\bis\b)\s*:?", re.IGNORECASE
 _PLAIN_NUMBER = re.compile(r"[+-]?(\d+|\d{1,3}(,\d{3})+)?(\.\d*)?([eE][+-]?\d{1,3})?")
 _FORMULA = re.compile(r"\d|\\|[√π∞]|\b(pi|sqrt|infinity)\b", re.IGNORECASE)
 _RELATIVE_TOLERANCE = Decimal("1e-6")
+_LONGEST_FORMULA = 300  # characters; what is longer is no final result, and may take sympy forever
 _NUMBER_WORDS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"]
 
 
 def extract(text: str) -> str | None:
     r"""The answer that a response gives: after its last "answer : X", "the answer is X" or \boxed{X}.
 
-    Of a plain mark the rest of its line counts, up to a full stop that stands alone. ``None`` if
-    there is no mark, or nothing behind the last one.
+    Of a plain mark the rest of its line counts (the next line, if it ends its own), up to a full
+    stop that stands alone. ``None`` if there is no mark, or nothing behind the last one.
     """
     marks = list(_MARK.finditer(text))
     if not marks:
@@ -130,7 +131,7 @@ def _number(given: str, answer: str) -> bool:
     # Digits and signs that are no number ("1 1", "3 + 4") state no result, and words alone none.
     if value is None and (re.fullmatch(r"[\d\s.,+=-]*", given) or not _FORMULA.search(given)):
         return False
-    return _equal_formulae(given, answer)
+    return len(given) <= _LONGEST_FORMULA and _equal_formulae(given, answer)
 
 
 def _decimal(text: str) -> Decimal | None:
