@@ -1,0 +1,255 @@
+"""The embedded sampling engine: transformers alone, one random stream for each sample.
+
+Serves every stage that samples. What it knows: token ids in, token ids out. It prefills each
+prompt once, repeats the cache for the prompt's seeds, and drops rows that have ended.
+
+A sample depends on its request and its seed only. Each draws its own uniform number at each
+position of the response; batches hold rows of equal length, so that no padding shifts a sum;
+and no matrix product has fewer than ``MIN_ROWS`` rows, below which the kernels for CPUs add in
+another order. (On GPUs kernels are chosen by shape as well: there, another batch size may
+change a token whose uniform number falls within rounding of a boundary.)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from tqdm import tqdm
+from transformers.cache_utils import Cache, DynamicCache
+
+from vista.chat import check_fits
+from vista.engines.base import Request, Sample
+from vista.engines.batching import collate, to_device
+from vista.engines.checkpoints import Checkpoint
+from vista.engines.drawing import draw
+from vista.engines.kept_cache import Arena, repeat
+from vista.errors import VistaError
+from vista.seeding import uniforms
+
+MIN_ROWS = 8
+CROWDED = 0.85  # rows are dropped when fewer than this share of them is still growing
+
+
+@dataclass(frozen=True)
+class _Prefill:
+    """What the prompts of a batch of requests leave behind."""
+
+    cache: DynamicCache
+    logits: torch.Tensor  # [requests, vocabulary], of the first new token
+    positions: torch.Tensor  # [..., requests, 1], of the first new token
+
+
+@dataclass
+class _Rows:
+    """What is known of the samples of one batch; a *slot* is a sample's place in it."""
+
+    slots: torch.Tensor  # [rows] which sample each row of the batch grows
+    growing: torch.Tensor  # [rows]
+    start: torch.Tensor  # [slots] length of the prefix
+    uniforms: torch.Tensor  # [slots, max_new_tokens]
+    tokens: torch.Tensor  # [slots, max_new_tokens]
+    lengths: torch.Tensor  # [slots] tokens drawn, without the end token
+    finished: torch.Tensor  # [slots]
+    logprobs: torch.Tensor  # [slots]
+
+
+class HfEngine:
+    """Samples from a checkpoint that is in memory; implements ``base.Engine``.
+
+    Args:
+        checkpoint: The model and its processor.
+        batch_size: Sequences decoded at a time.
+        progress: What the progress bar counts; without it there is none.
+    """
+
+    def __init__(self, checkpoint: Checkpoint, batch_size: int, progress: str | None = None) -> None:
+        self.checkpoint = checkpoint
+        self.batch_size = batch_size
+        self.progress = progress
+        device = checkpoint.device
+        self._forbidden = torch.tensor(checkpoint.forbidden_ids, dtype=torch.long, device=device)
+        self._ends = torch.tensor(checkpoint.end_ids, dtype=torch.long, device=device)
+        self._arena = Arena()
+
+    def sample(
+        self, requests: Sequence[Request], temperature: float, max_new_tokens: int
+    ) -> list[list[Sample]]:
+        """Continue every request once per seed; see ``base.Engine``.
+
+        Raises:
+            VistaError: a prompt with its response does not fit the context (before any work), or
+                the model's logits are not numbers.
+        """
+        for number, request in enumerate(requests):
+            name = {"query_id": f"request {number}"}
+            check_fits(name, len(request.prompt), max_new_tokens, self.checkpoint.context)
+        # A greedy sample needs no seed: it is drawn once and handed out for each.
+        seeds = [list(request.seeds[:1] if temperature == 0 else request.seeds) for request in requests]
+        results: list[list[Sample]] = [[] for _ in requests]
+        hidden = self.progress is None
+        total = sum(map(len, seeds))
+        with (
+            torch.inference_mode(),
+            tqdm(total=total, desc=self.progress, unit=" samples", mininterval=5, disable=hidden) as bar,
+        ):
+            for batch in _batches(requests, seeds, self.batch_size):
+                prefill = self._prefill([requests[index] for index in batch])
+                drawn = [(row, seed) for row, index in enumerate(batch) for seed in seeds[index]]
+                for first in range(0, len(drawn), self.batch_size):
+                    part = drawn[first : first + self.batch_size]
+                    starts = [len(requests[batch[row]].prefix) for row, _ in part]
+                    samples = self._decode(prefill, part, starts, temperature, max_new_tokens)
+                    for (row, _), sample in zip(part, samples, strict=True):
+                        results[batch[row]].append(sample)
+                    bar.update(len(part))
+        if temperature == 0:
+            return [made * len(request.seeds) for made, request in zip(results, requests, strict=True)]
+        return results
+
+    def _prefill(self, requests: Sequence[Request]) -> _Prefill:
+        """One forward pass over prompts and prefixes, all of equal length."""
+        model = self.checkpoint.model
+        batch = collate([r.prompt for r in requests], [r.prefix for r in requests], self.checkpoint.pad_id)
+        del batch["response_mask"]
+        batch = to_device(batch, self.checkpoint.device)
+        ids = batch["input_ids"]
+        others = {name: value for name, value in batch.items() if name != "input_ids"}
+        # The families count positions in one dimension or in several; each knows its own way.
+        positions = model._prepare_position_ids_for_generation(ids, others)
+        del batch["attention_mask"]  # nothing is padded, and without a mask attention is faster
+        cache = DynamicCache(config=model.config)
+        kept = min(ids.shape[1], MIN_ROWS)
+        output = model(
+            **batch, position_ids=positions, past_key_values=cache, use_cache=True, logits_to_keep=kept
+        )
+        # A prompt ends in text, where every dimension of the position advances by one.
+        return _Prefill(cache, output.logits[:, -1], positions[..., -1:] + 1)
+
+    def _decode(
+        self,
+        prefill: _Prefill,
+        drawn: Sequence[tuple[int, int]],
+        starts: Sequence[int],
+        temperature: float,
+        limit: int,
+    ) -> list[Sample]:
+        """Grow one sample for each (row of the prefill, seed) of ``drawn``."""
+        rows = self._start(drawn, starts, limit)
+        count = len(rows.slots)
+        padded = [row for row, _ in drawn] + [drawn[-1][0]] * (count - len(drawn))
+        owners = torch.tensor(padded, device=self.checkpoint.device)
+        cache = repeat(prefill.cache, owners, limit - min(starts), self._arena)
+        positions = prefill.positions.index_select(-2, owners)
+        logits = prefill.logits[owners]
+        for step in range(limit):
+            growing = int(rows.growing.sum())
+            if growing == 0:
+                break
+            if growing < CROWDED * count and count > MIN_ROWS:
+                kept = _compact(rows.growing, max(growing, MIN_ROWS))
+                rows.slots, rows.growing = rows.slots[kept], rows.growing[kept]
+                positions, logits = positions.index_select(-2, kept), logits[kept]
+                cache.batch_select_indices(kept)
+                count = len(kept)
+            tokens = self._step(rows, logits, step, temperature, limit)
+            if not bool(rows.growing.any()):
+                break
+            logits = self._forward(tokens, positions, cache)
+            positions = positions + 1
+        return _samples(rows, len(drawn))
+
+    def _start(self, drawn: Sequence[tuple[int, int]], starts: Sequence[int], limit: int) -> _Rows:
+        """Rows that have drawn nothing; padded with rows that never grow to ``MIN_ROWS``."""
+        device = self.checkpoint.device
+        wanted, count = len(drawn), max(len(drawn), MIN_ROWS)
+        numbers = np.zeros((count, limit))
+        for slot, (_, seed) in enumerate(drawn):
+            numbers[slot] = uniforms(seed, limit)
+        start = torch.zeros(count, dtype=torch.long)
+        start[:wanted] = torch.tensor(starts)
+        growing = (torch.arange(count) < wanted) & (start < limit)
+        return _Rows(
+            slots=torch.arange(count, device=device),
+            growing=growing.to(device),
+            start=start.to(device),
+            uniforms=torch.from_numpy(numbers).to(device),
+            tokens=torch.zeros((count, limit), dtype=torch.long, device=device),
+            lengths=torch.zeros(count, dtype=torch.long, device=device),
+            finished=torch.zeros(count, dtype=torch.bool, device=device),
+            logprobs=torch.zeros(count, dtype=torch.float64, device=device),
+        )
+
+    def _step(
+        self, rows: _Rows, logits: torch.Tensor, step: int, temperature: float, limit: int
+    ) -> torch.Tensor:
+        """Draw the next token of every row and book it for those that grow."""
+        slots = rows.slots
+        position = rows.start[slots] + step
+        numbers = rows.uniforms[slots, position.clamp(max=limit - 1)]
+        tokens, logprobs = draw(logits, numbers, temperature, self._forbidden)
+        ended = torch.isin(tokens, self._ends)
+        rows.logprobs[slots] += torch.where(rows.growing, logprobs, 0.0)
+        rows.finished[slots] |= rows.growing & ended
+        rows.lengths[slots] += rows.growing & ~ended
+        rows.tokens[slots, step] = tokens  # beyond the length of a row that has ended: never read
+        rows.growing = rows.growing & ~ended & (position + 1 < limit)
+        return tokens
+
+    def _forward(self, tokens: torch.Tensor, positions: torch.Tensor, cache: Cache) -> torch.Tensor:
+        """Logits [rows, vocabulary] of the tokens after ``tokens``."""
+        output = self.checkpoint.model(
+            input_ids=tokens[:, None], position_ids=positions, past_key_values=cache, use_cache=True
+        )
+        logits: torch.Tensor = output.logits[:, -1]
+        return logits
+
+
+def _batches(
+    requests: Sequence[Request], seeds: Sequence[Sequence[int]], batch_size: int
+) -> Iterator[list[int]]:
+    """Requests of equal length and with the same features, up to ``batch_size`` seeds together."""
+    groups: dict[tuple[int, tuple[str, ...]], list[int]] = {}
+    for index, request in enumerate(requests):
+        names = (*sorted(request.prompt.token_features), *sorted(request.prompt.image_features))
+        groups.setdefault((len(request.prompt) + len(request.prefix), names), []).append(index)
+    for key in sorted(groups):
+        batch: list[int] = []
+        size = 0
+        for index in groups[key]:
+            if batch and size + len(seeds[index]) > batch_size:
+                yield batch
+                batch, size = [], 0
+            batch.append(index)
+            size += len(seeds[index])
+        yield batch
+
+
+def _compact(growing: torch.Tensor, size: int) -> torch.Tensor:
+    """Rows to keep, ``size`` of them: those that grow stay where they are or fill the gaps.
+
+    Where fewer than ``size`` grow, rows that have ended stay as padding.
+    """
+    kept = torch.arange(size, device=growing.device)
+    gaps = (~growing[:size]).nonzero()[:, 0]
+    movers = growing[size:].nonzero()[:, 0] + size
+    kept[gaps[: len(movers)]] = movers
+    return kept
+
+
+def _samples(rows: _Rows, count: int) -> list[Sample]:
+    """The finished book of the first ``count`` slots."""
+    logprobs = rows.logprobs[:count].tolist()
+    if not np.isfinite(logprobs).all():
+        raise VistaError(
+            "the model's logits are not numbers (NaN); the checkpoint is damaged or its training "
+            "diverged: train it again with a lower learning rate"
+        )
+    lengths, finished = rows.lengths[:count].tolist(), rows.finished[:count].tolist()
+    tokens = rows.tokens[:count].tolist()
+    return [
+        Sample(ids[:length], logprob, done)
+        for ids, length, logprob, done in zip(tokens, lengths, logprobs, finished, strict=True)
+    ]
