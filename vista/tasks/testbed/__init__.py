@@ -1,0 +1,1 @@
+"""The testbed: questions about grids of digits whose every fact is known."""

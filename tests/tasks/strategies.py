@@ -1,0 +1,20 @@
+"""Random scenes and questions about them."""
+
+from __future__ import annotations
+
+from hypothesis import strategies as st
+
+from vista.seeding import generator
+from vista.tasks.testbed.questions import TEMPLATES, Question, ask, templates_of
+from vista.tasks.testbed.scenes import Scene, draw_scene
+
+
+@st.composite
+def asked(draw: st.DrawFn) -> tuple[Scene, Question]:
+    """A scene of any size and a question of any template that it can be asked."""
+    rng = generator("test", draw(st.integers(0, 10**9)))
+    scene = draw_scene(rng, draw(st.integers(2, 4)), draw(st.integers(2, 4)), uniform=0.2)
+    families = {template.family for template in TEMPLATES.values()}
+    family = draw(st.sampled_from(sorted(families)))
+    template = draw(st.sampled_from(templates_of(family, len(scene.cells))))
+    return scene, ask(template, scene, rng)

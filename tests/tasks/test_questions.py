@@ -1,0 +1,143 @@
+"""Questions, their answers, and the skewed priors of the closed ones."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter, defaultdict
+
+import pytest
+from hypothesis import given
+
+from tests.tasks.strategies import asked
+from vista.errors import VistaError
+from vista.tasks.generate import grid_query
+from vista.tasks.testbed.questions import TEMPLATES, Question, answer, dump, instruction, load, templates_of
+from vista.tasks.testbed.rationales import rationale, text
+from vista.tasks.testbed.scenes import Scene
+
+SCENE = Scene(
+    ((3, 7, 1), (4, 0, 9), (8, 2, 5)),
+    (("red", "blue", "red"), ("black", "black", "green"), ("green", "red", "red")),
+)
+
+
+@pytest.mark.parametrize(
+    ("question", "words", "right", "gold"),
+    [
+        (
+            Question("has-digit", row=2, digit=9),
+            "is there a 9 in row 2 ?", "yes", "row 2 : 4 0 9 . answer : yes",
+        ),
+        (
+            Question("has-ink", column=2, ink="green"),
+            "is there a green cell in column 2 ?", "no", "column 2 : blue black red . answer : no",
+        ),
+        (
+            Question("greater", row=1, column=2, digit=6),
+            "is row 1 column 2 greater than 6 ?", "yes", "row 1 column 2 : 7 . answer : yes",
+        ),
+        (
+            Question("less", row=3, column=3, digit=5),
+            "is row 3 column 3 less than 5 ?", "no", "row 3 column 3 : 5 . answer : no",
+        ),
+        (
+            Question("digit", row=3, column=1),
+            "which digit is in row 3 column 1 ?", "8", "row 3 column 1 : 8 . answer : 8",
+        ),
+        (
+            Question("ink", row=2, column=3),
+            "which colour is in row 2 column 3 ?", "green", "row 2 column 3 : green . answer : green",
+        ),
+        (
+            Question("largest", column=1),
+            "which digit is the largest in column 1 ?", "8", "column 1 : 3 4 8 . answer : 8",
+        ),
+        (
+            Question("count", row=1, ink="red"),
+            "how many red cells are in row 1 ?", "2", "row 1 : red blue red . answer : 2",
+        ),
+        (
+            Question("sum-row", row=1),
+            "what is the sum of row 1 ?", "11", "row 1 : 3 + 7 = 10 + 1 = 11 . answer : 11",
+        ),
+        (
+            Question("sum-column", column=3),
+            "what is the sum of column 3 ?", "15", "column 3 : 1 + 9 = 10 + 5 = 15 . answer : 15",
+        ),
+        (
+            Question("sum-ink", ink="red"),
+            "what is the sum of the red cells ?", "11",
+            "row 1 : 3 + 1 = 4 . row 2 : . row 3 : + 2 = 6 + 5 = 11 . answer : 11",
+        ),
+        (
+            Question("sum-all"),
+            "what is the sum of all cells ?", "39",
+            "row 1 : 3 + 7 = 10 + 1 = 11 . row 2 : + 4 = 15 + 0 = 15 + 9 = 24 . "
+            "row 3 : + 8 = 32 + 2 = 34 + 5 = 39 . answer : 39",
+        ),
+    ],
+)  # fmt: skip
+def test_each_template_asks_answers_and_explains_as_written_by_hand(question, words, right, gold):
+    assert instruction(question) == words
+    assert answer(SCENE, question) == right
+    assert text(rationale(SCENE, question)) == gold
+
+
+def test_the_hand_made_cases_cover_every_template():
+    marks = test_each_template_asks_answers_and_explains_as_written_by_hand.pytestmark
+    assert {case[0].template for case in marks[0].args[1]} == set(TEMPLATES)
+
+
+@given(asked())
+def test_the_scene_column_gives_back_scene_and_question(pair):
+    assert load(dump(*pair)) == pair
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        "",
+        "{}",
+        "[1]",
+        '{"digits": [[1]], "inks": [["red"]], "question": {"template": "colour"}}',
+        '{"digits": [[1]], "inks": [["red"]], "question": {"template": "digit", "row": 2, "column": 1}}',
+    ],
+)
+def test_what_is_no_ground_truth_is_refused(broken):
+    with pytest.raises(VistaError, match="testbed"):
+        load(broken)
+
+
+def test_a_large_grid_is_not_asked_for_the_sum_of_all_cells():
+    assert "sum-all" in {template.name for template in templates_of("chain", 9)}
+    assert "sum-all" not in {template.name for template in templates_of("chain", 16)}
+
+
+@pytest.fixture(scope="module")
+def closed(suite):
+    """Template and answer of 2,000 closed test queries."""
+    rows = [grid_query("grid-closed", suite.tasks["grid-closed"], "test", index) for index in range(2000)]
+    return [(json.loads(row["scene"])["question"], row["answer"]) for row in rows]
+
+
+def test_guessing_from_the_template_alone_is_right_three_times_in_four(closed):
+    by_template = defaultdict(Counter)
+    for question, right in closed:
+        by_template[question["template"]][right] += 1
+    assert len(by_template) == 4
+    for name, answers in by_template.items():
+        majority, count = answers.most_common(1)[0]
+        assert 0.65 <= count / answers.total() <= 0.85, name
+        assert majority == ("yes" if name in ("has-ink", "greater") else "no")
+
+
+def test_guessing_from_all_words_is_hardly_better_than_from_the_template(closed):
+    by_words = defaultdict(Counter)
+    for question, right in closed:
+        by_words[question["template"], question.get("digit"), question.get("ink")][right] += 1
+    guessed = sum(answers.most_common(1)[0][1] for answers in by_words.values())
+    assert 0.65 <= guessed / len(closed) <= 0.85
+
+
+def test_yes_and_no_are_about_as_frequent_overall(closed):
+    assert 0.4 <= sum(right == "yes" for _, right in closed) / len(closed) <= 0.6
