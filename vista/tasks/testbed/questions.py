@@ -180,15 +180,15 @@ def templates_of(family: Family, cells: int) -> list[Template]:
 def ask(template: Template, scene: Scene, rng: np.random.Generator) -> Question:
     """A random question of this kind; a closed one after drawing its answer from the prior.
 
-    Where no filling has the answer drawn (is there a digit above 5, in a grid of ones?), any
+    Where no filling has the answer drawn (a cell greater than 4, in a grid of ones), any
     filling will do.
     """
     candidates = template.fillings(scene)
-    if template.yes_share is not None:
-        wanted = "yes" if rng.random() < template.yes_share else "no"
-        fitting = [question for question in candidates if answer(scene, question) == wanted]
-        candidates = fitting or candidates
-    return candidates[rng.integers(len(candidates))]
+    if template.yes_share is None:
+        return candidates[rng.integers(len(candidates))]
+    wanted = _yes(bool(rng.random() < template.yes_share))
+    shuffled: list[Question] = [candidates[index] for index in rng.permutation(len(candidates))]
+    return next((question for question in shuffled if answer(scene, question) == wanted), shuffled[0])
 
 
 def instruction(question: Question) -> str:
