@@ -42,12 +42,9 @@ def draw_examples(rows: Sequence[Row], seed: int, swapped: float, hinted: float)
     """
     examples = []
     for row in rows:
-        order, hint = generator("pretraining", seed, row["query_id"]).random(2)
-        examples.append(
-            Example(
-                row, "swapped" if order < swapped else "original", row["answer"] if hint < hinted else None
-            )
-        )
+        first, second = generator("pretraining", seed, row["query_id"]).random(2)
+        order: chat.Order = "swapped" if first < swapped else "original"
+        examples.append(Example(row, order, row["answer"] if second < hinted else None))
     return examples
 
 

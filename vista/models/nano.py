@@ -1,6 +1,6 @@
 """Tiny vision-language models of real transformers architectures, with random weights.
 
-Stage ``models``; ``vista.models.build`` trains and saves them (``vista build-model``). About
+Stage ``models``; ``vista.models.build`` trains and saves them (``vista models``). About
 0.6 million parameters: three text layers of width 128, two vision layers of width 64, patches
 of 4 pixels merged two by two. One visual token is 8 × 8 pixels, so 9 for a 24 × 24 image.
 """

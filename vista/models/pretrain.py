@@ -1,6 +1,6 @@
 """Train a nano model from scratch on a corpus of gold rationales.
 
-Stage ``models``; ``vista.models.build`` calls it (``vista build-model``). A plain loop: AdamW, one
+Stage ``models``; ``vista.models.build`` calls it (``vista models``). A plain loop: AdamW, one
 cycle of the learning rate, cross-entropy on the response tokens. Batches are made of examples
 of near lengths, so that little is spent on padding.
 """
@@ -100,7 +100,7 @@ def pretrain(model: Any, corpus: Corpus, pad_id: int, recipe: Recipe, label: str
                 f"{label}: the loss is {losses[-1]} at step {step} of {recipe.steps}; "
                 f"lower the model's learning_rate (now {recipe.learning_rate:g})"
             )
-        loss.backward()
+        torch.autograd.backward(loss)
         torch.nn.utils.clip_grad_norm_(model.parameters(), _MAX_GRAD_NORM)
         optimizer.step()
         schedule.step()

@@ -91,7 +91,7 @@ def _pieces(backend: Tokenizer, words: Iterable[str]) -> list[str]:
     digits = [str(digit) for digit in range(10)]
     pieces = [*digits, *(f"▁{digit}" for digit in digits)]
     for word in sorted({*words, *ROLES}):
-        if not word or word != "".join(word.split()):
+        if not word or word != "".join(word.split()) or "▁" in word:
             raise VistaError(
                 f"vocabulary: {word!r} is not one word; words are non-empty, without white space"
             )

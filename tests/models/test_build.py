@@ -1,0 +1,156 @@
+"""The stage's entry: built models, models on disk, models of the hub."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from vista import records
+from vista.config import BuiltModel, HubModel, LocalModel, Suite, load_suite
+from vista.engines.checkpoints import load_checkpoint, save_checkpoint
+from vista.errors import VistaError
+from vista.manifest import read_manifest
+from vista.models import fetch
+from vista.models.build import build_model
+from vista.models.corpus import collect_words
+from vista.models.nano import build_nano
+from vista.paths import Paths
+
+Rows = list[dict[str, Any]]
+REVISION = "0123456789abcdef0123456789abcdef01234567"
+
+
+@pytest.fixture
+def suite(root: Path) -> Suite:
+    tiny = BuiltModel(kind="built", architecture="qwen2.5-vl", corpus="printed", steps=3, batch_size=4)
+    loaded = load_suite(root / "config/testbed.yaml", root=root)
+    return loaded.model_copy(update={"models": {"tiny": tiny}})
+
+
+@pytest.fixture
+def paths(tmp_path: Path, rows: Rows) -> Paths:
+    made = Paths(tmp_path / "results")
+    records.write_rows(made.queries("printed", "train"), rows, records.QUERY)
+    return made
+
+
+@pytest.fixture
+def checkpoint(tmp_path: Path, rows: Rows) -> Path:
+    model, processor = build_nano("internvl", collect_words(rows), seed=0)
+    save_checkpoint(model, processor, tmp_path / "mine")
+    return tmp_path / "mine"
+
+
+def local(suite: Suite, folder: Path) -> Suite:
+    return suite.model_copy(update={"models": {"mine": LocalModel(kind="path", path=folder)}})
+
+
+def test_a_built_model_is_a_checkpoint_with_a_manifest(suite: Suite, paths: Paths) -> None:
+    build_model(suite, paths, "tiny")
+    loaded = load_checkpoint(paths.base("tiny"))
+    assert type(loaded.model).__name__ == "Qwen2_5_VLForConditionalGeneration"
+    manifest = read_manifest(paths.base("tiny"))
+    assert manifest.stage == "models"
+    assert manifest.counts["steps"] == 3
+    assert manifest.counts["parameters"] == sum(p.numel() for p in loaded.model.parameters())
+    assert manifest.counts["final_loss"] > 0
+    assert manifest.settings["architecture"] == "qwen2.5-vl"
+    assert list(manifest.inputs) == [str(paths.queries("printed", "train"))]
+
+
+def test_building_twice_gives_the_same_bytes(suite: Suite, paths: Paths) -> None:
+    seen = []
+    for _ in range(2):
+        build_model(suite, paths, "tiny")
+        files = sorted(path for path in paths.base("tiny").iterdir() if path.name != "manifest.json")
+        seen.append({path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in files})
+    assert seen[0] == seen[1]
+    assert {"model.safetensors", "config.json", "tokenizer.json", "chat_template.jinja"} <= set(seen[0])
+
+
+def test_a_failed_build_leaves_nothing_behind(suite: Suite, paths: Paths, rows: Rows) -> None:
+    rows[1]["rationale"] = None
+    records.write_rows(paths.queries("printed", "train"), rows, records.QUERY)
+    with pytest.raises(VistaError, match="no rationale"):
+        build_model(suite, paths, "tiny")
+    assert not paths.base("tiny").exists()
+
+
+def test_an_unknown_model_gets_a_suggestion(suite: Suite, paths: Paths) -> None:
+    with pytest.raises(VistaError, match="no model 'tny'; did you mean 'tiny'"):
+        build_model(suite, paths, "tny")
+
+
+def test_a_missing_corpus_is_named(suite: Suite, tmp_path: Path) -> None:
+    with pytest.raises(VistaError, match=r"train.parquet: no such file"):
+        build_model(suite, Paths(tmp_path / "elsewhere"), "tiny")
+
+
+def test_a_model_on_disk_is_linked_and_loads(suite: Suite, paths: Paths, checkpoint: Path) -> None:
+    build_model(local(suite, checkpoint), paths, "mine")
+    base = paths.base("mine")
+    assert (base / "model.safetensors").is_symlink()
+    assert load_checkpoint(base).model.config.model_type == "internvl"
+    assert "model.safetensors" in read_manifest(base).checksums
+    assert not (checkpoint / "manifest.json").exists()
+
+
+def test_a_relative_path_to_a_model_works(
+    suite: Suite, paths: Paths, checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(checkpoint.parent)
+    build_model(local(suite, Path("mine")), paths, "mine")
+    assert load_checkpoint(paths.base("mine"))
+
+
+@pytest.mark.parametrize(
+    ("lacking", "message"),
+    [
+        ("config.json", "no config.json"),
+        ("model.safetensors", r"no \*.safetensors"),
+        ("processor_config.json", "no processor_config.json"),
+        ("chat_template.jinja", "no chat template"),
+    ],
+)
+def test_an_incomplete_folder_is_refused(
+    suite: Suite, paths: Paths, checkpoint: Path, lacking: str, message: str
+) -> None:
+    (checkpoint / lacking).unlink()
+    with pytest.raises(VistaError, match=message):
+        build_model(local(suite, checkpoint), paths, "mine")
+    assert not paths.base("mine").exists()
+
+
+def test_a_missing_folder_is_named(suite: Suite, paths: Paths, tmp_path: Path) -> None:
+    with pytest.raises(VistaError, match=r"nowhere: no such folder"):
+        build_model(local(suite, tmp_path / "nowhere"), paths, "mine")
+
+
+def test_a_hub_model_without_a_network_says_what_to_do(
+    suite: Suite, paths: Paths, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
+    hub = HubModel(kind="hub", repo="nobody/nothing", revision=REVISION)
+    with pytest.raises(VistaError, match=f"nobody/nothing at {REVISION} .* `kind: path`"):
+        build_model(suite.model_copy(update={"models": {"far": hub}}), paths, "far")
+
+
+def test_a_hub_model_is_fetched_at_its_revision_without_pickles(
+    suite: Suite, paths: Paths, checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: dict[str, Any] = {}
+
+    def snapshot(repo: str, **options: Any) -> str:
+        asked.update(options, repo=repo)
+        return str(checkpoint)
+
+    monkeypatch.setattr(fetch, "snapshot_download", snapshot)
+    hub = HubModel(kind="hub", repo="someone/something", revision=REVISION)
+    build_model(suite.model_copy(update={"models": {"far": hub}}), paths, "far")
+    assert asked["repo"] == "someone/something"
+    assert asked["revision"] == REVISION
+    assert not {"*.bin", "*.pt", "*.py", "*"} & set(asked["allow_patterns"])
+    assert load_checkpoint(paths.base("far"))

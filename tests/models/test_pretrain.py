@@ -1,0 +1,90 @@
+"""The pretraining loop."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import pytest
+import torch
+
+from vista.engines.batching import collate
+from vista.errors import VistaError
+from vista.models.corpus import Corpus, collect_words, draw_examples, encode_corpus
+from vista.models.nano import build_nano
+from vista.models.pretrain import Recipe, batches, pretrain, response_loss
+
+Rows = list[dict[str, Any]]
+
+
+def prepare(architecture: Any, rows: Rows) -> tuple[Any, Any, Corpus]:
+    model, processor = build_nano(architecture, collect_words(rows), seed=0)
+    return model, processor, encode_corpus(processor, draw_examples(rows, 0, 0.3, 0.1))
+
+
+def test_every_example_is_seen_once_per_pass(rows: Rows) -> None:
+    _, _, corpus = prepare("internvl", rows)
+    made = list(batches(corpus, Recipe(steps=20, batch_size=8, learning_rate=1e-3, seed=0)))
+    assert [len(batch) for batch in made] == [8] * 20
+    seen = Counter(index for batch in made for index in batch)
+    assert sum(seen.values()) == 160
+    # Sixteen batches of eight are 3.2 passes over 40 examples.
+    assert set(seen) == set(range(40))
+    assert max(seen.values()) - min(seen.values()) <= 2
+
+
+def test_a_batch_size_larger_than_the_corpus_is_filled_by_repetition(rows: Rows) -> None:
+    _, _, corpus = prepare("internvl", rows)
+    made = list(batches(corpus, Recipe(steps=2, batch_size=100, learning_rate=1e-3, seed=0)))
+    assert [len(batch) for batch in made] == [100, 100]
+
+
+def test_the_order_depends_on_the_seed_alone(rows: Rows) -> None:
+    _, _, corpus = prepare("internvl", rows)
+    first, again, other = (list(batches(corpus, Recipe(5, 8, 1e-3, seed))) for seed in (0, 0, 1))
+    assert first == again
+    assert first != other
+
+
+def test_the_loss_is_the_mean_over_response_tokens_of_a_plain_loop(architecture: Any, rows: Rows) -> None:
+    model, processor, corpus = prepare(architecture, rows)
+    model.eval()
+    chosen = [0, 1, 2]
+    pad = processor.tokenizer.pad_token_id
+    batch = collate([corpus.prompts[i] for i in chosen], [corpus.responses[i] for i in chosen], pad)
+    losses = []
+    with torch.no_grad():
+        fast = response_loss(model, {**batch, **corpus.image_features(chosen)}).item()
+        for index in chosen:
+            prompt, response = corpus.prompts[index], corpus.responses[index]
+            alone = collate([prompt], [response], pad)
+            del alone["response_mask"]
+            logits = model(**alone, **corpus.image_features([index])).logits[0]
+            for position, token in enumerate(response):
+                before = logits[len(prompt) + position - 1]
+                losses.append(-torch.log_softmax(before, -1)[token].item())
+    assert fast == pytest.approx(sum(losses) / len(losses), rel=1e-4)
+
+
+def test_the_loss_falls(architecture: Any, rows: Rows) -> None:
+    model, processor, corpus = prepare(architecture, rows)
+    outcome = pretrain(model, corpus, processor.tokenizer.pad_token_id, Recipe(40, 8, 2e-3, 0))
+    assert outcome.final_loss < 0.5 * outcome.first_loss
+    assert outcome.tokens > 40 * 8 * 8
+
+
+def test_the_same_seed_gives_the_same_weights(architecture: Any, rows: Rows) -> None:
+    states = []
+    for _ in range(2):
+        model, processor, corpus = prepare(architecture, rows)
+        pretrain(model, corpus, processor.tokenizer.pad_token_id, Recipe(3, 8, 2e-3, 0))
+        states.append(model.state_dict())
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+
+
+def test_a_loss_that_is_not_a_number_names_the_step(rows: Rows) -> None:
+    model, processor, corpus = prepare("internvl", rows)
+    with torch.no_grad():
+        next(model.parameters()).fill_(float("nan"))
+    with pytest.raises(VistaError, match=r"nano: the loss is nan at step 0 of 3; lower .* \(now 0.002\)"):
+        pretrain(model, corpus, processor.tokenizer.pad_token_id, Recipe(3, 8, 2e-3, 0), label="nano")

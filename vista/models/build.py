@@ -1,0 +1,83 @@
+"""Stage 2, ``models``: make the base checkpoint of one model. Run by ``vista models``.
+
+A built model is trained from scratch on its corpus; a model on disk or on the hub is checked
+and linked. All three end as an ordinary checkpoint folder with a manifest in it.
+"""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from vista import records
+from vista.config import BuiltModel, HubModel, LocalModel, Suite
+from vista.engines.checkpoints import save_checkpoint
+from vista.errors import VistaError
+from vista.manifest import Recorder
+from vista.models.corpus import check_rows, collect_words, draw_examples, encode_corpus
+from vista.models.fetch import check_checkpoint, download, link_files
+from vista.models.nano import build_nano
+from vista.models.pretrain import Recipe, pretrain
+from vista.paths import Paths
+
+
+def build_model(suite: Suite, paths: Paths, model_name: str) -> None:
+    """Make ``paths.base(model_name)``, whole or not at all, then its manifest.
+
+    Raises:
+        VistaError: the suite has no such model; its corpus, folder or repository is missing or
+            unfit; or training diverged.
+    """
+    if model_name not in suite.models:
+        close = difflib.get_close_matches(model_name, suite.models, n=1)
+        hint = f"did you mean {close[0]!r}?" if close else f"it has {', '.join(sorted(suite.models))}"
+        raise VistaError(f"suite {suite.name!r} has no model {model_name!r}; {hint}")
+    model = suite.models[model_name]
+    settings = {"model": model_name, **model.model_dump(mode="json")}
+    output = paths.base(model_name)
+    if isinstance(model, BuiltModel):
+        corpus = paths.queries(model.corpus, "train")
+        recorder = Recorder("models", settings, [corpus])
+        counts = _build(model, corpus, output, suite.threads, model_name)
+    else:
+        recorder = Recorder("models", settings, [])
+        counts = _resolve(model, output)
+    recorder.write(output, counts)
+
+
+def _build(model: BuiltModel, corpus: Path, output: Path, threads: int, name: str) -> dict[str, float]:
+    """Train a nano model on ``corpus`` and save it."""
+    torch.set_num_threads(threads)
+    torch.use_deterministic_algorithms(True)  # costs nothing on the CPU
+    torch.manual_seed(model.seed)
+    rows = records.read_queries(corpus)
+    check_rows(rows, str(corpus))
+    network, processor = build_nano(model.architecture, collect_words(rows), model.seed)
+    examples = draw_examples(rows, model.seed, model.swapped, model.hinted)
+    encoded = encode_corpus(processor, examples)
+    recipe = Recipe(model.steps, model.batch_size, model.learning_rate, model.seed)
+    outcome = pretrain(network, encoded, processor.tokenizer.pad_token_id, recipe, label=name)
+    save_checkpoint(network.eval(), processor, output)
+    return {
+        "queries": len(rows),
+        "steps": recipe.steps,
+        "parameters": sum(parameter.numel() for parameter in network.parameters()),
+        "vocabulary": len(processor.tokenizer),
+        "first_loss": round(outcome.first_loss, 6),
+        "final_loss": round(outcome.final_loss, 6),
+        "tokens": outcome.tokens,
+    }
+
+
+def _resolve(model: LocalModel | HubModel, output: Path) -> dict[str, float]:
+    """Check a checkpoint folder that exists, or fetch it, and link its files."""
+    if isinstance(model, LocalModel):
+        source = model.path
+    else:
+        source = download(model.repo, model.revision, model.trust_remote_code)
+    processor: Any = check_checkpoint(source, model.trust_remote_code)
+    files = link_files(source, output)
+    return {"files": len(files), "vocabulary": len(processor.tokenizer)}
