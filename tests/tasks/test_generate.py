@@ -11,7 +11,7 @@ from vista.config import Sizes
 from vista.errors import VistaError
 from vista.manifest import read_manifest, sha256
 from vista.paths import Paths
-from vista.tasks.generate import SPLITS, generate_task, grid_query
+from vista.tasks.generate import SPLITS, generate_split, grid_query
 from vista.tasks.testbed.questions import load
 
 
@@ -19,8 +19,10 @@ from vista.tasks.testbed.questions import load
 def paths(suite, tmp_path_factory) -> Paths:
     """All tasks, generated."""
     found = Paths(tmp_path_factory.mktemp("results"))
-    for task in suite.tasks:
-        generate_task(suite, found, task)
+    for name, task in suite.tasks.items():
+        for split in SPLITS:
+            if getattr(task.sizes, split):
+                generate_split(suite, found, name, split)
     return found
 
 
@@ -70,8 +72,8 @@ def test_families_take_equal_shares(suite, queries):
 
 
 def test_files_are_the_same_byte_for_byte_when_made_again(suite, paths, tmp_path):
-    generate_task(suite, Paths(tmp_path), "grid-closed")
     for split in SPLITS:
+        generate_split(suite, Paths(tmp_path), "grid-closed", split)
         assert sha256(Paths(tmp_path).queries("grid-closed", split)) == sha256(
             paths.queries("grid-closed", split)
         )
@@ -85,4 +87,9 @@ def test_a_query_does_not_depend_on_the_size_of_its_split(suite):
 
 def test_an_unknown_task_is_named_with_its_likely_spelling(suite, tmp_path):
     with pytest.raises(VistaError, match="did you mean 'grid-open'"):
-        generate_task(suite, Paths(tmp_path), "grid-opne")
+        generate_split(suite, Paths(tmp_path), "grid-opne", "test")
+
+
+def test_a_split_without_a_size_is_refused(suite, tmp_path):
+    with pytest.raises(VistaError, match=r"grid-large\.sizes\.seed is 0"):
+        generate_split(suite, Paths(tmp_path), "grid-large", "seed")

@@ -27,30 +27,26 @@ Split = Literal["seed", "train", "test"]
 SPLITS: tuple[Split, ...] = ("seed", "train", "test")
 
 
-def generate_task(suite: Suite, paths: Paths, task_name: str) -> None:
-    """Write every split of a task that has a size, each with its manifest.
+def generate_split(suite: Suite, paths: Paths, task_name: str, split: Split) -> None:
+    """Write one split of a task, with its manifest.
 
     Raises:
-        VistaError: the suite has no such task.
+        VistaError: the suite has no such task, or the split has no size.
     """
     if task_name not in suite.tasks:
         close = difflib.get_close_matches(task_name, suite.tasks, n=1)
         hint = f"did you mean {close[0]!r}?" if close else f"it has {', '.join(sorted(suite.tasks))}"
         raise VistaError(f"suite {suite.name!r} has no task {task_name!r}; {hint}")
     task = suite.tasks[task_name]
-    for split in SPLITS:
-        size = getattr(task.sizes, split)
-        if size == 0:
-            continue
-        recorder = Recorder("tasks", {"task": task_name, "split": split, **task.model_dump(mode="json")}, [])
-        output = paths.queries(task_name, split)
-        shown = tqdm(
-            range(size), desc=f"{task_name}/{split}", unit="query", mininterval=5, disable=size < 5000
-        )
-        count = records.write_rows(
-            output, (grid_query(task_name, task, split, index) for index in shown), records.QUERY
-        )
-        recorder.write(output, {"queries": count})
+    size = getattr(task.sizes, split)
+    if size == 0:
+        raise VistaError(f"suite {suite.name!r}: tasks.{task_name}.sizes.{split} is 0; give it a size")
+    recorder = Recorder("tasks", {"task": task_name, "split": split, **task.model_dump(mode="json")}, [])
+    output = paths.queries(task_name, split)
+    shown = tqdm(range(size), desc=f"{task_name}/{split}", unit="query", mininterval=5, disable=size < 5000)
+    queries = (grid_query(task_name, task, split, index) for index in shown)
+    count = records.write_rows(output, queries, records.QUERY)
+    recorder.write(output, {"queries": count})
 
 
 def grid_query(name: str, task: GridTask, split: Split, index: int) -> Row:
