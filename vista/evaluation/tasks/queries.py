@@ -42,11 +42,16 @@ def process_results(doc: Mapping[str, Any], results: Sequence[str]) -> dict[str,
     Returns:
         ``accuracy``, the metric: a score of 0 or 1 with the cluster that standard errors need.
         The other entries are no metrics; they end up in lmms-eval's per-sample log.
+
+    Raises:
+        VistaError: the query's ground truth is malformed; names the query.
     """
     (response,) = results
     found = extract(response)
-    right = found is not None and verify(found, doc["answer"], doc["answer_type"], doc["choices"])
-    score = float(right)
+    try:
+        score = float(verify(found, doc["answer"], doc["answer_type"], doc["choices"]))
+    except VistaError as error:
+        raise VistaError(f"query {doc['query_id']!r}: {error}") from error
     return {
         "accuracy": {"score": score, "cluster_id": doc["cluster_id"]},
         "score": score,

@@ -1,0 +1,226 @@
+"""The evaluation of a checkpoint: what is written, what is checked, what is refused."""
+
+from __future__ import annotations
+
+import copy
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.evaluation.conftest import RUN, TASKS, Script, ScriptedEngine, SmallSuite, query
+from vista import chat
+from vista.engines.checkpoints import load_checkpoint
+from vista.errors import VistaError
+from vista.evaluation.evaluate import evaluate, predictions
+from vista.evaluation.harness import lone_process
+from vista.grid import Run
+from vista.manifest import read_manifest
+from vista.paths import manifest_of
+from vista.records import PREDICTION, Row, read_rows
+
+Install = Callable[[Script], type[ScriptedEngine]]
+
+
+def number_in(prompt: str) -> int:
+    """The number that the prompt asks for."""
+    return int("".join(filter(str.isdigit, prompt)))
+
+
+def mostly_right(prompt: str) -> str:
+    """Right, but for every third question; every sixth gets no answer at all."""
+    number = number_in(prompt)
+    if number % 6 == 0:
+        return "so look"
+    return f"so answer : {number % 10 if number % 3 else 7}"
+
+
+def run_and_read(small: SmallSuite) -> list[Row]:
+    evaluate(small.suite, small.paths, RUN)
+    return read_rows(small.paths.predictions(RUN.id), PREDICTION)
+
+
+def test_the_reported_accuracy_is_a_recount_of_the_predictions(small: SmallSuite, script: Install) -> None:
+    script(mostly_right)
+    rows = run_and_read(small)
+    counts = read_manifest(small.paths.predictions(RUN.id)).counts
+    for task in TASKS:
+        responses = {row["query_id"]: row["response"] for row in rows if row["task"] == task}
+        right = [responses[q["query_id"]].endswith(f": {q['answer']}") for q in small.queries[task]]
+        assert 0 < sum(right) < 12
+        assert counts[f"accuracy/{task}"] == pytest.approx(sum(right) / 12)
+        assert [bool(row["score"]) for row in rows if row["task"] == task] == right
+    assert counts["predictions"] == 24
+    assert counts["tokens"] == sum(len(row["response"].split()) for row in rows)
+
+
+def test_every_query_has_one_prediction_in_order_with_its_cluster_and_answer(
+    small: SmallSuite, script: Install
+) -> None:
+    script(mostly_right)
+    rows = run_and_read(small)
+    expected = [q for task in TASKS for q in small.queries[task]]
+    for name in ("task", "query_id", "cluster_id"):
+        assert [row[name] for row in rows] == [q[name] for q in expected]
+    assert {row["run"] for row in rows} == {RUN.id}
+    assert rows[0]["answer"] is None  # no answer was found in it
+    assert rows[0]["response"] == "so look"
+    assert rows[1]["answer"] == "1"
+
+
+@pytest.mark.parametrize("architecture", ["qwen2.5-vl", "qwen3-vl", "internvl"])
+def test_prompts_are_those_of_sampling_and_training(
+    small: SmallSuite, script: Install, architecture: Any
+) -> None:
+    folder = small.save_base(architecture)
+    engine = script(mostly_right)
+    evaluate(small.suite, small.paths, RUN)
+    processor = load_checkpoint(folder).processor
+    queries = [q for task in TASKS for q in small.queries[task]]
+    expected = [chat.encode_query(processor, q).input_ids for q in queries]
+    assert sorted(engine.prompts) == sorted(expected)
+
+
+def test_results_do_not_depend_on_batch_size_or_memory(
+    small: SmallSuite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = run_and_read(small)
+    assert len({row["response"] for row in whole}) > 1
+    small.suite = small.suite.model_copy(update={"eval_batch_size": 1})
+    assert run_and_read(small) == whole
+    monkeypatch.setattr("vista.evaluation.chat_model.POOL_BYTES", 1)
+    small.suite = small.suite.model_copy(update={"eval_batch_size": 3})
+    assert run_and_read(small) == whole
+
+
+def test_changed_queries_are_read_anew(small: SmallSuite, script: Install) -> None:
+    script(lambda prompt: f"answer : {number_in(prompt) % 10}")
+    before = run_and_read(small)
+    task = TASKS[0]
+    small.write_queries(task, [{**q, "answer": "11"} for q in small.queries[task]])
+    after = run_and_read(small)
+    assert [row["score"] for row in before] == [1.0] * 24
+    assert [row["score"] for row in after] == [0.0] * 12 + [1.0] * 12
+
+
+def test_a_failing_engine_fails_the_evaluation_and_writes_nothing(small: SmallSuite, script: Install) -> None:
+    def broken(prompt: str) -> str:
+        raise ValueError("out of memory, say")
+
+    script(broken)
+    with pytest.raises(ValueError, match="out of memory, say"):
+        evaluate(small.suite, small.paths, RUN)
+    assert not small.paths.predictions(RUN.id).exists()
+
+
+def test_an_engine_that_loses_a_response_fails_the_evaluation(
+    small: SmallSuite, script: Install, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = script(mostly_right)
+    whole = engine.sample
+    monkeypatch.setattr(engine, "sample", lambda *args, **kwargs: whole(*args, **kwargs)[:-1])
+    with pytest.raises(ValueError, match="shorter"):
+        evaluate(small.suite, small.paths, RUN)
+
+
+def test_an_error_in_scoring_names_the_query_at_once(small: SmallSuite, script: Install) -> None:
+    script(mostly_right)
+    broken = [query(TASKS[0], number) for number in range(3)]
+    broken[1]["answer"] = ""
+    small.write_queries(TASKS[0], broken)
+    with pytest.raises(VistaError, match=r"grid-open/1.*answer is empty"):
+        evaluate(small.suite, small.paths, RUN)
+
+
+def test_a_corrupt_image_names_the_query(small: SmallSuite, script: Install) -> None:
+    script(mostly_right)
+    broken = [query(TASKS[0], number) for number in range(3)]
+    broken[2]["images"] = [{"bytes": b"no image", "path": None}]
+    small.write_queries(TASKS[0], broken)
+    with pytest.raises(VistaError, match=r"grid-open/2.*corrupt"):
+        evaluate(small.suite, small.paths, RUN)
+
+
+def test_duplicate_query_ids_are_refused(small: SmallSuite) -> None:
+    small.write_queries(TASKS[1], [query(TASKS[1], 1), query(TASKS[1], 1)])
+    with pytest.raises(VistaError, match="must be unique"):
+        evaluate(small.suite, small.paths, RUN)
+
+
+def test_a_prompt_beyond_the_context_is_refused(small: SmallSuite) -> None:
+    small.suite = small.suite.model_copy(update={"eval_max_new_tokens": 2000})
+    with pytest.raises(VistaError, match=r"grid-noisy/20.*context"):
+        evaluate(small.suite, small.paths, RUN)
+
+
+def test_a_missing_checkpoint_is_refused(small: SmallSuite) -> None:
+    with pytest.raises(VistaError, match=r"sft-seed.*rerun"):
+        evaluate(small.suite, small.paths, Run(RUN.model, "grids", "sft-seed", 0, 0))
+
+
+def test_a_checkpoint_without_weights_is_refused(small: SmallSuite) -> None:
+    (small.paths.base(RUN.model) / "model.safetensors").unlink()
+    with pytest.raises(VistaError, match="safetensors"):
+        evaluate(small.suite, small.paths, RUN)
+
+
+def test_a_run_without_positives_passes_its_status_on(small: SmallSuite) -> None:
+    run = Run(RUN.model, "grids", "vista-sft", 0, 1)
+    small.finish_without_positives(run)
+    evaluate(small.suite, small.paths, run)
+    output = small.paths.predictions(run.id)
+    assert read_rows(output, PREDICTION) == []
+    assert read_manifest(output).status == "no-positives"
+
+
+def test_a_launchers_environment_is_put_aside_and_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RANK", "3")
+    monkeypatch.delenv("TRANSFORMERS_OFFLINE", raising=False)
+    with lone_process():
+        assert "RANK" not in os.environ
+        assert os.environ["TRANSFORMERS_OFFLINE"] == "1"
+    assert os.environ["RANK"] == "3"
+    assert "TRANSFORMERS_OFFLINE" not in os.environ
+
+
+def report(scores: list[float], accuracy: float) -> dict[str, Any]:
+    """What lmms-eval would report of one task."""
+    samples = [
+        {"query_id": f"q{i}", "cluster_id": "c", "filtered_resps": ["r"], "extracted": None, "score": score}
+        for i, score in enumerate(scores)
+    ]
+    return {"samples": {"t": samples}, "results": {"t": {"accuracy,none": accuracy}}}
+
+
+def test_predictions_come_in_the_order_of_the_queries() -> None:
+    rows = predictions("run", "t", ["q2", "q0", "q1"], report([0.0, 1.0, 1.0], 2 / 3))
+    assert [(row["query_id"], row["score"]) for row in rows] == [("q2", 1.0), ("q0", 0.0), ("q1", 1.0)]
+
+
+def test_an_aggregate_that_is_not_the_mean_is_refused() -> None:
+    with pytest.raises(RuntimeError, match="mean"):
+        predictions("run", "t", ["q0", "q1"], report([0.0, 1.0], 0.75))
+
+
+@pytest.mark.parametrize("query_ids", [["q0"], ["q0", "q1", "q2"], ["q0", "other"]])
+def test_a_missing_or_foreign_prediction_is_refused(query_ids: list[str]) -> None:
+    with pytest.raises(RuntimeError, match="test queries"):
+        predictions("run", "t", query_ids, report([0.0, 1.0], 0.5))
+
+
+def test_a_doubled_prediction_is_refused() -> None:
+    doubled = copy.deepcopy(report([0.0, 1.0], 0.5))
+    doubled["samples"]["t"].append(doubled["samples"]["t"][0])
+    with pytest.raises(RuntimeError, match="3 samples of 2 queries"):
+        predictions("run", "t", ["q0", "q1"], doubled)
+
+
+def test_the_manifest_names_checkpoint_and_queries(small: SmallSuite, script: Install) -> None:
+    script(mostly_right)
+    evaluate(small.suite, small.paths, RUN)
+    manifest = read_manifest(small.paths.predictions(RUN.id))
+    wanted = [small.paths.base(RUN.model), *(small.paths.queries(task, "test") for task in TASKS)]
+    assert set(manifest.inputs) == {str(path) for path in wanted}
+    assert manifest_of(Path(manifest.output)).name == "predictions.parquet.manifest.json"
