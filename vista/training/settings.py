@@ -40,7 +40,7 @@ def common(
         "data_seed": seed,
         "bf16": low_precision,
         "use_cpu": not on_gpu,
-        "gradient_checkpointing": not tiny,
+        "activation_checkpointing": not tiny,
         "dataloader_num_workers": 0,
         "dataloader_pin_memory": on_gpu,
         "remove_unused_columns": False,

@@ -87,7 +87,9 @@ def fit(
     seed = derive_seed("training", title) % 2**32
     with tempfile.TemporaryDirectory(prefix="vista-training-") as folder:
         low_precision = dtype == torch.bfloat16 and torch.cuda.is_available()
-        trainer = _trainer(checkpoint, rows, hyper, objective, (Path(folder), seed, tiny, low_precision))
+        trainer = make_trainer(
+            checkpoint, rows, hyper, objective, Path(folder), seed, tiny=tiny, low_precision=low_precision
+        )
         trainer.what_diverged = title
         make_quiet(trainer, f"train {title}")
         trainer.train()
@@ -105,28 +107,39 @@ def fit(
     }
 
 
-def _trainer(
+def make_trainer(
     checkpoint: Checkpoint,
     rows: list[Row],
     hyper: Hyperparameters,
     objective: DpoObjective | None,
-    where: tuple[Path, int, bool, bool],
+    folder: Path,
+    seed: int,
+    *,
+    tiny: bool = True,
+    low_precision: bool = False,
 ) -> Any:
-    """The trainer for ``rows``; for pairs it takes the reference log-probabilities at once."""
+    """The trainer for ``rows``; for pairs it takes the reference log-probabilities at once.
+
+    Arguments as those of ``fit`` and of ``settings.common``.
+    """
     from vista.training import settings, trainers
 
-    arguments = settings.common(hyper, *where)
+    arguments = settings.common(hyper, folder, seed, tiny, low_precision)
     shared = {
         "model": checkpoint.model,
         "processing_class": checkpoint.processor,
         "train_dataset": trainers.index_dataset([fingerprint(row) for row in rows]),
     }
     if objective is None:
-        collator: Any = trainers.SftCollator(rows, checkpoint)
-        return trainers.PaperSFTTrainer(**shared, args=settings.sft_config(arguments), data_collator=collator)
-    collator = trainers.DpoCollator(rows, checkpoint)
+        return trainers.PaperSFTTrainer(
+            **shared,
+            args=settings.sft_config(arguments),
+            data_collator=trainers.SftCollator(rows, checkpoint),
+        )
     trainer = trainers.PaperDPOTrainer(
-        **shared, args=settings.dpo_config(arguments, objective), data_collator=collator
+        **shared,
+        args=settings.dpo_config(arguments, objective),
+        data_collator=trainers.DpoCollator(rows, checkpoint),
     )
     trainer.alpha = objective.alpha
     return trainer

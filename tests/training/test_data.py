@@ -1,0 +1,96 @@
+"""What tokens are trained on, and in which order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.training.conftest import example, pair, responses
+from vista.chat import gold_ids
+from vista.engines.checkpoints import Checkpoint
+from vista.errors import VistaError
+from vista.training.data import IGNORED, DpoCollator, Prompts, SftCollator
+from vista.training.order import shuffled
+
+Fresh = Callable[..., Checkpoint]
+
+
+@pytest.mark.parametrize("architecture", ["qwen2.5-vl", "qwen3-vl", "internvl"])
+def test_the_sampled_tokens_and_the_end_token_are_trained_and_nothing_else(fresh: Fresh, architecture: str):
+    checkpoint = fresh(architecture)
+    words = responses(3)
+    rows = [example(n, ids, text="another text") for n, ids in enumerate(words)]
+    batch = SftCollator(rows, checkpoint)([{"index": n} for n in range(3)])
+    for labels, inputs, ids in zip(batch["labels"], batch["input_ids"], words, strict=True):
+        trained = labels != IGNORED
+        assert labels[trained].tolist() == [*ids, checkpoint.end_ids[0]]
+        assert torch.equal(labels[trained], inputs[trained])
+
+
+def test_tokens_that_spell_a_text_in_an_unusual_way_are_not_tokenised_again(fresh: Fresh):
+    checkpoint = fresh()
+    usual = gold_ids(checkpoint.processor, "au 45")
+    assert len(usual) > 1
+    unusual = usual[::-1]
+    batch = SftCollator([example(0, unusual, text="au 45")], checkpoint)([{"index": 0}])
+    assert batch["labels"][batch["labels"] != IGNORED].tolist() == [*unusual, checkpoint.end_ids[0]]
+
+
+def test_gold_text_is_tokenised_and_ended(fresh: Fresh):
+    checkpoint = fresh()
+    batch = SftCollator([example(0, None, text="au bv cw")], checkpoint)([{"index": 0}])
+    expected = [*gold_ids(checkpoint.processor, "au bv cw"), checkpoint.end_ids[0]]
+    assert batch["labels"][batch["labels"] != IGNORED].tolist() == expected
+
+
+def test_pairs_are_stacked_chosen_first_with_an_image_for_each(fresh: Fresh):
+    checkpoint = fresh()
+    rows = [pair(0, [31, 32], [33]), pair(1, [34], [35, 36, 37])]
+    batch = DpoCollator(rows, checkpoint)([{"index": 1}, {"index": 0}])
+    end = checkpoint.end_ids[0]
+    counted = batch["completion_mask"].bool()
+    trained = [ids[mask].tolist() for ids, mask in zip(batch["input_ids"], counted, strict=True)]
+    assert trained == [[34, end], [31, 32, end], [35, 36, 37, end], [33, end]]
+    assert torch.equal(batch["pixel_values"][:2], batch["pixel_values"][2:])
+
+
+def test_prompts_beyond_the_budget_are_encoded_anew_and_equal(fresh: Fresh):
+    checkpoint = fresh()
+    row = example(0, [31])
+    kept, thrown = Prompts(checkpoint.processor), Prompts(checkpoint.processor, budget=0)
+    assert kept.of(row) is kept.of(row)
+    assert thrown.of(row) is not thrown.of(row)
+    assert thrown.of(row).input_ids == kept.of(row).input_ids
+
+
+def test_a_sequence_beyond_the_context_is_named(fresh: Fresh):
+    checkpoint = fresh()
+    collator = SftCollator([example(7, [31] * 2000)], checkpoint)
+    with pytest.raises(VistaError, match=r"'q7'.*context is 1024"):
+        collator([{"index": 0}])
+
+
+@given(st.lists(st.integers(1, 50), max_size=60), st.integers(1, 7), st.integers(0, 3))
+def test_an_epoch_is_every_example_once(lengths: list[int], batch_size: int, epoch: int):
+    order = shuffled(lengths, batch_size, 0, epoch)
+    assert sorted(order) == list(range(len(lengths)))
+    assert order == shuffled(lengths, batch_size, 0, epoch)
+
+
+def test_epochs_and_seeds_have_orders_of_their_own():
+    orders = [tuple(shuffled([1] * 40, 4, seed, epoch)) for seed in range(2) for epoch in range(2)]
+    assert len(set(orders)) == 4
+
+
+def test_batches_hold_similar_lengths():
+    lengths = [n % 50 + 1 for n in range(640)]
+
+    def padding(order: list[int]) -> float:
+        batches = [[lengths[i] for i in order[at : at + 32]] for at in range(0, 640, 32)]
+        return sum(32 * max(batch) - sum(batch) for batch in batches) / sum(lengths)
+
+    assert padding(shuffled(lengths, 32, 0, 0)) < 0.5 * padding(list(range(640)))
