@@ -34,7 +34,9 @@ class Arena:
 class KeptLayer(DynamicLayer):  # type: ignore[misc]
     """One layer's keys and values [rows, heads, length, width] inside larger buffers."""
 
-    def __init__(self, layer: DynamicLayer, owners: torch.Tensor, room: int, arena: Arena, number: int) -> None:
+    def __init__(
+        self, layer: DynamicLayer, owners: torch.Tensor, room: int, arena: Arena, number: int
+    ) -> None:
         super().__init__()
         rows, (_, heads, self.length, _) = len(owners), layer.keys.shape
         self.is_initialized = True

@@ -9,13 +9,13 @@ rule collect:
     output:
         f"{R}/long.csv",
         f"{R}/long.csv.manifest.json",
-    params:
-        suite=PLAN.paths.suite,
-        settings=PLAN.analysis_settings(),
     log:
         f"{R}/logs/analysis/collect.log",
     benchmark:
         f"{R}/benchmarks/analysis/collect.tsv"
+    params:
+        suite=PLAN.paths.suite,
+        settings=PLAN.analysis_settings(),
     shell:
         "vista collect {params.suite} 2>&1 | tee {log}"
 
@@ -29,13 +29,14 @@ rule tables:
         f"{R}/tables/main.csv",
         f"{R}/tables/main.md",
         f"{R}/tables/main.csv.manifest.json",
-    params:
-        suite=PLAN.paths.suite,
-        settings=PLAN.analysis_settings(),
+        f"{R}/tables/main.md.manifest.json",
     log:
         f"{R}/logs/analysis/tables.log",
     benchmark:
         f"{R}/benchmarks/analysis/tables.tsv"
+    params:
+        suite=PLAN.paths.suite,
+        settings=PLAN.analysis_settings(),
     shell:
         "vista tables {params.suite} 2>&1 | tee {log}"
 
@@ -43,14 +44,16 @@ rule tables:
 rule cost:
     input:
         long=f"{R}/long.csv",
-        code=PLAN.code("analysis", "cost.py"),
+        code=PLAN.code("analysis"),
     output:
         f"{R}/tables/cost.csv",
         f"{R}/tables/cost.md",
+        f"{R}/tables/cost.csv.manifest.json",
+        f"{R}/tables/cost.md.manifest.json",
+    log:
+        f"{R}/logs/analysis/cost.log",
     params:
         suite=PLAN.paths.suite,
         settings=PLAN.analysis_settings(),
-    log:
-        f"{R}/logs/analysis/cost.log",
     shell:
         "vista cost {params.suite} 2>&1 | tee {log}"

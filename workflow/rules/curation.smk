@@ -8,12 +8,12 @@ rule curate:
     output:
         f"{R}/curation/{{run}}/train.parquet",
         f"{R}/curation/{{run}}/train.parquet.manifest.json",
-    params:
-        suite=PLAN.paths.suite,
-        settings=lambda w: PLAN.curation_settings(w.run),
     log:
         f"{R}/logs/curation/{{run}}.log",
     benchmark:
         f"{R}/benchmarks/curation/{{run}}.tsv"
+    params:
+        suite=PLAN.paths.suite,
+        settings=lambda w: PLAN.curation_settings(w.run),
     shell:
         "vista curate {params.suite} {wildcards.run} 2>&1 | tee {log}"

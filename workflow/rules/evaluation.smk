@@ -9,9 +9,6 @@ rule evaluate:
     output:
         f"{R}/evaluation/{{run}}/predictions.parquet",
         f"{R}/evaluation/{{run}}/predictions.parquet.manifest.json",
-    params:
-        suite=PLAN.paths.suite,
-        settings=PLAN.evaluation_settings(),
     log:
         f"{R}/logs/evaluation/{{run}}.log",
     benchmark:
@@ -19,5 +16,8 @@ rule evaluate:
     threads: SUITE.threads
     resources:
         gpu=SUITE.gpus,
+    params:
+        suite=PLAN.paths.suite,
+        settings=PLAN.evaluation_settings(),
     shell:
         "vista evaluate {params.suite} {wildcards.run} 2>&1 | tee {log}"

@@ -7,13 +7,13 @@ rule models:
         code=PLAN.code("models"),
     output:
         f"{R}/models/{{model}}/manifest.json",
-    params:
-        suite=PLAN.paths.suite,
-        settings=lambda w: PLAN.model_settings(w.model),
     log:
         f"{R}/logs/models/{{model}}.log",
     benchmark:
         f"{R}/benchmarks/models/{{model}}.tsv"
     threads: SUITE.threads
+    params:
+        suite=PLAN.paths.suite,
+        settings=lambda w: PLAN.model_settings(w.model),
     shell:
         "vista models {params.suite} {wildcards.model} 2>&1 | tee {log}"

@@ -10,9 +10,6 @@ rule sample:
     output:
         f"{R}/rollouts/{{run}}/samples/{{name}}/{{shard}}-of-{SUITE.shards}.parquet",
         f"{R}/rollouts/{{run}}/samples/{{name}}/{{shard}}-of-{SUITE.shards}.parquet.manifest.json",
-    params:
-        suite=PLAN.paths.suite,
-        settings=lambda w: PLAN.sampling_settings(w.name),
     log:
         f"{R}/logs/rollouts/{{run}}/samples/{{name}}/{{shard}}.log",
     benchmark:
@@ -20,6 +17,9 @@ rule sample:
     threads: SUITE.threads
     resources:
         gpu=SUITE.gpus,
+    params:
+        suite=PLAN.paths.suite,
+        settings=lambda w: PLAN.sampling_settings(w.name),
     shell:
         "vista sample {params.suite} {wildcards.run} {wildcards.name} {wildcards.shard}"
         " 2>&1 | tee {log}"
@@ -34,9 +34,6 @@ rule resample:
     output:
         f"{R}/rollouts/{{run}}/resamples/{{name}}/{{shard}}-of-{SUITE.shards}.parquet",
         f"{R}/rollouts/{{run}}/resamples/{{name}}/{{shard}}-of-{SUITE.shards}.parquet.manifest.json",
-    params:
-        suite=PLAN.paths.suite,
-        settings=lambda w: PLAN.resampling_settings(w.name),
     log:
         f"{R}/logs/rollouts/{{run}}/resamples/{{name}}/{{shard}}.log",
     benchmark:
@@ -44,6 +41,9 @@ rule resample:
     threads: SUITE.threads
     resources:
         gpu=SUITE.gpus,
+    params:
+        suite=PLAN.paths.suite,
+        settings=lambda w: PLAN.resampling_settings(w.name),
     shell:
         "vista resample {params.suite} {wildcards.run} {wildcards.name} {wildcards.shard}"
         " 2>&1 | tee {log}"
@@ -58,9 +58,6 @@ rule score:
     output:
         f"{R}/rollouts/{{run}}/scores/{{name}}/{{shard}}-of-{SUITE.shards}.parquet",
         f"{R}/rollouts/{{run}}/scores/{{name}}/{{shard}}-of-{SUITE.shards}.parquet.manifest.json",
-    params:
-        suite=PLAN.paths.suite,
-        settings=lambda w: PLAN.scoring_settings(w.name),
     log:
         f"{R}/logs/rollouts/{{run}}/scores/{{name}}/{{shard}}.log",
     benchmark:
@@ -68,6 +65,9 @@ rule score:
     threads: SUITE.threads
     resources:
         gpu=SUITE.gpus,
+    params:
+        suite=PLAN.paths.suite,
+        settings=lambda w: PLAN.scoring_settings(w.name),
     shell:
         "vista score {params.suite} {wildcards.run} {wildcards.name} {wildcards.shard}"
         " 2>&1 | tee {log}"

@@ -7,12 +7,12 @@ rule tasks:
     output:
         f"{R}/tasks/{{task}}/{{split}}.parquet",
         f"{R}/tasks/{{task}}/{{split}}.parquet.manifest.json",
-    params:
-        suite=PLAN.paths.suite,
-        settings=lambda w: PLAN.task_settings(w.task, w.split),
     log:
         f"{R}/logs/tasks/{{task}}/{{split}}.log",
     benchmark:
         f"{R}/benchmarks/tasks/{{task}}/{{split}}.tsv"
+    params:
+        suite=PLAN.paths.suite,
+        settings=lambda w: PLAN.task_settings(w.task, w.split),
     shell:
         "vista tasks {params.suite} {wildcards.task} {wildcards.split} 2>&1 | tee {log}"

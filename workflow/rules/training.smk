@@ -9,9 +9,6 @@ rule train:
         code=PLAN.code("training"),
     output:
         f"{R}/training/{{run}}/manifest.json",
-    params:
-        suite=PLAN.paths.suite,
-        settings=lambda w: PLAN.training_settings(w.run),
     log:
         f"{R}/logs/training/{{run}}.log",
     benchmark:
@@ -19,5 +16,8 @@ rule train:
     threads: SUITE.threads
     resources:
         gpu=SUITE.gpus,
+    params:
+        suite=PLAN.paths.suite,
+        settings=lambda w: PLAN.training_settings(w.run),
     shell:
         "vista train {params.suite} {wildcards.run} 2>&1 | tee {log}"
