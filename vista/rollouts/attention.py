@@ -1,0 +1,162 @@
+"""Attention of chosen rows at chosen layers, without ever holding a whole attention matrix.
+
+Stage ``rollouts``, part of ``vista score``. A function of our own stands in for the text
+decoder's attention: it computes, at the layers asked for, the softmax of the response rows
+alone, sums it over the segments at once, and goes on with the ordinary fused kernel. The pass
+stops at the last layer asked for. Works for every family that calls transformers' attention
+interface.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from typing import Any
+
+import torch
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS, sdpa_mask
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
+
+from vista.errors import VistaError
+
+IMPLEMENTATION = "vista_rows"
+CHUNK = 2**22  # attention weights held at a time: 16 MB
+# What changes the softmax in a way that is not computed here.
+UNKNOWN = ("softcap", "s_aux", "position_bias")
+
+
+class _LastLayerReached(Exception):
+    """Ends a forward pass whose rest nobody needs."""
+
+
+def segment_attention(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    scaling: float,
+    mask: torch.Tensor | None,
+    rows: torch.Tensor,
+    segments: torch.Tensor,
+) -> torch.Tensor:
+    """Attention of some rows on each segment: summed over it, mean over heads and rows.
+
+    Args:
+        query: [batch, heads, length, width].
+        key: [batch, key-value heads, length, width].
+        scaling: Factor of the scores before the softmax.
+        mask: What may be attended to, beyond causality: [batch or 1, heads or 1, length, length],
+            True where it may or added to the scores; ``None`` for causality alone.
+        rows: [batch, length], True on the rows to average over; at least one in each batch row.
+        segments: [batch, length, segments], 1 where a position belongs to a segment.
+
+    Returns:
+        [batch, segments] float32.
+    """
+    batch, heads, length, width = query.shape
+    groups = heads // key.shape[1]
+    summed = query.new_zeros((batch, heads, length), dtype=torch.float32)
+    first = int(rows.any(0).nonzero()[0])
+    size = max(1, CHUNK // (batch * heads * length))
+    for start in range(first, length, size):
+        end = min(start + size, length)
+        # Keys that no row of this chunk may see are left out.
+        seen = key[:, :, None, :end].expand(-1, -1, groups, -1, -1).reshape(batch, heads, end, width)
+        scores = (query[:, :, start:end] @ seen.transpose(-1, -2)).float() * scaling
+        if mask is None:
+            last_seen = torch.arange(start, end, device=query.device)[:, None]
+            hidden = torch.arange(end, device=query.device)[None] > last_seen
+            scores.masked_fill_(hidden, -torch.inf)
+        elif mask.dtype == torch.bool:
+            scores.masked_fill_(~mask[:, :, start:end, :end], -torch.inf)
+        else:
+            scores += mask[:, :, start:end, :end]
+        chosen = rows[:, None, None, start:end].float()
+        summed[:, :, :end] += (chosen @ scores.softmax(-1))[:, :, 0]
+    mean = summed.mean(1) / rows.sum(1, keepdim=True)
+    return (mean[:, None] @ segments.float())[:, 0]
+
+
+class AttentionReader:
+    """Reads the segment attention of a model's text decoder at some layers, batch by batch.
+
+    Args:
+        model: The model; made ready by ``reading``.
+        layers: Indices of the layers to read, ascending.
+    """
+
+    def __init__(self, model: Any, layers: Sequence[int]) -> None:
+        self.model = model
+        self.layers = list(layers)
+        self._decoder_parts = {id(part) for part in model.get_decoder().modules()}
+        self._rows = torch.empty(0)
+        self._segments = torch.empty(0)
+        self._found: dict[int, torch.Tensor] = {}
+
+    def read(
+        self, batch: dict[str, torch.Tensor], rows: torch.Tensor, segments: torch.Tensor
+    ) -> torch.Tensor:
+        """Segment attention [batch, layers, segments] of one batch.
+
+        Args:
+            batch: The model's inputs.
+            rows: [batch, length], True on the rows to average over.
+            segments: [batch, length, segments], 1 where a position belongs to a segment.
+
+        Raises:
+            VistaError: the model's attention does not pass through transformers' interface.
+        """
+        self._rows, self._segments, self._found = rows, segments, {}
+        with suppress(_LastLayerReached):
+            self.model.base_model(**batch, use_cache=False)
+        missing = [layer for layer in self.layers if layer not in self._found]
+        if missing:
+            raise VistaError(
+                f"{type(self.model).__name__}: attention at layers {missing} cannot be read, because "
+                "these layers do not call transformers' attention interface"
+            )
+        return torch.stack([self._found[layer] for layer in self.layers], dim=1)
+
+    def attend(
+        self,
+        module: torch.nn.Module,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        attention_mask: torch.Tensor | None,
+        scaling: float | None = None,
+        **kwargs: Any,
+    ) -> tuple[torch.Tensor, None]:
+        """The attention function: transformers calls it in every attention layer."""
+        layer = getattr(module, "layer_idx", None)
+        if layer in self.layers and id(module) in self._decoder_parts:
+            unknown = [name for name in UNKNOWN if kwargs.get(name) is not None]
+            if unknown:
+                raise VistaError(
+                    f"{type(module).__name__}: attention with {', '.join(unknown)} cannot be scored"
+                )
+            factor = query.shape[-1] ** -0.5 if scaling is None else scaling
+            self._found[layer] = segment_attention(
+                query, key, factor, attention_mask, self._rows, self._segments
+            )
+            if layer == self.layers[-1]:
+                raise _LastLayerReached
+        output: tuple[torch.Tensor, None] = sdpa_attention_forward(
+            module, query, key, value, attention_mask, scaling=scaling, **kwargs
+        )
+        return output
+
+
+@contextmanager
+def reading(model: Any, layers: Sequence[int]) -> Iterator[AttentionReader]:
+    """Put the reader in place of the text decoder's attention; as it was afterwards."""
+    reader = AttentionReader(model, sorted(layers))
+    decoder = model.get_decoder()
+    before = decoder.config._attn_implementation
+    ALL_ATTENTION_FUNCTIONS[IMPLEMENTATION] = reader.attend
+    ALL_MASK_ATTENTION_FUNCTIONS[IMPLEMENTATION] = sdpa_mask
+    try:
+        decoder.set_attn_implementation(IMPLEMENTATION)
+        yield reader
+    finally:
+        decoder.set_attn_implementation(before)
+        del ALL_ATTENTION_FUNCTIONS[IMPLEMENTATION], ALL_MASK_ATTENTION_FUNCTIONS[IMPLEMENTATION]

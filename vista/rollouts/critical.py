@@ -1,0 +1,99 @@
+"""The critical token of a failed solution: where it first left the Top-k (paper: Sec. 3, step 2).
+
+Stage ``rollouts``, part of ``vista resample``. Neither the ground truth nor another model is
+asked: the policy reads its own solution again, teacher-forced, behind a paraphrased prompt.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from tqdm import tqdm
+
+from vista.chat import Prompt
+from vista.engines.checkpoints import Checkpoint
+from vista.engines.forced import forced_batches
+
+CHUNK = 2**24  # logits held at a time: 64 MB in float32
+
+
+@dataclass(frozen=True)
+class Critical:
+    """The first response token outside the Top-k for its position, and the Top-1 prediction there."""
+
+    position: int  # 0-based, in the response
+    replacement: int  # a token id; an end token if the model would have stopped there
+
+
+def critical_tokens(
+    checkpoint: Checkpoint,
+    prompts: Sequence[Prompt],
+    responses: Sequence[Sequence[int]],
+    top_k: int,
+    batch_size: int,
+) -> list[Critical | None]:
+    """The critical token of each response; ``None`` where all tokens are in the Top-k.
+
+    Only the tokens of the response itself can be critical, not the end token behind it. Tokens
+    that the policy may not sample are not among its predictions here either.
+
+    Args:
+        checkpoint: The policy.
+        prompts: The prompt that each response is read behind.
+        responses: Token ids of the failed solutions.
+        top_k: How many predictions count as likely.
+        batch_size: Responses per forward pass.
+    """
+    found: list[Critical | None] = [None] * len(responses)
+    asked = [index for index, response in enumerate(responses) if len(response)]
+    batches = forced_batches(
+        checkpoint, [prompts[i] for i in asked], [responses[i] for i in asked], batch_size
+    )
+    with (
+        torch.inference_mode(),
+        tqdm(total=len(asked), desc="critical tokens", unit=" solutions", mininterval=5) as bar,
+    ):
+        for rows, batch, in_response in batches:
+            hidden = checkpoint.model.base_model(**batch, use_cache=False).last_hidden_state
+            # A token is predicted from the position before it.
+            ranks, best = predictions(
+                checkpoint, hidden[:, :-1][in_response[:, 1:]], batch["input_ids"][in_response]
+            )
+            lengths = [len(responses[asked[row]]) for row in rows]
+            parts = zip(torch.split(ranks, lengths), torch.split(best, lengths), strict=True)
+            for row, (rank, top) in zip(rows, parts, strict=True):
+                outside = (rank >= top_k).nonzero()[:, 0].tolist()
+                if outside:
+                    found[asked[row]] = Critical(outside[0], int(top[outside[0]]))
+            bar.update(len(rows))
+    return found
+
+
+def predictions(
+    checkpoint: Checkpoint, hidden: torch.Tensor, tokens: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """How each token ranks among the predictions from its hidden state, and which is the first.
+
+    The output embedding is applied in chunks, so logits for all positions never stand in memory.
+    What some families do to logits after it (scaling, soft-capping) leaves their order as it is.
+
+    Args:
+        checkpoint: The policy.
+        hidden: [tokens, width] last hidden states of the positions before the tokens.
+        tokens: [tokens] token ids.
+
+    Returns:
+        Ranks [tokens], 0 for the likeliest; and the likeliest token ids [tokens].
+    """
+    head = checkpoint.model.get_output_embeddings()
+    forbidden = torch.tensor(checkpoint.forbidden_ids, dtype=torch.long, device=hidden.device)
+    size = max(1, CHUNK // head.weight.shape[0])
+    ranks, best = [], []
+    for states, wanted in zip(torch.split(hidden, size), torch.split(tokens, size), strict=True):
+        logits = head(states).float().index_fill(1, forbidden, -torch.inf)
+        own = logits.gather(1, wanted[:, None])
+        ranks.append((logits > own).sum(1))
+        best.append(logits.argmax(1))
+    return torch.cat(ranks), torch.cat(best)

@@ -1,0 +1,76 @@
+"""Sample K solutions per train query from a policy and verify them (paper: Sec. 3, step 1).
+
+Stage ``rollouts``; ``vista sample`` runs it, one job for each policy, sampling settings and shard.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from vista import grid
+from vista.config import Sampling, Suite
+from vista.engines.base import Request
+from vista.engines.checkpoints import Checkpoint
+from vista.engines.hf import HfEngine
+from vista.grid import Run
+from vista.manifest import Recorder
+from vista.paths import Paths
+from vista.records import ROLLOUT, Row, write_rows
+from vista.rollouts.policy import device_name, encode_queries, folder_of, has_weights, load_policy
+from vista.rollouts.shards import query_files, shard_queries
+from vista.rollouts.solutions import solution_row, tally
+from vista.seeding import derive_seed
+
+
+def sample_seed(policy: Run, query_id: str, index: int) -> int:
+    """The random stream of one sample, keyed by the policy (its seed and round too), query and index.
+
+    Not by K or the temperature: the first samples of a larger K are those of a smaller one, and
+    methods that differ in temperature differ in nothing else.
+    """
+    return derive_seed("sample", policy.id, query_id, index)
+
+
+def sample_shard(suite: Suite, paths: Paths, policy: Run, name: str, shard: int) -> None:
+    """Write one shard of a policy's samples, with verdicts, and its manifest.
+
+    Args:
+        suite: The resolved suite.
+        paths: Where everything lies.
+        policy: The run whose checkpoint is sampled.
+        name: Name of the samples folder: the slug of the sampling settings.
+        shard: Which shard, from 0.
+    """
+    settings = grid.sampling_named(suite, name)
+    recorder = Recorder(
+        "rollouts",
+        {"policy": policy.id, "samples": name, "sampling": settings.model_dump(), "shards": suite.shards},
+        [folder_of(suite, paths, policy), *query_files(suite, paths, policy)],
+    )
+    output = paths.rollouts(policy.id, "samples", name, shard, suite.shards)
+    if not has_weights(suite, paths, policy):
+        write_rows(output, [], ROLLOUT)
+        recorder.write(output, tally(0, []), "no-positives")
+        return
+    queries = shard_queries(suite, paths, policy, shard)
+    checkpoint = load_policy(suite, paths, policy)
+    recorder.device = device_name(checkpoint)
+    rows = sample_rows(checkpoint, queries, settings, policy, suite.engine.batch_size)
+    write_rows(output, rows, ROLLOUT)
+    recorder.write(output, tally(len(queries), rows))
+
+
+def sample_rows(
+    checkpoint: Checkpoint, queries: Sequence[Row], settings: Sampling, policy: Run, batch_size: int
+) -> list[Row]:
+    """K verified solutions (``records.ROLLOUT``) to each query, in the order of the queries."""
+    prompts = encode_queries(checkpoint, queries, settings.max_new_tokens)
+    seeds = [[sample_seed(policy, q["query_id"], index) for index in range(settings.k)] for q in queries]
+    requests = [Request(prompt, own) for prompt, own in zip(prompts, seeds, strict=True)]
+    engine = HfEngine(checkpoint, batch_size, progress="sample")
+    results = engine.sample(requests, settings.temperature, settings.max_new_tokens)
+    return [
+        solution_row(checkpoint.processor, query, sample, source="sample", index=index, seed=own[index])
+        for query, own, samples in zip(queries, seeds, results, strict=True)
+        for index, sample in enumerate(samples)
+    ]

@@ -1,0 +1,65 @@
+"""From sampled tokens to rows of ``records.ROLLOUT`` with verdicts. Stage ``rollouts``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from vista import answers
+from vista.chat import decode
+from vista.engines.base import Sample
+from vista.errors import VistaError
+from vista.records import Row, Source
+
+
+def is_correct(query: Mapping[str, Any], found: str | None, finished: bool) -> bool:
+    """The verdict on a solution: finished, and its answer is the query's (paper: Sec. 3, step 1)."""
+    if not finished:
+        return False
+    try:
+        return answers.verify(found, query["answer"], query["answer_type"], query["choices"])
+    except VistaError as error:
+        raise VistaError(f"query {query['query_id']!r}: {error}") from error
+
+
+def solution_row(
+    processor: Any,
+    query: Mapping[str, Any],
+    sample: Sample,
+    *,
+    source: Source,
+    index: int,
+    seed: int,
+    parent: int | None = None,
+    prefix: Sequence[int] = (),
+) -> Row:
+    """One verified solution: ``prefix``, which was given, and what was sampled behind it."""
+    token_ids = [*prefix, *sample.token_ids]
+    text = decode(processor, token_ids)
+    found = answers.extract(text)
+    return {
+        "query_id": query["query_id"],
+        "task": query["task"],
+        "sample": index,
+        "source": source,
+        "parent": parent,
+        "prefix_len": len(prefix),
+        "token_ids": token_ids,
+        "text": text,
+        "answer": found,
+        "finished": sample.finished,
+        "correct": is_correct(query, found, sample.finished),
+        "logprob": sample.logprob,
+        "seed": seed,
+    }
+
+
+def tally(queries: int, rows: Sequence[Row]) -> dict[str, float]:
+    """Counts for a manifest; ``tokens`` are those sampled, end tokens too, prefixes not."""
+    drawn = sum(len(row["token_ids"]) - row["prefix_len"] + row["finished"] for row in rows)
+    return {
+        "queries": queries,
+        "solutions": len(rows),
+        "tokens": drawn,
+        "correct": sum(row["correct"] for row in rows),
+    }
