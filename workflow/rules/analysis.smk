@@ -16,6 +16,8 @@ rule collect:
     params:
         suite=PLAN.paths.suite,
         settings=PLAN.analysis_settings(),
+    conda:
+        "vista-bench"
     shell:
         "vista collect {params.suite} 2>&1 | tee {log}"
 
@@ -37,6 +39,8 @@ rule tables:
     params:
         suite=PLAN.paths.suite,
         settings=PLAN.analysis_settings(),
+    conda:
+        "vista-bench"
     shell:
         "vista tables {params.suite} 2>&1 | tee {log}"
 
@@ -55,5 +59,7 @@ rule cost:
     params:
         suite=PLAN.paths.suite,
         settings=PLAN.analysis_settings(),
+    conda:
+        "vista-bench"
     shell:
         "vista cost {params.suite} 2>&1 | tee {log}"

@@ -15,5 +15,7 @@ rule curate:
     params:
         suite=PLAN.paths.suite,
         settings=lambda w: PLAN.curation_settings(w.run),
+    conda:
+        "vista-bench"
     shell:
         "vista curate {params.suite} {wildcards.run} 2>&1 | tee {log}"

@@ -13,6 +13,8 @@ rule evaluate:
         f"{R}/logs/evaluation/{{run}}.log",
     benchmark:
         f"{R}/benchmarks/evaluation/{{run}}.tsv"
+    conda:
+        "vista-bench"
     threads: SUITE.threads
     resources:
         gpu=SUITE.gpus,

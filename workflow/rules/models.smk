@@ -11,6 +11,8 @@ rule models:
         f"{R}/logs/models/{{model}}.log",
     benchmark:
         f"{R}/benchmarks/models/{{model}}.tsv"
+    conda:
+        "vista-bench"
     threads: SUITE.threads
     params:
         suite=PLAN.paths.suite,

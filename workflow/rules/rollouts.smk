@@ -14,6 +14,8 @@ rule sample:
         f"{R}/logs/rollouts/{{run}}/samples/{{name}}/{{shard}}.log",
     benchmark:
         f"{R}/benchmarks/rollouts/{{run}}/samples/{{name}}/{{shard}}.tsv"
+    conda:
+        "vista-bench"
     threads: SUITE.threads
     resources:
         gpu=SUITE.gpus,
@@ -38,6 +40,8 @@ rule resample:
         f"{R}/logs/rollouts/{{run}}/resamples/{{name}}/{{shard}}.log",
     benchmark:
         f"{R}/benchmarks/rollouts/{{run}}/resamples/{{name}}/{{shard}}.tsv"
+    conda:
+        "vista-bench"
     threads: SUITE.threads
     resources:
         gpu=SUITE.gpus,
@@ -62,6 +66,8 @@ rule score:
         f"{R}/logs/rollouts/{{run}}/scores/{{name}}/{{shard}}.log",
     benchmark:
         f"{R}/benchmarks/rollouts/{{run}}/scores/{{name}}/{{shard}}.tsv"
+    conda:
+        "vista-bench"
     threads: SUITE.threads
     resources:
         gpu=SUITE.gpus,

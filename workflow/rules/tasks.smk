@@ -14,5 +14,7 @@ rule tasks:
     params:
         suite=PLAN.paths.suite,
         settings=lambda w: PLAN.task_settings(w.task, w.split),
+    conda:
+        "vista-bench"
     shell:
         "vista tasks {params.suite} {wildcards.task} {wildcards.split} 2>&1 | tee {log}"

@@ -13,6 +13,8 @@ rule train:
         f"{R}/logs/training/{{run}}.log",
     benchmark:
         f"{R}/benchmarks/training/{{run}}.tsv"
+    conda:
+        "vista-bench"
     threads: SUITE.threads
     resources:
         gpu=SUITE.gpus,
