@@ -24,7 +24,7 @@ SHARED_CODE: dict[str, list[str]] = {
     "rollouts": ["records.py", "seeding.py", "chat.py", "answers.py", "engines"],
     "curation": ["records.py", "seeding.py", "chat.py"],
     "training": ["records.py", "seeding.py", "chat.py", "engines"],
-    "evaluation": ["records.py", "chat.py", "answers.py", "engines"],
+    "evaluation": ["records.py", "seeding.py", "chat.py", "answers.py", "engines"],
     "analysis": ["records.py"],
 }
 
@@ -45,7 +45,8 @@ class Dag:
             stage: Name of the stage.
             part: Glob of the stage's own modules, when a rule depends on some of them only.
         """
-        files = [*(PACKAGE / stage).glob(f"{part}/*.py" if part == "**" else part)]
+        own = PACKAGE / stage
+        files = [*own.rglob("*.py"), *own.rglob("*.yaml")] if part == "**" else [*own.glob(part)]
         for shared in SHARED_CODE[stage]:
             path = PACKAGE / shared
             files += path.rglob("*.py") if path.is_dir() else [path]

@@ -17,7 +17,7 @@ rule collect:
         suite=PLAN.paths.suite,
         settings=PLAN.analysis_settings(),
     conda:
-        "vista-bench"
+        "../../environment.yml"
     shell:
         "vista collect {params.suite} 2>&1 | tee {log}"
 
@@ -40,7 +40,7 @@ rule tables:
         suite=PLAN.paths.suite,
         settings=PLAN.analysis_settings(),
     conda:
-        "vista-bench"
+        "../../environment.yml"
     shell:
         "vista tables {params.suite} 2>&1 | tee {log}"
 
@@ -60,6 +60,6 @@ rule cost:
         suite=PLAN.paths.suite,
         settings=PLAN.analysis_settings(),
     conda:
-        "vista-bench"
+        "../../environment.yml"
     shell:
         "vista cost {params.suite} 2>&1 | tee {log}"

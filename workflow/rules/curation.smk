@@ -16,6 +16,6 @@ rule curate:
         suite=PLAN.paths.suite,
         settings=lambda w: PLAN.curation_settings(w.run),
     conda:
-        "vista-bench"
+        "../../environment.yml"
     shell:
         "vista curate {params.suite} {wildcards.run} 2>&1 | tee {log}"

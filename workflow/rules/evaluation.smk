@@ -14,7 +14,7 @@ rule evaluate:
     benchmark:
         f"{R}/benchmarks/evaluation/{{run}}.tsv"
     conda:
-        "vista-bench"
+        "../../environment.yml"
     threads: SUITE.threads
     resources:
         gpu=SUITE.gpus,

@@ -12,7 +12,7 @@ rule models:
     benchmark:
         f"{R}/benchmarks/models/{{model}}.tsv"
     conda:
-        "vista-bench"
+        "../../environment.yml"
     threads: SUITE.threads
     params:
         suite=PLAN.paths.suite,

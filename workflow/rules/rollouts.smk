@@ -15,7 +15,7 @@ rule sample:
     benchmark:
         f"{R}/benchmarks/rollouts/{{run}}/samples/{{name}}/{{shard}}.tsv"
     conda:
-        "vista-bench"
+        "../../environment.yml"
     threads: SUITE.threads
     resources:
         gpu=SUITE.gpus,
@@ -41,7 +41,7 @@ rule resample:
     benchmark:
         f"{R}/benchmarks/rollouts/{{run}}/resamples/{{name}}/{{shard}}.tsv"
     conda:
-        "vista-bench"
+        "../../environment.yml"
     threads: SUITE.threads
     resources:
         gpu=SUITE.gpus,
@@ -67,7 +67,7 @@ rule score:
     benchmark:
         f"{R}/benchmarks/rollouts/{{run}}/scores/{{name}}/{{shard}}.tsv"
     conda:
-        "vista-bench"
+        "../../environment.yml"
     threads: SUITE.threads
     resources:
         gpu=SUITE.gpus,

@@ -15,6 +15,6 @@ rule tasks:
         suite=PLAN.paths.suite,
         settings=lambda w: PLAN.task_settings(w.task, w.split),
     conda:
-        "vista-bench"
+        "../../environment.yml"
     shell:
         "vista tasks {params.suite} {wildcards.task} {wildcards.split} 2>&1 | tee {log}"

@@ -14,7 +14,7 @@ rule train:
     benchmark:
         f"{R}/benchmarks/training/{{run}}.tsv"
     conda:
-        "vista-bench"
+        "../../environment.yml"
     threads: SUITE.threads
     resources:
         gpu=SUITE.gpus,
