@@ -64,4 +64,6 @@ def invert_cdf(probabilities: torch.Tensor, uniforms: torch.Tensor) -> torch.Ten
     # The product may round up to the total, which no cumulative probability exceeds.
     below_total = torch.nextafter(total, torch.zeros_like(total))
     target = torch.minimum(uniforms[:, None] * total, below_total)
-    return torch.searchsorted(cumulative, target, right=True)[:, 0]
+    tokens = torch.searchsorted(cumulative, target, right=True)[:, 0]
+    # Beyond the end only where probabilities are NaN: the log-probability then tells.
+    return tokens.clamp_(max=probabilities.shape[1] - 1)

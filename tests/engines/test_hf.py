@@ -1,0 +1,215 @@
+"""The sampling engine against slow, obvious versions of itself, on all three architectures."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+
+import pytest
+import torch
+from scipy import stats
+
+from tests.nano import ARCHITECTURES, SQUARE, STRIP, checkpoint, own_checkpoint, query
+from vista.chat import Prompt, encode_query
+from vista.engines import hf
+from vista.engines.base import Request, Sample
+from vista.engines.batching import collate
+from vista.engines.checkpoints import Checkpoint
+from vista.engines.hf import HfEngine
+from vista.errors import VistaError
+from vista.seeding import uniforms
+
+every_architecture = pytest.mark.parametrize("architecture", ARCHITECTURES)
+LIMIT = 24
+
+
+def prompts(made: Checkpoint, count: int) -> list[Prompt]:
+    """Prompts of several lengths, in two of which the image has another shape."""
+    sizes = [SQUARE, STRIP]
+    queries = [query(i, words=4 + i % 3, size=sizes[(i // 3) % 2]) for i in range(count)]
+    return [encode_query(made.processor, q) for q in queries]
+
+
+def requests(made: Checkpoint, count: int, seeds: int) -> list[Request]:
+    return [
+        Request(prompt, [1000 * number + seed for seed in range(seeds)])
+        for number, prompt in enumerate(prompts(made, count))
+    ]
+
+
+def next_logits(made: Checkpoint, prompt: Prompt, response: Sequence[int]) -> torch.Tensor:
+    """Logits of the next token: one full forward pass, without a cache."""
+    batch = collate([prompt], [response], made.pad_id)
+    del batch["response_mask"]
+    with torch.no_grad():
+        logits: torch.Tensor = made.model(**batch, use_cache=False).logits[0, -1].double()
+    logits[made.forbidden_ids] = -torch.inf
+    return logits
+
+
+def slow_sample(made: Checkpoint, request: Request, seed: int, temperature: float) -> Sample:
+    """One row, one full forward pass per token, a loop over the cumulative distribution."""
+    numbers = uniforms(seed, LIMIT)
+    response, logprob, finished = list(request.prefix), 0.0, False
+    while len(response) < LIMIT and not finished:
+        logits = next_logits(made, request.prompt, response)
+        shares = (logits / temperature).softmax(0).tolist()
+        left = numbers[len(response)]
+        token = 0
+        while left >= shares[token]:
+            left -= shares[token]
+            token += 1
+        logprob += float(logits.log_softmax(0)[token])
+        finished = token in made.end_ids
+        if not finished:
+            response.append(token)
+    return Sample(response[len(request.prefix) :], logprob, finished)
+
+
+@every_architecture
+def test_each_sample_equals_a_row_of_its_own_without_a_cache(architecture: str) -> None:
+    made = checkpoint(architecture)
+    asked = requests(made, 6, 2)
+    asked[3] = Request(asked[3].prompt, asked[3].seeds, prefix=[20, 21, 22])
+    for temperature in (1.0, 0.7):
+        for request, samples in zip(asked, HfEngine(made, 16).sample(asked, temperature, LIMIT), strict=True):
+            for seed, sample in zip(request.seeds, samples, strict=True):
+                expected = slow_sample(made, request, seed, temperature)
+                assert sample.token_ids == expected.token_ids
+                assert sample.finished == expected.finished
+                assert sample.logprob == pytest.approx(expected.logprob, abs=1e-4)
+
+
+@every_architecture
+def test_samples_do_not_depend_on_batch_size_order_or_shard(architecture: str) -> None:
+    made = checkpoint(architecture)
+    asked = requests(made, 36, 6)
+    whole = HfEngine(made, 640).sample(asked, 1.0, LIMIT)
+    for batch_size in (1, 7):
+        part = asked[:4] if batch_size == 1 else asked
+        assert HfEngine(made, batch_size).sample(part, 1.0, LIMIT) == whole[: len(part)]
+    order = list(range(len(asked)))
+    random.Random(0).shuffle(order)
+    shuffled = HfEngine(made, 64).sample([asked[index] for index in order], 1.0, LIMIT)
+    assert shuffled == [whole[index] for index in order]
+    engine = HfEngine(made, 640)
+    shards = [engine.sample(asked[first : first + 17], 1.0, LIMIT) for first in range(0, 36, 17)]
+    assert [samples for shard in shards for samples in shard] == whole
+
+
+@every_architecture
+def test_the_first_token_comes_as_often_as_the_softmax_says(architecture: str) -> None:
+    made = checkpoint(architecture)
+    prompt = prompts(made, 1)[0]
+    count = 4000
+    (samples,) = HfEngine(made, 2000).sample([Request(prompt, range(count))], 1.0, 1)
+    tokens = [sample.token_ids[0] if sample.token_ids else -1 for sample in samples]
+    expected = next_logits(made, prompt, []).softmax(0) * count
+    expected_end = float(expected[made.end_ids].sum())
+    expected[made.end_ids] = 0
+    pairs = [(tokens.count(t), float(e)) for t, e in enumerate(expected.tolist()) if e > 0]
+    pairs.append((tokens.count(-1), expected_end))
+    common = [pair for pair in pairs if pair[1] >= 5]
+    rare = [pair for pair in pairs if pair[1] < 5]
+    merged = [(sum(o for o, _ in rare), sum(e for _, e in rare))] if rare else []
+    observed, wanted = zip(*common, *merged, strict=True)
+    assert sum(observed) == count
+    assert stats.chisquare(observed, wanted, sum_check=False).pvalue > 1e-3
+
+
+@every_architecture
+def test_temperature_zero_equals_greedy_generation(architecture: str) -> None:
+    made = checkpoint(architecture)
+    for prompt in prompts(made, 4):
+        batch = collate([prompt], [[]], made.pad_id)
+        del batch["response_mask"]
+        output = made.model.generate(
+            **batch, do_sample=False, max_new_tokens=LIMIT, suppress_tokens=made.forbidden_ids
+        )
+        expected = output[0, len(prompt) :].tolist()
+        (samples,) = HfEngine(made, 8).sample([Request(prompt, [1, 2])], 0.0, LIMIT)
+        assert samples[0] == samples[1]
+        ending = expected[-1:] if samples[0].finished else []
+        assert samples[0].token_ids + ending == expected
+        assert samples[0].finished == (expected[-1] in made.end_ids)
+
+
+@every_architecture
+def test_a_prefix_continues_the_same_stream(architecture: str) -> None:
+    made = checkpoint(architecture)
+    asked = requests(made, 8, 1)
+    engine = HfEngine(made, 64)
+    whole = [samples[0] for samples in engine.sample(asked, 1.0, LIMIT)]
+    cuts = [len(sample.token_ids) // 2 for sample in whole]
+    resumed = [
+        Request(request.prompt, request.seeds, prefix=sample.token_ids[:cut])
+        for request, sample, cut in zip(asked, whole, cuts, strict=True)
+    ]
+    for samples, sample, cut in zip(engine.sample(resumed, 1.0, LIMIT), whole, cuts, strict=True):
+        assert samples[0].token_ids == sample.token_ids[cut:]
+        assert samples[0].finished == sample.finished
+
+
+def test_the_length_limit_counts_the_prefix() -> None:
+    made = checkpoint("qwen2.5-vl")
+    prompt = prompts(made, 1)[0]
+    asked = [Request(prompt, range(30), prefix=[20] * length) for length in (0, 3, 5)]
+    free, three, full = HfEngine(made, 100).sample(asked, 1.0, 5)
+    assert max(len(sample.token_ids) for sample in free) == 5
+    assert max(len(sample.token_ids) for sample in three) == 2
+    assert full == [Sample([], 0.0, False)] * 30
+    assert all(sample.finished or len(sample.token_ids) == 5 for sample in free)
+
+
+def test_responses_hold_no_forbidden_and_no_end_token() -> None:
+    made = checkpoint("qwen2.5-vl")
+    banned = {*made.forbidden_ids, *made.end_ids}
+    assert made.forbidden_ids
+    for samples in HfEngine(made, 256).sample(requests(made, 20, 10), 3.0, LIMIT):
+        assert all(banned.isdisjoint(sample.token_ids) for sample in samples)
+
+
+def test_dropping_rows_that_have_ended_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = checkpoint("qwen2.5-vl")
+    asked = requests(made, 20, 5)
+    results = []
+    for share in (0.0, 0.85, 1.1):  # never, as usual, after every step
+        monkeypatch.setattr(hf, "CROWDED", share)
+        results.append(HfEngine(made, 640).sample(asked, 1.0, LIMIT))
+    assert results[0] == results[1] == results[2]
+
+
+def test_more_seeds_than_the_batch_size_are_drawn_from_one_prefill(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = checkpoint("internvl")
+    asked = requests(made, 3, 9)
+    whole = HfEngine(made, 640).sample(asked, 1.0, LIMIT)
+    engine, prefill, calls = HfEngine(made, 4), HfEngine._prefill, []
+
+    def counted(self: HfEngine, batch: Sequence[Request]) -> object:
+        calls.append(len(batch))
+        return prefill(self, batch)
+
+    monkeypatch.setattr(HfEngine, "_prefill", counted)
+    assert engine.sample(asked, 1.0, LIMIT) == whole
+    assert calls == [1, 1, 1]
+
+
+def test_a_prompt_longer_than_the_context_is_refused_before_any_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = own_checkpoint("qwen2.5-vl", context=40)
+    monkeypatch.setattr(HfEngine, "_prefill", lambda *_: pytest.fail("work was done"))
+    long = encode_query(made.processor, query(0, words=30))
+    asked = [*requests(made, 2, 1), Request(long, [0])]
+    with pytest.raises(VistaError, match=r"request 2.*context is 40"):
+        HfEngine(made, 8).sample(asked, 1.0, 4)
+
+
+def test_a_model_that_diverged_is_refused() -> None:
+    made = own_checkpoint("internvl")
+    with torch.no_grad():
+        made.model.get_decoder().norm.weight.fill_(torch.nan)
+    with pytest.raises(VistaError, match="NaN"):
+        HfEngine(made, 8).sample(requests(made, 1, 2), 1.0, 4)
+
+
+def test_no_requests_give_no_samples() -> None:
+    assert HfEngine(checkpoint("internvl"), 8).sample([], 1.0, 4) == []

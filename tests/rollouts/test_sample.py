@@ -1,0 +1,111 @@
+"""Sampling a policy's solutions to the train queries."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.nano import checkpoint, own_checkpoint
+from tests.rollouts.conftest import POLICY, SAMPLES
+from vista import chat
+from vista.config import Sampling, Suite
+from vista.errors import VistaError
+from vista.grid import Run
+from vista.manifest import Recorder, read_manifest
+from vista.paths import Paths
+from vista.records import ROLLOUT, Row, read_rows
+from vista.rollouts import sample, solutions
+from vista.rollouts.sample import sample_rows, sample_seed, sample_shard
+from vista.rollouts.shards import shard_queries
+
+
+def samples(suite: Suite, paths: Paths, shard: int = 0) -> list[Row]:
+    sample_shard(suite, paths, POLICY, SAMPLES, shard)
+    return read_rows(paths.rollouts(POLICY.id, "samples", SAMPLES, shard, suite.shards), ROLLOUT)
+
+
+@pytest.mark.usefixtures("odd_is_correct")
+def test_every_query_gets_k_verified_solutions(small: tuple[Suite, Paths]) -> None:
+    suite, paths = small
+    rows = samples(suite, paths)
+    assert [(row["query_id"], row["sample"]) for row in rows] == [
+        (f"q{number}", index) for number in range(9) for index in range(4)
+    ]
+    for row in rows:
+        assert (row["source"], row["parent"], row["prefix_len"]) == ("sample", None, 0)
+        assert row["task"] == ("first" if int(row["query_id"][1:]) < 5 else "second")
+        assert row["text"] == chat.decode(checkpoint("qwen2.5-vl").processor, row["token_ids"])
+        assert row["answer"] == str(len(row["text"]))
+        assert row["correct"] == (row["finished"] and len(row["text"]) % 2 == 1)
+        assert row["finished"] or len(row["token_ids"]) == 12
+        assert row["seed"] == sample_seed(POLICY, row["query_id"], row["sample"])
+        assert row["logprob"] < 0
+
+
+@pytest.mark.usefixtures("odd_is_correct")
+def test_the_manifest_counts_what_was_drawn(small: tuple[Suite, Paths]) -> None:
+    suite, paths = small
+    rows = samples(suite, paths)
+    manifest = read_manifest(paths.rollouts(POLICY.id, "samples", SAMPLES, 0, 1))
+    assert manifest.status == "complete"
+    assert manifest.counts == {
+        "queries": 9,
+        "solutions": 36,
+        "tokens": sum(len(row["token_ids"]) + row["finished"] for row in rows),
+        "correct": sum(row["correct"] for row in rows),
+    }
+
+
+def test_shards_together_hold_what_one_shard_holds(small: tuple[Suite, Paths]) -> None:
+    suite, paths = small
+    whole = samples(suite, paths)
+    in_four = suite.model_copy(update={"shards": 4})
+    assert [row for shard in range(4) for row in samples(in_four, paths, shard)] == whole
+
+
+def test_the_first_samples_of_more_are_those_of_fewer(small: tuple[Suite, Paths]) -> None:
+    suite, paths = small
+    queries = shard_queries(suite, paths, POLICY, 0)[:3]
+    made = checkpoint("qwen2.5-vl")
+    few, many = (sample_rows(made, queries, Sampling(k=k, max_new_tokens=6), POLICY, 64) for k in (2, 5))
+    assert few == [row for row in many if row["sample"] < 2]
+
+
+def test_streams_differ_between_policies_queries_and_samples() -> None:
+    other = Run("nano", "tasks", "vista", 0, 1)
+    seeds = {sample_seed(p, q, i) for p in (POLICY, other) for q in ("a", "b") for i in (0, 1)}
+    assert len(seeds) == 8
+
+
+def test_a_policy_without_positives_gives_empty_files_of_that_status(small: tuple[Suite, Paths]) -> None:
+    suite, paths = small
+    policy = Run("nano", "tasks", "vista", 0, 1)
+    paths.trained(policy.id).mkdir(parents=True)
+    Recorder("training", {}, []).write(paths.trained(policy.id), {}, "no-positives")
+    sample_shard(suite, paths, policy, SAMPLES, 0)
+    output = paths.rollouts(policy.id, "samples", SAMPLES, 0, 1)
+    assert read_rows(output, ROLLOUT) == []
+    assert read_manifest(output).status == "no-positives"
+
+
+def test_a_prompt_that_does_not_fit_is_refused_by_name(
+    small: tuple[Suite, Paths], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    suite, paths = small
+    monkeypatch.setattr(sample, "load_policy", lambda *_: own_checkpoint("qwen2.5-vl", context=35))
+    with pytest.raises(VistaError, match=r"query 'q\d'.*context is 35"):
+        samples(suite, paths)
+    assert not paths.rollouts(POLICY.id, "samples", SAMPLES, 0, 1).exists()
+
+
+def test_unknown_settings_are_refused(small: tuple[Suite, Paths]) -> None:
+    suite, paths = small
+    with pytest.raises(VistaError, match="no method of suite 'small' asks for samples 'k9'"):
+        sample_shard(suite, paths, POLICY, "k9", 0)
+
+
+def test_an_unfinished_solution_is_incorrect_and_a_bad_answer_names_its_query() -> None:
+    query = {"query_id": "q1", "answer": "3", "answer_type": "number", "choices": None}
+    assert solutions.is_correct(query, "3", finished=True)
+    assert not solutions.is_correct(query, "3", finished=False)
+    with pytest.raises(VistaError, match="query 'q1'"):
+        solutions.is_correct({**query, "answer": ""}, "3", finished=True)
