@@ -47,7 +47,7 @@ def prepare(paths: Paths, run: Run, rows: list[Row], status: Status = "complete"
 def some_rows(method: str, count: int = 6) -> list[Row]:
     words = responses(count)
     if "dpo" in method:
-        return [pair(n, words[n], words[-n - 1]) for n in range(count)]
+        return [pair(n, words[n], [50 + n % 3] * (1 + n % 4)) for n in range(count)]
     return [example(n, words[n]) for n in range(count)]
 
 

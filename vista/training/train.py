@@ -5,8 +5,8 @@ Command: ``vista train --run MODEL/TRAIN_SET/METHOD/seedS/roundR``.
 
 from __future__ import annotations
 
-import hashlib
 import json
+import os
 import shutil
 import tempfile
 import time
@@ -24,6 +24,7 @@ from vista.manifest import Recorder, read_manifest
 from vista.paths import Paths
 from vista.records import EXAMPLE, PAIR, Row, read_rows
 from vista.seeding import derive_seed
+from vista.training.data import DpoCollator, SftCollator
 
 
 def train(suite: Suite, paths: Paths, run: Run) -> None:
@@ -41,8 +42,9 @@ def train(suite: Suite, paths: Paths, run: Run) -> None:
     output = paths.trained(run.id)
     recorder = Recorder("training", settings_of(suite, run), [examples, start], device_name())
     if read_manifest(examples).status == "no-positives" or read_manifest(start).status == "no-positives":
-        _empty_folder(output)
-        recorder.write(output, {"examples": 0.0}, "no-positives")
+        if is_main_process():
+            _empty_folder(output)
+            recorder.write(output, {"examples": 0.0}, "no-positives")
         return
     objective = objective_of(suite, run)
     rows = read_rows(examples, PAIR if objective else EXAMPLE)
@@ -51,8 +53,9 @@ def train(suite: Suite, paths: Paths, run: Run) -> None:
     tiny = isinstance(suite.models[run.model], BuiltModel)
     checkpoint = _load(suite, run, start)
     counts = fit(checkpoint, rows, hyperparameters(suite, run), objective, run.id, tiny, stored_dtype(start))
-    save_checkpoint(checkpoint.model, checkpoint.processor, output)
-    recorder.write(output, counts)
+    if is_main_process():
+        save_checkpoint(checkpoint.model, checkpoint.processor, output)
+        recorder.write(output, counts)
 
 
 def fit(
@@ -128,31 +131,21 @@ def make_trainer(
     shared = {
         "model": checkpoint.model,
         "processing_class": checkpoint.processor,
-        "train_dataset": trainers.index_dataset([fingerprint(row) for row in rows]),
+        "train_dataset": trainers.index_dataset(len(rows)),
     }
     if objective is None:
         return trainers.PaperSFTTrainer(
             **shared,
             args=settings.sft_config(arguments),
-            data_collator=trainers.SftCollator(rows, checkpoint),
+            data_collator=SftCollator(rows, checkpoint),
         )
     trainer = trainers.PaperDPOTrainer(
         **shared,
         args=settings.dpo_config(arguments, objective),
-        data_collator=trainers.DpoCollator(rows, checkpoint),
+        data_collator=DpoCollator(rows, checkpoint),
     )
     trainer.alpha = objective.alpha
     return trainer
-
-
-def fingerprint(row: Row) -> str:
-    """A hash of what a row trains on."""
-    hasher = hashlib.blake2b(digest_size=16)
-    for image in row["images"]:
-        hasher.update(image["bytes"] or (image["path"] or "").encode())
-    rest = {name: value for name, value in row.items() if name != "images"}
-    hasher.update(json.dumps(rest, sort_keys=True).encode())
-    return hasher.hexdigest()
 
 
 def start_folder(suite: Suite, paths: Paths, run: Run) -> Path:
@@ -193,6 +186,11 @@ def settings_of(suite: Suite, run: Run) -> dict[str, Any]:
         "hyperparameters": hyperparameters(suite, run).model_dump(mode="json"),
         "threads": suite.threads,
     }
+
+
+def is_main_process() -> bool:
+    """Whether this process is alone or the first that a launcher such as accelerate started."""
+    return os.environ.get("RANK", "0") == "0"
 
 
 def device_name() -> str:

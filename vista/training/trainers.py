@@ -12,13 +12,13 @@ from typing import Any
 
 import torch
 from datasets import Dataset
-from torch.utils.data import Sampler
+from torch.utils.data import DataLoader, Sampler
 from tqdm import tqdm
 from transformers import PrinterCallback, TrainerCallback
 from trl import DPOTrainer, SFTTrainer
 
 from vista.errors import VistaError
-from vista.training.data import Batch, DpoCollator, SftCollator
+from vista.training.data import IGNORED, Batch
 from vista.training.losses import dpo_with_nll, is_finite, sequence_nll
 from vista.training.order import LengthMixedSampler
 
@@ -103,6 +103,24 @@ class PaperDPOTrainer(_PaperLosses, DPOTrainer):  # type: ignore[misc]
     def _items_in(self, batch: Batch) -> int:
         return len(batch["input_ids"]) // 2
 
+    def _precompute_ref_logps(self, dataset: Dataset, name: str, batch_size: int) -> Dataset:
+        """Add the reference's log-probabilities to the dataset.
+
+        TRL's own keeps them in a cache file named after model and dataset, which other
+        processes do not find for a dataset in memory, and a later run may find by mistake.
+        """
+        loader = self.accelerator.prepare(
+            DataLoader(dataset, batch_size=batch_size, collate_fn=self.data_collator, shuffle=False)
+        )
+        sides: tuple[list[float], list[float]] = ([], [])
+        hidden = not self.accelerator.is_main_process
+        for batch in tqdm(loader, desc="reference model", unit="batch", mininterval=5, disable=hidden):
+            found = self.accelerator.gather_for_metrics(self.compute_ref_log_probs(self.model, batch))
+            for side, values in zip(sides, found, strict=True):
+                side.extend(values.tolist())
+        with_chosen = dataset.add_column("ref_chosen_logps", sides[0])
+        return with_chosen.add_column("ref_rejected_logps", sides[1])
+
     def compute_loss(
         self, model: Any, inputs: Batch, return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
@@ -110,7 +128,7 @@ class PaperDPOTrainer(_PaperLosses, DPOTrainer):  # type: ignore[misc]
         inputs = dict(inputs)
         reference = (inputs.pop("ref_chosen_logps"), inputs.pop("ref_rejected_logps"))
         counted = inputs.pop("completion_mask").bool()
-        labels = inputs["input_ids"].masked_fill(~counted, -100)
+        labels = inputs["input_ids"].masked_fill(~counted, IGNORED)
         outputs = model(**inputs, labels=labels, use_cache=False, fused_lm_head=True)
         self._count_tokens(inputs)
         losses = dpo_with_nll(outputs.log_probs, outputs.label_mask, reference, self.beta, self.alpha)
@@ -150,26 +168,12 @@ class Progress(TrainerCallback):  # type: ignore[misc]
         self.bar.close()
 
 
-def index_dataset(fingerprints: list[str]) -> Dataset:
-    """The dataset that TRL sees: for each row its index, and a fingerprint of its content.
-
-    TRL keeps reference log-probabilities in a cache named after the dataset's content, which
-    an index alone would not tell apart.
-    """
-    return Dataset.from_dict({"index": list(range(len(fingerprints))), "content": fingerprints})
+def index_dataset(count: int) -> Dataset:
+    """The dataset that TRL sees: for each row its index, which the collator looks up."""
+    return Dataset.from_dict({"index": list(range(count))})
 
 
 def make_quiet(trainer: Any, title: str) -> None:
     """One bar instead of Trainer's own printing to stdout."""
     trainer.remove_callback(PrinterCallback)
     trainer.add_callback(Progress(title))
-
-
-__all__ = [
-    "DpoCollator",
-    "PaperDPOTrainer",
-    "PaperSFTTrainer",
-    "SftCollator",
-    "index_dataset",
-    "make_quiet",
-]
