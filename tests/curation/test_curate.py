@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -231,3 +233,8 @@ def test_rollouts_without_a_manifest_are_not_trusted(
 def test_a_method_that_trains_nothing_has_no_training_set(suite: Suite, paths: Paths, run_of: Maker):
     with pytest.raises(VistaError, match="'zero-shot' trains nothing"):
         curate(suite, paths, run_of("zero-shot", 0))
+
+
+def test_curation_needs_no_torch():
+    code = "import sys, vista.curation.curate; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
