@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from vista.chat import end_tokens, forbidden_tokens
@@ -84,8 +85,9 @@ def load_checkpoint(
     check_folder(folder)
     where = device or ("cuda" if torch.cuda.is_available() else "cpu")
     try:
-        model = AutoModelForImageTextToText.from_pretrained(
+        model, report = AutoModelForImageTextToText.from_pretrained(
             folder,
+            output_loading_info=True,
             dtype=dtype,
             attn_implementation=attention,
             trust_remote_code=trust_remote_code,
@@ -95,8 +97,13 @@ def load_checkpoint(
         processor = AutoProcessor.from_pretrained(
             folder, trust_remote_code=trust_remote_code, local_files_only=True
         )
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise VistaError(f"{folder}: the checkpoint cannot be loaded: {error}") from error
+    absent = sorted(report["missing_keys"])
+    if absent:  # transformers would go on with random numbers in their place
+        raise VistaError(
+            f"{folder}: the weights lack {len(absent)} tensors ({absent[0]} …); copy or train it again"
+        )
     return wrap(model.to(where).eval(), processor)
 
 

@@ -9,7 +9,7 @@ import torch
 from tqdm import tqdm
 
 from vista import grid
-from vista.chat import Prompt, check_fits, encode_query
+from vista.chat import Order, Prompt, check_fits, encode_query
 from vista.config import Suite
 from vista.engines.checkpoints import Checkpoint, load_checkpoint
 from vista.grid import Run
@@ -48,7 +48,7 @@ def encode_queries(
     checkpoint: Checkpoint,
     queries: Sequence[Row],
     response_len: int,
-    order: str = "original",
+    order: Order = "original",
     hinted: bool = False,
 ) -> list[Prompt]:
     """The prompt of every query, its answer as a hint if ``hinted``.
@@ -60,7 +60,7 @@ def encode_queries(
     prompts = []
     for query in tqdm(queries, desc="encode", unit=" queries", mininterval=5):
         hint = query["answer"] if hinted else None
-        prompt = encode_query(checkpoint.processor, query, order, hint)  # type: ignore[arg-type]
+        prompt = encode_query(checkpoint.processor, query, order, hint)
         check_fits(query, len(prompt), response_len, checkpoint.context)
         prompts.append(prompt)
     return prompts

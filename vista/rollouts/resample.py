@@ -59,35 +59,41 @@ def resample_shard(suite: Suite, paths: Paths, policy: Run, name: str, shard: in
         {"policy": policy.id, "resamples": name, **settings, "shards": suite.shards},
         [folder_of(suite, paths, policy), *query_files(suite, paths, policy), samples_file],
     )
-    is_prefix = isinstance(method.resample, PrefixResample)
     if not has_weights(suite, paths, policy):
-        counts = {**tally(0, []), "negatives": 0, "resampled": 0}
-        if is_prefix:
+        empty = {**tally(0, []), "negatives": 0, "resampled": 0}
+        if isinstance(method.resample, PrefixResample):
             write_rows(critical_file, [], CRITICAL)
-            recorder.write(critical_file, counts, "no-positives")
+            recorder.write(critical_file, empty, "no-positives")
         write_rows(output, [], ROLLOUT)
-        recorder.write(output, counts, "no-positives")
+        recorder.write(output, empty, "no-positives")
         return
     queries = shard_queries(suite, paths, policy, shard)
     samples = read_rows(samples_file, ROLLOUT)
     checkpoint = load_policy(suite, paths, policy)
     recorder.device = device_name(checkpoint)
-    counts = {"negatives": sum(not row["correct"] for row in samples)}
+    batch_size = suite.engine.batch_size
+    criticals: list[Row] | None = None
     if isinstance(method.resample, PrefixResample):
         work = PrefixResampler(checkpoint, policy, method.rollouts, method.resample)
-        rows, criticals = work.run(queries, samples, suite.scoring.batch_size, suite.engine.batch_size)
-        counts["resampled"] = len({(row["query_id"], row["parent"]) for row in rows})
-        write_rows(critical_file, criticals, CRITICAL)
-        recorder.write(critical_file, {**tally(len(queries), rows), **counts})
+        rows, criticals = work.run(queries, samples, suite.scoring.batch_size, batch_size)
     elif isinstance(method.resample, RationalizeResample):
-        rows = rationalize(
-            checkpoint, queries, samples, method.rollouts, method.resample, policy, suite.engine.batch_size
-        )
-        counts["resampled"] = len({row["query_id"] for row in rows})
+        rows = rationalize(checkpoint, queries, samples, method.rollouts, method.resample, policy, batch_size)
     else:
         raise VistaError(f"resamples {name!r}: the method has no resampler (kind: {method.resample.kind})")
+    counts = {**tally(len(queries), rows), **_efforts(samples, rows)}
+    if criticals is not None:
+        write_rows(critical_file, criticals, CRITICAL)
+        recorder.write(critical_file, counts)
     write_rows(output, rows, ROLLOUT)
-    recorder.write(output, {**tally(len(queries), rows), **counts})
+    recorder.write(output, counts)
+
+
+def _efforts(samples: Sequence[Row], rows: Sequence[Row]) -> dict[str, float]:
+    """How many samples failed, and how many of them (or of their queries) were tried again."""
+    return {
+        "negatives": sum(not row["correct"] for row in samples),
+        "resampled": len({(row["query_id"], row["parent"]) for row in rows}),
+    }
 
 
 class PrefixResampler:

@@ -1,0 +1,120 @@
+"""Saving and loading checkpoint folders."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from tests.nano import ARCHITECTURES, checkpoint, query
+from vista.chat import encode_query
+from vista.engines.base import Request
+from vista.engines.checkpoints import load_checkpoint, save_checkpoint
+from vista.engines.hf import HfEngine
+from vista.errors import VistaError
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("checkpoints") / "nano-2.5"
+    made = checkpoint("internvl")
+    save_checkpoint(made.model, made.processor, folder)
+    return folder
+
+
+@pytest.fixture
+def folder(saved: Path, tmp_path: Path) -> Path:
+    """A copy that a test may damage."""
+    return shutil.copytree(saved, tmp_path / "nano")
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_a_loaded_checkpoint_samples_what_the_saved_one_did(architecture: str, tmp_path: Path) -> None:
+    made = checkpoint(architecture)
+    save_checkpoint(made.model, made.processor, tmp_path / "nano")
+    loaded = load_checkpoint(tmp_path / "nano", device="cpu")
+    assert (loaded.end_ids, loaded.forbidden_ids, loaded.context) == (
+        made.end_ids,
+        made.forbidden_ids,
+        made.context,
+    )
+    assert not loaded.model.training
+    results = [
+        HfEngine(c, 8).sample([Request(encode_query(c.processor, query(0)), range(4))], 1.0, 8)
+        for c in (made, loaded)
+    ]
+    assert results[0] == results[1]
+
+
+def test_a_saved_checkpoint_takes_the_place_of_an_older_one_and_leaves_nothing_else(folder: Path) -> None:
+    (folder / "old.txt").write_text("old")
+    made = checkpoint("internvl")
+    save_checkpoint(made.model, made.processor, folder)
+    assert not (folder / "old.txt").exists()
+    assert [path.name for path in folder.parent.iterdir()] == ["nano"]
+
+
+def test_a_save_that_fails_leaves_the_older_one(folder: Path) -> None:
+    class Broken:
+        def save_pretrained(self, _: Path) -> None:
+            raise RuntimeError("disk full")
+
+    before = sorted(path.name for path in folder.iterdir())
+    with pytest.raises(RuntimeError, match="disk full"):
+        save_checkpoint(checkpoint("internvl").model, Broken(), folder)
+    assert sorted(path.name for path in folder.iterdir()) == before
+    assert [path.name for path in folder.parent.iterdir()] == ["nano"]
+
+
+@pytest.mark.parametrize(
+    ("name", "complaint"),
+    [
+        ("config.json", "no config.json"),
+        ("model.safetensors", r"no \*.safetensors"),
+        ("processor_config.json", "no processor_config.json"),
+    ],
+)
+def test_an_incomplete_folder_is_refused(folder: Path, name: str, complaint: str) -> None:
+    (folder / name).unlink()
+    with pytest.raises(VistaError, match=complaint):
+        load_checkpoint(folder)
+
+
+def test_a_missing_folder_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(VistaError, match="nowhere: no such folder"):
+        load_checkpoint(tmp_path / "nowhere")
+
+
+def test_a_missing_part_of_the_weights_is_refused(folder: Path) -> None:
+    index = {"weight_map": {"a": "model.safetensors", "b": "other.safetensors"}}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+    with pytest.raises(VistaError, match=r"missing other\.safetensors"):
+        load_checkpoint(folder)
+
+
+def test_damaged_weights_are_refused(folder: Path) -> None:
+    weights = folder / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:1000])
+    with pytest.raises(VistaError, match="cannot be loaded"):
+        load_checkpoint(folder)
+
+
+def test_weights_that_lack_a_tensor_are_refused(folder: Path) -> None:
+    tensors = load_file(folder / "model.safetensors")
+    name = next(name for name in tensors if name.endswith("q_proj.weight"))
+    del tensors[name]
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(VistaError, match="the weights lack 1 tensors"):
+        load_checkpoint(folder)
+
+
+def test_weights_are_stored_as_they_are(saved: Path) -> None:
+    made, loaded = checkpoint("internvl"), load_checkpoint(saved, device="cpu")
+    states = zip(made.model.state_dict().items(), loaded.model.state_dict().items(), strict=True)
+    for (name, expected), (other, found) in states:
+        assert name == other
+        assert torch.equal(expected, found)
