@@ -216,8 +216,8 @@ class GridTask(Strict):
     """Questions on a grid of digit scans (the testbed)."""
 
     kind: Literal["grid"] = Field(description="A generated testbed task.")
-    questions: list[Literal["closed", "open", "chain"]] = Field(
-        min_length=1, description="Families of questions, drawn in equal shares."
+    questions: list[Literal["read", "closed", "open", "chain"]] = Field(
+        min_length=1, description="Families of questions, in turn; one named twice comes twice as often."
     )
     digits: Literal["handwritten", "printed"] = Field(
         "handwritten", description="Scans of handwritten digits, or glyphs of bundled fonts."
@@ -226,7 +226,7 @@ class GridTask(Strict):
     columns: int = Field(3, ge=2, le=4, description="Columns of the grid.")
     noise: float = Field(0.1, ge=0.0, le=1.0, description="Standard deviation of pixel noise.")
     uniform: Fraction = Field(
-        0.0, description="Share of images with the same digit in every cell (pretraining only)."
+        0.0, description="Share of images with one digit and ink in all cells (pretraining only)."
     )
     sizes: Sizes = Field(description="Queries per split.")
 

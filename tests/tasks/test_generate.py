@@ -67,8 +67,15 @@ def test_images_are_as_large_as_their_scene(queries):
 
 
 def test_families_take_equal_shares(suite, queries):
-    asked = [load(row["scene"])[1].template for row in queries if row["task"] == "printed"]
+    asked = [load(row["scene"])[1].template for row in queries if row["task"] == "grid-noisy"]
     assert {asked.count(template) for template in asked} == {len(asked) // 12}
+
+
+def test_a_family_named_more_often_comes_more_often(suite, queries):
+    asked = [load(row["scene"])[1].template for row in queries if row["task"] == "printed"]
+    families = suite.tasks["printed"].questions
+    reading = sum(template.startswith("read-") for template in asked)
+    assert reading / len(asked) == families.count("read") / len(families)
 
 
 def test_files_are_the_same_byte_for_byte_when_made_again(suite, paths, tmp_path):

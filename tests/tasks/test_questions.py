@@ -25,6 +25,15 @@ SCENE = Scene(
     ("question", "words", "right", "gold"),
     [
         (
+            Question("read-digits"),
+            "read all digits .", "done", "row 1 : 3 7 1 . row 2 : 4 0 9 . row 3 : 8 2 5 . answer : done",
+        ),
+        (
+            Question("read-inks"),
+            "read all colours .", "done",
+            "row 1 : red blue red . row 2 : black black green . row 3 : green red red . answer : done",
+        ),
+        (
             Question("has-digit", row=2, digit=9),
             "is there a 9 in row 2 ?", "yes", "row 2 : 4 0 9 . answer : yes",
         ),

@@ -4,7 +4,8 @@
 to its words ("greater" and "is there a red cell": mostly yes; "less" and "is there a 7": mostly
 no), so that a guess from the text alone is right about three times in four: language prior bias
 lives here. ``open`` questions read, compare and count; ``chain`` questions add up, the hardest
-all cells of the grid. Serves the stage ``tasks``.
+all cells of the grid. A fourth family, ``read``, transcribes the whole grid: it is for pretraining
+corpora, where it teaches a model from scratch to look. Serves the stage ``tasks``.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from vista.errors import VistaError
 from vista.records import AnswerType
 from vista.tasks.testbed.scenes import INKS, Cell, Scene
 
-Family = Literal["closed", "open", "chain"]
+Family = Literal["read", "closed", "open", "chain"]
 
 # Of more cells than this, no sum is asked: its rationale would be far longer than any on a 3×3 grid.
 LONGEST_SUM = 9
@@ -93,6 +94,11 @@ def _lines(name: str, digits: bool = False, inks: bool = False) -> Callable[[Sce
     return fillings
 
 
+def _whole(name: str) -> Callable[[Scene], list[Question]]:
+    """About the grid as a whole."""
+    return lambda _: [Question(name)]
+
+
 def _rows(scene: Scene) -> list[Question]:
     return [Question("sum-row", row=row) for row in range(1, scene.rows + 1)]
 
@@ -108,13 +114,11 @@ def _sums_by_ink(scene: Scene) -> list[Question]:
     return [Question("sum-ink", ink=ink) for ink in several or [ink for ink in INKS if count[ink]]]
 
 
-def _sum_of_all(_: Scene) -> list[Question]:
-    return [Question("sum-all")]
-
-
 TEMPLATES = {
     template.name: template
     for template in (
+        Template("read-digits", "read", "open", "read all digits .", _whole("read-digits")),
+        Template("read-inks", "read", "open", "read all colours .", _whole("read-inks")),
         Template(
             "has-digit",
             "closed",
@@ -161,7 +165,7 @@ TEMPLATES = {
             "chain",
             "number",
             "what is the sum of all cells ?",
-            _sum_of_all,
+            _whole("sum-all"),
             max_cells=LONGEST_SUM,
         ),
     )
@@ -203,6 +207,8 @@ def answer(scene: Scene, question: Question) -> str:
     digits = [scene.digit(cell) for cell in cells]
     inks = [scene.ink(cell) for cell in cells]
     match question.template:
+        case "read-digits" | "read-inks":
+            return "done"
         case "has-digit":
             return _yes(question.digit in digits)
         case "has-ink":

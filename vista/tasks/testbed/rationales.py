@@ -30,6 +30,8 @@ def rationale(scene: Scene, question: Question) -> list[Claim]:
     """The gold rationale of ``question``, with the answer at its end."""
     cells = question.cells(scene)
     match question.template:
+        case "read-digits" | "read-inks":
+            body = _read_by_rows(scene, inks=question.template == "read-inks")
         case "sum-row" | "sum-column":
             body = _form(question.place, ":") + _sum(scene, cells, None)[0]
         case "sum-all" | "sum-ink":
@@ -48,6 +50,16 @@ def text(claims: list[Claim]) -> str:
 
 def _form(*words: str) -> list[Claim]:
     return [Claim("form", word) for phrase in words for word in phrase.split()]
+
+
+def _read_by_rows(scene: Scene, inks: bool) -> list[Claim]:
+    """Name every digit, or every ink, row by row."""
+    claims: list[Claim] = []
+    for row in range(1, scene.rows + 1):
+        claims += _form(*([".", f"row {row}", ":"] if row > 1 else [f"row {row}", ":"]))
+        cells = [cell for cell in scene.cells if cell[0] == row]
+        claims += [Claim("read", scene.ink(cell) if inks else str(scene.digit(cell))) for cell in cells]
+    return claims
 
 
 def _sum(scene: Scene, cells: list[Cell], total: int | None) -> tuple[list[Claim], int | None]:

@@ -64,13 +64,15 @@ def _cells(rows: int, columns: int) -> tuple[Cell, ...]:
 
 
 def draw_scene(rng: np.random.Generator, rows: int, columns: int, uniform: float) -> Scene:
-    """A random scene; with probability ``uniform`` it has the same digit in every cell."""
+    """A random scene; with probability ``uniform`` the digit and ink of every cell are the same."""
     same = rng.random() < uniform
     digits = rng.integers(10, size=(rows, columns))
     if same:
         digits[:] = digits[0, 0]
     names = list(INKS)
     inks = rng.integers(len(names), size=(rows, columns))
+    if same:
+        inks[:] = inks[0, 0]
     return Scene(
         tuple(tuple(row) for row in digits.tolist()),
         tuple(tuple(names[ink] for ink in row) for row in inks.tolist()),
