@@ -10,7 +10,19 @@ from pathlib import Path
 import pytest
 
 STAGES = ("tasks", "models", "rollouts", "curation", "training", "evaluation", "analysis")
-LIGHT = ("config", "grid", "paths", "records", "seeding", "errors", "manifest", "dag", "answers", "cli", "chat")
+LIGHT = (
+    "config",
+    "grid",
+    "paths",
+    "records",
+    "seeding",
+    "errors",
+    "manifest",
+    "dag",
+    "answers",
+    "cli",
+    "chat",
+)
 
 
 def imports(path: Path) -> set[str]:
@@ -39,7 +51,9 @@ def test_engines_import_no_stage(root: Path) -> None:
 
 
 def test_the_shared_modules_are_free_of_torch() -> None:
-    code = "; ".join([f"import vista.{name}" for name in LIGHT]) + "; import sys; print('torch' in sys.modules)"
+    code = (
+        "; ".join([f"import vista.{name}" for name in LIGHT]) + "; import sys; print('torch' in sys.modules)"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
 

@@ -19,6 +19,7 @@ from vista.config import Suite, load_resolved, load_suite
 from vista.errors import VistaError
 from vista.grid import Run
 from vista.paths import Paths
+from vista.records import Split
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
 
@@ -63,7 +64,7 @@ def schema(folder: Annotated[Path, typer.Argument(help="Where to write the schem
 def tasks(
     suite_file: SuiteArgument,
     task: Annotated[str, typer.Argument(help="Name of the task.")],
-    split: Annotated[str, typer.Argument(help="seed, train or test")],
+    split: Annotated[Split, typer.Argument(help="Which split.")],
 ) -> None:
     """Stage 1: write one split of a task's queries."""
     suite, paths = _open(suite_file)

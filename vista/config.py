@@ -10,6 +10,8 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
+import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -264,6 +266,13 @@ class ScoringSettings(Strict):
         "all", description="Layers whose attention is stored: all, or fractions of the depth."
     )
     batch_size: int = Field(64, ge=1, description="Solutions per forward pass.")
+
+
+def layer_indices(layers: Literal["all"] | Sequence[float], num_layers: int) -> list[int]:
+    """Layers at these fractions of the depth: ⌊f·L⌋, the last layer for f = 1; each once, ascending."""
+    if layers == "all":
+        return list(range(num_layers))
+    return sorted({min(math.floor(fraction * num_layers), num_layers - 1) for fraction in layers})
 
 
 class EngineSettings(Strict):

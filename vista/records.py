@@ -21,6 +21,7 @@ from vista.errors import VistaError
 SCHEMA_VERSION = "1"
 
 AnswerType = Literal["closed", "open", "number", "choice"]
+Split = Literal["seed", "train", "test"]
 Source = Literal["seed", "sample", "prefix", "rationalize"]
 
 IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])

@@ -10,12 +10,11 @@ import scipy.stats
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vista.config import NoFilter, VasFilter
+from vista.config import NoFilter, VasFilter, layer_indices
 from vista.curation.filters import (
     FILTERS,
     Context,
     VisionAwareAttention,
-    layer_indices,
     make_filter,
     visual_share,
     z_scores,

@@ -7,14 +7,14 @@ import pytest
 from tests.nano import checkpoint
 from tests.rollouts.conftest import POLICY, PREFIX, SAMPLES
 from vista import chat
-from vista.config import Suite
+from vista.config import Suite, layer_indices
 from vista.grid import Run
 from vista.manifest import Recorder, read_manifest
 from vista.paths import Paths
 from vista.records import ROLLOUT, SCORES, Row, read_rows
 from vista.rollouts.resample import resample_shard
 from vista.rollouts.sample import sample_shard
-from vista.rollouts.score import attention_scores, layer_indices, score_shard
+from vista.rollouts.score import attention_scores, score_shard
 from vista.rollouts.shards import shard_queries
 
 POSITIVES, ALL = f"{PREFIX}+positives", f"{SAMPLES}+all"

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from vista.config import NoFilter, VasFilter
+from vista.config import NoFilter, VasFilter, layer_indices
 from vista.curation.solutions import Key, Solution
 from vista.errors import VistaError
 from vista.records import Row
@@ -101,11 +101,6 @@ FILTERS: dict[str, Callable[[Any], Filter]] = {
     "none": KeepAll,
     "vas": VisionAwareAttention,
 }
-
-
-def layer_indices(fractions: Sequence[float], num_layers: int) -> list[int]:
-    """Layers at these fractions of the depth: ⌊f·L⌋, the last layer for f = 1; each once, in order."""
-    return sorted({min(math.floor(fraction * num_layers), num_layers - 1) for fraction in fractions})
 
 
 def visual_share(row: Row, fractions: Sequence[float]) -> float:

@@ -1,0 +1,1 @@
+"""Stage 2, ``models``: base checkpoints, built from scratch or resolved. Run by ``vista models``."""

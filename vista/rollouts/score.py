@@ -6,7 +6,6 @@ made of the scores (VAS, the threshold) is curation's business.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Literal
 
@@ -15,7 +14,7 @@ from tqdm import tqdm
 
 from vista import grid
 from vista.chat import Prompt, messages, segments
-from vista.config import Suite, VasFilter
+from vista.config import Suite, VasFilter, layer_indices
 from vista.engines.checkpoints import Checkpoint
 from vista.engines.forced import forced_batches
 from vista.errors import VistaError
@@ -71,13 +70,6 @@ def score_shard(suite: Suite, paths: Paths, policy: Run, name: str, shard: int) 
     rows = score_rows(checkpoint, queries, solutions, suite.scoring.layers, suite.scoring.batch_size)
     write_rows(output, rows, SCORES)
     recorder.write(output, {"queries": len(queries), "solutions": len(rows)})
-
-
-def layer_indices(layers: Literal["all"] | Sequence[float], num_layers: int) -> list[int]:
-    """Layers at these fractions of the depth: ⌊f·L⌋, the last layer for f = 1; each once, ascending."""
-    if layers == "all":
-        return list(range(num_layers))
-    return sorted({min(math.floor(fraction * num_layers), num_layers - 1) for fraction in layers})
 
 
 def score_rows(

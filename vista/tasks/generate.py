@@ -7,7 +7,6 @@ split begins with the rows of a smaller one, and no row depends on another.
 from __future__ import annotations
 
 import difflib
-from typing import Literal
 
 from tqdm import tqdm
 
@@ -16,14 +15,13 @@ from vista.config import GridTask, Suite
 from vista.errors import VistaError
 from vista.manifest import Recorder
 from vista.paths import Paths
-from vista.records import Row
+from vista.records import Row, Split
 from vista.seeding import generator
 from vista.tasks.testbed import questions, rationales
 from vista.tasks.testbed.digits import pool
 from vista.tasks.testbed.language import SYSTEM
 from vista.tasks.testbed.scenes import draw_scene, encode_png, paint
 
-Split = Literal["seed", "train", "test"]
 SPLITS: tuple[Split, ...] = ("seed", "train", "test")
 
 
