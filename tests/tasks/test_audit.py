@@ -15,7 +15,7 @@ from vista.tasks.testbed.scenes import INKS, Scene
 
 SCENE = Scene(((3, 7, 1), (4, 0, 9), (8, 2, 5)), (("red", "blue", "red"),) * 3)
 ROW = Question("sum-row", row=1)
-GOLD = "row 1 : 3 + 7 = 10 + 1 = 11 . answer : 11"
+GOLD = "row 1 : 3 7 1 . 3 + 7 = 10 + 1 = 11 . answer : 11"
 
 
 @given(asked())
@@ -76,15 +76,15 @@ def test_breaking_off_is_an_error_at_the_end(pair, data):
     [
         (GOLD, None, None),
         (GOLD.upper().replace(" ", "\n") + " .", None, None),
-        ("row 1 : 3 + 1 = 4 + 1 = 5 . answer : 5", 5, "read"),  # a misread cell
-        ("row 1 : 3 + 7 = 11 + 1 = 12 . answer : 12", 8, "compute"),  # a wrong sum
-        ("row 1 : 3 + 7 = 9 + 1 = 10 . answer : 10", 7, "compute"),
-        ("row 1 : 3 + 7 = 1 0 + 1 = 11 . answer : 11", 8, "compute"),  # two numbers for one
-        ("row 1 : 3 + 7 = 10 . answer : 10", 9, "form"),  # a skipped cell
-        ("row 1 : 3 + 7 = 10 + 1 = 11 + 4 = 15 . answer : 11", 14, "form"),  # an unneeded one
-        ("row 2 : 4 + 0 = 4 + 9 = 13 . answer : 13", 1, "form"),  # another row
-        ("row 1 : 3 + 7 = 10 + 1 = 11 . answer : 12", 18, "answer"),
-        (GOLD + " . row 2", 19, "form"),  # it goes on
+        ("row 1 : 3 1 1 . 3 + 1 = 4 + 1 = 5 . answer : 5", 4, "read"),  # a misread cell
+        ("row 1 : 3 7 1 . 3 + 7 = 11 + 1 = 12 . answer : 12", 12, "compute"),  # a wrong sum
+        ("row 1 : 3 7 1 . 3 + 7 = 9 + 1 = 10 . answer : 10", 11, "compute"),
+        ("row 1 : 3 7 1 . 3 + 7 = 1 0 + 1 = 11 . answer : 11", 12, "compute"),  # two numbers for one
+        ("row 1 : 3 7 . 3 + 7 = 10 . answer : 10", 5, "read"),  # a skipped cell
+        ("row 1 : 3 7 1 . 3 + 7 = 10 + 1 = 11 + 4 = 15 . answer : 11", 18, "form"),  # an unneeded one
+        ("row 2 : 4 0 9 . 4 + 0 = 4 + 9 = 13 . answer : 13", 1, "form"),  # another row
+        ("row 1 : 3 7 1 . 3 + 7 = 10 + 1 = 11 . answer : 12", 22, "answer"),
+        (GOLD + " . row 2", 23, "form"),  # it goes on
         ("answer : 11", 0, "form"),  # right, and for no reason
         ("", 0, "form"),
     ],

@@ -65,4 +65,4 @@ def test_rationales_fit_the_length_limit(corpus, suite):
         name: max(len(tokens(line)) for line in lines if "answer :" in line) for name, lines in corpus.items()
     }
     assert all(length <= 75 for length in longest.values())
-    assert all(longest[name] <= 60 for name in longest if name != "grid-large")
+    assert all(longest[name] <= 70 for name in longest if name != "grid-large")

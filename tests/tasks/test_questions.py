@@ -38,28 +38,29 @@ SCENE = Scene(
             "is there a 9 in row 2 ?", "yes", "row 2 : 4 0 9 . answer : yes",
         ),
         (
-            Question("has-ink", column=2, ink="green"),
-            "is there a green cell in column 2 ?", "no", "column 2 : blue black red . answer : no",
+            Question("has-ink", row=2, ink="red"),
+            "is there a red cell in row 2 ?", "no", "row 2 : black black green . answer : no",
         ),
         (
             Question("greater", row=1, column=2, digit=6),
-            "is row 1 column 2 greater than 6 ?", "yes", "row 1 column 2 : 7 . answer : yes",
+            "is row 1 column 2 greater than 6 ?", "yes", "row 1 : 3 7 1 . column 2 : 7 . answer : yes",
         ),
         (
             Question("less", row=3, column=3, digit=5),
-            "is row 3 column 3 less than 5 ?", "no", "row 3 column 3 : 5 . answer : no",
+            "is row 3 column 3 less than 5 ?", "no", "row 3 : 8 2 5 . column 3 : 5 . answer : no",
         ),
         (
             Question("digit", row=3, column=1),
-            "which digit is in row 3 column 1 ?", "8", "row 3 column 1 : 8 . answer : 8",
+            "which digit is in row 3 column 1 ?", "8", "row 3 : 8 2 5 . column 1 : 8 . answer : 8",
         ),
         (
             Question("ink", row=2, column=3),
-            "which colour is in row 2 column 3 ?", "green", "row 2 column 3 : green . answer : green",
+            "which colour is in row 2 column 3 ?", "green",
+            "row 2 : black black green . column 3 : green . answer : green",
         ),
         (
-            Question("largest", column=1),
-            "which digit is the largest in column 1 ?", "8", "column 1 : 3 4 8 . answer : 8",
+            Question("largest", row=3),
+            "which digit is the largest in row 3 ?", "8", "row 3 : 8 2 5 . answer : 8",
         ),
         (
             Question("count", row=1, ink="red"),
@@ -67,22 +68,19 @@ SCENE = Scene(
         ),
         (
             Question("sum-row", row=1),
-            "what is the sum of row 1 ?", "11", "row 1 : 3 + 7 = 10 + 1 = 11 . answer : 11",
+            "what is the sum of row 1 ?", "11", "row 1 : 3 7 1 . 3 + 7 = 10 + 1 = 11 . answer : 11",
         ),
         (
-            Question("sum-column", column=3),
-            "what is the sum of column 3 ?", "15", "column 3 : 1 + 9 = 10 + 5 = 15 . answer : 15",
-        ),
-        (
-            Question("sum-ink", ink="red"),
-            "what is the sum of the red cells ?", "11",
-            "row 1 : 3 + 1 = 4 . row 2 : . row 3 : + 2 = 6 + 5 = 11 . answer : 11",
+            Question("sum-rows", row=1, second=3),
+            "what is the sum of row 1 and row 3 ?", "26",
+            "row 1 : 3 7 1 . row 3 : 8 2 5 . "
+            "3 + 7 = 10 + 1 = 11 + 8 = 19 + 2 = 21 + 5 = 26 . answer : 26",
         ),
         (
             Question("sum-all"),
             "what is the sum of all cells ?", "39",
-            "row 1 : 3 + 7 = 10 + 1 = 11 . row 2 : + 4 = 15 + 0 = 15 + 9 = 24 . "
-            "row 3 : + 8 = 32 + 2 = 34 + 5 = 39 . answer : 39",
+            "row 1 : 3 7 1 . row 2 : 4 0 9 . row 3 : 8 2 5 . 3 + 7 = 10 + 1 = 11 + 4 = 15 "
+            "+ 0 = 15 + 9 = 24 + 8 = 32 + 2 = 34 + 5 = 39 . answer : 39",
         ),
     ],
 )  # fmt: skip
