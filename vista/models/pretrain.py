@@ -1,8 +1,8 @@
 """Train a nano model from scratch on a corpus of gold rationales.
 
 Stage ``models``; ``vista.models.build`` calls it (``vista models``). A plain loop: AdamW, one
-cycle of the learning rate, cross-entropy on the response tokens. Batches are made of examples
-of near lengths, so that little is spent on padding.
+cycle of the learning rate, cross-entropy on the response tokens. Every batch is a random mix of
+questions; it goes through the model in parts of near lengths, so that little is spent on padding.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from vista.errors import VistaError
 from vista.models.corpus import Corpus
 from vista.seeding import generator
 
-_WINDOW = 16  # batches among which examples are sorted by length
+_PART = 32  # examples of a batch that go through the model together
 _MAX_GRAD_NORM = 1.0
 _WEIGHT_DECAY = 0.01
 _WARM_UP = 0.1  # share of the steps until the peak learning rate
@@ -47,23 +47,17 @@ class Outcome:
 
 
 def batches(corpus: Corpus, recipe: Recipe) -> Iterator[list[int]]:
-    """Indices of ``recipe.steps`` batches: shuffled passes, near lengths together.
+    """Indices of ``recipe.steps`` batches, in shuffled passes over the corpus.
 
     The tail of a pass that fills no batch begins the next one.
     """
-    lengths = corpus.lengths()
     rng = generator("pretraining-order", recipe.seed)
-    size, window = recipe.batch_size, recipe.batch_size * _WINDOW
     pending: list[int] = []
-    made = 0
-    while made < recipe.steps:
-        while len(pending) < window:
+    for _ in range(recipe.steps):
+        while len(pending) < recipe.batch_size:
             pending += rng.permutation(len(corpus)).tolist()
-        taken, pending = pending[:window], pending[window:]
-        groups = list(near_length([lengths[index] for index in taken], size))
-        for number in rng.permutation(len(groups)).tolist()[: recipe.steps - made]:
-            made += 1
-            yield [taken[position] for position in groups[number]]
+        yield pending[: recipe.batch_size]
+        pending = pending[recipe.batch_size :]
 
 
 def pretrain(model: Any, corpus: Corpus, pad_id: int, recipe: Recipe, label: str = "pretrain") -> Outcome:
@@ -89,24 +83,36 @@ def pretrain(model: Any, corpus: Corpus, pad_id: int, recipe: Recipe, label: str
     tokens = 0
     shown = tqdm(batches(corpus, recipe), total=recipe.steps, desc=label, unit="step", mininterval=5)
     for step, indices in enumerate(shown):
-        prompts = [corpus.prompts[index] for index in indices]
-        responses = [corpus.responses[index] for index in indices]
-        batch = {**collate(prompts, responses, pad_id), **corpus.image_features(indices)}
-        loss = response_loss(model, batch)
-        losses.append(loss.item())
-        tokens += sum(map(len, responses))
+        optimizer.zero_grad()
+        losses.append(_accumulate(model, corpus, indices, pad_id))
+        tokens += sum(len(corpus.responses[index]) for index in indices)
         if not math.isfinite(losses[-1]):
             raise VistaError(
                 f"{label}: the loss is {losses[-1]} at step {step} of {recipe.steps}; "
                 f"lower the model's learning_rate (now {recipe.learning_rate:g})"
             )
-        torch.autograd.backward(loss)
         torch.nn.utils.clip_grad_norm_(model.parameters(), _MAX_GRAD_NORM)
         optimizer.step()
         schedule.step()
-        optimizer.zero_grad()
     tenth = max(1, len(losses) // 10)
     return Outcome(sum(losses[:tenth]) / tenth, sum(losses[-tenth:]) / tenth, tokens)
+
+
+def _accumulate(model: Any, corpus: Corpus, indices: list[int], pad_id: int) -> float:
+    """Add the gradient of a batch's loss, part by part, and return the loss."""
+    lengths = [len(corpus.prompts[index]) + len(corpus.responses[index]) for index in indices]
+    total = sum(len(corpus.responses[index]) for index in indices)
+    loss = 0.0
+    for places in near_length(lengths, _PART):
+        part = [indices[place] for place in places]
+        prompts = [corpus.prompts[index] for index in part]
+        responses = [corpus.responses[index] for index in part]
+        batch = {**collate(prompts, responses, pad_id), **corpus.image_features(part)}
+        share = sum(map(len, responses)) / total  # so that parts add up to the batch's token mean
+        part_loss = response_loss(model, batch) * share
+        torch.autograd.backward(part_loss)
+        loss += part_loss.item()
+    return loss
 
 
 def response_loss(model: Any, batch: dict[str, torch.Tensor]) -> torch.Tensor:
