@@ -175,10 +175,10 @@ class BuiltModel(Strict):
         description="Which transformers classes."
     )
     corpus: Name = Field(description="The task whose `train` split is the pretraining corpus.")
-    seed: int = Field(0, description="Seed of the weights and of the order of the examples.")
+    seed: int = Field(0, description="Seed of the weights and of which examples are swapped or hinted.")
     steps: int = Field(600, ge=1, description="Optimiser steps.")
     batch_size: int = Field(64, ge=1, description="Examples per step.")
-    learning_rate: float = Field(2e-3, gt=0.0, description="Peak of the one-cycle schedule.")
+    learning_rate: float = Field(3e-3, gt=0.0, description="Peak learning rate of AdamW.")
     swapped: Fraction = Field(0.3, description="Share of examples with the image after the text.")
     hinted: Fraction = Field(0.1, description="Share of examples with the answer as a hint.")
 
@@ -228,7 +228,10 @@ class GridTask(Strict):
     columns: int = Field(3, ge=2, le=4, description="Columns of the grid.")
     noise: float = Field(0.1, ge=0.0, le=1.0, description="Standard deviation of pixel noise.")
     uniform: Fraction = Field(
-        0.0, description="Share of images with one digit and ink in all cells (pretraining only)."
+        0.0, description="Share of images with one digit and ink in all cells, at the split's start."
+    )
+    uniform_until: int = Field(
+        1, ge=1, description="Number of the query by which that share has fallen to zero."
     )
     sizes: Sizes = Field(description="Queries per split.")
 

@@ -29,17 +29,8 @@ SCENE = Scene(
             "read all digits .", "done", "row 1 : 3 7 1 . row 2 : 4 0 9 . row 3 : 8 2 5 . answer : done",
         ),
         (
-            Question("read-inks"),
-            "read all colours .", "done",
-            "row 1 : red blue red . row 2 : black black green . row 3 : green red red . answer : done",
-        ),
-        (
             Question("has-digit", row=2, digit=9),
             "is there a 9 in row 2 ?", "yes", "row 2 : 4 0 9 . answer : yes",
-        ),
-        (
-            Question("has-ink", row=2, ink="red"),
-            "is there a red cell in row 2 ?", "no", "row 2 : black black green . answer : no",
         ),
         (
             Question("greater", row=1, column=2, digit=6),
@@ -54,17 +45,12 @@ SCENE = Scene(
             "which digit is in row 3 column 1 ?", "8", "row 3 : 8 2 5 . column 1 : 8 . answer : 8",
         ),
         (
-            Question("ink", row=2, column=3),
-            "which colour is in row 2 column 3 ?", "green",
-            "row 2 : black black green . column 3 : green . answer : green",
-        ),
-        (
             Question("largest", row=3),
             "which digit is the largest in row 3 ?", "8", "row 3 : 8 2 5 . answer : 8",
         ),
         (
-            Question("count", row=1, ink="red"),
-            "how many red cells are in row 1 ?", "2", "row 1 : red blue red . answer : 2",
+            Question("smallest", row=2),
+            "which digit is the smallest in row 2 ?", "0", "row 2 : 4 0 9 . answer : 0",
         ),
         (
             Question("sum-row", row=1),
@@ -131,7 +117,7 @@ def test_guessing_from_the_template_alone_is_right_three_times_in_four(closed):
     by_template = defaultdict(Counter)
     for question, right in closed:
         by_template[question["template"]][right] += 1
-    assert len(by_template) == 4
+    assert len(by_template) == 3
     for name, answers in by_template.items():
         majority, count = answers.most_common(1)[0]
         assert 0.65 <= count / answers.total() <= 0.85, name

@@ -58,7 +58,7 @@ def _build(model: BuiltModel, corpus: Path, output: Path, threads: int, name: st
     network, processor = build_nano(model.architecture, collect_words(rows), model.seed)
     examples = draw_examples(rows, model.seed, model.swapped, model.hinted)
     encoded = encode_corpus(processor, examples)
-    recipe = Recipe(model.steps, model.batch_size, model.learning_rate, model.seed)
+    recipe = Recipe(model.steps, model.batch_size, model.learning_rate)
     outcome = pretrain(network, encoded, processor.tokenizer.pad_token_id, recipe, label=name)
     save_checkpoint(network.eval(), processor, output)
     return {

@@ -61,7 +61,9 @@ VISION: dict[str, Any] = {
 }
 # Rotary channels for time, height and width: half of a head's 32.
 ROPE: dict[str, Any] = {"rope_type": "default", "rope_theta": 10_000.0}
-MROPE: dict[str, Any] = {**ROPE, "mrope_section": [4, 6, 6]}
+# Rows and columns turn with the slower channels. A small base makes neighbours in a grid of three
+# differ by an angle that can be told apart; with 10,000 it would be a thousandth of a turn.
+MROPE: dict[str, Any] = {**ROPE, "rope_theta": 10.0, "mrope_section": [4, 6, 6]}
 
 
 def build_nano(architecture: Architecture, words: Sequence[str], seed: int) -> tuple[Any, Any]:

@@ -1,8 +1,8 @@
 """Train a nano model from scratch on a corpus of gold rationales.
 
-Stage ``models``; ``vista.models.build`` calls it (``vista models``). A plain loop: AdamW, one
-cycle of the learning rate, cross-entropy on the response tokens. Every batch is a random mix of
-questions; it goes through the model in parts of near lengths, so that little is spent on padding.
+Stage ``models``; ``vista.models.build`` calls it (``vista models``). A plain loop with
+cross-entropy on the response tokens, through the corpus in its own order. Every batch is a mix
+of questions; it goes through the model in parts of near lengths, so that little is padding.
 """
 
 from __future__ import annotations
@@ -19,12 +19,13 @@ from tqdm import tqdm
 from vista.engines.batching import collate, near_length
 from vista.errors import VistaError
 from vista.models.corpus import Corpus
-from vista.seeding import generator
 
 _PART = 32  # examples of a batch that go through the model together
 _MAX_GRAD_NORM = 1.0
 _WEIGHT_DECAY = 0.01
-_WARM_UP = 0.1  # share of the steps until the peak learning rate
+_WARM_UP = 0.05  # share of the steps until the peak learning rate
+_FALL = 0.4  # share of the steps in which it falls to zero
+_MUON = 10 / 3  # Muon's learning rate, in units of AdamW's
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,6 @@ class Recipe:
     steps: int
     batch_size: int
     learning_rate: float  # peak
-    seed: int
 
 
 @dataclass(frozen=True)
@@ -47,17 +47,37 @@ class Outcome:
 
 
 def batches(corpus: Corpus, recipe: Recipe) -> Iterator[list[int]]:
-    """Indices of ``recipe.steps`` batches, in shuffled passes over the corpus.
+    """Indices of ``recipe.steps`` batches, in the corpus' own order: the order is the curriculum.
 
-    The tail of a pass that fills no batch begins the next one.
+    After its end the corpus begins anew; no tail is dropped.
     """
-    rng = generator("pretraining-order", recipe.seed)
-    pending: list[int] = []
-    for _ in range(recipe.steps):
-        while len(pending) < recipe.batch_size:
-            pending += rng.permutation(len(corpus)).tolist()
-        yield pending[: recipe.batch_size]
-        pending = pending[recipe.batch_size :]
+    for step in range(recipe.steps):
+        start = step * recipe.batch_size
+        yield [index % len(corpus) for index in range(start, start + recipe.batch_size)]
+
+
+def optimizers(model: Any, recipe: Recipe) -> list[torch.optim.Optimizer]:
+    """Muon for the matrices between layers, AdamW for the rest, as for language models at large.
+
+    Muon (Jordan et al. 2024) leaves the plateau before a model reads in half of AdamW's steps.
+    """
+    matrices: list[torch.nn.Parameter] = []
+    rest: list[torch.nn.Parameter] = []
+    for name, parameter in model.named_parameters():
+        inner = parameter.ndim == 2 and "embed" not in name and "lm_head" not in name
+        (matrices if inner else rest).append(parameter)
+    return [
+        torch.optim.AdamW(
+            rest, lr=recipe.learning_rate, weight_decay=_WEIGHT_DECAY, betas=(0.9, 0.95), fused=True
+        ),
+        torch.optim.Muon(
+            matrices,
+            lr=_MUON * recipe.learning_rate,
+            weight_decay=0.0,
+            ns_steps=4,
+            adjust_lr_fn="match_rms_adamw",
+        ),
+    ]
 
 
 def pretrain(model: Any, corpus: Corpus, pad_id: int, recipe: Recipe, label: str = "pretrain") -> Outcome:
@@ -73,17 +93,16 @@ def pretrain(model: Any, corpus: Corpus, pad_id: int, recipe: Recipe, label: str
     Raises:
         VistaError: the loss is not a number.
     """
-    optimizer = torch.optim.AdamW(
-        model.parameters(), lr=recipe.learning_rate, weight_decay=_WEIGHT_DECAY, betas=(0.9, 0.95), fused=True
-    )
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, max_lr=recipe.learning_rate, total_steps=recipe.steps + 1, pct_start=_WARM_UP
-    )
+    active = optimizers(model, recipe)
+    schedules = [
+        torch.optim.lr_scheduler.LambdaLR(each, lambda step: rate(step, recipe.steps)) for each in active
+    ]
     losses: list[float] = []
     tokens = 0
     shown = tqdm(batches(corpus, recipe), total=recipe.steps, desc=label, unit="step", mininterval=5)
     for step, indices in enumerate(shown):
-        optimizer.zero_grad()
+        for optimizer in active:
+            optimizer.zero_grad()
         losses.append(_accumulate(model, corpus, indices, pad_id))
         tokens += sum(len(corpus.responses[index]) for index in indices)
         if not math.isfinite(losses[-1]):
@@ -92,8 +111,9 @@ def pretrain(model: Any, corpus: Corpus, pad_id: int, recipe: Recipe, label: str
                 f"lower the model's learning_rate (now {recipe.learning_rate:g})"
             )
         torch.nn.utils.clip_grad_norm_(model.parameters(), _MAX_GRAD_NORM)
-        optimizer.step()
-        schedule.step()
+        for optimizer, schedule in zip(active, schedules, strict=True):
+            optimizer.step()
+            schedule.step()
     tenth = max(1, len(losses) // 10)
     return Outcome(sum(losses[:tenth]) / tenth, sum(losses[-tenth:]) / tenth, tokens)
 
@@ -113,6 +133,11 @@ def _accumulate(model: Any, corpus: Corpus, indices: list[int], pad_id: int) -> 
         torch.autograd.backward(part_loss)
         loss += part_loss.item()
     return loss
+
+
+def rate(step: int, steps: int) -> float:
+    """Share of the peak learning rate: a short rise, a plateau, a long linear fall to zero."""
+    return min(1.0, (step + 1) / (_WARM_UP * steps), (steps - step) / (_FALL * steps))
 
 
 def response_loss(model: Any, batch: dict[str, torch.Tensor]) -> torch.Tensor:

@@ -55,7 +55,9 @@ def grid_query(name: str, task: GridTask, split: Split, index: int) -> Row:
     """
     query_id = f"{name}-{split}-{index:05d}"
     rng = generator("tasks", name, split, index)
-    scene = draw_scene(rng, task.rows, task.columns, task.uniform)
+    # Easy images first: a corpus read in its order is a curriculum.
+    uniform = task.uniform * max(0.0, 1.0 - index / task.uniform_until)
+    scene = draw_scene(rng, task.rows, task.columns, uniform)
     family = task.questions[index % len(task.questions)]
     templates = questions.templates_of(family, task.rows * task.columns)
     template = templates[index // len(task.questions) % len(templates)]

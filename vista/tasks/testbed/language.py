@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 # The system turn of every testbed query. It names the hint so that the word "hint", which
 # rationalisation adds to an instruction, is in the vocabulary of any corpus.
-SYSTEM = "read the grid and any hint , then answer ."
+SYSTEM = "use any hint , then answer ."
 
 _TOKEN = re.compile(r"\d|[^\s\d]+")
 

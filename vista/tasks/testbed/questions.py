@@ -1,11 +1,11 @@
 """The questions of the testbed, in three families of rising difficulty, and their answers.
 
 ``closed`` questions are answered yes or no. Each of their templates has a skewed prior, keyed
-to its words ("greater" and "is there a red cell": mostly yes; "less" and "is there a 7": mostly
-no), so that a guess from the text alone is right about three times in four: language prior bias
-lives here. ``open`` questions read, compare and count; ``chain`` questions add up, the hardest
-all cells of the grid. A fourth family, ``read``, transcribes the whole grid: it is for pretraining
-corpora, where it teaches a model from scratch to look. Serves the stage ``tasks``.
+to its words ("greater": mostly yes; "less" and "is there a 7": mostly no), so that a guess from
+the text alone is right about three times in four: language prior bias lives here. ``open``
+questions read and compare; ``chain`` questions add up, the hardest all cells of the grid. A
+fourth family, ``read``, transcribes the whole grid: it is for pretraining corpora, where it
+teaches a model from scratch to look. Serves the stage ``tasks``.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import numpy as np
 
 from vista.errors import VistaError
 from vista.records import AnswerType
-from vista.tasks.testbed.scenes import INKS, Cell, Scene
+from vista.tasks.testbed.scenes import Cell, Scene
 
 Family = Literal["read", "closed", "open", "chain"]
 
@@ -36,7 +36,6 @@ class Question:
     second: int | None = None  # another row, further down
     column: int | None = None
     digit: int | None = None
-    ink: str | None = None
 
     @property
     def place(self) -> str:
@@ -88,13 +87,12 @@ def _cells(name: str, digits: range | None = None) -> Callable[[Scene], list[Que
     ]
 
 
-def _rows(name: str, digits: bool = False, inks: bool = False) -> Callable[[Scene], list[Question]]:
-    """About one row, and a digit or an ink if asked for."""
+def _rows(name: str, digits: bool = False) -> Callable[[Scene], list[Question]]:
+    """About one row, and a digit if asked for."""
     return lambda scene: [
-        Question(name, row, digit=digit, ink=ink)
+        Question(name, row, digit=digit)
         for row in range(1, scene.rows + 1)
         for digit in (range(10) if digits else [None])
-        for ink in (INKS if inks else [None])
     ]
 
 
@@ -113,7 +111,6 @@ TEMPLATES = {
     template.name: template
     for template in (
         Template("read-digits", "read", "open", "read all digits .", _whole("read-digits")),
-        Template("read-inks", "read", "open", "read all colours .", _whole("read-inks")),
         Template(
             "has-digit",
             "closed",
@@ -121,14 +118,6 @@ TEMPLATES = {
             "is there a {digit} in {place} ?",
             _rows("has-digit", digits=True),
             yes_share=0.25,
-        ),
-        Template(
-            "has-ink",
-            "closed",
-            "closed",
-            "is there a {ink} cell in {place} ?",
-            _rows("has-ink", inks=True),
-            yes_share=0.75,
         ),
         Template(
             "greater",
@@ -147,11 +136,8 @@ TEMPLATES = {
             yes_share=0.25,
         ),
         Template("digit", "open", "number", "which digit is in {place} ?", _cells("digit")),
-        Template("ink", "open", "open", "which colour is in {place} ?", _cells("ink")),
         Template("largest", "open", "number", "which digit is the largest in {place} ?", _rows("largest")),
-        Template(
-            "count", "open", "number", "how many {ink} cells are in {place} ?", _rows("count", inks=True)
-        ),
+        Template("smallest", "open", "number", "which digit is the smallest in {place} ?", _rows("smallest")),
         Template("sum-row", "chain", "number", "what is the sum of {place} ?", _rows("sum-row")),
         Template("sum-rows", "chain", "number", "what is the sum of {place} ?", _two_rows),
         Template(
@@ -192,32 +178,27 @@ def ask(template: Template, scene: Scene, rng: np.random.Generator) -> Question:
 def instruction(question: Question) -> str:
     """The question in words."""
     template = TEMPLATES[question.template]
-    return template.wording.format(place=question.place, digit=question.digit, ink=question.ink)
+    return template.wording.format(place=question.place, digit=question.digit)
 
 
 def answer(scene: Scene, question: Question) -> str:
     """The right answer."""
     cells = question.cells(scene)
     digits = [scene.digit(cell) for cell in cells]
-    inks = [scene.ink(cell) for cell in cells]
     match question.template:
-        case "read-digits" | "read-inks":
+        case "read-digits":
             return "done"
         case "has-digit":
             return _yes(question.digit in digits)
-        case "has-ink":
-            return _yes(question.ink in inks)
         case "greater" | "less" if question.digit is not None:
             larger = question.template == "greater"
             return _yes(digits[0] > question.digit if larger else digits[0] < question.digit)
         case "digit":
             return str(digits[0])
-        case "ink":
-            return inks[0]
         case "largest":
             return str(max(digits))
-        case "count" if question.ink is not None:
-            return str(inks.count(question.ink))
+        case "smallest":
+            return str(min(digits))
         case "sum-row" | "sum-rows" | "sum-all":
             return str(sum(digits))
         case _:

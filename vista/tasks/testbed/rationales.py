@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from vista.tasks.testbed.questions import Question, answer
-from vista.tasks.testbed.scenes import Cell, Scene
+from vista.tasks.testbed.scenes import Scene
 
 # What a word of a rationale states: something seen, something worked out, the answer, or nothing
 # (the words between, such as "row" and "+", which the question fixes).
@@ -26,32 +26,23 @@ class Claim:
     word: str
 
 
-_OF_INKS = {"read-inks", "has-ink", "ink", "count"}
-_OF_ONE_CELL = {"greater", "less", "digit", "ink"}
+_OF_ONE_CELL = {"greater", "less", "digit"}
 _SUMS = {"sum-row", "sum-rows", "sum-all"}
 
 
 def rationale(scene: Scene, question: Question) -> list[Claim]:
     """The gold rationale of ``question``, with the answer at its end."""
-    inks = question.template in _OF_INKS
     claims: list[Claim] = []
     for row in question.rows(scene):
         claims += _form(f"row {row} :")
-        claims += [
-            Claim("read", _shown(scene, (row, column), inks)) for column in range(1, scene.columns + 1)
-        ]
+        claims += [Claim("read", str(scene.digit((row, column)))) for column in range(1, scene.columns + 1)]
         claims += _form(".")
-    cells = question.cells(scene)
+    digits = [scene.digit(cell) for cell in question.cells(scene)]
     if question.template in _OF_ONE_CELL:
-        claims += [*_form(f"column {question.column} :"), Claim("compute", _shown(scene, cells[0], inks))]
-        claims += _form(".")
+        claims += [*_form(f"column {question.column} :"), Claim("compute", str(digits[0])), *_form(".")]
     if question.template in _SUMS:
-        claims += [*_sum([scene.digit(cell) for cell in cells]), *_form(".")]
+        claims += [*_sum(digits), *_form(".")]
     return [*claims, *_form("answer :"), Claim("answer", answer(scene, question))]
-
-
-def _shown(scene: Scene, cell: Cell, inks: bool) -> str:
-    return scene.ink(cell) if inks else str(scene.digit(cell))
 
 
 def text(claims: list[Claim]) -> str:

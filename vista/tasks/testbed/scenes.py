@@ -64,7 +64,7 @@ def _cells(rows: int, columns: int) -> tuple[Cell, ...]:
 
 
 def draw_scene(rng: np.random.Generator, rows: int, columns: int, uniform: float) -> Scene:
-    """A random scene; with probability ``uniform`` the digit and ink of every cell are the same."""
+    """A random scene; with probability ``uniform`` its cells have one digit and one ink."""
     same = rng.random() < uniform
     digits = rng.integers(10, size=(rows, columns))
     if same:
