@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # Commands run as in an activated environment, so that Snakemake's jobs find `vista`.
 RUN := PATH="$(abspath $(BIN)):$$PATH" VIRTUAL_ENV="$(abspath $(VENV))"
 
-.PHONY: install main smoke test lint format schema lock bench clean
+.PHONY: install main smoke test lint format schema lock freeze bench clean
 
 install: $(VENV)/.installed
 
@@ -45,6 +45,9 @@ schema: install  ## Write the JSON schemas of the config files anew
 lock:  ## Resolve requirements.lock and environment.yml anew (needs uv)
 	uv pip compile --universal --generate-hashes --no-emit-index-url --python-version 3.11 --extra dev --quiet -o requirements.lock pyproject.toml
 	$(PYTHON) workflow/scripts/environment.py
+
+freeze: install  ## Keep the SFT-Seed checkpoints of `make main` for the tests
+	$(RUN) python workflow/scripts/freeze.py
 
 bench: install  ## Benchmarks, each printing ratios measured side by side
 	for script in benchmarks/*.py; do $(RUN) python $$script || exit 1; done
