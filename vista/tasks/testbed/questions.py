@@ -124,7 +124,7 @@ TEMPLATES = {
             "closed",
             "closed",
             "is {place} greater than {digit} ?",
-            _cells("greater", range(2, 7)),
+            _cells("greater", range(1, 4)),
             yes_share=0.75,
         ),
         Template(
@@ -132,7 +132,7 @@ TEMPLATES = {
             "closed",
             "closed",
             "is {place} less than {digit} ?",
-            _cells("less", range(3, 8)),
+            _cells("less", range(2, 5)),
             yes_share=0.25,
         ),
         Template("digit", "open", "number", "which digit is in {place} ?", _cells("digit")),
