@@ -29,7 +29,7 @@ def replace(path: Path, old: str, new: str) -> None:
         ("config/smoke.yaml", "vista-dpo]", "vista-dpi]", "unknown method 'vista-dpi'"),
         ("config/smoke.yaml", "[grid-noisy]", "[grid-nosy]", "unknown task 'grid-nosy'"),
         ("config/smoke.yaml", "epochs: 2", "epochs: two", "training.seed.epochs"),
-        ("models.yaml", "steps: 150", "steps: -1", "nano-smoke.built.steps"),
+        ("models.yaml", "steps: 80", "steps: -1", "nano-smoke.built.steps"),
     ],
 )
 def test_a_mistake_in_a_config_file_stops_snakemake_before_any_job(
