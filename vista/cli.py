@@ -15,7 +15,7 @@ from typing import Annotated
 
 import typer
 
-from vista.config import Suite, load_resolved, load_suite
+from vista.config import HubModel, Suite, load_resolved, load_suite
 from vista.errors import VistaError
 from vista.grid import Run
 from vista.paths import Paths
@@ -29,14 +29,21 @@ NameArgument = Annotated[str, typer.Argument(help="Name of the rollout file, as 
 ShardArgument = Annotated[int, typer.Argument(min=0, help="Which shard, from 0.")]
 
 
-def _open(suite_file: Path) -> tuple[Suite, Paths]:
-    """Load the suite and prepare the process, before anything heavy is imported."""
+def _open(suite_file: Path, model: str | None = None) -> tuple[Suite, Paths]:
+    """Load the suite and prepare the process, before anything heavy is imported.
+
+    Args:
+        suite_file: The resolved suite.
+        model: The model to be fetched, if that is what the command is for.
+    """
     suite = load_resolved(suite_file)
+    online = model is not None and isinstance(suite.models.get(model), HubModel)
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         os.environ[name] = str(suite.threads)
-    # Everything a job needs is on disk; only `vista models` may ask the hub, for a hub model.
-    for name in ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "TRANSFORMERS_OFFLINE"):
-        os.environ.setdefault(name, "1")
+    # Everything a job needs is on disk, but for a hub model that is still to be fetched.
+    if not online:
+        for name in ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "TRANSFORMERS_OFFLINE"):
+            os.environ.setdefault(name, "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("WANDB_MODE", "disabled")
     return suite, Paths(suite.results)
@@ -78,7 +85,7 @@ def models(
     suite_file: SuiteArgument, model: Annotated[str, typer.Argument(help="Name of the model.")]
 ) -> None:
     """Stage 2: build or fetch a base checkpoint."""
-    suite, paths = _open(suite_file)
+    suite, paths = _open(suite_file, model)
     from vista.models.build import build_model
 
     build_model(suite, paths, model)

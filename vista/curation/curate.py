@@ -1,6 +1,6 @@
 """Stage 4's entry: from a policy's rollouts, or from the seed split, to a run's training set.
 
-Command: ``vista curate --run MODEL/TRAIN_SET/METHOD/seedS/roundR``.
+Command: ``vista curate <results>/suite.json MODEL/TRAIN_SET/METHOD/seedS/roundR``.
 """
 
 from __future__ import annotations

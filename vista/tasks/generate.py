@@ -1,4 +1,4 @@
-"""Stage ``tasks``: write the queries of one task. Run by ``vista tasks <task>``.
+"""Stage ``tasks``: write the queries of one task. Run by ``vista tasks``.
 
 Every row is a pure function of (task name, split, index) and of the task's settings: a larger
 split begins with the rows of a smaller one, and no row depends on another.

@@ -1,6 +1,6 @@
 """Stage 5's entry: from a training set and a start checkpoint to a trained checkpoint.
 
-Command: ``vista train --run MODEL/TRAIN_SET/METHOD/seedS/roundR``.
+Command: ``vista train <results>/suite.json MODEL/TRAIN_SET/METHOD/seedS/roundR``.
 """
 
 from __future__ import annotations
