@@ -1,0 +1,96 @@
+"""What a user writes, typed: suites, models and methods.
+
+A suite file (``config/testbed.yaml``) names models, tasks and methods; ``models.yaml`` and
+``config/methods.yaml`` define them. ``load_suite`` joins the three into one ``Suite``, which
+is all that the stages ever read. ``vista config config/testbed.yaml`` prints it.
+"""
+
+from vista.config.loading import (
+    digest,
+    json_schemas,
+    load_resolved,
+    load_suite,
+    load_yaml,
+    with_defaults,
+    with_overrides,
+)
+from vista.config.methods import (
+    BaseMethod,
+    DpoObjective,
+    Filter,
+    Method,
+    Methods,
+    NoFilter,
+    NoResample,
+    Objective,
+    PrefixResample,
+    RationalizeResample,
+    Resample,
+    Sampling,
+    SeedMethod,
+    SelfImprovement,
+    SftObjective,
+    VasFilter,
+)
+from vista.config.models import (
+    BuiltModel,
+    HubModel,
+    LocalModel,
+    Model,
+    Models,
+)
+from vista.config.suites import (
+    EngineSettings,
+    GridTask,
+    Hyperparameters,
+    ScoringSettings,
+    Sizes,
+    Suite,
+    SuiteFields,
+    SuiteFile,
+    Task,
+    TrainingSettings,
+    layer_indices,
+)
+
+__all__ = [
+    "BaseMethod",
+    "BuiltModel",
+    "DpoObjective",
+    "EngineSettings",
+    "Filter",
+    "GridTask",
+    "HubModel",
+    "Hyperparameters",
+    "LocalModel",
+    "Method",
+    "Methods",
+    "Model",
+    "Models",
+    "NoFilter",
+    "NoResample",
+    "Objective",
+    "PrefixResample",
+    "RationalizeResample",
+    "Resample",
+    "Sampling",
+    "ScoringSettings",
+    "SeedMethod",
+    "SelfImprovement",
+    "SftObjective",
+    "Sizes",
+    "Suite",
+    "SuiteFields",
+    "SuiteFile",
+    "Task",
+    "TrainingSettings",
+    "VasFilter",
+    "digest",
+    "json_schemas",
+    "layer_indices",
+    "load_resolved",
+    "load_suite",
+    "load_yaml",
+    "with_defaults",
+    "with_overrides",
+]

@@ -1,0 +1,234 @@
+"""Reading the three files that users write, with every mistake in them reported at once."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from vista.config.methods import Methods, SelfImprovement, VasFilter
+from vista.config.models import BuiltModel, Models
+from vista.config.suites import Suite, SuiteFields, SuiteFile
+from vista.errors import VistaError, fail_if
+
+
+def load_yaml(path: Path) -> dict[str, Any]:
+    """Read a YAML mapping.
+
+    Raises:
+        VistaError: the file is missing, is not YAML, or is not a mapping.
+    """
+    try:
+        value = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise VistaError(f"{path}: no such file") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise VistaError(f"{path}: not valid YAML: {error}") from error
+    if not isinstance(value, dict):
+        raise VistaError(f"{path}: expected a mapping of keys to values, found {type(value).__name__}")
+    return value
+
+
+def _explain(path: str, error: ValidationError, model: type[BaseModel]) -> list[str]:
+    """One line for each validation error: file, field, what was found, how to mend it."""
+    lines = []
+    for item in error.errors():
+        field = ".".join(str(part) for part in item["loc"])
+        if item["type"] == "extra_forbidden":
+            close = difflib.get_close_matches(str(item["loc"][-1]), _all_keys(model), n=1)
+            hint = f"; did you mean {close[0]!r}?" if close else "; remove it"
+            lines.append(f"{path}: {field}: unknown key{hint}")
+        elif item["type"] == "missing":
+            lines.append(f"{path}: {field}: missing; add it")
+        else:
+            lines.append(f"{path}: {field}: {item['msg']}; found {item['input']!r}")
+    return lines
+
+
+def _all_keys(model: type[BaseModel]) -> list[str]:
+    """Every field name in ``model``'s JSON schema, nested ones too."""
+    schema = model.model_json_schema()
+    keys = set(schema.get("properties", {}))
+    for definition in schema.get("$defs", {}).values():
+        keys |= set(definition.get("properties", {}))
+    return sorted(keys)
+
+
+Validated = TypeVar("Validated", bound=BaseModel)
+
+
+def _validate(model: type[Validated], value: Any, path: str, problems: list[str]) -> Validated | None:
+    """Validate, or add what is wrong to ``problems`` and return nothing."""
+    try:
+        return model.model_validate(value)
+    except ValidationError as error:
+        problems += _explain(path, error, model)
+        return None
+
+
+def with_defaults(method: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Any]:
+    """Fill in what a self-improvement method leaves open; what it states wins.
+
+    Keys of ``defaults`` are a field (``max_per_query``), a section (``rollouts``) or a section
+    and kind (``resample.prefix``), which applies only to methods of that kind.
+    """
+    if not isinstance(method, dict) or method.get("kind") != "self-improvement":
+        return method
+    filled = dict(method)
+    for key, value in defaults.items():
+        section, _, kind = key.partition(".")
+        stated = filled.get(section)
+        if kind and not (isinstance(stated, dict) and stated.get("kind") == kind):
+            continue
+        if isinstance(value, dict) and (stated is None or isinstance(stated, dict)):
+            filled[section] = {**value, **(stated or {})}
+        elif stated is None:
+            filled[section] = value
+    return filled
+
+
+def with_overrides(method: dict[str, Any], overrides: dict[str, Any]) -> dict[str, Any]:
+    """Replace fields of a method, and within a section only the keys that are given."""
+    if not isinstance(method, dict):
+        return method
+    changed = dict(method)
+    for key, value in overrides.items():
+        both = isinstance(value, dict) and isinstance(changed.get(key), dict)
+        changed[key] = {**changed[key], **value} if both else value
+    return changed
+
+
+def _pick(wanted: list[str], known: dict[str, Any], what: str, path: str, where: Path) -> list[str]:
+    """Problems with names that ``known`` does not hold."""
+    lines = []
+    for name in wanted:
+        if name not in known:
+            close = difflib.get_close_matches(name, known, n=1)
+            hint = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(sorted(known))}"
+            lines.append(f"{path}: unknown {what} {name!r} (not in {where}); {hint}")
+    return lines
+
+
+def _consistency(suite: Suite, path: str) -> list[str]:
+    """Problems between the parts of a suite that are each well formed."""
+    problems = []
+    for train_set, tasks in suite.train_sets.items():
+        for task in tasks:
+            if task not in suite.tasks:
+                problems.append(
+                    f"{path}: train_sets.{train_set}: unknown task {task!r}; define it under tasks"
+                )
+                continue
+            for split in ("seed", "train", "test"):
+                if getattr(suite.tasks[task].sizes, split) == 0:
+                    problems.append(
+                        f"{path}: tasks.{task}.sizes.{split}: 0, but {train_set!r} trains on this task; "
+                        "give it at least one query"
+                    )
+    for task in suite.out_of_domain:
+        if task not in suite.tasks:
+            problems.append(f"{path}: out_of_domain: unknown task {task!r}; define it under tasks")
+        elif suite.tasks[task].sizes.test == 0:
+            problems.append(f"{path}: tasks.{task}.sizes.test: 0, but the task is evaluated on")
+    for name, model in suite.models.items():
+        if isinstance(model, BuiltModel) and (
+            model.corpus not in suite.tasks or suite.tasks[model.corpus].sizes.train == 0
+        ):
+            problems.append(f"{path}: model {name}: corpus {model.corpus!r} is no task with a train split")
+    for name, method in suite.methods.items():
+        if not isinstance(method, SelfImprovement):
+            continue
+        first = suite.methods.get(method.initial_policy)
+        if first is None or isinstance(first, SelfImprovement):
+            problems.append(
+                f"{path}: method {name}: initial_policy {method.initial_policy!r} must be among the "
+                "suite's methods and be of kind base or seed; add it to methods"
+            )
+        if isinstance(method.filter, VasFilter) and suite.scoring.layers != "all":
+            missing = sorted(set(method.filter.layers) - set(suite.scoring.layers))
+            if missing:
+                problems.append(
+                    f"{path}: method {name}: filter.layers {missing} are not scored; "
+                    "add them to scoring.layers"
+                )
+    return problems
+
+
+def load_suite(path: Path, value: dict[str, Any] | None = None, root: Path | None = None) -> Suite:
+    """Join a suite file with ``models.yaml`` and the methods into one resolved suite.
+
+    Args:
+        path: The suite file; named in errors, and read when ``value`` is not given.
+        value: The suite as already parsed (Snakemake's ``config``).
+        root: Where ``models_file`` and ``methods_file`` are relative to; default: here.
+
+    Raises:
+        VistaError: lists everything that is wrong in all three files.
+    """
+    problems: list[str] = []
+    raw = load_yaml(path) if value is None else value
+    root = root or Path()
+    suite_file = _validate(SuiteFile, raw, str(path), problems)
+    if suite_file is None:
+        fail_if(problems, "The configuration has errors:")
+        raise AssertionError("unreachable: a failed validation leaves a problem")
+    models = load_yaml(root / suite_file.models_file)
+    methods = load_yaml(root / suite_file.methods_file)
+    problems += _pick(suite_file.models, models, "model", f"{path}: models", suite_file.models_file)
+    problems += _pick(suite_file.methods, methods, "method", f"{path}: methods", suite_file.methods_file)
+    problems += _pick(
+        list(suite_file.method_overrides),
+        methods,
+        "method",
+        f"{path}: method_overrides",
+        suite_file.methods_file,
+    )
+    picked_models = {name: models[name] for name in suite_file.models if name in models}
+    picked_methods = {
+        name: with_defaults(
+            with_overrides(methods[name], suite_file.method_overrides.get(name, {})),
+            suite_file.method_defaults,
+        )
+        for name in suite_file.methods
+        if name in methods
+    }
+    _validate(Models, picked_models, str(suite_file.models_file), problems)
+    _validate(Methods, picked_methods, str(suite_file.methods_file), problems)
+    fail_if(problems, "The configuration has errors:")
+    fields = {name: getattr(suite_file, name) for name in SuiteFields.model_fields}
+    suite = Suite.model_validate(
+        {**SuiteFields(**fields).model_dump(), "models": picked_models, "methods": picked_methods}
+    )
+    fail_if(_consistency(suite, str(path)), "The configuration has errors:")
+    return suite
+
+
+def load_resolved(path: Path) -> Suite:
+    """Read a resolved suite, as the Snakefile writes it to ``<results>/suite.json``."""
+    try:
+        return Suite.model_validate_json(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise VistaError(f"{path}: no such file; run snakemake once (-n is enough) to write it") from error
+    except ValidationError as error:
+        raise VistaError("\n".join(_explain(str(path), error, Suite))) from error
+
+
+def digest(value: BaseModel | dict[str, Any] | list[Any]) -> str:
+    """A short fingerprint of a part of the config: a rule's param, so that a change reruns it."""
+    plain = value.model_dump(mode="json") if isinstance(value, BaseModel) else value
+    text = json.dumps(plain, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def json_schemas() -> dict[str, dict[str, Any]]:
+    """JSON schemas of the three files that users write."""
+    return {
+        "suite": SuiteFile.model_json_schema(),
+        "models": Models.model_json_schema(),
+        "methods": Methods.model_json_schema(),
+    }

@@ -1,0 +1,142 @@
+"""Entries of ``config/methods.yaml``: a method is data. The defaults are the paper's values."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, RootModel
+
+from vista.config.base import Fraction, Name, Strict
+
+
+class Sampling(Strict):
+    """How a policy is sampled on the train queries (paper: Sec. 3, step 1)."""
+
+    k: int = Field(10, ge=1, description="Solutions sampled per query.")
+    temperature: float = Field(1.0, ge=0.0, description="Sampling temperature; 0 is greedy.")
+    max_new_tokens: int = Field(2048, ge=1, description="Length limit of a response, in tokens.")
+
+    @property
+    def slug(self) -> str:
+        """The name of these settings in paths."""
+        return f"k{self.k}-t{self.temperature:g}-n{self.max_new_tokens}"
+
+
+class NoResample(Strict):
+    """Failed solutions are only negatives."""
+
+    kind: Literal["none"] = Field("none", description="No resampling.")
+
+
+class PrefixResample(Strict):
+    """VISTA's prefix resampling (paper: Sec. 3, step 2)."""
+
+    kind: Literal["prefix"] = Field(description="Resample from the corrected prefix.")
+    j: int = Field(3, ge=1, description="Continuations sampled from each corrected prefix.")
+    top_k: int = Field(5, ge=1, description="A token outside this many best predictions is critical.")
+    order: Literal["swapped", "original"] = Field(
+        "swapped", description="Order of instruction and image in the teacher-forced pass."
+    )
+
+    @property
+    def slug(self) -> str:
+        """The name of these settings in paths."""
+        return f"prefix-j{self.j}-top{self.top_k}-{self.order}"
+
+
+class RationalizeResample(Strict):
+    """STaR's rationalisation: the failed query again, with the right answer as a hint."""
+
+    kind: Literal["rationalize"] = Field(description="Resample with the answer as a hint.")
+    j: int = Field(1, ge=1, description="Rationales sampled per failed query.")
+    temperature: float = Field(0.0, ge=0.0, description="Sampling temperature; 0 is greedy.")
+
+    @property
+    def slug(self) -> str:
+        """The name of these settings in paths."""
+        return f"rationalize-j{self.j}-t{self.temperature:g}"
+
+
+Resample = Annotated[NoResample | PrefixResample | RationalizeResample, Field(discriminator="kind")]
+
+
+class NoFilter(Strict):
+    """Every positive is kept."""
+
+    kind: Literal["none"] = Field("none", description="No filter.")
+
+
+class VasFilter(Strict):
+    """Drop positives whose vision-aware attention score is low (paper: Sec. 3, step 3)."""
+
+    kind: Literal["vas"] = Field(description="Filter by the vision-aware attention score.")
+    tau: float = Field(-0.5, description="Positives with VAS below this are dropped.")
+    layers: list[Fraction] = Field(
+        [0.5], min_length=1, description="Layers, as fractions of the depth; 0.5 is layer ⌊L/2⌋."
+    )
+    scope: Literal["positives", "all"] = Field(
+        "positives", description="The set, per query, over which the z-score is taken."
+    )
+    ddof: Literal[0, 1] = Field(0, description="Degrees of freedom of the standard deviation.")
+    min_group: int = Field(2, ge=1, description="Queries with fewer solutions in scope are exempt.")
+
+
+Filter = Annotated[NoFilter | VasFilter, Field(discriminator="kind")]
+
+
+class SftObjective(Strict):
+    """Supervised fine-tuning, loss averaged per sequence first (paper: Sec. 3, step 4)."""
+
+    kind: Literal["sft"] = Field(description="Supervised fine-tuning on positives.")
+
+
+class DpoObjective(Strict):
+    """DPO plus a length-normalised NLL on the chosen response (paper: Sec. 3, step 4)."""
+
+    kind: Literal["dpo"] = Field(description="Preference training on pairs.")
+    beta: float = Field(0.1, gt=0.0, description="DPO's inverse temperature.")
+    alpha: float = Field(0.5, ge=0.0, description="Weight of the NLL of the chosen response.")
+
+
+Objective = Annotated[SftObjective | DpoObjective, Field(discriminator="kind")]
+
+
+class BaseMethod(Strict):
+    """No training: the base model as it is (zero-shot)."""
+
+    kind: Literal["base"] = Field(description="Evaluate the base model.")
+
+
+class SeedMethod(Strict):
+    """SFT of the base on the annotated seed split (SFT-Seed, the first sampler M_0)."""
+
+    kind: Literal["seed"] = Field(description="Train on the annotated seed split.")
+
+
+class SelfImprovement(Strict):
+    """A method that trains on the policy's own verified solutions."""
+
+    kind: Literal["self-improvement"] = Field(description="Train on verified own solutions.")
+    initial_policy: Name = Field("sft-seed", description="The method that samples in round 1.")
+    rounds: int = Field(1, ge=1, description="Rounds of sampling and training.")
+    rollouts: Sampling = Field(default_factory=lambda: Sampling(), description="How to sample.")
+    resample: Resample = Field(default_factory=NoResample, description="What to do with failures.")
+    filter: Filter = Field(default_factory=NoFilter, description="Which positives to drop.")
+    dedupe: bool = Field(False, description="Keep one of several positives of equal text per query.")
+    max_per_query: int | None = Field(
+        None, ge=1, description="At most this many positives (or pairs) per query, at random."
+    )
+    objective: Objective = Field(
+        default_factory=lambda: SftObjective(kind="sft"), description="What to train."
+    )
+    mix_seed: bool = Field(True, description="Add the seed split to an SFT training set.")
+    restart: Literal["base", "previous"] = Field(
+        "base", description="Each round trains the base anew, or goes on from the last round."
+    )
+
+
+Method = Annotated[BaseMethod | SeedMethod | SelfImprovement, Field(discriminator="kind")]
+
+
+class Methods(RootModel[dict[Name, Method]]):
+    """``config/methods.yaml``."""
