@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections import Counter
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 
@@ -19,15 +18,13 @@ from vista.engines.base import Request
 from vista.engines.checkpoints import Checkpoint, load_checkpoint
 from vista.engines.hf import HfEngine
 from vista.records import Row
-from vista.seeding import derive_seed, generator
+from vista.seeding import derive_seed
 from vista.tasks.generate import grid_query
 from vista.tasks.testbed.audit import audit_query
 from vista.tasks.testbed.questions import load
-from vista.tasks.testbed.scenes import PAPER, encode_png
 
 MODELS = ("nano-qwen2.5-vl", "nano-internvl")
 K = 10
-NOISE = 0.1  # of the training tasks
 
 pytestmark = pytest.mark.slow
 
@@ -59,12 +56,13 @@ def right(row: Row, text: str) -> bool:
     return verify(extract(text), row["answer"], row["answer_type"], row["choices"])
 
 
-def blank(row: Row) -> Row:
-    """The query with a sheet of paper, as noisy as any image of the task, and nothing on it."""
-    width, height = chat.open_images(row)[0].size
-    noise = generator("blank", row["query_id"]).normal(0.0, NOISE, (height, width, 3))
-    pixels = np.clip(np.asarray(PAPER) + noise, 0.0, 1.0) * 255.0
-    return {**row, "images": [{"bytes": encode_png(pixels.round().astype(np.uint8)), "path": None}]}
+def misplaced(rows: list[Row]) -> list[Row]:
+    """Every query with the image of the one before it.
+
+    An empty sheet would not do as an image that says nothing: the models read it as a grid of ones
+    and answer accordingly.
+    """
+    return [{**row, "images": other["images"]} for row, other in zip(rows[1:], rows, strict=False)]
 
 
 def test_many_of_the_hardest_queries_have_no_correct_answer_in_ten_samples(policy: Checkpoint) -> None:
@@ -88,8 +86,8 @@ def test_correct_answers_to_closed_questions_often_rest_on_what_is_not_there(pol
     assert counts[False] / counts.total() >= 0.10
 
 
-def test_closed_questions_are_answered_well_above_chance_without_the_image(policy: Checkpoint) -> None:
-    rows = [blank(row) for row in queries("closed", 360)]
+def test_closed_questions_are_answered_well_above_chance_without_their_image(policy: Checkpoint) -> None:
+    rows = misplaced(queries("closed", 601))
     answers = solutions(policy, rows, 1, 0.0)
     accuracy = sum(right(row, texts[0]) for row, texts in zip(rows, answers, strict=True)) / len(rows)
     # Chance is 50 %; three standard errors above it.
