@@ -13,11 +13,11 @@ rule collect:
         f"{R}/logs/analysis/collect.log",
     benchmark:
         f"{R}/benchmarks/analysis/collect.tsv"
+    conda:
+        "../../environment.yml"
     params:
         suite=PLAN.paths.suite,
         settings=PLAN.analysis_settings(),
-    conda:
-        "../../environment.yml"
     shell:
         "vista collect {params.suite} 2>&1 | tee {log}"
 
@@ -36,11 +36,11 @@ rule tables:
         f"{R}/logs/analysis/tables.log",
     benchmark:
         f"{R}/benchmarks/analysis/tables.tsv"
+    conda:
+        "../../environment.yml"
     params:
         suite=PLAN.paths.suite,
         settings=PLAN.analysis_settings(),
-    conda:
-        "../../environment.yml"
     shell:
         "vista tables {params.suite} 2>&1 | tee {log}"
 
@@ -56,10 +56,10 @@ rule cost:
         f"{R}/tables/cost.md.manifest.json",
     log:
         f"{R}/logs/analysis/cost.log",
+    conda:
+        "../../environment.yml"
     params:
         suite=PLAN.paths.suite,
         settings=PLAN.analysis_settings(),
-    conda:
-        "../../environment.yml"
     shell:
         "vista cost {params.suite} 2>&1 | tee {log}"

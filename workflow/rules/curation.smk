@@ -12,10 +12,10 @@ rule curate:
         f"{R}/logs/curation/{{run}}.log",
     benchmark:
         f"{R}/benchmarks/curation/{{run}}.tsv"
+    conda:
+        "../../environment.yml"
     params:
         suite=PLAN.paths.suite,
         settings=lambda w: PLAN.curation_settings(w.run),
-    conda:
-        "../../environment.yml"
     shell:
         "vista curate {params.suite} {wildcards.run} 2>&1 | tee {log}"

@@ -11,10 +11,10 @@ rule tasks:
         f"{R}/logs/tasks/{{task}}/{{split}}.log",
     benchmark:
         f"{R}/benchmarks/tasks/{{task}}/{{split}}.tsv"
+    conda:
+        "../../environment.yml"
     params:
         suite=PLAN.paths.suite,
         settings=lambda w: PLAN.task_settings(w.task, w.split),
-    conda:
-        "../../environment.yml"
     shell:
         "vista tasks {params.suite} {wildcards.task} {wildcards.split} 2>&1 | tee {log}"
