@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import ImageFile
 
 from tests.nano import ARCHITECTURES, SQUARE, STRIP, WORDS, checkpoint, query
 from vista import chat
@@ -120,7 +121,10 @@ def test_features_per_token_and_per_image_are_told_apart(architecture: str) -> N
         ({"bytes": None, "path": "/nowhere/x.png"}, "no such file: /nowhere/x.png"),
     ],
 )
-def test_a_bad_image_is_refused_by_name(picture: dict[str, Any], complaint: str) -> None:
+def test_a_bad_image_is_refused_by_name(
+    picture: dict[str, Any], complaint: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", True)  # as importing lmms-eval does
     with pytest.raises(VistaError, match=f"query 'q0': image 1: {complaint}"):
         chat.open_images(asked(images=[*query(0)["images"], picture]))
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageFile, UnidentifiedImageError
 
 from vista.errors import VistaError
 from vista.records import Row
@@ -70,6 +70,9 @@ def open_images(query: Mapping[str, Any]) -> list[Image.Image]:
     Raises:
         VistaError: an image is missing or cannot be decoded; names the query.
     """
+    # Some libraries (lmms-eval's among them) set this for the whole process, and a truncated image
+    # would then be shown with its lower half grey.
+    ImageFile.LOAD_TRUNCATED_IMAGES = False
     pictures = []
     for index, image in enumerate(query["images"]):
         where = f"query {query['query_id']!r}: image {index}"

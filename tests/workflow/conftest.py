@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-COPIED = ("Snakefile", "models.yaml", "config", "profiles", "vista", "workflow")
+COPIED = ("Snakefile", "environment.yml", "models.yaml", "config", "profiles", "vista", "workflow")
 
 
 @dataclass(frozen=True)
