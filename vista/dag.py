@@ -29,6 +29,12 @@ SHARED_CODE: dict[str, list[str]] = {
 }
 
 
+def _from_here(file: Path) -> str:
+    """The path relative to the working directory, if it lies in it: a moved checkout is not stale."""
+    here = Path.cwd()
+    return str(file.relative_to(here)) if file.is_relative_to(here) else str(file)
+
+
 class Dag:
     """Answers of the grid to the questions of the rules, as strings that Snakemake takes."""
 
@@ -50,7 +56,7 @@ class Dag:
         for shared in SHARED_CODE[stage]:
             path = PACKAGE / shared
             files += path.rglob("*.py") if path.is_dir() else [path]
-        return sorted(str(file) for file in files)
+        return sorted(_from_here(file) for file in files)
 
     # --- inputs ---
 
