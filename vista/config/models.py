@@ -3,11 +3,72 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, RootModel
 
 from vista.config.base import Fraction, Name, Strict
+
+
+class FullTuning(Strict):
+    """All weights are trained."""
+
+    kind: Literal["full"] = Field("full", description="Train all weights.")
+
+
+class LoraTuning(Strict):
+    """Low-rank adapters are trained and merged into the weights (Hu et al. 2021)."""
+
+    kind: Literal["lora"] = Field(description="Train adapters, then merge them into the weights.")
+    r: int = Field(64, ge=1, description="Rank of the adapters.")
+    alpha: float = Field(128.0, gt=0.0, description="Adapters are scaled by alpha / r.")
+    dropout: Fraction = Field(0.0, description="Dropout on the adapters' inputs.")
+    targets: Literal["all-linear"] | list[str] = Field(
+        "all-linear",
+        description="Linear layers to adapt, by the ends of their names, or all of the text decoder's.",
+    )
+
+
+Tuning = Annotated[FullTuning | LoraTuning, Field(discriminator="kind")]
+
+
+class ModelTraining(Strict):
+    """How a model is trained where it runs. None of it changes what is trained on, or the loss."""
+
+    tuning: Tuning = Field(default_factory=lambda: FullTuning(), description="Which weights are trained.")
+    processes: int = Field(1, ge=1, description="Processes, with a GPU each where the suite asks for GPUs.")
+    accelerate: Path | None = Field(
+        None, description="A config file of accelerate (FSDP, DeepSpeed); default: plain data parallelism."
+    )
+    device_batch_size: int | None = Field(
+        None,
+        ge=1,
+        description="Examples per process and forward pass; a step has as many passes as it needs.",
+    )
+    gradient_checkpointing: bool = Field(
+        False, description="Recompute activations in the backward pass: slower, in much less memory."
+    )
+
+
+class Loading(Strict):
+    """How a checkpoint is loaded and how queries are shown to it.
+
+    Travels with the base checkpoint and all that is trained from it, as ``loading.json``.
+    """
+
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
+        "auto", description="Type of the weights in sampling, scoring and evaluation; auto: as stored."
+    )
+    attention: Literal["sdpa", "eager", "flash_attention_2"] = Field(
+        "sdpa", description="Implementation of attention, by transformers' name."
+    )
+    max_pixels: int | None = Field(
+        None, ge=1, description="Larger images are scaled down to this many pixels, their ratio kept."
+    )
+    processor: dict[str, Any] = Field(
+        {}, description="Options of the processor that differ from its own, such as `size`."
+    )
+    chat: dict[str, Any] = Field({}, description="Variables of the chat template.")
 
 
 class BuiltModel(Strict):
@@ -24,23 +85,31 @@ class BuiltModel(Strict):
     learning_rate: float = Field(3e-3, gt=0.0, description="Peak learning rate of AdamW.")
     swapped: Fraction = Field(0.3, description="Share of examples with the image after the text.")
     hinted: Fraction = Field(0.1, description="Share of examples with the answer as a hint.")
+    training: ModelTraining = Field(
+        default_factory=lambda: ModelTraining(), description="How it is trained on self-generated data."
+    )
 
 
-class LocalModel(Strict):
+class LocalModel(Loading):
     """A checkpoint folder on disk."""
 
     kind: Literal["path"] = Field(description="A checkpoint folder on disk.")
     path: Path = Field(description="The folder, absolute or relative to the working directory.")
     trust_remote_code: bool = Field(False, description="Run code that the checkpoint brings.")
+    training: ModelTraining = Field(default_factory=lambda: ModelTraining(), description="How it is trained.")
 
 
-class HubModel(Strict):
+class HubModel(Loading):
     """A model of the Hugging Face hub at a pinned revision."""
 
     kind: Literal["hub"] = Field(description="A model of the Hugging Face hub.")
-    repo: str = Field(description="owner/name on the hub.")
+    repo: str = Field(pattern=r"^[^/\s]+/[^/\s]+$", description="owner/name on the hub.")
     revision: str = Field(pattern=r"^[0-9a-f]{40}$", description="The commit, 40 hex digits.")
+    path: Path | None = Field(
+        None, description="A folder that holds the files already; it wins over the hub."
+    )
     trust_remote_code: bool = Field(False, description="Run code that the repository brings.")
+    training: ModelTraining = Field(default_factory=lambda: ModelTraining(), description="How it is trained.")
 
 
 Model = Annotated[BuiltModel | LocalModel | HubModel, Field(discriminator="kind")]

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from vista.config.base import Fraction, Name, Strict
-from vista.config.methods import Method
+from vista.config.methods import Method, Sampling
 from vista.config.models import Model
 
 
@@ -44,7 +44,86 @@ class GridTask(Strict):
     sizes: Sizes = Field(description="Queries per split.")
 
 
-Task = Annotated[GridTask, Field()]
+class HubFiles(Strict):
+    """A data set's published files on the Hugging Face hub, at a pinned revision."""
+
+    kind: Literal["hub"] = Field(description="A data set of the Hugging Face hub.")
+    repo: str = Field(pattern=r"^[^/\s]+/[^/\s]+$", description="owner/name on the hub.")
+    revision: str = Field(pattern=r"^[0-9a-f]{40}$", description="The commit, 40 hex digits.")
+
+
+class LocalFiles(Strict):
+    """A local copy of a data set's published files."""
+
+    kind: Literal["path"] = Field(description="A folder on disk.")
+    path: Path = Field(description="The folder, absolute or relative to the working directory.")
+
+
+class BenchmarkSizes(Strict):
+    """Number of queries in each split; ``null`` takes all that are published."""
+
+    seed: int = Field(0, ge=0, description="Annotated queries, drawn from the published train split.")
+    train: int | None = Field(None, ge=0, description="Queries to sample on: the rest of it.")
+    test: int | None = Field(None, ge=0, description="Queries to evaluate on.")
+
+
+class BenchmarkTask(Strict):
+    """A published benchmark."""
+
+    kind: Literal["slake", "vqa-rad", "geometry3k", "geometry3k-choice", "scienceqa", "chartqa"] = Field(
+        description="Which benchmark, and in which form."
+    )
+    source: Annotated[HubFiles | LocalFiles, Field(discriminator="kind")] = Field(
+        description="Where its files are."
+    )
+    sizes: BenchmarkSizes = Field(default_factory=lambda: BenchmarkSizes(), description="Queries per split.")
+    seed: int = Field(0, description="Which published train queries become the seed split.")
+    duplicates: Literal["report", "remove"] = Field(
+        "report",
+        description="Train queries that also stand in the test split: count them, or leave them out as well.",
+    )
+
+
+Task = Annotated[GridTask | BenchmarkTask, Field(discriminator="kind")]
+
+
+class AnnotatedRationales(Strict):
+    """Rationales of the seed split that come with the task, or from a file."""
+
+    kind: Literal["annotated"] = Field("annotated", description="Rationales that somebody wrote.")
+    files: dict[Name, Path] = Field(
+        {},
+        description="By task, a JSON-lines or parquet file with `query_id` and `rationale`; "
+        "generated tasks bring their own.",
+    )
+
+
+class TeacherRationales(Strict):
+    """Rationales of the seed split from another model, kept if their answer is right."""
+
+    kind: Literal["teacher"] = Field(description="Ask a model behind an OpenAI-compatible endpoint.")
+    endpoint: str = Field(description="Base URL, such as http://localhost:8000/v1.")
+    model: str = Field(description="Name of the model there.")
+    cache: Path = Field(description="Folder that keeps every reply, so that none is paid for twice.")
+    max_requests: int = Field(ge=1, description="The budget of one split: requests that may be sent.")
+    attempts: int = Field(4, ge=1, description="Replies asked for, per query, until one is right.")
+    temperature: float = Field(0.7, ge=0.0, description="Sampling temperature.")
+    max_new_tokens: int = Field(2048, ge=1, description="Length limit of a reply, in tokens.")
+    api_key_variable: str = Field("VISTA_TEACHER_KEY", description="Environment variable with the key.")
+    timeout: float = Field(120.0, gt=0.0, description="Seconds to wait for a reply.")
+
+
+class SelfRationales(Strict):
+    """Rationales of the seed split from the base model itself, kept if their answer is right."""
+
+    kind: Literal["self"] = Field(description="Sample the base model on the seed split.")
+    rollouts: Sampling = Field(default_factory=lambda: Sampling(), description="How to sample.")
+    max_per_query: int = Field(1, ge=1, description="At most this many right ones per query, at random.")
+
+
+SeedRationales = Annotated[
+    AnnotatedRationales | TeacherRationales | SelfRationales, Field(discriminator="kind")
+]
 
 
 class Hyperparameters(Strict):
@@ -52,8 +131,9 @@ class Hyperparameters(Strict):
 
     epochs: int = Field(3, ge=1, description="Passes over the training set.")
     learning_rate: float = Field(1e-5, gt=0.0, description="Peak learning rate.")
-    batch_size: int = Field(16, ge=1, description="Examples per device and forward pass.")
-    accumulation: int = Field(1, ge=1, description="Forward passes per optimiser step.")
+    batch_size: int = Field(
+        16, ge=1, description="Examples per optimiser step, over all processes and forward passes."
+    )
     warmup: Fraction = Field(0.1, description="Share of the steps that warm up.")
     schedule: Literal["cosine", "linear", "constant"] = Field(
         "cosine", description="Learning-rate schedule after the warm-up."
@@ -86,11 +166,27 @@ def layer_indices(layers: Literal["all"] | Sequence[float], num_layers: int) -> 
     return sorted({min(math.floor(fraction * num_layers), num_layers - 1) for fraction in layers})
 
 
-class EngineSettings(Strict):
-    """The sampling engine."""
+class HfEngineSettings(Strict):
+    """Sampling with transformers, in this process."""
 
-    kind: Literal["hf"] = Field("hf", description="Which engine samples.")
+    kind: Literal["hf"] = Field("hf", description="Sample with transformers.")
     batch_size: int = Field(512, ge=1, description="Sequences decoded at a time.")
+
+
+class VllmEngineSettings(Strict):
+    """Sampling with vLLM, from an environment of its own."""
+
+    kind: Literal["vllm"] = Field(description="Sample with vLLM.")
+    batch_size: int = Field(512, ge=1, description="Sequences decoded at a time.")
+    command: str = Field(
+        ".venv-vllm/bin/vista", description="The `vista` command of the environment that has vLLM."
+    )
+    memory: Fraction = Field(0.85, description="Share of the GPU's memory that vLLM may take.")
+    max_model_len: int | None = Field(None, ge=1, description="Longest prompt with response, in tokens.")
+    eager: bool = Field(False, description="Without CUDA graphs: starts faster, runs slower.")
+
+
+EngineSettings = Annotated[HfEngineSettings | VllmEngineSettings, Field(discriminator="kind")]
 
 
 class SuiteFields(Strict):
@@ -105,7 +201,11 @@ class SuiteFields(Strict):
     seeds: list[int] = Field([0], min_length=1, description="One run of the grid per seed.")
     tasks: dict[Name, Task] = Field(description="Every task by name.")
     training: TrainingSettings = Field(description="Training settings.")
-    engine: EngineSettings = Field(default_factory=lambda: EngineSettings(), description="Sampling engine.")
+    seed_rationales: SeedRationales = Field(
+        default_factory=lambda: AnnotatedRationales(),
+        description="Where the seed split's rationales are from.",
+    )
+    engine: EngineSettings = Field(default_factory=lambda: HfEngineSettings(), description="Sampling engine.")
     scoring: ScoringSettings = Field(
         default_factory=lambda: ScoringSettings(), description="What the attention pass stores."
     )
@@ -113,7 +213,9 @@ class SuiteFields(Strict):
     eval_batch_size: int = Field(128, ge=1, description="Test queries decoded at a time.")
     shards: int = Field(1, ge=1, description="Jobs over which a policy's queries are spread.")
     threads: int = Field(1, ge=1, description="CPU threads of each job that runs a model.")
-    gpus: int = Field(0, ge=0, description="GPUs that each job that runs a model asks for.")
+    gpus: int = Field(
+        0, ge=0, description="GPUs that each job that runs a model asks for; training: for each process."
+    )
 
 
 class SuiteFile(SuiteFields):

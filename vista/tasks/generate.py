@@ -39,6 +39,8 @@ def generate_split(suite: Suite, paths: Paths, task_name: str, split: Split) -> 
     size = getattr(task.sizes, split)
     if size == 0:
         raise VistaError(f"suite {suite.name!r}: tasks.{task_name}.sizes.{split} is 0; give it a size")
+    if not isinstance(task, GridTask):
+        raise VistaError(f"task {task_name!r}: benchmarks are not read yet")
     recorder = Recorder("tasks", {"task": task_name, "split": split, **task.model_dump(mode="json")}, [])
     output = paths.queries(task_name, split)
     shown = tqdm(range(size), desc=f"{task_name}/{split}", unit="query", mininterval=5, disable=size < 5000)

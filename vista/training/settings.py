@@ -29,7 +29,7 @@ def common(
     return {
         "output_dir": str(folder),
         "per_device_train_batch_size": hyper.batch_size,
-        "gradient_accumulation_steps": hyper.accumulation,
+        "gradient_accumulation_steps": 1,
         "num_train_epochs": hyper.epochs,
         "learning_rate": hyper.learning_rate,
         "warmup_steps": hyper.warmup,  # below 1: a share of all steps
