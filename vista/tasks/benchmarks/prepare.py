@@ -117,11 +117,10 @@ def choose(name: str, task: BenchmarkTask, split: Split, pool: Sequence[Question
     if size is None:
         size = len(pool) - skipped
     if size <= 0 or skipped + size > len(pool):
-        wanted = (
-            f"sizes.seed {sizes.seed} and sizes.train {sizes.train}" if skipped else f"sizes.{split} {size}"
-        )
+        asked = f"{sizes.seed} (seed) + {sizes.train} (train)" if skipped else size
         raise VistaError(
-            f"task {name!r}: {wanted}, but {len(pool)} queries are there to take them from; lower the sizes"
+            f"task {name!r}: sizes.{split} asks for {asked}, but there are {len(pool)} queries to take "
+            "them from; lower the sizes"
         )
     return [pool[index] for index in sorted(order[skipped : skipped + size])]
 
