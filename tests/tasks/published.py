@@ -162,6 +162,24 @@ def write_geometry3k_choice(folder: Path) -> None:
         write_parquet(path, geometry3k_choice_rows(split), GEOMETRY3K_CHOICE)
 
 
+def write_authors_geometry3k(folder: Path) -> None:
+    """The authors' own layout: a folder for each problem."""
+    for split, first in (("train", 8), ("test", 2401)):
+        for number, row in enumerate(geometry3k_choice_rows(split)):
+            problem = folder / split / str(first + number)
+            problem.mkdir(parents=True)
+            (problem / "img_diagram.png").write_bytes(row["images"][0]["bytes"])
+            data = {
+                "problem_text": "Find x.",
+                "annotat_text": row["problem"].replace("<image>", ""),
+                "choices": row["choices"],
+                "answer": row["ground_truth"],
+                "id": first + number,
+                "data_type": split,
+            }
+            (problem / "data.json").write_text(json.dumps(data), encoding="utf-8")
+
+
 # --- ScienceQA ---
 
 SCIENCEQA = pa.schema(

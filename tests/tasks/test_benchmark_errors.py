@@ -201,6 +201,27 @@ def test_slake_answer_types_and_ids_that_cannot_be(refused, published):
     assert "row 3: id '92' already stands in an earlier row" in message
 
 
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"answer": "F"}, "data.json: column 'answer' is 'F', expected the letter of one of 4 choices"),
+        ({"choices": "1, 2"}, "data.json: column 'choices' is '1, 2', expected list"),
+        ({"annotat_text": ""}, "data.json: the question is empty"),
+    ],
+)
+def test_a_problem_in_the_authors_layout(change, named, refused, tmp_path):
+    files.write_authors_geometry3k(tmp_path / "folders")
+    path = tmp_path / "folders/test/2402/data.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    assert f"2402/{named}" in refused("geometry3k", tmp_path / "folders")
+
+
+def test_a_problem_in_the_authors_layout_without_its_picture(refused, tmp_path):
+    files.write_authors_geometry3k(tmp_path / "folders")
+    (tmp_path / "folders/test/2403/img_diagram.png").unlink()
+    assert "2403/img_diagram.png: no such image" in refused("geometry3k-choice", tmp_path / "folders")
+
+
 def test_an_empty_split(refused, published):
     folder = published("chartqa")
     rewrite(folder, [], files.CHARTQA)

@@ -152,6 +152,15 @@ def test_slake_images_may_be_zipped_or_unpacked(published, with_task, tmp_path):
     assert zipped == unpacked
 
 
+@pytest.mark.parametrize("kind", ["geometry3k", "geometry3k-choice"])
+def test_the_authors_folders_of_geometry3k_give_the_same_queries(kind, published, with_task, tmp_path):
+    files.write_authors_geometry3k(tmp_path / "folders")
+    parquet, _ = prepared(with_task(kind, published(kind)), kind, tmp_path / "a")
+    folders, _ = prepared(with_task(kind, tmp_path / "folders"), kind, tmp_path / "b")
+    assert folders == parquet
+    assert folders["test"][1]["query_id"] == f"{kind}-test-00001"
+
+
 def test_slake_keeps_english_questions_and_counts_those_without_an_answer(published, with_task, tmp_path):
     rows, counts = prepared(with_task("slake", published("slake")), "slake", tmp_path)
     assert [row["query_id"] for row in rows["test"]] == [f"slake-test-{n}" for n in (90, 92, 93, 94)]

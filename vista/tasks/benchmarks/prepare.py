@@ -74,8 +74,8 @@ def prepare_split(name: str, task: BenchmarkTask, split: Split) -> Prepared:
     chosen = choose(name, task, split, pool)
     counts |= {"queries": len(chosen), "images": len({question.image_id for question in chosen})}
     files = [path for globs in patterns for path in matches(root, globs)]
-    # Loose images are no inputs: there are too many, and the queries hold them.
-    tables = dict.fromkeys(path for path in files if path.suffix in (".json", ".parquet", ".zip"))
+    # Loose images and one file per problem are no inputs: there are too many, and the queries hold them.
+    tables = dict.fromkeys(path for path in files if len(path.relative_to(root).parts) < 3)
     return Prepared([query(name, split, question) for question in chosen], counts, list(tables))
 
 
