@@ -58,6 +58,11 @@ class Dag:
             files += path.rglob("*.py") if path.is_dir() else [path]
         return sorted(_from_here(file) for file in files)
 
+    def task_code(self, task: str) -> list[str]:
+        """Source files behind a task: a generated one does not depend on how benchmarks are read."""
+        other = "benchmarks" if isinstance(self.suite.tasks[task], GridTask) else "testbed"
+        return [file for file in self.code("tasks") if other not in Path(file).parts]
+
     # --- inputs ---
 
     def corpus(self, model: str) -> list[str]:

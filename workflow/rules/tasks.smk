@@ -3,7 +3,7 @@
 
 rule tasks:
     input:
-        code=PLAN.code("tasks"),
+        code=lambda w: PLAN.task_code(w.task),
     output:
         f"{R}/tasks/{{task}}/{{split}}.parquet",
         f"{R}/tasks/{{task}}/{{split}}.parquet.manifest.json",
