@@ -10,7 +10,7 @@ from pathlib import Path
 
 import vista
 from vista import grid
-from vista.config import BenchmarkTask, BuiltModel, DpoObjective, SelfImprovement, Suite, digest
+from vista.config import BenchmarkTask, BuiltModel, DpoObjective, GridTask, SelfImprovement, Suite, digest
 from vista.grid import Run
 from vista.paths import Paths, manifest_of
 
