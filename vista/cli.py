@@ -93,7 +93,7 @@ def models(
 
 @app.command()
 def sample(suite_file: SuiteArgument, policy: RunArgument, name: NameArgument, shard: ShardArgument) -> None:
-    """Stage 3a: sample a policy's solutions to the train queries and verify them."""
+    """Stage 3a: sample a policy's solutions to the train (or seed) queries and verify them."""
     suite, paths = _open(suite_file)
     from vista.rollouts.sample import sample_shard
 

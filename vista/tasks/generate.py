@@ -17,6 +17,7 @@ from vista.manifest import Recorder
 from vista.paths import Paths
 from vista.records import Row, Split
 from vista.seeding import generator
+from vista.tasks.rationales import rationale_file, with_rationales
 from vista.tasks.testbed import questions, rationales
 from vista.tasks.testbed.digits import pool
 from vista.tasks.testbed.language import SYSTEM
@@ -41,12 +42,17 @@ def generate_split(suite: Suite, paths: Paths, task_name: str, split: Split) -> 
         raise VistaError(f"suite {suite.name!r}: tasks.{task_name}.sizes.{split} is 0; give it a size")
     if not isinstance(task, GridTask):
         raise VistaError(f"task {task_name!r}: benchmarks are not read yet")
-    recorder = Recorder("tasks", {"task": task_name, "split": split, **task.model_dump(mode="json")}, [])
+    settings = {"task": task_name, "split": split, **task.model_dump(mode="json")}
+    if split == "seed":
+        settings["seed_rationales"] = suite.seed_rationales.model_dump(mode="json")
+    file = rationale_file(suite, task_name, split)
+    recorder = Recorder("tasks", settings, [file] if file else [])
     output = paths.queries(task_name, split)
     shown = tqdm(range(size), desc=f"{task_name}/{split}", unit="query", mininterval=5, disable=size < 5000)
     queries = (grid_query(task_name, task, split, index) for index in shown)
-    count = records.write_rows(output, queries, records.QUERY)
-    recorder.write(output, {"queries": count})
+    rows, counts = with_rationales(suite, task_name, split, queries)
+    count = records.write_rows(output, rows, records.QUERY)
+    recorder.write(output, {"queries": count, **counts})
 
 
 def grid_query(name: str, task: GridTask, split: Split, index: int) -> Row:
