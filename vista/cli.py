@@ -37,7 +37,8 @@ def _open(suite_file: Path, model: str | None = None) -> tuple[Suite, Paths]:
         model: The model to be fetched, if that is what the command is for.
     """
     suite = load_resolved(suite_file)
-    online = model is not None and isinstance(suite.models.get(model), HubModel)
+    entry = suite.models.get(model) if model is not None else None
+    online = isinstance(entry, HubModel) and entry.path is None
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         os.environ[name] = str(suite.threads)
     # Everything a job needs is on disk, but for a hub model that is still to be fetched.

@@ -12,7 +12,7 @@ import io
 import json
 import threading
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import CancelledError, ThreadPoolExecutor
 from datetime import UTC, datetime
 from functools import cached_property, partial
 from pathlib import Path
@@ -106,8 +106,11 @@ class Teacher:
         times.
 
         Raises:
-            VistaError: the budget is spent, the endpoint fails, or a query's image is unreadable.
+            VistaError: the budget is spent, the endpoint fails, or a query's image is unreadable,
+                or its ground truth no answer.
         """
+        for query in queries:
+            is_right(query, "")  # a faulty ground truth shows before anything is paid for
         found: dict[str, str] = {}
         for attempt in range(self.settings.attempts):
             unsolved = [query for query in queries if query["query_id"] not in found]
@@ -120,13 +123,27 @@ class Teacher:
     def _ask(self, queries: Sequence[Row], attempt: int, found: dict[str, str]) -> None:
         """Ask each query once, some at a time, and add what is right to ``found``."""
         shown = partial(tqdm, desc=f"{self.task}: attempt {attempt + 1}", unit=" queries", mininterval=5)
-        with ThreadPoolExecutor(self.settings.parallel) as pool:
-            replies = pool.map(lambda query: self.reply(query, attempt), queries)
+        failed = threading.Event()
+
+        def ask_one(query: Row) -> Reply:
+            if failed.is_set():  # never seen: the failure itself comes first
+                raise CancelledError
+            try:
+                return self.reply(query, attempt)
+            except BaseException:
+                failed.set()
+                raise
+
+        pool = ThreadPoolExecutor(self.settings.parallel)
+        try:
+            replies = pool.map(ask_one, queries)
             # Verified in this thread: math-verify can stop a runaway formula only in the main one.
             for query, reply in zip(queries, shown(replies, total=len(queries)), strict=True):
                 finished = reply["finish_reason"] != "length"
                 if finished and reply["text"] and is_right(query, reply["text"]):
                     found[query["query_id"]] = reply["text"].strip()
+        finally:
+            pool.shutdown(cancel_futures=True)  # after a failure: what has not been sent stays unsent
 
     def _spent(self, solved: int, queries: int) -> str:
         return (
