@@ -15,7 +15,7 @@ from typing import Any
 import yaml
 
 from vista import cli, grid
-from vista.config import Suite, load_suite
+from vista.config import LocalModel, Suite, load_suite
 from vista.grid import Run
 from vista.manifest import read_manifest
 from vista.paths import Paths
@@ -89,6 +89,14 @@ def make_training_set(suite: Suite, run: Run, done: set[tuple[object, ...]]) -> 
     vista(suite, "curate", run.id)
 
 
+def link_local_model(suite: Suite, folder: Path) -> None:
+    """The command of stage 2 for a checkpoint that lies on disk: here, the one just built."""
+    entry = LocalModel(kind="path", path=Paths(suite.results).base("nano"))
+    local = suite.model_copy(update={"models": {"local": entry}, "results": folder / "local"})
+    write_text(Paths(local.results).suite, local.model_dump_json())
+    vista(local, "models", "local")
+
+
 def main(folder: Path) -> None:
     """Run the whole suite."""
     suite = write_suite(folder)
@@ -106,6 +114,7 @@ def main(folder: Path) -> None:
         vista(suite, "evaluate", run.id)
     for command in ("collect", "tables", "cost"):
         vista(suite, command)
+    link_local_model(suite, folder)
     paths = Paths(suite.results)
     print(json.dumps({r.method: read_manifest(paths.predictions(r.id)).status for r in grid.runs(suite)}))
 
