@@ -44,7 +44,7 @@ def with_rationales(
     file = rationale_file(suite, task, split)
     if file is not None:
         rows = merge_annotated(list(queries), read_annotated(file), str(file))
-        return rows, {"right_rationales": float(sum(is_right(row, row["rationale"]) for row in rows))}
+        return rows, {"right_rationales": sum(is_right(row, row["rationale"]) for row in rows)}
     if split != "seed" or not isinstance(settings, TeacherRationales):
         return queries, {}
     from vista.tasks.teacher import Teacher
@@ -52,10 +52,8 @@ def with_rationales(
     teacher = Teacher(settings, task)
     rows = list(queries)
     found = teacher.rationales(rows)
-    counts = {"without_rationale": len(rows) - len(found), "requests": teacher.requests}
-    return [{**row, "rationale": found.get(row["query_id"])} for row in rows], {
-        name: float(count) for name, count in counts.items()
-    }
+    solved = [{**row, "rationale": found.get(row["query_id"])} for row in rows]
+    return solved, {"without_rationale": len(rows) - len(found), "requests": teacher.requests}
 
 
 def is_right(query: Row, rationale: str) -> bool:
