@@ -35,7 +35,7 @@ from vista.training.train import fit
 RUN = Run("mine", "grids", "zero-shot", 0, 0)
 TASK = "grid-open"
 LETTER = {chat.SYSTEM: "s", chat.VISION: "v", chat.INSTRUCTION: "i"}
-HYPER = Hyperparameters(epochs=1, learning_rate=1e-3, batch_size=4)
+HYPER = Hyperparameters(epochs=1, learning_rate=1e-3, batch_size=4, warmup=0.0, schedule="constant")
 
 pytestmark = pytest.mark.parametrize("family", FAMILIES)
 
@@ -155,7 +155,7 @@ def test_attention_scores_are_those_of_eager_attention_summed_by_hand(
             of_token = attention[0, :, len(prompt) :, : len(prompt)].mean((0, 1))
             expected = [of_token[[k == segment for k in kind]].sum().item() for segment in range(3)]
             assert scores[layer] == pytest.approx(expected, abs=2e-5)
-            assert min(expected) > 0
+        assert max(min(scores[layer]) for layer in range(3)) > 0.01  # no segment is out of sight
 
 
 def test_critical_tokens_are_those_of_all_logits(made: Checkpoint) -> None:
@@ -167,8 +167,8 @@ def test_critical_tokens_are_those_of_all_logits(made: Checkpoint) -> None:
         batch = collate([prompt], [response], made.pad_id)
         del batch["response_mask"]
         with torch.inference_mode():
-            logits = made.model(**batch).logits[0, len(prompt) - 1 : -1]
-        logits[:, made.forbidden_ids] = -torch.inf
+            logits = made.model(**batch).logits[0, len(prompt) - 1 : -1].clone()
+            logits[:, made.forbidden_ids] = -torch.inf
         best = logits.topk(40).indices
         outside = [i for i, token in enumerate(response) if token not in best[i]]
         assert critical is not None
