@@ -106,6 +106,12 @@ def test_the_prompt_and_its_segments_are_the_familys(
     assert [LETTER[kind] for kind in found] == [letters[start] for start, _ in expected["offset_mapping"]]
 
 
+def test_training_appends_the_token_that_closes_the_familys_turns(made: Checkpoint, family: str) -> None:
+    _, tail = FAMILIES[family].pieces(PLAIN, False, SYSTEM)[-1]
+    assert tail.startswith(made.processor.tokenizer.convert_ids_to_tokens(made.end_ids[0]))
+    assert set(made.end_ids).isdisjoint(made.forbidden_ids)
+
+
 def test_what_is_sampled_does_not_depend_on_the_batch(made: Checkpoint) -> None:
     requests = [Request(chat.encode_query(made.processor, row), [10, 11]) for row in [*two(), asked(3)]]
     requests.append(Request(requests[0].prompt, [12], tokens_of(made, "so the")))

@@ -10,7 +10,18 @@ import pytest
 import yaml
 
 from vista import records
-from vista.config import BuiltModel, HubModel, Loading, LocalModel, Models, Suite, load_suite, load_yaml
+from vista.config import (
+    BuiltModel,
+    HubModel,
+    Loading,
+    LocalModel,
+    Models,
+    ModelTraining,
+    Suite,
+    load_suite,
+    load_yaml,
+)
+from vista.dag import Dag
 from vista.engines.checkpoints import load_checkpoint, read_loading, save_checkpoint
 from vista.engines.presenter import write_loading
 from vista.errors import VistaError
@@ -161,6 +172,17 @@ def test_an_option_that_the_processor_does_not_know_is_refused(
     entry = LocalModel(kind="path", path=checkpoint, processor={"max_tiles": 4})
     with pytest.raises(VistaError, match=r"no option max_tiles; it has .*max_patches"):
         build_model(suite.model_copy(update={"models": {"mine": entry}}), paths, "mine")
+
+
+def test_how_a_model_is_trained_later_does_not_make_its_base_stale(suite: Suite, checkpoint: Path) -> None:
+    plain = LocalModel(kind="path", path=checkpoint)
+    several = plain.model_copy(update={"training": ModelTraining(processes=8)})
+    smaller = plain.model_copy(update={"max_pixels": 100})
+    first, second, third = (
+        Dag(suite.model_copy(update={"models": {"mine": entry}})).model_settings("mine")
+        for entry in (plain, several, smaller)
+    )
+    assert first == second != third
 
 
 def test_a_missing_folder_is_named(suite: Suite, paths: Paths, tmp_path: Path) -> None:
