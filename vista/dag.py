@@ -32,11 +32,11 @@ PACKAGE = Path(vista.__file__).parent
 # cli) only carry values and names: what they change shows in a rule's params or file names.
 SHARED_CODE: dict[str, list[str]] = {
     "tasks": ["records.py", "seeding.py"],
-    "models": ["records.py", "seeding.py", "chat.py", "engines"],
-    "rollouts": ["records.py", "seeding.py", "chat.py", "answers.py", "engines"],
-    "curation": ["records.py", "seeding.py", "chat.py"],
-    "training": ["records.py", "seeding.py", "chat.py", "engines"],
-    "evaluation": ["records.py", "seeding.py", "chat.py", "answers.py", "engines"],
+    "models": ["records.py", "seeding.py", "chat.py", "alignment.py", "engines"],
+    "rollouts": ["records.py", "seeding.py", "chat.py", "alignment.py", "answers.py", "engines"],
+    "curation": ["records.py", "seeding.py", "chat.py", "alignment.py"],
+    "training": ["records.py", "seeding.py", "chat.py", "alignment.py", "engines"],
+    "evaluation": ["records.py", "seeding.py", "chat.py", "alignment.py", "answers.py", "engines"],
     "analysis": ["records.py"],
 }
 
@@ -202,8 +202,9 @@ class Dag:
         )
 
     def model_settings(self, model: str) -> str:
-        """Settings of a model."""
-        return digest([self.suite.models[model].model_dump(mode="json"), self.suite.threads])
+        """Settings of a model: how it is trained later does not matter."""
+        settings = self.suite.models[model].model_dump(mode="json", exclude={"training"})
+        return digest([settings, self.suite.threads])
 
     def sampling_settings(self, name: str) -> str:
         """Settings of samples."""
