@@ -55,6 +55,7 @@ def load_with(root, tmp_path):
         value = yaml.safe_load((root / "config/testbed.yaml").read_text())
         value["tasks"]["bench"] = task
         value["train_sets"] |= train_sets or {}
+        value["seed_rationales"] = {"kind": "self"}
         return load_suite(tmp_path / "suite.yaml", value, root=root)
 
     return load
