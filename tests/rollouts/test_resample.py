@@ -10,8 +10,7 @@ from vista import chat
 from vista.config import PrefixResample, Suite
 from vista.engines.base import Request
 from vista.engines.hf import HfEngine
-from vista.grid import Run
-from vista.manifest import Recorder, read_manifest
+from vista.manifest import read_manifest
 from vista.paths import Paths
 from vista.records import CRITICAL, ROLLOUT, Row, read_rows
 from vista.rollouts.critical import Critical, critical_tokens
@@ -129,16 +128,3 @@ def test_rationalisation_asks_unsolved_queries_again_with_the_answer_as_a_hint(
     assert read_manifest(paths.rollouts(POLICY.id, "resamples", RATIONALIZE, 0, 1)).counts[
         "resampled"
     ] == len(rows)
-
-
-def test_a_policy_without_positives_gives_empty_files_of_that_status(small: tuple[Suite, Paths]) -> None:
-    suite, paths = small
-    policy = Run("nano", "tasks", "vista", 0, 1)
-    paths.trained(policy.id).mkdir(parents=True)
-    Recorder("training", {}, []).write(paths.trained(policy.id), {}, "no-positives")
-    sample_shard(suite, paths, policy, SAMPLES, 0)
-    resample_shard(suite, paths, policy, PREFIX, 0)
-    for kind, schema in (("resamples", ROLLOUT), ("critical", CRITICAL)):
-        output = paths.rollouts(policy.id, kind, PREFIX, 0, 1)
-        assert read_rows(output, schema) == []
-        assert read_manifest(output).status == "no-positives"

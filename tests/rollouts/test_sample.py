@@ -12,7 +12,7 @@ from vista import chat
 from vista.config import Sampling, SelfRationales, Suite
 from vista.errors import VistaError
 from vista.grid import Run
-from vista.manifest import Recorder, read_manifest
+from vista.manifest import read_manifest
 from vista.paths import Paths
 from vista.records import QUERY, ROLLOUT, Row, read_rows, write_rows
 from vista.rollouts import sample, solutions
@@ -99,17 +99,6 @@ def test_streams_differ_between_policies_queries_and_samples() -> None:
     other = Run("nano", "tasks", "vista", 0, 1)
     seeds = {sample_seed(p, q, i) for p in (POLICY, other) for q in ("a", "b") for i in (0, 1)}
     assert len(seeds) == 8
-
-
-def test_a_policy_without_positives_gives_empty_files_of_that_status(small: tuple[Suite, Paths]) -> None:
-    suite, paths = small
-    policy = Run("nano", "tasks", "vista", 0, 1)
-    paths.trained(policy.id).mkdir(parents=True)
-    Recorder("training", {}, []).write(paths.trained(policy.id), {}, "no-positives")
-    sample_shard(suite, paths, policy, SAMPLES, 0)
-    output = paths.rollouts(policy.id, "samples", SAMPLES, 0, 1)
-    assert read_rows(output, ROLLOUT) == []
-    assert read_manifest(output).status == "no-positives"
 
 
 def test_a_prompt_that_does_not_fit_is_refused_by_name(

@@ -8,8 +8,7 @@ from tests.nano import checkpoint
 from tests.rollouts.conftest import POLICY, PREFIX, SAMPLES
 from vista import chat
 from vista.config import Suite, layer_indices
-from vista.grid import Run
-from vista.manifest import Recorder, read_manifest
+from vista.manifest import read_manifest
 from vista.paths import Paths
 from vista.records import ROLLOUT, SCORES, Row, read_rows
 from vista.rollouts.resample import resample_shard
@@ -81,19 +80,6 @@ def test_layers_are_fractions_of_the_depth() -> None:
     assert layer_indices([0.5], 3) == [1]
     assert layer_indices([0.5], 36) == [18]
     assert layer_indices([1.0, 0.0, 0.99], 28) == [0, 27]
-
-
-def test_a_policy_without_positives_gives_empty_files_of_that_status(small: tuple[Suite, Paths]) -> None:
-    suite, paths = small
-    policy = Run("nano", "tasks", "vista", 0, 1)
-    paths.trained(policy.id).mkdir(parents=True)
-    Recorder("training", {}, []).write(paths.trained(policy.id), {}, "no-positives")
-    sample_shard(suite, paths, policy, SAMPLES, 0)
-    resample_shard(suite, paths, policy, PREFIX, 0)
-    score_shard(suite, paths, policy, POSITIVES, 0)
-    output = paths.rollouts(policy.id, "scores", POSITIVES, 0, 1)
-    assert read_rows(output, SCORES) == []
-    assert read_manifest(output).status == "no-positives"
 
 
 def test_no_positives_among_the_samples_give_an_empty_file_that_is_complete(
