@@ -1,18 +1,21 @@
 """What every output is made from: input files, code and settings, for the Snakefile's rules.
 
-Pure functions of the suite, so that the DAG can be tested without running it. The Snakefile
-calls them through ``Dag``; the stages never do.
+Functions of the suite and, for ``Dag.code``, of the package's source, so that the DAG can be tested
+without running it. The Snakefile calls them through ``Dag``; the stages never do.
 """
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import vista
 from vista import grid
 from vista.config import BuiltModel, DpoObjective, SelfImprovement, Suite, digest
 from vista.grid import Run
+from vista.manifest import sha256
 from vista.paths import Paths, manifest_of
+from vista.records import write_text
 
 PACKAGE = Path(vista.__file__).parent
 
@@ -29,12 +32,6 @@ SHARED_CODE: dict[str, list[str]] = {
 }
 
 
-def _from_here(file: Path) -> str:
-    """The path relative to the working directory, if it lies in it: a moved checkout is not stale."""
-    here = Path.cwd()
-    return str(file.relative_to(here)) if file.is_relative_to(here) else str(file)
-
-
 class Dag:
     """Answers of the grid to the questions of the rules, as strings that Snakemake takes."""
 
@@ -44,8 +41,11 @@ class Dag:
 
     # --- code ---
 
-    def code(self, stage: str, part: str = "**") -> list[str]:
-        """Source files whose edit makes the outputs of ``stage`` stale.
+    def code(self, stage: str, part: str = "**") -> str:
+        """A file that changes when code changes that the outputs of ``stage`` depend on.
+
+        It holds the SHA-256 of every such source file, and is written anew only if that differs.
+        One input in place of some twenty for each job: Snakemake's plan takes two thirds of the time.
 
         Args:
             stage: Name of the stage.
@@ -56,7 +56,13 @@ class Dag:
         for shared in SHARED_CODE[stage]:
             path = PACKAGE / shared
             files += path.rglob("*.py") if path.is_dir() else [path]
-        return sorted(_from_here(file) for file in files)
+        # Named from the package, so that a moved checkout is not stale.
+        sums = {str(file.relative_to(PACKAGE)): sha256(file) for file in sorted(files)}
+        fingerprint = self.paths.code(stage if part == "**" else f"{stage}-{Path(part).stem}")
+        text = json.dumps(sums, indent=2) + "\n"
+        if not fingerprint.exists() or fingerprint.read_text(encoding="utf-8") != text:
+            write_text(fingerprint, text)
+        return str(fingerprint)
 
     # --- inputs ---
 

@@ -164,7 +164,7 @@ def _rounds_until(suite: Suite, run: Run) -> list[int]:
     """The rounds that sampled for ``run``: its own and the earlier ones; none without self-improvement."""
     if not isinstance(suite.methods[run.method], SelfImprovement):
         return []
-    return [number for number in grid.rounds(suite, run.method) if number <= run.round]
+    return [number for number in grid.rounds(suite, run.method, run.model) if number <= run.round]
 
 
 def _drawn(suite: Suite, paths: Paths, run: Run) -> int:
