@@ -2,13 +2,15 @@
 
 Run: ``python benchmarks/scoring.py``
 
-Twelve layers of width 512, two sequences of 1,024 tokens, of which the last half is response.
+Twelve layers of width 512, two sequences of 2,048 tokens (``--length``), the last half response.
 Each way runs in a process of its own, so that its peak memory is its own; time is CPU time, which
 a busy neighbour disturbs less than wall time:
 
 - *eager*: all attention matrices, as ``output_attentions=True`` gives them;
 - *plain*: an ordinary forward pass without logits, which yields no attention: the floor;
-- *scorer*: ours, at every layer; and *middle*: ours, at the middle layer alone.
+- *scorer*: ours, at every layer; and *middle*: ours, at the middle layer alone;
+- *logits*: an ordinary forward pass with the logits of every position;
+- *critical*: ours, ranks of the response tokens alone.
 """
 
 from __future__ import annotations
@@ -20,15 +22,17 @@ import subprocess
 import sys
 import time
 
-WAYS = ("eager", "plain", "scorer", "middle")
-LAYERS, WIDTH, LENGTH, BATCH = 12, 512, 1024, 2
+WAYS = ("eager", "plain", "scorer", "middle", "logits", "critical")
+LAYERS, WIDTH, BATCH = 12, 512, 2
 
 
-def run(way: str, threads: int) -> dict[str, float]:
+def run(way: str, threads: int, length: int) -> dict[str, float]:
     import torch
     from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 
+    from vista.engines.checkpoints import Checkpoint
     from vista.rollouts.attention import reading
+    from vista.rollouts.critical import predictions
 
     torch.set_num_threads(threads)
     text = {
@@ -51,12 +55,14 @@ def run(way: str, threads: int) -> dict[str, float]:
     config._attn_implementation = "eager" if way == "eager" else "sdpa"
     model = Qwen2_5_VLForConditionalGeneration(config).eval()
     random = torch.Generator().manual_seed(0)
-    batch = {"input_ids": torch.randint(0, 30_000, (BATCH, LENGTH), generator=random)}
-    rows = torch.zeros(BATCH, LENGTH, dtype=torch.bool)
-    rows[:, LENGTH // 2 :] = True
-    segments = torch.zeros(BATCH, LENGTH, 3)
-    segments[:, : LENGTH // 2, 1] = 1.0
+    batch = {"input_ids": torch.randint(0, 30_000, (BATCH, length), generator=random)}
+    rows = torch.zeros(BATCH, length, dtype=torch.bool)
+    rows[:, length // 2 :] = True
+    segments = torch.zeros(BATCH, length, 3)
+    segments[:, : length // 2, 1] = 1.0
     layers = {"scorer": list(range(LAYERS)), "middle": [LAYERS // 2]}.get(way, [])
+
+    checkpoint = Checkpoint(model, None, end_ids=[0], forbidden_ids=[], pad_id=0, context=None)
 
     def work() -> None:
         if way == "eager":
@@ -65,6 +71,11 @@ def run(way: str, threads: int) -> dict[str, float]:
             torch.stack([((m * rows[:, None, :, None]).sum((1, 2)) @ segments) for m in matrices])
         elif way == "plain":
             model.base_model(**batch, use_cache=False)
+        elif way == "logits":
+            model(**batch, use_cache=False)
+        elif way == "critical":
+            hidden = model.base_model(**batch, use_cache=False).last_hidden_state
+            predictions(checkpoint, hidden[:, :-1][rows[:, 1:]], batch["input_ids"][rows])
         else:
             with reading(model, layers) as reader:
                 reader.read(batch, rows, segments)
@@ -84,14 +95,16 @@ def run(way: str, threads: int) -> dict[str, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--length", type=int, default=2048)
     parser.add_argument("--way", choices=WAYS)
     options = parser.parse_args()
     if options.way:
-        print(json.dumps(run(options.way, options.threads)))
+        print(json.dumps(run(options.way, options.threads, options.length)))
         return
-    print(f"{LAYERS} layers, width {WIDTH}, {BATCH} × {LENGTH} tokens, {options.threads} threads")
+    print(f"{LAYERS} layers, width {WIDTH}, {BATCH} × {options.length} tokens, {options.threads} threads")
     for way in WAYS:
         command = [sys.executable, __file__, "--way", way, "--threads", str(options.threads)]
+        command += ["--length", str(options.length)]
         done = subprocess.run(command, capture_output=True, text=True, check=True)
         result = json.loads(done.stdout.splitlines()[-1])
         print(f"{way:8} {result['seconds']:6.2f} CPU s   {result['mb']:+8.0f} MB")

@@ -79,6 +79,10 @@ class BuiltModel(Strict):
         description="Which transformers classes."
     )
     corpus: Name = Field(description="The task whose `train` split is the pretraining corpus.")
+    layers: int = Field(3, ge=1, description="Layers of the text decoder.")
+    width: int = Field(128, ge=64, multiple_of=64, description="Width of the text decoder.")
+    vision_layers: int = Field(2, ge=1, description="Layers of the vision tower.")
+    vision_width: int = Field(64, ge=16, multiple_of=16, description="Width of the vision tower.")
     seed: int = Field(0, description="Seed of the weights and of which examples are swapped or hinted.")
     steps: int = Field(600, ge=1, description="Optimiser steps.")
     batch_size: int = Field(64, ge=1, description="Examples per step.")

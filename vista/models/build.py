@@ -7,6 +7,7 @@ and linked. All three end as an ordinary checkpoint folder with a manifest in it
 from __future__ import annotations
 
 import difflib
+import os
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from vista.errors import VistaError
 from vista.manifest import Recorder
 from vista.models.corpus import check_rows, collect_words, draw_examples, encode_corpus
 from vista.models.fetch import check_checkpoint, download, link_files
-from vista.models.nano import build_nano
+from vista.models.nano import Size, build_nano
 from vista.models.pretrain import Recipe, pretrain
 from vista.paths import Paths
 
@@ -52,15 +53,18 @@ def _build(model: BuiltModel, corpus: Path, output: Path, threads: int, name: st
     """Train a nano model on ``corpus`` and save it."""
     torch.set_num_threads(threads)
     torch.use_deterministic_algorithms(True)  # costs nothing on the CPU
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what that asks of a GPU
     torch.manual_seed(model.seed)
     rows = records.read_queries(corpus)
     check_rows(rows, str(corpus))
-    network, processor = build_nano(model.architecture, collect_words(rows), model.seed)
+    size = Size(model.layers, model.width, model.vision_layers, model.vision_width)
+    network, processor = build_nano(model.architecture, collect_words(rows), model.seed, size)
     examples = draw_examples(rows, model.seed, model.swapped, model.hinted)
+    network.to("cuda" if torch.cuda.is_available() else "cpu")
     encoded = encode_corpus(processor, examples)
     recipe = Recipe(model.steps, model.batch_size, model.learning_rate)
     outcome = pretrain(network, encoded, processor.tokenizer.pad_token_id, recipe, label=name)
-    save_checkpoint(network.eval(), processor, output)
+    save_checkpoint(network.cpu().eval(), processor, output)
     return {
         "queries": len(rows),
         "steps": recipe.steps,

@@ -1,6 +1,6 @@
 """Tiny vision-language models of real transformers architectures, with random weights.
 
-Stage ``models``; ``vista.models.build`` trains and saves them (``vista models``). About
+Stage ``models``; ``vista.models.build`` trains and saves them (``vista models``). By default about
 0.6 million parameters: three text layers of width 128, two vision layers of width 64, patches
 of 4 pixels merged two by two. One visual token is 8 × 8 pixels, so 9 for a 24 × 24 image.
 """
@@ -8,6 +8,7 @@ of 4 pixels merged two by two. One visual token is 8 × 8 pixels, so 9 for a 24 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
@@ -43,22 +44,49 @@ CENTRED: dict[str, Any] = {"image_mean": [0.7] * 3, "image_std": [0.3] * 3}
 # About 1 / sqrt(width). The usual 0.02 is meant for wide models; in these, attention starts out so
 # even that reading takes more than twice as many steps to begin.
 INITIALIZER_RANGE = 0.08
+HEAD = 32
+VISION_HEAD = 16
 
-TEXT: dict[str, Any] = {
-    "hidden_size": 128,
-    "intermediate_size": 256,
-    "num_hidden_layers": 3,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "max_position_embeddings": 1024,
-    "tie_word_embeddings": True,
-    "initializer_range": INITIALIZER_RANGE,
-}
-VISION: dict[str, Any] = {
-    "hidden_size": 64,
-    "intermediate_size": 128,
-    "initializer_range": INITIALIZER_RANGE,
-}
+
+@dataclass(frozen=True)
+class Size:
+    """How deep and wide the two parts of a model are; a text head is 32 wide, a vision head 16."""
+
+    layers: int = 3
+    width: int = 128  # a multiple of 64: two heads share a key
+    vision_layers: int = 2
+    vision_width: int = 64  # a multiple of 16
+
+    @property
+    def text(self) -> dict[str, Any]:
+        """The text decoder's part of a config."""
+        return {
+            "hidden_size": self.width,
+            "intermediate_size": 2 * self.width,
+            "num_hidden_layers": self.layers,
+            "num_attention_heads": self.width // HEAD,
+            "num_key_value_heads": self.width // HEAD // 2,
+            "max_position_embeddings": 1024,
+            "tie_word_embeddings": True,
+            "initializer_range": INITIALIZER_RANGE,
+        }
+
+    @property
+    def vision(self) -> dict[str, Any]:
+        """What the vision towers' configs have in common."""
+        return {
+            "hidden_size": self.vision_width,
+            "intermediate_size": 2 * self.vision_width,
+            "initializer_range": INITIALIZER_RANGE,
+        }
+
+    @property
+    def vision_heads(self) -> int:
+        """Attention heads of the vision tower."""
+        return self.vision_width // VISION_HEAD
+
+
+NANO = Size()
 # Rotary channels for time, height and width: half of a head's 32.
 ROPE: dict[str, Any] = {"rope_type": "default", "rope_theta": 10_000.0}
 # Rows and columns turn with the slower channels. A small base makes neighbours in a grid of three
@@ -66,13 +94,16 @@ ROPE: dict[str, Any] = {"rope_type": "default", "rope_theta": 10_000.0}
 MROPE: dict[str, Any] = {**ROPE, "rope_theta": 10.0, "mrope_section": [4, 6, 6]}
 
 
-def build_nano(architecture: Architecture, words: Sequence[str], seed: int) -> tuple[Any, Any]:
+def build_nano(
+    architecture: Architecture, words: Sequence[str], seed: int, size: Size = NANO
+) -> tuple[Any, Any]:
     """A model with random weights and its processor.
 
     Args:
         architecture: Which transformers classes.
         words: What the tokenizer knows, besides digits and chat roles.
         seed: Seed of the weights; the global random state is left as it was.
+        size: Depth and width.
 
     Returns:
         ``(model, processor)``, the model on the CPU in float32 and in training mode.
@@ -81,14 +112,14 @@ def build_nano(architecture: Architecture, words: Sequence[str], seed: int) -> t
         VistaError: a word is empty or contains white space.
     """
     tokenizer = build_tokenizer(words, architecture)
-    builders: dict[str, Callable[[PreTrainedTokenizerFast], tuple[Any, Any]]] = {
+    builders: dict[str, Callable[[PreTrainedTokenizerFast, Size], tuple[Any, Any]]] = {
         "qwen2.5-vl": _qwen2_5_vl,
         "qwen3-vl": _qwen3_vl,
         "internvl": _internvl,
     }
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model, processor = builders[architecture](tokenizer)
+        model, processor = builders[architecture](tokenizer, size)
     model.generation_config = GenerationConfig(
         eos_token_id=[tokenizer.eos_token_id, tokenizer.pad_token_id],
         pad_token_id=tokenizer.pad_token_id,
@@ -96,10 +127,10 @@ def build_nano(architecture: Architecture, words: Sequence[str], seed: int) -> t
     return model.train(), processor
 
 
-def _text(tokenizer: PreTrainedTokenizerFast, **more: Any) -> dict[str, Any]:
+def _text(tokenizer: PreTrainedTokenizerFast, size: Size, **more: Any) -> dict[str, Any]:
     """The text part of a config."""
     ends = {"eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id}
-    return {**TEXT, **ends, "bos_token_id": None, "vocab_size": len(tokenizer), **more}
+    return {**size.text, **ends, "bos_token_id": None, "vocab_size": len(tokenizer), **more}
 
 
 def _qwen_tokens(tokenizer: PreTrainedTokenizerFast) -> dict[str, int]:
@@ -124,66 +155,58 @@ def _qwen_pictures() -> dict[str, Any]:
     }
 
 
-def _qwen2_5_vl(tokenizer: PreTrainedTokenizerFast) -> tuple[Any, Any]:
-    vision = {
-        **VISION,
-        "depth": 2,
-        "num_heads": 4,
-        "patch_size": PATCH,
-        "temporal_patch_size": 2,
-        "spatial_merge_size": MERGE,
-        "out_hidden_size": TEXT["hidden_size"],
-        "fullatt_block_indexes": [0, 1],
-        "window_size": 112,
-    }
-    config = Qwen2_5_VLConfig(
-        text_config=_text(tokenizer, rope_parameters=MROPE),
-        vision_config=vision,
+def _qwen_config(
+    config: Any, tokenizer: PreTrainedTokenizerFast, size: Size, vision: Any, **text: Any
+) -> Any:
+    """The config of a Qwen family, with what only it has in ``vision`` and ``text``."""
+    return config(
+        text_config=_text(tokenizer, size, rope_parameters=MROPE, **text),
+        vision_config={
+            **size.vision,
+            "depth": size.vision_layers,
+            "num_heads": size.vision_heads,
+            "patch_size": PATCH,
+            "temporal_patch_size": 2,
+            "spatial_merge_size": MERGE,
+            "out_hidden_size": size.width,
+            **vision,
+        },
         tie_word_embeddings=True,
         **_qwen_tokens(tokenizer),
     )
-    processor = Qwen2_5_VLProcessor(
+
+
+def _qwen_processor(processor: Any, video: Any, tokenizer: PreTrainedTokenizerFast) -> Any:
+    """The processor of a Qwen family."""
+    return processor(
         image_processor=Qwen2VLImageProcessor(**_qwen_pictures()),
         tokenizer=tokenizer,
-        video_processor=Qwen2VLVideoProcessor(**_qwen_pictures()),
+        video_processor=video(**_qwen_pictures()),
         chat_template=QWEN,
     )
+
+
+def _qwen2_5_vl(tokenizer: PreTrainedTokenizerFast, size: Size) -> tuple[Any, Any]:
+    vision = {"fullatt_block_indexes": list(range(size.vision_layers)), "window_size": 112}
+    config = _qwen_config(Qwen2_5_VLConfig, tokenizer, size, vision)
+    processor = _qwen_processor(Qwen2_5_VLProcessor, Qwen2VLVideoProcessor, tokenizer)
     return Qwen2_5_VLForConditionalGeneration(config), processor
 
 
-def _qwen3_vl(tokenizer: PreTrainedTokenizerFast) -> tuple[Any, Any]:
-    vision = {
-        **VISION,
-        "depth": 2,
-        "num_heads": 4,
-        "patch_size": PATCH,
-        "temporal_patch_size": 2,
-        "spatial_merge_size": MERGE,
-        "out_hidden_size": TEXT["hidden_size"],
-        "num_position_embeddings": (IMAGE_SIZE // PATCH) ** 2,
-        "deepstack_visual_indexes": [0],
-    }
-    config = Qwen3VLConfig(
-        text_config=_text(tokenizer, rope_parameters=MROPE, head_dim=32),
-        vision_config=vision,
-        tie_word_embeddings=True,
-        **_qwen_tokens(tokenizer),
-    )
-    processor = Qwen3VLProcessor(
-        image_processor=Qwen2VLImageProcessor(**_qwen_pictures()),
-        tokenizer=tokenizer,
-        video_processor=Qwen3VLVideoProcessor(**_qwen_pictures()),
-        chat_template=QWEN,
-    )
+def _qwen3_vl(tokenizer: PreTrainedTokenizerFast, size: Size) -> tuple[Any, Any]:
+    positions = (IMAGE_SIZE // PATCH) ** 2
+    vision = {"num_position_embeddings": positions, "deepstack_visual_indexes": [0]}
+    config = _qwen_config(Qwen3VLConfig, tokenizer, size, vision, head_dim=HEAD)
+    processor = _qwen_processor(Qwen3VLProcessor, Qwen3VLVideoProcessor, tokenizer)
     return Qwen3VLForConditionalGeneration(config), processor
 
 
-def _internvl(tokenizer: PreTrainedTokenizerFast) -> tuple[Any, Any]:
+def _internvl(tokenizer: PreTrainedTokenizerFast, size: Size) -> tuple[Any, Any]:
     """InternVL sees one tile: an image of any other size is scaled to 24 × 24 pixels."""
     vision = {
-        **VISION,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 4,
+        **size.vision,
+        "num_hidden_layers": size.vision_layers,
+        "num_attention_heads": size.vision_heads,
         "image_size": IMAGE_SIZE,
         "patch_size": PATCH,
         "attention_bias": True,
@@ -191,7 +214,7 @@ def _internvl(tokenizer: PreTrainedTokenizerFast) -> tuple[Any, Any]:
     }
     visual_tokens = (IMAGE_SIZE // PATCH // MERGE) ** 2
     config = InternVLConfig(
-        text_config=_text(tokenizer, model_type="qwen2", rope_parameters=ROPE),
+        text_config=_text(tokenizer, size, model_type="qwen2", rope_parameters=ROPE),
         vision_config=vision,
         image_token_id=tokenizer.convert_tokens_to_ids("<IMG_CONTEXT>"),
         image_seq_length=visual_tokens,

@@ -16,7 +16,7 @@ import torch
 from torch.nn import functional
 from tqdm import tqdm
 
-from vista.engines.batching import collate, near_length
+from vista.engines.batching import collate, near_length, to_device
 from vista.errors import VistaError
 from vista.models.corpus import Corpus
 
@@ -84,7 +84,7 @@ def pretrain(model: Any, corpus: Corpus, pad_id: int, recipe: Recipe, label: str
     """Train ``model`` in place.
 
     Args:
-        model: A model in training mode on the CPU.
+        model: A model in training mode, on the device that it is trained on.
         corpus: Encoded examples.
         pad_id: Token that fills short rows.
         recipe: How long and how fast.
@@ -129,7 +129,7 @@ def _accumulate(model: Any, corpus: Corpus, indices: list[int], pad_id: int) -> 
         responses = [corpus.responses[index] for index in part]
         batch = {**collate(prompts, responses, pad_id), **corpus.image_features(part)}
         share = sum(map(len, responses)) / total  # so that parts add up to the batch's token mean
-        part_loss = response_loss(model, batch) * share
+        part_loss = response_loss(model, to_device(batch, model.device)) * share
         torch.autograd.backward(part_loss)
         loss += part_loss.item()
     return loss

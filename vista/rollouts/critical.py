@@ -16,7 +16,7 @@ from vista.chat import Prompt
 from vista.engines.checkpoints import Checkpoint
 from vista.engines.forced import forced_batches
 
-CHUNK = 2**24  # logits held at a time: 64 MB in float32
+CHUNK = 2**23  # logits held at a time: 32 MB in float32
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,7 @@ def predictions(
     size = max(1, CHUNK // head.weight.shape[0])
     ranks, best = [], []
     for states, wanted in zip(torch.split(hidden, size), torch.split(tokens, size), strict=True):
-        logits = head(states).float().index_fill(1, forbidden, -torch.inf)
+        logits = head(states).float().index_fill_(1, forbidden, -torch.inf)
         own = logits.gather(1, wanted[:, None])
         ranks.append((logits > own).sum(1))
         best.append(logits.argmax(1))

@@ -14,6 +14,8 @@ rule models:
     conda:
         "../../environment.yml"
     threads: SUITE.threads
+    resources:
+        gpu=SUITE.gpus,
     params:
         suite=PLAN.paths.suite,
         settings=lambda w: PLAN.model_settings(w.model),
