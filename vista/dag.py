@@ -11,7 +11,7 @@ from pathlib import Path
 
 import vista
 from vista import grid
-from vista.config import BuiltModel, DpoObjective, SelfImprovement, Suite, digest
+from vista.config import BenchmarkTask, BuiltModel, DpoObjective, SelfImprovement, Suite, digest
 from vista.grid import Run
 from vista.manifest import sha256
 from vista.paths import Paths, manifest_of
@@ -152,9 +152,12 @@ class Dag:
     # --- settings: digests that change exactly when an output's settings do ---
 
     def task_settings(self, task: str, split: str) -> str:
-        """Settings of one split of a task: the sizes of the other splits do not matter."""
+        """Settings of one split of a task: of the sizes, only those that it depends on."""
         spec = self.suite.tasks[task]
-        return digest([spec.model_dump(exclude={"sizes"}), getattr(spec.sizes, split)])
+        sizes = [getattr(spec.sizes, split)]
+        if isinstance(spec, BenchmarkTask) and split == "train":
+            sizes.append(spec.sizes.seed)  # what the seed split takes is not trained on again
+        return digest([spec.model_dump(mode="json", exclude={"sizes"}), *sizes])
 
     def model_settings(self, model: str) -> str:
         """Settings of a model."""

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from vista.config.base import Fraction, Name, Strict
+from vista.config.benchmarks import BenchmarkKind, Questions
 from vista.config.methods import Method, Sampling
 from vista.config.models import Model
 
@@ -65,21 +66,26 @@ class BenchmarkSizes(Strict):
     """Number of queries in each split; ``null`` takes all that are published."""
 
     seed: int = Field(0, ge=0, description="Annotated queries, drawn from the published train split.")
-    train: int | None = Field(None, ge=0, description="Queries to sample on: the rest of it.")
-    test: int | None = Field(None, ge=0, description="Queries to evaluate on.")
+    train: int | None = Field(
+        None, ge=0, description="Queries to sample on: all the rest of it, or as many drawn from the rest."
+    )
+    test: int | None = Field(
+        None, ge=0, description="Queries to evaluate on: the published test split, or as many drawn from it."
+    )
 
 
 class BenchmarkTask(Strict):
     """A published benchmark."""
 
-    kind: Literal["slake", "vqa-rad", "geometry3k", "geometry3k-choice", "scienceqa", "chartqa"] = Field(
-        description="Which benchmark, and in which form."
-    )
+    kind: BenchmarkKind = Field(description="Which benchmark, and in which form.")
     source: Annotated[HubFiles | LocalFiles, Field(discriminator="kind")] = Field(
         description="Where its files are."
     )
+    questions: Questions = Field(
+        "all", description="All questions, or only those whose answer is yes or no (SLAKE and VQA-RAD)."
+    )
     sizes: BenchmarkSizes = Field(default_factory=lambda: BenchmarkSizes(), description="Queries per split.")
-    seed: int = Field(0, description="Which published train queries become the seed split.")
+    seed: int = Field(0, description="Which of the published queries a split smaller than all takes.")
     duplicates: Literal["report", "remove"] = Field(
         "report",
         description="Train queries that also stand in the test split: count them, or leave them out as well.",
