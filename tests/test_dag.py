@@ -65,3 +65,12 @@ def test_a_rule_may_depend_on_a_part_of_its_stage(package: Path, suite: Suite) -
     after = fingerprint(suite, "analysis", "collect.py"), fingerprint(suite, "analysis")
     assert before[0] == after[0]
     assert before[1] != after[1]
+
+
+def test_a_rule_may_depend_on_further_shared_modules(package: Path, suite: Suite) -> None:
+    plan = Dag(suite)
+    before = Path(plan.code("tasks", also=["answers.py"])).read_text(), fingerprint(suite, "tasks")
+    edit(package / "answers.py")
+    after = Path(plan.code("tasks", also=["answers.py"])).read_text(), fingerprint(suite, "tasks")
+    assert before[0] != after[0]
+    assert before[1] == after[1]

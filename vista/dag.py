@@ -7,6 +7,7 @@ without running it. The Snakefile calls them through ``Dag``; the stages never d
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import vista
@@ -41,7 +42,7 @@ class Dag:
 
     # --- code ---
 
-    def code(self, stage: str, part: str = "**") -> str:
+    def code(self, stage: str, part: str = "**", also: Sequence[str] = ()) -> str:
         """A file that changes when code changes that the outputs of ``stage`` depend on.
 
         It holds the SHA-256 of every such source file, and is written anew only if that differs.
@@ -50,15 +51,17 @@ class Dag:
         Args:
             stage: Name of the stage.
             part: Glob of the stage's own modules, when a rule depends on some of them only.
+            also: Further shared modules that a rule depends on.
         """
         own = PACKAGE / stage
         files = [*own.rglob("*.py"), *own.rglob("*.yaml")] if part == "**" else [*own.glob(part)]
-        for shared in SHARED_CODE[stage]:
+        for shared in [*SHARED_CODE[stage], *also]:
             path = PACKAGE / shared
             files += path.rglob("*.py") if path.is_dir() else [path]
         # Named from the package, so that a moved checkout is not stale.
         sums = {str(file.relative_to(PACKAGE)): sha256(file) for file in sorted(files)}
-        fingerprint = self.paths.code(stage if part == "**" else f"{stage}-{Path(part).stem}")
+        parts = [stage, *([] if part == "**" else [part]), *also]
+        fingerprint = self.paths.code("-".join(Path(name).stem for name in parts))
         text = json.dumps(sums, indent=2) + "\n"
         if not fingerprint.exists() or fingerprint.read_text(encoding="utf-8") != text:
             write_text(fingerprint, text)
@@ -148,6 +151,16 @@ class Dag:
                 found[str(self.paths.training_set(run.id))] = None
                 found.update(dict.fromkeys(p for p in self.curation_inputs(run.id) if "/rollouts/" in p))
         return list(found)
+
+    def tables(self) -> list[str]:
+        """The main table, with the reported accuracies where the suite names some; and their manifests."""
+        names = ["main"] if self.suite.reported is None else ["main", "reported"]
+        files = [self.paths.table(name, suffix) for name in names for suffix in ("csv", "md")]
+        return [str(path) for file in files for path in (file, manifest_of(file))]
+
+    def reported(self) -> list[str]:
+        """The file of published accuracies, if the suite names one."""
+        return [] if self.suite.reported is None else [str(self.suite.reported)]
 
     # --- settings: digests that change exactly when an output's settings do ---
 

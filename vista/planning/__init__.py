@@ -1,4 +1,5 @@
-"""Before anything is spent: what a suite would run and cost (``vista plan``), and whether it can (``vista doctor``).
+"""Before anything is spent: what a suite would cost (``vista plan``), and what is amiss (``vista doctor``).
 
-No stage: nothing here is run by the DAG. Free of torch, and of the network, but for what ``doctor`` looks at.
+No stage: the DAG runs nothing of it. It is free of torch, but for the doctor's look at the GPUs, and
+touches no network.
 """

@@ -50,7 +50,7 @@ class Assumptions(Strict):
         16.0, gt=0.0, description="GPU memory of weights, gradients and AdamW's state, by parameter trained."
     )
     image_kilobytes: float = Field(100.0, gt=0.0, description="Of an encoded image; each row holds its own.")
-    bytes_per_token: float = Field(8.0, gt=0.0, description="Of a solution on disk: ids and text, compressed.")
+    bytes_per_token: float = Field(8.0, gt=0.0, description="Of a solution on disk, ids and text.")
 
 
 def load_assumptions(given: list[str]) -> Assumptions:

@@ -9,11 +9,13 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 from vista import grid
 from vista.config import BuiltModel, Suite
 from vista.dag import Dag
 from vista.grid import Run
+from vista.records import Split
 
 RULE_OF_KIND = {"samples": "sample", "resamples": "resample", "scores": "score"}
 
@@ -51,7 +53,7 @@ def _rollout(dag: Dag, path: str) -> tuple[Run, str, str] | None:
     return Run.parse("/".join(policy)), kind, name
 
 
-def splits(suite: Suite) -> list[tuple[str, str]]:
+def splits(suite: Suite) -> list[tuple[str, Split]]:
     """Task and split of every query file that is needed."""
     dag = Dag(suite)
     paths = dag.test_queries()
@@ -62,12 +64,12 @@ def splits(suite: Suite) -> list[tuple[str, str]]:
         if isinstance(spec, BuiltModel):
             paths += dag.corpus(model)
     folder = dag.paths.results / "tasks"
-    found = [Path(path).relative_to(folder) for path in dict.fromkeys(paths) if Path(path).is_relative_to(folder)]
-    return [(path.parts[0], path.stem) for path in found]
+    queries = [Path(path) for path in dict.fromkeys(paths) if Path(path).is_relative_to(folder)]
+    return [(path.parent.name, cast(Split, path.stem)) for path in queries]
 
 
 def job_counts(suite: Suite) -> dict[str, int]:
-    """Jobs of each rule that ``tables/main.csv`` needs, in the order of the stages, when nothing is made yet."""
+    """Jobs of each rule that ``tables/main.csv`` needs when nothing is made yet, by stage."""
     runs = grid.runs(suite)
     trained = sum(grid.is_trained(suite, run) for run in runs)
     rollouts = Counter(RULE_OF_KIND[file.kind] for file in rollout_files(suite))
