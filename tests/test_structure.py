@@ -22,6 +22,8 @@ LIGHT = (
     "answers",
     "cli",
     "chat",
+    "planning.report",
+    "planning.doctor",
 )
 
 

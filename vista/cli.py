@@ -96,12 +96,24 @@ def plan(
         show(made, console())
 
 
+@app.command()
+def doctor(configfile: ConfigFile, assume: Assume = None) -> None:
+    """Check models, data, GPUs, disk and versions before anything is spent. Exit status 2 if any fails."""
+    from vista.planning.assumptions import load_assumptions
+    from vista.planning.doctor import examine, has_failed, show
+
+    findings = examine(load_suite(configfile), load_assumptions(assume or []))
+    show(findings, console())
+    if has_failed(findings):
+        raise typer.Exit(2)
+
+
 def console() -> Console:
     """A terminal, or plain text of any width where the output goes to a file or a pipe."""
     from rich.console import Console
 
     found = Console()
-    return found if found.is_terminal else Console(width=200, color_system=None)
+    return found if found.is_terminal else Console(width=4000, color_system=None)
 
 
 @app.command()
