@@ -211,13 +211,15 @@ def _decimal(text: str) -> Decimal | None:
 def _math(given: str, answer: str) -> bool:
     r"""Equal as numbers or formulae, in LaTeX or plain; a unit may be missing, but not another one.
 
-    What math-verify cannot read as a number ("1 : 2 : 3") must be the same text, blanks aside.
+    What is no number ("1 : 2 : 3") must be the same text, blanks aside.
     """
     (value, unit), (gold, gold_unit) = _split_unit(given), _split_unit(answer)
     if unit and gold_unit and unit != gold_unit:
         return False
     if re.sub(r"\s", "", value).casefold() == re.sub(r"\s", "", gold).casefold():
         return True
+    if max(value.count(":"), gold.count(":")) > 1:  # 2 : 3 : 4 is no number
+        return False
     if _decimal(gold) is None and not (_FORMULA.search(gold) and _parse_formula(gold)):
         return False
     return _number(value, gold)

@@ -74,8 +74,8 @@ def prepare_split(name: str, task: BenchmarkTask, split: Split) -> Prepared:
     chosen = choose(name, task, split, pool)
     counts |= {"queries": len(chosen), "images": len({question.image_id for question in chosen})}
     files = [path for globs in patterns for path in matches(root, globs)]
-    # Loose images are no inputs: there are too many, and the queries hold them.
-    tables = dict.fromkeys(path for path in files if path.suffix in (".json", ".parquet", ".zip"))
+    # Loose images and one file per problem are no inputs: there are too many, and the queries hold them.
+    tables = dict.fromkeys(path for path in files if len(path.relative_to(root).parts) < 3)
     return Prepared([query(name, split, question) for question in chosen], counts, list(tables))
 
 
@@ -117,11 +117,10 @@ def choose(name: str, task: BenchmarkTask, split: Split, pool: Sequence[Question
     if size is None:
         size = len(pool) - skipped
     if size <= 0 or skipped + size > len(pool):
-        wanted = (
-            f"sizes.seed {sizes.seed} and sizes.train {sizes.train}" if skipped else f"sizes.{split} {size}"
-        )
+        asked = f"{sizes.seed} (seed) + {sizes.train} (train)" if skipped else size
         raise VistaError(
-            f"task {name!r}: {wanted}, but {len(pool)} queries are there to take them from; lower the sizes"
+            f"task {name!r}: sizes.{split} asks for {asked}, but there are {len(pool)} queries to take "
+            "them from; lower the sizes"
         )
     return [pool[index] for index in sorted(order[skipped : skipped + size])]
 

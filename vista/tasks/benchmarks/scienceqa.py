@@ -41,11 +41,11 @@ class ScienceQa(ParquetBenchmark):
             return None
         if row["answer"] is None:
             raise VistaError("column 'answer' is null, expected the index of a choice")
-        context = f"Context: {row['hint'].strip()}\n" if (row["hint"] or "").strip() else ""
+        question, hint = (row["question"] or "").strip(), (row["hint"] or "").strip()
         choices = row["choices"] or []
         return Item(
             key=f"{published.index:05d}",
-            question=f"{context}{(row['question'] or '').strip()}",
+            question=f"Context: {hint}\n{question}" if hint and question else question,
             answer=lettered(row["answer"], choices, "answer"),
             answer_type="choice",
             images=[image_bytes(row["image"], "image")],

@@ -72,7 +72,8 @@ def _hub_folder(name: str, source: HubFiles, patterns: Patterns) -> Path:
     where = f"task {name!r}: data set {source.repo} at {source.revision[:10]}"
     remedy = (
         f"where there is a network, run `hf download --repo-type dataset {source.repo} "
-        f"--revision {source.revision} --local-dir FOLDER`, copy the folder, and name it in source: {{kind: path, path: FOLDER}}"
+        f"--revision {source.revision} --local-dir FOLDER`, copy the folder, "
+        "and set source: {kind: path, path: FOLDER}"
     )
     try:
         cached = Path(fetch(local_files_only=True))

@@ -97,17 +97,26 @@ def json_rows(path: Path, columns: Mapping[str, type]) -> Iterator[Published]:
         raise VistaError(f"{path}: expected a list of objects, found {type(rows).__name__}")
     for index, row in enumerate(rows):
         where = f"{path}: row {index}"
-        if not isinstance(row, dict):
-            raise VistaError(f"{where}: expected an object, found {type(row).__name__}")
-        for name, kind in columns.items():
-            if name not in row:
-                raise VistaError(f"{where}: column {name!r} is missing; it has {', '.join(row)}")
-            if not isinstance(row[name], kind):
-                raise VistaError(
-                    f"{where}: column {name!r} is {row[name]!r}, expected {kind.__name__}; "
-                    "use the benchmark's files as published (docs/benchmarks.md)"
-                )
-        yield Published(where, index, row)
+        yield Published(where, index, check_object(where, row, columns))
+
+
+def check_object(where: str, row: Any, columns: Mapping[str, type]) -> Row:
+    """A JSON object that has these columns, of these types.
+
+    Raises:
+        VistaError: it is none, or has not; says where.
+    """
+    if not isinstance(row, dict):
+        raise VistaError(f"{where}: expected an object, found {type(row).__name__}")
+    for name, kind in columns.items():
+        if name not in row:
+            raise VistaError(f"{where}: column {name!r} is missing; it has {', '.join(row)}")
+        if not isinstance(row[name], kind):
+            raise VistaError(
+                f"{where}: column {name!r} is {row[name]!r}, expected {kind.__name__}; "
+                "use the benchmark's files as published (docs/benchmarks.md)"
+            )
+    return row
 
 
 def image_bytes(image: Row | None, column: str) -> bytes:
