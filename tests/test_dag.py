@@ -74,3 +74,12 @@ def test_a_rule_may_depend_on_further_shared_modules(package: Path, suite: Suite
     after = Path(plan.code("tasks", also=["answers.py"])).read_text(), fingerprint(suite, "tasks")
     assert before[0] != after[0]
     assert before[1] == after[1]
+
+
+def test_a_rule_may_leave_out_a_folder_of_its_stage(package: Path, suite: Suite) -> None:
+    plan = Dag(suite)
+    before = Path(plan.code("tasks", without="testbed")).read_text(), fingerprint(suite, "tasks")
+    edit(package / "tasks/testbed/scenes.py")
+    after = Path(plan.code("tasks", without="testbed")).read_text(), fingerprint(suite, "tasks")
+    assert before[0] == after[0]
+    assert before[1] != after[1]

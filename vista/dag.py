@@ -42,7 +42,7 @@ class Dag:
 
     # --- code ---
 
-    def code(self, stage: str, part: str = "**", also: Sequence[str] = ()) -> str:
+    def code(self, stage: str, part: str = "**", also: Sequence[str] = (), without: str = "") -> str:
         """A file that changes when code changes that the outputs of ``stage`` depend on.
 
         It holds the SHA-256 of every such source file, and is written anew only if that differs.
@@ -52,15 +52,17 @@ class Dag:
             stage: Name of the stage.
             part: Glob of the stage's own modules, when a rule depends on some of them only.
             also: Further shared modules that a rule depends on.
+            without: A folder of the stage that a rule does not depend on.
         """
         own = PACKAGE / stage
         files = [*own.rglob("*.py"), *own.rglob("*.yaml")] if part == "**" else [*own.glob(part)]
+        files = [file for file in files if without not in file.relative_to(own).parts]
         for shared in [*SHARED_CODE[stage], *also]:
             path = PACKAGE / shared
             files += path.rglob("*.py") if path.is_dir() else [path]
         # Named from the package, so that a moved checkout is not stale.
         sums = {str(file.relative_to(PACKAGE)): sha256(file) for file in sorted(files)}
-        parts = [stage, *([] if part == "**" else [part]), *also]
+        parts = [stage, *([] if part == "**" else [part]), *also, *(["without", without] if without else [])]
         fingerprint = self.paths.code("-".join(Path(name).stem for name in parts))
         text = json.dumps(sums, indent=2) + "\n"
         if not fingerprint.exists() or fingerprint.read_text(encoding="utf-8") != text:

@@ -154,8 +154,9 @@ def test_a_suite_without_gpus_costs_no_gpu_hours(tmp_path: Path) -> None:
 
 def test_sizes_left_out_are_those_published_without_the_seed_split(root: Path) -> None:
     suite = load_suite(root / "config/paper.yaml", root=root)
-    assert queries(suite, "slake", "test") == 1061
-    assert queries(suite, "slake", "seed") + queries(suite, "slake", "train") == 4919
+    assert queries(suite, "slake", "test") == 355
+    assert queries(suite, "slake", "seed") + queries(suite, "slake", "train") == 1681
+    assert queries(suite, "geometry3k", "test") == 601
     assert queries(suite, "chartqa", "train") == 0
 
 

@@ -6,7 +6,7 @@ import re
 from typing import cast
 
 from vista.config import BenchmarkTask, BuiltModel, HubModel, Suite
-from vista.config.benchmarks import PUBLISHED_SIZES, BenchmarkKind, PublishedSplit
+from vista.config.benchmarks import BenchmarkKind, PublishedSplit, Questions, published_sizes
 from vista.errors import VistaError
 from vista.planning.assumptions import Assumptions
 from vista.records import Split
@@ -14,9 +14,9 @@ from vista.records import Split
 BUILT_PARAMETERS = 0.6e6
 
 
-def published_size(kind: BenchmarkKind, split: PublishedSplit) -> int:
-    """Questions in a split of a benchmark as it is published."""
-    return PUBLISHED_SIZES[kind][split]
+def published_size(kind: BenchmarkKind, split: PublishedSplit, questions: Questions = "all") -> int:
+    """Questions in a split of a benchmark as it is published; an upper bound where some are left out."""
+    return published_sizes(kind, questions)[split]
 
 
 def queries(suite: Suite, task: str, split: Split) -> int:
@@ -25,7 +25,7 @@ def queries(suite: Suite, task: str, split: Split) -> int:
     stated = getattr(spec.sizes, split)
     if stated is not None or not isinstance(spec, BenchmarkTask):
         return int(stated)
-    published = published_size(spec.kind, cast(PublishedSplit, split))
+    published = published_size(spec.kind, cast(PublishedSplit, split), spec.questions)
     return published - spec.sizes.seed if split == "train" else published
 
 
