@@ -29,7 +29,7 @@ class Assumptions(Strict):
         "one of N billion is taken to sample N times slower.",
     )
     hf_tokens_per_second: float = Field(
-        2_000.0, gt=0.0, description="The same for the hf engine, and for evaluation with it."
+        2_000.0, gt=0.0, description="The same for the hf engine, which evaluates in every suite."
     )
     start_minutes: float = Field(3.0, ge=0.0, description="Until a job has loaded its model, minutes.")
     prompt_tokens: int = Field(600, ge=1, description="Tokens of a prompt, the image's included.")

@@ -217,11 +217,11 @@ class Estimator:
         return start + self.pass_hours(run.model, tokens, operations)
 
     def evaluation_hours(self, run: Run) -> float:
-        """GPU hours of evaluating a checkpoint on every test query."""
+        """GPU hours of evaluating a checkpoint on every test query: with transformers, whatever samples."""
         if not self.suite.gpus:
             return 0.0
         tokens = self.test_queries * self.assumptions.response_tokens
-        sampling = self.sampling_hours(run.model, tokens, self.suite.engine.kind)
+        sampling = self.sampling_hours(run.model, tokens, "hf")
         return self.start_hours(1, self.suite.gpus) + sampling
 
     @cached_property
