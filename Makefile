@@ -25,7 +25,7 @@ smoke: install  ## The smallest suite, in a few minutes
 	@cat results/smoke/tables/main.md results/smoke/tables/cost.md
 
 test: install  ## Unit, property and end-to-end tests
-	$(RUN) python -m pytest
+	$(RUN) python -m pytest -n 2 --dist loadgroup
 
 lint: install  ## Style, types and the workflow's own checks
 	$(BIN)/ruff check .

@@ -309,7 +309,7 @@ def test_what_stands_before_the_last_mark_does_not_matter(junk):
     assert extract(f"{junk} answer : 3 . answer : 12") == "12"
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     st.text(max_size=30),
     st.sampled_from(

@@ -9,10 +9,22 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import vista
 from vista import grid
-from vista.config import BenchmarkTask, BuiltModel, DpoObjective, SelfImprovement, Suite, digest
+from vista.config import (
+    AnnotatedRationales,
+    BenchmarkTask,
+    BuiltModel,
+    DpoObjective,
+    GridTask,
+    SelfImprovement,
+    SelfRationales,
+    Suite,
+    TeacherRationales,
+    digest,
+)
 from vista.grid import Run
 from vista.manifest import sha256
 from vista.paths import Paths, manifest_of
@@ -24,11 +36,11 @@ PACKAGE = Path(vista.__file__).parent
 # cli) only carry values and names: what they change shows in a rule's params or file names.
 SHARED_CODE: dict[str, list[str]] = {
     "tasks": ["records.py", "seeding.py"],
-    "models": ["records.py", "seeding.py", "chat.py", "engines"],
-    "rollouts": ["records.py", "seeding.py", "chat.py", "answers.py", "engines"],
-    "curation": ["records.py", "seeding.py", "chat.py"],
-    "training": ["records.py", "seeding.py", "chat.py", "engines"],
-    "evaluation": ["records.py", "seeding.py", "chat.py", "answers.py", "engines"],
+    "models": ["records.py", "seeding.py", "chat.py", "alignment.py", "engines"],
+    "rollouts": ["records.py", "seeding.py", "chat.py", "alignment.py", "answers.py", "engines"],
+    "curation": ["records.py", "seeding.py", "chat.py", "alignment.py"],
+    "training": ["records.py", "seeding.py", "chat.py", "alignment.py", "engines"],
+    "evaluation": ["records.py", "seeding.py", "chat.py", "alignment.py", "answers.py", "engines"],
     "analysis": ["records.py"],
 }
 
@@ -69,7 +81,27 @@ class Dag:
             write_text(fingerprint, text)
         return str(fingerprint)
 
+    def task_code(self, task: str, split: str) -> list[str]:
+        """Source files that decide a split of a task.
+
+        A generated task does not depend on how benchmarks are read. A teacher's replies are
+        verified as well.
+        """
+        other = "benchmarks" if isinstance(self.suite.tasks[task], GridTask) else "testbed"
+        elsewhere = _from_here(PACKAGE / "tasks" / other) + "/"
+        asks = split == "seed" and isinstance(self.suite.seed_rationales, TeacherRationales)
+        verifying = [PACKAGE / "answers.py", PACKAGE / "chat.py"] if asks else []
+        own = [file for file in self.code("tasks") if not file.startswith(elsewhere)]
+        return own + [_from_here(file) for file in verifying]
+
     # --- inputs ---
+
+    def rationale_files(self, task: str, split: str) -> list[str]:
+        """The user's file with the rationales of a task's seed split, if there is one."""
+        settings = self.suite.seed_rationales
+        if split != "seed" or not isinstance(settings, AnnotatedRationales) or task not in settings.files:
+            return []
+        return [str(settings.files[task])]
 
     def corpus(self, model: str) -> list[str]:
         """The pretraining corpus of a built model; nothing for the others."""
@@ -87,6 +119,10 @@ class Dag:
     def train_queries(self, run: str) -> list[str]:
         """Train splits of a run's tasks."""
         return self._queries(Run.parse(run), "train")
+
+    def sampled_queries(self, run: str, name: str) -> list[str]:
+        """The queries that a policy's samples of this name answer."""
+        return self._queries(Run.parse(run), grid.sampled_split(name))
 
     def _queries(self, run: Run, split: str) -> list[str]:
         return [str(self.paths.queries(task, split)) for task in self.suite.train_sets[run.train_set]]
@@ -121,6 +157,8 @@ class Dag:
         this = Run.parse(run)
         method = self.suite.methods[this.method]
         found = self._queries(this, "seed")
+        if samples := grid.seed_samples(self.suite, this):
+            found += self.shards(samples.policy.id, "samples", samples.name)
         if isinstance(method, SelfImprovement):
             policy = grid.policy(self.suite, this).id
             files = grid.rollout_files(method)
@@ -172,11 +210,22 @@ class Dag:
         sizes = [getattr(spec.sizes, split)]
         if isinstance(spec, BenchmarkTask) and split == "train":
             sizes.append(spec.sizes.seed)  # what the seed split takes is not trained on again
-        return digest([spec.model_dump(mode="json", exclude={"sizes"}), *sizes])
+        teacher = self._teacher_settings() if split == "seed" else None
+        return digest([spec.model_dump(mode="json", exclude={"sizes"}), *sizes, teacher])
+
+    def _teacher_settings(self) -> dict[str, Any] | None:
+        """What decides a teacher's rationales; not what they may cost, and how they are fetched."""
+        settings = self.suite.seed_rationales
+        if not isinstance(settings, TeacherRationales):
+            return None
+        return settings.model_dump(
+            mode="json", exclude={"cache", "max_requests", "api_key_variable", "timeout", "parallel"}
+        )
 
     def model_settings(self, model: str) -> str:
-        """Settings of a model."""
-        return digest([self.suite.models[model].model_dump(mode="json"), self.suite.threads])
+        """Settings of a model: how it is trained later does not matter."""
+        settings = self.suite.models[model].model_dump(mode="json", exclude={"training"})
+        return digest([settings, self.suite.threads])
 
     def sampling_settings(self, name: str) -> str:
         """Settings of samples."""
@@ -193,7 +242,13 @@ class Dag:
 
     def curation_settings(self, run: str) -> str:
         """Settings of a training set."""
-        return digest(self.suite.methods[Run.parse(run).method])
+        method = self.suite.methods[Run.parse(run).method]
+        if not method.trains_on_seed:
+            return digest(method)
+        settings = self.suite.seed_rationales
+        # Other rationales than the base model's own come with the queries.
+        own = settings.model_dump(mode="json") if isinstance(settings, SelfRationales) else settings.kind
+        return digest([method.model_dump(mode="json"), own])
 
     def training_settings(self, run: str) -> str:
         """Settings of a training run."""

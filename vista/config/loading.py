@@ -14,6 +14,7 @@ from pydantic import BaseModel, ValidationError
 from vista.config.benchmarks import YES_NO_SIZES
 from vista.config.methods import Methods, SelfImprovement, VasFilter
 from vista.config.models import BuiltModel, Models
+from vista.config.seeds import seed_problems
 from vista.config.suites import BenchmarkTask, Suite, SuiteFields, SuiteFile
 from vista.errors import VistaError, fail_if
 
@@ -165,7 +166,7 @@ def _consistency(suite: Suite, path: str) -> list[str]:
                     f"{path}: method {name}: filter.layers {missing} are not scored; "
                     "add them to scoring.layers"
                 )
-    return problems
+    return problems + seed_problems(suite, path)
 
 
 def load_suite(path: Path, value: dict[str, Any] | None = None, root: Path | None = None) -> Suite:

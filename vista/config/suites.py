@@ -110,15 +110,18 @@ class TeacherRationales(Strict):
     """Rationales of the seed split from another model, kept if their answer is right."""
 
     kind: Literal["teacher"] = Field(description="Ask a model behind an OpenAI-compatible endpoint.")
-    endpoint: str = Field(description="Base URL, such as http://localhost:8000/v1.")
+    endpoint: str = Field(pattern=r"^https?://", description="Base URL, such as http://localhost:8000/v1.")
     model: str = Field(description="Name of the model there.")
     cache: Path = Field(description="Folder that keeps every reply, so that none is paid for twice.")
-    max_requests: int = Field(ge=1, description="The budget of one split: requests that may be sent.")
+    max_requests: int = Field(
+        ge=1, description="The budget of one task: requests that may be sent, over all starts of the job."
+    )
     attempts: int = Field(4, ge=1, description="Replies asked for, per query, until one is right.")
     temperature: float = Field(0.7, ge=0.0, description="Sampling temperature.")
     max_new_tokens: int = Field(2048, ge=1, description="Length limit of a reply, in tokens.")
     api_key_variable: str = Field("VISTA_TEACHER_KEY", description="Environment variable with the key.")
     timeout: float = Field(120.0, gt=0.0, description="Seconds to wait for a reply.")
+    parallel: int = Field(4, ge=1, description="Requests under way at a time.")
 
 
 class SelfRationales(Strict):
