@@ -81,18 +81,15 @@ class Dag:
             write_text(fingerprint, text)
         return str(fingerprint)
 
-    def task_code(self, task: str, split: str) -> list[str]:
-        """Source files that decide a split of a task.
+    def task_code(self, task: str, split: str) -> str:
+        """A file that changes when code changes that decides a split of a task.
 
         A generated task does not depend on how benchmarks are read. A teacher's replies are
         verified as well.
         """
         other = "benchmarks" if isinstance(self.suite.tasks[task], GridTask) else "testbed"
-        elsewhere = _from_here(PACKAGE / "tasks" / other) + "/"
         asks = split == "seed" and isinstance(self.suite.seed_rationales, TeacherRationales)
-        verifying = [PACKAGE / "answers.py", PACKAGE / "chat.py"] if asks else []
-        own = [file for file in self.code("tasks") if not file.startswith(elsewhere)]
-        return own + [_from_here(file) for file in verifying]
+        return self.code("tasks", also=["answers.py", "chat.py"] if asks else [], without=other)
 
     # --- inputs ---
 

@@ -208,3 +208,13 @@ def test_the_command_prints_tables_to_read_and_json_to_compute_with(
     assert value["jobs"]["sample"] == 840
     assert value["gpu_hours_total"] == pytest.approx(sum(value["gpu_hours"].values()))
     assert value["gpu_hours_total"] == pytest.approx(sum(value["gpu_hours_by_model"].values()))
+
+
+def test_rationales_sampled_from_the_base_model_are_counted_and_shared(tmp_path: Path) -> None:
+    own = {"kind": "self", "rollouts": {"k": 4}}
+    suite = make_suite(tmp_path, seed_rationales=own)
+    file = rollouts(suite)["zero-shot", "samples"]
+    # The 20 seed queries, four times, for every method that trains on the seed split.
+    assert Estimator(suite, EASY).solutions(file) == 80
+    assert {run.method for run in file.readers} == {"sft-seed", "rest-em", "vista-sft"}
+    assert job_counts(suite)["sample"] == job_counts(make_suite(tmp_path))["sample"] + suite.shards

@@ -26,7 +26,6 @@ from vista.grid import Run
 from vista.planning.assumptions import Assumptions
 from vista.planning.jobs import RULE_OF_KIND, RolloutFile, job_counts, rollout_files, splits
 from vista.planning.sizes import parameters, queries, train_queries
-from vista.records import Split
 
 HOUR = 3600.0
 BYTES_PER_SCORED_LAYER = 12.0  # three float32
@@ -112,10 +111,8 @@ class Estimator:
 
     def sampled(self, policy: Run, name: str) -> float:
         """Solutions that are sampled."""
-        # Samples of the seed split are named for it: the base model's own rationales.
-        split: Split = "seed" if name.endswith("@seed") else "train"
-        settings = grid.sampling_named(self.suite, name)
-        return float(train_queries(self.suite, policy.train_set, split) * settings.k)
+        asked = train_queries(self.suite, policy.train_set, grid.sampled_split(name))
+        return float(asked * grid.sampling_named(self.suite, name).k)
 
     def resampled(self, policy: Run, method: SelfImprovement) -> float:
         """Solutions that are resampled from wrong ones."""
