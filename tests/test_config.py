@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from vista.config import (
+    HubFiles,
     Methods,
     Models,
     SelfImprovement,
@@ -85,6 +86,18 @@ def test_an_unknown_model_and_an_unknown_method_are_reported_together(files: Pat
 def test_an_unknown_task_in_a_train_set_is_an_error(files: Path) -> None:
     change(files / "config/smoke.yaml", lambda v: v["train_sets"].update(grids=["grid-clsed"]))
     assert "unknown task 'grid-clsed'" in message(files)
+
+
+def test_a_limit_of_rounds_for_a_model_that_the_suite_lacks_is_an_error(files: Path) -> None:
+    change(files / "config/smoke.yaml", lambda v: v.update(max_rounds={"nano-smok": 1}))
+    assert "max_rounds: 'nano-smok' is not among the suite's models" in message(files)
+
+
+def test_a_benchmark_may_be_planned_before_its_revision_is_known_but_not_without_saying_so() -> None:
+    assert HubFiles.model_validate({"kind": "hub", "repo": "a/b", "revision": None}).revision is None
+    for value in ({"kind": "hub", "repo": "a/b"}, {"kind": "hub", "repo": "a/b", "revision": "main"}):
+        with pytest.raises(ValueError, match="revision"):
+            HubFiles.model_validate(value)
 
 
 def test_errors_in_models_and_methods_are_reported_together(files: Path) -> None:

@@ -79,3 +79,17 @@ def test_the_settings_behind_a_file_are_found_by_its_name(suite: Suite) -> None:
             assert grid.sampling_named(suite, name) == method.rollouts
     with pytest.raises(VistaError, match="no method of suite"):
         grid.sampling_named(suite, "k99-t1-n80")
+
+
+def test_a_model_may_be_held_to_fewer_rounds_than_its_methods_have(suite: Suite) -> None:
+    held = suite.model_copy(update={"max_rounds": {"nano-internvl": 1}})
+
+    def rounds(model: str) -> dict[str, list[int]]:
+        return {name: list(grid.rounds(held, name, model)) for name in held.methods}
+
+    assert rounds("nano-internvl") == {
+        name: [0] if name in ("zero-shot", "sft-seed") else [1] for name in held.methods
+    }
+    assert rounds("nano-qwen2.5-vl")["vista-sft"] == [1, 2, 3]
+    assert rounds("nano-qwen2.5-vl")["star"] == [1], "the limit gives no round that a method lacks"
+    assert len(grid.runs(held)) == (2 + 6) + (2 + 1 + 1 + 3 + 3 + 1 + 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -139,12 +140,18 @@ def test_each_output_goes_stale_with_the_choices_that_decide_it_and_no_others(lo
     assert len({plan.curation_settings(dpo) for plan in plans.values()}) == 1
 
 
-def test_a_task_s_seed_split_depends_on_its_file_and_on_the_verifier_of_a_teacher(load: Load) -> None:
-    plan = Dag(load({"kind": "annotated", "files": {"grid-chain": "a.jsonl"}}))
+def test_a_task_s_seed_split_depends_on_its_file_and_on_the_verifier_of_a_teacher(
+    load: Load, tmp_path: Path
+) -> None:
+    def code(path: str) -> set[str]:
+        return set(json.loads(Path(path).read_text()))
+
+    results = {"results": str(tmp_path)}
+    plan = Dag(load({"kind": "annotated", "files": {"grid-chain": "a.jsonl"}}, **results))
     assert plan.rationale_files("grid-chain", "seed") == ["a.jsonl"]
     assert plan.rationale_files("grid-chain", "train") == plan.rationale_files("grid-closed", "seed") == []
-    asks = Dag(load(TEACHER))
+    asks = Dag(load(TEACHER, **results))
     assert asks.task_code("grid-chain", "train") == plan.task_code("grid-chain", "seed")
-    assert not [file for file in plan.task_code("grid-chain", "seed") if "/benchmarks/" in file]
-    verifying = set(asks.task_code("grid-chain", "seed")) - set(asks.code("tasks"))
-    assert {Path(file).name for file in verifying} == {"answers.py", "chat.py"}
+    assert not [file for file in code(plan.task_code("grid-chain", "seed")) if "/benchmarks/" in file]
+    verifying = code(asks.task_code("grid-chain", "seed")) - code(asks.code("tasks"))
+    assert verifying == {"answers.py", "chat.py"}

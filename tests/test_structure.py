@@ -23,6 +23,8 @@ LIGHT = (
     "cli",
     "alignment",
     "chat",
+    "planning.report",
+    "planning.doctor",
 )
 
 

@@ -8,10 +8,11 @@ Exit status: 0 done, 2 a mistake that the message says how to mend, 1 a fault of
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -20,6 +21,9 @@ from vista.errors import VistaError
 from vista.grid import Run
 from vista.paths import Paths
 from vista.records import Split
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
 
@@ -74,6 +78,51 @@ def schema(folder: Annotated[Path, typer.Argument(help="Where to write the schem
 
     for name, value in json_schemas().items():
         write_json(folder / f"{name}.schema.json", value)
+
+
+ConfigFile = Annotated[Path, typer.Option("--configfile", help="A suite file, such as config/paper.yaml.")]
+Assume = Annotated[
+    list[str] | None,
+    typer.Option(help="A YAML file of assumptions, or one as name=value; may be given several times."),
+]
+
+
+@app.command()
+def plan(
+    configfile: ConfigFile,
+    assume: Assume = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Say what a suite would run, share, and cost in GPU hours and disk. Reads the config alone."""
+    from vista.planning.assumptions import load_assumptions
+    from vista.planning.estimate import make_plan
+    from vista.planning.report import as_dict, show
+
+    made = make_plan(load_suite(configfile), load_assumptions(assume or []))
+    if as_json:
+        typer.echo(json.dumps(as_dict(made), indent=2))
+    else:
+        show(made, console())
+
+
+@app.command()
+def doctor(configfile: ConfigFile, assume: Assume = None) -> None:
+    """Check models, data, GPUs, disk and versions before anything is spent. Exit status 2 if any fails."""
+    from vista.planning.assumptions import load_assumptions
+    from vista.planning.doctor import examine, has_failed, show
+
+    findings = examine(load_suite(configfile), load_assumptions(assume or []))
+    show(findings, console())
+    if has_failed(findings):
+        raise typer.Exit(2)
+
+
+def console() -> Console:
+    """A terminal, or plain text of any width where the output goes to a file or a pipe."""
+    from rich.console import Console
+
+    found = Console()
+    return found if found.is_terminal else Console(width=4000, color_system=None)
 
 
 @app.command()

@@ -59,14 +59,18 @@ def runs(suite: Suite) -> list[Run]:
                 # The base model is the same whatever the seed: evaluated once.
                 seeds = suite.seeds[:1] if isinstance(method, BaseMethod) else suite.seeds
                 for seed in seeds:
-                    found += [Run(model, train_set, name, seed, number) for number in rounds(suite, name)]
+                    found += [
+                        Run(model, train_set, name, seed, number) for number in rounds(suite, name, model)
+                    ]
     return found
 
 
-def rounds(suite: Suite, method: str) -> range:
-    """The rounds of a method: 1..T, or round 0 for a method that does not self-improve."""
+def rounds(suite: Suite, method: str, model: str) -> range:
+    """The rounds of a method on a model: 1..T, or round 0 for a method that does not self-improve."""
     spec = suite.methods[method]
-    return range(1, spec.rounds + 1) if isinstance(spec, SelfImprovement) else range(1)
+    if not isinstance(spec, SelfImprovement):
+        return range(1)
+    return range(1, min(spec.rounds, suite.max_rounds.get(model, spec.rounds)) + 1)
 
 
 def self_improvement(suite: Suite, run: Run) -> SelfImprovement:

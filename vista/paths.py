@@ -24,6 +24,10 @@ class Paths:
         """The resolved suite, which every job reads."""
         return self.results / "suite.json"
 
+    def code(self, part: str) -> Path:
+        """Checksums of the source files that a stage, or a part of one, depends on."""
+        return self.results / "code" / f"{part}.json"
+
     def queries(self, task: str, split: str) -> Path:
         """Queries of one split of one task (``records.QUERY``)."""
         return self.results / "tasks" / task / f"{split}.parquet"

@@ -29,18 +29,24 @@ a correction for many comparisons). `train_samples` counts the examples or pairs
 IDENTITY = ["model", "train_set", "method", "round", "seed"]
 
 
-def main_markdown(suite: Suite, table: pd.DataFrame, scores: Mapping[Run, pd.DataFrame]) -> str:
+def main_markdown(
+    suite: Suite,
+    table: pd.DataFrame,
+    scores: Mapping[Run, pd.DataFrame],
+    reported: Mapping[Run, float] | None = None,
+) -> str:
     """``main.md``: the main table, how many runs have a result, and the plain counterparts.
 
     Args:
         suite: The suite of the table.
         table: The main table in numbers, as ``tables.main_rows`` gives it.
         scores: Scores of every run with a result, for the comparison of counterparts.
+        reported: Published accuracies on the run's train set, for a column beside ``overall``.
     """
     parts = [
         f"# Main results of suite `{suite.name}`",
         runs_sentence(table),
-        *_with_constants_below(_main_cells(suite, table)),
+        *_with_constants_below(_main_cells(suite, table, reported)),
         NOTES,
     ]
     compared = _counterpart_cells(suite, scores)
@@ -64,7 +70,9 @@ def runs_sentence(table: pd.DataFrame) -> str:
     return f"{sentence} ({', '.join(f'{status}: {count}' for status, count in counts.items())})."
 
 
-def _main_cells(suite: Suite, table: pd.DataFrame) -> pd.DataFrame:
+def _main_cells(
+    suite: Suite, table: pd.DataFrame, reported: Mapping[Run, float] | None = None
+) -> pd.DataFrame:
     cells = table[[*IDENTITY, "status"]].copy()
     values = list(table.columns)
     trained = values[values.index("status") + 1 : values.index("overall")]
@@ -72,6 +80,9 @@ def _main_cells(suite: Suite, table: pd.DataFrame) -> pd.DataFrame:
     for task in trained:
         cells[task] = table[task].map(number)
     cells["overall"] = [with_error(*pair) for pair in zip(table["overall"], table["se"], strict=True)]
+    if reported is not None:
+        runs = (Run(**{name: row[name] for name in IDENTITY}) for row in table.to_dict("records"))
+        cells["reported"] = [number(reported.get(run)) for run in runs]
     for task in outside:
         cells[task] = table[task].map(number)
     cells["Δ SFT-Seed"] = [

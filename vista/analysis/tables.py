@@ -1,5 +1,7 @@
 """The main table: one row per run, the analysis stage's main result (``main.csv``, ``main.md``).
 
+Beside it, in suites that name published accuracies, ``reported.csv`` and ``reported.md``.
+
 Reads ``long.csv`` and what the manifests count. Nothing in the two files depends on when,
 where or how fast the runs were made, so equal results give equal bytes.
 """
@@ -17,6 +19,7 @@ from vista import grid
 from vista.analysis.collect import in_domain, read_long, run_statuses, scores_by_run
 from vista.analysis.comparisons import reference_of
 from vista.analysis.markdown import main_markdown, number
+from vista.analysis.reported import read_reported, reported_markdown, reported_overall, reported_rows
 from vista.analysis.stats import overall_mean, paired_difference
 from vista.config import SelfImprovement, Suite
 from vista.errors import VistaError
@@ -38,22 +41,32 @@ class Cost:
 
 
 def main_table(suite: Suite, paths: Paths) -> None:
-    """Write ``main.csv`` and ``main.md`` from ``long.csv`` and the manifests.
+    """Write ``main.csv`` and ``main.md`` from ``long.csv`` and the manifests, and ``reported.*``.
 
     Raises:
         VistaError: a run or manifest is missing, or ``long.csv`` is not up to date.
     """
     csv, markdown = paths.table("main", "csv"), paths.table("main", "md")
-    recorder = Recorder("analysis", {"suite": suite.name}, [paths.long])
+    published = [] if suite.reported is None else [suite.reported]
+    recorder = Recorder("analysis", {"suite": suite.name}, [paths.long, *published])
+    reported = None if suite.reported is None else read_reported(suite.reported)
     statuses = run_statuses(suite, paths)
     costs = {run: run_cost(suite, paths, run) for run in statuses}
     scores = scores_by_run(read_long(paths.long))
     table = main_rows(suite, statuses, scores, costs)
+    overall = None if reported is None else reported_overall(suite, reported)
     write_text(csv, as_text(table).to_csv(index=False, lineterminator="\n"))
-    write_text(markdown, main_markdown(suite, table, scores))
+    write_text(markdown, main_markdown(suite, table, scores, overall))
     counts: dict[str, float] = {"rows": len(table), "with_result": int((table["status"] == "complete").sum())}
     for output in (csv, markdown):
         recorder.write(output, counts)
+    if reported is not None:
+        beside = reported_rows(suite, scores, reported)
+        csv, markdown = paths.table("reported", "csv"), paths.table("reported", "md")
+        write_text(csv, as_text(beside).to_csv(index=False, lineterminator="\n"))
+        write_text(markdown, reported_markdown(suite, beside))
+        for output in (csv, markdown):
+            recorder.write(output, {"rows": len(beside)})
 
 
 def trained_tasks(suite: Suite) -> list[str]:
@@ -164,7 +177,7 @@ def _rounds_until(suite: Suite, run: Run) -> list[int]:
     """The rounds that sampled for ``run``: its own and the earlier ones; none without self-improvement."""
     if not isinstance(suite.methods[run.method], SelfImprovement):
         return []
-    return [number for number in grid.rounds(suite, run.method) if number <= run.round]
+    return [number for number in grid.rounds(suite, run.method, run.model) if number <= run.round]
 
 
 def _drawn(suite: Suite, paths: Paths, run: Run) -> int:

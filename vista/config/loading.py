@@ -143,6 +143,8 @@ def _consistency(suite: Suite, path: str) -> list[str]:
             problems.append(f"{path}: out_of_domain: unknown task {task!r}; define it under tasks")
         elif suite.tasks[task].sizes.test == 0:
             problems.append(f"{path}: tasks.{task}.sizes.test: 0, but the task is evaluated on")
+    for name in sorted(set(suite.max_rounds) - set(suite.models)):
+        problems.append(f"{path}: max_rounds: {name!r} is not among the suite's models; remove it")
     for name, model in suite.models.items():
         if isinstance(model, BuiltModel) and (
             model.corpus not in suite.tasks or suite.tasks[model.corpus].sizes.train == 0

@@ -50,7 +50,9 @@ class HubFiles(Strict):
 
     kind: Literal["hub"] = Field(description="A data set of the Hugging Face hub.")
     repo: str = Field(pattern=r"^[^/\s]+/[^/\s]+$", description="owner/name on the hub.")
-    revision: str = Field(pattern=r"^[0-9a-f]{40}$", description="The commit, 40 hex digits.")
+    revision: Annotated[str, Field(pattern=r"^[0-9a-f]{40}$")] | None = Field(
+        description="The commit, 40 hex digits; null: not pinned yet, so it can be planned but not run."
+    )
 
 
 class LocalFiles(Strict):
@@ -208,6 +210,9 @@ class SuiteFields(Strict):
     )
     out_of_domain: list[Name] = Field([], description="Tasks that are only evaluated on.")
     seeds: list[int] = Field([0], min_length=1, description="One run of the grid per seed.")
+    max_rounds: dict[Name, Annotated[int, Field(ge=1)]] = Field(
+        {}, description="By model, the rounds it runs at most; default: as many as each method has."
+    )
     tasks: dict[Name, Task] = Field(description="Every task by name.")
     training: TrainingSettings = Field(description="Training settings.")
     seed_rationales: SeedRationales = Field(
@@ -220,6 +225,11 @@ class SuiteFields(Strict):
     )
     eval_max_new_tokens: int = Field(2048, ge=1, description="Length limit in evaluation.")
     eval_batch_size: int = Field(128, ge=1, description="Test queries decoded at a time.")
+    reported: Path | None = Field(
+        None,
+        description="A CSV file of published accuracies, under this suite's names, to set beside the "
+        "reproduced ones (tables/reported.csv); relative to the working directory.",
+    )
     shards: int = Field(1, ge=1, description="Jobs over which a policy's queries are spread.")
     threads: int = Field(1, ge=1, description="CPU threads of each job that runs a model.")
     gpus: int = Field(

@@ -26,12 +26,10 @@ rule tables:
     input:
         long=f"{R}/long.csv",
         manifests=PLAN.manifests(),
+        reported=PLAN.reported(),
         code=PLAN.code("analysis"),
     output:
-        f"{R}/tables/main.csv",
-        f"{R}/tables/main.md",
-        f"{R}/tables/main.csv.manifest.json",
-        f"{R}/tables/main.md.manifest.json",
+        PLAN.tables(),
     log:
         f"{R}/logs/analysis/tables.log",
     benchmark:

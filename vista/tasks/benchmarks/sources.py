@@ -65,6 +65,11 @@ def _hub_folder(name: str, source: HubFiles, patterns: Patterns) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
+    if source.revision is None:
+        raise VistaError(
+            f"task {name!r}: source.revision: null, so {source.repo} is not pinned; write the commit that "
+            f"`git ls-remote https://huggingface.co/datasets/{source.repo} HEAD` prints"
+        )
     wanted = [pattern for alternatives in patterns for pattern in alternatives]
     fetch = partial(
         snapshot_download, source.repo, repo_type="dataset", revision=source.revision, allow_patterns=wanted

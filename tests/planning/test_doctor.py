@@ -1,0 +1,282 @@
+"""Every check speaks, with a verdict and a remedy, and none hides another."""
+
+from __future__ import annotations
+
+import json
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from typer.testing import CliRunner
+
+from tests.planning.conftest import make_suite
+from vista.cli import app
+from vista.config import Suite
+from vista.planning import doctor
+from vista.planning.assumptions import Assumptions
+from vista.planning.doctor import examine, has_failed
+from vista.planning.findings import Finding
+from vista.planning.inputs import check_data, check_models, check_rationales, checkpoint_problems
+from vista.planning.machine import (
+    check_commands,
+    check_disk,
+    check_gpus,
+    check_results,
+    check_versions,
+    training_memory,
+)
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty hub cache, and no word on being offline."""
+    folder = tmp_path / "hub"
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(folder))
+    monkeypatch.setattr("vista.planning.inputs.snapshot_download", offline_download(folder))
+    monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
+    return folder
+
+
+def offline_download(folder: Path) -> Any:
+    """The library's own look into a cache; it must not be allowed to ask the network."""
+    from huggingface_hub import snapshot_download
+
+    def download(repo: str, **options: Any) -> str:
+        assert options["local_files_only"] is True
+        return snapshot_download(repo, cache_dir=folder, **options)
+
+    return download
+
+
+def checkpoint(folder: Path) -> Path:
+    folder.mkdir(parents=True)
+    for name in ("config.json", "preprocessor_config.json"):
+        (folder / name).write_text("{}")
+    (folder / "tokenizer_config.json").write_text('{"chat_template": "{{ messages }}"}')
+    (folder / "model.safetensors").write_bytes(b"")
+    return folder
+
+
+def cached(cache: Path, kind: str, repo: str) -> Path:
+    """Where the hub's library looks for a snapshot."""
+    return cache / f"{kind}s--{repo.replace('/', '--')}" / "snapshots" / COMMIT
+
+
+def only(findings: list[Finding]) -> Finding:
+    assert len(findings) == 1, findings
+    return findings[0]
+
+
+def hub_model(tmp_path: Path, **changes: Any) -> Suite:
+    entry = {"kind": "hub", "repo": "org/m-1b", "revision": COMMIT} | changes
+    return make_suite(tmp_path / "results", models={"m-1b": entry})
+
+
+def benchmark(tmp_path: Path, source: dict[str, Any]) -> Suite:
+    task = {"kind": "slake", "source": source, "sizes": {"seed": 10}}
+    return make_suite(tmp_path / "results", tasks={"easy": task})
+
+
+# --- models ---
+
+
+def test_a_model_in_the_cache_is_well(tmp_path: Path, cache: Path) -> None:
+    checkpoint(cached(cache, "model", "org/m-1b"))
+    assert only(check_models(hub_model(tmp_path))).verdict == "ok"
+
+
+def test_a_model_that_is_not_in_the_cache_is_a_warning_and_offline_a_failure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = only(check_models(hub_model(tmp_path)))
+    assert found.verdict == "warn"
+    assert f"hf download org/m-1b --revision {COMMIT}" in found.remedy
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    assert only(check_models(hub_model(tmp_path))).verdict == "fail"
+
+
+def test_a_model_that_is_not_pinned_fails_with_the_command_that_pins_it(tmp_path: Path) -> None:
+    found = only(check_models(hub_model(tmp_path, revision=None)))
+    assert found.verdict == "fail"
+    assert "git ls-remote https://huggingface.co/org/m-1b HEAD" in found.remedy
+
+
+def test_a_folder_wins_over_the_hub_and_must_be_there(tmp_path: Path) -> None:
+    found = only(check_models(hub_model(tmp_path, path=str(tmp_path / "nowhere"))))
+    assert (found.verdict, "no such folder" in found.message) == ("fail", True)
+    folder = checkpoint(tmp_path / "here")
+    assert only(check_models(hub_model(tmp_path, path=str(folder)))).verdict == "ok"
+
+
+def test_everything_that_a_checkpoint_lacks_is_named(tmp_path: Path) -> None:
+    folder = tmp_path / "empty"
+    folder.mkdir()
+    (folder / "pytorch_model.bin").write_bytes(b"")
+    assert [problem.split(" (")[0] for problem in checkpoint_problems(folder)] == [
+        "no config.json",
+        "no *.safetensors",
+        "no processor",
+        "no chat template",
+    ]
+    whole = checkpoint(tmp_path / "sharded")
+    index = {"weight_map": {"a": "model-1.safetensors", "b": "model.safetensors"}}
+    (whole / "model.safetensors.index.json").write_text(json.dumps(index))
+    assert checkpoint_problems(whole) == ["missing model-1.safetensors"]
+
+
+# --- data and rationales ---
+
+
+def test_data_is_looked_for_in_the_cache_and_in_folders(tmp_path: Path, cache: Path) -> None:
+    source = {"kind": "hub", "repo": "org/data", "revision": COMMIT}
+    assert only(check_data(benchmark(tmp_path, source))).verdict == "warn"
+    folder = cached(cache, "dataset", "org/data")
+    folder.mkdir(parents=True)
+    assert only(check_data(benchmark(tmp_path, source))).verdict == "fail", "an empty snapshot"
+    (folder / "train.parquet").write_bytes(b"")
+    assert only(check_data(benchmark(tmp_path, source))).verdict == "ok"
+    assert only(check_data(benchmark(tmp_path, {"kind": "path", "path": str(folder)}))).verdict == "ok"
+    missing = {"kind": "path", "path": str(tmp_path / "nowhere")}
+    assert only(check_data(benchmark(tmp_path, missing))).verdict == "fail"
+
+
+def test_data_that_is_not_pinned_fails(tmp_path: Path) -> None:
+    found = only(check_data(benchmark(tmp_path, {"kind": "hub", "repo": "org/data", "revision": None})))
+    assert found.verdict == "fail"
+    assert "git ls-remote https://huggingface.co/datasets/org/data HEAD" in found.remedy
+
+
+def test_a_teachers_key_must_be_set_and_its_budget_suffice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    teacher = {
+        "kind": "teacher",
+        "endpoint": "http://localhost:1/v1",
+        "model": "t",
+        "cache": "c",
+        "max_requests": 19,
+        "api_key_variable": "SOME_KEY",
+    }
+    suite = make_suite(tmp_path, seed_rationales=teacher)
+    monkeypatch.delenv("SOME_KEY", raising=False)
+    found = check_rationales(suite)
+    assert [finding.verdict for finding in found] == ["warn", "fail", "warn"]
+    assert "SOME_KEY" in found[1].message
+    assert "80 is enough" in found[2].remedy
+    monkeypatch.setenv("SOME_KEY", "x")
+    assert not has_failed(check_rationales(suite))
+
+
+def test_files_of_annotated_rationales_must_be_there(tmp_path: Path) -> None:
+    path = tmp_path / "easy.jsonl"
+    suite = make_suite(tmp_path, seed_rationales={"kind": "annotated", "files": {"easy": str(path)}})
+    assert only(check_rationales(suite)).verdict == "fail"
+    path.write_text("")
+    assert only(check_rationales(suite)).verdict == "ok"
+
+
+# --- machine ---
+
+
+def test_a_machine_without_gpus_is_a_warning_where_gpus_are_asked_for(tmp_path: Path) -> None:
+    import torch
+
+    if torch.cuda.is_available():
+        pytest.skip("this machine has a GPU")
+    found = only(check_gpus(make_suite(tmp_path), Assumptions()))
+    assert (found.verdict, "up to 4" in found.message) == ("warn", True)
+    assert only(check_gpus(make_suite(tmp_path, gpus=0), Assumptions())).verdict == "ok"
+
+
+def test_gpus_too_few_or_too_small_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    class Properties:
+        total_memory = 12e9
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda index: Properties())
+    found = check_gpus(make_suite(tmp_path), Assumptions())
+    assert [finding.verdict for finding in found] == ["warn", "fail"], "2 of 4, and 16 GB into 12 GB"
+    assert "16 GB" in found[1].message
+
+
+def test_training_memory_is_split_where_accelerate_shards_it(tmp_path: Path) -> None:
+    def memory(**training: Any) -> float:
+        model = {"kind": "path", "path": "/m-1b", "training": training}
+        return training_memory(make_suite(tmp_path, models={"m-1b": model}), "m-1b", Assumptions())
+
+    assert memory(processes=4) == 16e9
+    assert memory(processes=4, accelerate="fsdp.yaml") == 4e9
+    assert memory(tuning={"kind": "lora"}) == 2e9
+
+
+def test_a_plan_larger_than_the_disk_fails(tmp_path: Path) -> None:
+    suite = make_suite(tmp_path / "not/there/yet")
+    assert only(check_disk(suite, Assumptions(bytes_per_parameter=1e-9))).verdict == "ok"
+    assert only(check_disk(suite, Assumptions(bytes_per_parameter=1e9))).verdict == "fail"
+
+
+def test_versions_other_than_those_locked_are_named(tmp_path: Path) -> None:
+    lock = tmp_path / "requirements.lock"
+    lock.write_text("numpy==0.1 \\\n    --hash=sha256:0\nunrelated==3\n")
+    found = only(check_versions(lock))
+    assert found.verdict == "warn"
+    assert f"numpy {metadata.version('numpy')} is installed, 0.1 is locked" in found.message
+    lock.write_text(f"numpy=={metadata.version('numpy')} ; python_version > '3'\n")
+    assert only(check_versions(lock)).verdict == "ok"
+
+
+def test_missing_commands_and_config_files_fail(tmp_path: Path) -> None:
+    model = {"kind": "path", "path": "/m-1b", "training": {"accelerate": str(tmp_path / "fsdp.yaml")}}
+    engine = {"kind": "vllm", "command": str(tmp_path / "vista")}
+    suite = make_suite(tmp_path, models={"m-1b": model}, engine=engine)
+    assert [finding.verdict for finding in check_commands(suite)] == ["fail", "fail"]
+    for name in ("fsdp.yaml", "vista"):
+        (tmp_path / name).write_text("")
+        (tmp_path / name).chmod(0o755)
+    assert not has_failed(check_commands(suite))
+
+
+def test_results_beside_nothing_that_is_reported_fail(tmp_path: Path) -> None:
+    suite = make_suite(tmp_path / "results", reported=tmp_path / "reported.csv")
+    assert [finding.verdict for finding in check_results(suite)] == ["ok", "fail"]
+
+
+# --- all together ---
+
+
+def test_all_checks_run_even_when_one_breaks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suite: Suite
+) -> None:
+    def broken(suite: Suite) -> list[Finding]:
+        raise PermissionError("no")
+
+    monkeypatch.setattr(doctor, "check_models", broken)
+    found = examine(suite, Assumptions())
+    subjects = {finding.subject.split(" ")[0] for finding in found}
+    assert {"models", "data", "seed", "GPUs", "disk", "versions", "vLLM", "results", "git"} <= subjects
+    models = next(finding for finding in found if finding.subject == "models")
+    assert (models.verdict, "PermissionError" in models.message) == ("fail", True)
+    assert all(finding.remedy for finding in found if finding.verdict != "ok")
+
+
+def test_the_exit_status_says_whether_anything_fails(
+    tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(root)
+    bad = yaml.safe_load((root / "config/smoke.yaml").read_text()) | {"results": str(tmp_path / "results")}
+    path = tmp_path / "suite.yaml"
+    path.write_text(yaml.safe_dump(bad))
+    well = CliRunner().invoke(app, ["doctor", "--configfile", str(path)])
+    assert well.exit_code == 0, well.output
+    path.write_text(yaml.safe_dump(bad | {"reported": str(tmp_path / "none.csv")}))
+    ill = CliRunner().invoke(app, ["doctor", "--configfile", str(path)])
+    assert ill.exit_code == 2
+    assert "none.csv: no such file" in ill.output
+    assert "Traceback" not in ill.output

@@ -1,0 +1,220 @@
+"""A plan counts what Snakemake would run, and its figures follow from the assumptions."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from tests.planning.conftest import make_suite
+from vista.cli import app
+from vista.config import Suite, load_suite
+from vista.errors import VistaError
+from vista.grid import Run
+from vista.planning.assumptions import Assumptions, load_assumptions
+from vista.planning.estimate import Estimator, make_plan
+from vista.planning.jobs import RolloutFile, job_counts, rollout_files
+from vista.planning.sizes import parameters, queries
+
+# Figures that make sums easy: no start, one token per response, one second per thing.
+EASY = Assumptions(
+    gpu_tflops=1.0,
+    utilisation=1.0,
+    vllm_tokens_per_second=1.0,
+    hf_tokens_per_second=0.5,
+    start_minutes=0.0,
+    prompt_tokens=9,
+    response_tokens=1,
+    resampled=0.5,
+    correct=0.5,
+    critical=1.0,
+    recovered=0.5,
+    kept=0.5,
+    bytes_per_parameter=2.0,
+    state_bytes_per_parameter=3.0,
+    image_kilobytes=0.001,
+    bytes_per_token=1.0,
+)
+HOUR = 3600.0
+
+
+def planned_by_snakemake(root: Path, folder: Path, configfile: str, target: str) -> dict[str, int]:
+    """Jobs per rule of a dry run, in a folder without results."""
+    for name in ("Snakefile", "models.yaml", "config", "workflow", "vista", "environment.yml", "profiles"):
+        (folder / name).symlink_to(root / name)
+    command = [sys.executable, "-m", "snakemake", "-n", "--quiet", "rules", "--cores", "1"]
+    done = subprocess.run(
+        [*command, "--configfile", configfile, "--", target],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    rows = re.findall(r"^(\w+) +(\d+)$", done.stdout + done.stderr, re.MULTILINE)
+    return {rule: int(count) for rule, count in rows if rule != "total"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["paper", "testbed"])
+def test_a_plan_counts_the_jobs_that_snakemake_would_run(root: Path, tmp_path: Path, name: str) -> None:
+    suite = load_suite(root / f"config/{name}.yaml", root=root)
+    target = f"{suite.results}/tables/main.csv"
+    assert planned_by_snakemake(root, tmp_path, f"config/{name}.yaml", target) == job_counts(suite)
+
+
+def test_rollouts_are_counted_once_with_all_their_readers(suite: Suite) -> None:
+    first = Run("m-1b", "one", "sft-seed", 0, 0)
+    readers = {
+        (file.policy, file.kind): [run.method for run in file.readers] for file in rollout_files(suite)
+    }
+    assert readers == {
+        (first, "samples"): ["rest-em", "vista-sft", "dpo"],
+        (Run("m-1b", "one", "rest-em", 0, 1), "samples"): ["rest-em"],
+        (first, "resamples"): ["vista-sft"],
+        (first, "scores"): ["vista-sft"],
+    }
+
+
+def rollouts(suite: Suite) -> dict[tuple[str, str], RolloutFile]:
+    return {(file.policy.method, file.kind): file for file in rollout_files(suite)}
+
+
+def test_gpu_hours_follow_from_the_assumptions(suite: Suite) -> None:
+    estimator, files = Estimator(suite, EASY), rollouts(suite)
+    # 100 queries × 10 solutions × 1 token, at 1 token a second.
+    assert estimator.rollout_hours(files["sft-seed", "samples"]) * HOUR == pytest.approx(1000)
+    # 500 wrong ones × 3 continuations of half a token, and a pass over 500 × 10 tokens at 2 GFLOP each
+    # and 1 TFLOP/s.
+    assert estimator.rollout_hours(files["sft-seed", "resamples"]) * HOUR == pytest.approx(750 + 10)
+    # 500 right samples and 750 recovered ones, 10 tokens each.
+    assert estimator.rollout_hours(files["sft-seed", "scores"]) * HOUR == pytest.approx(12500 * 2e-3)
+    # The seed split: 20 examples × 10 tokens × 2 epochs at 6 GFLOP.
+    seed = Run("m-1b", "one", "sft-seed", 0, 0)
+    assert estimator.training_hours(seed) * HOUR == pytest.approx(20 * 10 * 2 * 6e-3)
+    # Half of 1250 positives, and the seed split.
+    vista = Run("m-1b", "one", "vista-sft", 0, 1)
+    assert estimator.training_hours(vista) * HOUR == pytest.approx((625 + 20) * 10 * 2 * 6e-3)
+    # 500 pairs of two, trained and passed through the reference.
+    dpo = Run("m-1b", "one", "dpo", 0, 1)
+    assert estimator.training_hours(dpo) * HOUR == pytest.approx(500 * 2 * 10 * 2 * 8e-3)
+    # 50 test queries, by the slower engine.
+    assert estimator.evaluation_hours(dpo) * HOUR == pytest.approx(100)
+
+
+def test_starting_is_paid_by_every_job_and_every_gpu(suite: Suite) -> None:
+    slow = EASY.model_copy(update={"start_minutes": 60.0})
+    estimator, run = Estimator(suite, slow), Run("m-1b", "one", "sft-seed", 0, 0)
+    bare = Estimator(suite, EASY)
+    samples = rollouts(suite)["sft-seed", "samples"]
+    assert estimator.rollout_hours(samples) - bare.rollout_hours(samples) == pytest.approx(2)  # shards
+    assert estimator.training_hours(run) - bare.training_hours(run) == pytest.approx(4)  # processes
+    assert estimator.evaluation_hours(run) - bare.evaluation_hours(run) == pytest.approx(1)
+
+
+def test_adapters_and_checkpointing_change_what_training_costs(tmp_path: Path) -> None:
+    def hours(**training: object) -> float:
+        model = {"kind": "path", "path": "/m-1b", "training": training}
+        suite = make_suite(tmp_path, models={"m-1b": model})
+        return Estimator(suite, EASY).training_hours(Run("m-1b", "one", "sft-seed", 0, 0))
+
+    full = hours()
+    assert hours(gradient_checkpointing=True) == pytest.approx(full * 8 / 6)
+    assert hours(tuning={"kind": "lora"}) == pytest.approx(full * 4 / 6)
+
+
+def test_disk_is_mostly_checkpoints_and_each_row_holds_its_image(suite: Suite) -> None:
+    plan = make_plan(suite, EASY)
+    trained = 1 + 2 + 1 + 1
+    assert plan.total(lambda work: work.disk_bytes, "train") == pytest.approx(trained * 1e9 * 2)
+    assert plan.state_bytes == pytest.approx(1e9 * 3)
+    assert plan.total(lambda work: work.disk_bytes, "tasks") == pytest.approx(170)
+    # 20 seed rows; 520 and 520; 645; 500 pairs of two responses; an image and a token each.
+    assert plan.total(lambda work: work.disk_bytes, "curate") == pytest.approx(
+        2 * (20 + 2 * 520 + 645) + 3 * 500
+    )
+
+
+def test_sharing_saves_what_each_further_reader_would_have_cost(suite: Suite) -> None:
+    plan = make_plan(suite, EASY)
+    first = next(group for group in plan.shared if len(group.readers) == 3)
+    assert first.unshared_gpu_hours == pytest.approx(3 * first.gpu_hours)
+    sampled = plan.total(lambda work: work.gpu_hours, "sample")
+    assert sum(group.gpu_hours for group in plan.shared if group.kind == "samples") == pytest.approx(sampled)
+
+
+def test_a_suite_without_gpus_costs_no_gpu_hours(tmp_path: Path) -> None:
+    plan = make_plan(make_suite(tmp_path, gpus=0), Assumptions())
+    assert plan.total(lambda work: work.gpu_hours) == 0
+    assert plan.total(lambda work: work.disk_bytes) > 0
+
+
+def test_sizes_left_out_are_those_published_without_the_seed_split(root: Path) -> None:
+    suite = load_suite(root / "config/paper.yaml", root=root)
+    assert queries(suite, "slake", "test") == 355
+    assert queries(suite, "slake", "seed") + queries(suite, "slake", "train") == 1681
+    assert queries(suite, "geometry3k", "test") == 601
+    assert queries(suite, "chartqa", "train") == 0
+
+
+@pytest.mark.parametrize(
+    ("repo", "count"),
+    [
+        ("Qwen/Qwen2.5-VL-3B-Instruct", 3e9),
+        ("OpenGVLab/InternVL3-8B-hf", 8e9),
+        ("HuggingFaceTB/SmolVLM-256M-Instruct", 256e6),
+        ("a/b-1.5B", 1.5e9),
+    ],
+)
+def test_parameters_are_read_from_a_repositorys_name(tmp_path: Path, repo: str, count: float) -> None:
+    model = {"kind": "hub", "repo": repo, "revision": "a" * 40}
+    assert parameters(make_suite(tmp_path, models={"m": model}), "m", Assumptions()) == count
+
+
+def test_a_name_that_does_not_tell_its_size_is_an_error_with_the_remedy(tmp_path: Path) -> None:
+    model = {"kind": "hub", "repo": "org/Qwen2.5-model", "revision": "a" * 40}
+    suite = make_suite(tmp_path, models={"m": model})
+    with pytest.raises(VistaError, match=r"--assume 'parameters=\{m: "):
+        parameters(suite, "m", Assumptions())
+    assert parameters(suite, "m", load_assumptions(["parameters={m: 3.0e9}"])) == 3e9
+
+
+def test_assumptions_are_replaced_by_files_and_by_single_settings(tmp_path: Path) -> None:
+    (tmp_path / "h200.yaml").write_text("gpu_tflops: 989\nresponse_tokens: 400\n")
+    changed = load_assumptions([str(tmp_path / "h200.yaml"), "response_tokens=500"])
+    assert (changed.gpu_tflops, changed.response_tokens) == (989, 500)
+    with pytest.raises(VistaError, match="--assume respons_tokens") as caught:
+        load_assumptions(["respons_tokens=5", "correct=2"])
+    assert "--assume correct" in str(caught.value)
+    assert "known:" in str(caught.value)
+
+
+def test_the_command_prints_tables_to_read_and_json_to_compute_with(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(root)
+    arguments = ["plan", "--configfile", str(root / "config/paper.yaml")]
+    read = CliRunner().invoke(app, arguments)
+    assert read.exit_code == 0, read.output
+    for text in ("rest-em, vista-sft, dpo, vista-dpo", "qwen2.5-vl-7b", "start_minutes", "2,208"):
+        assert text in read.output
+    assert "\x1b" not in read.output, "no colours in a pipe"
+    value = json.loads(CliRunner().invoke(app, [*arguments, "--json"]).output)
+    assert value["jobs"]["sample"] == 840
+    assert value["gpu_hours_total"] == pytest.approx(sum(value["gpu_hours"].values()))
+    assert value["gpu_hours_total"] == pytest.approx(sum(value["gpu_hours_by_model"].values()))
+
+
+def test_rationales_sampled_from_the_base_model_are_counted_and_shared(tmp_path: Path) -> None:
+    own = {"kind": "self", "rollouts": {"k": 4}}
+    suite = make_suite(tmp_path, seed_rationales=own)
+    file = rollouts(suite)["zero-shot", "samples"]
+    # The 20 seed queries, four times, for every method that trains on the seed split.
+    assert Estimator(suite, EASY).solutions(file) == 80
+    assert {run.method for run in file.readers} == {"sft-seed", "rest-em", "vista-sft"}
+    assert job_counts(suite)["sample"] == job_counts(make_suite(tmp_path))["sample"] + suite.shards

@@ -1,0 +1,85 @@
+"""What the rules are told to depend on."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from vista import dag
+from vista.config import Suite, load_suite
+from vista.dag import Dag
+
+
+@pytest.fixture
+def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of the package whose source a test may edit."""
+    copy = tmp_path / "vista"
+    shutil.copytree(dag.PACKAGE, copy, ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.setattr(dag, "PACKAGE", copy)
+    return copy
+
+
+@pytest.fixture
+def suite(root: Path, tmp_path: Path) -> Suite:
+    suite = load_suite(root / "config/smoke.yaml", root=root)
+    return suite.model_copy(update={"results": tmp_path / "results"})
+
+
+def fingerprint(suite: Suite, stage: str, part: str = "**") -> str:
+    return Path(Dag(suite).code(stage, part)).read_text()
+
+
+def edit(path: Path) -> None:
+    path.write_text(path.read_text() + "# edited\n")
+
+
+def test_an_edited_module_changes_the_fingerprint_of_its_stage_alone(package: Path, suite: Suite) -> None:
+    before = {stage: fingerprint(suite, stage) for stage in dag.SHARED_CODE}
+    edit(package / "curation/filters.py")
+    changed = {stage for stage in dag.SHARED_CODE if fingerprint(suite, stage) != before[stage]}
+    assert changed == {"curation"}
+
+
+def test_an_edited_shared_module_changes_every_stage_that_computes_with_it(
+    package: Path, suite: Suite
+) -> None:
+    before = {stage: fingerprint(suite, stage) for stage in dag.SHARED_CODE}
+    edit(package / "answers.py")
+    changed = {stage for stage in dag.SHARED_CODE if fingerprint(suite, stage) != before[stage]}
+    assert changed == {stage for stage, shared in dag.SHARED_CODE.items() if "answers.py" in shared}
+
+
+def test_unchanged_code_leaves_the_fingerprint_file_untouched(package: Path, suite: Suite) -> None:
+    path = Path(Dag(suite).code("training"))
+    before = path.stat()
+    Dag(suite).code("training")
+    after = path.stat()
+    assert (before.st_mtime_ns, before.st_ino) == (after.st_mtime_ns, after.st_ino)
+
+
+def test_a_rule_may_depend_on_a_part_of_its_stage(package: Path, suite: Suite) -> None:
+    before = fingerprint(suite, "analysis", "collect.py"), fingerprint(suite, "analysis")
+    edit(package / "analysis/tables.py")
+    after = fingerprint(suite, "analysis", "collect.py"), fingerprint(suite, "analysis")
+    assert before[0] == after[0]
+    assert before[1] != after[1]
+
+
+def test_a_rule_may_depend_on_further_shared_modules(package: Path, suite: Suite) -> None:
+    plan = Dag(suite)
+    before = Path(plan.code("tasks", also=["answers.py"])).read_text(), fingerprint(suite, "tasks")
+    edit(package / "answers.py")
+    after = Path(plan.code("tasks", also=["answers.py"])).read_text(), fingerprint(suite, "tasks")
+    assert before[0] != after[0]
+    assert before[1] == after[1]
+
+
+def test_a_rule_may_leave_out_a_folder_of_its_stage(package: Path, suite: Suite) -> None:
+    plan = Dag(suite)
+    before = Path(plan.code("tasks", without="testbed")).read_text(), fingerprint(suite, "tasks")
+    edit(package / "tasks/testbed/scenes.py")
+    after = Path(plan.code("tasks", without="testbed")).read_text(), fingerprint(suite, "tasks")
+    assert before[0] == after[0]
+    assert before[1] != after[1]

@@ -1,0 +1,84 @@
+"""What ``vista plan`` assumes about hardware and data; every number of a plan follows from these.
+
+They are round figures to plan with, not measurements of ours. ``vista plan --assume`` replaces any of
+them, from a YAML file or one by one.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import Field, ValidationError
+
+from vista.config import load_yaml
+from vista.config.base import Fraction, Name, Strict
+from vista.errors import VistaError, fail_if
+
+
+class Assumptions(Strict):
+    """Round figures for a GPU of the A100/A800 class with 80 GB, and for answers with short rationales."""
+
+    gpu_tflops: float = Field(312.0, gt=0.0, description="Peak of one GPU in bfloat16, TFLOP/s.")
+    utilisation: Fraction = Field(0.35, description="Share of the peak that training and scoring reach.")
+    vllm_tokens_per_second: float = Field(
+        20_000.0,
+        gt=0.0,
+        description="Tokens sampled per second and GPU by vLLM from a model of one billion parameters; "
+        "one of N billion is taken to sample N times slower.",
+    )
+    hf_tokens_per_second: float = Field(
+        2_000.0, gt=0.0, description="The same for the hf engine, which evaluates in every suite."
+    )
+    start_minutes: float = Field(3.0, ge=0.0, description="Until a job has loaded its model, minutes.")
+    prompt_tokens: int = Field(600, ge=1, description="Tokens of a prompt, the image's included.")
+    response_tokens: int = Field(250, ge=1, description="Tokens of a response, on average.")
+    resampled: Fraction = Field(0.6, description="Part of a response that is left to sample after a prefix.")
+    correct: Fraction = Field(0.6, description="Share of samples that are right.")
+    critical: Fraction = Field(0.9, description="Share of wrong samples that have a critical token.")
+    recovered: Fraction = Field(0.3, description="Share of resampled solutions that are right.")
+    kept: Fraction = Field(0.69, description="Share of positives that a filter keeps (VAS at τ = −0.5).")
+    parameters: dict[Name, float] = Field(
+        {}, description="Parameters by model; default: as the repository's or folder's name says (3B)."
+    )
+    bytes_per_parameter: float = Field(2.0, gt=0.0, description="Of a checkpoint on disk: bfloat16.")
+    state_bytes_per_parameter: float = Field(
+        14.0, gt=0.0, description="Of what a training run keeps to resume from, until it ends."
+    )
+    training_bytes_per_parameter: float = Field(
+        16.0, gt=0.0, description="GPU memory of weights, gradients and AdamW's state, by parameter trained."
+    )
+    image_kilobytes: float = Field(100.0, gt=0.0, description="Of an encoded image; each row holds its own.")
+    bytes_per_token: float = Field(8.0, gt=0.0, description="Of a solution on disk, ids and text.")
+
+
+def load_assumptions(given: list[str]) -> Assumptions:
+    """The defaults, changed by each of ``given`` in turn.
+
+    Args:
+        given: YAML files, and single settings as ``name=value``.
+
+    Raises:
+        VistaError: names every unknown key and every wrong value.
+    """
+    values: dict[str, Any] = {}
+    for item in given:
+        values |= _setting(item) if "=" in item else load_yaml(Path(item))
+    try:
+        return Assumptions.model_validate(values)
+    except ValidationError as error:
+        lines = [
+            f"--assume {'.'.join(str(part) for part in item['loc'])}: {item['msg']}; found {item['input']!r}"
+            for item in error.errors()
+        ]
+        fail_if([*lines, f"known: {', '.join(Assumptions.model_fields)}"], "The assumptions have errors:")
+        raise
+
+
+def _setting(item: str) -> dict[str, Any]:
+    name, _, value = item.partition("=")
+    try:
+        return {name.strip(): yaml.safe_load(value)}
+    except yaml.YAMLError as error:
+        raise VistaError(f"--assume {item}: not a value in YAML: {error}") from error

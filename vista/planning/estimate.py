@@ -1,0 +1,278 @@
+"""GPU hours and disk of every job that a suite would run, from stated assumptions; for ``vista plan``.
+
+A model of N parameters costs 2 N floating-point operations per token of a forward pass, 6 N of
+training all of them and 4 N of training adapters (no gradients of the frozen weights), and 2 N more
+where activations are recomputed (Kaplan et al. 2020, arXiv 2001.08361, Sec. 2.1). Attention over the
+context, the vision tower and data loading are left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+
+from vista import grid
+from vista.config import (
+    DpoObjective,
+    NoFilter,
+    PrefixResample,
+    RationalizeResample,
+    SelfImprovement,
+    Suite,
+    VasFilter,
+)
+from vista.grid import Run
+from vista.planning.assumptions import Assumptions
+from vista.planning.jobs import RULE_OF_KIND, RolloutFile, job_counts, rollout_files, splits
+from vista.planning.sizes import parameters, queries, train_queries
+
+HOUR = 3600.0
+BYTES_PER_SCORED_LAYER = 12.0  # three float32
+
+
+@dataclass(frozen=True)
+class Work:
+    """One rule's work for one model: GPU hours of all its jobs, and bytes that they leave on disk."""
+
+    rule: str
+    model: str  # empty for a rule that is about no model
+    gpu_hours: float
+    disk_bytes: float
+
+
+@dataclass(frozen=True)
+class Shared:
+    """Rollout files of one kind and settings that the same methods read, over all models and train sets."""
+
+    kind: str
+    name: str
+    policy: str  # method and round that sampled
+    readers: tuple[str, ...]
+    files: int
+    gpu_hours: float
+
+    @property
+    def unshared_gpu_hours(self) -> float:
+        """What they would cost if every method made its own."""
+        return self.gpu_hours * len(self.readers)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What ``vista plan`` prints."""
+
+    suite: str
+    jobs: dict[str, int]
+    work: list[Work]
+    shared: list[Shared]
+    state_bytes: float  # of the largest training run that is under way, on top of ``work``
+    assumptions: Assumptions
+
+    def total(self, what: Callable[[Work], float], rule: str | None = None) -> float:
+        """A quantity of ``work`` added up over all rules or one."""
+        return sum(what(each) for each in self.work if rule in (None, each.rule))
+
+
+def make_plan(suite: Suite, assumptions: Assumptions) -> Plan:
+    """Everything that the main table of ``suite`` takes, when nothing is made yet."""
+    estimator = Estimator(suite, assumptions)
+    return Plan(
+        suite=suite.name,
+        jobs=job_counts(suite),
+        work=estimator.work(),
+        shared=estimator.shared(),
+        state_bytes=estimator.state_bytes(),
+        assumptions=assumptions,
+    )
+
+
+class Estimator:
+    """The arithmetic of a plan."""
+
+    def __init__(self, suite: Suite, assumptions: Assumptions) -> None:
+        self.suite = suite
+        self.assumptions = assumptions
+        self.parameters = {model: parameters(suite, model, assumptions) for model in suite.models}
+
+    @cached_property
+    def files(self) -> list[RolloutFile]:
+        """Every rollout file of the suite."""
+        return rollout_files(self.suite)
+
+    # --- what there is to do ---
+
+    def solutions(self, file: RolloutFile) -> float:
+        """Solutions that a rollout file holds (or scores)."""
+        if file.kind == "samples":
+            return self.sampled(file.policy, file.name)
+        method = grid.method_with(self.suite, file.kind, file.name)
+        return self.resampled(file.policy, method) if file.kind == "resamples" else self.scored(file, method)
+
+    def sampled(self, policy: Run, name: str) -> float:
+        """Solutions that are sampled."""
+        asked = train_queries(self.suite, policy.train_set, grid.sampled_split(name))
+        return float(asked * grid.sampling_named(self.suite, name).k)
+
+    def resampled(self, policy: Run, method: SelfImprovement) -> float:
+        """Solutions that are resampled from wrong ones."""
+        wrong = self.sampled(policy, method.rollouts.slug) * (1.0 - self.assumptions.correct)
+        if isinstance(method.resample, PrefixResample):
+            return wrong * self.assumptions.critical * method.resample.j
+        if isinstance(method.resample, RationalizeResample):
+            return wrong * method.resample.j
+        return 0.0
+
+    def scored(self, file: RolloutFile, method: SelfImprovement) -> float:
+        """Solutions whose attention is measured."""
+        if isinstance(method.filter, VasFilter) and method.filter.scope == "all":
+            return self.sampled(file.policy, method.rollouts.slug) + self.resampled(file.policy, method)
+        return self.positives(file.policy, method)
+
+    def positives(self, policy: Run, method: SelfImprovement) -> float:
+        """Right solutions, sampled and resampled."""
+        right = self.sampled(policy, method.rollouts.slug) * self.assumptions.correct
+        return right + self.resampled(policy, method) * self.assumptions.recovered
+
+    def examples(self, run: Run) -> float:
+        """Examples or pairs that a run trains on; of pairs an upper bound: not every query has a loser."""
+        seed = float(train_queries(self.suite, run.train_set, "seed"))
+        method = self.suite.methods[run.method]
+        if not isinstance(method, SelfImprovement):
+            return seed
+        kept = self.positives(grid.policy(self.suite, run), method)
+        if not isinstance(method.filter, NoFilter):
+            kept *= self.assumptions.kept
+        if method.max_per_query is not None:
+            kept = min(kept, method.max_per_query * train_queries(self.suite, run.train_set, "train"))
+        mixed = method.mix_seed and not isinstance(method.objective, DpoObjective)
+        return kept + seed if mixed else kept
+
+    # --- what it costs ---
+
+    def sampling_hours(self, model: str, tokens: float, engine: str) -> float:
+        """GPU hours of sampling."""
+        per_billion = (
+            self.assumptions.vllm_tokens_per_second
+            if engine == "vllm"
+            else self.assumptions.hf_tokens_per_second
+        )
+        return tokens * self.parameters[model] / 1e9 / per_billion / HOUR
+
+    def pass_hours(self, model: str, tokens: float, operations: float) -> float:
+        """GPU hours of passes with so many floating-point operations per parameter and token."""
+        flops = tokens * operations * self.parameters[model]
+        return flops / (self.assumptions.gpu_tflops * 1e12 * self.assumptions.utilisation) / HOUR
+
+    def start_hours(self, jobs: int, gpus: int) -> float:
+        """GPU hours of starting."""
+        return jobs * gpus * self.assumptions.start_minutes / 60.0
+
+    @property
+    def whole_tokens(self) -> int:
+        """Tokens of a prompt with its response."""
+        return self.assumptions.prompt_tokens + self.assumptions.response_tokens
+
+    def rollout_hours(self, file: RolloutFile) -> float:
+        """GPU hours of a rollout file, all shards; 0 where the suite asks for no GPUs."""
+        if not self.suite.gpus:
+            return 0.0
+        model, count, engine = file.policy.model, self.solutions(file), self.suite.engine.kind
+        start = self.start_hours(self.suite.shards, self.suite.gpus)
+        response = self.assumptions.response_tokens
+        if file.kind == "samples":
+            return start + self.sampling_hours(model, count * response, engine)
+        if file.kind == "scores":
+            layers = self.suite.scoring.layers
+            depth = 1.0 if layers == "all" else max(layers)
+            return start + self.pass_hours(model, count * self.whole_tokens, 2.0 * depth)
+        method = grid.method_with(self.suite, file.kind, file.name)
+        if not isinstance(method.resample, PrefixResample):
+            return start + self.sampling_hours(model, count * response, engine)
+        wrong = count / method.resample.j / max(self.assumptions.critical, 1e-9)
+        forced = self.pass_hours(model, wrong * self.whole_tokens, 2.0)
+        rest = count * response * self.assumptions.resampled
+        return start + forced + self.sampling_hours(model, rest, engine)
+
+    def training_hours(self, run: Run) -> float:
+        """GPU hours of a training run, over all its processes."""
+        if not self.suite.gpus:
+            return 0.0
+        training = self.suite.models[run.model].training
+        operations = (4.0 if training.tuning.kind == "lora" else 6.0) + 2.0 * training.gradient_checkpointing
+        method = self.suite.methods[run.method]
+        section = "seed"
+        sequences = 1
+        if isinstance(method, SelfImprovement):
+            section = "sft"
+            if isinstance(method.objective, DpoObjective):
+                # Winner and loser, each through the reference model as well.
+                section, sequences, operations = "dpo", 2, operations + 2.0
+        epochs = getattr(self.suite.training, section).epochs
+        tokens = self.examples(run) * sequences * self.whole_tokens * epochs
+        start = self.start_hours(1, self.suite.gpus * training.processes)
+        return start + self.pass_hours(run.model, tokens, operations)
+
+    def evaluation_hours(self, run: Run) -> float:
+        """GPU hours of evaluating a checkpoint on every test query: with transformers, whatever samples."""
+        if not self.suite.gpus:
+            return 0.0
+        tokens = self.test_queries * self.assumptions.response_tokens
+        sampling = self.sampling_hours(run.model, tokens, "hf")
+        return self.start_hours(1, self.suite.gpus) + sampling
+
+    @cached_property
+    def test_queries(self) -> int:
+        """Test queries that each checkpoint answers."""
+        return sum(queries(self.suite, task, "test") for task in self.suite.evaluated_tasks)
+
+    def rollout_bytes(self, file: RolloutFile) -> float:
+        """Bytes of a rollout file, all shards."""
+        if file.kind == "scores":
+            layers = self.suite.scoring.layers
+            return self.solutions(file) * BYTES_PER_SCORED_LAYER * (36 if layers == "all" else len(layers))
+        return self.solutions(file) * self.assumptions.response_tokens * self.assumptions.bytes_per_token
+
+    def row_bytes(self, responses: int = 1) -> float:
+        """Bytes of a row with its own image."""
+        text = responses * self.assumptions.response_tokens * self.assumptions.bytes_per_token
+        return self.assumptions.image_kilobytes * 1e3 + text
+
+    def state_bytes(self) -> float:
+        """Bytes that the largest training run keeps to resume from."""
+        return max(self.parameters.values()) * self.assumptions.state_bytes_per_parameter
+
+    # --- put together ---
+
+    def work(self) -> list[Work]:
+        """The work of each rule for each model, in the order of the stages."""
+        prepared = sum(queries(self.suite, task, split) for task, split in splits(self.suite))
+        found = [Work("tasks", "", 0.0, prepared * self.row_bytes(0))]
+        size = self.assumptions.bytes_per_parameter
+        found += [Work("models", model, 0.0, count * size) for model, count in self.parameters.items()]
+        for file in self.files:
+            hours, disk = self.rollout_hours(file), self.rollout_bytes(file)
+            found.append(Work(RULE_OF_KIND[file.kind], file.policy.model, hours, disk))
+        for run in grid.runs(self.suite):
+            if grid.is_trained(self.suite, run):
+                method = self.suite.methods[run.method]
+                pairs = isinstance(method, SelfImprovement) and isinstance(method.objective, DpoObjective)
+                rows = self.examples(run) * self.row_bytes(2 if pairs else 1)
+                weights = self.parameters[run.model] * size
+                found.append(Work("curate", run.model, 0.0, rows))
+                found.append(Work("train", run.model, self.training_hours(run), weights))
+            answers = self.test_queries * self.assumptions.response_tokens * self.assumptions.bytes_per_token
+            found.append(Work("evaluate", run.model, self.evaluation_hours(run), answers))
+        return found
+
+    def shared(self) -> list[Shared]:
+        """Rollouts by who reads them, with what sharing saves."""
+        groups: dict[tuple[str, str, str, tuple[str, ...]], list[RolloutFile]] = {}
+        for file in self.files:
+            readers = tuple(dict.fromkeys(run.method for run in file.readers))
+            policy = f"{file.policy.method}, round {file.policy.round}"
+            groups.setdefault((file.kind, file.name, policy, readers), []).append(file)
+        return [
+            Shared(*key, len(files), sum(self.rollout_hours(file) for file in files))
+            for key, files in groups.items()
+        ]

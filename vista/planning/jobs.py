@@ -1,0 +1,86 @@
+"""Which jobs a suite's tables need, and which rollouts several methods share; for ``vista plan``.
+
+Read off the inputs that ``vista.dag`` gives to the rules, so that a plan counts what Snakemake would
+run (a test compares the two).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+from vista import grid
+from vista.config import BuiltModel, Suite
+from vista.dag import Dag
+from vista.grid import Run
+from vista.records import Split
+
+RULE_OF_KIND = {"samples": "sample", "resamples": "resample", "scores": "score"}
+
+
+@dataclass(frozen=True)
+class RolloutFile:
+    """Rollouts of one policy (all shards), and the runs whose training sets are selected from them."""
+
+    policy: Run
+    kind: str  # samples, resamples or scores
+    name: str
+    readers: tuple[Run, ...]
+
+
+def rollout_files(suite: Suite) -> list[RolloutFile]:
+    """Every rollout file that some run reads, in the order of the grid."""
+    dag = Dag(suite)
+    readers: dict[tuple[Run, str, str], dict[Run, None]] = {}
+    for run in grid.runs(suite):
+        if not grid.is_trained(suite, run):
+            continue
+        for path in dag.curation_inputs(run.id):
+            key = _rollout(dag, path)
+            if key is not None:
+                readers.setdefault(key, {})[run] = None
+    return [RolloutFile(*key, tuple(runs)) for key, runs in readers.items()]
+
+
+def _rollout(dag: Dag, path: str) -> tuple[Run, str, str] | None:
+    """Policy, kind and name of a shard's path; ``None`` for another path."""
+    folder = dag.paths.results / "rollouts"
+    if not Path(path).is_relative_to(folder):
+        return None
+    *policy, kind, name, _shard = Path(path).relative_to(folder).parts
+    return Run.parse("/".join(policy)), kind, name
+
+
+def splits(suite: Suite) -> list[tuple[str, Split]]:
+    """Task and split of every query file that is needed."""
+    dag = Dag(suite)
+    paths = dag.test_queries()
+    for run in grid.runs(suite):
+        if grid.is_trained(suite, run):
+            paths += [path for path in dag.curation_inputs(run.id) if _rollout(dag, path) is None]
+    for model, spec in suite.models.items():
+        if isinstance(spec, BuiltModel):
+            paths += dag.corpus(model)
+    folder = dag.paths.results / "tasks"
+    queries = [Path(path) for path in dict.fromkeys(paths) if Path(path).is_relative_to(folder)]
+    return [(path.parent.name, cast(Split, path.stem)) for path in queries]
+
+
+def job_counts(suite: Suite) -> dict[str, int]:
+    """Jobs of each rule that ``tables/main.csv`` needs when nothing is made yet, by stage."""
+    runs = grid.runs(suite)
+    trained = sum(grid.is_trained(suite, run) for run in runs)
+    rollouts = Counter(RULE_OF_KIND[file.kind] for file in rollout_files(suite))
+    counts = {
+        "tasks": len(splits(suite)),
+        "models": len(suite.models),
+        **{rule: rollouts[rule] * suite.shards for rule in RULE_OF_KIND.values()},
+        "curate": trained,
+        "train": trained,
+        "evaluate": len(runs),
+        "collect": 1,
+        "tables": 1,
+    }
+    return {rule: count for rule, count in counts.items() if count}
