@@ -14,8 +14,9 @@ from typing import Any
 
 import yaml
 
+from tests.tasks.published import write_slake
 from vista import cli, grid
-from vista.config import LocalModel, Suite, load_suite
+from vista.config import BenchmarkSizes, BenchmarkTask, HubModel, LocalFiles, LocalModel, Suite, load_suite
 from vista.grid import Run
 from vista.manifest import read_manifest
 from vista.paths import Paths
@@ -89,12 +90,22 @@ def make_training_set(suite: Suite, run: Run, done: set[tuple[object, ...]]) -> 
     vista(suite, "curate", run.id)
 
 
-def link_local_model(suite: Suite, folder: Path) -> None:
-    """The command of stage 2 for a checkpoint that lies on disk: here, the one just built."""
-    entry = LocalModel(kind="path", path=Paths(suite.results).base("nano"))
-    local = suite.model_copy(update={"models": {"local": entry}, "results": folder / "local"})
+def use_local_files(suite: Suite, folder: Path) -> None:
+    """Stages 1 and 2 for what lies on disk: models that are folders, and a benchmark's published files."""
+    built = Paths(suite.results).base("nano")
+    models = {
+        "folder": LocalModel(kind="path", path=built),
+        "hub": HubModel(kind="hub", repo="someone/something", revision=40 * "0", path=built),
+    }
+    write_slake(folder / "slake")
+    source = LocalFiles(kind="path", path=folder / "slake")
+    tasks = {"slake": BenchmarkTask(kind="slake", source=source, sizes=BenchmarkSizes(seed=2))}
+    local = suite.model_copy(update={"models": models, "tasks": tasks, "results": folder / "local"})
     write_text(Paths(local.results).suite, local.model_dump_json())
-    vista(local, "models", "local")
+    for model in models:
+        vista(local, "models", model)
+    for split in SPLITS:
+        vista(local, "tasks", "slake", split)
 
 
 def main(folder: Path) -> None:
@@ -114,7 +125,7 @@ def main(folder: Path) -> None:
         vista(suite, "evaluate", run.id)
     for command in ("collect", "tables", "cost"):
         vista(suite, command)
-    link_local_model(suite, folder)
+    use_local_files(suite, folder)
     paths = Paths(suite.results)
     print(json.dumps({r.method: read_manifest(paths.predictions(r.id)).status for r in grid.runs(suite)}))
 
