@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, RootModel
+from pydantic import Field, RootModel, field_validator
 
 from vista.config.base import Fraction, Name, Strict
 
@@ -53,7 +54,8 @@ class ModelTraining(Strict):
 class Loading(Strict):
     """How a checkpoint is loaded and how queries are shown to it.
 
-    Travels with the base checkpoint and all that is trained from it, as ``loading.json``.
+    Travels with the base checkpoint and all that is trained from it, as ``loading.json``. Whether
+    code of the checkpoint may run is no part of it: only ``models.yaml`` says so.
     """
 
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
@@ -66,7 +68,7 @@ class Loading(Strict):
         None, ge=1, description="Larger images are scaled down to this many pixels, their ratio kept."
     )
     processor: dict[str, Any] = Field(
-        {}, description="Options of the processor that differ from its own, such as `size`."
+        {}, description="Options of the image processor that differ from its own, such as `size`."
     )
     chat: dict[str, Any] = Field({}, description="Variables of the chat template.")
 
@@ -108,12 +110,25 @@ class HubModel(Loading):
 
     kind: Literal["hub"] = Field(description="A model of the Hugging Face hub.")
     repo: str = Field(pattern=r"^[^/\s]+/[^/\s]+$", description="owner/name on the hub.")
-    revision: str = Field(pattern=r"^[0-9a-f]{40}$", description="The commit, 40 hex digits.")
+    revision: str | None = Field(
+        description="The commit, 40 hex digits; null: not pinned yet, so that a plan can be made but no run."
+    )
     path: Path | None = Field(
         None, description="A folder that holds the files already; it wins over the hub."
     )
     trust_remote_code: bool = Field(False, description="Run code that the repository brings.")
     training: ModelTraining = Field(default_factory=lambda: ModelTraining(), description="How it is trained.")
+
+    @field_validator("revision")
+    @classmethod
+    def _is_commit(cls, value: str | None) -> str | None:
+        """A branch or a tag moves; what it named on the day of a run could not be told later."""
+        if value is not None and not re.fullmatch(r"[0-9a-f]{40}", value):
+            raise ValueError(
+                "a revision is a commit of 40 hex digits, not a branch, a tag or a short hash; "
+                "`git ls-remote https://huggingface.co/<repo> HEAD` prints the newest one"
+            )
+        return value
 
 
 Model = Annotated[BuiltModel | LocalModel | HubModel, Field(discriminator="kind")]

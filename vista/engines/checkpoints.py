@@ -9,11 +9,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import ValidationError
 from safetensors import SafetensorError
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from vista.chat import end_tokens, forbidden_tokens
+from vista.config import Loading
+from vista.engines.presenter import LOADING_FILE, Presenter
 from vista.errors import VistaError
+
+PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.msgpack", "*.h5")
 
 
 @dataclass
@@ -21,7 +26,7 @@ class Checkpoint:
     """A loaded model in evaluation mode, with what every user of it needs to know."""
 
     model: Any
-    processor: Any
+    processor: Presenter
     end_ids: list[int]
     forbidden_ids: list[int]
     pad_id: int
@@ -35,7 +40,12 @@ class Checkpoint:
 
 
 def wrap(model: Any, processor: Any) -> Checkpoint:
-    """Gather what the engines ask of a model and processor that are in memory."""
+    """Gather what the engines ask of a model and processor that are in memory.
+
+    Args:
+        model: In evaluation mode.
+        processor: As transformers loads it, or with options: a ``Presenter``.
+    """
     ends = end_tokens(model, processor)
     if not ends:
         raise VistaError("the checkpoint declares no end token; set eos_token_id in generation_config.json")
@@ -43,7 +53,7 @@ def wrap(model: Any, processor: Any) -> Checkpoint:
     text_config = model.config.get_text_config()
     return Checkpoint(
         model=model,
-        processor=processor,
+        processor=processor if isinstance(processor, Presenter) else Presenter(processor),
         end_ids=ends,
         forbidden_ids=forbidden_tokens(processor, ends),
         pad_id=ends[0] if pad is None else pad,
@@ -58,7 +68,12 @@ def check_folder(folder: Path) -> None:
     if not (folder / "config.json").is_file():
         raise VistaError(f"{folder}: no config.json; this is no checkpoint folder")
     if not list(folder.glob("*.safetensors")):
-        raise VistaError(f"{folder}: no *.safetensors; other weight formats are not loaded")
+        others = sorted(path.name for pattern in PICKLES for path in folder.glob(pattern))
+        found = f", only {', '.join(others)}" if others else ""
+        raise VistaError(
+            f"{folder}: no *.safetensors{found}; other formats can run code and are not loaded: take a "
+            "revision that has safetensors, or load the model with transformers once and save it"
+        )
     if not list(folder.glob("*processor_config.json")):
         raise VistaError(f"{folder}: no processor_config.json; save the model's processor beside it")
     index = folder / "model.safetensors.index.json"
@@ -69,35 +84,89 @@ def check_folder(folder: Path) -> None:
             raise VistaError(f"{folder}: missing {', '.join(missing)}; copy the checkpoint again")
 
 
+def read_loading(folder: Path) -> Loading:
+    """How the checkpoint in ``folder`` is to be loaded; the defaults where nothing is said.
+
+    Raises:
+        VistaError: its ``loading.json`` is malformed.
+    """
+    path = folder / LOADING_FILE
+    if not path.is_file():
+        return Loading()
+    try:
+        return Loading.model_validate_json(path.read_text(encoding="utf-8"))
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(map(str, first["loc"]))
+        raise VistaError(f"{path}: {field}: {first['msg']}; make the base checkpoint again") from error
+
+
+def load_processor(
+    folder: Path, loading: Loading | None = None, *, trust_remote_code: bool = False
+) -> Presenter:
+    """The processor of a checkpoint folder, without its model and without the network.
+
+    Args:
+        folder: The checkpoint.
+        loading: Its options; default: those of its ``loading.json``.
+        trust_remote_code: Run code that the checkpoint brings.
+
+    Raises:
+        VistaError: it is missing, takes no images, has no chat template, or lacks an option.
+    """
+    try:
+        processor = AutoProcessor.from_pretrained(
+            folder, local_files_only=True, trust_remote_code=trust_remote_code
+        )
+    except (OSError, ValueError, KeyError, TypeError, ImportError) as error:
+        raise VistaError(f"{folder}: the processor cannot be loaded: {error}") from error
+    if not hasattr(processor, "tokenizer") or not hasattr(processor, "image_processor"):
+        raise VistaError(
+            f"{folder}: {type(processor).__name__} is no processor of text and images; "
+            "use the checkpoint of a vision-language model"
+        )
+    if not getattr(processor, "chat_template", None):
+        raise VistaError(f"{folder}: no chat template; add chat_template.jinja to the folder")
+    return Presenter(processor, read_loading(folder) if loading is None else loading, str(folder))
+
+
 def load_checkpoint(
     folder: Path,
     *,
-    attention: str = "sdpa",
+    attention: str | None = None,
     device: str | None = None,
-    dtype: torch.dtype | str = "auto",
+    dtype: torch.dtype | str | None = None,
     trust_remote_code: bool = False,
 ) -> Checkpoint:
     """Load a model and processor from a folder, without the network.
+
+    What its ``loading.json`` says holds, unless an argument says otherwise.
+
+    Args:
+        folder: The checkpoint.
+        attention: Implementation of attention, by transformers' name.
+        device: Where the model goes; default: a GPU if there is one.
+        dtype: Type of the weights; ``auto``: as they are stored.
+        trust_remote_code: Run code that the checkpoint brings.
 
     Raises:
         VistaError: the folder is missing, incomplete or damaged.
     """
     check_folder(folder)
+    loading = read_loading(folder)
+    processor = load_processor(folder, loading, trust_remote_code=trust_remote_code)
     where = device or ("cuda" if torch.cuda.is_available() else "cpu")
     try:
         model, report = AutoModelForImageTextToText.from_pretrained(
             folder,
             output_loading_info=True,
-            dtype=dtype,
-            attn_implementation=attention,
+            dtype=dtype or loading.dtype,
+            attn_implementation=attention or loading.attention,
             trust_remote_code=trust_remote_code,
             local_files_only=True,
             use_safetensors=True,
         )
-        processor = AutoProcessor.from_pretrained(
-            folder, trust_remote_code=trust_remote_code, local_files_only=True
-        )
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+    except (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError) as error:
         raise VistaError(f"{folder}: the checkpoint cannot be loaded: {error}") from error
     absent = sorted(report["missing_keys"])
     if absent:  # transformers would go on with random numbers in their place
@@ -108,7 +177,10 @@ def load_checkpoint(
 
 
 def save_checkpoint(model: Any, processor: Any, folder: Path) -> None:
-    """Save an ordinary checkpoint folder under a temporary name, then give it its own."""
+    """Save an ordinary checkpoint folder under a temporary name, then give it its own.
+
+    A ``Presenter`` leaves its ``loading.json`` in the folder, so that options travel on.
+    """
     folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = folder.with_name(f".{folder.name}.part")
     shutil.rmtree(temporary, ignore_errors=True)  # what a killed job left

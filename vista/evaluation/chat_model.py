@@ -113,8 +113,8 @@ class VistaChatModel(lmms):  # type: ignore[misc]  # lmms-eval is untyped
         pretrained: str | Path,
         batch_size: int | str = 1,
         device: str | None = None,
-        dtype: str = "auto",
-        attention: str = "sdpa",
+        dtype: str | None = None,
+        attention: str | None = None,
         trust_remote_code: bool = False,
     ) -> None:
         """Load the checkpoint.
@@ -123,8 +123,8 @@ class VistaChatModel(lmms):  # type: ignore[misc]  # lmms-eval is untyped
             pretrained: A checkpoint folder.
             batch_size: Requests decoded at a time.
             device: ``cpu``, ``cuda`` …; default: a GPU if there is one.
-            dtype: Of the weights; ``auto`` as they are stored.
-            attention: Implementation of attention, by transformers' name.
+            dtype: Of the weights; ``auto`` as they are stored; default: as the checkpoint says.
+            attention: Implementation, by transformers' name; default: as the checkpoint says.
             trust_remote_code: Run code that the checkpoint brings.
 
         Raises:

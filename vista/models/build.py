@@ -9,12 +9,11 @@ from __future__ import annotations
 import difflib
 import os
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from vista import records
-from vista.config import BuiltModel, HubModel, LocalModel, Suite
+from vista.config import BuiltModel, HubModel, Loading, LocalModel, Suite
 from vista.engines.checkpoints import save_checkpoint
 from vista.errors import VistaError
 from vista.manifest import Recorder
@@ -45,7 +44,7 @@ def build_model(suite: Suite, paths: Paths, model_name: str) -> None:
         counts = _build(model, corpus, output, suite.threads, model_name)
     else:
         recorder = Recorder("models", settings, [])
-        counts = _resolve(model, output)
+        counts = _resolve(model, output, model_name)
     recorder.write(output, counts)
 
 
@@ -76,12 +75,23 @@ def _build(model: BuiltModel, corpus: Path, output: Path, threads: int, name: st
     }
 
 
-def _resolve(model: LocalModel | HubModel, output: Path) -> dict[str, float]:
+def _resolve(model: LocalModel | HubModel, output: Path, name: str) -> dict[str, float]:
     """Check a checkpoint folder that exists, or fetch it, and link its files."""
-    if isinstance(model, LocalModel):
-        source = model.path
-    else:
-        source = download(model.repo, model.revision, model.trust_remote_code)
-    processor: Any = check_checkpoint(source, model.trust_remote_code)
-    files = link_files(source, output)
+    source = _source(model, name)
+    loading = Loading(**{field: getattr(model, field) for field in Loading.model_fields})
+    processor = check_checkpoint(source, loading, model.trust_remote_code)
+    files = link_files(source, output, loading)
     return {"files": len(files), "vocabulary": len(processor.tokenizer)}
+
+
+def _source(model: LocalModel | HubModel, name: str) -> Path:
+    """Where the files of a checkpoint lie; a path wins over the hub."""
+    if model.path is not None:
+        return model.path
+    if model.revision is None:
+        raise VistaError(
+            f"model {name}: no revision of {model.repo} is pinned; run `git ls-remote "
+            f"https://huggingface.co/{model.repo} HEAD` and write the 40 hex digits under `revision` in "
+            "models.yaml, or give a `path`"
+        )
+    return download(model.repo, model.revision, model.trust_remote_code)

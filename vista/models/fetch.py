@@ -9,17 +9,19 @@ from __future__ import annotations
 import shutil
 import tempfile
 from pathlib import Path
-from typing import Any
 
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
-from transformers import AutoProcessor
 
-from vista.engines.checkpoints import check_folder
+from vista.config import Loading
+from vista.engines.checkpoints import check_folder, load_processor, read_loading
+from vista.engines.presenter import LOADING_FILE, Presenter, write_loading
 from vista.errors import VistaError
 
 # Weights as safetensors, configs, tokenizers and chat templates; no pickles, no images.
 PATTERNS = ("*.safetensors", "*.json", "*.jinja", "*.txt", "*.model")
+# Written into the base folder, never linked from where the files come from.
+OWN_FILES = ("manifest.json", LOADING_FILE)
 
 
 def download(repo: str, revision: str, code: bool = False) -> Path:
@@ -45,34 +47,37 @@ def download(repo: str, revision: str, code: bool = False) -> Path:
         ) from error
 
 
-def check_checkpoint(folder: Path, trust_remote_code: bool = False) -> Any:
+def check_checkpoint(folder: Path, loading: Loading, trust_remote_code: bool = False) -> Presenter:
     """Make sure that a folder holds weights and a processor with a chat template.
+
+    Args:
+        folder: The checkpoint.
+        loading: How its entry in ``models.yaml`` wants it loaded.
+        trust_remote_code: Run code that the checkpoint brings.
 
     Returns:
         The processor.
 
     Raises:
-        VistaError: names the folder and what it lacks.
+        VistaError: names the folder and what it lacks, or options that it was trained with and
+            that the entry lacks.
     """
     check_folder(folder)
-    try:
-        processor = AutoProcessor.from_pretrained(
-            folder, local_files_only=True, trust_remote_code=trust_remote_code
-        )
-    except (OSError, ValueError, KeyError, ImportError) as error:
-        raise VistaError(f"{folder}: the processor cannot be loaded: {error}") from error
-    if not hasattr(processor, "tokenizer") or not hasattr(processor, "image_processor"):
-        raise VistaError(
-            f"{folder}: {type(processor).__name__} is no processor of text and images; "
-            "use the checkpoint of a vision-language model"
-        )
-    if not getattr(processor, "chat_template", None):
-        raise VistaError(f"{folder}: no chat template; add chat_template.jinja to the folder")
-    return processor
+    if (folder / LOADING_FILE).is_file():
+        own, wanted = read_loading(folder).model_dump(), loading.model_dump()
+        differing = [f"{name}: {value!r}" for name, value in own.items() if value != wanted[name]]
+        if differing:
+            raise VistaError(
+                f"{folder / LOADING_FILE}: the checkpoint was trained with {', '.join(differing)}, but its "
+                "entry in models.yaml says otherwise; say the same there, or delete this file"
+            )
+    return load_processor(folder, loading, trust_remote_code=trust_remote_code)
 
 
-def link_files(source: Path, output: Path) -> list[str]:
+def link_files(source: Path, output: Path, loading: Loading) -> list[str]:
     """Make ``output`` a folder of links to the files of ``source``, whole or not at all.
+
+    ``loading`` is written beside the links.
 
     Returns:
         The names of the files linked.
@@ -82,9 +87,10 @@ def link_files(source: Path, output: Path) -> list[str]:
     try:
         names = []
         for path in sorted(source.resolve().iterdir()):
-            if path.is_file() and not path.name.startswith(".") and path.name != "manifest.json":
+            if path.is_file() and not path.name.startswith(".") and path.name not in OWN_FILES:
                 (temporary / path.name).symlink_to(path)
                 names.append(path.name)
+        write_loading(temporary, loading)
         temporary.chmod(0o755)
         if output.exists():
             shutil.rmtree(output)

@@ -130,7 +130,7 @@ def make_trainer(
     arguments = settings.common(hyper, folder, seed, tiny, low_precision)
     shared = {
         "model": checkpoint.model,
-        "processing_class": checkpoint.processor,
+        "processing_class": checkpoint.processor.inner,
         "train_dataset": trainers.index_dataset(len(rows)),
     }
     if objective is None:
