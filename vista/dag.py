@@ -10,7 +10,7 @@ from pathlib import Path
 
 import vista
 from vista import grid
-from vista.config import BuiltModel, DpoObjective, SelfImprovement, Suite, digest
+from vista.config import BuiltModel, DpoObjective, SelfImprovement, Suite, VllmEngineSettings, digest
 from vista.grid import Run
 from vista.paths import Paths, manifest_of
 
@@ -142,6 +142,13 @@ class Dag:
                 found[str(self.paths.training_set(run.id))] = None
                 found.update(dict.fromkeys(p for p in self.curation_inputs(run.id) if "/rollouts/" in p))
         return list(found)
+
+    # --- commands ---
+
+    def sampler_command(self) -> str:
+        """The `vista` command of the environment that has the suite's sampling engine."""
+        engine = self.suite.engine
+        return engine.command if isinstance(engine, VllmEngineSettings) else "vista"
 
     # --- settings: digests that change exactly when an output's settings do ---
 

@@ -8,6 +8,7 @@ from tests.nano import checkpoint, own_checkpoint
 from tests.rollouts.conftest import POLICY, SAMPLES
 from vista import chat
 from vista.config import Sampling, Suite
+from vista.engines.hf import HfEngine
 from vista.errors import VistaError
 from vista.grid import Run
 from vista.manifest import Recorder, read_manifest
@@ -66,7 +67,8 @@ def test_the_first_samples_of_more_are_those_of_fewer(small: tuple[Suite, Paths]
     suite, paths = small
     queries = shard_queries(suite, paths, POLICY, 0)[:3]
     made = checkpoint("qwen2.5-vl")
-    few, many = (sample_rows(made, queries, Sampling(k=k, max_new_tokens=6), POLICY, 64) for k in (2, 5))
+    engine = HfEngine(made, 64)
+    few, many = (sample_rows(made, engine, queries, Sampling(k=k, max_new_tokens=6), POLICY) for k in (2, 5))
     assert few == [row for row in many if row["sample"] < 2]
 
 

@@ -64,6 +64,7 @@ from vista.config.suites import (
     Task,
     TeacherRationales,
     TrainingSettings,
+    VllmEngineSettings,
     layer_indices,
 )
 
@@ -113,6 +114,7 @@ __all__ = [
     "TrainingSettings",
     "Tuning",
     "VasFilter",
+    "VllmEngineSettings",
     "digest",
     "json_schemas",
     "layer_indices",
