@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import torch
 
-from tests.nano import STRIP, checkpoint, own_checkpoint, query
+from tests.nano import ARCHITECTURES, STRIP, checkpoint, own_checkpoint, query
 from tests.rollouts.conftest import POLICY, PREFIX, SAMPLES, suite_at
 from vista import answers
 from vista.chat import encode_query, template_ids
@@ -264,11 +264,13 @@ def test_the_critical_tokens_are_read_before_vllm_takes_the_memory(fake: None) -
 # --- with vLLM ---
 
 
-@pytest.fixture(scope="module")
-def both(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[HfEngine, VllmEngine]]:
-    """Both engines on one checkpoint; vLLM is started once for all tests that take this."""
+@pytest.fixture(scope="module", params=ARCHITECTURES)
+def both(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[HfEngine, VllmEngine]]:
+    """Both engines on one checkpoint; vLLM is started once for all tests that take it."""
     folder = tmp_path_factory.mktemp("vllm") / "nano"
-    made = checkpoint("qwen2.5-vl")
+    made = checkpoint(request.param)
     save_checkpoint(made.model, made.processor, folder)
     hf = HfEngine(load_checkpoint(folder, device="cpu"), 32)
     with pytest.MonkeyPatch.context() as patch:
