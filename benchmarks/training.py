@@ -90,7 +90,7 @@ def stock(checkpoint: Checkpoint, rows: list[Row], kind: str) -> None:
             "disable_tqdm": True,
             "logging_steps": 10_000,
         }
-        shared = {"train_dataset": data, "processing_class": checkpoint.processor}
+        shared = {"train_dataset": data, "processing_class": checkpoint.processor.inner}
         if kind == "sft":
             SFTTrainer(checkpoint.model, args=SFTConfig(**settings), **shared).train()
             return

@@ -16,6 +16,11 @@ os.environ.update(
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# Timing never decides a test.
+settings.register_profile("untimed")
+settings.load_profile("untimed")
 
 ROOT = Path(__file__).parents[1]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from decimal import Decimal
 
 import pytest
@@ -132,9 +133,159 @@ def test_choices_are_judged_by_letter_or_text(found, answer, choices, right):
 
 
 @pytest.mark.parametrize(
+    ("found", "answer", "choices", "right"),
+    [
+        ("B", "A", ["B", "A", "C"], False),  # a lone letter is a letter, whatever the texts
+        ("A", "A", ["B", "A", "C"], True),
+        ("A. B", "A", ["B", "A", "C"], True),
+        ("D", "B", ["A", "D"], True),  # no letter of a choice, so a text
+        ("(c) Arizona", "C", ["West Virginia", "Louisiana", "Arizona"], True),
+        ("C: arizona", "C", ["West Virginia", "Louisiana", "Arizona"], True),
+        ("Louisiana", "C", ["West Virginia", "Louisiana", "Arizona"], False),
+        ("B or C", "C", ["West Virginia", "Louisiana", "Arizona"], False),
+        ("5", "B", ["4", "5", "6", "7"], True),
+    ],
+)
+def test_choices_whose_texts_are_letters_or_numbers(found, answer, choices, right):
+    assert verify(found, answer, "choice", choices) is right
+
+
+@pytest.mark.parametrize(
+    ("found", "answer", "right"),
+    [
+        ("chest", "Chest", True),
+        ("Chest.", "Chest", True),
+        ("the  chest", "Chest", True),
+        ("thorax", "Chest", False),  # no synonyms
+        ("lungs", "Lung", True),
+        ("left lungs", "left lung", True),
+        ("lung", "left lung", False),
+        ("left", "left lung", False),
+        ("pelvic cavities", "Pelvic Cavity", True),
+        ("masses", "mass", True),
+        ("abscesses", "abscess", True),
+        ("pelvis", "pelvi", False),
+        ("esophagus", "Esophagus", True),
+        ("metastasis", "metastasis", True),
+        ("X ray", "X-Ray", True),
+        ("xray", "X-Ray", True),
+        ("x-rays", "X-Ray", True),
+        ("CT (computed tomography)", "CT", True),
+        ("CT scan", "CT", False),
+        ("Spinal Cord, Lung", "Lung, Spinal Cord", True),
+        ("lung and spinal cord", "Lung, Spinal Cord", True),
+        ("lung", "Lung, Spinal Cord", False),
+        ("lung, spinal cord, heart", "Lung, Spinal Cord", False),
+        ("left lung, right", "Right Lung, Left", False),
+        ("two", "2", True),
+        ("T2-weighted", "T2 weighted", True),
+        ("non enhancing tumor", "Non-enhancing Tumor", True),
+        ("no", "None", False),
+        ("transverse plane", "Transverse  Plane", True),
+        ("yes", "chest", False),
+        ("...", "chest", False),
+        ("", "chest", False),
+        (None, "chest", False),
+    ],
+)
+def test_medical_terms_are_judged_without_case_punctuation_plural_and_order(found, answer, right):
+    assert verify(found, answer, "term") is right
+
+
+@pytest.mark.parametrize(
+    ("found", "answer", "right"),
+    [
+        ("5", "5", True),
+        ("x = 5", "5", True),
+        ("5 cm", "5", True),
+        ("5 cm", "5 cm", True),
+        ("5", "5 cm", True),
+        ("5 centimeters", "5 cm", True),
+        ("5 mm", "5 cm", False),
+        ("12 cm^2", "12 square cm", True),
+        (r"12\,\mathrm{cm}^2", "12", True),
+        ("12 cm²", "12 cm^{2}", True),
+        ("12 cm", "12 cm^2", False),
+        ("12 square units", "12", True),
+        ("7 in.", "7 inches", True),
+        (r"30^\circ", "30", True),
+        (r"30 ^ { \circ }", "30", True),
+        ("30 degrees", r"30^\circ", True),
+        ("30°", "30 deg", True),
+        ("30 degrees", "30 cm", False),
+        ("60", "30", False),
+        (r"m\angle 1 = 45^\circ", "45", True),
+        ("5√2", r"5 \sqrt { 2 }", True),
+        ("5√(2)", r"5 \sqrt { 2 }", True),
+        (r"\sqrt{50}", r"5 \sqrt { 2 }", True),
+        ("7.07", r"5 \sqrt { 2 }", False),  # no rounding that was not asked for
+        (r"\sqrt{2}", r"5 \sqrt { 2 }", False),
+        ("9/2", r"\frac { 9 } { 2 }", True),
+        ("4.5", r"\frac { 9 } { 2 }", True),
+        (r"\dfrac{9}{2}", r"\frac { 9 } { 2 }", True),
+        ("2/9", r"\frac { 9 } { 2 }", False),
+        (r"36\pi", r"36 \pi", True),
+        ("36π", r"36 \pi", True),
+        (r"36\pi\text{ square inches}", r"36 \pi", True),
+        ("113.1", r"36 \pi", False),
+        ("36", r"36 \pi", False),
+        ("2:3", "2 : 3", True),
+        ("2:3:4", "2 : 3 : 4", True),
+        ("2:4:3", "2 : 3 : 4", False),
+        ("6.4", "6 . 4", True),
+        ("6.40", "6.4", True),
+        ("6.5", "6.4", False),
+        ("1,200", "1200", True),
+        ("−3", "-3", True),
+        ("3 + 2x", "2x + 3", True),
+        ("cannot be determined", "5", False),
+        ("about 5", "5", False),
+        ("5 or 6", "5", False),
+        ("", "5", False),
+        (None, "5", False),
+    ],
+)
+def test_formulae_are_judged_by_value_and_unit(found, answer, right):
+    assert verify(found, answer, "math") is right
+
+
+@pytest.mark.parametrize(
+    ("found", "answer", "right"),
+    [
+        ("14", "14", True),
+        ("14.7", "14", True),
+        ("14.71", "14", False),
+        ("13.3", "14", True),
+        ("-14", "14", False),
+        ("5%", "0.05", True),
+        ("5%", "5", False),
+        ("5%", "5%", True),
+        ("5.2%", "5%", True),
+        ("2011", "2014", True),  # years are numbers: a weakness of the measure
+        ("0", "0", True),
+        ("0.0", "0", False),  # nothing is within 5 % of zero
+        ("no", "No", True),
+        ("Yes", "No", False),
+        ("Rep/Lean Rep", "rep/lean rep", True),
+        ("1,200", "1200", False),  # as published: a comma makes it a text
+        ("fourteen", "14", False),
+        ("14 bars", "14", False),
+        ("nan", "14", False),
+        ("", "14", False),
+        (None, "No", False),
+    ],
+)
+def test_chart_answers_are_judged_within_five_percent(found, answer, right):
+    assert verify(found, answer, "relaxed") is right
+
+
+@pytest.mark.parametrize(
     ("answer", "answer_type", "choices"),
     [
         ("", "open", None),
+        ("", "term", None),
+        (" ", "math", None),
+        ("", "relaxed", None),
         ("  ", "closed", None),
         ("hello", "number", None),
         ("E", "choice", ["cat", "dog"]),
@@ -158,10 +309,20 @@ def test_what_stands_before_the_last_mark_does_not_matter(junk):
     assert extract(f"{junk} answer : 3 . answer : 12") == "12"
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     st.text(max_size=30),
-    st.sampled_from([("yes", "closed"), ("red", "open"), ("7", "number"), ("A", "choice")]),
+    st.sampled_from(
+        [
+            ("yes", "closed"),
+            ("red", "open"),
+            ("7", "number"),
+            ("A", "choice"),
+            ("lung", "term"),
+            (r"5 \sqrt { 2 }", "math"),
+            ("0.5", "relaxed"),
+        ]
+    ),
 )
 def test_no_response_makes_the_verifier_fail(found, gold):
     assert verify(found, gold[0], gold[1], ["cat", "dog"] if gold[1] == "choice" else None) in (True, False)
@@ -175,3 +336,45 @@ def test_integers_are_right_exactly_if_equal(found, answer):
 @given(st.decimals(-1000, 1000, places=3))
 def test_a_number_is_right_however_it_is_padded(value: Decimal):
     assert verify(f" {value}0 ", str(value), "number")
+
+
+WORDS = st.lists(st.sampled_from(["Left Lung", "CT", "T2", "pelvis", "2", "None", "an ulcer"]), min_size=1)
+
+
+@given(st.one_of(WORDS.map(", ".join), st.text(min_size=1).filter(str.strip)))
+def test_a_term_or_chart_answer_is_right_by_itself(answer):
+    assert verify(answer, answer, "term")
+    if not re.search("nan|inf", answer.casefold()):  # numbers to the measure, and equal to none
+        assert verify(answer, answer, "relaxed")
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    st.sampled_from(["{a}", r"{a} \sqrt {{ {b} }}", r"\frac {{ {a} }} {{ {b} }}", r"{a} \pi", "{a} : {b}"]),
+    st.integers(1, 99),
+    st.integers(1, 99),
+    st.sampled_from(["", " cm", r"^\circ", " square feet"]),
+)
+def test_a_formula_is_right_by_itself_with_or_without_its_unit(form, a, b, unit):
+    gold = form.format(a=a, b=b)
+    assert verify(gold, gold, "math")
+    assert verify(gold + unit, gold, "math")
+    assert verify(gold.replace(" ", ""), gold + unit, "math")
+
+
+@given(WORDS, st.randoms(use_true_random=False))
+def test_the_order_of_a_list_of_terms_does_not_matter(terms, random):
+    shuffled = random.sample(terms, len(terms))
+    assert verify(", ".join(shuffled), ", ".join(terms), "term")
+
+
+@given(
+    st.sampled_from(["yes", "no"]),
+    st.sampled_from(["yes", "no", "maybe", "yes, there is", "no lung", ""]),
+    st.sampled_from([str.upper, str.title, str.lower]),
+    st.text(alphabet=" \t\n", max_size=3),
+)
+def test_verdicts_on_yes_and_no_do_not_depend_on_case_and_blanks(answer, found, case, blanks):
+    verdict = verify(found, answer, "closed")
+    assert verify(blanks + case(found) + blanks, answer, "closed") is verdict
+    assert verify(found, case(answer), "closed") is verdict

@@ -81,7 +81,7 @@ def test_an_instruction_that_repeats_the_system_turn_is_no_system(architecture: 
 
 
 @every_architecture
-@settings(deadline=None, max_examples=15)
+@settings(max_examples=15)
 @given(
     words=st.lists(st.sampled_from(WORDS), min_size=1, max_size=12),
     swapped=st.booleans(),

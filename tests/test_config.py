@@ -97,7 +97,7 @@ def test_errors_in_models_and_methods_are_reported_together(files: Path) -> None
 
 def test_a_branch_name_is_refused_as_a_revision() -> None:
     entry = {"m": {"kind": "hub", "repo": "a/b", "revision": "main"}}
-    with pytest.raises(ValueError, match="pattern"):
+    with pytest.raises(ValueError, match="40 hex digits, not a branch"):
         Models.model_validate(entry)
 
 

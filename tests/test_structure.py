@@ -21,6 +21,7 @@ LIGHT = (
     "dag",
     "answers",
     "cli",
+    "alignment",
     "chat",
 )
 

@@ -16,6 +16,8 @@ from typing import Any
 
 from vista.errors import VistaError
 
+ANSWER_TYPES = ("closed", "open", "number", "choice", "term", "math", "relaxed")
+
 # The marks before an answer. What is written last counts, whichever mark it has.
 _MARK = re.compile(r"\\boxed\s*\{|\banswer\s*(?::|=|\bis\b)\s*:?", re.IGNORECASE)
 _PLAIN_NUMBER = re.compile(r"[+-]?(\d+|\d{1,3}(,\d{3})+)?(\.\d*)?([eE][+-]?\d{1,3})?")
@@ -23,6 +25,28 @@ _FORMULA = re.compile(r"\d|\\|[√π∞]|\b(pi|sqrt|infinity)\b", re.IGNORECASE)
 _RELATIVE_TOLERANCE = Decimal("1e-6")
 _LONGEST_FORMULA = 300  # characters; what is longer is no final result, and may take sympy forever
 _NUMBER_WORDS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"]
+_NUMERALS = {word: str(value) for value, word in enumerate(_NUMBER_WORDS)}
+_ARTICLES = ("a", "an", "the")
+
+# Units of geometry, by the name that stands for them. A mere "units" says nothing.
+_UNITS = {
+    "degree": r"\^?\s*\{?\s*\\circ\s*\}?|\\degree|°|degrees?|deg",
+    "mm": r"mm|millimet(?:er|re)s?",
+    "cm": r"cm|centimet(?:er|re)s?",
+    "km": r"km|kilomet(?:er|re)s?",
+    "m": r"m|met(?:er|re)s?",
+    "in": r"in|inch(?:es)?",
+    "ft": r"ft|foot|feet",
+    "yd": r"yd|yards?",
+    "mi": r"mi|miles?",
+    "": r"units?",
+}
+_UNIT = re.compile(
+    r"(?<=[\d\s})π])(?P<power>square\s+|sq\.?\s*|cubic\s+|cu\.?\s*)?(?:"
+    + "|".join(f"(?P<u{number}>{pattern})" for number, pattern in enumerate(_UNITS.values()))
+    + r")\.?(?P<exponent>\s*\^?\s*\{?\s*[23]\s*\}?)?$",
+    re.IGNORECASE,
+)
 
 
 def extract(text: str) -> str | None:
@@ -59,7 +83,7 @@ def verify(found: str | None, answer: str, answer_type: str, choices: Sequence[s
     Args:
         found: What the response answers; ``None`` or blank is wrong.
         answer: The ground truth.
-        answer_type: ``closed``, ``open``, ``number`` or ``choice`` (see the functions below).
+        answer_type: One of ``ANSWER_TYPES`` (see the functions below).
         choices: The texts of the choices, in the order of their letters, for type ``choice``.
 
     Raises:
@@ -77,7 +101,13 @@ def verify(found: str | None, answer: str, answer_type: str, choices: Sequence[s
             return _number(given, answer)
         case "choice":
             return _choice(given, answer, choices)
-    raise VistaError(f"unknown answer_type {answer_type!r}; expected closed, open, number or choice")
+        case "term":
+            return bool(given) and _term(given) == _term(answer)
+        case "math":
+            return bool(given) and _math(given, answer)
+        case "relaxed":
+            return relaxed_correctness(given, answer.strip())
+    raise VistaError(f"unknown answer_type {answer_type!r}; expected one of {', '.join(ANSWER_TYPES)}")
 
 
 def _normalise(text: str) -> str:
@@ -86,6 +116,35 @@ def _normalise(text: str) -> str:
     words = [word.strip(".,;:!?\"'`*()[]") for word in folded.split()]
     kept = [word for word in words if word not in ("", "a", "an", "the")]
     return " ".join(str(_NUMBER_WORDS.index(w)) if w in _NUMBER_WORDS else w for w in kept)
+
+
+def _term(text: str) -> list[str]:
+    """A medical term or a list of them, for comparison: its parts in alphabetical order.
+
+    Case, punctuation, hyphens, articles, number words, plural endings and remarks in brackets do
+    not matter, nor does the order of what commas or "and" separate. Synonyms do: "chest" is not
+    "thorax".
+    """
+    folded = unicodedata.normalize("NFKC", text).casefold()
+    bare = re.sub(r"\([^()]*\)", " ", folded)
+    parts = [_term_words(part) for part in re.split(r"[,;&]|\band\b", bare)]
+    return sorted(part for part in parts if part) or [folded.strip()]
+
+
+def _term_words(text: str) -> str:
+    words = re.findall(r"\w+", text.replace("x-ray", "xray").replace("x ray", "xray"))
+    return " ".join(_singular(_NUMERALS.get(word, word)) for word in words if word not in _ARTICLES)
+
+
+def _singular(word: str) -> str:
+    """Without an English plural ending; Latin and Greek words in -us, -is and -ss stay."""
+    if len(word) < 4 or word.endswith(("ss", "us", "is")):
+        return word
+    if word.endswith("ies"):
+        return word[:-3] + "y"
+    if word.endswith(("sses", "xes", "shes", "ches")):
+        return word[:-2]
+    return word.removesuffix("s")
 
 
 def _closed(given: str, answer: str) -> bool:
@@ -108,12 +167,15 @@ def _choice(given: str, answer: str, choices: Sequence[str] | None) -> bool:
 def _choice_index(text: str, choices: Sequence[str] | None) -> int | None:
     """Which choice ``text`` names; ``None`` if none. Without ``choices``, any letter does."""
     texts = [_normalise(choice) for choice in choices or []]
+    lettered = re.fullmatch(r"\(?([A-Za-z])\)?(?:[.:)]\s*(.*)|\s*)", text.strip(), re.DOTALL)
+    index = ord(lettered.group(1).upper()) - ord("A") if lettered else 0
+    # A lone letter is one even if another choice's text is that letter, as on a map with A, B and C.
+    if lettered and not lettered.group(2) and index < len(texts):
+        return index
     if _normalise(text) in texts:
         return texts.index(_normalise(text))
-    lettered = re.fullmatch(r"\(?([A-Za-z])\)?(?:[.:)]\s*(.*)|\s*)", text.strip(), re.DOTALL)
     if lettered is None:
         return None
-    index = ord(lettered.group(1).upper()) - ord("A")
     if choices is None:
         return index
     tail = _normalise(lettered.group(2) or "")
@@ -143,6 +205,60 @@ def _decimal(text: str) -> Decimal | None:
     try:
         return Decimal(plain.replace(",", ""))
     except InvalidOperation:
+        return None
+
+
+def _math(given: str, answer: str) -> bool:
+    r"""Equal as numbers or formulae, in LaTeX or plain; a unit may be missing, but not another one.
+
+    What is no number ("1 : 2 : 3") must be the same text, blanks aside.
+    """
+    (value, unit), (gold, gold_unit) = _split_unit(given), _split_unit(answer)
+    if unit and gold_unit and unit != gold_unit:
+        return False
+    if re.sub(r"\s", "", value).casefold() == re.sub(r"\s", "", gold).casefold():
+        return True
+    if max(value.count(":"), gold.count(":")) > 1:  # 2 : 3 : 4 is no number
+        return False
+    if _decimal(gold) is None and not (_FORMULA.search(gold) and _parse_formula(gold)):
+        return False
+    return _number(value, gold)
+
+
+def _split_unit(text: str) -> tuple[str, str]:
+    """A formula without its unit, in LaTeX that math-verify reads, and the unit's name (or nothing)."""
+    plain = text.strip().strip("$").replace("−", "-").replace("²", "^2").replace("³", "^3")
+    plain = re.sub(r"\\(?:text|textrm|mathrm|mbox)\s*\{([^{}]*)\}", r" \1", plain)
+    plain = re.sub(r"\\[,;:!\s]|~", " ", plain)
+    plain = re.sub(r"√\s*(?:\(([^()]*)\)|(\d+(?:\.\d+)?|[a-z]))", r"\\sqrt{\1\2}", plain)
+    plain = re.sub(r"(?<=\d) ?\. ?(?=\d)", ".", plain).strip().removesuffix(".").strip()
+    found = _UNIT.search(plain)
+    if not found:
+        return plain, ""
+    name = next(name for number, name in enumerate(_UNITS) if found[f"u{number}"])
+    digits = "".join(filter(str.isdigit, found["exponent"] or ""))
+    if found["power"]:
+        digits = "2" if found["power"].casefold().startswith("sq") else "3"
+    return plain[: found.start()].strip(" $"), name + digits if name else ""
+
+
+def relaxed_correctness(given: str, answer: str) -> bool:
+    """ChartQA's measure (arXiv 2203.10244, Sec. 5.1): a number within 5 %, else the same text.
+
+    As published and as lmms-eval has it: "5%" is 0.05, "1,000" is no number but a text, case
+    does not matter, and an answer of zero must be met as a text.
+    """
+    value, gold = _float(given), _float(answer)
+    if value is not None and gold:
+        return abs(value - gold) / abs(gold) <= 0.05
+    return given.lower() == answer.lower()
+
+
+def _float(text: str) -> float | None:
+    """A number as ChartQA reads it, percentages as fractions."""
+    try:
+        return float(text.rstrip("%")) / 100.0 if text.endswith("%") else float(text)
+    except ValueError:
         return None
 
 

@@ -12,8 +12,10 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Literal
 
+from jinja2 import TemplateError
 from PIL import Image, ImageFile, UnidentifiedImageError
 
+from vista.alignment import align
 from vista.errors import VistaError
 from vista.records import Row
 
@@ -105,7 +107,10 @@ def _template_parts(turns: Sequence[Message]) -> list[Message]:
 
 
 def render(processor: Any, turns: Sequence[Message], generation_prompt: bool = True) -> str:
-    """The chat template's text, image placeholders not yet expanded.
+    """The chat template's text, image placeholders not yet expanded, parts in the order given.
+
+    Some templates write all images of a turn before its text, whatever the order of its parts.
+    For them, what they write for an image is put into the text, where the image belongs.
 
     Raises:
         VistaError: the processor has no chat template.
@@ -115,16 +120,54 @@ def render(processor: Any, turns: Sequence[Message], generation_prompt: bool = T
             f"{type(processor).__name__} has no chat template; "
             "add chat_template.jinja to the checkpoint folder"
         )
+    text = _template_text(processor, turns, generation_prompt)
+    if any(_images_first(turn) != turn for turn in turns):
+        sorted_text = _template_text(processor, [_images_first(turn) for turn in turns], generation_prompt)
+        if text == sorted_text:
+            written = [_with_written_images(processor, turn) for turn in turns]
+            text = _template_text(processor, written, generation_prompt)
+    return text
+
+
+def _template_text(processor: Any, turns: Sequence[Message], generation_prompt: bool) -> str:
+    """What the chat template makes of ``turns``."""
     text: str = processor.apply_chat_template(
         _template_parts(turns), tokenize=False, add_generation_prompt=generation_prompt
     )
     return text
 
 
+def _images_first(turn: Message) -> Message:
+    """``turn`` with its images before all else."""
+    return {**turn, "content": sorted(turn["content"], key=lambda part: part["type"] != "image")}
+
+
+def _with_written_images(processor: Any, turn: Message) -> Message:
+    """``turn`` as one text, in which each image is what the template would write for it."""
+    word: Message = {"type": "text", "text": "x"}
+    bare, shown = (
+        _template_text(processor, [{"role": "user", "content": content}], generation_prompt=False)
+        for content in ([word], [{"type": "image"}, word])
+    )
+    start = next(at for at, (one, other) in enumerate(zip(bare, shown, strict=False)) if one != other)
+    written = shown[start : start + len(shown) - len(bare)]
+    text = "".join(written if part["type"] == "image" else part["text"] for part in turn["content"])
+    return {**turn, "content": [{"type": "text", "text": text}]}
+
+
+def _begins_itself(processor: Any, text: str) -> bool:
+    """Whether the template has written the begin token, so that the tokenizer must not add one."""
+    begin: str | None = getattr(processor.tokenizer, "bos_token", None)
+    return begin is not None and text.startswith(begin)
+
+
 def encode(processor: Any, turns: Sequence[Message], images: Sequence[Image.Image]) -> Prompt:
     """Render ``turns``, expand the images and tokenise."""
     text = render(processor, turns)
-    encoded = processor(text=[text], images=[list(images)] if images else None, return_tensors="pt")
+    options = {"add_special_tokens": False} if _begins_itself(processor, text) else {}
+    encoded = processor(
+        text=[text], images=[list(images)] if images else None, return_tensors="pt", **options
+    )
     ids = encoded.pop("input_ids")[0].tolist()
     encoded.pop("attention_mask", None)
     token_features: dict[str, list[int]] = {}
@@ -147,38 +190,72 @@ def encode_query(
 
 def template_ids(processor: Any, prompt: Prompt) -> list[int]:
     """Tokens of a prompt whose images are not expanded: what vLLM takes, which expands them itself."""
-    ids: list[int] = processor.tokenizer(prompt.text)["input_ids"]
+    special = not _begins_itself(processor, prompt.text)
+    ids: list[int] = processor.tokenizer(prompt.text, add_special_tokens=special)["input_ids"]
     return ids
 
 
 def segments(processor: Any, turns: Sequence[Message], prompt: Prompt) -> list[int]:
     """Which segment each prompt token belongs to: ``SYSTEM``, ``VISION`` or ``INSTRUCTION``.
 
-    Every token has one. *System* is the system turn with its markers; *vision* is what the
-    processor puts in place of the image placeholder, with the markers around it; *instruction*
-    is the rest: the user turn's text and the template's remaining markers.
+    Every token has one. *System* is the system turn with its markers, whether the query gives
+    one or the template has one of its own; *vision* is what the processor puts in place of the
+    image placeholder, with the markers around it; *instruction* is the rest: the user turn's text
+    and the template's remaining markers.
 
     Found by comparing the template's text, tokenised as it is, with the prompt, in which each
     placeholder has become a run of image tokens; so no family needs offsets of its own.
     """
     text = render(processor, turns)
-    system_end = _system_end(processor, turns, text)
-    encoded = processor.tokenizer(text, return_offsets_mapping=True, add_special_tokens=False)
+    first, last = _system_span(processor, turns, text)
+    encoded = processor.tokenizer(
+        text, return_offsets_mapping=True, add_special_tokens=not _begins_itself(processor, text)
+    )
     plain: list[int] = encoded["input_ids"]
-    kinds = [SYSTEM if start < system_end else INSTRUCTION for start, _ in encoded["offset_mapping"]]
-    return _align(plain, kinds, prompt.input_ids, _image_tokens(processor, turns, plain))
+    kinds = [SYSTEM if first <= start < last else INSTRUCTION for start, _ in encoded["offset_mapping"]]
+    return align(plain, kinds, prompt.input_ids, _image_tokens(processor, turns, plain), VISION)
 
 
-def _system_end(processor: Any, turns: Sequence[Message], text: str) -> int:
-    """Character at which the system turn ends; 0 without one."""
+def _system_span(processor: Any, turns: Sequence[Message], text: str) -> tuple[int, int]:
+    """First character of the system turn, and the first one after it; nothing without one."""
     if turns[0]["role"] != "system":
-        return 0
-    alone = render(processor, turns[:1], generation_prompt=False)
-    if text.startswith(alone):
-        return len(alone)
+        return 0, _default_system_end(processor, turns, text)
+    content: str = turns[0]["content"][0]["text"]
+    alone = _try_render(processor, turns[:1])
+    if content in alone and text.startswith(alone):
+        return 0, len(alone)
     # Some templates fold the system text into the user turn: then it is that text alone.
-    content = turns[0]["content"][0]["text"]
-    return text.index(content) + len(content)
+    start = text.find(content.strip())
+    if start < 0:
+        raise VistaError(
+            "the chat template leaves the system turn out; its model cannot be asked queries with one"
+        )
+    return start, start + len(content.strip())
+
+
+def _default_system_end(processor: Any, turns: Sequence[Message], text: str) -> int:
+    """Where the system turn ends that a template writes when it is given none; 0 if it writes none.
+
+    What follows a system turn of our own is what follows the template's as well.
+    """
+    own: Message = {"role": "system", "content": [{"type": "text", "text": "x"}]}
+    alone = _try_render(processor, [own])
+    whole = _try_render(processor, [own, *turns], generation_prompt=True)
+    rest = whole.removeprefix(alone)
+    if not alone or "x" not in alone or rest == whole or not text.endswith(rest):
+        return 0
+    end = len(text) - len(rest)
+    ids = processor.tokenizer(text[:end], add_special_tokens=False)["input_ids"]
+    says = set(ids) - set(processor.tokenizer.all_special_ids)
+    return end if says else 0  # a begin token by itself is no turn
+
+
+def _try_render(processor: Any, turns: Sequence[Message], generation_prompt: bool = False) -> str:
+    """``render``, or nothing where the template refuses such turns."""
+    try:
+        return render(processor, turns, generation_prompt)
+    except TemplateError:
+        return ""
 
 
 def _image_tokens(processor: Any, turns: Sequence[Message], plain: Sequence[int]) -> set[int]:
@@ -187,63 +264,33 @@ def _image_tokens(processor: Any, turns: Sequence[Message], plain: Sequence[int]
         {"role": turn["role"], "content": [part for part in turn["content"] if part["type"] != "image"]}
         for turn in turns
     ]
-    bare = set(processor.tokenizer(render(processor, without), add_special_tokens=False)["input_ids"])
+    bare = set(processor.tokenizer(render(processor, without))["input_ids"])
     special = set(processor.tokenizer.added_tokens_decoder) | set(processor.tokenizer.all_special_ids)
     return (set(plain) & special) - bare
-
-
-def _align(plain: Sequence[int], kinds: Sequence[int], expanded: Sequence[int], image: set[int]) -> list[int]:
-    """Carry ``kinds`` from the tokens of the template over to the prompt's tokens.
-
-    ``plain`` is cut at its image tokens into runs of text; the runs stand in ``expanded`` in
-    the same order, and all that lies between them is vision.
-    """
-    runs: list[tuple[int, int]] = []
-    start = 0
-    for index, token in enumerate([*plain, None]):
-        if token is None or token in image:
-            if index > start:
-                runs.append((start, index))
-            start = index + 1
-    found = [VISION] * len(expanded)
-    position = 0
-    for number, (first, last) in enumerate(runs):
-        run = list(plain[first:last])
-        # The last run ends the prompt: matched from the end, so that no repetition misleads.
-        if number == len(runs) - 1 and last == len(plain):
-            at = len(expanded) - len(run)
-            matches = at >= position and list(expanded[at:]) == run
-        else:
-            at = _find(expanded, run, position)
-            matches = at >= 0
-        if not matches:
-            raise VistaError(
-                "the prompt does not contain the text of its chat template token by token; "
-                "segments cannot be found for this processor"
-            )
-        found[at : at + len(run)] = kinds[first:last]
-        position = at + len(run)
-    return found
-
-
-def _find(haystack: Sequence[int], needle: Sequence[int], start: int) -> int:
-    """Index of the first ``needle`` in ``haystack`` from ``start`` on, or -1."""
-    for at in range(start, len(haystack) - len(needle) + 1):
-        if list(haystack[at : at + len(needle)]) == list(needle):
-            return at
-    return -1
 
 
 def end_tokens(model: Any, processor: Any) -> list[int]:
     """Ids that end a response; the first is the one that training appends.
 
-    The tokenizer's end-of-sequence token leads: it is what chat templates close a turn with.
+    The one that the chat template closes an assistant's turn with leads. It is the tokenizer's
+    end-of-sequence token in most families, not in all.
     """
     ids = [processor.tokenizer.eos_token_id]
     declared = model.generation_config.eos_token_id
     if declared is not None:
         ids += declared if isinstance(declared, list) else [declared]
-    return list(dict.fromkeys(token for token in ids if token is not None))
+    ends = list(dict.fromkeys(token for token in ids if token is not None))
+    closing = _closing_tokens(processor)
+    leads = next((token for token in closing if token in ends), None)
+    return ends if leads is None else [leads, *(token for token in ends if token != leads)]
+
+
+def _closing_tokens(processor: Any) -> list[int]:
+    """Tokens that the template writes behind what the assistant says."""
+    asked: Message = {"role": "user", "content": [{"type": "text", "text": "x"}]}
+    text = _try_render(processor, [asked, *reply("y")])
+    ids: list[int] = processor.tokenizer(text[text.rfind("y") + 1 :], add_special_tokens=False)["input_ids"]
+    return ids
 
 
 def forbidden_tokens(processor: Any, ends: Sequence[int]) -> list[int]:

@@ -15,7 +15,7 @@ from typing import Annotated
 
 import typer
 
-from vista.config import HubModel, Suite, load_resolved, load_suite
+from vista.config import BenchmarkTask, HubFiles, HubModel, Suite, load_resolved, load_suite
 from vista.errors import VistaError
 from vista.grid import Run
 from vista.paths import Paths
@@ -29,19 +29,28 @@ NameArgument = Annotated[str, typer.Argument(help="Name of the rollout file, as 
 ShardArgument = Annotated[int, typer.Argument(min=0, help="Which shard, from 0.")]
 
 
-def _open(suite_file: Path, model: str | None = None) -> tuple[Suite, Paths]:
+def _from_hub(suite: Suite, model: str | None, task: str | None) -> bool:
+    """Whether a model or a task has yet to be fetched from the hub."""
+    entry = suite.models.get(model) if model else None
+    benchmark = suite.tasks.get(task) if task else None
+    return (isinstance(entry, HubModel) and entry.path is None) or (
+        isinstance(benchmark, BenchmarkTask) and isinstance(benchmark.source, HubFiles)
+    )
+
+
+def _open(suite_file: Path, model: str | None = None, task: str | None = None) -> tuple[Suite, Paths]:
     """Load the suite and prepare the process, before anything heavy is imported.
 
     Args:
         suite_file: The resolved suite.
         model: The model to be fetched, if that is what the command is for.
+        task: The task whose files are to be fetched.
     """
     suite = load_resolved(suite_file)
-    online = model is not None and isinstance(suite.models.get(model), HubModel)
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         os.environ[name] = str(suite.threads)
-    # Everything a job needs is on disk, but for a hub model that is still to be fetched.
-    if not online:
+    # Everything a job needs is on disk, but for what is still to be fetched from the hub.
+    if not _from_hub(suite, model, task):
         for name in ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "TRANSFORMERS_OFFLINE"):
             os.environ.setdefault(name, "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -74,7 +83,7 @@ def tasks(
     split: Annotated[Split, typer.Argument(help="Which split.")],
 ) -> None:
     """Stage 1: write one split of a task's queries."""
-    suite, paths = _open(suite_file)
+    suite, paths = _open(suite_file, task=task)
     from vista.tasks.generate import generate_split
 
     generate_split(suite, paths, task, split)
@@ -93,7 +102,7 @@ def models(
 
 @app.command()
 def sample(suite_file: SuiteArgument, policy: RunArgument, name: NameArgument, shard: ShardArgument) -> None:
-    """Stage 3a: sample a policy's solutions to the train queries and verify them."""
+    """Stage 3a: sample a policy's solutions to the train (or seed) queries and verify them."""
     suite, paths = _open(suite_file)
     from vista.rollouts.sample import sample_shard
 

@@ -7,10 +7,23 @@ calls them through ``Dag``; the stages never do.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import vista
 from vista import grid
-from vista.config import BuiltModel, DpoObjective, SelfImprovement, Suite, VllmEngineSettings, digest
+from vista.config import (
+    AnnotatedRationales,
+    BenchmarkTask,
+    BuiltModel,
+    DpoObjective,
+    GridTask,
+    SelfImprovement,
+    SelfRationales,
+    Suite,
+    TeacherRationales,
+    VllmEngineSettings,
+    digest,
+)
 from vista.grid import Run
 from vista.paths import Paths, manifest_of
 
@@ -20,11 +33,11 @@ PACKAGE = Path(vista.__file__).parent
 # cli) only carry values and names: what they change shows in a rule's params or file names.
 SHARED_CODE: dict[str, list[str]] = {
     "tasks": ["records.py", "seeding.py"],
-    "models": ["records.py", "seeding.py", "chat.py", "engines"],
-    "rollouts": ["records.py", "seeding.py", "chat.py", "answers.py", "engines"],
-    "curation": ["records.py", "seeding.py", "chat.py"],
-    "training": ["records.py", "seeding.py", "chat.py", "engines"],
-    "evaluation": ["records.py", "seeding.py", "chat.py", "answers.py", "engines"],
+    "models": ["records.py", "seeding.py", "chat.py", "alignment.py", "engines"],
+    "rollouts": ["records.py", "seeding.py", "chat.py", "alignment.py", "answers.py", "engines"],
+    "curation": ["records.py", "seeding.py", "chat.py", "alignment.py"],
+    "training": ["records.py", "seeding.py", "chat.py", "alignment.py", "engines"],
+    "evaluation": ["records.py", "seeding.py", "chat.py", "alignment.py", "answers.py", "engines"],
     "analysis": ["records.py"],
 }
 
@@ -58,7 +71,27 @@ class Dag:
             files += path.rglob("*.py") if path.is_dir() else [path]
         return sorted(_from_here(file) for file in files)
 
+    def task_code(self, task: str, split: str) -> list[str]:
+        """Source files that decide a split of a task.
+
+        A generated task does not depend on how benchmarks are read. A teacher's replies are
+        verified as well.
+        """
+        other = "benchmarks" if isinstance(self.suite.tasks[task], GridTask) else "testbed"
+        elsewhere = _from_here(PACKAGE / "tasks" / other) + "/"
+        asks = split == "seed" and isinstance(self.suite.seed_rationales, TeacherRationales)
+        verifying = [PACKAGE / "answers.py", PACKAGE / "chat.py"] if asks else []
+        own = [file for file in self.code("tasks") if not file.startswith(elsewhere)]
+        return own + [_from_here(file) for file in verifying]
+
     # --- inputs ---
+
+    def rationale_files(self, task: str, split: str) -> list[str]:
+        """The user's file with the rationales of a task's seed split, if there is one."""
+        settings = self.suite.seed_rationales
+        if split != "seed" or not isinstance(settings, AnnotatedRationales) or task not in settings.files:
+            return []
+        return [str(settings.files[task])]
 
     def corpus(self, model: str) -> list[str]:
         """The pretraining corpus of a built model; nothing for the others."""
@@ -76,6 +109,10 @@ class Dag:
     def train_queries(self, run: str) -> list[str]:
         """Train splits of a run's tasks."""
         return self._queries(Run.parse(run), "train")
+
+    def sampled_queries(self, run: str, name: str) -> list[str]:
+        """The queries that a policy's samples of this name answer."""
+        return self._queries(Run.parse(run), grid.sampled_split(name))
 
     def _queries(self, run: Run, split: str) -> list[str]:
         return [str(self.paths.queries(task, split)) for task in self.suite.train_sets[run.train_set]]
@@ -110,6 +147,8 @@ class Dag:
         this = Run.parse(run)
         method = self.suite.methods[this.method]
         found = self._queries(this, "seed")
+        if samples := grid.seed_samples(self.suite, this):
+            found += self.shards(samples.policy.id, "samples", samples.name)
         if isinstance(method, SelfImprovement):
             policy = grid.policy(self.suite, this).id
             files = grid.rollout_files(method)
@@ -153,13 +192,27 @@ class Dag:
     # --- settings: digests that change exactly when an output's settings do ---
 
     def task_settings(self, task: str, split: str) -> str:
-        """Settings of one split of a task: the sizes of the other splits do not matter."""
+        """Settings of one split of a task: of the sizes, only those that it depends on."""
         spec = self.suite.tasks[task]
-        return digest([spec.model_dump(exclude={"sizes"}), getattr(spec.sizes, split)])
+        sizes = [getattr(spec.sizes, split)]
+        if isinstance(spec, BenchmarkTask) and split == "train":
+            sizes.append(spec.sizes.seed)  # what the seed split takes is not trained on again
+        teacher = self._teacher_settings() if split == "seed" else None
+        return digest([spec.model_dump(mode="json", exclude={"sizes"}), *sizes, teacher])
+
+    def _teacher_settings(self) -> dict[str, Any] | None:
+        """What decides a teacher's rationales; not what they may cost, and how they are fetched."""
+        settings = self.suite.seed_rationales
+        if not isinstance(settings, TeacherRationales):
+            return None
+        return settings.model_dump(
+            mode="json", exclude={"cache", "max_requests", "api_key_variable", "timeout", "parallel"}
+        )
 
     def model_settings(self, model: str) -> str:
-        """Settings of a model."""
-        return digest([self.suite.models[model].model_dump(mode="json"), self.suite.threads])
+        """Settings of a model: how it is trained later does not matter."""
+        settings = self.suite.models[model].model_dump(mode="json", exclude={"training"})
+        return digest([settings, self.suite.threads])
 
     def sampling_settings(self, name: str) -> str:
         """Settings of samples."""
@@ -176,7 +229,13 @@ class Dag:
 
     def curation_settings(self, run: str) -> str:
         """Settings of a training set."""
-        return digest(self.suite.methods[Run.parse(run).method])
+        method = self.suite.methods[Run.parse(run).method]
+        if not method.trains_on_seed:
+            return digest(method)
+        settings = self.suite.seed_rationales
+        # Other rationales than the base model's own come with the queries.
+        own = settings.model_dump(mode="json") if isinstance(settings, SelfRationales) else settings.kind
+        return digest([method.model_dump(mode="json"), own])
 
     def training_settings(self, run: str) -> str:
         """Settings of a training run."""

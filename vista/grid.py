@@ -7,8 +7,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from vista.config import BaseMethod, NoResample, Sampling, SelfImprovement, Suite, VasFilter
+from vista.config import (
+    BaseMethod,
+    NoResample,
+    Sampling,
+    SelfImprovement,
+    SelfRationales,
+    Suite,
+    VasFilter,
+)
 from vista.errors import VistaError
+from vista.records import Split
+
+# Ends the name of a samples folder that holds solutions to the seed queries, not the train queries.
+ON_SEED = "@seed"
 
 
 @dataclass(frozen=True, order=True)
@@ -113,9 +125,43 @@ def rollout_files(method: SelfImprovement) -> RolloutFiles:
     return RolloutFiles(samples, resamples, scores)
 
 
-def sampling_named(suite: Suite, slug: str) -> Sampling:
+@dataclass(frozen=True)
+class SeedSamples:
+    """The base model's own solutions to the seed queries (``seed_rationales: self``)."""
+
+    policy: Run
+    name: str  # of the samples folder
+    settings: SelfRationales
+
+
+def seed_samples(suite: Suite, run: Run) -> SeedSamples | None:
+    """The samples that ``run`` takes seed rationales from; ``None`` if it takes none from samples.
+
+    They are the base model's, so every method and seed of a model and train set shares them.
+    """
+    settings = suite.seed_rationales
+    if not isinstance(settings, SelfRationales) or not suite.methods[run.method].trains_on_seed:
+        return None
+    bases = [name for name, method in suite.methods.items() if isinstance(method, BaseMethod)]
+    if not bases:
+        raise VistaError(f"suite {suite.name!r}: seed_rationales: self needs a method of kind base")
+    policy = replace(run, method=bases[0], seed=suite.seeds[0], round=0)
+    return SeedSamples(policy, settings.rollouts.slug + ON_SEED, settings)
+
+
+def sampled_split(name: str) -> Split:
+    """The split whose queries a samples folder's solutions answer."""
+    return "seed" if name.endswith(ON_SEED) else "train"
+
+
+def sampling_named(suite: Suite, name: str) -> Sampling:
     """The sampling settings behind a samples folder's name."""
-    return _method_where(suite, "samples", slug).rollouts
+    if sampled_split(name) == "train":
+        return _method_where(suite, "samples", name).rollouts
+    settings = suite.seed_rationales
+    if isinstance(settings, SelfRationales) and settings.rollouts.slug + ON_SEED == name:
+        return settings.rollouts
+    raise VistaError(f"suite {suite.name!r} asks for no samples {name!r}; see seed_rationales")
 
 
 def method_with(suite: Suite, kind: str, name: str) -> SelfImprovement:

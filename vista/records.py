@@ -20,7 +20,7 @@ from vista.errors import VistaError
 
 SCHEMA_VERSION = "1"
 
-AnswerType = Literal["closed", "open", "number", "choice"]
+AnswerType = Literal["closed", "open", "number", "choice", "term", "math", "relaxed"]
 Split = Literal["seed", "train", "test"]
 Source = Literal["seed", "sample", "prefix", "rationalize"]
 

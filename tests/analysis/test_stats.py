@@ -15,7 +15,7 @@ from vista.analysis.stats import overall_mean, paired_difference, paired_scores
 from vista.errors import VistaError
 
 # A busy core is no reason to fail, and fifty examples are enough for sums and means.
-busy = settings(deadline=None, max_examples=50)
+busy = settings(max_examples=50)
 
 
 def frame(rows: list[tuple[str, str, float]]) -> pd.DataFrame:

@@ -180,6 +180,12 @@ def test_the_paper_threshold_never_drops_the_best_positive(shares: list[float]):
     assert kept(shares)[int(np.argmax(shares))]
 
 
+def test_four_equal_positives_at_the_threshold_stay_whatever_their_order_and_rounding():
+    for place in range(5):
+        shares = [0.125 + 1e-9 * number for number in range(4)]
+        assert kept([*shares[:place], 0.5, *shares[place:]]) == [True] * 5
+
+
 @given(SHARES, st.randoms(use_true_random=False))
 def test_the_order_of_solutions_does_not_matter(shares: list[float], random: Any):
     order = list(range(len(shares)))

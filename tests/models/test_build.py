@@ -7,10 +7,23 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from vista import records
-from vista.config import BuiltModel, HubModel, LocalModel, Suite, load_suite
-from vista.engines.checkpoints import load_checkpoint, save_checkpoint
+from vista.config import (
+    BuiltModel,
+    HubModel,
+    Loading,
+    LocalModel,
+    Models,
+    ModelTraining,
+    Suite,
+    load_suite,
+    load_yaml,
+)
+from vista.dag import Dag
+from vista.engines.checkpoints import load_checkpoint, read_loading, save_checkpoint
+from vista.engines.presenter import write_loading
 from vista.errors import VistaError
 from vista.manifest import read_manifest
 from vista.models import fetch
@@ -112,6 +125,7 @@ def test_a_relative_path_to_a_model_works(
         ("config.json", "no config.json"),
         ("model.safetensors", r"no \*.safetensors"),
         ("processor_config.json", "no processor_config.json"),
+        ("tokenizer.json", "the processor cannot be loaded"),
         ("chat_template.jinja", "no chat template"),
     ],
 )
@@ -122,6 +136,53 @@ def test_an_incomplete_folder_is_refused(
     with pytest.raises(VistaError, match=message):
         build_model(local(suite, checkpoint), paths, "mine")
     assert not paths.base("mine").exists()
+
+
+def test_weights_that_are_pickles_only_are_refused(suite: Suite, paths: Paths, checkpoint: Path) -> None:
+    (checkpoint / "model.safetensors").rename(checkpoint / "pytorch_model.bin")
+    with pytest.raises(VistaError, match=r"no \*.safetensors, only pytorch_model.bin; .* can run code"):
+        build_model(local(suite, checkpoint), paths, "mine")
+    assert not paths.base("mine").exists()
+
+
+def test_the_entrys_options_are_written_beside_the_links(
+    suite: Suite, paths: Paths, checkpoint: Path
+) -> None:
+    entry = LocalModel(kind="path", path=checkpoint, max_pixels=100, dtype="bfloat16")
+    build_model(suite.model_copy(update={"models": {"mine": entry}}), paths, "mine")
+    assert read_loading(paths.base("mine")) == Loading(max_pixels=100, dtype="bfloat16")
+    assert not (checkpoint / "loading.json").exists()
+
+
+def test_a_checkpoint_trained_with_other_options_is_refused_until_the_entry_has_them(
+    suite: Suite, paths: Paths, checkpoint: Path
+) -> None:
+    write_loading(checkpoint, Loading(max_pixels=100))
+    with pytest.raises(VistaError, match=r"loading.json: the checkpoint was trained with max_pixels: 100"):
+        build_model(local(suite, checkpoint), paths, "mine")
+    entry = LocalModel(kind="path", path=checkpoint, max_pixels=100)
+    build_model(suite.model_copy(update={"models": {"mine": entry}}), paths, "mine")
+    assert not (paths.base("mine") / "loading.json").is_symlink()
+    assert read_loading(paths.base("mine")).max_pixels == 100
+
+
+def test_an_option_that_the_processor_does_not_know_is_refused(
+    suite: Suite, paths: Paths, checkpoint: Path
+) -> None:
+    entry = LocalModel(kind="path", path=checkpoint, processor={"max_tiles": 4})
+    with pytest.raises(VistaError, match=r"no option max_tiles; it has .*max_patches"):
+        build_model(suite.model_copy(update={"models": {"mine": entry}}), paths, "mine")
+
+
+def test_how_a_model_is_trained_later_does_not_make_its_base_stale(suite: Suite, checkpoint: Path) -> None:
+    plain = LocalModel(kind="path", path=checkpoint)
+    several = plain.model_copy(update={"training": ModelTraining(processes=8)})
+    smaller = plain.model_copy(update={"max_pixels": 100})
+    first, second, third = (
+        Dag(suite.model_copy(update={"models": {"mine": entry}})).model_settings("mine")
+        for entry in (plain, several, smaller)
+    )
+    assert first == second != third
 
 
 def test_a_missing_folder_is_named(suite: Suite, paths: Paths, tmp_path: Path) -> None:
@@ -136,6 +197,48 @@ def test_a_hub_model_without_a_network_says_what_to_do(
     hub = HubModel(kind="hub", repo="nobody/nothing", revision=REVISION)
     with pytest.raises(VistaError, match=f"nobody/nothing at {REVISION} .* `kind: path`"):
         build_model(suite.model_copy(update={"models": {"far": hub}}), paths, "far")
+
+
+def test_a_path_wins_over_the_hub(
+    suite: Suite, paths: Paths, checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fetch, "snapshot_download", None)  # calling it would fail
+    hub = HubModel(kind="hub", repo="someone/something", revision=None, path=checkpoint)
+    build_model(suite.model_copy(update={"models": {"far": hub}}), paths, "far")
+    assert load_checkpoint(paths.base("far"))
+
+
+def test_a_hub_model_that_is_not_pinned_is_refused_with_the_way_to_pin_it(suite: Suite, paths: Paths) -> None:
+    hub = HubModel(kind="hub", repo="someone/something", revision=None)
+    command = "git ls-remote https://huggingface.co/someone/something HEAD"
+    with pytest.raises(VistaError, match=f"model far: no revision .* is pinned; run `{command}`"):
+        build_model(suite.model_copy(update={"models": {"far": hub}}), paths, "far")
+
+
+@pytest.mark.parametrize("revision", ["main", "v1.0", "0123abc", REVISION.upper()])
+def test_a_revision_that_is_no_commit_is_refused_with_the_way_to_get_one(
+    root: Path, tmp_path: Path, revision: str
+) -> None:
+    entry = {"kind": "hub", "repo": "someone/something", "revision": revision}
+    (tmp_path / "models.yaml").write_text(yaml.safe_dump({"far": entry}))
+    value = yaml.safe_load((root / "config/testbed.yaml").read_text())
+    value |= {"models": ["far"], "models_file": str(tmp_path / "models.yaml")}
+    with pytest.raises(VistaError) as caught:
+        load_suite(root / "config/testbed.yaml", value, root)
+    assert "models.yaml: far.hub.revision" in str(caught.value)
+    assert "not a branch, a tag or a short hash; `git ls-remote" in str(caught.value)
+    assert repr(revision) in str(caught.value)
+
+
+def test_the_papers_models_are_pinned_and_bring_no_code(root: Path) -> None:
+    listed = Models.model_validate(load_yaml(root / "models.yaml")).root
+    papers = {name: model for name, model in listed.items() if isinstance(model, HubModel)}
+    names = {"qwen2.5-vl-3b", "qwen2.5-vl-7b", "qwen3-vl-2b", "internvl3-2b", "internvl3-8b"}
+    assert set(papers) == names
+    for model in papers.values():
+        assert model.revision is not None
+        assert not model.trust_remote_code
+        assert (model.dtype, model.attention) == ("bfloat16", "sdpa")
 
 
 def test_a_hub_model_is_fetched_at_its_revision_without_pickles(

@@ -39,7 +39,7 @@ def test_a_saved_model_and_processor_load_without_a_network_and_give_the_same_lo
     save_checkpoint(model, processor, tmp_path / "nano")
     loaded = load_checkpoint(tmp_path / "nano")
     assert type(loaded.model) is type(model)
-    assert type(loaded.processor) is type(processor)
+    assert type(loaded.processor.inner) is type(processor)
     for order in ("original", "swapped"):
         assert torch.equal(
             logits(model, batch(processor, order=order)),

@@ -1,19 +1,21 @@
-"""Sampling a policy's solutions to the train queries."""
+"""Sampling a policy's solutions to the train queries, or to the seed queries."""
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
-from tests.nano import checkpoint, own_checkpoint
+from tests.nano import checkpoint, own_checkpoint, query
 from tests.rollouts.conftest import POLICY, SAMPLES
 from vista import chat
-from vista.config import Sampling, Suite
+from vista.config import Sampling, SelfRationales, Suite
 from vista.engines.hf import HfEngine
 from vista.errors import VistaError
 from vista.grid import Run
 from vista.manifest import Recorder, read_manifest
 from vista.paths import Paths
-from vista.records import ROLLOUT, Row, read_rows
+from vista.records import QUERY, ROLLOUT, Row, read_rows, write_rows
 from vista.rollouts import sample, solutions
 from vista.rollouts.sample import sample_rows, sample_seed, sample_shard
 from vista.rollouts.shards import shard_queries
@@ -54,6 +56,29 @@ def test_the_manifest_counts_what_was_drawn(small: tuple[Suite, Paths]) -> None:
         "tokens": sum(len(row["token_ids"]) + row["finished"] for row in rows),
         "correct": sum(row["correct"] for row in rows),
     }
+
+
+@pytest.mark.usefixtures("odd_is_correct")
+def test_samples_named_so_answer_the_seed_queries(small: tuple[Suite, Paths], tmp_path: Path) -> None:
+    suite, paths = small
+    (tmp_path / "tasks").unlink()
+    for task, number in (("first", 20), ("second", 21)):
+        for split, offset in (("seed", 0), ("train", 10)):
+            row = {**query(number + offset), "task": task, "split": split}
+            write_rows(paths.queries(task, split), [row], QUERY)
+    settings = SelfRationales(kind="self", rollouts=Sampling(k=3, max_new_tokens=6))
+    own = suite.model_copy(update={"seed_rationales": settings})
+    sample_shard(own, paths, POLICY, "k3-t1-n6@seed", 0)
+    output = paths.rollouts(POLICY.id, "samples", "k3-t1-n6@seed", 0, 1)
+    rows = read_rows(output, ROLLOUT)
+    assert [(row["query_id"], row["sample"]) for row in rows] == [
+        (name, index) for name in ("q20", "q21") for index in range(3)
+    ]
+    assert max(len(row["token_ids"]) for row in rows) == 6
+    inputs = read_manifest(output).inputs
+    assert [name for name in inputs if "/tasks/" in name] == [
+        str(paths.queries(task, "seed")) for task in ("first", "second")
+    ]
 
 
 def test_shards_together_hold_what_one_shard_holds(small: tuple[Suite, Paths]) -> None:

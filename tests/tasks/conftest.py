@@ -1,12 +1,15 @@
-"""The testbed suite with splits small enough to generate in a test."""
+"""The testbed suite with splits small enough to generate in a test, and published benchmarks to add."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from vista.config import GridTask, Sizes, Suite, load_suite
+from tests.tasks.published import WRITERS
+from vista.config import BenchmarkTask, GridTask, Sizes, Suite, load_suite
 
 
 def shrunk(task: GridTask, most: int) -> GridTask:
@@ -21,3 +24,31 @@ def suite(root: Path) -> Suite:
     full = load_suite(root / "config/testbed.yaml", root=root)
     tasks = {name: shrunk(task, 120) for name, task in full.tasks.items()}
     return full.model_copy(update={"tasks": tasks})
+
+
+@pytest.fixture
+def published(tmp_path: Path) -> Callable[[str], Path]:
+    """Writes the published files of a benchmark, small, and gives their folder."""
+
+    def write(kind: str) -> Path:
+        folder = tmp_path / "published" / kind
+        WRITERS[kind](folder)
+        return folder
+
+    return write
+
+
+@pytest.fixture
+def with_task(suite: Suite) -> Callable[..., Suite]:
+    """The suite with one task more, a benchmark in a local folder."""
+
+    def add(kind: str, folder: Path, sizes: dict[str, int | None] | None = None, **settings: Any) -> Suite:
+        entry = {
+            "kind": kind,
+            "source": {"kind": "path", "path": folder},
+            "sizes": sizes or {"seed": 2},
+            **settings,
+        }
+        return suite.model_copy(update={"tasks": {**suite.tasks, kind: BenchmarkTask.model_validate(entry)}})
+
+    return add

@@ -113,6 +113,7 @@ def test_a_run_killed_again_and_again_ends_with_the_same_bytes(
         ("curation/filters.py", {"curate", "train", "evaluate"}, {"models", "tasks"}),
         ("training/train.py", {"train", "sample", "evaluate"}, {"models", "tasks"}),
         ("tasks/generate.py", {"tasks"}, set()),
+        ("tasks/benchmarks/slake.py", set(), {"tasks", "models", "sample", "train", "evaluate", "tables"}),
     ],
 )
 def test_editing_a_module_reruns_what_depends_on_it_and_nothing_else(

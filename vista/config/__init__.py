@@ -5,6 +5,13 @@ A suite file (``config/testbed.yaml``) names models, tasks and methods; ``models
 is all that the stages ever read. ``vista config config/testbed.yaml`` prints it.
 """
 
+from vista.config.benchmarks import (
+    PUBLISHED_SIZES,
+    BenchmarkKind,
+    PublishedSplit,
+    Questions,
+    published_sizes,
+)
 from vista.config.loading import (
     digest,
     json_schemas,
@@ -69,8 +76,10 @@ from vista.config.suites import (
 )
 
 __all__ = [
+    "PUBLISHED_SIZES",
     "AnnotatedRationales",
     "BaseMethod",
+    "BenchmarkKind",
     "BenchmarkSizes",
     "BenchmarkTask",
     "BuiltModel",
@@ -96,6 +105,8 @@ __all__ = [
     "NoResample",
     "Objective",
     "PrefixResample",
+    "PublishedSplit",
+    "Questions",
     "RationalizeResample",
     "Resample",
     "Sampling",
@@ -121,6 +132,7 @@ __all__ = [
     "load_resolved",
     "load_suite",
     "load_yaml",
+    "published_sizes",
     "with_defaults",
     "with_overrides",
 ]

@@ -11,9 +11,11 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from vista.config.benchmarks import YES_NO_SIZES
 from vista.config.methods import Methods, SelfImprovement, VasFilter
 from vista.config.models import BuiltModel, Models
-from vista.config.suites import Suite, SuiteFields, SuiteFile
+from vista.config.seeds import seed_problems
+from vista.config.suites import BenchmarkTask, Suite, SuiteFields, SuiteFile
 from vista.errors import VistaError, fail_if
 
 
@@ -130,6 +132,12 @@ def _consistency(suite: Suite, path: str) -> list[str]:
                         f"{path}: tasks.{task}.sizes.{split}: 0, but {train_set!r} trains on this task; "
                         "give it at least one query"
                     )
+    for name, spec in suite.tasks.items():
+        if isinstance(spec, BenchmarkTask) and spec.questions != "all" and spec.kind not in YES_NO_SIZES:
+            problems.append(
+                f"{path}: tasks.{name}.questions: {spec.questions!r}, but {spec.kind} does not tell yes/no "
+                "questions apart; use 'all'"
+            )
     for task in suite.out_of_domain:
         if task not in suite.tasks:
             problems.append(f"{path}: out_of_domain: unknown task {task!r}; define it under tasks")
@@ -156,7 +164,7 @@ def _consistency(suite: Suite, path: str) -> list[str]:
                     f"{path}: method {name}: filter.layers {missing} are not scored; "
                     "add them to scoring.layers"
                 )
-    return problems
+    return problems + seed_problems(suite, path)
 
 
 def load_suite(path: Path, value: dict[str, Any] | None = None, root: Path | None = None) -> Suite:

@@ -106,11 +106,21 @@ class BaseMethod(Strict):
 
     kind: Literal["base"] = Field(description="Evaluate the base model.")
 
+    @property
+    def trains_on_seed(self) -> bool:
+        """Whether the seed split's rationales are trained on."""
+        return False
+
 
 class SeedMethod(Strict):
     """SFT of the base on the annotated seed split (SFT-Seed, the first sampler M_0)."""
 
     kind: Literal["seed"] = Field(description="Train on the annotated seed split.")
+
+    @property
+    def trains_on_seed(self) -> bool:
+        """Whether the seed split's rationales are trained on."""
+        return True
 
 
 class SelfImprovement(Strict):
@@ -133,6 +143,11 @@ class SelfImprovement(Strict):
     restart: Literal["base", "previous"] = Field(
         "base", description="Each round trains the base anew, or goes on from the last round."
     )
+
+    @property
+    def trains_on_seed(self) -> bool:
+        """Whether the seed split's rationales are trained on; they have no negatives, so no pairs."""
+        return self.mix_seed and isinstance(self.objective, SftObjective)
 
 
 Method = Annotated[BaseMethod | SeedMethod | SelfImprovement, Field(discriminator="kind")]

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from vista.config.base import Fraction, Name, Strict
+from vista.config.benchmarks import BenchmarkKind, Questions
 from vista.config.methods import Method, Sampling
 from vista.config.models import Model
 
@@ -63,21 +64,26 @@ class BenchmarkSizes(Strict):
     """Number of queries in each split; ``null`` takes all that are published."""
 
     seed: int = Field(0, ge=0, description="Annotated queries, drawn from the published train split.")
-    train: int | None = Field(None, ge=0, description="Queries to sample on: the rest of it.")
-    test: int | None = Field(None, ge=0, description="Queries to evaluate on.")
+    train: int | None = Field(
+        None, ge=0, description="Queries to sample on: all the rest of it, or as many drawn from the rest."
+    )
+    test: int | None = Field(
+        None, ge=0, description="Queries to evaluate on: the published test split, or as many drawn from it."
+    )
 
 
 class BenchmarkTask(Strict):
     """A published benchmark."""
 
-    kind: Literal["slake", "vqa-rad", "geometry3k", "geometry3k-choice", "scienceqa", "chartqa"] = Field(
-        description="Which benchmark, and in which form."
-    )
+    kind: BenchmarkKind = Field(description="Which benchmark, and in which form.")
     source: Annotated[HubFiles | LocalFiles, Field(discriminator="kind")] = Field(
         description="Where its files are."
     )
+    questions: Questions = Field(
+        "all", description="All questions, or only those whose answer is yes or no (SLAKE and VQA-RAD)."
+    )
     sizes: BenchmarkSizes = Field(default_factory=lambda: BenchmarkSizes(), description="Queries per split.")
-    seed: int = Field(0, description="Which published train queries become the seed split.")
+    seed: int = Field(0, description="Which of the published queries a split smaller than all takes.")
     duplicates: Literal["report", "remove"] = Field(
         "report",
         description="Train queries that also stand in the test split: count them, or leave them out as well.",
@@ -102,15 +108,18 @@ class TeacherRationales(Strict):
     """Rationales of the seed split from another model, kept if their answer is right."""
 
     kind: Literal["teacher"] = Field(description="Ask a model behind an OpenAI-compatible endpoint.")
-    endpoint: str = Field(description="Base URL, such as http://localhost:8000/v1.")
+    endpoint: str = Field(pattern=r"^https?://", description="Base URL, such as http://localhost:8000/v1.")
     model: str = Field(description="Name of the model there.")
     cache: Path = Field(description="Folder that keeps every reply, so that none is paid for twice.")
-    max_requests: int = Field(ge=1, description="The budget of one split: requests that may be sent.")
+    max_requests: int = Field(
+        ge=1, description="The budget of one task: requests that may be sent, over all starts of the job."
+    )
     attempts: int = Field(4, ge=1, description="Replies asked for, per query, until one is right.")
     temperature: float = Field(0.7, ge=0.0, description="Sampling temperature.")
     max_new_tokens: int = Field(2048, ge=1, description="Length limit of a reply, in tokens.")
     api_key_variable: str = Field("VISTA_TEACHER_KEY", description="Environment variable with the key.")
     timeout: float = Field(120.0, gt=0.0, description="Seconds to wait for a reply.")
+    parallel: int = Field(4, ge=1, description="Requests under way at a time.")
 
 
 class SelfRationales(Strict):

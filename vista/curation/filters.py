@@ -19,7 +19,9 @@ from vista.errors import VistaError
 from vista.records import Row
 
 # Solutions of equal tokens can differ in the last bits of their scores, with the batch they were
-# scored in. A spread this small, relative to the mean, is no spread.
+# scored in. A difference this small, relative to the mean, is none.
+RESOLUTION = 1e-6
+# And a spread this small is no spread.
 NO_SPREAD = 1e-5
 
 
@@ -75,7 +77,8 @@ class VisionAwareAttention:
         if not has_spread(shares, self.settings.ddof):
             return [True] * len(positives)
         vas = dict(zip((s.key for s in scored), z_scores(shares, self.settings.ddof), strict=True))
-        return [bool(vas[positive.key] >= self.settings.tau) for positive in positives]
+        lowest = self.settings.tau - tolerance(shares, self.settings.ddof)
+        return [bool(vas[positive.key] >= lowest) for positive in positives]
 
     def compares_just_two(self, context: Context) -> bool:
         """Two in scope have z = ±1 (±0.71 with ``ddof: 1``), whatever the distance between them."""
@@ -133,19 +136,37 @@ def visual_share(row: Row, fractions: Sequence[float]) -> float:
     return sum(shares) / len(shares)
 
 
+def mean_and_deviation(values: np.ndarray, ddof: int) -> tuple[float, float]:
+    """Mean and standard deviation, summed exactly: the order of the values does not matter."""
+    mean = math.fsum(values) / len(values)
+    return mean, math.sqrt(math.fsum((values - mean) ** 2) / (len(values) - ddof))
+
+
 def has_spread(values: np.ndarray, ddof: int) -> bool:
     """Whether there is more than one value and they differ by more than rounding."""
     if len(values) <= ddof or len(values) < 2:
         return False
-    return float(values.std(ddof=ddof)) > NO_SPREAD * float(np.abs(values).mean())
+    mean, deviation = mean_and_deviation(values, ddof)
+    return deviation > NO_SPREAD * abs(mean)
 
 
 def z_scores(values: np.ndarray, ddof: int) -> np.ndarray:
     """``(values - mean) / std``; all 0 where there is no spread."""
     if not has_spread(values, ddof):
         return np.zeros(len(values))
-    scores: np.ndarray = (values - values.mean()) / values.std(ddof=ddof)
+    mean, deviation = mean_and_deviation(values, ddof)
+    scores: np.ndarray = (values - mean) / deviation
     return scores
+
+
+def tolerance(values: np.ndarray, ddof: int) -> float:
+    """``RESOLUTION`` as a difference of z-scores.
+
+    Four equal values and a larger one have z = −0.5, the paper's threshold: rounding must not
+    decide which of the four stay. By the formula, all do.
+    """
+    mean, deviation = mean_and_deviation(values, ddof)
+    return RESOLUTION * abs(mean) / deviation
 
 
 def make_filter(settings: NoFilter | VasFilter) -> Filter:

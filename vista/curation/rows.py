@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from vista.chat import messages, reply
 from vista.curation.select import Choice
+from vista.curation.solutions import Solution
 from vista.errors import VistaError
 from vista.records import Row
 
@@ -31,6 +32,11 @@ def gold_example(query: Row) -> Row:
         "completion": reply(query["rationale"]),
         "completion_ids": None,
     }
+
+
+def own_example(query: Row, solution: Solution) -> Row:
+    """An SFT example of the seed split from the base model's own solution, with its tokens."""
+    return {**example(query, Choice(solution)), "source": "seed"}
 
 
 def example(query: Row, choice: Choice) -> Row:

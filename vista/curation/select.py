@@ -35,6 +35,7 @@ COUNTS = (
     "dropped_by_cap",
     "dropped_without_negative",
     "pairs_of_two",
+    "seed_without_rationale",
     "from_seed",
     "from_samples",
     "from_prefix",

@@ -49,12 +49,27 @@ def collate(
 
 
 def image_features(prompts: Sequence[Prompt]) -> dict[str, torch.Tensor]:
-    """Image features of all prompts, concatenated along their first axis."""
+    """Image features of all prompts, concatenated along their first axis.
+
+    Where the other axes differ (images of one query in more tiles than those of another), zeros
+    fill up their ends, as transformers' processors do in batches of their own.
+    """
     names = {name for prompt in prompts for name in prompt.image_features}
     return {
-        name: torch.cat([p.image_features[name] for p in prompts if name in p.image_features])
+        name: _concatenated([p.image_features[name] for p in prompts if name in p.image_features])
         for name in sorted(names)
     }
+
+
+def _concatenated(parts: Sequence[torch.Tensor]) -> torch.Tensor:
+    """``parts``, filled up to one shape beyond the first axis, along the first axis."""
+    shape = [max(sizes) for sizes in zip(*(part.shape[1:] for part in parts), strict=True)]
+    if any(list(part.shape[1:]) != shape for part in parts):
+        grown = [part.new_zeros((part.shape[0], *shape)) for part in parts]
+        for large, part in zip(grown, parts, strict=True):
+            large[tuple(slice(size) for size in part.shape)] = part
+        parts = grown
+    return torch.cat(list(parts))
 
 
 def to_device(batch: dict[str, torch.Tensor], device: torch.device) -> dict[str, torch.Tensor]:

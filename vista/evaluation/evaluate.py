@@ -21,6 +21,7 @@ from vista.paths import Paths
 from vista.records import PREDICTION, Row, read_queries, write_rows
 
 METRIC = "accuracy,none"  # lmms-eval's name of the metric without a filter
+LMMS_METRIC = "lmms_score,none"
 
 
 def evaluate(suite: Suite, paths: Paths, run: Run) -> None:
@@ -124,9 +125,17 @@ def _prediction(run: str, task: str, sample: Mapping[str, Any]) -> Row:
 
 
 def report_counts(report: Mapping[str, Any], tasks: Sequence[str]) -> dict[str, float]:
-    """What the manifest counts: response tokens, and each task's accuracy as reported."""
+    """What the manifest counts: response tokens, and each task's accuracy as reported.
+
+    For benchmarks that lmms-eval has a task of, also the accuracy by its own scorer, and the
+    number of responses on which that one and ours differ.
+    """
     counted = [sample["token_counts"][0] for task in tasks for sample in report["samples"][task]]
-    return {
-        "tokens": sum(counts["output_tokens"] for counts in counted),
-        **{f"accuracy/{task}": report["results"][task][METRIC] for task in tasks},
-    }
+    counts = {"tokens": sum(counts["output_tokens"] for counts in counted)}
+    for task in tasks:
+        counts[f"accuracy/{task}"] = report["results"][task][METRIC]
+        if LMMS_METRIC in report["results"][task]:
+            counts[f"lmms_score/{task}"] = report["results"][task][LMMS_METRIC]
+            differing = [sample["lmms_score"] != sample["score"] for sample in report["samples"][task]]
+            counts[f"lmms_differs/{task}"] = sum(differing)
+    return counts

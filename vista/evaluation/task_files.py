@@ -13,12 +13,39 @@ from typing import Any
 
 import yaml
 
-from vista.config import Suite
+from vista.config import BenchmarkTask, Suite
 from vista.paths import Paths
 from vista.records import write_text
 
+# How responses are scored: by our verifiers alone, or by a scorer of lmms-eval as well.
+ACCURACY = """process_results: !function vista.evaluation.tasks.{process}
+metric_list:
+  - metric: accuracy
+    aggregation: !function vista.evaluation.tasks.queries.mean_score
+    higher_is_better: true
+"""
+LMMS_SCORE = """  - metric: lmms_score
+    aggregation: !function vista.evaluation.tasks.scorers.mean
+    higher_is_better: true
+"""
 
-def task_yaml(task: str, queries: Path, folder: Path, max_new_tokens: int) -> str:
+# Benchmarks of which lmms-eval has a task, with the functions that ask its scorers.
+LMMS_SCORERS = {
+    "slake": "scorers.process_slake",
+    "geometry3k-choice": "scorers.process_geometry3k_choice",
+    "scienceqa": "scorers.process_scienceqa",
+    "chartqa": "scorers.process_chartqa",
+}
+
+
+def scoring_yaml(scorer: str | None) -> str:
+    """The part of a task file that says how responses are scored."""
+    if scorer is None:
+        return ACCURACY.format(process="queries.process_results")
+    return ACCURACY.format(process=scorer) + LMMS_SCORE
+
+
+def task_yaml(task: str, queries: Path, folder: Path, max_new_tokens: int, scorer: str | None = None) -> str:
     """The text of one task file.
 
     Args:
@@ -27,6 +54,7 @@ def task_yaml(task: str, queries: Path, folder: Path, max_new_tokens: int) -> st
         folder: Where the task file will stand. It names ``queries`` relative to itself, so the
             results folder as a whole may be moved.
         max_new_tokens: Length limit of a response, in tokens.
+        scorer: A function of ``vista.evaluation.tasks`` that scores as lmms-eval's task does, too.
     """
     template = resources.files("vista.evaluation.tasks").joinpath("template.yaml").read_text(encoding="utf-8")
     own: dict[str, Any] = {
@@ -40,7 +68,7 @@ def task_yaml(task: str, queries: Path, folder: Path, max_new_tokens: int) -> st
             "until": [],
         },
     }
-    return template + yaml.safe_dump(own, sort_keys=False)
+    return template + scoring_yaml(scorer) + yaml.safe_dump(own, sort_keys=False)
 
 
 def write_task_files(suite: Suite, paths: Paths, folder: Path) -> None:
@@ -51,5 +79,7 @@ def write_task_files(suite: Suite, paths: Paths, folder: Path) -> None:
         if stale.name not in wanted:
             stale.unlink()
     for name, task in wanted.items():
-        queries = paths.queries(task, "test")
-        write_text(folder / name, task_yaml(task, queries, folder, suite.eval_max_new_tokens))
+        spec = suite.tasks[task]
+        scorer = LMMS_SCORERS.get(spec.kind) if isinstance(spec, BenchmarkTask) else None
+        text = task_yaml(task, paths.queries(task, "test"), folder, suite.eval_max_new_tokens, scorer)
+        write_text(folder / name, text)

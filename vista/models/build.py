@@ -36,7 +36,7 @@ def build_model(suite: Suite, paths: Paths, model_name: str) -> None:
         hint = f"did you mean {close[0]!r}?" if close else f"it has {', '.join(sorted(suite.models))}"
         raise VistaError(f"suite {suite.name!r} has no model {model_name!r}; {hint}")
     model = suite.models[model_name]
-    settings = {"model": model_name, **model.model_dump(mode="json")}
+    settings = {"model": model_name, **model.model_dump(mode="json", exclude={"training"})}
     output = paths.base(model_name)
     if isinstance(model, BuiltModel):
         corpus = paths.queries(model.corpus, "train")

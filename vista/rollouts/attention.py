@@ -15,12 +15,15 @@ from typing import Any
 
 import torch
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
-from transformers.masking_utils import ALL_MASK_ATTENTION_FUNCTIONS, sdpa_mask
+from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from vista.errors import VistaError
 
 IMPLEMENTATION = "vista_rows"
+# Registered for good: transformers makes no mask at all (no sliding window either) for a name that
+# is only set on the interface and not registered with its class.
+AttentionMaskInterface.register(IMPLEMENTATION, sdpa_mask)
 CHUNK = 2**22  # attention weights held at a time: 16 MB
 # What changes the softmax in a way that is not computed here.
 UNKNOWN = ("softcap", "s_aux", "position_bias")
@@ -153,10 +156,9 @@ def reading(model: Any, layers: Sequence[int]) -> Iterator[AttentionReader]:
     decoder = model.get_decoder()
     before = decoder.config._attn_implementation
     ALL_ATTENTION_FUNCTIONS[IMPLEMENTATION] = reader.attend
-    ALL_MASK_ATTENTION_FUNCTIONS[IMPLEMENTATION] = sdpa_mask
     try:
         decoder.set_attn_implementation(IMPLEMENTATION)
         yield reader
     finally:
         decoder.set_attn_implementation(before)
-        del ALL_ATTENTION_FUNCTIONS[IMPLEMENTATION], ALL_MASK_ATTENTION_FUNCTIONS[IMPLEMENTATION]
+        del ALL_ATTENTION_FUNCTIONS[IMPLEMENTATION]

@@ -1,4 +1,4 @@
-"""Sample K solutions per train query from a policy and verify them (paper: Sec. 3, step 1).
+"""Sample K solutions per query from a policy and verify them (paper: Sec. 3, step 1).
 
 Stage ``rollouts``; ``vista sample`` runs it, one job for each policy, sampling settings and shard.
 """
@@ -44,10 +44,11 @@ def sample_shard(suite: Suite, paths: Paths, policy: Run, name: str, shard: int)
         suite: The resolved suite.
         paths: Where everything lies.
         policy: The run whose checkpoint is sampled.
-        name: Name of the samples folder: the slug of the sampling settings.
+        name: Name of the samples folder: the slug of the sampling settings, and whether the seed
+            queries are sampled on, not the train queries.
         shard: Which shard, from 0.
     """
-    settings = grid.sampling_named(suite, name)
+    settings, split = grid.sampling_named(suite, name), grid.sampled_split(name)
     recorder = Recorder(
         "rollouts",
         {
@@ -57,14 +58,14 @@ def sample_shard(suite: Suite, paths: Paths, policy: Run, name: str, shard: int)
             "engine": suite.engine.kind,
             "shards": suite.shards,
         },
-        [folder_of(suite, paths, policy), *query_files(suite, paths, policy)],
+        [folder_of(suite, paths, policy), *query_files(suite, paths, policy, split)],
     )
     output = paths.rollouts(policy.id, "samples", name, shard, suite.shards)
     if not has_weights(suite, paths, policy):
         write_rows(output, [], ROLLOUT)
         recorder.write(output, tally(0, []), "no-positives")
         return
-    queries = shard_queries(suite, paths, policy, shard)
+    queries = shard_queries(suite, paths, policy, shard, split)
     checkpoint = load_policy(suite, paths, policy, read=False)
     recorder.device = device_name(checkpoint)
     engine = sampler(suite, paths, policy, checkpoint, "sample")

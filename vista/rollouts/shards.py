@@ -1,4 +1,4 @@
-"""Which train queries a shard of a policy's rollouts holds. Stage ``rollouts``."""
+"""Which queries a shard of a policy's rollouts holds. Stage ``rollouts``."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from vista.config import Suite
 from vista.errors import VistaError
 from vista.grid import Run
 from vista.paths import Paths
-from vista.records import Row, read_queries
+from vista.records import Row, Split, read_queries
 
 
-def query_files(suite: Suite, paths: Paths, policy: Run) -> list[Path]:
-    """The train splits of the policy's tasks, in the order of the train set."""
-    return [paths.queries(task, "train") for task in suite.train_sets[policy.train_set]]
+def query_files(suite: Suite, paths: Paths, policy: Run, split: Split = "train") -> list[Path]:
+    """One split of each of the policy's tasks, in the order of the train set."""
+    return [paths.queries(task, split) for task in suite.train_sets[policy.train_set]]
 
 
 def shard_bounds(total: int, shard: int, shards: int) -> tuple[int, int]:
@@ -30,15 +30,15 @@ def shard_bounds(total: int, shard: int, shards: int) -> tuple[int, int]:
     return total * shard // shards, total * (shard + 1) // shards
 
 
-def shard_queries(suite: Suite, paths: Paths, policy: Run, shard: int) -> list[Row]:
-    """The queries of one shard: a contiguous slice of all train queries, tasks one after another.
+def shard_queries(suite: Suite, paths: Paths, policy: Run, shard: int, split: Split = "train") -> list[Row]:
+    """The queries of one shard: a contiguous slice of a split, tasks one after another.
 
     Raises:
         VistaError: a query id stands in two tasks.
     """
     queries: list[Row] = []
     seen: dict[str, Path] = {}
-    for file in query_files(suite, paths, policy):
+    for file in query_files(suite, paths, policy, split):
         for query in read_queries(file):
             name = query["query_id"]
             if name in seen:

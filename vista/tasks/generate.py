@@ -1,22 +1,26 @@
 """Stage ``tasks``: write the queries of one task. Run by ``vista tasks``.
 
-Every row is a pure function of (task name, split, index) and of the task's settings: a larger
-split begins with the rows of a smaller one, and no row depends on another.
+A generated row is a pure function of (task name, split, index) and of the task's settings: a
+larger split begins with the rows of a smaller one, and no row depends on another. Published
+benchmarks are read by ``vista.tasks.benchmarks``.
 """
 
 from __future__ import annotations
 
 import difflib
+from collections.abc import Iterable, Iterator
 
 from tqdm import tqdm
 
 from vista import records
-from vista.config import GridTask, Suite
+from vista.config import BenchmarkTask, GridTask, Suite
 from vista.errors import VistaError
 from vista.manifest import Recorder
 from vista.paths import Paths
 from vista.records import Row, Split
 from vista.seeding import generator
+from vista.tasks.benchmarks.prepare import prepare_split
+from vista.tasks.rationales import rationale_file, with_rationales
 from vista.tasks.testbed import questions, rationales
 from vista.tasks.testbed.digits import pool
 from vista.tasks.testbed.language import SYSTEM
@@ -29,7 +33,8 @@ def generate_split(suite: Suite, paths: Paths, task_name: str, split: Split) -> 
     """Write one split of a task, with its manifest.
 
     Raises:
-        VistaError: the suite has no such task, or the split has no size.
+        VistaError: the suite has no such task, the split has no size, or a benchmark's published
+            files are missing or wrong.
     """
     if task_name not in suite.tasks:
         close = difflib.get_close_matches(task_name, suite.tasks, n=1)
@@ -39,14 +44,29 @@ def generate_split(suite: Suite, paths: Paths, task_name: str, split: Split) -> 
     size = getattr(task.sizes, split)
     if size == 0:
         raise VistaError(f"suite {suite.name!r}: tasks.{task_name}.sizes.{split} is 0; give it a size")
-    if not isinstance(task, GridTask):
-        raise VistaError(f"task {task_name!r}: benchmarks are not read yet")
-    recorder = Recorder("tasks", {"task": task_name, "split": split, **task.model_dump(mode="json")}, [])
+    settings = {"task": task_name, "split": split, **task.model_dump(mode="json")}
+    if split == "seed":
+        settings["seed_rationales"] = suite.seed_rationales.model_dump(mode="json")
+    file = rationale_file(suite, task_name, split)
+    recorder = Recorder("tasks", settings, [file] if file else [])
     output = paths.queries(task_name, split)
-    shown = tqdm(range(size), desc=f"{task_name}/{split}", unit="query", mininterval=5, disable=size < 5000)
-    queries = (grid_query(task_name, task, split, index) for index in shown)
-    count = records.write_rows(output, queries, records.QUERY)
-    recorder.write(output, {"queries": count})
+    queries: Iterable[Row]
+    if isinstance(task, BenchmarkTask):
+        prepared = prepare_split(task_name, task, split)
+        recorder.inputs += prepared.files
+        queries, found = prepared.rows, prepared.counts
+    else:
+        queries, found = grid_queries(task_name, task, split), {}
+    rows, counts = with_rationales(suite, task_name, split, queries)
+    count = records.write_rows(output, rows, records.QUERY)
+    recorder.write(output, {**found, "queries": count, **counts})
+
+
+def grid_queries(name: str, task: GridTask, split: Split) -> Iterator[Row]:
+    """Every query of a split of a grid task, with a progress bar if there are many."""
+    size = getattr(task.sizes, split)
+    shown = tqdm(range(size), desc=f"{name}/{split}", unit="query", mininterval=5, disable=size < 5000)
+    return (grid_query(name, task, split, index) for index in shown)
 
 
 def grid_query(name: str, task: GridTask, split: Split, index: int) -> Row:

@@ -5,7 +5,7 @@
 rule sample:
     input:
         checkpoint=lambda w: PLAN.checkpoint(w.run),
-        queries=lambda w: PLAN.train_queries(w.run),
+        queries=lambda w: PLAN.sampled_queries(w.run, w.name),
         code=PLAN.code("rollouts"),
     output:
         f"{R}/rollouts/{{run}}/samples/{{name}}/{{shard}}-of-{SUITE.shards}.parquet",

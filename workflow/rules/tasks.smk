@@ -3,7 +3,8 @@
 
 rule tasks:
     input:
-        code=PLAN.code("tasks"),
+        rationales=lambda w: PLAN.rationale_files(w.task, w.split),
+        code=lambda w: PLAN.task_code(w.task, w.split),
     output:
         f"{R}/tasks/{{task}}/{{split}}.parquet",
         f"{R}/tasks/{{task}}/{{split}}.parquet.manifest.json",

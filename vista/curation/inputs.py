@@ -1,0 +1,79 @@
+"""What curation reads: queries, solutions and scores, from the files of the earlier stages.
+
+It serves ``vista curate``.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from vista.config import Suite
+from vista.curation.solutions import Key, Solution, key_of
+from vista.errors import VistaError
+from vista.grid import Run
+from vista.paths import Paths
+from vista.records import QUERY, ROLLOUT, SCORES, Row, Split, read_queries, read_rows
+
+PROMPT_COLUMNS = ["query_id", "task", "images", "system", "instruction", "rationale"]
+SOLUTION_COLUMNS = ["query_id", "sample", "source", "parent", "token_ids", "text", "correct"]
+
+
+def query_files(suite: Suite, paths: Paths, run: Run, split: Split) -> list[Path]:
+    """One split of each of the run's tasks, in the order of the train set."""
+    return [paths.queries(task, split) for task in suite.train_sets[run.train_set]]
+
+
+def read_split(files: Sequence[Path]) -> dict[str, Row]:
+    """Queries of all ``files`` by id, in order.
+
+    Raises:
+        VistaError: two files share a query id, so rollouts could not be told apart.
+    """
+    found: dict[str, Row] = {}
+    for path in files:
+        for row in read_queries(path, [name for name in QUERY.names if name in PROMPT_COLUMNS]):
+            if row["query_id"] in found:
+                raise VistaError(
+                    f"{path}: query_id {row['query_id']!r} also belongs to task "
+                    f"{found[row['query_id']]['task']!r}; ids must be unique across a train set"
+                )
+            found[row["query_id"]] = row
+    return found
+
+
+def read_solutions(
+    files: Sequence[Path], queries: Mapping[str, Row], split: Split = "train"
+) -> dict[str, dict[Key, Solution]]:
+    """Every solution by query and key.
+
+    Raises:
+        VistaError: a solution of an unknown query, or two with one key: the rollouts are stale.
+    """
+    found: dict[str, dict[Key, Solution]] = defaultdict(dict)
+    for path in files:
+        for index, row in enumerate(read_rows(path, ROLLOUT, SOLUTION_COLUMNS)):
+            solution = Solution.of(row)
+            known = found[solution.query_id]
+            if solution.query_id not in queries:
+                raise VistaError(
+                    f"{path}: row {index}: query {solution.query_id!r} is not among the {split} queries; "
+                    "delete the policy's rollouts and rerun"
+                )
+            if solution.key in known:
+                raise VistaError(
+                    f"{path}: row {index}: a second solution {solution.key} of query {solution.query_id!r}; "
+                    "delete the policy's rollouts and rerun"
+                )
+            known[solution.key] = solution
+    return found
+
+
+def read_scores(files: Sequence[Path]) -> dict[str, dict[Key, Row]]:
+    """Attention scores by query and key."""
+    found: dict[str, dict[Key, Row]] = defaultdict(dict)
+    for path in files:
+        for row in read_rows(path, SCORES):
+            found[row["query_id"]][key_of(row)] = row
+    return found

@@ -1,0 +1,1 @@
+"""Published benchmarks: one small adapter each, and what they share. Part of stage ``tasks``."""

@@ -1,0 +1,132 @@
+r"""Geometry3K (Lu et al. 2021, arXiv 2105.04165), free-form and as a four-way choice.
+
+Free-form, on the hub ``hiyouga/geometry3k``: ``data/train-*.parquet`` and ``data/test-*.parquet``
+with ``images`` (list of structs of bytes and path), ``problem`` (string, with an ``<image>`` where
+the picture stands) and ``answer`` (string, LaTeX such as ``5 \sqrt { 2 }``).
+
+Four-way choice, on the hub ``Yang130/geometry3k_4choices_mixed``, which lmms-eval reads as well:
+the same with ``choices`` (list of strings) and ``ground_truth`` (a letter) instead of ``answer``.
+
+Either form is also read from the authors' own archives, unpacked: a folder for every problem
+(``train/0/``, ``test/2401/``) with ``data.json`` and ``img_diagram.png``. Of the JSON object are
+read ``annotat_text`` (the problem), ``choices`` (list of four strings) and ``answer`` (a letter).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from vista.errors import VistaError
+from vista.records import Row
+from vista.tasks.benchmarks.items import Item, Published, PublishedSplit
+from vista.tasks.benchmarks.parquet import ParquetBenchmark
+from vista.tasks.benchmarks.sources import matches
+from vista.tasks.benchmarks.tables import check_object, image_bytes
+
+AUTHORS_COLUMNS = {"annotat_text": str, "choices": list, "answer": str}
+
+
+class _Geometry3kFiles(ParquetBenchmark):
+    """Parquet files, or the authors' folders."""
+
+    def patterns(self, split: PublishedSplit) -> list[list[str]]:
+        """Also one folder per problem."""
+        (usual,) = super().patterns(split)
+        return [[*usual, f"{split}/*/data.json"]]
+
+    def rows(self, root: Path, split: PublishedSplit) -> Iterator[Published]:
+        """Rows of either layout, with the columns of both forms from the authors' folders."""
+        files = matches(root, self.patterns(split)[0])
+        if files[0].name != "data.json":
+            yield from super().rows(root, split)
+            return
+        for index, path in enumerate(sorted(files, key=_problem_number)):
+            yield Published(str(path), index, _authors_row(path))
+
+
+class Geometry3k(_Geometry3kFiles):
+    """The answer is a number or formula."""
+
+    name = "geometry3k"
+    schemas = ({"images": "images", "problem": "string", "answer": "string"},)
+
+    def item(self, published: Published) -> Item:
+        """A problem; known by its row."""
+        row = published.row
+        return Item(
+            key=f"{published.index:05d}",
+            question=_without_placeholder(row["problem"]),
+            answer=row["answer"] or "",
+            answer_type="math",
+            images=[image_bytes(image, "images") for image in row["images"] or []],
+        )
+
+
+class Geometry3kChoice(_Geometry3kFiles):
+    """The answer is one of four letters."""
+
+    name = "geometry3k-choice"
+    schemas = ({"images": "images", "problem": "string", "choices": "strings", "ground_truth": "string"},)
+
+    def item(self, published: Published) -> Item:
+        """A problem with its choices; known by its row."""
+        row = published.row
+        letter, choices = (row["ground_truth"] or "").strip().upper(), row["choices"] or []
+        if letter:
+            _choice(letter, choices, "ground_truth")
+        return Item(
+            key=f"{published.index:05d}",
+            question=_without_placeholder(row["problem"]),
+            answer=letter,
+            answer_type="choice",
+            images=[image_bytes(image, "images") for image in row["images"] or []],
+            choices=choices,
+        )
+
+
+def _without_placeholder(problem: str | None) -> str:
+    """Images stand where the chat template puts them, not where the text has a mark for them."""
+    return (problem or "").replace("<image>", "").strip()
+
+
+def _choice(letter: str, choices: Sequence[str], column: str) -> str:
+    """The text of the choice that a letter names."""
+    letters = [chr(ord("A") + number) for number in range(len(choices))]
+    if letter not in letters:
+        raise VistaError(
+            f"column {column!r} is {letter!r}, expected the letter of one of {len(choices)} choices"
+        )
+    return choices[letters.index(letter)]
+
+
+def _problem_number(path: Path) -> tuple[int, str]:
+    """The folders are named by numbers, which count through train, validation and test."""
+    name = path.parent.name
+    return (int(name) if name.isdigit() else 0), name
+
+
+def _authors_row(path: Path) -> Row:
+    """A problem from the authors' folder, in the columns of both parquet forms."""
+    try:
+        row: Any = json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise VistaError(f"{path}: not valid JSON ({error}); unpack the archive again") from error
+    row = check_object(str(path), row, AUTHORS_COLUMNS)
+    picture = path.with_name("img_diagram.png")
+    if not picture.is_file():
+        raise VistaError(f"{picture}: no such image; unpack the archive again")
+    letter = row["answer"].strip().upper()
+    try:
+        answer = _choice(letter, row["choices"], "answer")
+    except VistaError as error:
+        raise VistaError(f"{path}: {error}") from error
+    return {
+        "images": [{"bytes": picture.read_bytes(), "path": None}],
+        "problem": row["annotat_text"],
+        "choices": row["choices"],
+        "ground_truth": letter,
+        "answer": answer,
+    }

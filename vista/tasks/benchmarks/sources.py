@@ -1,0 +1,96 @@
+"""Where a benchmark's published files are: a local copy, or the hub at a pinned revision.
+
+Part of stage ``tasks``. The network is touched only if a file is neither in the local copy nor in
+the hub library's cache.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+from vista.config import BenchmarkTask, HubFiles
+from vista.errors import VistaError
+
+Patterns = Sequence[Sequence[str]]
+
+
+def root_of(name: str, task: BenchmarkTask, patterns: Patterns) -> Path:
+    """The folder with the published files of task ``name``, downloaded first if need be.
+
+    Args:
+        patterns: Globs relative to the folder; of every inner list one has to match.
+
+    Raises:
+        VistaError: the folder or a file is missing, or the hub cannot be reached.
+    """
+    if isinstance(task.source, HubFiles):
+        return _hub_folder(name, task.source, patterns)
+    folder = task.source.path
+    if not folder.is_dir():
+        raise VistaError(f"task {name!r}: source.path {folder}: no such folder; mend the path")
+    missing = missing_files(folder, patterns)
+    if missing:
+        raise VistaError(f"task {name!r}: {folder}: {'; '.join(missing)}; copy the files as published there")
+    return folder
+
+
+def matches(root: Path, alternatives: Sequence[str]) -> list[Path]:
+    """Files of the first glob that matches any, in order of their names."""
+    for pattern in alternatives:
+        found = sorted(root.glob(pattern))
+        if found:
+            return found
+    return []
+
+
+def missing_files(root: Path, patterns: Patterns) -> list[str]:
+    """What ``root`` lacks: files that match nothing, and shards of sets that are not complete."""
+    lines = []
+    for alternatives in patterns:
+        found = matches(root, alternatives)
+        if not found:
+            lines.append(f"no file {' or '.join(alternatives)}")
+        for path in found[:1]:
+            sharded = re.search(r"-of-(\d+)", path.name)
+            if sharded and len(found) != int(sharded.group(1)):
+                lines.append(f"{len(found)} of the {int(sharded.group(1))} files {alternatives[0]}")
+    return lines
+
+
+def _hub_folder(name: str, source: HubFiles, patterns: Patterns) -> Path:
+    """The cached snapshot if it has all files; else what can be downloaded."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    wanted = [pattern for alternatives in patterns for pattern in alternatives]
+    fetch = partial(
+        snapshot_download, source.repo, repo_type="dataset", revision=source.revision, allow_patterns=wanted
+    )
+    where = f"task {name!r}: data set {source.repo} at {source.revision[:10]}"
+    remedy = (
+        f"where there is a network, run `hf download --repo-type dataset {source.repo} "
+        f"--revision {source.revision} --local-dir FOLDER`, copy the folder, "
+        "and set source: {kind: path, path: FOLDER}"
+    )
+    try:
+        cached = Path(fetch(local_files_only=True))
+        if not missing_files(cached, patterns):
+            return cached
+    except LocalEntryNotFoundError:
+        pass
+    try:
+        folder = Path(fetch())
+    except HfHubHTTPError as error:
+        raise VistaError(f"{where}: the hub refuses it ({error}); check repo and revision") from error
+    except OSError as error:
+        reason = " ".join(str(error).split())
+        raise VistaError(
+            f"{where}: not in the cache, and the hub cannot be reached ({reason}); {remedy}"
+        ) from error
+    missing = missing_files(folder, patterns)
+    if missing:
+        raise VistaError(f"{where}: {'; '.join(missing)}; if that revision should have them, {remedy}")
+    return folder

@@ -1,0 +1,156 @@
+"""Where the seed split's rationales come from; stage ``tasks``, run by ``vista tasks``.
+
+Annotated ones stand in the task or in a file of the user, a teacher's are asked for over the
+network. The base model's own (``seed_rationales: self``) need a policy: they are sampled in the
+stage ``rollouts`` and picked in ``curation``.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+
+import pyarrow.parquet as pq
+
+from vista import answers
+from vista.config import AnnotatedRationales, Suite, TeacherRationales
+from vista.errors import VistaError, fail_if
+from vista.records import Row, Split
+
+SHOWN = 5  # names listed of those that an error is about
+
+
+def rationale_file(suite: Suite, task: str, split: Split) -> Path | None:
+    """The user's file with a task's annotated rationales, if this split takes them from one."""
+    settings = suite.seed_rationales
+    if split != "seed" or not isinstance(settings, AnnotatedRationales):
+        return None
+    return settings.files.get(task)
+
+
+def with_rationales(
+    suite: Suite, task: str, split: Split, queries: Iterable[Row]
+) -> tuple[Iterable[Row], dict[str, float]]:
+    """The queries with the rationales that the suite asks for, and counts for the manifest.
+
+    Other splits than the seed split stay as they are, and so does what brings its own rationales.
+
+    Raises:
+        VistaError: the file does not fit the queries, or the teacher cannot be asked any further.
+    """
+    settings = suite.seed_rationales
+    file = rationale_file(suite, task, split)
+    if file is not None:
+        rows = merge_annotated(list(queries), read_annotated(file), str(file))
+        return rows, {"right_rationales": sum(is_right(row, row["rationale"]) for row in rows)}
+    if split != "seed" or not isinstance(settings, TeacherRationales):
+        return queries, {}
+    from vista.tasks.teacher import Teacher
+
+    teacher = Teacher(settings, task)
+    rows = list(queries)
+    found = teacher.rationales(rows)
+    solved = [{**row, "rationale": found.get(row["query_id"])} for row in rows]
+    return solved, {"without_rationale": len(rows) - len(found), "requests": teacher.requests}
+
+
+def is_right(query: Row, rationale: str) -> bool:
+    """Whether a rationale ends with the query's answer, found and verified as in a rollout."""
+    found = answers.extract(rationale)
+    try:
+        return answers.verify(found, query["answer"], query["answer_type"], query["choices"])
+    except VistaError as error:
+        raise VistaError(f"query {query['query_id']!r}: {error}") from error
+
+
+def merge_annotated(rows: Sequence[Row], table: Sequence[Row], source: str) -> list[Row]:
+    """Queries with the rationales of ``table``, which must have one for each and no others.
+
+    Args:
+        rows: Queries (``records.QUERY``).
+        table: Rows with ``query_id`` and ``rationale``.
+        source: Where the table is from; named in errors.
+
+    Raises:
+        VistaError: lists how many ids are missing, unknown, repeated or without text, and the first.
+    """
+    ids = [row["query_id"] for row in table]
+    wanted = {row["query_id"] for row in rows}
+    given = Counter(ids)
+    blank = [row["query_id"] for row in table if not (row["rationale"] or "").strip()]
+    problems = [
+        *_listed(
+            [row["query_id"] for row in rows if row["query_id"] not in given],
+            "of the seed split have no row: add one for each",
+        ),
+        *_listed(
+            [name for name in given if name not in wanted],
+            "are not in the seed split: remove their rows, or mend the ids",
+        ),
+        *_listed([name for name, times in given.items() if times > 1], "have several rows: keep one"),
+        *_listed(blank, "have an empty rationale: write one"),
+    ]
+    fail_if(problems, f"{source}: the rationales do not fit the queries:")
+    texts = {row["query_id"]: row["rationale"] for row in table}
+    return [{**row, "rationale": texts[row["query_id"]]} for row in rows]
+
+
+def _listed(names: Sequence[str], what: str) -> list[str]:
+    """One line on these query ids; none without any."""
+    if not names:
+        return []
+    shown = ", ".join(repr(name) for name in names[:SHOWN]) + (", …" if len(names) > SHOWN else "")
+    return [f"{len(names)} queries ({shown}) {what}"]
+
+
+def read_annotated(path: Path) -> list[Row]:
+    """Rows with ``query_id`` and ``rationale`` of a parquet file (``.parquet``) or of JSON lines.
+
+    Raises:
+        VistaError: names the file and the line, or the columns that it lacks.
+    """
+    read: Callable[[Path], list[Row]] = _read_parquet if path.suffix == ".parquet" else _read_json_lines
+    try:
+        return read(path)
+    except FileNotFoundError as error:
+        raise VistaError(f"{path}: no such file; mend seed_rationales.files, or write it") from error
+    except (OSError, ValueError) as error:  # pyarrow's and json's errors are ValueErrors
+        raise VistaError(f"{path}: cannot be read ({error}); expected parquet or JSON lines") from error
+
+
+def _read_parquet(path: Path) -> list[Row]:
+    table = pq.read_table(path)
+    missing = [name for name in ("query_id", "rationale") if name not in table.column_names]
+    if missing:
+        raise VistaError(f"{path}: missing columns {missing}; found {table.column_names}")
+    rows = table.select(["query_id", "rationale"]).to_pylist()
+    return [_checked(row, f"{path}: row {index}") for index, row in enumerate(rows)]
+
+
+def _read_json_lines(path: Path) -> list[Row]:
+    rows = []
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+        if not line.strip():
+            continue
+        where = f"{path}: line {number}"
+        try:
+            value = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise VistaError(f"{where}: not JSON ({error}); expected one object per line") from error
+        if not isinstance(value, dict) or not {"query_id", "rationale"} <= value.keys():
+            found = sorted(value) if isinstance(value, dict) else type(value).__name__
+            raise VistaError(f"{where}: expected an object with query_id and rationale; found {found}")
+        rows.append(_checked(value, where))
+    return rows
+
+
+def _checked(row: Mapping[str, object], where: str) -> Row:
+    """The two fields, which must be text; an empty rationale may also be null."""
+    query_id, rationale = row["query_id"], row["rationale"]
+    if not isinstance(query_id, str) or not isinstance(rationale, str | None):
+        raise VistaError(
+            f"{where}: query_id and rationale must be text; found {query_id!r} and {rationale!r}"
+        )
+    return {"query_id": query_id, "rationale": rationale}
