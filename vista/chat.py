@@ -7,8 +7,9 @@ It serves every stage that shows a query to a model, so that all show it in the 
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Literal
 
 from jinja2 import TemplateError
@@ -35,6 +36,9 @@ class Prompt:
     input_ids: list[int]
     token_features: dict[str, list[int]]
     image_features: dict[str, Any]
+    text: str = ""  # what the template wrote, images not yet expanded
+    images: int = 0
+    open_images: Callable[[], list[Image.Image]] = list  # decodes the images once more
 
     def __len__(self) -> int:
         """Number of prompt tokens."""
@@ -173,14 +177,22 @@ def encode(processor: Any, turns: Sequence[Message], images: Sequence[Image.Imag
             token_features[name] = value[0].tolist()
         else:
             image_features[name] = value
-    return Prompt(ids, token_features, image_features)
+    return Prompt(ids, token_features, image_features, text, len(images))
 
 
 def encode_query(
     processor: Any, query: Mapping[str, Any], order: Order = "original", hint: str | None = None
 ) -> Prompt:
     """``encode`` of the prompt that asks ``query``."""
-    return encode(processor, messages(query, order, hint), open_images(query))
+    prompt = encode(processor, messages(query, order, hint), open_images(query))
+    return replace(prompt, open_images=partial(open_images, query))
+
+
+def template_ids(processor: Any, prompt: Prompt) -> list[int]:
+    """Tokens of a prompt whose images are not expanded: what vLLM takes, which expands them itself."""
+    special = not _begins_itself(processor, prompt.text)
+    ids: list[int] = processor.tokenizer(prompt.text, add_special_tokens=special)["input_ids"]
+    return ids
 
 
 def segments(processor: Any, turns: Sequence[Message], prompt: Prompt) -> list[int]:

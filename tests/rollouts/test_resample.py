@@ -103,8 +103,8 @@ def test_where_the_best_prediction_is_to_stop_nothing_is_resampled(
     ]
     method = suite.methods["vista"]
     settings = PrefixResample(kind="prefix", j=2)
-    work = PrefixResampler(made, POLICY, method.rollouts, settings)  # type: ignore[union-attr]
-    rows, criticals = work.run(queries, samples, 4, 4)
+    work = PrefixResampler(made, HfEngine(made, 4), POLICY, method.rollouts, settings)  # type: ignore[union-attr]
+    rows, criticals = work.run(queries, samples, 4)
     assert [row["parent"] for row in rows] == [2, 2]
     assert [row["replacement"] for row in criticals] == [made.end_ids[0], None, 20]
 

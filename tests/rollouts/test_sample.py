@@ -10,6 +10,7 @@ from tests.nano import checkpoint, own_checkpoint, query
 from tests.rollouts.conftest import POLICY, SAMPLES
 from vista import chat
 from vista.config import Sampling, SelfRationales, Suite
+from vista.engines.hf import HfEngine
 from vista.errors import VistaError
 from vista.grid import Run
 from vista.manifest import read_manifest
@@ -91,7 +92,8 @@ def test_the_first_samples_of_more_are_those_of_fewer(small: tuple[Suite, Paths]
     suite, paths = small
     queries = shard_queries(suite, paths, POLICY, 0)[:3]
     made = checkpoint("qwen2.5-vl")
-    few, many = (sample_rows(made, queries, Sampling(k=k, max_new_tokens=6), POLICY, 64) for k in (2, 5))
+    engine = HfEngine(made, 64)
+    few, many = (sample_rows(made, engine, queries, Sampling(k=k, max_new_tokens=6), POLICY) for k in (2, 5))
     assert few == [row for row in many if row["sample"] < 2]
 
 
@@ -105,7 +107,7 @@ def test_a_prompt_that_does_not_fit_is_refused_by_name(
     small: tuple[Suite, Paths], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     suite, paths = small
-    monkeypatch.setattr(sample, "load_policy", lambda *_: own_checkpoint("qwen2.5-vl", context=35))
+    monkeypatch.setattr(sample, "load_policy", lambda *_, **__: own_checkpoint("qwen2.5-vl", context=35))
     with pytest.raises(VistaError, match=r"query 'q\d'.*context is 35"):
         samples(suite, paths)
     assert not paths.rollouts(POLICY.id, "samples", SAMPLES, 0, 1).exists()

@@ -71,6 +71,7 @@ from vista.config.suites import (
     Task,
     TeacherRationales,
     TrainingSettings,
+    VllmEngineSettings,
     layer_indices,
 )
 
@@ -124,6 +125,7 @@ __all__ = [
     "TrainingSettings",
     "Tuning",
     "VasFilter",
+    "VllmEngineSettings",
     "digest",
     "json_schemas",
     "layer_indices",

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from pydantic import ValidationError
 from safetensors import SafetensorError
-from transformers import AutoModelForImageTextToText, AutoProcessor
+from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor, GenerationConfig
 
 from vista.chat import end_tokens, forbidden_tokens
 from vista.config import Loading
@@ -174,6 +174,28 @@ def load_checkpoint(
             f"{folder}: the weights lack {len(absent)} tensors ({absent[0]} …); copy or train it again"
         )
     return wrap(model.to(where).eval(), processor)
+
+
+def load_outline(folder: Path, *, trust_remote_code: bool = False) -> Checkpoint:
+    """A checkpoint whose model has its shape and its settings, but no weights.
+
+    For engines that load the weights themselves: nothing can be computed with it.
+
+    Raises:
+        VistaError: the folder is missing, incomplete or damaged.
+    """
+    check_folder(folder)
+    processor = load_processor(folder, trust_remote_code=trust_remote_code)
+    options: dict[str, Any] = {"local_files_only": True, "trust_remote_code": trust_remote_code}
+    try:
+        config = AutoConfig.from_pretrained(folder, **options)
+        with torch.device("meta"):
+            model = AutoModelForImageTextToText.from_config(config, trust_remote_code=trust_remote_code)
+        if (folder / "generation_config.json").is_file():
+            model.generation_config = GenerationConfig.from_pretrained(folder, local_files_only=True)
+    except (OSError, ValueError, KeyError, ImportError) as error:
+        raise VistaError(f"{folder}: the checkpoint cannot be loaded: {error}") from error
+    return wrap(model.eval(), processor)
 
 
 def save_checkpoint(model: Any, processor: Any, folder: Path) -> None:

@@ -160,7 +160,7 @@ def _qwen_config(
 ) -> Any:
     """The config of a Qwen family, with what only it has in ``vision`` and ``text``."""
     return config(
-        text_config=_text(tokenizer, size, rope_parameters=MROPE, **text),
+        text_config=_text(tokenizer, size, **{"rope_parameters": MROPE, **text}),
         vision_config={
             **size.vision,
             "depth": size.vision_layers,
@@ -196,7 +196,9 @@ def _qwen2_5_vl(tokenizer: PreTrainedTokenizerFast, size: Size) -> tuple[Any, An
 def _qwen3_vl(tokenizer: PreTrainedTokenizerFast, size: Size) -> tuple[Any, Any]:
     positions = (IMAGE_SIZE // PATCH) ** 2
     vision = {"num_position_embeddings": positions, "deepstack_visual_indexes": [0]}
-    config = _qwen_config(Qwen3VLConfig, tokenizer, size, vision, head_dim=HEAD)
+    # transformers interleaves anyway; vLLM, only if told so.
+    rope = {**MROPE, "mrope_interleaved": True}
+    config = _qwen_config(Qwen3VLConfig, tokenizer, size, vision, head_dim=HEAD, rope_parameters=rope)
     processor = _qwen_processor(Qwen3VLProcessor, Qwen3VLVideoProcessor, tokenizer)
     return Qwen3VLForConditionalGeneration(config), processor
 

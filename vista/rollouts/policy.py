@@ -11,7 +11,9 @@ from tqdm import tqdm
 from vista import grid
 from vista.chat import Order, Prompt, check_fits, encode_query
 from vista.config import Suite
-from vista.engines.checkpoints import Checkpoint, load_checkpoint
+from vista.engines.base import Engine
+from vista.engines.checkpoints import Checkpoint, load_checkpoint, load_outline
+from vista.engines.choose import choose_engine
 from vista.grid import Run
 from vista.manifest import read_manifest
 from vista.paths import Paths
@@ -31,16 +33,49 @@ def has_weights(suite: Suite, paths: Paths, policy: Run) -> bool:
     return read_manifest(folder_of(suite, paths, policy)).status == "complete"
 
 
-def load_policy(suite: Suite, paths: Paths, policy: Run) -> Checkpoint:
-    """Load the policy's weights, with the suite's number of threads."""
+def load_policy(suite: Suite, paths: Paths, policy: Run, read: bool = True) -> Checkpoint:
+    """Load the policy, with the suite's number of threads.
+
+    Args:
+        suite: The resolved suite.
+        paths: Where everything lies.
+        policy: The run whose checkpoint it is.
+        read: Whether the job itself reads from the model. If it only samples, an engine that
+            loads the weights on its own needs none here.
+    """
     torch.set_num_threads(suite.threads)
-    trusted = getattr(suite.models[policy.model], "trust_remote_code", False)
-    return load_checkpoint(folder_of(suite, paths, policy), trust_remote_code=trusted)
+    load = load_checkpoint if read or suite.engine.kind == "hf" else load_outline
+    return load(folder_of(suite, paths, policy), trust_remote_code=_trusted(suite, policy))
+
+
+def _trusted(suite: Suite, policy: Run) -> bool:
+    return getattr(suite.models[policy.model], "trust_remote_code", False)
+
+
+def sampler(suite: Suite, paths: Paths, policy: Run, checkpoint: Checkpoint, progress: str) -> Engine:
+    """The suite's engine on the policy.
+
+    Args:
+        suite: The resolved suite.
+        paths: Where everything lies.
+        policy: The run whose checkpoint is sampled.
+        checkpoint: The same, loaded.
+        progress: What the progress bar counts.
+    """
+    return choose_engine(
+        suite.engine,
+        checkpoint,
+        folder_of(suite, paths, policy),
+        trust_remote_code=_trusted(suite, policy),
+        progress=progress,
+    )
 
 
 def device_name(checkpoint: Checkpoint) -> str:
-    """What a manifest calls the device."""
+    """What a manifest calls the device; of a checkpoint without weights, the one vLLM takes."""
     device = checkpoint.device
+    if device.type == "meta":
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     return torch.cuda.get_device_name(device) if device.type == "cuda" else str(device)
 
 

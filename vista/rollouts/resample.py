@@ -9,16 +9,22 @@ from collections.abc import Sequence
 
 from vista import grid
 from vista.config import PrefixResample, RationalizeResample, Sampling, Suite
-from vista.engines.base import Request
+from vista.engines.base import Engine, Request
 from vista.engines.checkpoints import Checkpoint
-from vista.engines.hf import HfEngine
 from vista.errors import VistaError
 from vista.grid import Run
 from vista.manifest import Recorder
 from vista.paths import Paths
 from vista.records import CRITICAL, ROLLOUT, Row, read_rows, write_rows
 from vista.rollouts.critical import Critical, critical_tokens
-from vista.rollouts.policy import device_name, encode_queries, folder_of, has_weights, load_policy
+from vista.rollouts.policy import (
+    device_name,
+    encode_queries,
+    folder_of,
+    has_weights,
+    load_policy,
+    sampler,
+)
 from vista.rollouts.shards import asked_by, query_files, shard_queries
 from vista.rollouts.solutions import solution_row, tally
 from vista.seeding import derive_seed
@@ -56,7 +62,13 @@ def resample_shard(suite: Suite, paths: Paths, policy: Run, name: str, shard: in
     settings = {"sampling": method.rollouts.model_dump(), "resample": method.resample.model_dump()}
     recorder = Recorder(
         "rollouts",
-        {"policy": policy.id, "resamples": name, **settings, "shards": suite.shards},
+        {
+            "policy": policy.id,
+            "resamples": name,
+            **settings,
+            "engine": suite.engine.kind,
+            "shards": suite.shards,
+        },
         [folder_of(suite, paths, policy), *query_files(suite, paths, policy), samples_file],
     )
     if not has_weights(suite, paths, policy):
@@ -69,15 +81,16 @@ def resample_shard(suite: Suite, paths: Paths, policy: Run, name: str, shard: in
         return
     queries = shard_queries(suite, paths, policy, shard)
     samples = read_rows(samples_file, ROLLOUT)
-    checkpoint = load_policy(suite, paths, policy)
+    # Critical tokens are read from the model itself, whatever engine samples.
+    checkpoint = load_policy(suite, paths, policy, read=isinstance(method.resample, PrefixResample))
     recorder.device = device_name(checkpoint)
-    batch_size = suite.engine.batch_size
+    engine = sampler(suite, paths, policy, checkpoint, "resample")
     criticals: list[Row] | None = None
     if isinstance(method.resample, PrefixResample):
-        work = PrefixResampler(checkpoint, policy, method.rollouts, method.resample)
-        rows, criticals = work.run(queries, samples, suite.scoring.batch_size, batch_size)
+        work = PrefixResampler(checkpoint, engine, policy, method.rollouts, method.resample)
+        rows, criticals = work.run(queries, samples, suite.scoring.batch_size)
     elif isinstance(method.resample, RationalizeResample):
-        rows = rationalize(checkpoint, queries, samples, method.rollouts, method.resample, policy, batch_size)
+        rows = rationalize(checkpoint, engine, queries, samples, method.rollouts, method.resample, policy)
     else:
         raise VistaError(f"resamples {name!r}: the method has no resampler (kind: {method.resample.kind})")
     counts = {**tally(len(queries), rows), **_efforts(samples, rows)}
@@ -100,17 +113,25 @@ class PrefixResampler:
     """VISTA's prefix resampling (paper: Sec. 3, step 2) with one policy and its settings."""
 
     def __init__(
-        self, checkpoint: Checkpoint, policy: Run, sampling: Sampling, settings: PrefixResample
+        self,
+        checkpoint: Checkpoint,
+        engine: Engine,
+        policy: Run,
+        sampling: Sampling,
+        settings: PrefixResample,
     ) -> None:
         self.checkpoint = checkpoint
+        self.engine = engine
         self.policy = policy
         self.sampling = sampling
         self.settings = settings
 
     def run(
-        self, queries: Sequence[Row], samples: Sequence[Row], scoring_batch: int, engine_batch: int
+        self, queries: Sequence[Row], samples: Sequence[Row], scoring_batch: int
     ) -> tuple[list[Row], list[Row]]:
         """Find the critical tokens of the failed samples and continue the corrected prefixes.
+
+        In this order, since the engine may take the model's memory for itself.
 
         Returns:
             Continuations (``records.ROLLOUT``) and critical tokens (``records.CRITICAL``), both
@@ -124,7 +145,7 @@ class PrefixResampler:
             for row, critical in zip(failed, found, strict=True)
             if critical is not None and critical.replacement not in self.checkpoint.end_ids
         ]
-        rows = self._continue(queries, cut, engine_batch)
+        rows = self._continue(queries, cut)
         return rows, [_critical_row(row, critical) for row, critical in zip(failed, found, strict=True)]
 
     def _criticals(
@@ -142,9 +163,7 @@ class PrefixResampler:
             batch_size,
         )
 
-    def _continue(
-        self, queries: Sequence[Row], cut: Sequence[tuple[Row, list[int]]], batch_size: int
-    ) -> list[Row]:
+    def _continue(self, queries: Sequence[Row], cut: Sequence[tuple[Row, list[int]]]) -> list[Row]:
         """Sample J continuations of every prefix behind the prompt in its original order."""
         limit = self.sampling.max_new_tokens
         prompts = encode_queries(self.checkpoint, queries, limit)
@@ -157,8 +176,7 @@ class PrefixResampler:
             Request(by_id[row["query_id"]][1], own, prefix)
             for (row, prefix), own in zip(cut, seeds, strict=True)
         ]
-        engine = HfEngine(self.checkpoint, batch_size, progress="resample")
-        results = engine.sample(requests, self.sampling.temperature, limit)
+        results = self.engine.sample(requests, self.sampling.temperature, limit)
         return [
             solution_row(
                 self.checkpoint.processor,
@@ -196,12 +214,12 @@ def _critical_row(row: Row, critical: Critical | None) -> Row:
 
 def rationalize(
     checkpoint: Checkpoint,
+    engine: Engine,
     queries: Sequence[Row],
     samples: Sequence[Row],
     sampling: Sampling,
     settings: RationalizeResample,
     policy: Run,
-    batch_size: int,
 ) -> list[Row]:
     """STaR: queries without a correct sample again, with the answer as a hint.
 
@@ -212,7 +230,6 @@ def rationalize(
     prompts = encode_queries(checkpoint, failed, sampling.max_new_tokens, hinted=True)
     seeds = [[rationalize_seed(policy, q["query_id"], j) for j in range(settings.j)] for q in failed]
     requests = [Request(prompt, own) for prompt, own in zip(prompts, seeds, strict=True)]
-    engine = HfEngine(checkpoint, batch_size, progress="rationalize")
     results = engine.sample(requests, settings.temperature, sampling.max_new_tokens)
     return [
         solution_row(checkpoint.processor, query, sample, source="rationalize", index=index, seed=own[index])

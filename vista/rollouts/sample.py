@@ -9,14 +9,20 @@ from collections.abc import Sequence
 
 from vista import grid
 from vista.config import Sampling, Suite
-from vista.engines.base import Request
+from vista.engines.base import Engine, Request
 from vista.engines.checkpoints import Checkpoint
-from vista.engines.hf import HfEngine
 from vista.grid import Run
 from vista.manifest import Recorder
 from vista.paths import Paths
 from vista.records import ROLLOUT, Row, write_rows
-from vista.rollouts.policy import device_name, encode_queries, folder_of, has_weights, load_policy
+from vista.rollouts.policy import (
+    device_name,
+    encode_queries,
+    folder_of,
+    has_weights,
+    load_policy,
+    sampler,
+)
 from vista.rollouts.shards import query_files, shard_queries
 from vista.rollouts.solutions import solution_row, tally
 from vista.seeding import derive_seed
@@ -45,7 +51,13 @@ def sample_shard(suite: Suite, paths: Paths, policy: Run, name: str, shard: int)
     settings, split = grid.sampling_named(suite, name), grid.sampled_split(name)
     recorder = Recorder(
         "rollouts",
-        {"policy": policy.id, "samples": name, "sampling": settings.model_dump(), "shards": suite.shards},
+        {
+            "policy": policy.id,
+            "samples": name,
+            "sampling": settings.model_dump(),
+            "engine": suite.engine.kind,
+            "shards": suite.shards,
+        },
         [folder_of(suite, paths, policy), *query_files(suite, paths, policy, split)],
     )
     output = paths.rollouts(policy.id, "samples", name, shard, suite.shards)
@@ -54,21 +66,21 @@ def sample_shard(suite: Suite, paths: Paths, policy: Run, name: str, shard: int)
         recorder.write(output, tally(0, []), "no-positives")
         return
     queries = shard_queries(suite, paths, policy, shard, split)
-    checkpoint = load_policy(suite, paths, policy)
+    checkpoint = load_policy(suite, paths, policy, read=False)
     recorder.device = device_name(checkpoint)
-    rows = sample_rows(checkpoint, queries, settings, policy, suite.engine.batch_size)
+    engine = sampler(suite, paths, policy, checkpoint, "sample")
+    rows = sample_rows(checkpoint, engine, queries, settings, policy)
     write_rows(output, rows, ROLLOUT)
     recorder.write(output, tally(len(queries), rows))
 
 
 def sample_rows(
-    checkpoint: Checkpoint, queries: Sequence[Row], settings: Sampling, policy: Run, batch_size: int
+    checkpoint: Checkpoint, engine: Engine, queries: Sequence[Row], settings: Sampling, policy: Run
 ) -> list[Row]:
     """K verified solutions (``records.ROLLOUT``) to each query, in the order of the queries."""
     prompts = encode_queries(checkpoint, queries, settings.max_new_tokens)
     seeds = [[sample_seed(policy, q["query_id"], index) for index in range(settings.k)] for q in queries]
     requests = [Request(prompt, own) for prompt, own in zip(prompts, seeds, strict=True)]
-    engine = HfEngine(checkpoint, batch_size, progress="sample")
     results = engine.sample(requests, settings.temperature, settings.max_new_tokens)
     return [
         solution_row(checkpoint.processor, query, sample, source="sample", index=index, seed=own[index])

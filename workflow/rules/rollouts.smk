@@ -20,10 +20,11 @@ rule sample:
     resources:
         gpu=SUITE.gpus,
     params:
+        vista=PLAN.sampler_command(),
         suite=PLAN.paths.suite,
         settings=lambda w: PLAN.sampling_settings(w.name),
     shell:
-        "vista sample {params.suite} {wildcards.run} {wildcards.name} {wildcards.shard}"
+        "{params.vista} sample {params.suite} {wildcards.run} {wildcards.name} {wildcards.shard}"
         " 2>&1 | tee {log}"
 
 
@@ -46,10 +47,11 @@ rule resample:
     resources:
         gpu=SUITE.gpus,
     params:
+        vista=PLAN.sampler_command(),
         suite=PLAN.paths.suite,
         settings=lambda w: PLAN.resampling_settings(w.name),
     shell:
-        "vista resample {params.suite} {wildcards.run} {wildcards.name} {wildcards.shard}"
+        "{params.vista} resample {params.suite} {wildcards.run} {wildcards.name} {wildcards.shard}"
         " 2>&1 | tee {log}"
 
 

