@@ -10,7 +10,7 @@ from pathlib import Path
 
 import vista
 from vista import grid
-from vista.config import BuiltModel, DpoObjective, SelfImprovement, Suite, digest
+from vista.config import BuiltModel, SelfImprovement, Suite, digest, training_section
 from vista.grid import Run
 from vista.paths import Paths, manifest_of
 
@@ -127,6 +127,10 @@ class Dag:
         start = grid.restart(self.suite, this)
         return str(manifest_of(self.paths.base(this.model))) if start is None else self._checkpoint(start)
 
+    def training_processes(self, run: str) -> int:
+        """Processes that a run's training asks cores and GPUs for."""
+        return self.suite.models[Run.parse(run).model].training.processes
+
     def predictions(self) -> list[str]:
         """Predictions of every run of the grid."""
         return [str(self.paths.predictions(run.id)) for run in grid.runs(self.suite)]
@@ -151,8 +155,9 @@ class Dag:
         return digest([spec.model_dump(exclude={"sizes"}), getattr(spec.sizes, split)])
 
     def model_settings(self, model: str) -> str:
-        """Settings of a model."""
-        return digest([self.suite.models[model].model_dump(mode="json"), self.suite.threads])
+        """Settings of a base model: how it is trained on is none of them."""
+        entry = self.suite.models[model].model_dump(mode="json", exclude={"training"})
+        return digest([entry, self.suite.threads])
 
     def sampling_settings(self, name: str) -> str:
         """Settings of samples."""
@@ -172,13 +177,15 @@ class Dag:
         return digest(self.suite.methods[Run.parse(run).method])
 
     def training_settings(self, run: str) -> str:
-        """Settings of a training run."""
-        method = self.suite.methods[Run.parse(run).method]
+        """Settings of a training run; not over how many processes and passes a step is spread."""
+        this = Run.parse(run)
+        method = self.suite.methods[this.method]
+        tuning = self.suite.models[this.model].training.tuning.model_dump()
+        section = training_section(method)
+        settings = getattr(self.suite.training, str(section)).model_dump()
         if not isinstance(method, SelfImprovement):
-            return digest(self.suite.training.seed)
-        kind = "dpo" if isinstance(method.objective, DpoObjective) else "sft"
-        settings = getattr(self.suite.training, kind)
-        return digest([settings.model_dump(), method.objective.model_dump(), method.restart])
+            return digest([settings, tuning])
+        return digest([settings, tuning, method.objective.model_dump(), method.restart])
 
     def evaluation_settings(self) -> str:
         """Settings of an evaluation."""

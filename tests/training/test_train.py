@@ -18,7 +18,8 @@ from vista.manifest import Recorder, Status, read_manifest
 from vista.models.nano import build_nano
 from vista.paths import Paths
 from vista.records import EXAMPLE, PAIR, Row, write_rows
-from vista.training.train import fit, start_folder, train
+from vista.training.fit import fit
+from vista.training.train import start_folder, train
 
 MODEL = "nano-internvl"
 Make = Callable[..., Hyperparameters]

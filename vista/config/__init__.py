@@ -31,6 +31,7 @@ from vista.config.methods import (
     SelfImprovement,
     SftObjective,
     VasFilter,
+    training_section,
 )
 from vista.config.models import (
     BuiltModel,
@@ -119,6 +120,7 @@ __all__ = [
     "load_resolved",
     "load_suite",
     "load_yaml",
+    "training_section",
     "with_defaults",
     "with_overrides",
 ]

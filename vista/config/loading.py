@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from vista.config.methods import Methods, SelfImprovement, VasFilter
+from vista.config.methods import Methods, SelfImprovement, VasFilter, training_section
 from vista.config.models import BuiltModel, Models
 from vista.config.suites import Suite, SuiteFields, SuiteFile
 from vista.errors import VistaError, fail_if
@@ -156,6 +156,28 @@ def _consistency(suite: Suite, path: str) -> list[str]:
                     f"{path}: method {name}: filter.layers {missing} are not scored; "
                     "add them to scoring.layers"
                 )
+    return problems + _training_problems(suite, path)
+
+
+def _training_problems(suite: Suite, path: str) -> list[str]:
+    """Models whose processes cannot share the batch of a method that trains them, or start at all."""
+    sections = {name for method in suite.methods.values() if (name := training_section(method)) is not None}
+    problems = []
+    for model, entry in suite.models.items():
+        training = entry.training
+        for section in sorted(sections):
+            batch_size = getattr(suite.training, section).batch_size
+            if not training.divides(batch_size):
+                problems.append(
+                    f"{path}: training.{section}.batch_size: {batch_size} examples are not shared evenly by "
+                    f"model {model}: training.processes is {training.processes}, training.device_batch_size "
+                    f"{training.device_batch_size}; make batch_size a multiple of both together"
+                )
+        if training.accelerate is not None and not training.accelerate.is_file():
+            problems.append(
+                f"{path}: model {model}: training.accelerate: {training.accelerate} does not exist; "
+                "it is a config file of accelerate, such as config/accelerate/fsdp.yaml"
+            )
     return problems
 
 
