@@ -67,7 +67,9 @@ def test_a_filler_is_in_the_batch_and_has_nothing_to_train_on(fresh: Fresh, coll
     assert len(batch["pixel_values"]) == len(batch["input_ids"])
 
 
-@given(count=st.integers(1, 40), processes=st.integers(1, 8), at_once=st.integers(1, 4), passes=st.integers(1, 3))
+@given(
+    count=st.integers(1, 40), processes=st.integers(1, 8), at_once=st.integers(1, 4), passes=st.integers(1, 3)
+)
 def test_each_process_has_a_part_in_each_pass_and_every_example_comes_once(
     count: int, processes: int, at_once: int, passes: int
 ):

@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 from datasets import Dataset
+from peft import PeftModel
 from torch import Tensor
 from torch.utils.data import DataLoader, Sampler
 from tqdm import tqdm
@@ -106,6 +107,18 @@ class PaperSFTTrainer(SFTTrainer):  # type: ignore[misc]
         counted = (batch["labels"] != IGNORED).any(dim=1, keepdim=True)
         tokens = (batch["attention_mask"] * counted).sum()
         self.state.num_input_tokens_seen += int(self.accelerator.gather(tokens).sum())
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        """Put the weights of a state in place.
+
+        transformers' own looks for the names that weights have in memory. Files name some of them
+        otherwise (InternVL's, for one), and those it leaves as they are, with a warning.
+        """
+        if self.is_fsdp_enabled or isinstance(self.model, PeftModel):
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
+            return
+        stored = type(self.model).from_pretrained(resume_from_checkpoint, dtype=self.model.dtype)
+        self.model.load_state_dict(stored.state_dict())
 
     def floating_point_ops(self, inputs: Batch) -> int:
         """Not counted: Trainer walks through all modules for it at every step."""
