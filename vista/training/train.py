@@ -23,6 +23,7 @@ from vista.config import (
     SeedMethod,
     SelfImprovement,
     Suite,
+    load_yaml,
     training_section,
 )
 from vista.engines.checkpoints import Checkpoint, check_folder, load_checkpoint, save_checkpoint
@@ -57,11 +58,12 @@ def train(suite: Suite, paths: Paths, run: Run) -> None:
     rows = read_rows(examples, PAIR if objective else EXAMPLE)
     if not rows:
         raise VistaError(f"{examples}: no rows, though its manifest says complete; delete it and rerun")
-    check_gpus(suite, run)
+    training = suite.models[run.model].training
+    processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    check_accelerate(training, torch.cuda.device_count(), processes, run.model)
     from vista.training.fit import fit  # TRL takes seconds to import
     from vista.training.resume import States
 
-    training = suite.models[run.model].training
     dtype = stored_dtype(start)
     recorder.settings["dtype"] = _dtypes(training, dtype)
     every = training.save_every
@@ -156,18 +158,29 @@ def _identity(settings: dict[str, Any], examples: Path, start: Path) -> dict[str
     }
 
 
-def check_gpus(suite: Suite, run: Run) -> None:
-    """Refuse to start where processes would have to share a GPU.
+def check_accelerate(training: ModelTraining, gpus: int, processes: int, model: str) -> None:
+    """Refuse what a machine with this many GPUs cannot do, or would do otherwise without a word.
+
+    Args:
+        training: The model's settings.
+        gpus: GPUs of this machine.
+        processes: Training processes on it.
+        model: Named in errors.
 
     Raises:
-        VistaError: says how many there are, and how many are needed.
+        VistaError: weights cannot be spread here, or processes would have to share a GPU.
     """
-    found = torch.cuda.device_count()
-    asked = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-    if 0 < found < asked:
+    if training.accelerate is not None and gpus == 0:
+        kind = load_yaml(training.accelerate).get("distributed_type")
+        if kind != "MULTI_CPU":
+            raise VistaError(
+                f"{training.accelerate}: {kind} needs GPUs, and none is found; accelerate would train "
+                f"without it; remove training.accelerate of model {model}"
+            )
+    if 0 < gpus < processes:
         raise VistaError(
-            f"{run.id}: {asked} training processes on this machine, but {found} GPUs; lower "
-            f"training.processes of model {run.model}, or ask for more GPUs"
+            f"{processes} training processes on this machine, but {gpus} GPUs; lower "
+            f"training.processes of model {model}, or ask for more GPUs"
         )
 
 
