@@ -11,7 +11,7 @@ import torch
 
 from tests.training.conftest import example, pair, responses
 from vista.chat import encode, open_images
-from vista.config import DpoObjective, Hyperparameters, ModelTraining
+from vista.config import DpoObjective, FullTuning, Hyperparameters, LoraTuning, ModelTraining
 from vista.engines.batching import collate
 from vista.engines.checkpoints import Checkpoint
 from vista.records import Row
@@ -114,3 +114,20 @@ def test_the_losses_of_hand_made_log_probabilities_are_the_formulae():
     assert dpo(chosen, rejected, *reference, 0.1).tolist() == pytest.approx(both)
     total = dpo_with_nll(logs, logs != 0, reference, 0.1, 0.5)
     assert total.tolist() == pytest.approx([both[0] + 0.75, both[1] + 2.0])
+
+
+@pytest.mark.parametrize("architecture", ["qwen2.5-vl", "qwen3-vl", "internvl"])
+@pytest.mark.parametrize("tuning", [FullTuning(), LoraTuning(kind="lora", r=4)], ids=["full", "lora"])
+def test_recomputed_activations_give_the_same_losses(
+    fresh: Fresh, hyper: Hyper, tmp_path: Any, tuning: FullTuning | LoraTuning, architecture: str
+):
+    rows = [example(n, ids) for n, ids in enumerate(responses(6))]
+    curves = []
+    for recompute in (False, True):
+        training = ModelTraining(tuning=tuning, gradient_checkpointing=recompute)
+        trainer = make_trainer(fresh(architecture), rows, hyper(epochs=2), None, tmp_path, 0, training)
+        trainer.train()
+        assert trainer.model.is_activation_checkpointing == recompute
+        curves.append([entry["loss"] for entry in trainer.state.log_history if "loss" in entry])
+    assert len(curves[0]) == 4
+    assert curves[0] == pytest.approx(curves[1], abs=1e-5)
