@@ -16,7 +16,8 @@ from accelerate.commands.launch import launch_command_parser
 from accelerate.utils import FullyShardedDataParallelPlugin
 
 from tests.training.test_train import MODEL, prepare, run_of, some_rows, with_training
-from vista.config import Hyperparameters, ModelTraining, Suite
+from vista.config import Hyperparameters, LoraTuning, ModelTraining, Suite
+from vista.dag import Dag
 from vista.engines.checkpoints import load_checkpoint
 from vista.errors import VistaError
 from vista.grid import Run
@@ -136,3 +137,15 @@ def test_vista_train_in_two_processes_trains_what_one_does(suite: Suite, tmp_pat
         assert manifest.settings["training"]["passes"] == 4 // processes
         json.dumps(manifest.settings)
     assert (weights[0] - weights[1]).abs().gt(1e-5).float().mean() < 0.002
+
+
+def test_processes_and_passes_rerun_nothing_and_tuning_reruns_the_training(suite: Suite):
+    run = run_of("rest-em").id
+    spread = ModelTraining(processes=2, device_batch_size=4, gradient_checkpointing=True, save_every=10)
+    adapted = ModelTraining(tuning=LoraTuning(kind="lora"))
+    plain, wide, narrow = (
+        Dag(with_model(suite, training)) for training in (ModelTraining(), spread, adapted)
+    )
+    assert (plain.training_processes(run), wide.training_processes(run)) == (1, 2)
+    assert plain.training_settings(run) == wide.training_settings(run) != narrow.training_settings(run)
+    assert plain.model_settings(MODEL) == wide.model_settings(MODEL) == narrow.model_settings(MODEL)
