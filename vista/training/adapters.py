@@ -91,13 +91,12 @@ class Whole:
             model = self.kind(self.config)
             if self.lora is not None:
                 model = get_peft_model(model, self.lora)
-        missing, unexpected = model.load_state_dict(state, strict=False, assign=True)
+        # Tied weights may be missing: they are tied below.
+        _, unexpected = model.load_state_dict(state, strict=False, assign=True)
         base = model if self.lora is None else model.get_base_model()
         base.tie_weights()
         base.generation_config = self.generation_config
         left = [name for name, weight in base.named_parameters() if weight.is_meta]
         if left or unexpected:
-            raise RuntimeError(
-                f"gathered weights do not fit the model: {[*left, *unexpected][:5]} {missing[:5]}"
-            )
+            raise RuntimeError(f"gathered weights do not fit the model: {[*left, *unexpected][:5]}")
         return model
