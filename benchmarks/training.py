@@ -32,7 +32,7 @@ from vista.config import DpoObjective, Hyperparameters
 from vista.engines.checkpoints import Checkpoint, wrap
 from vista.models.nano import build_nano
 from vista.records import Row
-from vista.training.train import fit
+from vista.training.fit import fit
 
 WORDS = [a + b for a in "abcdefgh" for b in "uvwxyz"]
 HYPER = Hyperparameters(epochs=1, learning_rate=1e-3, batch_size=32)

@@ -8,11 +8,14 @@ from typing import Any
 
 import pytest
 import yaml
+from hypothesis import given
+from hypothesis import strategies as st
 
 from vista.config import (
     HubFiles,
     Methods,
     Models,
+    ModelTraining,
     SelfImprovement,
     Suite,
     SuiteFile,
@@ -117,6 +120,40 @@ def test_a_branch_name_is_refused_as_a_revision() -> None:
 def test_a_method_whose_initial_policy_is_missing_is_an_error(files: Path) -> None:
     change(files / "config/smoke.yaml", lambda v: v["methods"].remove("sft-seed"))
     assert "initial_policy 'sft-seed' must be among the suite's methods" in message(files)
+
+
+def test_batches_that_processes_cannot_share_are_reported_for_every_section_and_model(files: Path) -> None:
+    def edit(models: dict[str, Any]) -> None:
+        models["nano-smoke"]["training"] = {"processes": 3, "device_batch_size": 2, "accelerate": "no.yaml"}
+
+    change(files / "models.yaml", edit)
+    change(
+        files / "config/smoke.yaml",
+        lambda v: [v["training"][name].update(batch_size=16) for name in ("seed", "sft")],
+    )
+    text = message(files)
+    for section in ("seed", "sft"):
+        assert (
+            f"training.{section}.batch_size: 16 examples are not shared evenly by model nano-smoke: "
+            "training.processes is 3, training.device_batch_size 2"
+        ) in text
+    assert "model nano-smoke: training.accelerate: no.yaml does not exist" in text
+
+
+@given(
+    share=st.integers(1, 64),
+    processes=st.integers(1, 16),
+    at_once=st.none() | st.integers(1, 64),
+)
+def test_a_step_is_cut_into_passes_within_the_bound(share: int, processes: int, at_once: int | None) -> None:
+    training = ModelTraining(processes=processes, device_batch_size=at_once)
+    batch_size = share * processes
+    device, passes = training.device_batch(batch_size), training.passes(batch_size)
+    assert device <= (at_once or share)
+    assert training.divides(batch_size) == (share % min(at_once or share, share) == 0)
+    if training.divides(batch_size):
+        assert device * passes * processes == batch_size
+    assert processes == 1 or not training.divides(batch_size + 1)
 
 
 def test_a_missing_file_is_one_clear_error(tmp_path: Path) -> None:

@@ -189,8 +189,11 @@ def curate(suite_file: SuiteArgument, run: RunArgument) -> None:
 
 @app.command()
 def train(suite_file: SuiteArgument, run: RunArgument) -> None:
-    """Stage 5: train a run's checkpoint."""
+    """Stage 5: train a run's checkpoint, through `accelerate launch` where the model asks for it."""
     suite, paths = _open(suite_file)
+    from vista.training.launch import become_launcher
+
+    become_launcher(suite, suite_file, Run.parse(run))
     from vista.training.train import train as work
 
     work(suite, paths, Run.parse(run))

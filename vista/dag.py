@@ -17,7 +17,6 @@ from vista.config import (
     AnnotatedRationales,
     BenchmarkTask,
     BuiltModel,
-    DpoObjective,
     GridTask,
     SelfImprovement,
     SelfRationales,
@@ -25,6 +24,7 @@ from vista.config import (
     TeacherRationales,
     VllmEngineSettings,
     digest,
+    training_section,
 )
 from vista.grid import Run
 from vista.manifest import sha256
@@ -174,6 +174,10 @@ class Dag:
         start = grid.restart(self.suite, this)
         return str(manifest_of(self.paths.base(this.model))) if start is None else self._checkpoint(start)
 
+    def training_processes(self, run: str) -> int:
+        """Processes that a run's training asks cores and GPUs for."""
+        return self.suite.models[Run.parse(run).model].training.processes
+
     def predictions(self) -> list[str]:
         """Predictions of every run of the grid."""
         return [str(self.paths.predictions(run.id)) for run in grid.runs(self.suite)]
@@ -256,13 +260,15 @@ class Dag:
         return digest([method.model_dump(mode="json"), own])
 
     def training_settings(self, run: str) -> str:
-        """Settings of a training run."""
-        method = self.suite.methods[Run.parse(run).method]
+        """Settings of a training run; not over how many processes and passes a step is spread."""
+        this = Run.parse(run)
+        method = self.suite.methods[this.method]
+        tuning = self.suite.models[this.model].training.tuning.model_dump()
+        section = training_section(method)
+        settings = getattr(self.suite.training, str(section)).model_dump()
         if not isinstance(method, SelfImprovement):
-            return digest(self.suite.training.seed)
-        kind = "dpo" if isinstance(method.objective, DpoObjective) else "sft"
-        settings = getattr(self.suite.training, kind)
-        return digest([settings.model_dump(), method.objective.model_dump(), method.restart])
+            return digest([settings, tuning])
+        return digest([settings, tuning, method.objective.model_dump(), method.restart])
 
     def evaluation_settings(self) -> str:
         """Settings of an evaluation."""

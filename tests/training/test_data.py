@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -14,7 +15,7 @@ from vista.chat import gold_ids
 from vista.engines.checkpoints import Checkpoint
 from vista.errors import VistaError
 from vista.training.data import IGNORED, DpoCollator, Prompts, SftCollator
-from vista.training.order import shuffled
+from vista.training.order import LengthMixedSampler, shuffled
 
 Fresh = Callable[..., Checkpoint]
 
@@ -52,10 +53,35 @@ def test_pairs_are_stacked_chosen_first_with_an_image_for_each(fresh: Fresh):
     rows = [pair(0, [31, 32], [33]), pair(1, [34], [35, 36, 37])]
     batch = DpoCollator(rows, checkpoint)([{"index": 1}, {"index": 0}])
     end = checkpoint.end_ids[0]
-    counted = batch["completion_mask"].bool()
-    trained = [ids[mask].tolist() for ids, mask in zip(batch["input_ids"], counted, strict=True)]
+    trained = [labels[labels != IGNORED].tolist() for labels in batch["labels"]]
     assert trained == [[34, end], [31, 32, end], [35, 36, 37, end], [33, end]]
     assert torch.equal(batch["pixel_values"][:2], batch["pixel_values"][2:])
+
+
+@pytest.mark.parametrize("collator", [SftCollator, DpoCollator])
+def test_a_filler_is_in_the_batch_and_has_nothing_to_train_on(fresh: Fresh, collator: Any):
+    rows = [pair(n, [31, 32], [33]) | example(n, [31, 32]) for n in range(2)]
+    batch = collator(rows, fresh())([{"index": 1}, {"index": 2}])
+    real = (batch["labels"] != IGNORED).any(dim=1).tolist()
+    assert real == [True, False] * (len(real) // 2)
+    assert len(batch["pixel_values"]) == len(batch["input_ids"])
+
+
+@given(
+    count=st.integers(1, 40), processes=st.integers(1, 8), at_once=st.integers(1, 4), passes=st.integers(1, 3)
+)
+def test_each_process_has_a_part_in_each_pass_and_every_example_comes_once(
+    count: int, processes: int, at_once: int, passes: int
+):
+    lengths = [n % 7 for n in range(count)]
+    together = processes * at_once
+    sampler = LengthMixedSampler(lengths, together * passes, 0, together)
+    order = list(sampler)
+    assert len(order) == len(sampler)
+    assert len(order) % together == 0
+    assert sorted(order[:count]) == list(range(count))
+    assert order[count:] == [count] * (len(order) - count)
+    assert order[:count] == list(LengthMixedSampler(lengths, together * passes, 0))
 
 
 def test_prompts_beyond_the_budget_are_encoded_anew_and_equal(fresh: Fresh):

@@ -11,12 +11,12 @@ import torch
 
 from tests.training.conftest import example, pair, responses
 from vista.chat import encode, open_images
-from vista.config import DpoObjective, Hyperparameters
+from vista.config import DpoObjective, FullTuning, Hyperparameters, LoraTuning, ModelTraining
 from vista.engines.batching import collate
 from vista.engines.checkpoints import Checkpoint
 from vista.records import Row
+from vista.training.fit import fit, make_trainer
 from vista.training.losses import dpo, dpo_with_nll, sequence_nll
-from vista.training.train import fit, make_trainer
 
 Fresh = Callable[..., Checkpoint]
 Hyper = Callable[..., Hyperparameters]
@@ -65,6 +65,7 @@ def test_the_dpo_loss_of_a_policy_that_has_left_its_reference_is_the_formula(
     rows = [pair(0, [31, 32], [33] * 5), pair(1, [33, 34, 35, 36, 37, 38, 39], [30])]
     reference, policy = fresh(), fresh()
     trainer = make_trainer(policy, rows, hyper(), DPO, tmp_path, 0)
+    trainer.take_reference()
     with torch.no_grad():
         for number, weight in enumerate(policy.model.parameters()):
             weight += 0.02 * torch.randn(weight.shape, generator=torch.Generator().manual_seed(number))
@@ -90,10 +91,10 @@ def test_however_a_step_is_cut_into_forward_passes_it_is_the_same_step(
     words = responses(count)
     rows = [pair(n, words[n], words[-n - 1]) if objective else example(n, words[n]) for n in range(count)]
     losses, weights = [], []
-    for batch_size in (8, 2, 1):
+    for at_once in (None, 2, 1):
         checkpoint = fresh()
-        settings = hyper(batch_size=batch_size, accumulation=8 // batch_size)
-        counts = fit(checkpoint, rows, settings, objective, "accumulation")
+        spread = ModelTraining(device_batch_size=at_once)
+        counts = fit(checkpoint, rows, hyper(batch_size=8), objective, "accumulation", spread)
         assert counts["steps"] == 1
         losses.append(counts["first_loss"])
         weights.append(torch.cat([weight.flatten() for weight in checkpoint.model.parameters()]))
@@ -113,3 +114,20 @@ def test_the_losses_of_hand_made_log_probabilities_are_the_formulae():
     assert dpo(chosen, rejected, *reference, 0.1).tolist() == pytest.approx(both)
     total = dpo_with_nll(logs, logs != 0, reference, 0.1, 0.5)
     assert total.tolist() == pytest.approx([both[0] + 0.75, both[1] + 2.0])
+
+
+@pytest.mark.parametrize("architecture", ["qwen2.5-vl", "qwen3-vl", "internvl"])
+@pytest.mark.parametrize("tuning", [FullTuning(), LoraTuning(kind="lora", r=4)], ids=["full", "lora"])
+def test_recomputed_activations_give_the_same_losses(
+    fresh: Fresh, hyper: Hyper, tmp_path: Any, tuning: FullTuning | LoraTuning, architecture: str
+):
+    rows = [example(n, ids) for n, ids in enumerate(responses(6))]
+    curves = []
+    for recompute in (False, True):
+        training = ModelTraining(tuning=tuning, gradient_checkpointing=recompute)
+        trainer = make_trainer(fresh(architecture), rows, hyper(epochs=2), None, tmp_path, 0, training)
+        trainer.train()
+        assert trainer.model.is_activation_checkpointing == recompute
+        curves.append([entry["loss"] for entry in trainer.state.log_history if "loss" in entry])
+    assert len(curves[0]) == 4
+    assert curves[0] == pytest.approx(curves[1], abs=1e-5)

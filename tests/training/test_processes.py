@@ -1,41 +1,58 @@
-"""A step spread over two processes is the same step."""
+"""Steps spread over two processes, with whole weights in each or with parts, are the same steps."""
 
 from __future__ import annotations
 
-import os
-import socket
 import subprocess
-import sys
+from functools import cache
 from pathlib import Path
 
 import pytest
 import torch
 
-from tests.training.two_processes import one_step
+from tests.training.two_processes import KINDS, Outcome, run
+from vista.config import ModelTraining
+from vista.grid import Run
+from vista.training.launch import launch_command
 
 
-def free_port() -> int:
-    with socket.socket() as bound:
-        bound.bind(("127.0.0.1", 0))
-        port: int = bound.getsockname()[1]
-        return port
+@pytest.fixture(scope="module")
+def found(root: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], Outcome]:
+    """What two processes made of each kind of training."""
+    output = tmp_path_factory.mktemp("processes") / "found.pt"
+    training = ModelTraining(processes=2, accelerate=root / "config/accelerate/fsdp.yaml")
+    launcher = launch_command(training, Path(), Run.parse("m/t/a/seed0/round1"))
+    launcher = launcher[: launcher.index("vista.cli") - 1]
+    command = [*launcher, "--mixed_precision", "no", "-m", "tests.training.two_processes", str(output)]
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stderr[-3000:]
+    outcomes: dict[tuple[str, str], Outcome] = torch.load(output)
+    return outcomes
+
+
+@cache
+def alone(kind: str) -> Outcome:
+    return run(kind, ModelTraining())
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["sft", "dpo"])
-def test_two_processes_make_the_step_that_one_makes(kind: str, root: Path, tmp_path: Path):
-    output = tmp_path / "found.pt"
-    command = [sys.executable, "-m", "tests.training.two_processes", kind, str(output)]
-    shared = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port())}
-    processes = [
-        subprocess.Popen(
-            command, cwd=root, env={**os.environ, **shared, "RANK": str(n), "LOCAL_RANK": str(n)}
-        )
-        for n in range(2)
-    ]
-    assert [process.wait(timeout=240) for process in processes] == [0, 0]
-    loss, weights = torch.load(output)
-    alone, expected = one_step(kind, 4)
-    assert loss == pytest.approx(alone, abs=1e-5)
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("how", ["ddp", "fsdp"])
+def test_two_processes_make_the_steps_that_one_makes(
+    found: dict[tuple[str, str], Outcome], how: str, kind: str
+):
+    losses, weights, spread = found[how, kind]
+    expected, expected_weights, _ = alone(kind)
+    assert (spread > 0) == (how == "fsdp")
+    assert len(losses) == 4
+    assert losses == pytest.approx(expected, abs=1e-4)
+    together = [torch.cat([weight.flatten() for weight in each]) for each in (weights, expected_weights)]
     # Adam's first step is the sign of the gradient, so where that is almost 0 it may flip.
-    assert (weights - expected).abs().gt(1e-5).float().mean() < 0.002
+    assert (together[0] - together[1]).abs().gt(1e-5).float().mean() < 0.002
+
+
+@pytest.mark.parametrize(("resumed", "whole"), [("resumed", "dpo"), ("resumed lora", "lora")])
+def test_a_run_that_was_stopped_and_resumed_is_the_run_that_was_not(resumed: str, whole: str):
+    losses, weights, _ = alone(resumed)
+    expected, expected_weights, _ = alone(whole)
+    assert losses == expected
+    assert all(torch.equal(a, b) for a, b in zip(weights, expected_weights, strict=True))

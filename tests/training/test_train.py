@@ -10,15 +10,16 @@ from typing import Any
 import pytest
 
 from tests.training.conftest import WORDS, example, pair, responses
-from vista.config import Hyperparameters, Suite
+from vista.config import Hyperparameters, LoraTuning, ModelTraining, Suite
 from vista.engines.checkpoints import load_checkpoint, save_checkpoint
 from vista.errors import VistaError
 from vista.grid import Run
-from vista.manifest import Recorder, Status, read_manifest
+from vista.manifest import Recorder, Status, read_manifest, sha256
 from vista.models.nano import build_nano
 from vista.paths import Paths
 from vista.records import EXAMPLE, PAIR, Row, write_rows
-from vista.training.train import fit, start_folder, train
+from vista.training.fit import fit
+from vista.training.train import settings_of, start_folder, train
 
 MODEL = "nano-internvl"
 Make = Callable[..., Hyperparameters]
@@ -65,10 +66,12 @@ def test_two_trainings_give_the_same_bytes(suite: Suite, hyper: Make, tmp_path: 
     assert weights[0] != (Paths(tmp_path / "a").base(MODEL) / "model.safetensors").read_bytes()
 
 
-def test_a_trained_run_is_a_whole_checkpoint_with_a_manifest(suite: Suite, hyper: Make, paths: Paths):
+def test_a_trained_run_is_a_whole_checkpoint_with_a_manifest(
+    suite: Suite, hyper: Make, paths: Paths, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     run = run_of("rest-em")
     prepare(paths, run, some_rows("rest-em"))
-    before = set(Path(tempfile.gettempdir()).glob("vista-training-*"))
     train(with_training(suite, hyper(epochs=2)), paths, run)
     folder = paths.trained(run.id)
     load_checkpoint(folder)
@@ -77,9 +80,33 @@ def test_a_trained_run_is_a_whole_checkpoint_with_a_manifest(suite: Suite, hyper
     sampled = sum(len(ids) + 1 for ids in responses(6))
     assert counts["tokens"] > 2 * sampled
     assert counts["last_loss"] < counts["first_loss"]
-    assert set(Path(tempfile.gettempdir()).glob("vista-training-*")) <= before
+    assert not list(tmp_path.glob("vista-training-*"))
     assert not list(folder.parent.glob(".*"))
     assert not list(folder.rglob("*optimizer*"))
+
+
+def test_the_manifest_says_how_a_run_was_trained(suite: Suite, hyper: Make, paths: Paths, root: Path):
+    run = run_of("rest-em")
+    small = with_training(suite, hyper())
+    training = ModelTraining(tuning=LoraTuning(kind="lora", r=2), device_batch_size=2)
+    entry = small.models[MODEL].model_copy(update={"training": training})
+    small = small.model_copy(update={"models": {**small.models, MODEL: entry}})
+    prepare(paths, run, some_rows("rest-em", 4))
+    train(small, paths, run)
+    found = read_manifest(paths.trained(run.id)).settings
+    assert found["training"]["tuning"] == training.tuning.model_dump()
+    assert {name: found["training"][name] for name in ("processes", "device_batch_size", "passes")} == {
+        "processes": 1,
+        "device_batch_size": 2,
+        "passes": 2,
+    }
+    assert found["training"]["accelerate"] is None
+    assert set(found["dtype"].values()) == {"torch.float32"}
+    file = root / "config/accelerate/fsdp.yaml"
+    spread = training.model_copy(update={"accelerate": file})
+    entry = entry.model_copy(update={"training": spread})
+    recorded = settings_of(small.model_copy(update={"models": {MODEL: entry}}), run)["training"]["accelerate"]
+    assert recorded == {"file": str(file), "sha256": sha256(file), "text": file.read_text()}
 
 
 def test_nothing_is_printed_to_stdout(suite: Suite, hyper: Make, paths: Paths, capfd: Any):

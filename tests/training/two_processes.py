@@ -1,35 +1,111 @@
-"""One training step, run by each of several processes; the first one saves what came out."""
+r"""Short trainings, run by each of several processes; the first one saves what came out.
+
+    accelerate launch --num_processes 2 --config_file config/accelerate/fsdp.yaml --mixed_precision no \
+        -m tests.training.two_processes OUTPUT
+"""
 
 from __future__ import annotations
 
+import os
 import sys
+import tempfile
 from pathlib import Path
+from typing import Any
 
 import torch
+from accelerate import PartialState
+from accelerate.state import GradientState
+from accelerate.utils import DistributedType, broadcast_object_list
+from torch.distributed.tensor import DTensor
 
 from tests.training.conftest import WORDS, example, pair, responses
-from vista.config import DpoObjective, Hyperparameters
+from vista.config import DpoObjective, Hyperparameters, LoraTuning, ModelTraining
 from vista.engines.checkpoints import wrap
 from vista.models.nano import build_nano
-from vista.training.train import fit
+from vista.training import settings
+from vista.training.fit import make_trainer
+from vista.training.resume import States, go_on
 
-HYPER = {"epochs": 1, "learning_rate": 1e-3, "warmup": 0.0, "schedule": "constant"}
+# Seven rows in steps of four: the second step of an epoch is smaller, and has fillers.
+HYPER = Hyperparameters(epochs=2, learning_rate=1e-3, batch_size=4, warmup=0.0, schedule="constant")
+LORA = LoraTuning(kind="lora", r=4)
+KINDS = ("sft", "dpo", "lora", "resumed", "resumed lora")
+Outcome = tuple[list[float], list[torch.Tensor], int]  # losses, weights, how many of them were spread
 
 
-def one_step(kind: str, batch_size: int) -> tuple[float, torch.Tensor]:
-    """The loss and the weights after a step over four sequences of unequal lengths."""
+class Stopped(Exception):
+    """As if the run had been killed."""
+
+
+def train_a_little(kind: str, training: ModelTraining, folder: Path, stop_at: int | None = None) -> Outcome:
+    """The loss of each step, the weights in the end, and the number of weights spread over processes."""
     torch.set_num_threads(1)
-    words = responses(4)
+    words = responses(7)
     model, processor = build_nano("internvl", WORDS, 0)
-    objective = DpoObjective(kind="dpo") if kind == "dpo" else None
-    rows = [pair(n, words[n], words[n - 1]) if objective else example(n, words[n]) for n in range(4)]
-    counts = fit(
-        wrap(model, processor), rows, Hyperparameters(**HYPER, batch_size=batch_size), objective, "x"
-    )
-    return counts["first_loss"], torch.cat([weight.detach().flatten() for weight in model.parameters()])
+    objective = DpoObjective(kind="dpo") if kind in ("dpo", "resumed") else None
+    resumed = kind.startswith("resumed")
+    rows = [pair(n, words[n], words[n - 1]) if objective else example(n, words[n]) for n in range(7)]
+    if kind.endswith("lora"):
+        training = training.model_copy(update={"tuning": LORA})
+    if resumed:
+        training = training.model_copy(update={"save_every": 1})
+    trainer = make_trainer(wrap(model.eval(), processor), rows, HYPER, objective, folder, 0, training)
+    state = go_on(States(folder, {}, 1), trainer) if resumed else None
+    checked = trainer._check
+
+    def stop(loss: Any) -> None:
+        checked(loss)
+        if trainer.state.global_step == stop_at:
+            raise Stopped
+
+    trainer._check = stop
+    trainer.train(resume_from_checkpoint=None if state is None else str(state))
+    spread = sum(isinstance(weight, DTensor) for weight in trainer.model.parameters())
+    whole = trainer.whole.of(trainer)
+    losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
+    weights = [] if whole is None else [weight.detach() for weight in whole.parameters()]
+    return losses, weights, spread
+
+
+def run(kind: str, training: ModelTraining) -> Outcome:
+    """``train_a_little``; a resumed one is stopped in the middle of the second epoch."""
+    folder = [tempfile.mkdtemp()]
+    if training.processes > 1:
+        broadcast_object_list(folder)
+    if kind.startswith("resumed"):
+        try:
+            train_a_little(kind, training, Path(folder[0]), stop_at=3)
+        except Stopped:
+            GradientState._reset_state()  # a new process would know nothing of the half-made step
+        else:
+            raise AssertionError("the run was to stop")
+    return train_a_little(kind, training, Path(folder[0]))
+
+
+def take_processors_for_gpus() -> None:
+    """accelerate spreads weights over GPUs only. PyTorch can do it on processors as well."""
+    make = settings.trainer_config
+
+    def and_then_rename(*args: Any) -> Any:
+        made = make(*args)
+        PartialState._shared_state["distributed_type"] = DistributedType.MULTI_GPU
+        return made
+
+    settings.trainer_config = and_then_rename
+
+
+def main(output: Path) -> None:
+    """Everything twice: with the whole model in each process, and with a part of it."""
+    two = ModelTraining(processes=2, device_batch_size=1)
+    asked = os.environ.pop("ACCELERATE_USE_FSDP")
+    PartialState(cpu=True)
+    found = {("ddp", kind): run(kind, two) for kind in KINDS}
+    os.environ["ACCELERATE_USE_FSDP"] = asked
+    take_processors_for_gpus()
+    found |= {("fsdp", kind): run(kind, two) for kind in KINDS}
+    if torch.distributed.get_rank() == 0:
+        torch.save(found, output)
 
 
 if __name__ == "__main__":
-    found = one_step(sys.argv[1], 2)
-    if torch.distributed.get_rank() == 0:
-        torch.save(found, Path(sys.argv[2]))
+    main(Path(sys.argv[1]))

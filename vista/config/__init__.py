@@ -38,6 +38,7 @@ from vista.config.methods import (
     SelfImprovement,
     SftObjective,
     VasFilter,
+    training_section,
 )
 from vista.config.models import (
     BuiltModel,
@@ -133,6 +134,7 @@ __all__ = [
     "load_suite",
     "load_yaml",
     "published_sizes",
+    "training_section",
     "with_defaults",
     "with_overrides",
 ]

@@ -12,7 +12,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from vista.config.benchmarks import YES_NO_SIZES
-from vista.config.methods import Methods, SelfImprovement, VasFilter
+from vista.config.methods import Methods, SelfImprovement, VasFilter, training_section
 from vista.config.models import BuiltModel, Models
 from vista.config.seeds import seed_problems
 from vista.config.suites import BenchmarkTask, Suite, SuiteFields, SuiteFile
@@ -166,7 +166,29 @@ def _consistency(suite: Suite, path: str) -> list[str]:
                     f"{path}: method {name}: filter.layers {missing} are not scored; "
                     "add them to scoring.layers"
                 )
-    return problems + seed_problems(suite, path)
+    return problems + seed_problems(suite, path) + _training_problems(suite, path)
+
+
+def _training_problems(suite: Suite, path: str) -> list[str]:
+    """Models whose processes cannot share the batch of a method that trains them, or start at all."""
+    sections = {name for method in suite.methods.values() if (name := training_section(method)) is not None}
+    problems = []
+    for model, entry in suite.models.items():
+        training = entry.training
+        for section in sorted(sections):
+            batch_size = getattr(suite.training, section).batch_size
+            if not training.divides(batch_size):
+                problems.append(
+                    f"{path}: training.{section}.batch_size: {batch_size} examples are not shared evenly by "
+                    f"model {model}: training.processes is {training.processes}, training.device_batch_size "
+                    f"{training.device_batch_size}; make batch_size a multiple of both together"
+                )
+        if training.accelerate is not None and not training.accelerate.is_file():
+            problems.append(
+                f"{path}: model {model}: training.accelerate: {training.accelerate} does not exist; "
+                "it is a config file of accelerate, such as config/accelerate/fsdp.yaml"
+            )
+    return problems
 
 
 def load_suite(path: Path, value: dict[str, Any] | None = None, root: Path | None = None) -> Suite:

@@ -155,3 +155,10 @@ Method = Annotated[BaseMethod | SeedMethod | SelfImprovement, Field(discriminato
 
 class Methods(RootModel[dict[Name, Method]]):
     """``config/methods.yaml``."""
+
+
+def training_section(method: Method) -> Literal["seed", "sft", "dpo"] | None:
+    """Which of a suite's training settings apply to ``method``; ``None`` where nothing is trained."""
+    if isinstance(method, SelfImprovement):
+        return "dpo" if isinstance(method.objective, DpoObjective) else "sft"
+    return "seed" if isinstance(method, SeedMethod) else None

@@ -26,7 +26,7 @@ class LoraTuning(Strict):
     dropout: Fraction = Field(0.0, description="Dropout on the adapters' inputs.")
     targets: Literal["all-linear"] | list[str] = Field(
         "all-linear",
-        description="Linear layers to adapt, by the ends of their names, or all of the text decoder's.",
+        description="Linear layers of the text decoder to adapt: all, or those whose names end like this.",
     )
 
 
@@ -44,11 +44,30 @@ class ModelTraining(Strict):
     device_batch_size: int | None = Field(
         None,
         ge=1,
-        description="Examples per process and forward pass; a step has as many passes as it needs.",
+        description="At most this many examples per process and forward pass; a step has as many passes as "
+        "it needs. Default: a process's share of the step in one pass.",
     )
     gradient_checkpointing: bool = Field(
         False, description="Recompute activations in the backward pass: slower, in much less memory."
     )
+    save_every: int | None = Field(
+        None,
+        ge=1,
+        description="Optimiser steps from one state to resume from to the next; default: none is kept.",
+    )
+
+    def device_batch(self, batch_size: int) -> int:
+        """Examples per process and forward pass, when a step has ``batch_size`` of them."""
+        share = max(1, batch_size // self.processes)
+        return share if self.device_batch_size is None else min(share, self.device_batch_size)
+
+    def passes(self, batch_size: int) -> int:
+        """Forward passes of each process in a step of ``batch_size`` examples."""
+        return batch_size // (self.processes * self.device_batch(batch_size))
+
+    def divides(self, batch_size: int) -> bool:
+        """Whether processes and passes share a step of ``batch_size`` examples without rest."""
+        return self.passes(batch_size) * self.processes * self.device_batch(batch_size) == batch_size
 
 
 class Loading(Strict):

@@ -16,7 +16,7 @@ from vista.engines.batching import collate
 from vista.engines.checkpoints import Checkpoint
 from vista.records import Row
 
-Item = dict[str, Any]  # what TRL's dataset holds of an example: its index, and what TRL adds
+Item = dict[str, int]  # what the dataset that TRL sees holds of an example: its index
 Batch = dict[str, torch.Tensor]
 
 IGNORED = -100  # label of a token that is not trained on
@@ -66,34 +66,54 @@ class Responses:
         return [*ids, self.end]
 
 
-class SftCollator:
-    """Batches of ``records.EXAMPLE`` rows: model inputs with labels on the response tokens."""
+class _Collator:
+    """Rows by index. The index after the last stands for a filler: a row that is not trained on."""
+
+    lengths: list[int]  # response tokens of each row
 
     def __init__(self, rows: Sequence[Row], checkpoint: Checkpoint) -> None:
         self.rows = rows
         self.checkpoint = checkpoint
         self.prompts = Prompts(checkpoint.processor)
+
+    def row_of(self, index: int) -> int:
+        """The row that stands at ``index``; for a filler the shortest one, which costs least."""
+        return index if index < len(self.rows) else self.lengths.index(min(self.lengths))
+
+    def stack(self, items: Sequence[Item], *sides: Sequence[Sequence[int]]) -> Batch:
+        """Stack the rows of ``items`` with their responses of each side; a filler has no labels."""
+        indices = [item["index"] for item in items]
+        real = [index < len(self.rows) for index in indices]
+        at = [self.row_of(index) for index in indices]
+        rows = [self.rows[index] for index in at] * len(sides)
+        batch = stack(rows, [side[index] for side in sides for index in at], self.prompts, self.checkpoint)
+        in_response = batch.pop("response_mask") & torch.tensor(real * len(sides))[:, None]
+        batch["labels"] = batch["input_ids"].masked_fill(~in_response, IGNORED)
+        return batch
+
+
+class SftCollator(_Collator):
+    """Batches of ``records.EXAMPLE`` rows: model inputs with labels on the response tokens."""
+
+    def __init__(self, rows: Sequence[Row], checkpoint: Checkpoint) -> None:
+        super().__init__(rows, checkpoint)
         responses = Responses(checkpoint)
         self.responses = [responses.of(row["completion_ids"], row["completion"]) for row in rows]
         self.lengths = [len(response) for response in self.responses]
 
     def __call__(self, items: Sequence[Item]) -> Batch:
         """Stack the examples named by ``items``; right-padded."""
-        rows = [self.rows[item["index"]] for item in items]
-        responses = [self.responses[item["index"]] for item in items]
-        batch = stack(rows, responses, self.prompts, self.checkpoint)
-        in_response = batch.pop("response_mask")
-        batch["labels"] = batch["input_ids"].masked_fill(~in_response, IGNORED)
-        return batch
+        return self.stack(items, self.responses)
 
 
-class DpoCollator:
+class DpoCollator(_Collator):
     """Batches of ``records.PAIR`` rows in TRL's layout: all chosen, then all rejected."""
 
+    # Log-probabilities of chosen and rejected under the reference model [pairs, 2], once taken.
+    reference: torch.Tensor | None = None
+
     def __init__(self, rows: Sequence[Row], checkpoint: Checkpoint) -> None:
-        self.rows = rows
-        self.checkpoint = checkpoint
-        self.prompts = Prompts(checkpoint.processor)
+        super().__init__(rows, checkpoint)
         responses = Responses(checkpoint)
         self.chosen = [responses.of(row["chosen_ids"], row["chosen"]) for row in rows]
         self.rejected = [responses.of(row["rejected_ids"], row["rejected"]) for row in rows]
@@ -104,13 +124,9 @@ class DpoCollator:
 
     def __call__(self, items: Sequence[Item]) -> Batch:
         """Stack the pairs named by ``items``; right-padded."""
-        rows = [self.rows[item["index"]] for item in items]
-        responses = [side[item["index"]] for side in (self.chosen, self.rejected) for item in items]
-        batch = stack(rows * 2, responses, self.prompts, self.checkpoint)
-        batch["completion_mask"] = batch.pop("response_mask").long()
-        for name in ("ref_chosen_logps", "ref_rejected_logps"):  # TRL adds them to the dataset
-            if name in items[0]:
-                batch[name] = torch.tensor([item[name] for item in items])
+        batch = self.stack(items, self.chosen, self.rejected)
+        if self.reference is not None:
+            batch["reference"] = self.reference[[self.row_of(item["index"]) for item in items]]
         return batch
 
 

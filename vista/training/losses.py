@@ -17,12 +17,12 @@ def sequence_nll(log_probs: Tensor, counted: Tensor) -> Tensor:
 
     Args:
         log_probs: [sequences, positions], 0 where nothing is counted.
-        counted: [sequences, positions], True on response tokens; at least one in each row.
+        counted: [sequences, positions], True on response tokens.
 
     Returns:
-        [sequences]; its mean over all sequences of a step is the SFT loss.
+        [sequences]; its mean over all sequences of a step is the SFT loss. 0 where nothing counts.
     """
-    return -log_probs.sum(dim=1) / counted.sum(dim=1)
+    return -log_probs.sum(dim=1) / counted.sum(dim=1).clamp(min=1)
 
 
 def dpo(chosen: Tensor, rejected: Tensor, ref_chosen: Tensor, ref_rejected: Tensor, beta: float) -> Tensor:

@@ -38,19 +38,30 @@ def shuffled(lengths: Sequence[int], batch_size: int, seed: int, epoch: int) -> 
 
 
 class LengthMixedSampler(Sampler[int]):
-    """``shuffled``, anew in every epoch; accelerate calls ``set_epoch``."""
+    """``shuffled``, anew in every epoch, and at its end fillers that the loss does not count.
 
-    def __init__(self, lengths: Sequence[int], batch_size: int, seed: int) -> None:
+    Processes that share a forward pass must all have a part in it. Where the last one would be
+    smaller, accelerate repeats examples; here it is filled up with index ``len(lengths)``, so
+    that the step is the same on any number of processes.
+    """
+
+    def __init__(self, lengths: Sequence[int], batch_size: int, seed: int, together: int = 1) -> None:
+        """Args are those of ``shuffled``.
+
+        together: Examples in one forward pass of all processes; 1 fills nothing up.
+        """
         self.lengths = lengths
         self.batch_size = batch_size
         self.seed = seed
+        self.fillers = -len(lengths) % together
         self.epoch = 0
 
     def __len__(self) -> int:
-        return len(self.lengths)
+        return len(self.lengths) + self.fillers
 
     def __iter__(self) -> Iterator[int]:
-        return iter(shuffled(self.lengths, self.batch_size, self.seed, self.epoch))
+        yield from shuffled(self.lengths, self.batch_size, self.seed, self.epoch)
+        yield from [len(self.lengths)] * self.fillers
 
     def set_epoch(self, epoch: int) -> None:
         """Go on to the order of ``epoch``."""

@@ -5,36 +5,44 @@ Command: ``vista train <results>/suite.json MODEL/TRAIN_SET/METHOD/seedS/roundR`
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
-import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from vista import grid
-from vista.config import BuiltModel, DpoObjective, Hyperparameters, SeedMethod, SelfImprovement, Suite
+from vista.config import (
+    DpoObjective,
+    Hyperparameters,
+    LoraTuning,
+    ModelTraining,
+    SeedMethod,
+    SelfImprovement,
+    Suite,
+    load_yaml,
+    training_section,
+)
 from vista.engines.checkpoints import Checkpoint, check_folder, load_checkpoint, save_checkpoint
 from vista.errors import VistaError
 from vista.grid import Run
-from vista.manifest import Recorder, read_manifest
+from vista.manifest import Recorder, read_manifest, sha256
 from vista.paths import Paths
-from vista.records import EXAMPLE, PAIR, Row, read_rows
-from vista.seeding import derive_seed
-from vista.training.data import DpoCollator, SftCollator
+from vista.records import EXAMPLE, PAIR, read_rows
 
 
 def train(suite: Suite, paths: Paths, run: Run) -> None:
-    """Train ``run`` and save its checkpoint folder with a manifest.
+    """Train ``run`` and save its checkpoint folder with a manifest, from the first of its processes.
 
     A training set without positives gives a folder with a manifest of that status and no
     weights.
 
     Raises:
-        VistaError: an input is missing or broken, or the loss is not a number; nothing is saved.
+        VistaError: an input is missing or broken, there are fewer GPUs than processes, or the loss is
+            not a number; nothing is saved.
     """
     examples = paths.training_set(run.id)
     start = start_folder(suite, paths, run)
@@ -50,102 +58,26 @@ def train(suite: Suite, paths: Paths, run: Run) -> None:
     rows = read_rows(examples, PAIR if objective else EXAMPLE)
     if not rows:
         raise VistaError(f"{examples}: no rows, though its manifest says complete; delete it and rerun")
-    tiny = isinstance(suite.models[run.model], BuiltModel)
+    training = suite.models[run.model].training
+    processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    check_accelerate(training, torch.cuda.device_count(), processes, run.model)
+    from vista.training.fit import fit  # TRL takes seconds to import
+    from vista.training.resume import States
+
+    dtype = stored_dtype(start)
+    recorder.settings["dtype"] = _dtypes(training, dtype)
+    every = training.save_every
+    states = None
+    if every is not None:
+        identity = _identity(recorder.settings, examples, start)
+        states = States(output.with_name(f".{output.name}.resume"), identity, every)
     checkpoint = _load(suite, run, start)
-    counts = fit(checkpoint, rows, hyperparameters(suite, run), objective, run.id, tiny, stored_dtype(start))
+    counts = fit(checkpoint, rows, hyperparameters(suite, run), objective, run.id, training, dtype, states)
     if is_main_process():
         save_checkpoint(checkpoint.model, checkpoint.processor, output)
         recorder.write(output, counts)
-
-
-def fit(
-    checkpoint: Checkpoint,
-    rows: list[Row],
-    hyper: Hyperparameters,
-    objective: DpoObjective | None,
-    title: str,
-    tiny: bool = True,
-    dtype: torch.dtype = torch.float32,
-) -> dict[str, float]:
-    """Train ``checkpoint.model`` in place on examples, or on pairs when there is an ``objective``.
-
-    Args:
-        checkpoint: Model in float32, where to start; with pairs also the reference.
-        rows: ``records.EXAMPLE`` or ``records.PAIR`` rows.
-        hyper: Settings.
-        objective: DPO's settings; ``None`` for SFT.
-        title: Names the run in errors; its random streams derive from it.
-        tiny: See ``settings.common``.
-        dtype: What the weights end in; bfloat16 also for computing where a GPU has it.
-
-    Returns:
-        examples, steps, epochs, tokens, first_loss, last_loss and train_seconds.
-
-    Raises:
-        VistaError: the loss or a weight is not a number.
-    """
-    from vista.training.trainers import make_quiet  # TRL takes seconds to import
-
-    began = time.monotonic()
-    seed = derive_seed("training", title) % 2**32
-    with tempfile.TemporaryDirectory(prefix="vista-training-") as folder:
-        low_precision = dtype == torch.bfloat16 and torch.cuda.is_available()
-        trainer = make_trainer(
-            checkpoint, rows, hyper, objective, Path(folder), seed, tiny=tiny, low_precision=low_precision
-        )
-        trainer.what_diverged = title
-        make_quiet(trainer, f"train {title}")
-        trainer.train()
-    _check_weights(checkpoint.model, title, hyper)
-    checkpoint.model.to(dtype).eval()
-    losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
-    return {
-        "examples": float(len(rows)),
-        "steps": float(trainer.state.global_step),
-        "epochs": float(hyper.epochs),
-        "tokens": float(trainer.tokens_seen),
-        "first_loss": losses[0],
-        "last_loss": losses[-1],
-        "train_seconds": round(time.monotonic() - began, 3),
-    }
-
-
-def make_trainer(
-    checkpoint: Checkpoint,
-    rows: list[Row],
-    hyper: Hyperparameters,
-    objective: DpoObjective | None,
-    folder: Path,
-    seed: int,
-    *,
-    tiny: bool = True,
-    low_precision: bool = False,
-) -> Any:
-    """The trainer for ``rows``; for pairs it takes the reference log-probabilities at once.
-
-    Arguments as those of ``fit`` and of ``settings.common``.
-    """
-    from vista.training import settings, trainers
-
-    arguments = settings.common(hyper, folder, seed, tiny, low_precision)
-    shared = {
-        "model": checkpoint.model,
-        "processing_class": checkpoint.processor.inner,
-        "train_dataset": trainers.index_dataset(len(rows)),
-    }
-    if objective is None:
-        return trainers.PaperSFTTrainer(
-            **shared,
-            args=settings.sft_config(arguments),
-            data_collator=SftCollator(rows, checkpoint),
-        )
-    trainer = trainers.PaperDPOTrainer(
-        **shared,
-        args=settings.dpo_config(arguments, objective),
-        data_collator=DpoCollator(rows, checkpoint),
-    )
-    trainer.alpha = objective.alpha
-    return trainer
+        if states is not None:
+            states.remove()
 
 
 def start_folder(suite: Suite, paths: Paths, run: Run) -> Path:
@@ -172,20 +104,84 @@ def objective_of(suite: Suite, run: Run) -> DpoObjective | None:
 
 def hyperparameters(suite: Suite, run: Run) -> Hyperparameters:
     """The training settings of ``run``."""
-    if isinstance(suite.methods[run.method], SeedMethod):
-        return suite.training.seed
-    return suite.training.sft if objective_of(suite, run) is None else suite.training.dpo
+    found: Hyperparameters = getattr(suite.training, str(training_section(suite.methods[run.method])))
+    return found
 
 
 def settings_of(suite: Suite, run: Run) -> dict[str, Any]:
-    """What of the config a checkpoint depends on, for its manifest."""
+    """What of the config a checkpoint depends on, and how it was trained, for its manifest."""
     objective = objective_of(suite, run)
+    hyper = hyperparameters(suite, run)
+    training = suite.models[run.model].training
     return {
         "run": run.id,
         "objective": {"kind": "sft"} if objective is None else objective.model_dump(mode="json"),
-        "hyperparameters": hyperparameters(suite, run).model_dump(mode="json"),
+        "hyperparameters": hyper.model_dump(mode="json"),
+        "training": {
+            **training.model_dump(mode="json", exclude={"accelerate"}),
+            "device_batch_size": training.device_batch(hyper.batch_size),
+            "passes": training.passes(hyper.batch_size),
+            "accelerate": None if training.accelerate is None else _text_of(training.accelerate),
+        },
         "threads": suite.threads,
     }
+
+
+def _text_of(file: Path) -> dict[str, str]:
+    """A small file's name, text and fingerprint."""
+    try:
+        text = file.read_text(encoding="utf-8")
+    except OSError as error:
+        raise VistaError(f"{file}: cannot be read ({error.strerror}); see training.accelerate") from error
+    return {"file": str(file), "sha256": hashlib.sha256(text.encode()).hexdigest(), "text": text}
+
+
+def _dtypes(training: ModelTraining, stored: torch.dtype) -> dict[str, str]:
+    """Types of the weights in training, of the arithmetic, and of what is saved."""
+    launcher = os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
+    low = stored == torch.bfloat16 and torch.cuda.is_available()
+    weights = _loading_dtype(training, stored)
+    return {
+        "weights": str(weights),
+        "arithmetic": str(torch.bfloat16) if low or launcher == "bf16" else str(weights),
+        "saved": str(stored),
+    }
+
+
+def _identity(settings: dict[str, Any], examples: Path, start: Path) -> dict[str, Any]:
+    """What a run's states depend on: they are gone on from only if all of this is as it was."""
+    kept = {name: value for name, value in settings["training"].items() if name != "save_every"}
+    return {
+        "settings": {**settings, "training": kept},
+        "examples": sha256(examples),
+        "start": read_manifest(start).checksums,
+    }
+
+
+def check_accelerate(training: ModelTraining, gpus: int, processes: int, model: str) -> None:
+    """Refuse what a machine with this many GPUs cannot do, or would do otherwise without a word.
+
+    Args:
+        training: The model's settings.
+        gpus: GPUs of this machine.
+        processes: Training processes on it.
+        model: Named in errors.
+
+    Raises:
+        VistaError: weights cannot be spread here, or processes would have to share a GPU.
+    """
+    if training.accelerate is not None and gpus == 0:
+        kind = load_yaml(training.accelerate).get("distributed_type")
+        if kind != "MULTI_CPU":
+            raise VistaError(
+                f"{training.accelerate}: {kind} needs GPUs, and none is found; accelerate would train "
+                f"without it; remove training.accelerate of model {model}"
+            )
+    if 0 < gpus < processes:
+        raise VistaError(
+            f"{processes} training processes on this machine, but {gpus} GPUs; lower "
+            f"training.processes of model {model}, or ask for more GPUs"
+        )
 
 
 def is_main_process() -> bool:
@@ -207,20 +203,17 @@ def stored_dtype(folder: Path) -> torch.dtype:
     return found
 
 
+def _loading_dtype(training: ModelTraining, stored: torch.dtype) -> torch.dtype:
+    """Frozen weights stay as they are stored; weights that are trained are kept in float32."""
+    return stored if isinstance(training.tuning, LoraTuning) else torch.float32
+
+
 def _load(suite: Suite, run: Run, folder: Path) -> Checkpoint:
-    """Float32 weights, on the CPU: Trainer moves them to the GPU of its process."""
-    trusted = getattr(suite.models[run.model], "trust_remote_code", False)
-    return load_checkpoint(folder, device="cpu", dtype=torch.float32, trust_remote_code=trusted)
-
-
-def _check_weights(model: Any, title: str, hyper: Hyperparameters) -> None:
-    """Refuse to save weights that a last step has broken, when no loss came after it to tell."""
-    for name, weight in model.named_parameters():
-        if not bool(torch.isfinite(weight).all()):
-            raise VistaError(
-                f"{title}: weight {name} is not finite after training; lower the learning rate "
-                f"(now {hyper.learning_rate:g}); nothing was saved"
-            )
+    """Weights on the CPU: Trainer moves them to the GPU of its process."""
+    model = suite.models[run.model]
+    trusted = getattr(model, "trust_remote_code", False)
+    dtype = _loading_dtype(model.training, stored_dtype(folder))
+    return load_checkpoint(folder, device="cpu", dtype=dtype, trust_remote_code=trusted)
 
 
 def _empty_folder(folder: Path) -> None:

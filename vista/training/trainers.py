@@ -1,8 +1,12 @@
-"""TRL's SFT and DPO trainers with the paper's losses. They serve ``vista train``.
+"""TRL's trainer with the paper's losses. It serves ``vista train``.
 
 Overridden is only what the paper's formulae ask for: losses are averaged over sequences, not
 tokens, over all of an optimiser step, however many forward passes and processes it is spread
 over. Data come from our own collators, so TRL prepares none.
+
+Preference training is TRL's SFT trainer too, with another loss. Its DPO trainer takes the
+reference's log-probabilities before the model is spread over the processes, which a large one
+does not survive, and would keep them in a cache that a later run may find by mistake.
 """
 
 from __future__ import annotations
@@ -12,25 +16,28 @@ from typing import Any
 
 import torch
 from datasets import Dataset
+from peft import PeftModel
+from torch import Tensor
 from torch.utils.data import DataLoader, Sampler
 from tqdm import tqdm
 from transformers import PrinterCallback, TrainerCallback
-from trl import DPOTrainer, SFTTrainer
+from trl import SFTTrainer
 
+from vista.config import DpoObjective
 from vista.errors import VistaError
 from vista.training.data import IGNORED, Batch
 from vista.training.losses import dpo_with_nll, is_finite, sequence_nll
 from vista.training.order import LengthMixedSampler
 
 
-class _PaperLosses:
-    """What both trainers share: data, order, the mean over a step, and the check for NaN."""
+class PaperSFTTrainer(SFTTrainer):  # type: ignore[misc]
+    """SFT with the mean over sequences of the mean over their tokens (paper: Sec. 3, step 4)."""
 
     # The loss is divided by the number of sequences in the whole step, so Trainer must not
     # divide by the number of forward passes again.
     loss_is_scaled_for_ga = True
-    tokens_seen = 0
     what_diverged = "this run"
+    sampler: LengthMixedSampler
 
     def _prepare_dataset(self, dataset: Dataset, *args: Any, **kwargs: Any) -> Dataset:
         """Leave the dataset of indices as it is."""
@@ -39,101 +46,140 @@ class _PaperLosses:
     def _send_telemetry(self) -> None:
         """Send nothing."""
 
-    def _get_train_sampler(self: Any, train_dataset: Dataset | None = None) -> Sampler[int]:
-        """Random batches of similar lengths, reproducible from the seed."""
-        batch_size = self.args.train_batch_size * self.args.gradient_accumulation_steps
-        return LengthMixedSampler(self.data_collator.lengths, batch_size, self.args.seed)
+    def _get_train_sampler(self, train_dataset: Dataset | None = None) -> Sampler[int]:
+        """Random batches of similar lengths, reproducible from the seed, the same for any processes."""
+        together = self.args.train_batch_size * self.args.world_size
+        self.sampler = LengthMixedSampler(
+            self.data_collator.lengths,
+            together * self.args.gradient_accumulation_steps,
+            self.args.seed,
+            together if self.args.world_size > 1 else 1,
+        )
+        return self.sampler
 
-    def _get_num_items_in_batch(self: Any, batch_samples: list[Batch], device: torch.device) -> torch.Tensor:
+    def _get_num_items_in_batch(self, batch_samples: list[Batch], device: torch.device) -> Tensor:
         """Sequences (or pairs) in the whole step: all its forward passes, all processes."""
-        own = sum(self._items_in(batch) for batch in batch_samples)
-        total: torch.Tensor = self.accelerator.gather(torch.tensor([own], device=device)).sum()
+        own = sum(int(self.items_in(batch).sum()) for batch in batch_samples)
+        total: Tensor = self.accelerator.gather(torch.tensor([own], device=device)).sum()
         return total
 
-    def _mean_over_step(self: Any, losses: torch.Tensor, num_items: Any) -> torch.Tensor:
-        """This forward pass's share of the step's mean.
+    def items_in(self, batch: Batch) -> Tensor:
+        """Which sequences (or pairs) of a batch count: all but fillers. [items], boolean."""
+        return (batch["labels"] != IGNORED).any(dim=1)
+
+    def losses(self, log_probs: Tensor, counted: Tensor, batch: Batch) -> Tensor:
+        """The loss of each item, from log-probabilities of the tokens that count. [items]."""
+        return sequence_nll(log_probs, counted)
+
+    def compute_loss(
+        self, model: Any, inputs: Batch, return_outputs: bool = False, num_items_in_batch: Any = None
+    ) -> Any:
+        """The share of one forward pass in the step's mean.
 
         Raises:
             VistaError: the loss is not a number.
         """
-        count = len(losses) if num_items is None else num_items
+        outputs = self._forward(model, inputs)
+        self._count_tokens(inputs)
+        items = self.items_in(inputs)
+        losses = self.losses(outputs.log_probs, outputs.label_mask, inputs)
+        count = items.sum() if num_items_in_batch is None else num_items_in_batch
         # Processes' gradients are averaged afterwards, and the sum is what is meant.
-        loss: torch.Tensor = losses.sum() / count * self.accelerator.num_processes
+        loss = torch.where(items, losses, 0.0).sum() / count * self.accelerator.num_processes
+        self._check(loss)
+        return (loss, outputs) if return_outputs else loss
+
+    def _forward(self, model: Any, batch: Batch) -> Any:
+        """Log-probabilities of the labels, without the logits of prompt tokens."""
+        inputs = {name: value for name, value in batch.items() if name != "reference"}
+        return model(**inputs, use_cache=False, fused_lm_head=True)
+
+    def _check(self, loss: Tensor) -> None:
         if not is_finite(loss):
             raise VistaError(
                 f"{self.what_diverged}: the loss is {loss.item()} at step {self.state.global_step + 1} of "
                 f"{self.state.max_steps}; lower the learning rate (now {self.args.learning_rate:g}), "
                 "lengthen the warm-up, or look for broken rows in the training set; nothing was saved"
             )
-        return loss
 
-    def _count_tokens(self: Any, batch: Batch) -> None:
-        self.tokens_seen += int(self.accelerator.gather(batch["attention_mask"].sum()).sum())
+    def _count_tokens(self, batch: Batch) -> None:
+        """Add the tokens of a forward pass to Trainer's own count, which a resumed run goes on with."""
+        counted = (batch["labels"] != IGNORED).any(dim=1, keepdim=True)
+        tokens = (batch["attention_mask"] * counted).sum()
+        self.state.num_input_tokens_seen += int(self.accelerator.gather(tokens).sum())
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        """Put the weights of a state in place.
+
+        transformers' own looks for the names that weights have in memory. Files name some of them
+        otherwise (InternVL's, for one), and those it leaves as they are, with a warning.
+        """
+        if self.is_fsdp_enabled or isinstance(self.model, PeftModel):
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
+            return
+        stored = type(self.model).from_pretrained(resume_from_checkpoint, dtype=self.model.dtype)
+        self.model.load_state_dict(stored.state_dict())
 
     def floating_point_ops(self, inputs: Batch) -> int:
         """Not counted: Trainer walks through all modules for it at every step."""
         return 0
 
 
-class PaperSFTTrainer(_PaperLosses, SFTTrainer):  # type: ignore[misc]
-    """SFT with the mean over sequences of the mean over their tokens (paper: Sec. 3, step 4)."""
-
-    def _items_in(self, batch: Batch) -> int:
-        return len(batch["input_ids"])
-
-    def compute_loss(
-        self, model: Any, inputs: Batch, return_outputs: bool = False, num_items_in_batch: Any = None
-    ) -> Any:
-        """The share of one forward pass in the step's loss."""
-        outputs = model(**inputs, use_cache=False, fused_lm_head=True)
-        self._count_tokens(inputs)
-        losses = sequence_nll(outputs.log_probs, outputs.label_mask)
-        loss = self._mean_over_step(losses, num_items_in_batch)
-        return (loss, outputs) if return_outputs else loss
-
-
-class PaperDPOTrainer(_PaperLosses, DPOTrainer):  # type: ignore[misc]
+class PaperDPOTrainer(PaperSFTTrainer):
     """DPO + α · NLL, the NLL per sequence (paper: Sec. 3, step 4).
 
-    TRL's own ``sft`` term is a mean over the tokens of a forward pass.
+    The policy starts from the reference model, so that one model serves as both: the reference's
+    log-probabilities are taken once, before the first step.
     """
 
-    alpha = 0.0
+    objective: DpoObjective
 
-    def _items_in(self, batch: Batch) -> int:
-        return len(batch["input_ids"]) // 2
+    def items_in(self, batch: Batch) -> Tensor:
+        """A pair counts if its chosen response does."""
+        return super().items_in(batch).chunk(2)[0]
 
-    def _precompute_ref_logps(self, dataset: Dataset, name: str, batch_size: int) -> Dataset:
-        """Add the reference's log-probabilities to the dataset.
+    def losses(self, log_probs: Tensor, counted: Tensor, batch: Batch) -> Tensor:
+        """Of each pair."""
+        reference = (batch["reference"][:, 0], batch["reference"][:, 1])
+        return dpo_with_nll(log_probs, counted, reference, self.objective.beta, self.objective.alpha)
 
-        TRL's own keeps them in a cache file named after model and dataset, which other
-        processes do not find for a dataset in memory, and a later run may find by mistake.
-        """
-        loader = self.accelerator.prepare(
-            DataLoader(dataset, batch_size=batch_size, collate_fn=self.data_collator, shuffle=False)
+    def take_reference(self) -> None:
+        """Give the collator the reference's log-probabilities, unless it has them."""
+        if self.data_collator.reference is not None:
+            return
+        self.model_wrapped.eval()
+        count = len(self.data_collator.rows)
+        loader = self.accelerator.prepare_data_loader(
+            DataLoader(
+                [{"index": index} for index in range(count)],  # type: ignore[arg-type]
+                batch_size=2 * self.args.per_device_train_batch_size,
+                collate_fn=self.data_collator,
+            )
         )
-        sides: tuple[list[float], list[float]] = ([], [])
         hidden = not self.accelerator.is_main_process
+        found = []
         for batch in tqdm(loader, desc="reference model", unit="batch", mininterval=5, disable=hidden):
-            found = self.accelerator.gather_for_metrics(self.compute_ref_log_probs(self.model, batch))
-            for side, values in zip(sides, found, strict=True):
-                side.extend(values.tolist())
-        with_chosen = dataset.add_column("ref_chosen_logps", sides[0])
-        return with_chosen.add_column("ref_rejected_logps", sides[1])
+            with torch.no_grad(), self.accelerator.autocast():
+                sums = self._forward(self.model_wrapped, batch).log_probs.sum(dim=1)
+            pairs = torch.stack(sums.chunk(2), dim=1)
+            found.append(self.accelerator.gather_for_metrics(pairs).float().cpu())
+        self.data_collator.reference = torch.cat(found)
 
-    def compute_loss(
-        self, model: Any, inputs: Batch, return_outputs: bool = False, num_items_in_batch: Any = None
-    ) -> Any:
-        """The share of one forward pass in the step's loss; the reference was computed before."""
-        inputs = dict(inputs)
-        reference = (inputs.pop("ref_chosen_logps"), inputs.pop("ref_rejected_logps"))
-        counted = inputs.pop("completion_mask").bool()
-        labels = inputs["input_ids"].masked_fill(~counted, IGNORED)
-        outputs = model(**inputs, labels=labels, use_cache=False, fused_lm_head=True)
-        self._count_tokens(inputs)
-        losses = dpo_with_nll(outputs.log_probs, outputs.label_mask, reference, self.beta, self.alpha)
-        loss = self._mean_over_step(losses, num_items_in_batch)
-        return (loss, outputs) if return_outputs else loss
+
+class Start(TrainerCallback):  # type: ignore[misc]
+    """What has to happen when the model is ready on all processes, and at each epoch."""
+
+    def __init__(self, trainer: PaperSFTTrainer) -> None:
+        self.trainer = trainer
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Take the reference, of the weights as they are before the first step."""
+        if isinstance(self.trainer, PaperDPOTrainer):
+            self.trainer.take_reference()
+
+    def on_epoch_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Order the examples for this epoch; accelerate forgets it when a run is resumed."""
+        self.trainer.sampler.set_epoch(int(state.epoch or 0))
 
 
 class Progress(TrainerCallback):  # type: ignore[misc]
@@ -169,8 +215,8 @@ class Progress(TrainerCallback):  # type: ignore[misc]
 
 
 def index_dataset(count: int) -> Dataset:
-    """The dataset that TRL sees: for each row its index, which the collator looks up."""
-    return Dataset.from_dict({"index": list(range(count))})
+    """The dataset that TRL sees: for each row its index, which the collator looks up, and a filler."""
+    return Dataset.from_dict({"index": list(range(count + 1))})
 
 
 def make_quiet(trainer: Any, title: str) -> None:

@@ -1,4 +1,5 @@
-# Stage 5: trained checkpoints, one per run.
+# Stage 5: trained checkpoints, one per run. Where a model asks for several processes, `vista train`
+# becomes `accelerate launch`.
 
 
 rule train:
@@ -15,9 +16,9 @@ rule train:
         f"{R}/benchmarks/training/{{run}}.tsv"
     conda:
         "../../environment.yml"
-    threads: SUITE.threads
+    threads: lambda w: SUITE.threads * PLAN.training_processes(w.run)
     resources:
-        gpu=SUITE.gpus,
+        gpu=lambda w: SUITE.gpus * PLAN.training_processes(w.run),
     params:
         suite=PLAN.paths.suite,
         settings=lambda w: PLAN.training_settings(w.run),

@@ -1,0 +1,151 @@
+"""Where a model asks for several processes, `vista train` starts them; what would fail is said first."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from accelerate.commands.config.config_args import load_config_from_file
+from accelerate.commands.launch import launch_command_parser
+from accelerate.utils import FullyShardedDataParallelPlugin
+
+from tests.training.test_train import MODEL, prepare, run_of, some_rows, with_training
+from vista.config import Hyperparameters, LoraTuning, ModelTraining, Suite
+from vista.dag import Dag
+from vista.engines.checkpoints import load_checkpoint
+from vista.errors import VistaError
+from vista.grid import Run
+from vista.manifest import read_manifest
+from vista.models.nano import build_nano
+from vista.paths import Paths
+from vista.training.launch import become_launcher, check_launch, check_world, launch_command
+from vista.training.train import check_accelerate, train
+
+RUN = Run.parse("m/t/sft-seed/seed0/round0")
+SHIPPED = ("ddp", "fsdp", "zero3", "zero3-offload")
+
+
+def with_model(suite: Suite, training: ModelTraining) -> Suite:
+    entry = suite.models[MODEL].model_copy(update={"training": training})
+    return suite.model_copy(update={"models": {**suite.models, MODEL: entry}})
+
+
+def test_one_process_needs_no_launcher():
+    assert launch_command(ModelTraining(), Path("suite.json"), RUN) == []
+
+
+def test_processes_meet_at_a_free_port_and_each_runs_the_same_command(root: Path):
+    file = root / "config/accelerate/fsdp.yaml"
+    for training in (ModelTraining(processes=8), ModelTraining(processes=8, accelerate=file)):
+        command = launch_command(training, Path("suite.json"), RUN)
+        assert command[:3] == [sys.executable, "-m", "accelerate.commands.launch"]
+        parsed = launch_command_parser().parse_args(command[3:])
+        assert (parsed.num_processes, parsed.num_machines, parsed.main_process_port) == (8, 1, 0)
+        assert parsed.config_file == (None if training.accelerate is None else str(file))
+        assert parsed.multi_gpu == (training.accelerate is None)
+        assert parsed.module
+        assert [parsed.training_script, *parsed.training_script_args] == [
+            "vista.cli", "train", "suite.json", RUN.id,
+        ]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_accelerate_reads_the_configs_that_come_with_the_project(root: Path, name: str):
+    config = load_config_from_file(str(root / f"config/accelerate/{name}.yaml"))
+    known = vars(launch_command_parser().parse_args(["script"]))
+    settings = {**config.fsdp_config, **config.deepspeed_config}
+    assert set(settings) <= set(known)
+    assert config.mixed_precision == "bf16"
+    assert config.distributed_type.value == {"ddp": "MULTI_GPU", "fsdp": "FSDP"}.get(name, "DEEPSPEED")
+
+
+@pytest.mark.parametrize("architecture", ["qwen2.5-vl", "qwen3-vl", "internvl"])
+def test_the_layers_to_spread_are_found_in_each_architecture(architecture: Any):
+    model, _ = build_nano(architecture, ["a"], 0)
+    plugin = FullyShardedDataParallelPlugin(fsdp_version=2, auto_wrap_policy="transformer_based_wrap")
+    plugin.set_auto_wrap_policy(model)
+    wrapped = plugin.auto_wrap_policy.keywords["transformer_layer_cls"]  # type: ignore[union-attr]
+    assert type(model.get_decoder().layers[0]) in wrapped
+    found = [module for module in model.modules() if type(module) in wrapped]
+    assert len(found) >= len(model.get_decoder().layers)
+
+
+def test_a_config_that_needs_deepspeed_says_how_to_get_it(root: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    training = ModelTraining(accelerate=root / "config/accelerate/zero3.yaml")
+    with pytest.raises(VistaError, match=r"DeepSpeed is not installed.*vista-bench\[deepspeed\].*of model m"):
+        check_launch(training, "m")
+
+
+def test_a_file_that_is_no_config_of_accelerate_is_refused(root: Path):
+    with pytest.raises(VistaError, match=r"methods.yaml: no distributed_type"):
+        check_launch(ModelTraining(accelerate=root / "config/methods.yaml"), "m")
+
+
+def test_another_number_of_processes_than_a_step_is_cut_for_is_refused(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(VistaError, match=r"2 processes were started, but model m asks for .*: 4"):
+        check_world(ModelTraining(processes=4), "m")
+
+
+def test_a_process_that_a_launcher_started_starts_no_other(suite: Suite, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("LOCAL_RANK", "0")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    become_launcher(with_model(suite, ModelTraining(processes=2)), Path("suite.json"), run_of("rest-em"))
+
+
+def test_spreading_weights_without_gpus_is_refused_as_accelerate_would_not_do_it(root: Path):
+    training = ModelTraining(accelerate=root / "config/accelerate/fsdp.yaml")
+    with pytest.raises(VistaError, match=r"fsdp.yaml: FSDP needs GPUs"):
+        check_accelerate(training, gpus=0, processes=1, model="m")
+    with pytest.raises(VistaError, match=r"8 training processes .* but 2 GPUs"):
+        check_accelerate(training, gpus=2, processes=8, model="m")
+    check_accelerate(training, gpus=8, processes=8, model="m")
+    check_accelerate(ModelTraining(), gpus=0, processes=2, model="m")
+
+
+@pytest.mark.slow
+def test_vista_train_in_two_processes_trains_what_one_does(suite: Suite, tmp_path: Path):
+    hyper = Hyperparameters(epochs=2, learning_rate=1e-3, batch_size=4)
+    run = run_of("rest-em")
+    weights = []
+    for processes in (1, 2):
+        paths = Paths(tmp_path / str(processes))
+        training = ModelTraining(processes=processes, device_batch_size=1)
+        changed = with_model(with_training(suite, hyper), training)
+        prepare(paths, run, some_rows("rest-em", 7))
+        if processes == 1:
+            train(changed, paths, run)
+        else:
+            changed = changed.model_copy(update={"results": paths.results})
+            paths.suite.write_text(changed.model_dump_json())
+            command = [sys.executable, "-m", "vista.cli", "train", str(paths.suite), run.id]
+            done = subprocess.run(command, capture_output=True, text=True, env=dict(os.environ))
+            assert done.returncode == 0, done.stderr[-3000:]
+            assert "--num_processes 2" in done.stderr
+        model = load_checkpoint(paths.trained(run.id)).model
+        weights.append(torch.cat([weight.detach().flatten() for weight in model.parameters()]))
+        manifest = read_manifest(paths.trained(run.id))
+        assert manifest.counts["steps"] == 4
+        assert manifest.settings["training"]["processes"] == processes
+        assert manifest.settings["training"]["passes"] == 4 // processes
+        json.dumps(manifest.settings)
+    assert (weights[0] - weights[1]).abs().gt(1e-5).float().mean() < 0.002
+
+
+def test_processes_and_passes_rerun_nothing_and_tuning_reruns_the_training(suite: Suite):
+    run = run_of("rest-em").id
+    spread = ModelTraining(processes=2, device_batch_size=4, gradient_checkpointing=True, save_every=10)
+    adapted = ModelTraining(tuning=LoraTuning(kind="lora"))
+    plain, wide, narrow = (
+        Dag(with_model(suite, training)) for training in (ModelTraining(), spread, adapted)
+    )
+    assert (plain.training_processes(run), wide.training_processes(run)) == (1, 2)
+    assert plain.training_settings(run) == wide.training_settings(run) != narrow.training_settings(run)
+    assert plain.model_settings(MODEL) == wide.model_settings(MODEL) == narrow.model_settings(MODEL)

@@ -1,0 +1,163 @@
+"""A killed training goes on from its newest whole state and ends in the same bytes; or starts anew."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.training.test_launch import with_model
+from tests.training.test_train import prepare, run_of, some_rows, with_training
+from vista.config import Hyperparameters, ModelTraining, Suite
+from vista.manifest import read_manifest
+from vista.paths import Paths
+from vista.training import trainers
+from vista.training.resume import States
+from vista.training.train import train
+
+Make = Callable[..., Hyperparameters]
+KEEP = ModelTraining(save_every=2)
+
+
+class Killed(Exception):
+    """As if the process had been."""
+
+
+def weights(paths: Paths, method: str) -> bytes:
+    return (paths.trained(run_of(method).id) / "model.safetensors").read_bytes()
+
+
+def stop_at(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
+    def check(self: Any, loss: Any) -> None:
+        if self.state.global_step == step:
+            raise Killed
+
+    monkeypatch.setattr(trainers.PaperSFTTrainer, "_check", check)
+
+
+@pytest.fixture
+def stopped(suite: Suite, hyper: Make, tmp_path: Path) -> Callable[..., tuple[Suite, Paths]]:
+    """A run of twelve steps, four in an epoch, that was stopped in the eighth."""
+
+    def make(method: str) -> tuple[Suite, Paths]:
+        small = with_model(with_training(suite, hyper(batch_size=2, epochs=3, schedule="cosine")), KEEP)
+        paths = Paths(tmp_path / "stopped")
+        prepare(paths, run_of(method), some_rows(method, 8))
+        with pytest.MonkeyPatch.context() as patch:
+            stop_at(patch, 7)
+            with pytest.raises(Killed):
+                train(small, paths, run_of(method))
+        return small, paths
+
+    return make
+
+
+def uninterrupted(suite: Suite, method: str, folder: Path) -> Paths:
+    paths = Paths(folder / "uninterrupted")
+    prepare(paths, run_of(method), some_rows(method, 8))
+    train(suite, paths, run_of(method))
+    return paths
+
+
+def states_of(paths: Paths, method: str) -> Path:
+    folder = paths.trained(run_of(method).id)
+    return folder.with_name(f".{folder.name}.resume")
+
+
+@pytest.mark.parametrize("method", ["rest-em", "dpo"])
+def test_a_resumed_run_ends_in_the_bytes_of_one_that_was_not_stopped(
+    stopped: Callable[..., tuple[Suite, Paths]], tmp_path: Path, method: str
+):
+    suite, paths = stopped(method)
+    folder = states_of(paths, method)
+    assert [state.name for state in folder.glob("checkpoint-*")] == ["checkpoint-6"]
+    train(suite, paths, run_of(method))
+    whole = uninterrupted(suite, method, tmp_path)
+    assert weights(paths, method) == weights(whole, method)
+    counts, expected = (read_manifest(p.trained(run_of(method).id)).counts for p in (paths, whole))
+    assert counts.pop("resumed_at_step") == 6
+    del counts["train_seconds"], expected["train_seconds"]
+    assert counts == expected
+    assert not folder.exists()
+    assert not states_of(whole, method).exists()
+
+
+def test_keeping_states_changes_nothing(suite: Suite, hyper: Make, tmp_path: Path):
+    small = with_training(suite, hyper(batch_size=2, epochs=3))
+    plain = uninterrupted(small, "rest-em", tmp_path / "plain")
+    keeping = uninterrupted(with_model(small, KEEP), "rest-em", tmp_path / "keeping")
+    assert weights(plain, "rest-em") == weights(keeping, "rest-em")
+
+
+def test_a_state_that_was_not_written_to_its_end_is_not_used(
+    stopped: Callable[..., tuple[Suite, Paths]], tmp_path: Path
+):
+    suite, paths = stopped("rest-em")
+    state = states_of(paths, "rest-em") / "checkpoint-6"
+    with (state / "optimizer.pt").open("r+b") as file:
+        file.truncate(1000)
+    train(suite, paths, run_of("rest-em"))
+    assert "resumed_at_step" not in read_manifest(paths.trained(run_of("rest-em").id)).counts
+    assert weights(paths, "rest-em") == weights(uninterrupted(suite, "rest-em", tmp_path), "rest-em")
+
+
+@pytest.mark.parametrize("what", ["settings", "examples"])
+def test_states_of_another_run_are_removed_with_a_word(
+    stopped: Callable[..., tuple[Suite, Paths]], hyper: Make, capfd: Any, what: str
+):
+    suite, paths = stopped("rest-em")
+    if what == "settings":
+        suite = with_training(suite, hyper(batch_size=2, epochs=3, learning_rate=2e-3))
+    else:
+        prepare(paths, run_of("rest-em"), some_rows("rest-em", 7))
+    train(suite, paths, run_of("rest-em"))
+    assert "left by a run with other settings or inputs; starting anew" in capfd.readouterr().err
+    assert "resumed_at_step" not in read_manifest(paths.trained(run_of("rest-em").id)).counts
+
+
+def test_more_frequent_states_are_no_other_run(stopped: Callable[..., tuple[Suite, Paths]]):
+    suite, paths = stopped("rest-em")
+    train(with_model(suite, ModelTraining(save_every=5)), paths, run_of("rest-em"))
+    assert read_manifest(paths.trained(run_of("rest-em").id)).counts["resumed_at_step"] == 6
+
+
+def test_the_newest_whole_state_counts(tmp_path: Path):
+    states = States(tmp_path / "states", {"a": 1}, 1)
+    states.open()
+    for step in (9, 10):
+        (states.folder / f"checkpoint-{step}").mkdir()
+        (states.folder / f"checkpoint-{step}" / "file").write_text("x")
+    assert states.newest() is None
+    states.finish(9)
+    (states.folder / "checkpoint-10").mkdir()  # begun, and cut off
+    assert states.newest() == states.folder / "checkpoint-9"
+
+
+@pytest.mark.slow
+def test_a_run_that_is_killed_outright_goes_on(suite: Suite, hyper: Make, tmp_path: Path):
+    method, run = "dpo", run_of("dpo")
+    small = with_model(with_training(suite, hyper(batch_size=2, epochs=6)), KEEP)
+    paths = Paths(tmp_path / "killed")
+    prepare(paths, run, some_rows(method, 8))
+    paths.suite.write_text(small.model_copy(update={"results": paths.results}).model_dump_json())
+    command = [sys.executable, "-m", "vista.cli", "train", str(paths.suite), run.id]
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    while not (found := list(states_of(paths, method).glob("*/whole.json"))):
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    assert found
+    assert not paths.trained(run.id).exists()
+    train(small, paths, run)
+    assert read_manifest(paths.trained(run.id)).counts["resumed_at_step"] >= 2
+    assert weights(paths, method) == weights(uninterrupted(small, method, tmp_path), method)

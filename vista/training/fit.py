@@ -1,0 +1,121 @@
+"""Training a loaded checkpoint on rows, whatever the processes. ``vista train`` calls it."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from vista.config import DpoObjective, Hyperparameters, ModelTraining
+from vista.engines.checkpoints import Checkpoint
+from vista.errors import VistaError
+from vista.records import Row
+from vista.seeding import derive_seed
+from vista.training import adapters, resume, settings, trainers
+from vista.training.data import DpoCollator, SftCollator
+
+
+def fit(
+    checkpoint: Checkpoint,
+    rows: list[Row],
+    hyper: Hyperparameters,
+    objective: DpoObjective | None,
+    title: str,
+    training: ModelTraining | None = None,
+    dtype: torch.dtype = torch.float32,
+    states: resume.States | None = None,
+) -> dict[str, float]:
+    """Train ``checkpoint.model`` on examples, or on pairs when there is an ``objective``.
+
+    Afterwards ``checkpoint.model`` is the trained model, adapters merged; where weights were spread over
+    processes (FSDP, ZeRO-3) it is that in the main process only, and ``None`` in the others.
+
+    Args:
+        checkpoint: Where to start; with pairs also the reference.
+        rows: ``records.EXAMPLE`` or ``records.PAIR`` rows.
+        hyper: Settings.
+        objective: DPO's settings; ``None`` for SFT.
+        title: Names the run in errors; its random streams derive from it.
+        training: The model's settings; default: all weights, one process.
+        dtype: What the weights end in; bfloat16 also for computing where a GPU has it.
+        states: Where to keep states to go on from, and to look for one; ``None`` keeps none.
+
+    Returns:
+        examples, steps, epochs, tokens, first_loss, last_loss and train_seconds; resumed_at_step
+        where the run went on from a state.
+
+    Raises:
+        VistaError: the loss or a weight is not a number.
+    """
+    began = time.monotonic()
+    training = training or ModelTraining()
+    seed = derive_seed("training", title) % 2**32
+    with tempfile.TemporaryDirectory(prefix="vista-training-") as temporary:
+        folder = Path(temporary) if states is None else states.folder
+        low_precision = dtype == torch.bfloat16 and torch.cuda.is_available()
+        trainer = make_trainer(checkpoint, rows, hyper, objective, folder, seed, training, low_precision)
+        trainer.what_diverged = title
+        trainers.make_quiet(trainer, f"train {title}")
+        state = None if states is None else resume.go_on(states, trainer)
+        trainer.train(resume_from_checkpoint=None if state is None else str(state))
+    checkpoint.model = trainer.whole.of(trainer)
+    if checkpoint.model is not None:
+        check_weights(checkpoint.model, title, hyper)
+        checkpoint.model.to(dtype).eval()
+    losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
+    return {
+        "examples": float(len(rows)),
+        "steps": float(trainer.state.global_step),
+        "epochs": float(hyper.epochs),
+        "tokens": float(trainer.state.num_input_tokens_seen),
+        "first_loss": losses[0],
+        "last_loss": losses[-1],
+        "train_seconds": round(time.monotonic() - began, 3),
+        **({} if state is None else {"resumed_at_step": float(state.name.rpartition("-")[2])}),
+    }
+
+
+def make_trainer(
+    checkpoint: Checkpoint,
+    rows: list[Row],
+    hyper: Hyperparameters,
+    objective: DpoObjective | None,
+    folder: Path,
+    seed: int,
+    training: ModelTraining | None = None,
+    low_precision: bool = False,
+) -> Any:
+    """The trainer for ``rows``. Arguments as those of ``fit`` and of ``settings.trainer_config``."""
+    training = training or ModelTraining()
+    lora = adapters.lora_config(checkpoint.model, training.tuning)
+    whole = adapters.Whole(checkpoint.model, lora)
+    kind = trainers.PaperSFTTrainer if objective is None else trainers.PaperDPOTrainer
+    trainer = kind(
+        model=checkpoint.model,
+        processing_class=checkpoint.processor.inner,
+        train_dataset=trainers.index_dataset(len(rows)),
+        args=settings.trainer_config(hyper, training, folder, seed, low_precision),
+        data_collator=(SftCollator if objective is None else DpoCollator)(rows, checkpoint),
+        peft_config=lora,
+    )
+    trainer.objective = objective
+    trainer.whole = whole
+    trainer.add_callback(trainers.Start(trainer))
+    return trainer
+
+
+def check_weights(model: Any, title: str, hyper: Hyperparameters) -> None:
+    """Refuse to save weights that a last step has broken, when no loss came after it to tell.
+
+    Raises:
+        VistaError: names the first such weight.
+    """
+    for name, weight in model.named_parameters():
+        if not bool(torch.isfinite(weight).all()):
+            raise VistaError(
+                f"{title}: weight {name} is not finite after training; lower the learning rate "
+                f"(now {hyper.learning_rate:g}); nothing was saved"
+            )
