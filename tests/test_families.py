@@ -30,7 +30,7 @@ from vista.paths import Paths
 from vista.records import PREDICTION, QUERY, Row, read_rows, write_rows
 from vista.rollouts.critical import critical_tokens
 from vista.rollouts.score import attention_scores
-from vista.training.train import fit
+from vista.training.fit import fit
 
 RUN = Run("mine", "grids", "zero-shot", 0, 0)
 TASK = "grid-open"
