@@ -17,7 +17,15 @@ import torch
 from tests.families import FAMILIES, INSTRUCTION, PLAIN, SYSTEM, WIDE, save
 from tests.nano import query
 from vista import chat
-from vista.config import DpoObjective, Hyperparameters, LocalModel, Suite, load_suite
+from vista.config import (
+    DpoObjective,
+    Hyperparameters,
+    LocalModel,
+    LoraTuning,
+    ModelTraining,
+    Suite,
+    load_suite,
+)
 from vista.engines.base import Request
 from vista.engines.batching import collate
 from vista.engines.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
@@ -228,6 +236,24 @@ def test_training_by_sft_has_the_papers_loss_and_survives_saving(
     again = load_checkpoint(tmp_path / "trained", device="cpu")
     requests = [Request(chat.encode_query(again.processor, row), [5]) for row in two()]
     assert HfEngine(again, 4).sample(requests, 1.0, 8) == HfEngine(made, 4).sample(requests, 1.0, 8)
+
+
+def test_adapters_are_trained_on_the_decoder_and_merged(made: Checkpoint, tmp_path: Path) -> None:
+    responses = [tokens_of(made, "so yes"), tokens_of(made, "the answer is 3")]
+    rows = [example(row, ids) for row, ids in zip(two(), responses, strict=True)]
+    before = {name: weight.clone() for name, weight in made.model.named_parameters()}
+    adapters = ModelTraining(tuning=LoraTuning(kind="lora", r=2, alpha=4))
+    fit(made, rows, HYPER.model_copy(update={"epochs": 3}), None, "lora", adapters)
+    after = dict(made.model.named_parameters())
+    assert after.keys() == before.keys(), "the adapters are merged"
+    changed = {name for name, weight in after.items() if not torch.equal(weight, before[name])}
+    decoder = {id(weight) for weight in made.model.get_decoder().parameters()}
+    assert changed
+    assert all(id(after[name]) in decoder for name in changed)
+    save_checkpoint(made.model, made.processor, tmp_path / "merged")
+    again = load_checkpoint(tmp_path / "merged", device="cpu")
+    for row, ids in zip(two(), responses, strict=True):
+        assert mean_nll(again, row, ids) == pytest.approx(mean_nll(made, row, ids), abs=1e-5)
 
 
 def test_training_by_dpo_starts_from_the_reference(made: Checkpoint) -> None:
