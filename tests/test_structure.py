@@ -20,6 +20,7 @@ LIGHT = (
     "manifest",
     "dag",
     "answers",
+    "testbed",
     "cli",
     "alignment",
     "chat",

@@ -88,9 +88,10 @@ class Dag:
         A generated task does not depend on how benchmarks are read. A teacher's replies are
         verified as well.
         """
-        other = "benchmarks" if isinstance(self.suite.tasks[task], GridTask) else "testbed"
+        generated = isinstance(self.suite.tasks[task], GridTask)
         asks = split == "seed" and isinstance(self.suite.seed_rationales, TeacherRationales)
-        return self.code("tasks", also=["answers.py", "chat.py"] if asks else [], without=other)
+        also = [*(["testbed"] if generated else []), *(["answers.py", "chat.py"] if asks else [])]
+        return self.code("tasks", also=also, without="benchmarks" if generated else "testbed")
 
     # --- inputs ---
 

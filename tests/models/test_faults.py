@@ -20,8 +20,8 @@ from vista.engines.hf import HfEngine
 from vista.records import Row
 from vista.seeding import derive_seed
 from vista.tasks.generate import grid_query
-from vista.tasks.testbed.audit import audit_query
-from vista.tasks.testbed.questions import load
+from vista.testbed.audit import audit_query
+from vista.testbed.questions import load
 
 MODELS = ("nano-qwen2.5-vl", "nano-internvl")
 K = 10

@@ -5,8 +5,8 @@ from __future__ import annotations
 from hypothesis import strategies as st
 
 from vista.seeding import generator
-from vista.tasks.testbed.questions import TEMPLATES, Question, ask, templates_of
-from vista.tasks.testbed.scenes import Scene, draw_scene
+from vista.testbed.questions import TEMPLATES, Question, ask, templates_of
+from vista.testbed.scenes import Scene, draw_scene
 
 
 @st.composite

@@ -7,11 +7,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.tasks.strategies import asked
-from vista.tasks.testbed.audit import audit, audit_query
-from vista.tasks.testbed.language import tokens
-from vista.tasks.testbed.questions import Question, dump
-from vista.tasks.testbed.rationales import rationale, text
-from vista.tasks.testbed.scenes import INKS, Scene
+from vista.testbed.audit import audit, audit_query
+from vista.testbed.language import tokens
+from vista.testbed.questions import Question, dump
+from vista.testbed.rationales import rationale, text
+from vista.testbed.scenes import INKS, Scene
 
 SCENE = Scene(((3, 7, 1), (4, 0, 9), (8, 2, 5)), (("red", "blue", "red"),) * 3)
 ROW = Question("sum-row", row=1)

@@ -12,7 +12,7 @@ from vista.errors import VistaError
 from vista.manifest import read_manifest, sha256
 from vista.paths import Paths
 from vista.tasks.generate import SPLITS, generate_split, grid_query
-from vista.tasks.testbed.questions import load, templates_of
+from vista.testbed.questions import load, templates_of
 
 
 @pytest.fixture(scope="module")

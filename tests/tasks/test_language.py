@@ -7,9 +7,9 @@ import re
 import pytest
 
 from vista.tasks.generate import SPLITS, grid_query
-from vista.tasks.testbed.language import SYSTEM, tokens
-from vista.tasks.testbed.questions import load
-from vista.tasks.testbed.rationales import rationale, text
+from vista.testbed.language import SYSTEM, tokens
+from vista.testbed.questions import load
+from vista.testbed.rationales import rationale, text
 
 ROWS = 360
 

@@ -11,9 +11,9 @@ from hypothesis import given
 from tests.tasks.strategies import asked
 from vista.errors import VistaError
 from vista.tasks.generate import grid_query
-from vista.tasks.testbed.questions import TEMPLATES, Question, answer, dump, instruction, load, templates_of
-from vista.tasks.testbed.rationales import rationale, text
-from vista.tasks.testbed.scenes import Scene
+from vista.testbed.questions import TEMPLATES, Question, answer, dump, instruction, load, templates_of
+from vista.testbed.rationales import rationale, text
+from vista.testbed.scenes import Scene
 
 SCENE = Scene(
     ((3, 7, 1), (4, 0, 9), (8, 2, 5)),

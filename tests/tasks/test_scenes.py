@@ -10,7 +10,8 @@ from PIL import Image
 
 from vista.seeding import generator
 from vista.tasks.testbed.digits import CELL, pool
-from vista.tasks.testbed.scenes import INKS, PAPER, Scene, draw_scene, encode_png, paint
+from vista.tasks.testbed.painting import COLOURS, PAPER, encode_png, paint
+from vista.testbed.scenes import Scene, draw_scene
 
 SCENE = Scene(((3, 7), (1, 0)), (("red", "blue"), ("green", "black")))
 
@@ -27,14 +28,14 @@ def test_an_image_has_a_cell_for_each_digit_painted_in_its_ink():
     for row, column in SCENE.cells:
         area = pixels[(row - 1) * CELL : row * CELL, (column - 1) * CELL : column * CELL].reshape(-1, 3)
         darkest = area[area.sum(axis=1).argmin()] / 255
-        assert darkest == pytest.approx(INKS[SCENE.ink((row, column))], abs=0.01)
+        assert darkest == pytest.approx(COLOURS[SCENE.ink((row, column))], abs=0.01)
 
 
 def test_without_noise_the_cells_are_scans_of_their_digits():
     pixels = paint(SCENE, pool("handwritten", "test"), 0.0, generator("test")) / 255
     for row, column in SCENE.cells:
         area = pixels[(row - 1) * CELL : row * CELL, (column - 1) * CELL : column * CELL]
-        ink = np.array(INKS[SCENE.ink((row, column))])
+        ink = np.array(COLOURS[SCENE.ink((row, column))])
         scans = pool("handwritten", "test")[SCENE.digit((row, column))][..., None]
         painted = np.array(PAPER) * (1 - scans) + ink * scans
         assert np.abs(painted - area).max(axis=(1, 2, 3)).min() < 0.003

@@ -21,10 +21,11 @@ from vista.records import Row, Split
 from vista.seeding import generator
 from vista.tasks.benchmarks.prepare import prepare_split
 from vista.tasks.rationales import rationale_file, with_rationales
-from vista.tasks.testbed import questions, rationales
 from vista.tasks.testbed.digits import pool
-from vista.tasks.testbed.language import SYSTEM
-from vista.tasks.testbed.scenes import draw_scene, encode_png, paint
+from vista.tasks.testbed.painting import encode_png, paint
+from vista.testbed import questions, rationales
+from vista.testbed.language import SYSTEM
+from vista.testbed.scenes import draw_scene
 
 SPLITS: tuple[Split, ...] = ("seed", "train", "test")
 

@@ -2,7 +2,7 @@
 
 A rationale is a list of claims, one word (or number) each, so that the first wrong one has a
 place. It reads whole rows, from the top, then picks a cell or adds up one step at a time:
-"row 2 : 3 7 1 . 3 + 7 = 10 + 1 = 11 . answer : 11". Serves the stage ``tasks``.
+"row 2 : 3 7 1 . 3 + 7 = 10 + 1 = 11 . answer : 11".
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from vista.tasks.testbed.questions import Question, answer
-from vista.tasks.testbed.scenes import Scene
+from vista.testbed.questions import Question, answer
+from vista.testbed.scenes import Scene
 
 # What a word of a rationale states: something seen, something worked out, the answer, or nothing
 # (the words between, such as "row" and "+", which the question fixes).

@@ -2,7 +2,7 @@
 
 Every text of the testbed is made of these tokens, so a tokenizer of words and digits loses
 nothing. A digit directly after a digit is another token than a digit after a space: "4 5" are
-two numbers, "45" is one. Pure text; knows of no tokenizer. Serves the stage ``tasks``.
+two numbers, "45" is one. Pure text; knows of no tokenizer.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ to its words ("greater": mostly yes; "less" and "is there a 7": mostly no), so t
 the text alone is right about three times in four: language prior bias lives here. ``open``
 questions read and compare; ``chain`` questions add up, the hardest all cells of the grid. A
 fourth family, ``read``, transcribes the whole grid: it is for pretraining corpora, where it
-teaches a model from scratch to look. Serves the stage ``tasks``.
+teaches a model from scratch to look.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import numpy as np
 
 from vista.errors import VistaError
 from vista.records import AnswerType
-from vista.tasks.testbed.scenes import Cell, Scene
+from vista.testbed.scenes import Cell, Scene
 
 Family = Literal["read", "closed", "open", "chain"]
 

@@ -2,7 +2,7 @@
 
 Answers can be right for wrong reasons; on the testbed this can be seen. ``audit`` serves the
 analysis of the attention score (does it detect unfaithful rationales?) and of prefix resampling
-(is the critical token the first error?). Pure functions; part of the stage ``tasks``.
+(is the critical token the first error?). Pure functions.
 
 What counts as faithful. Given scene and question, the language leaves nothing open: which cells
 must be read, in which order, and what each step gives are all fixed. So exactly one rationale,
@@ -16,10 +16,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from vista.tasks.testbed import rationales
-from vista.tasks.testbed.language import Token, tokens
-from vista.tasks.testbed.questions import Question, load
-from vista.tasks.testbed.scenes import Scene
+from vista.testbed import rationales
+from vista.testbed.language import Token, tokens
+from vista.testbed.questions import Question, load
+from vista.testbed.scenes import Scene
 
 
 @dataclass(frozen=True)
