@@ -13,6 +13,6 @@ class Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-NAME = r"^[a-z0-9][a-z0-9.+-]*$"
+NAME = r"^[a-z0-9][a-z0-9.+=-]*$"
 Name = Annotated[str, Field(pattern=NAME)]
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]

@@ -57,7 +57,62 @@ class RationalizeResample(Strict):
         return f"rationalize-j{self.j}-t{self.temperature:g}"
 
 
-Resample = Annotated[NoResample | PrefixResample | RationalizeResample, Field(discriminator="kind")]
+class BudgetMatchedResample(Strict):
+    """Control: plain samples, until they cost the tokens that prefix resampling draws for the query."""
+
+    kind: Literal["budget-matched"] = Field(
+        description="Plain samples, for the tokens that prefix resampling of these settings draws."
+    )
+    j: int = Field(3, ge=1, description="`j` of the prefix resampling to match.")
+    top_k: int = Field(5, ge=1, description="Its `top_k`.")
+    order: Literal["swapped", "original"] = Field("swapped", description="Its `order`.")
+
+    @property
+    def matched(self) -> PrefixResample:
+        """The prefix resampling whose cost is matched."""
+        return PrefixResample(kind="prefix", j=self.j, top_k=self.top_k, order=self.order)
+
+    @property
+    def slug(self) -> str:
+        """The name of these settings in paths."""
+        return f"budget-of-{self.matched.slug}"
+
+
+class RandomPrefixResample(Strict):
+    """Control: prefix resampling that cuts at a random token in place of the critical one."""
+
+    kind: Literal["random-prefix"] = Field(description="Resample from a prefix of random length.")
+    j: int = Field(3, ge=1, description="Continuations sampled from each prefix.")
+
+    @property
+    def slug(self) -> str:
+        """The name of these settings in paths."""
+        return f"random-prefix-j{self.j}"
+
+
+class GoldPrefixResample(Strict):
+    """Control: prefix resampling that cuts at the true first error, which the gold token replaces."""
+
+    kind: Literal["gold-prefix"] = Field(
+        description="Resample from the gold rationale, up to where the failed one leaves it (testbed only)."
+    )
+    j: int = Field(3, ge=1, description="Continuations sampled from each prefix.")
+
+    @property
+    def slug(self) -> str:
+        """The name of these settings in paths."""
+        return f"gold-prefix-j{self.j}"
+
+
+Resample = Annotated[
+    NoResample
+    | PrefixResample
+    | RationalizeResample
+    | BudgetMatchedResample
+    | RandomPrefixResample
+    | GoldPrefixResample,
+    Field(discriminator="kind"),
+]
 
 
 class NoFilter(Strict):
@@ -66,14 +121,10 @@ class NoFilter(Strict):
     kind: Literal["none"] = Field("none", description="No filter.")
 
 
-class VasFilter(Strict):
-    """Drop positives whose vision-aware attention score is low (paper: Sec. 3, step 3)."""
+class ScoreFilter(Strict):
+    """Drop positives whose score, as a z-score within the query, is low."""
 
-    kind: Literal["vas"] = Field(description="Filter by the vision-aware attention score.")
-    tau: float = Field(-0.5, description="Positives with VAS below this are dropped.")
-    layers: list[Fraction] = Field(
-        [0.5], min_length=1, description="Layers, as fractions of the depth; 0.5 is layer ⌊L/2⌋."
-    )
+    tau: float = Field(-0.5, description="Positives with a z-score below this are dropped.")
     scope: Literal["positives", "all"] = Field(
         "positives", description="The set, per query, over which the z-score is taken."
     )
@@ -81,7 +132,44 @@ class VasFilter(Strict):
     min_group: int = Field(2, ge=1, description="Queries with fewer solutions in scope are exempt.")
 
 
-Filter = Annotated[NoFilter | VasFilter, Field(discriminator="kind")]
+class VasFilter(ScoreFilter):
+    """Drop positives whose vision-aware attention score is low (paper: Sec. 3, step 3)."""
+
+    kind: Literal["vas"] = Field(description="Filter by the vision-aware attention score.")
+    layers: list[Fraction] = Field(
+        [0.5], min_length=1, description="Layers, as fractions of the depth; 0.5 is layer ⌊L/2⌋."
+    )
+
+
+class RandomDropFilter(ScoreFilter):
+    """Control: drop as many positives of each query as the attention score would, at random."""
+
+    kind: Literal["random-drop"] = Field(description="Drop as many as `vas` of these settings, at random.")
+    layers: list[Fraction] = Field([0.5], min_length=1, description="Layers of the score to match.")
+
+
+class VigFilter(ScoreFilter):
+    """Control: drop positives that the image makes little more likely (visual information gain)."""
+
+    kind: Literal["vig"] = Field(description="Filter by log p(r | image) − log p(r | no image), per token.")
+
+
+class LogprobFilter(ScoreFilter):
+    """Control: drop positives that the policy itself thinks unlikely."""
+
+    kind: Literal["logprob"] = Field(description="Filter by log p(r | image), per token.")
+
+
+class OracleFilter(Strict):
+    """Control: drop positives that are unfaithful to the image. The ceiling of any filter."""
+
+    kind: Literal["oracle"] = Field(description="Filter by the audit against the scene (testbed only).")
+
+
+Filter = Annotated[
+    NoFilter | VasFilter | RandomDropFilter | VigFilter | LogprobFilter | OracleFilter,
+    Field(discriminator="kind"),
+]
 
 
 class SftObjective(Strict):
@@ -143,6 +231,15 @@ class SelfImprovement(Strict):
     restart: Literal["base", "previous"] = Field(
         "base", description="Each round trains the base anew, or goes on from the last round."
     )
+    accumulate: bool = Field(
+        False,
+        description="Choose from the rollouts of all rounds so far, not of the last alone (R3V).",
+    )
+    reflect: list[Literal["refine", "select"]] = Field(
+        [],
+        description="Also train to correct a wrong solution (refine) and to choose among several "
+        "(select), on the same solutions (R3V); SFT only.",
+    )
 
     @property
     def trains_on_seed(self) -> bool:
@@ -150,7 +247,21 @@ class SelfImprovement(Strict):
         return self.mix_seed and isinstance(self.objective, SftObjective)
 
 
-Method = Annotated[BaseMethod | SeedMethod | SelfImprovement, Field(discriminator="kind")]
+class SelectMethod(Strict):
+    """Another method's checkpoints, decoded otherwise: sample, then let the model select (R3V)."""
+
+    kind: Literal["select"] = Field(description="Evaluate another method with test-time selection.")
+    of: Name = Field(description="The method whose checkpoints are evaluated, every round of it.")
+    k: int = Field(3, ge=2, description="Candidates sampled per query.")
+    temperature: float = Field(1.0, gt=0.0, description="Sampling temperature of the candidates.")
+
+    @property
+    def trains_on_seed(self) -> bool:
+        """Nothing is trained here."""
+        return False
+
+
+Method = Annotated[BaseMethod | SeedMethod | SelfImprovement | SelectMethod, Field(discriminator="kind")]
 
 
 class Methods(RootModel[dict[Name, Method]]):

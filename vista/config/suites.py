@@ -200,6 +200,38 @@ class VllmEngineSettings(Strict):
 EngineSettings = Annotated[HfEngineSettings | VllmEngineSettings, Field(discriminator="kind")]
 
 
+class Wording(Strict):
+    """What prompts say beside a query's own text; `{…}` stands for what is filled in."""
+
+    hint: str = Field("{instruction}\nhint : the answer is {answer}", description="STaR's rationalisation.")
+    refine: str = Field(
+        "{instruction}\nThis solution may be wrong:\n{solution}\nCorrect it.",
+        description="R3V's self-refine.",
+    )
+    select: str = Field(
+        "{instruction}\nCandidate solutions:\n{candidates}\nWhich answer is right?",
+        description="R3V's self-select.",
+    )
+    candidate: str = Field("{number} : {solution}", description="One line of `{candidates}`.")
+
+
+class Only(Strict):
+    """Where a method runs, if not everywhere."""
+
+    models: list[Name] | None = Field(None, min_length=1, description="On these models alone.")
+    seeds: list[int] | None = Field(None, min_length=1, description="With these seeds alone.")
+
+
+class Sweep(Strict):
+    """A method, several times over, each time with another value of one setting."""
+
+    method: Name = Field(description="The method that is varied.")
+    set: str = Field(description="The setting, such as `filter.tau`.")
+    values: list[Any] = Field(min_length=1, description="Its values.")
+    rounds: int | None = Field(None, ge=1, description="Rounds of each; default: the method's.")
+    only: Only = Field(default_factory=lambda: Only(), description="Where the sweep runs.")
+
+
 class SuiteFields(Strict):
     """What a suite file and a resolved suite have in common."""
 
@@ -212,6 +244,10 @@ class SuiteFields(Strict):
     seeds: list[int] = Field([0], min_length=1, description="One run of the grid per seed.")
     max_rounds: dict[Name, Annotated[int, Field(ge=1)]] = Field(
         {}, description="By model, the rounds it runs at most; default: as many as each method has."
+    )
+    only: dict[Name, Only] = Field({}, description="By method, where it runs, if not everywhere.")
+    wording: Wording = Field(
+        default_factory=lambda: Wording(), description="What prompts say beside queries."
     )
     tasks: dict[Name, Task] = Field(description="Every task by name.")
     training: TrainingSettings = Field(description="Training settings.")
@@ -251,6 +287,9 @@ class SuiteFile(SuiteFields):
     )
     method_overrides: dict[str, dict[str, Any]] = Field(
         {}, description="Values that win over methods.yaml, by method, then as in method_defaults."
+    )
+    sweeps: dict[Name, Sweep] = Field(
+        {}, description="Methods that differ in one value, named `<method>+<sweep>=<value>`."
     )
 
 

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from vista.config import Filter as FilterSettings
 from vista.config import NoFilter, VasFilter, layer_indices
 from vista.curation.solutions import Key, Solution
 from vista.errors import VistaError
@@ -169,6 +170,6 @@ def tolerance(values: np.ndarray, ddof: int) -> float:
     return RESOLUTION * abs(mean) / deviation
 
 
-def make_filter(settings: NoFilter | VasFilter) -> Filter:
+def make_filter(settings: FilterSettings) -> Filter:
     """The filter that a method's settings describe."""
     return FILTERS[settings.kind](settings)
