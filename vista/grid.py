@@ -53,12 +53,11 @@ class Run:
 def runs(suite: Suite) -> list[Run]:
     """Every run of the grid, a method's rounds in order."""
     found = []
+    where = {name: suite.where(name) for name in suite.methods}
     for model in suite.models:
         for train_set in suite.train_sets:
-            for name, method in suite.methods.items():
-                # The base model is the same whatever the seed: evaluated once.
-                seeds = suite.seeds[:1] if isinstance(method, BaseMethod) else suite.seeds
-                for seed in seeds:
+            for name, (models, seeds) in where.items():
+                for seed in seeds if model in models else []:
                     found += [
                         Run(model, train_set, name, seed, number) for number in rounds(suite, name, model)
                     ]

@@ -14,8 +14,10 @@ from pydantic import BaseModel, ValidationError
 from vista.config.benchmarks import YES_NO_SIZES
 from vista.config.methods import Methods, SelfImprovement, VasFilter, training_section
 from vista.config.models import BuiltModel, Models
+from vista.config.only import only_problems
 from vista.config.seeds import seed_problems
 from vista.config.suites import BenchmarkTask, Suite, SuiteFields, SuiteFile
+from vista.config.sweeps import expand
 from vista.errors import VistaError, fail_if
 
 
@@ -166,7 +168,12 @@ def _consistency(suite: Suite, path: str) -> list[str]:
                     f"{path}: method {name}: filter.layers {missing} are not scored; "
                     "add them to scoring.layers"
                 )
-    return problems + seed_problems(suite, path) + _training_problems(suite, path)
+    return [
+        *problems,
+        *only_problems(suite, path),
+        *seed_problems(suite, path),
+        *_training_problems(suite, path),
+    ]
 
 
 def _training_problems(suite: Suite, path: str) -> list[str]:
@@ -231,10 +238,17 @@ def load_suite(path: Path, value: dict[str, Any] | None = None, root: Path | Non
     }
     _validate(Models, picked_models, str(suite_file.models_file), problems)
     _validate(Methods, picked_methods, str(suite_file.methods_file), problems)
+    sweeps = expand(suite_file, picked_methods, str(path), problems)
     fail_if(problems, "The configuration has errors:")
     fields = {name: getattr(suite_file, name) for name in SuiteFields.model_fields}
     suite = Suite.model_validate(
-        {**SuiteFields(**fields).model_dump(), "models": picked_models, "methods": picked_methods}
+        {
+            **SuiteFields(**fields).model_dump(),
+            "models": picked_models,
+            "methods": {**picked_methods, **sweeps.methods},
+            "swept": sweeps.swept,
+            "only": {**suite_file.only, **sweeps.only},
+        }
     )
     fail_if(_consistency(suite, str(path)), "The configuration has errors:")
     return suite

@@ -11,7 +11,7 @@ from pydantic import Field
 
 from vista.config.base import Fraction, Name, Strict
 from vista.config.benchmarks import BenchmarkKind, Questions
-from vista.config.methods import Method, Sampling
+from vista.config.methods import BaseMethod, Method, Sampling
 from vista.config.models import Model
 
 
@@ -232,6 +232,14 @@ class Sweep(Strict):
     only: Only = Field(default_factory=lambda: Only(), description="Where the sweep runs.")
 
 
+class Swept(Strict):
+    """Which method a swept one varies, and how."""
+
+    of: Name = Field(description="The method that is varied.")
+    set: str = Field(description="The setting.")
+    value: Any = Field(description="Its value.")
+
+
 class SuiteFields(Strict):
     """What a suite file and a resolved suite have in common."""
 
@@ -297,7 +305,18 @@ class Suite(SuiteFields):
     """A resolved suite: models and methods by value. All that the stages read."""
 
     models: dict[Name, Model] = Field(description="Every model by name.")
-    methods: dict[Name, Method] = Field(description="Every method by name.")
+    methods: dict[Name, Method] = Field(description="Every method by name, swept ones as well.")
+    swept: dict[Name, Swept] = Field({}, description="By swept method, what it varies.")
+
+    def where(self, method: str) -> tuple[list[str], list[int]]:
+        """Models and seeds that a method runs on, each in the suite's order."""
+        only = self.only.get(method, Only())
+        # The base model is the same whatever the seed: evaluated once.
+        seeds = self.seeds[:1] if isinstance(self.methods[method], BaseMethod) else self.seeds
+        return (
+            [name for name in self.models if only.models is None or name in only.models],
+            [seed for seed in seeds if only.seeds is None or seed in only.seeds],
+        )
 
     @property
     def evaluated_tasks(self) -> list[str]:
