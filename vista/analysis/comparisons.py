@@ -1,15 +1,36 @@
-"""Which runs are set against which: the reference of every run, and a method's plain counterpart.
+"""Which runs are set against which: the reference of every run, and what each method is compared with.
 
-Both follow from the methods' settings, not from their names, so that an ablation added to
-``methods.yaml`` is compared without a change here. Serves the main table of the analysis stage.
+All of it follows from the methods' settings, not from their names, so that an ablation added to
+``methods.yaml`` is compared without a change here. Serves the main and the ablation table of the
+analysis stage.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Literal
 
-from vista.config import BaseMethod, NoFilter, NoResample, SeedMethod, SelfImprovement, Suite
+from vista.config import (
+    BaseMethod,
+    Method,
+    NoFilter,
+    NoResample,
+    PrefixResample,
+    SeedMethod,
+    SelectMethod,
+    SelfImprovement,
+    Suite,
+    VasFilter,
+)
 from vista.grid import Run, runs
+
+# The components of a method: what stands for "off", and what the paper has there.
+COMPONENTS = {"resample": (NoResample(), PrefixResample), "filter": (NoFilter(), VasFilter)}
+
+# component: one or both are off in the reference. alternative: the reference has the paper's, this
+# method another. setting: anything else that differs. sweep: a value of a sweep. decoding: the same
+# checkpoints, decoded otherwise. seed: against SFT-Seed.
+Kind = Literal["component", "alternative", "setting", "sweep", "decoding", "seed"]
 
 
 def reference_of(suite: Suite, run: Run) -> Run | None:
@@ -46,8 +67,81 @@ class Comparison:
 def counterparts(suite: Suite) -> list[Comparison]:
     """Every run whose method has a plain counterpart, with the counterpart's run of that round."""
     found = []
+    everything = set(runs(suite))
     for run in runs(suite):
         other = counterpart_of(suite, run.method)
         if other is not None and not isinstance(suite.methods[other], BaseMethod):
-            found.append(Comparison(run, replace(run, method=other)))
+            against = replace(run, method=other)
+            if against in everything:
+                found.append(Comparison(run, against))
     return found
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """A method, the method that it is set against, and what differs between the two."""
+
+    kind: Kind
+    method: str
+    against: str
+    differs: str  # such as "filter", "resample + filter" or "filter.tau = -1.5"
+
+
+def contrasts(suite: Suite) -> list[Contrast]:
+    """Everything that the ablation table compares, in the order of the suite's methods.
+
+    A swept method is set against the method that it varies; test-time selection against the same
+    checkpoints without it; every other self-improvement method against those that differ from it in one
+    part (or in both components, which are then off), and against SFT-Seed. Rounds are no part:
+    methods are compared round by round.
+    """
+    found = []
+    for name, method in suite.methods.items():
+        if (swept := suite.swept.get(name)) is not None:
+            value = str(swept.value).lower() if isinstance(swept.value, bool) else swept.value
+            found.append(Contrast("sweep", name, swept.of, f"{swept.set} = {value}"))
+        elif isinstance(method, SelectMethod):
+            found.append(Contrast("decoding", name, method.of, "decoding"))
+        elif isinstance(method, SelfImprovement):
+            others = [other for other in suite.methods if other != name and other not in suite.swept]
+            found += [each for other in others if (each := _contrast(suite, name, method, other))]
+        if isinstance(method, SelfImprovement) and name not in suite.swept:
+            first = next((each for each, spec in suite.methods.items() if isinstance(spec, SeedMethod)), None)
+            found += [Contrast("seed", name, first, "")] if first else []
+    return found
+
+
+def _contrast(suite: Suite, name: str, method: SelfImprovement, other: str) -> Contrast | None:
+    """How ``method`` is compared with ``other``, if at all: of two, one is the reference."""
+    spec = suite.methods[other]
+    parts = _differing(method, spec)
+    if not parts or not isinstance(spec, SelfImprovement):
+        return None
+    text = " + ".join(parts)
+    components = [part for part in parts if part in COMPONENTS]
+    if components == parts:
+        off = all(getattr(spec, part) == COMPONENTS[part][0] for part in parts)
+        if off and (len(parts) == 1 or all(_is_the_papers(method, part) for part in parts)):
+            return Contrast("component", name, other, text)
+        on = getattr(method, parts[0]) != COMPONENTS[parts[0]][0]
+        if len(parts) == 1 and on and _is_the_papers(spec, parts[0]) and not _is_the_papers(method, parts[0]):
+            return Contrast("alternative", name, other, text)
+        kinds = [getattr(each, parts[0]).kind for each in (method, spec)]
+        if len(parts) > 1 or kinds[0] != kinds[1]:
+            return None
+    names = list(suite.methods)
+    later = names.index(name) > names.index(other)
+    return Contrast("setting", name, other, text) if len(parts) == 1 and later else None
+
+
+def _is_the_papers(method: SelfImprovement, part: str) -> bool:
+    """Whether a component of a method is VISTA's own."""
+    return isinstance(getattr(method, part), COMPONENTS[part][1])
+
+
+def _differing(method: SelfImprovement, other: Method) -> list[str]:
+    """The parts in which two self-improvement methods differ; the number of rounds is none."""
+    if not isinstance(other, SelfImprovement):
+        return []
+    names = [name for name in SelfImprovement.model_fields if name not in ("kind", "rounds")]
+    return [name for name in names if getattr(method, name) != getattr(other, name)]
