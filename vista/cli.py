@@ -227,8 +227,26 @@ def tables(suite_file: SuiteArgument) -> None:
 
 
 @app.command()
+def ablation(suite_file: SuiteArgument) -> None:
+    """Stage 7c: write the table of what each part of a method is worth."""
+    suite, paths = _open(suite_file)
+    from vista.analysis.ablation import ablation_table
+
+    ablation_table(suite, paths)
+
+
+@app.command()
+def difficulty(suite_file: SuiteArgument) -> None:
+    """Stage 7d: write the table of training and accuracy by the difficulty of the queries."""
+    suite, paths = _open(suite_file)
+    from vista.analysis.difficulty import difficulty_table
+
+    difficulty_table(suite, paths)
+
+
+@app.command()
 def cost(suite_file: SuiteArgument) -> None:
-    """Stage 7c: write the table of where the time went."""
+    """Stage 7e: write the table of where the time went."""
     suite, paths = _open(suite_file)
     from vista.analysis.cost import cost_table
 

@@ -198,8 +198,21 @@ class Dag:
     def tables(self) -> list[str]:
         """The main table, with the reported accuracies where the suite names some; and their manifests."""
         names = ["main"] if self.suite.reported is None else ["main", "reported"]
-        files = [self.paths.table(name, suffix) for name in names for suffix in ("csv", "md")]
+        return [path for name in names for path in self.table(name)]
+
+    def table(self, name: str) -> list[str]:
+        """A table as CSV and Markdown, and their manifests."""
+        files = [self.paths.table(name, suffix) for suffix in ("csv", "md")]
         return [str(path) for file in files for path in (file, manifest_of(file))]
+
+    def difficulty_inputs(self) -> list[str]:
+        """Queries, rollouts and training sets that the table of difficulty is made from."""
+        found = dict.fromkeys(self.test_queries())
+        for run in grid.runs(self.suite):
+            if isinstance(self.suite.methods[run.method], SelfImprovement):
+                found.update(dict.fromkeys(self.curation_inputs(run.id)))
+                found[str(self.paths.training_set(run.id))] = None
+        return list(found)
 
     def reported(self) -> list[str]:
         """The file of published accuracies, if the suite names one."""
@@ -274,6 +287,12 @@ class Dag:
     def evaluation_settings(self) -> str:
         """Settings of an evaluation."""
         return digest([self.suite.evaluated_tasks, self.suite.eval_max_new_tokens])
+
+    def comparison_settings(self) -> str:
+        """What decides which runs are compared with which."""
+        methods = {name: method.model_dump(mode="json") for name, method in self.suite.methods.items()}
+        swept = {name: swept.model_dump(mode="json") for name, swept in self.suite.swept.items()}
+        return digest([self.analysis_settings(), methods, swept])
 
     def analysis_settings(self) -> str:
         """What decides which rows and columns the tables have."""

@@ -12,10 +12,10 @@ from typing import Literal
 
 from vista.config import (
     BaseMethod,
-    Method,
     NoFilter,
     NoResample,
     PrefixResample,
+    RationalizeResample,
     SeedMethod,
     SelectMethod,
     SelfImprovement,
@@ -29,8 +29,9 @@ COMPONENTS = {"resample": (NoResample(), PrefixResample), "filter": (NoFilter(),
 
 # component: one or both are off in the reference. alternative: the reference has the paper's, this
 # method another. setting: anything else that differs. sweep: a value of a sweep. decoding: the same
-# checkpoints, decoded otherwise. seed: against SFT-Seed.
-Kind = Literal["component", "alternative", "setting", "sweep", "decoding", "seed"]
+# checkpoints, decoded otherwise. baseline: the whole of VISTA against a method with neither component.
+# seed: against SFT-Seed.
+Kind = Literal["component", "alternative", "setting", "sweep", "decoding", "baseline", "seed"]
 
 
 def reference_of(suite: Suite, run: Run) -> Run | None:
@@ -92,8 +93,9 @@ def contrasts(suite: Suite) -> list[Contrast]:
 
     A swept method is set against the method that it varies; test-time selection against the same
     checkpoints without it; every other self-improvement method against those that differ from it in one
-    part (or in both components, which are then off), and against SFT-Seed. Rounds are no part:
-    methods are compared round by round.
+    part (or in both components, which are then off), and against SFT-Seed; methods with both of VISTA's
+    components against every baseline of the same objective. Rounds are no part: methods are compared
+    round by round.
     """
     found = []
     for name, method in suite.methods.items():
@@ -114,10 +116,16 @@ def contrasts(suite: Suite) -> list[Contrast]:
 def _contrast(suite: Suite, name: str, method: SelfImprovement, other: str) -> Contrast | None:
     """How ``method`` is compared with ``other``, if at all: of two, one is the reference."""
     spec = suite.methods[other]
+    if not isinstance(spec, SelfImprovement):
+        return None
     parts = _differing(method, spec)
-    if not parts or not isinstance(spec, SelfImprovement):
+    if not parts:
         return None
     text = " + ".join(parts)
+    if len(parts) > 1 and _is_baseline(spec) and all(_is_the_papers(method, part) for part in COMPONENTS):
+        plain = set(parts) == set(COMPONENTS)
+        if method.objective.kind == spec.objective.kind and not plain:
+            return Contrast("baseline", name, other, text)
     components = [part for part in parts if part in COMPONENTS]
     if components == parts:
         off = all(getattr(spec, part) == COMPONENTS[part][0] for part in parts)
@@ -139,9 +147,14 @@ def _is_the_papers(method: SelfImprovement, part: str) -> bool:
     return isinstance(getattr(method, part), COMPONENTS[part][1])
 
 
-def _differing(method: SelfImprovement, other: Method) -> list[str]:
+def _is_baseline(method: SelfImprovement) -> bool:
+    """Whether a method has neither component, nor a control of one."""
+    return isinstance(method.resample, NoResample | RationalizeResample) and isinstance(
+        method.filter, NoFilter
+    )
+
+
+def _differing(method: SelfImprovement, other: SelfImprovement) -> list[str]:
     """The parts in which two self-improvement methods differ; the number of rounds is none."""
-    if not isinstance(other, SelfImprovement):
-        return []
     names = [name for name in SelfImprovement.model_fields if name not in ("kind", "rounds")]
     return [name for name in names if getattr(method, name) != getattr(other, name)]

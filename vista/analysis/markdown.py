@@ -125,7 +125,7 @@ def _with_constants_below(cells: pd.DataFrame) -> list[str]:
 
 def render(cells: pd.DataFrame) -> str:
     """A Markdown table of text cells: names to the left, numbers to the right."""
-    names = {"model", "train_set", "method", "status", "against", "stage"}
+    names = {"model", "train_set", "method", "status", "against", "differs", "stage"}
     align = ["left" if name in names else "right" for name in cells.columns]
     rows = [[str(value) for value in row] for row in cells.itertuples(index=False)]
     return tabulate(rows, headers=list(cells.columns), tablefmt="pipe", colalign=align, disable_numparse=True)

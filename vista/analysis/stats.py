@@ -9,10 +9,13 @@ read here and nothing is rounded; ``docs/tables.md`` has the formulas in full.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+from scipy.stats import t as student
+from statsmodels.stats.multitest import multipletests
 
 from vista.errors import VistaError
 
@@ -96,6 +99,74 @@ def paired_scores(scores: pd.DataFrame, reference: pd.DataFrame) -> pd.DataFrame
 def paired_difference(scores: pd.DataFrame, reference: pd.DataFrame) -> Estimate:
     """``overall_mean`` of the differences, paired on the query and clustered on the image."""
     return overall_mean(paired_scores(scores, reference))
+
+
+@dataclass(frozen=True)
+class Pooled:
+    """A mean difference over several pairs of runs, with its error over test queries and seeds."""
+
+    mean: float
+    se: float
+    low: float  # the 95 % interval
+    high: float
+    p: float  # two-sided, of no difference; NaN where the error is zero or unknown
+    runs: int
+    n: int  # test queries
+
+
+def pooled_difference(pairs: Mapping[tuple[str, int], pd.DataFrame]) -> Pooled:
+    """Mean over models of the mean over seeds, with test queries and training seeds as sources of error.
+
+    Two variances are added. Over test queries: the differences are averaged per query over seeds
+    and models, and the variance of their mean is clustered on the image (``overall_mean``); models are
+    taken as they are, not as a sample of models. Over seeds: s² Σ_m 1/S_m / M² for M models with S_m
+    seeds, where s² is the variance of a run's mean difference between seeds, within models. What queries
+    and seeds do jointly is in both, so the error is on average a little too large. The interval is that
+    of a t distribution with Satterthwaite's degrees of freedom (s² rests on few seeds), or of the normal
+    distribution where no model has a second seed: the error is then that over test queries alone.
+
+    Args:
+        pairs: By model and seed, the rows of ``paired_scores``: the same queries in each.
+
+    Raises:
+        VistaError: no pairs, or pairs over different queries.
+    """
+    if not pairs:
+        raise VistaError("no pairs of runs to compare")
+    means: dict[str, list[float]] = {}
+    for (model, _seed), frame in pairs.items():
+        means.setdefault(model, []).append(overall_mean(frame).mean)
+    averaged = _averaged(pairs)
+    queries = overall_mean(averaged)
+    freedom = sum(len(each) - 1 for each in means.values())
+    spread = math.fsum((x - math.fsum(each) / len(each)) ** 2 for each in means.values() for x in each)
+    seeds = 0.0
+    if freedom:
+        seeds = spread / freedom * math.fsum(1 / len(each) for each in means.values()) / len(means) ** 2
+    variance = queries.se**2 + seeds
+    degrees = variance**2 / (seeds**2 / freedom) if seeds > 0.0 else math.inf
+    se = math.sqrt(variance)
+    reach = float(student.ppf(0.975, degrees)) * se
+    p = float(2.0 * student.sf(abs(queries.mean) / se, degrees)) if se > 0.0 else math.nan
+    return Pooled(queries.mean, se, queries.mean - reach, queries.mean + reach, p, len(pairs), len(averaged))
+
+
+def _averaged(pairs: Mapping[tuple[str, int], pd.DataFrame]) -> pd.DataFrame:
+    """Per query, the mean over models of the mean over seeds."""
+    keys = [*KEYS, "cluster_id"]
+    frames = [frame.assign(model=model) for (model, _seed), frame in pairs.items()]
+    by_model = pd.concat(frames, ignore_index=True).groupby([*keys, "model"], sort=False)["score"].mean()
+    found = by_model.groupby(keys, sort=False).mean().reset_index()
+    if any(len(frame) != len(found) for frame in frames):
+        raise VistaError("the runs to pool do not answer the same queries; evaluate them again")
+    return found
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """p-values corrected for their number (Holm 1979); NaN ones are no part of the family."""
+    known = [p for p in p_values if not math.isnan(p)]
+    corrected = iter(multipletests(known, method="holm")[1]) if known else iter(())
+    return [math.nan if math.isnan(p) else float(next(corrected)) for p in p_values]
 
 
 def _check(scores: pd.DataFrame) -> None:

@@ -43,6 +43,46 @@ rule tables:
         "vista tables {params.suite} 2>&1 | tee {log}"
 
 
+rule ablation:
+    input:
+        long=f"{R}/long.csv",
+        manifests=PLAN.manifests(),
+        code=PLAN.code("analysis"),
+    output:
+        PLAN.table("ablation"),
+    log:
+        f"{R}/logs/analysis/ablation.log",
+    benchmark:
+        f"{R}/benchmarks/analysis/ablation.tsv"
+    conda:
+        "../../environment.yml"
+    params:
+        suite=PLAN.paths.suite,
+        settings=PLAN.comparison_settings(),
+    shell:
+        "vista ablation {params.suite} 2>&1 | tee {log}"
+
+
+rule difficulty:
+    input:
+        long=f"{R}/long.csv",
+        rows=PLAN.difficulty_inputs(),
+        code=PLAN.code("analysis", also=["testbed"]),
+    output:
+        PLAN.table("difficulty"),
+    log:
+        f"{R}/logs/analysis/difficulty.log",
+    benchmark:
+        f"{R}/benchmarks/analysis/difficulty.tsv"
+    conda:
+        "../../environment.yml"
+    params:
+        suite=PLAN.paths.suite,
+        settings=PLAN.comparison_settings(),
+    shell:
+        "vista difficulty {params.suite} 2>&1 | tee {log}"
+
+
 rule cost:
     input:
         long=f"{R}/long.csv",
