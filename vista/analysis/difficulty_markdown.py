@@ -1,0 +1,95 @@
+"""The table of difficulty to read (``difficulty.md``): means over models and seeds.
+
+Serves the analysis stage; ``difficulty.csv`` has every run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pandas as pd
+
+from vista.analysis.markdown import number, render
+from vista.config import SelfImprovement, Suite
+
+NOTES = """\
+Means over models and seeds; `difficulty.csv` has every run. Bins are of SFT-Seed's pass rate on a train
+query. Training mass, in percent of each stage: right samples of the round's policy → with what was
+resampled → what is trained on after filter and cap. In the first round the policy is SFT-Seed itself.
+`covered 0`: share of the queries that SFT-Seed never gets right of which something is trained on.
+
+Accuracy: that of SFT-Seed in percent, of the others the difference to it in points, in their last round.
+Behind a kind of question stands SFT-Seed's pass rate on the train queries of that kind."""
+
+
+def difficulty_markdown(suite: Suite, table: pd.DataFrame, bins: Sequence[str]) -> str:
+    """``difficulty.md`` from the table in numbers; swept methods stand in the CSV alone."""
+    shown = table[~table["method"].isin(list(suite.swept))]
+    parts = [f"# Difficulty in suite `{suite.name}`"]
+    for train_set in suite.train_sets:
+        own = shown[shown["train_set"] == train_set]
+        title = f" (train set `{train_set}`)" if len(suite.train_sets) > 1 else ""
+        mass = _mass_cells(suite, own[own["part"] == "train"], bins)
+        accuracy = _accuracy_cells(suite, own[own["part"] == "test"])
+        if len(mass):
+            parts += [f"## Training mass by pass rate{title}", render(mass)]
+        if len(accuracy):
+            parts += [f"## Test accuracy by kind of question{title}", render(accuracy)]
+    return "\n\n".join([*parts, NOTES]) + "\n"
+
+
+def _mean(values: pd.Series[Any]) -> float | None:
+    known = values.dropna()
+    return float(known.astype(float).mean()) if len(known) else None
+
+
+def _mass_cells(suite: Suite, table: pd.DataFrame, bins: Sequence[str]) -> pd.DataFrame:
+    table = table[table["group"].notna()]
+    rows: list[dict[str, str]] = []
+    if len(table):
+        shares = {name: _mean(table.loc[table["group"] == name, "share_queries"]) for name in bins}
+        rows.append({"method": "(queries)", "round": ""} | {name: number(shares[name]) for name in bins})
+    for method, number_of in _first_and_last(suite, table):
+        own = table[(table["method"] == method) & (table["round"] == number_of)]
+        row = {"method": method, "round": str(number_of)}
+        for name in bins:
+            cell = own[own["group"] == name]
+            stages = (_mean(cell[f"share_{stage}"]) for stage in ("samples", "positives", "trained"))
+            row[name] = " → ".join(number(stage) or "–" for stage in stages)
+        row["covered 0"] = number(_mean(own.loc[own["group"] == bins[0], "covered"]))
+        rows.append(row)
+    return pd.DataFrame(rows).fillna("")
+
+
+def _first_and_last(suite: Suite, table: pd.DataFrame) -> list[tuple[str, int]]:
+    """The first and the last round of every method that trains on rollouts."""
+    found: dict[tuple[str, int], None] = {}
+    for method, spec in suite.methods.items():
+        rounds = table.loc[table["method"] == method, "round"]
+        if isinstance(spec, SelfImprovement) and len(rounds):
+            found |= dict.fromkeys([(method, int(rounds.min())), (method, int(rounds.max()))])
+    return list(found)
+
+
+def _accuracy_cells(suite: Suite, table: pd.DataFrame) -> pd.DataFrame:
+    table = table[table["group"].notna()]
+    rates = {str(group): _mean(own["pass_rate"]) for group, own in table.groupby("group", sort=True)}
+    # The hardest first; what was never sampled last.
+    order = sorted(rates, key=lambda group: (rates[group] is None, rates[group] or 0.0))
+    rows = []
+    for method in suite.methods:
+        own = table[table["method"] == method]
+        if own.empty:
+            continue
+        own = own[own["round"] == own["round"].max()]
+        before = own["delta"].isna().all()
+        row = {"method": method, "round": str(own["round"].iloc[0])}
+        for group in order:
+            cell = own[own["group"] == group]
+            value = _mean(cell["accuracy" if before else "delta"])
+            rate = rates[group]
+            head = group if rate is None else f"{group} ({rate:.0f})"
+            row[head] = number(value) if before or value is None else f"{value:+.2f}"
+        rows.append(row)
+    return pd.DataFrame(rows)
