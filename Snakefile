@@ -52,8 +52,7 @@ localrules:
 rule all:
     default_target: True
     input:
-        f"{R}/tables/main.csv",
-        f"{R}/tables/cost.csv",
+        expand(f"{R}/tables/{{table}}.csv", table=SUITE.tables),
 
 
 include: "workflow/rules/tasks.smk"

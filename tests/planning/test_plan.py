@@ -17,8 +17,9 @@ from vista.config import Suite, load_suite
 from vista.errors import VistaError
 from vista.grid import Run
 from vista.planning.assumptions import Assumptions, load_assumptions
-from vista.planning.estimate import Estimator, make_plan
+from vista.planning.estimate import Estimator
 from vista.planning.jobs import RolloutFile, job_counts, rollout_files
+from vista.planning.plan import make_plan
 from vista.planning.sizes import parameters, queries
 
 # Figures that make sums easy: no start, one token per response, one second per thing.
@@ -61,7 +62,7 @@ def planned_by_snakemake(root: Path, folder: Path, configfile: str, target: str)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["paper", "testbed"])
+@pytest.mark.parametrize("name", ["paper", "testbed", "testbed-full"])
 def test_a_plan_counts_the_jobs_that_snakemake_would_run(root: Path, tmp_path: Path, name: str) -> None:
     suite = load_suite(root / f"config/{name}.yaml", root=root)
     target = f"{suite.results}/tables/main.csv"

@@ -215,6 +215,9 @@ class Wording(Strict):
     candidate: str = Field("{number} : {solution}", description="One line of `{candidates}`.")
 
 
+Table = Literal["main", "cost", "ablation", "difficulty", "audit", "prefix"]
+
+
 class Only(Strict):
     """Where a method runs, if not everywhere."""
 
@@ -269,6 +272,9 @@ class SuiteFields(Strict):
     )
     eval_max_new_tokens: int = Field(2048, ge=1, description="Length limit in evaluation.")
     eval_batch_size: int = Field(128, ge=1, description="Test queries decoded at a time.")
+    tables: list[Table] = Field(
+        ["main", "cost"], min_length=1, description="The tables that Snakemake makes if it is not told which."
+    )
     reported: Path | None = Field(
         None,
         description="A CSV file of published accuracies, under this suite's names, to set beside the "

@@ -16,6 +16,19 @@ from vista.config import load_yaml
 from vista.config.base import Fraction, Name, Strict
 from vista.errors import VistaError, fail_if
 
+# By rule: what a job of the testbed takes with a tiny model, two jobs side by side on two cores; the
+# means of the run that results/reference/testbed is from. They are mostly start-up.
+CPU_SECONDS = {
+    "tasks": 4.0,
+    "models": 300.0,
+    "sample": 18.0,
+    "resample": 25.0,
+    "score": 22.0,
+    "curate": 1.0,
+    "train": 43.0,
+    "evaluate": 37.0,
+}
+
 
 class Assumptions(Strict):
     """Round figures for a GPU of the A100/A800 class with 80 GB, and for answers with short rationales."""
@@ -49,6 +62,12 @@ class Assumptions(Strict):
     training_bytes_per_parameter: float = Field(
         16.0, gt=0.0, description="GPU memory of weights, gradients and AdamW's state, by parameter trained."
     )
+    cpu_seconds: dict[str, float] = Field(
+        CPU_SECONDS,
+        description="Seconds of a job by rule, in suites without GPUs: as on the reference testbed; "
+        "rules that are left out keep theirs.",
+    )
+    cores: int = Field(2, ge=1, description="CPU cores, in suites without GPUs.")
     image_kilobytes: float = Field(100.0, gt=0.0, description="Of an encoded image; each row holds its own.")
     bytes_per_token: float = Field(8.0, gt=0.0, description="Of a solution on disk, ids and text.")
 

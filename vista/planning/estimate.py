@@ -8,7 +8,6 @@ context, the vision tower and data loading are left out.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -24,7 +23,7 @@ from vista.config import (
 )
 from vista.grid import Run
 from vista.planning.assumptions import Assumptions
-from vista.planning.jobs import RULE_OF_KIND, RolloutFile, job_counts, rollout_files, splits
+from vista.planning.jobs import RULE_OF_KIND, RolloutFile, rollout_files, splits
 from vista.planning.sizes import parameters, queries, train_queries
 
 HOUR = 3600.0
@@ -56,35 +55,6 @@ class Shared:
     def unshared_gpu_hours(self) -> float:
         """What they would cost if every method made its own."""
         return self.gpu_hours * len(self.readers)
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What ``vista plan`` prints."""
-
-    suite: str
-    jobs: dict[str, int]
-    work: list[Work]
-    shared: list[Shared]
-    state_bytes: float  # of the largest training run that is under way, on top of ``work``
-    assumptions: Assumptions
-
-    def total(self, what: Callable[[Work], float], rule: str | None = None) -> float:
-        """A quantity of ``work`` added up over all rules or one."""
-        return sum(what(each) for each in self.work if rule in (None, each.rule))
-
-
-def make_plan(suite: Suite, assumptions: Assumptions) -> Plan:
-    """Everything that the main table of ``suite`` takes, when nothing is made yet."""
-    estimator = Estimator(suite, assumptions)
-    return Plan(
-        suite=suite.name,
-        jobs=job_counts(suite),
-        work=estimator.work(),
-        shared=estimator.shared(),
-        state_bytes=estimator.state_bytes(),
-        assumptions=assumptions,
-    )
 
 
 class Estimator:

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from vista.config import Suite
 from vista.planning.assumptions import Assumptions
-from vista.planning.estimate import make_plan
 from vista.planning.findings import Finding, fail, ok, warn
+from vista.planning.plan import make_plan
 from vista.planning.sizes import parameters
 
 CHECKED = (

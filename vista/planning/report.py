@@ -9,7 +9,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from vista.planning.estimate import Plan
+from vista.planning.plan import Plan
 
 STAGE_OF_RULE = {
     "tasks": "tasks",
@@ -37,6 +37,7 @@ def as_dict(plan: Plan) -> dict[str, Any]:
         "disk_bytes": {rule: plan.total(lambda work: work.disk_bytes, rule) for rule in plan.jobs},
         "disk_bytes_total": plan.total(lambda work: work.disk_bytes) + plan.state_bytes,
         "training_state_bytes": plan.state_bytes,
+        "sharing": asdict(plan.sharing) | {"share": plan.sharing.share},
         "shared": [asdict(group) | {"unshared_gpu_hours": group.unshared_gpu_hours} for group in plan.shared],
         "assumptions": plan.assumptions.model_dump(),
     }
@@ -50,7 +51,7 @@ def models(plan: Plan) -> list[str]:
 def show(plan: Plan, console: Console) -> None:
     """Print the plan."""
     console.print(_stages(plan), _models(plan), _sharing(plan), sep="\n")
-    console.print(_saving(plan))
+    console.print(*_saving(plan), sep="\n", soft_wrap=True)
     console.print(
         "Estimates, not measurements. They follow from these assumptions, each of which "
         "`--assume name=value` replaces:",
@@ -106,13 +107,29 @@ def _sharing(plan: Plan) -> Table:
     return found
 
 
-def _saving(plan: Plan) -> str:
-    made = sum(group.gpu_hours for group in plan.shared)
-    unshared = sum(group.unshared_gpu_hours for group in plan.shared)
-    if not unshared:
-        return "The suite asks for no GPUs: no GPU hours."
-    share = 1 - made / unshared
-    return f"Sharing rollouts saves {unshared - made:,.1f} of {unshared:,.1f} GPU hours ({share:.0%})."
+def _saving(plan: Plan) -> list[str]:
+    """What the suite takes in all, beside its methods run apart."""
+    found, unit = plan.sharing, "GPU hours" if plan.gpus else "core hours"
+    lines = []
+    if plan.gpus:
+        made = sum(group.gpu_hours for group in plan.shared)
+        unshared = sum(group.unshared_gpu_hours for group in plan.shared)
+        if unshared:
+            saved, share = unshared - made, 1 - made / unshared
+            lines.append(f"Sharing rollouts saves {saved:,.1f} of {unshared:,.1f} GPU hours ({share:.0%}).")
+    else:
+        cores = plan.assumptions.cores
+        lines.append(
+            f"The suite asks for no GPUs: {found.hours:,.1f} core hours, {found.hours / cores:,.1f} hours on "
+            f"{cores} cores."
+        )
+    lines.append(
+        f"With its methods run apart, each from nothing: {found.jobs_apart:,} jobs in place of "
+        f"{found.jobs:,}, {found.hours_apart:,.1f} {unit} in place of {found.hours:,.1f}. The suite takes "
+        f"{found.share:.0%} of that, or {found.share_without_common:.0%} where queries and base models are "
+        "at hand."
+    )
+    return lines
 
 
 def _assumptions(plan: Plan) -> Table:
@@ -120,11 +137,11 @@ def _assumptions(plan: Plan) -> Table:
     for name, field in type(plan.assumptions).model_fields.items():
         value = getattr(plan.assumptions, name)
         shown = (
-            ", ".join(f"{key}: {number:g}" for key, number in value.items()) if name == "parameters" else ""
+            ", ".join(f"{key}: {number:g}" for key, number in value.items()) or "{}"
+            if isinstance(value, dict)
+            else format(value, ",g")
         )
-        found.add_row(
-            name, shown or f"{value if isinstance(value, dict) else format(value, ',g')}", field.description
-        )
+        found.add_row(name, shown, field.description)
     return found
 
 

@@ -1,0 +1,69 @@
+"""What the documentation shows works as it stands there."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from vista import grid
+from vista.analysis.comparisons import contrasts
+from vista.config import Suite, load_suite
+from vista.planning.jobs import job_counts
+
+
+def blocks(root: Path, page: str, section: str) -> list[dict[str, Any]]:
+    """The YAML blocks of a section of a page."""
+    text = (root / "docs" / page).read_text().split(f"\n## {section}\n")[1].split("\n## ")[0]
+    return [yaml.safe_load(block) for block in re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)]
+
+
+@pytest.fixture
+def project(root: Path, tmp_path: Path) -> Path:
+    """The three files of configuration; methods.yaml with the documented method at its end."""
+    (tmp_path / "config").mkdir()
+    (tmp_path / "models.yaml").write_text((root / "models.yaml").read_text())
+    (tmp_path / "config/testbed.yaml").write_text((root / "config/testbed.yaml").read_text())
+    methods = (root / "config/methods.yaml").read_text()
+    (entry, *_) = blocks(root, "adding.md", "A method")
+    assert not set(entry) & set(yaml.safe_load(methods)), "the example must be new"
+    (tmp_path / "config/methods.yaml").write_text(methods + "\n" + yaml.safe_dump(entry))
+    return tmp_path
+
+
+def load(project: Path, **changes: Any) -> Suite:
+    value = yaml.safe_load((project / "config/testbed.yaml").read_text())
+    added = changes.pop("added", [])
+    return load_suite(Path("testbed.yaml"), value | {"methods": value["methods"] + added} | changes, project)
+
+
+def test_a_method_of_existing_parts_needs_only_yaml(root: Path, project: Path) -> None:
+    (entry, *_) = blocks(root, "adding.md", "A method")
+    (name,) = entry
+    before, suite = load(project), load(project, added=[name])
+    runs = [run for run in grid.runs(suite) if run.method == name]
+    assert len(runs) == entry[name]["rounds"] * len(suite.models)
+    # Its first round reads what VISTA-SFT's has read; only the second samples.
+    first = grid.self_improvement(suite, runs[0])
+    vista = grid.self_improvement(suite, grid.Run(*("nano-internvl", "grids", "vista-sft"), 0, 1))
+    assert grid.rollout_files(first) == grid.rollout_files(vista)
+    counts, counts_before = job_counts(suite), job_counts(before)
+    added = {rule: count - counts_before[rule] for rule, count in counts.items()}
+    new = len(suite.models) * (entry[name]["rounds"] - 1)
+    assert {rule: count for rule, count in added.items() if count} == {
+        **dict.fromkeys(("sample", "resample", "score"), new),
+        **dict.fromkeys(("curate", "train", "evaluate"), len(runs)),
+    }
+
+
+def test_the_documented_sweep_is_one_method_for_each_value(root: Path, project: Path) -> None:
+    (sweeps,) = [block for block in blocks(root, "adding.md", "A method") if "sweeps" in block]
+    suite = load(project, **sweeps)
+    assert list(suite.swept) == ["vista-sft+tau=-1.5", "vista-sft+tau=0"]
+    swept = [run for run in grid.runs(suite) if run.method in suite.swept]
+    assert {(run.model, run.seed, run.round) for run in swept} == {("nano-internvl", 0, 1)}
+    compared = {each.method: each.against for each in contrasts(suite) if each.kind == "sweep"}
+    assert compared == dict.fromkeys(suite.swept, "vista-sft")
