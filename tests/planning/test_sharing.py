@@ -49,7 +49,14 @@ def test_the_full_grid_samples_and_scores_each_policy_once_per_settings(full: Su
         for run, method in improving(full)
         if method.filter.kind == "vas"
     }
-    assert len([file for file in rollout_files(full) if file.kind == "scores"]) >= len(scored)
+    files = [file for file in rollout_files(full) if file.kind == "scores"]
+    by_vista = [
+        file
+        for file in files
+        if any(grid.self_improvement(full, run).filter.kind == "vas" for run in file.readers)
+    ]
+    assert len(by_vista) == len(scored)
+    assert jobs["score"] == len(files)
     assert len({file.policy for file in rollout_files(full)}) == len({policy for policy, _ in sampled})
 
 
@@ -97,19 +104,21 @@ def test_apart_every_method_pays_for_its_own_past(tmp_path: Path) -> None:
     suite = make_suite(tmp_path, gpus=0, shards=1)
     ones = dict.fromkeys(CPU_SECONDS, 3600.0)
     found = sharing(suite, Estimator(suite, EASY.model_copy(update={"cpu_seconds": ones})))
-    # Every method: a model and a test split, an evaluation each run. SFT-Seed and those built on it also a
-    # seed split and its training set and checkpoint; those that sample, also a train split and
-    # samples; VISTA resamples and scores.
-    zero_shot = 2 + 1
-    sft_seed = 2 + 1 + 2 + 1
-    rest_em = sft_seed - 1 + 2 + 2 + (1 + 2) + 1
-    vista, dpo = sft_seed - 1 + 2 + 3 + 2, sft_seed - 1 + 2 + 1 + 2
+    zero_shot = len(["model", "test split", "evaluate"])
+    sft_seed = len(["model", "test split", "seed split", "curate", "train", "evaluate"])
+    past = len(["model", "test split", "seed split", "train split", "curate SFT-Seed", "train SFT-Seed"])
+    one_round = len(["sample", "curate", "train", "evaluate"])
+    rest_em, vista, dpo = (
+        past + 2 * one_round,
+        past + one_round + len(["resample", "score"]),
+        past + one_round,
+    )
     assert found.jobs_apart == zero_shot + sft_seed + rest_em + vista + dpo
     counts = job_counts(suite)
     assert found.jobs == sum(counts.values()) - counts["collect"] - counts["tables"]
     assert (found.hours, found.hours_apart) == (found.jobs, found.jobs_apart)
     assert found.hours_common == 1 + 3
-    assert found.hours_common_apart == 2 + 3 + 4 * 3
+    assert found.hours_common_apart == 2 + 3 + 3 * 4
     assert found.share == pytest.approx(found.jobs / found.jobs_apart)
 
 
