@@ -14,7 +14,7 @@ import pytest
 from scipy import stats
 
 from tests.analysis.conftest import MODELS, World, make_suite
-from vista.analysis.ablation import ALL_MODELS, COLUMNS, ablation_table
+from vista.analysis.ablation import ALL_MODELS, COLUMNS, ablation_table, probability
 from vista.analysis.collect import collect
 from vista.analysis.comparisons import Contrast, contrasts
 from vista.analysis.stats import holm, overall_mean, paired_difference, pooled_difference
@@ -312,6 +312,10 @@ def test_columns_are_documented_and_tables_have_manifests_and_equal_bytes(
     assert all(read_manifest(path).stage == "analysis" and manifest_of(path).is_file() for path in outputs)
     documented = (root / "docs/tables.md").read_text()
     assert [name for name in COLUMNS if f"`{name}`" not in documented] == []
+
+
+def test_a_small_p_value_is_not_printed_as_zero() -> None:
+    assert [probability(p) for p in (None, 1e-9, 0.001, 0.2394)] == ["", "< 0.001", "0.001", "0.239"]
 
 
 def test_a_suite_that_varies_nothing_has_a_table_that_says_so(tmp_path: Path) -> None:

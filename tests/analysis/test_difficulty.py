@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from tests.analysis.conftest import World, make_suite
 from vista.analysis.collect import collect
-from vista.analysis.difficulty import BINS, COLUMNS, PassRates, bin_of, difficulty_table, mass
+from vista.analysis.difficulty import BINS, COLUMNS, PassRates, Reader, bin_of, difficulty_table, mass
 from vista.config import Suite
 from vista.errors import VistaError
 from vista.grid import Run
@@ -132,6 +132,17 @@ def test_training_mass_is_followed_from_samples_to_the_training_set(made: World)
     assert shares["pass_rate"] == ["0.00", "30.00", "50.00", "70.00", "100.00"]
     plain = column(rows, "train", "rest-em", "share_positives")
     assert list(plain.values()) == shares["share_samples"], "without resampling the positives are the samples"
+
+
+def test_pass_rates_are_those_of_the_sampling_that_most_methods_read(made: World) -> None:
+    few = IMPROVE | {"rollouts": {"k": 10, "temperature": 0.7}}
+    greedy = IMPROVE | {"rollouts": {"k": 1, "temperature": 0.0}}
+    methods = {"greedy": greedy, "few": few, **METHODS}
+    suite = make_suite(made.paths.results, train_sets={"one": ["easy"]}, methods=methods)
+    suite = suite.model_copy(update={"models": made.suite.models})
+    found = Reader(suite, made.paths).pass_rates(Run("m", "one", "dpo", 0, 1))
+    assert found is not None
+    assert found.right == Counter({query: count for query, count in RIGHT.items() if count})
 
 
 def test_pairs_count_like_examples(made: World) -> None:

@@ -223,7 +223,7 @@ def _cells(suite: Suite, table: pd.DataFrame) -> pd.DataFrame:
             | {"runs": f"{row['runs']} of {row['runs'] + row['missing']}" if row["missing"] else row["runs"]}
             | {"accuracy": number(row["accuracy"]), "of against": number(row["against_accuracy"])}
             | {"difference": (f"**{shown}**" if significant else shown) + interval}
-            | {"p (Holm)": "" if row["p_holm"] is None else f"{row['p_holm']:.3f}"}
+            | {"p (Holm)": probability(row["p_holm"])}
             | {m: signed(single.get((*(row[key] for key in keys), m))) for m in suite.models}
         )
     return pd.DataFrame(rows)
@@ -232,3 +232,10 @@ def _cells(suite: Suite, table: pd.DataFrame) -> pd.DataFrame:
 def signed(value: float | None) -> str:
     """``+1.20``; nothing for ``None`` and NaN."""
     return "" if value is None or math.isnan(value) else f"{value:+.2f}"
+
+
+def probability(value: float | None) -> str:
+    """Three decimals, ``< 0.001`` below; nothing for ``None``."""
+    if value is None:
+        return ""
+    return "< 0.001" if value < 0.001 else f"{value:.3f}"

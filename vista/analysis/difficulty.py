@@ -94,8 +94,8 @@ class Reader:
     def pass_rates(self, run: Run) -> PassRates | None:
         """Pass rates of the SFT-Seed of a run's model, train set and seed, if it was sampled at all.
 
-        Of several samplings the one with the most samples per query counts, the first in the
-        order of the suite's methods.
+        Of several samplings the one with the most samples per query counts; of several such, the one
+        that the most methods read.
         """
         seed = reference_of(self.suite, run)
         if seed is None:
@@ -109,7 +109,7 @@ class Reader:
                 and seed.model in self.suite.where(name)[0]
                 and seed.seed in self.suite.where(name)[1]
             ]
-            best = max(samplings, key=lambda each: each.k, default=None)
+            best = max(samplings, key=lambda each: (each.k, samplings.count(each)), default=None)
             self._rates[seed] = self.solutions(seed, "samples", best.slug) if best else None
         return self._rates[seed]
 
