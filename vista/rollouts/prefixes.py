@@ -27,7 +27,7 @@ from vista.rollouts.shards import asked_by
 from vista.seeding import generator
 from vista.testbed import questions, rationales
 
-Settings = TypeVar("Settings", PrefixResample, RandomPrefixResample, GoldPrefixResample)
+Settings = TypeVar("Settings", bound=PrefixResample | RandomPrefixResample | GoldPrefixResample)
 
 
 class FromPrefixes(Resampler[Settings]):
@@ -76,15 +76,10 @@ class FromPrefixes(Resampler[Settings]):
         return [by_id[row["query_id"]] for row in failed], responses
 
     def corrected(self, row: Row, critical: Critical | None) -> list[int] | None:
-        """The solution up to its critical token, which the Top-1 prediction replaces.
-
-        Where that is an end token there is nothing to continue: such a solution is not resampled,
-        as one without a critical token is not.
-        """
+        """``corrected_prefix``, where the prediction is not to end: then there is nothing to continue."""
         if critical is None or critical.replacement in self.job.checkpoint.end_ids:
             return None
-        position = critical.position
-        return [*row["token_ids"][:position], critical.replacement]
+        return corrected_prefix(row["token_ids"], critical)
 
 
 class PrefixResampler(FromPrefixes[PrefixResample]):
@@ -169,6 +164,11 @@ class GoldPrefixResampler(FromPrefixes[GoldPrefixResample]):
         except VistaError as error:
             raise VistaError(f"query {name!r}: {error}") from error
         return gold_ids(self.job.checkpoint.processor, rationales.text(claims))
+
+
+def corrected_prefix(token_ids: Sequence[int], critical: Critical) -> list[int]:
+    """A solution up to its critical token, which the Top-1 prediction replaces (paper: Sec. 3, step 2)."""
+    return [*token_ids[: critical.position], critical.replacement]
 
 
 def gold_prefix(gold: Sequence[int], token_ids: Sequence[int]) -> list[int] | None:
