@@ -38,7 +38,7 @@ PACKAGE = Path(vista.__file__).parent
 SHARED_CODE: dict[str, list[str]] = {
     "tasks": ["records.py", "seeding.py"],
     "models": ["records.py", "seeding.py", "chat.py", "alignment.py", "engines"],
-    "rollouts": ["records.py", "seeding.py", "chat.py", "alignment.py", "answers.py", "engines"],
+    "rollouts": ["records.py", "seeding.py", "chat.py", "alignment.py", "answers.py", "engines", "testbed"],
     "curation": ["records.py", "seeding.py", "chat.py", "alignment.py"],
     "training": ["records.py", "seeding.py", "chat.py", "alignment.py", "engines"],
     "evaluation": ["records.py", "seeding.py", "chat.py", "alignment.py", "answers.py", "engines"],
@@ -136,10 +136,11 @@ class Dag:
         return [str(self.paths.rollouts(policy, kind, name, shard, count)) for shard in range(count)]
 
     def resample_inputs(self, policy: str, name: str, shard: str) -> list[str]:
-        """The samples that a shard of resamples starts from."""
-        method = grid.method_with(self.suite, "resamples", name)
-        samples = grid.rollout_files(method).samples
-        return [str(self.paths.rollouts(policy, "samples", samples, shard, self.suite.shards))]
+        """The samples that a shard of resamples starts from, and the resamples that it is matched to."""
+        return [
+            str(self.paths.rollouts(policy, kind, read, shard, self.suite.shards))
+            for kind, read in grid.resampling_named(self.suite, name).inputs
+        ]
 
     def score_inputs(self, policy: str, name: str, shard: str) -> list[str]:
         """The solutions that a shard of scores is about."""
@@ -243,8 +244,8 @@ class Dag:
 
     def resampling_settings(self, name: str) -> str:
         """Settings of resamples."""
-        method = grid.method_with(self.suite, "resamples", name)
-        return digest([self.suite.engine.kind, method.rollouts.model_dump(), method.resample.model_dump()])
+        work = grid.resampling_named(self.suite, name)
+        return digest([self.suite.engine.kind, work.sampling.model_dump(), work.settings.model_dump()])
 
     def scoring_settings(self, name: str) -> str:
         """Settings of scores."""

@@ -40,6 +40,9 @@ COUNTS = (
     "from_samples",
     "from_prefix",
     "from_rationalize",
+    "from_plain",
+    "from_random_prefix",
+    "from_gold_prefix",
 )
 
 
