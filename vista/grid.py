@@ -6,6 +6,7 @@ Pure: the Snakefile and the stages ask it the same questions and get the same an
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Literal
 
 from vista.config import (
     BaseMethod,
@@ -124,9 +125,13 @@ def rollout_files(method: SelfImprovement) -> RolloutFiles:
     resamples = None
     if not isinstance(method.resample, NoResample):
         resamples = f"{samples}+{method.resample.slug}"
-    scope = method.filter.scope if isinstance(method.filter, ScoreFilter) else "positives"
-    measured = {method.filter.reads: f"{resamples or samples}+{scope}"}
+    measured = {method.filter.reads: f"{resamples or samples}+{measured_scope(method)}"}
     return RolloutFiles(samples, resamples, measured.get("scores"), measured.get("gains"))
+
+
+def measured_scope(method: SelfImprovement) -> Literal["positives", "all"]:
+    """Which solutions a method's filter wants measured."""
+    return method.filter.scope if isinstance(method.filter, ScoreFilter) else "positives"
 
 
 @dataclass(frozen=True)

@@ -42,10 +42,15 @@ class Context:
     scene: str | None = None  # the query's, for filters that need it
 
     def measured(self, solution: Solution, what: str, files: str) -> Row:
-        """The row of ``scores`` that holds ``what`` is compared; it should be in ``files``.
+        """The row of ``scores`` that is a solution's.
+
+        Args:
+            solution: One of ``solutions``.
+            what: What the row holds, in words.
+            files: Which kind of rollout files it comes from.
 
         Raises:
-            VistaError: there is none.
+            VistaError: there is no such row.
         """
         try:
             return self.scores[solution.key]

@@ -18,7 +18,6 @@ from vista.config import (
     NoFilter,
     PrefixResample,
     RationalizeResample,
-    ScoreFilter,
     SelfImprovement,
     Suite,
 )
@@ -126,7 +125,7 @@ class Estimator:
 
     def scored(self, file: RolloutFile, method: SelfImprovement) -> float:
         """Solutions that are read again, to be measured."""
-        if isinstance(method.filter, ScoreFilter) and method.filter.scope == "all":
+        if grid.measured_scope(method) == "all":
             return self.sampled(file.policy, method.rollouts.slug) + self.resampled(file.policy, method)
         return self.positives(file.policy, method)
 

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import pyarrow as pa
 
 from vista import grid
-from vista.config import ScoreFilter, Suite
+from vista.config import Suite
 from vista.engines.checkpoints import Checkpoint
 from vista.grid import Run
 from vista.manifest import Recorder
@@ -52,7 +52,7 @@ def measure_shard(
     """
     method = grid.method_with(suite, kind, name)
     files = grid.rollout_files(method)
-    scope = method.filter.scope if isinstance(method.filter, ScoreFilter) else "positives"
+    scope = grid.measured_scope(method)
     inputs = [paths.rollouts(policy.id, "samples", files.samples, shard, suite.shards)]
     if files.resamples is not None:
         inputs.append(paths.rollouts(policy.id, "resamples", files.resamples, shard, suite.shards))
