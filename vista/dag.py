@@ -39,7 +39,7 @@ SHARED_CODE: dict[str, list[str]] = {
     "tasks": ["records.py", "seeding.py"],
     "models": ["records.py", "seeding.py", "chat.py", "alignment.py", "engines"],
     "rollouts": ["records.py", "seeding.py", "chat.py", "alignment.py", "answers.py", "engines", "testbed"],
-    "curation": ["records.py", "seeding.py", "chat.py", "alignment.py"],
+    "curation": ["records.py", "seeding.py", "chat.py", "alignment.py", "testbed"],
     "training": ["records.py", "seeding.py", "chat.py", "alignment.py", "engines"],
     "evaluation": ["records.py", "seeding.py", "chat.py", "alignment.py", "answers.py", "engines"],
     "analysis": ["records.py"],
@@ -142,9 +142,9 @@ class Dag:
             for kind, read in grid.resampling_named(self.suite, name).inputs
         ]
 
-    def score_inputs(self, policy: str, name: str, shard: str) -> list[str]:
-        """The solutions that a shard of scores is about."""
-        files = grid.rollout_files(grid.method_with(self.suite, "scores", name))
+    def measure_inputs(self, policy: str, kind: str, name: str, shard: str) -> list[str]:
+        """The solutions that a shard of scores or gains (``kind``) is about."""
+        files = grid.rollout_files(grid.method_with(self.suite, kind, name))
         found = [str(self.paths.rollouts(policy, "samples", files.samples, shard, self.suite.shards))]
         if files.resamples:
             found.append(
@@ -168,6 +168,8 @@ class Dag:
                 found += self.shards(policy, "resamples", files.resamples)
             if files.scores:
                 found += self.shards(policy, "scores", files.scores)
+            if files.gains:
+                found += self.shards(policy, "gains", files.gains)
         return found
 
     def training_start(self, run: str) -> str:
@@ -250,6 +252,10 @@ class Dag:
     def scoring_settings(self, name: str) -> str:
         """Settings of scores."""
         return digest([self.suite.scoring.model_dump(include={"layers"}), name])
+
+    def gains_settings(self, name: str) -> str:
+        """Settings of log-probabilities."""
+        return digest([self.suite.scoring.without, name])
 
     def curation_settings(self, run: str) -> str:
         """Settings of a training set."""
