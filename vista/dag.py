@@ -7,12 +7,12 @@ without running it. The Snakefile calls them through ``Dag``; the stages never d
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import vista
-from vista import grid
+from vista import grid, measured
 from vista.config import (
     AnnotatedRationales,
     BenchmarkTask,
@@ -200,6 +200,34 @@ class Dag:
         names = ["main"] if self.suite.reported is None else ["main", "reported"]
         files = [self.paths.table(name, suffix) for name in names for suffix in ("csv", "md")]
         return [str(path) for file in files for path in (file, manifest_of(file))]
+
+    def audit_inputs(self) -> list[str]:
+        """Train queries, solutions and scores that the audit reads; an error where there are no scenes."""
+        pools = measured.scored_pools(self.suite)
+        files = {(pool.policy, *file): None for pool in pools for file in pool.files()}
+        return self._all_train_queries() + self._rollouts(files)
+
+    def prefix_inputs(self) -> list[str]:
+        """Train queries, samples, resamples and tokenizers that the table of prefixes reads."""
+        items = measured.prefix_resamples(self.suite)
+        files = {(item.policy, *file): None for item in items for file in item.files()}
+        bases = {str(manifest_of(self.paths.base(item.policy.model))): None for item in items}
+        return [*self._all_train_queries(), *bases, *self._rollouts(files)]
+
+    def _all_train_queries(self) -> list[str]:
+        tasks = dict.fromkeys(task for tasks in self.suite.train_sets.values() for task in tasks)
+        return [str(self.paths.queries(task, "train")) for task in tasks]
+
+    def _rollouts(self, files: Iterable[tuple[Run, str, str]]) -> list[str]:
+        return [path for run, kind, name in files for path in self.shards(run.id, kind, name)]
+
+    def measured_settings(self, table: str) -> str:
+        """What decides the rows of ``audit`` or ``prefix``, beside which files there are."""
+        if table == "prefix":
+            return digest([self.suite.train_sets])
+        pools = measured.scored_pools(self.suite)
+        filters = [[setting.model_dump() for setting in pool.filters] for pool in pools]
+        return digest([self.suite.train_sets, filters])
 
     def reported(self) -> list[str]:
         """The file of published accuracies, if the suite names one."""
