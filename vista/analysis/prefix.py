@@ -97,7 +97,10 @@ def _selected(parts: list[Part], tasks: list[str]) -> Iterator[dict[str, Any]]:
 
 @dataclass(frozen=True)
 class Joined:
-    """``Read`` of several policies, one below the other; ``queries`` also has ``rescued_by_plain`` (NaN: not tried)."""
+    """``Read`` of several policies, one below the other.
+
+    ``queries`` also has ``rescued_by_plain``: by as many tokens of plain samples; NaN where not tried.
+    """
 
     failed: pd.DataFrame
     prefixes: pd.DataFrame
