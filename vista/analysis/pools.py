@@ -101,7 +101,7 @@ def _verdicts(table: pa.Table, truth: Truth) -> pd.DataFrame:
     texts = zip(rows["query_id"], rows.pop("text"), rows["correct"], strict=True)
     rows["unfaithful"] = [correct and not truth.faithful(query, text) for query, text, correct in texts]
     samples = rows[rows["source"] == "sample"]
-    rows["pass_rate"] = rows["query_id"].map(samples.groupby("query_id")["correct"].mean())
+    rows["pass_rate"] = rows["query_id"].map(samples.groupby("query_id")["correct"].mean()).astype(float)
     return rows
 
 
