@@ -179,6 +179,15 @@ def score(suite_file: SuiteArgument, policy: RunArgument, name: NameArgument, sh
 
 
 @app.command()
+def gains(suite_file: SuiteArgument, policy: RunArgument, name: NameArgument, shard: ShardArgument) -> None:
+    """Stage 3d: measure how likely solutions are, with their image and without it."""
+    suite, paths = _open(suite_file)
+    from vista.rollouts.gains import gains_shard
+
+    gains_shard(suite, paths, Run.parse(policy), name, shard)
+
+
+@app.command()
 def curate(suite_file: SuiteArgument, run: RunArgument) -> None:
     """Stage 4: select a run's training set from its policy's rollouts."""
     suite, paths = _open(suite_file)

@@ -39,7 +39,7 @@ SHARED_CODE: dict[str, list[str]] = {
     "tasks": ["records.py", "seeding.py"],
     "models": ["records.py", "seeding.py", "chat.py", "alignment.py", "engines"],
     "rollouts": ["records.py", "seeding.py", "chat.py", "alignment.py", "answers.py", "engines"],
-    "curation": ["records.py", "seeding.py", "chat.py", "alignment.py"],
+    "curation": ["records.py", "seeding.py", "chat.py", "alignment.py", "testbed"],
     "training": ["records.py", "seeding.py", "chat.py", "alignment.py", "engines"],
     "evaluation": ["records.py", "seeding.py", "chat.py", "alignment.py", "answers.py", "engines"],
     "analysis": ["records.py"],
@@ -141,9 +141,9 @@ class Dag:
         samples = grid.rollout_files(method).samples
         return [str(self.paths.rollouts(policy, "samples", samples, shard, self.suite.shards))]
 
-    def score_inputs(self, policy: str, name: str, shard: str) -> list[str]:
-        """The solutions that a shard of scores is about."""
-        files = grid.rollout_files(grid.method_with(self.suite, "scores", name))
+    def measure_inputs(self, policy: str, kind: str, name: str, shard: str) -> list[str]:
+        """The solutions that a shard of scores or gains (``kind``) is about."""
+        files = grid.rollout_files(grid.method_with(self.suite, kind, name))
         found = [str(self.paths.rollouts(policy, "samples", files.samples, shard, self.suite.shards))]
         if files.resamples:
             found.append(
@@ -167,6 +167,8 @@ class Dag:
                 found += self.shards(policy, "resamples", files.resamples)
             if files.scores:
                 found += self.shards(policy, "scores", files.scores)
+            if files.gains:
+                found += self.shards(policy, "gains", files.gains)
         return found
 
     def training_start(self, run: str) -> str:
@@ -277,6 +279,10 @@ class Dag:
     def scoring_settings(self, name: str) -> str:
         """Settings of scores."""
         return digest([self.suite.scoring.model_dump(include={"layers"}), name])
+
+    def gains_settings(self, name: str) -> str:
+        """Settings of log-probabilities."""
+        return digest([self.suite.scoring.without, name])
 
     def curation_settings(self, run: str) -> str:
         """Settings of a training set."""

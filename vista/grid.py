@@ -11,10 +11,10 @@ from vista.config import (
     BaseMethod,
     NoResample,
     Sampling,
+    ScoreFilter,
     SelfImprovement,
     SelfRationales,
     Suite,
-    VasFilter,
 )
 from vista.errors import VistaError
 from vista.records import Split
@@ -111,22 +111,22 @@ class RolloutFiles:
     samples: str
     resamples: str | None
     scores: str | None
+    gains: str | None
 
 
 def rollout_files(method: SelfImprovement) -> RolloutFiles:
-    """Which samples, resamples and scores ``method`` needs; equal needs have equal names.
+    """Which samples, resamples, scores and gains ``method`` needs; equal needs have equal names.
 
     Samples depend on the sampling settings alone, resamples also on the resampler, and scores
-    on which solutions there are. So methods that agree on these share the files.
+    and gains on which solutions there are. So methods that agree on these share the files.
     """
     samples = method.rollouts.slug
     resamples = None
     if not isinstance(method.resample, NoResample):
         resamples = f"{samples}+{method.resample.slug}"
-    scores = None
-    if isinstance(method.filter, VasFilter):
-        scores = f"{resamples or samples}+{method.filter.scope}"
-    return RolloutFiles(samples, resamples, scores)
+    scope = method.filter.scope if isinstance(method.filter, ScoreFilter) else "positives"
+    measured = {method.filter.reads: f"{resamples or samples}+{scope}"}
+    return RolloutFiles(samples, resamples, measured.get("scores"), measured.get("gains"))
 
 
 @dataclass(frozen=True)
@@ -169,7 +169,7 @@ def sampling_named(suite: Suite, name: str) -> Sampling:
 
 
 def method_with(suite: Suite, kind: str, name: str) -> SelfImprovement:
-    """A method whose ``kind`` of rollout file (samples, resamples, scores) has this name."""
+    """A method whose ``kind`` of rollout file (a field of ``RolloutFiles``) has this name."""
     return _method_where(suite, kind, name)
 
 

@@ -12,7 +12,8 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from vista.config.benchmarks import YES_NO_SIZES
-from vista.config.methods import Methods, SelfImprovement, VasFilter, training_section
+from vista.config.filters import filter_problems
+from vista.config.methods import Methods, SelfImprovement, training_section
 from vista.config.models import BuiltModel, Models
 from vista.config.seeds import seed_problems
 from vista.config.suites import BenchmarkTask, Suite, SuiteFields, SuiteFile
@@ -159,14 +160,12 @@ def _consistency(suite: Suite, path: str) -> list[str]:
                 f"{path}: method {name}: initial_policy {method.initial_policy!r} must be among the "
                 "suite's methods and be of kind base or seed; add it to methods"
             )
-        if isinstance(method.filter, VasFilter) and suite.scoring.layers != "all":
-            missing = sorted(set(method.filter.layers) - set(suite.scoring.layers))
-            if missing:
-                problems.append(
-                    f"{path}: method {name}: filter.layers {missing} are not scored; "
-                    "add them to scoring.layers"
-                )
-    return problems + seed_problems(suite, path) + _training_problems(suite, path)
+    return [
+        *problems,
+        *filter_problems(suite, path),
+        *seed_problems(suite, path),
+        *_training_problems(suite, path),
+    ]
 
 
 def _training_problems(suite: Suite, path: str) -> list[str]:

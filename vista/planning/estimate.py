@@ -18,9 +18,9 @@ from vista.config import (
     NoFilter,
     PrefixResample,
     RationalizeResample,
+    ScoreFilter,
     SelfImprovement,
     Suite,
-    VasFilter,
 )
 from vista.grid import Run
 from vista.planning.assumptions import Assumptions
@@ -29,6 +29,7 @@ from vista.planning.sizes import parameters, queries, train_queries
 
 HOUR = 3600.0
 BYTES_PER_SCORED_LAYER = 12.0  # three float32
+BYTES_PER_GAIN = 20.0  # two float64 and a count
 
 
 @dataclass(frozen=True)
@@ -124,8 +125,8 @@ class Estimator:
         return 0.0
 
     def scored(self, file: RolloutFile, method: SelfImprovement) -> float:
-        """Solutions whose attention is measured."""
-        if isinstance(method.filter, VasFilter) and method.filter.scope == "all":
+        """Solutions that are read again, to be measured."""
+        if isinstance(method.filter, ScoreFilter) and method.filter.scope == "all":
             return self.sampled(file.policy, method.rollouts.slug) + self.resampled(file.policy, method)
         return self.positives(file.policy, method)
 
@@ -186,6 +187,8 @@ class Estimator:
             layers = self.suite.scoring.layers
             depth = 1.0 if layers == "all" else max(layers)
             return start + self.pass_hours(model, count * self.whole_tokens, 2.0 * depth)
+        if file.kind == "gains":  # once with the image, once without
+            return start + 2 * self.pass_hours(model, count * self.whole_tokens, 2.0)
         method = grid.method_with(self.suite, file.kind, file.name)
         if not isinstance(method.resample, PrefixResample):
             return start + self.sampling_hours(model, count * response, engine)
@@ -231,6 +234,8 @@ class Estimator:
         if file.kind == "scores":
             layers = self.suite.scoring.layers
             return self.solutions(file) * BYTES_PER_SCORED_LAYER * (36 if layers == "all" else len(layers))
+        if file.kind == "gains":
+            return self.solutions(file) * BYTES_PER_GAIN
         return self.solutions(file) * self.assumptions.response_tokens * self.assumptions.bytes_per_token
 
     def row_bytes(self, responses: int = 1) -> float:
