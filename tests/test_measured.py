@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from vista.config import Suite, load_suite
+from vista.config import OracleFilter, RandomDropFilter, Suite, VigFilter, load_suite
 from vista.dag import Dag
 from vista.errors import VistaError
 from vista.measured import prefix_resamples, scored_pools
@@ -71,3 +71,19 @@ def test_another_threshold_is_another_audit(testbed: Suite) -> None:
     changed = testbed.model_copy(update={"methods": testbed.methods | {"vista-sft": other}})
     assert Dag(changed).measured_settings("audit") != Dag(testbed).measured_settings("audit")
     assert Dag(changed).measured_settings("prefix") == Dag(testbed).measured_settings("prefix")
+
+
+def test_gains_and_controls_of_other_filters_are_read_where_methods_ask_for_them(testbed: Suite) -> None:
+    vista = testbed.methods["vista-sft"]
+    kinds = [VigFilter(kind="vig"), RandomDropFilter(kind="random-drop"), OracleFilter(kind="oracle")]
+    one_round = {"rounds": 1}
+    controls = {
+        f"vista+{filter.kind}": vista.model_copy(update={"filter": filter} | one_round) for filter in kinds
+    }
+    changed = testbed.model_copy(update={"methods": testbed.methods | controls})
+    first = scored_pools(changed)[0]
+    assert first.policy.method == "sft-seed"
+    assert first.gains == first.scores == (f"{first.name}+positives",)
+    assert [setting.kind for setting in first.filters] == ["vas", "vig", "random-drop"]
+    assert any("/gains/" in path for path in Dag(changed).audit_inputs())
+    assert not any("/gains/" in path for path in Dag(testbed).audit_inputs())

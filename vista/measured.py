@@ -78,15 +78,14 @@ def scored_pools(suite: Suite) -> list[ScoredPool]:
     found: dict[tuple[Run, str, str | None], ScoredPool] = {}
     for policy, method in _readers(suite):
         files = grid.rollout_files(method)
-        gains: str | None = getattr(files, "gains", None)
-        if files.scores is None and gains is None:
+        if files.scores is None and files.gains is None:
             continue
         key = (policy, files.samples, files.resamples)
         old = found.get(key, ScoredPool(*key, (), (), ()))
         found[key] = ScoredPool(
             *key,
             _with(old.scores, files.scores),
-            _with(old.gains, gains),
+            _with(old.gains, files.gains),
             _with(old.filters, method.filter),
         )
     if not found:

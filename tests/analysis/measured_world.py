@@ -110,3 +110,10 @@ def critical(row: Row, position: int | None) -> Row:
     keys = ("query_id", "task", "sample")
     found = {"critical_token": position, "replacement": None if position is None else 1}
     return {key: row[key] for key in keys} | found
+
+
+def gain(row: Row, logprob: float, without: float) -> Row:
+    """Log-probabilities of a solution per token, with its image and without."""
+    keys = ("query_id", "task", "sample", "source", "parent", "correct")
+    measured = {"tokens": len(row["token_ids"]) + 1, "logprob": logprob, "logprob_without": without}
+    return {key: row[key] for key in keys} | measured

@@ -13,11 +13,13 @@ from tests.analysis.measured_world import (
     PREFIX,
     SAMPLES,
     MeasuredWorld,
+    gain,
     measured_suite,
     score,
     solution,
 )
 from vista.analysis.audit import audit_table
+from vista.config import VigFilter
 from vista.errors import VistaError
 from vista.manifest import read_manifest
 from vista.records import Row
@@ -165,6 +167,52 @@ def test_the_bytes_do_not_depend_on_when_or_in_which_order(world: MeasuredWorld)
     table_of(world)
     assert [file.read_bytes() for file in files] == before
     assert read_manifest(files[0]).counts["policies"] == 1
+
+
+def test_information_gain_is_a_detector_and_a_cut_where_some_method_asks_for_it(tmp_path: Path) -> None:
+    suite = measured_suite(tmp_path / "results")
+    vig = suite.methods["vista-sft"].model_copy(update={"filter": VigFilter(kind="vig")})
+    methods = {"sft-seed": suite.methods["sft-seed"], "vista+vig": vig}
+    world = MeasuredWorld(suite.model_copy(update={"methods": methods}))
+    samples, resamples, _ = rollouts()
+    world.write(POLICY, "samples", SAMPLES, samples)
+    world.write(POLICY, "resamples", PREFIX, resamples)
+    gains = [
+        gain(row, -1.0, -1.0 if row["text"] == MISREAD["easy"] else -2.0)
+        for row in samples + resamples
+        if row["correct"]
+    ]
+    world.write(POLICY, "gains", f"{PREFIX}+positives", gains)
+    table = table_of(world)
+    assert one(table, detector="vig", measure="auroc")["value"] == 1.0
+    assert one(table, detector="logprob", measure="auroc")["value"] == 0.5
+    assert one(table, detector="vig", setting=CUT, measure="recall")["value"] == 1.0
+    assert "vas" not in set(table["detector"])
+
+
+def test_rounds_of_a_method_are_measured_together_and_compared_apart(tmp_path: Path) -> None:
+    suite = measured_suite(tmp_path / "results")
+    two = suite.methods["vista-sft"].model_copy(update={"rounds": 3})
+    world = MeasuredWorld(suite.model_copy(update={"methods": suite.methods | {"vista-sft": two}}))
+    samples, resamples, scores = rollouts()
+    policies = [POLICY, *(f"nano-b/both/vista-sft/seed0/round{number}" for number in (1, 2))]
+    for policy in policies:
+        world.write(policy, "samples", SAMPLES, samples)
+        world.write(policy, "resamples", PREFIX, resamples)
+        world.write(policy, "scores", f"{PREFIX}+positives", scores)
+    table = table_of(world)
+    counts = {name: one(table, policy=name, measure="unfaithful-share") for name in table["policy"].unique()}
+    assert {name: (row["policies"], row["n"], row["queries"]) for name, row in counts.items()} == {
+        "sft-seed": (1, 7, 3),
+        "vista-sft": (2, 14, 3),
+        "all": (3, 21, 3),
+    }
+    # The same solutions three times are no more certain than once.
+    cells = ["value", "low", "high"]
+    for measure in ("unfaithful-share", "auroc", "auroc-within-query", "partial-pearson"):
+        name = {} if measure == "unfaithful-share" else {"detector": "sampled-logprob"}
+        once, thrice = (one(table, policy=policy, measure=measure, **name) for policy in ("sft-seed", "all"))
+        assert once[cells].tolist() == pytest.approx(thrice[cells].tolist(), abs=2e-4, nan_ok=True)
 
 
 def test_a_solution_without_a_score_stops_the_table(world: MeasuredWorld) -> None:

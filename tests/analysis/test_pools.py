@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vista.analysis.pools import Solutions, dropped, visual_shares, z_scores
-from vista.config import VasFilter
+from vista.config import LogprobFilter, ScoreFilter, VasFilter, VigFilter
 from vista.curation.filters import Context, make_filter
 from vista.curation.solutions import Solution
 from vista.errors import VistaError
@@ -49,7 +49,30 @@ def test_the_cut_drops_what_curation_drops(values, tau, scope, ddof, min_group, 
     assert set(frame.index[found]) == by_curation(cut, table.to_pylist())
 
 
-def by_curation(cut: VasFilter, rows: list[dict]) -> set[int]:
+# Differences of log-probabilities that are rounding, and some that are not.
+logprobs = st.sampled_from([-1.0, -1.0 - 1e-7, -1.0 - 1e-4, -0.7, -3.0])
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    st.lists(st.tuples(st.integers(0, 2), logprobs, logprobs, st.booleans()), min_size=1, max_size=20),
+    st.sampled_from([-1.0, -0.5, 0.5]),
+    st.sampled_from(["positives", "all"]),
+    st.sampled_from([VigFilter, LogprobFilter]),
+)
+def test_cuts_by_log_probability_drop_what_curation_drops(values, tau, scope, kind) -> None:
+    cut = kind(kind=kind.model_fields["kind"].annotation.__args__[0], tau=tau, scope=scope)
+    rows = [
+        score_row(i, f"q{query}", [0.5], correct) | {"logprob": first, "logprob_without": second}
+        for i, (query, first, second, correct) in enumerate(values)
+    ]
+    frame = pd.DataFrame(rows)
+    frame["vig"] = frame["logprob"] - frame["logprob_without"]
+    found = dropped(Solutions(frame, [], 0), cut)
+    assert set(frame.index[found]) == by_curation(cut, rows)
+
+
+def by_curation(cut: ScoreFilter, rows: list[dict]) -> set[int]:
     """Indices of the solutions that curation's own filter drops, query by query."""
     fallen: set[int] = set()
     for query in {row["query_id"] for row in rows}:
