@@ -7,7 +7,7 @@ without running it. The Snakefile calls them through ``Dag``; the stages never d
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -206,22 +206,14 @@ class Dag:
     def audit_inputs(self) -> list[str]:
         """Train queries, solutions and scores that the audit reads; an error where there are no scenes."""
         pools = measured.scored_pools(self.suite)
-        files = {(pool.policy, *file): None for pool in pools for file in pool.files()}
-        return self._all_train_queries() + self._rollouts(files)
+        return [str(file) for file in measured.input_files(self.suite, self.paths, pools)]
 
     def prefix_inputs(self) -> list[str]:
         """Train queries, samples, resamples and tokenizers that the table of prefixes reads."""
         items = measured.prefix_resamples(self.suite)
-        files = {(item.policy, *file): None for item in items for file in item.files()}
         bases = {str(manifest_of(self.paths.base(item.policy.model))): None for item in items}
-        return [*self._all_train_queries(), *bases, *self._rollouts(files)]
-
-    def _all_train_queries(self) -> list[str]:
-        tasks = dict.fromkeys(task for tasks in self.suite.train_sets.values() for task in tasks)
-        return [str(self.paths.queries(task, "train")) for task in tasks]
-
-    def _rollouts(self, files: Iterable[tuple[Run, str, str]]) -> list[str]:
-        return [path for run, kind, name in files for path in self.shards(run.id, kind, name)]
+        files = measured.input_files(self.suite, self.paths, items)
+        return [*bases, *(str(file) for file in files)]
 
     def measured_settings(self, table: str) -> str:
         """What decides the rows of ``audit`` or ``prefix``, beside which files there are."""

@@ -6,7 +6,9 @@ Pure functions of the suite, shared by the Snakefile (inputs of the rules) and t
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from vista import grid
 from vista.config import (
@@ -22,6 +24,7 @@ from vista.config import (
 from vista.config import Filter as FilterSettings
 from vista.errors import VistaError
 from vista.grid import Run
+from vista.paths import Paths
 
 Resampler = (
     PrefixResample | BudgetMatchedResample | RandomPrefixResample | GoldPrefixResample | RationalizeResample
@@ -117,6 +120,20 @@ def prefix_resamples(suite: Suite) -> list[Resamples]:
             "add one, such as vista-sft"
         )
     return list(found.values())
+
+
+def input_files(suite: Suite, paths: Paths, items: Sequence[ScoredPool | Resamples]) -> list[Path]:
+    """Train queries and rollout files that the measurements of ``items`` read, each once."""
+    tasks = dict.fromkeys(task for tasks in suite.train_sets.values() for task in tasks)
+    files = {(item.policy, *file): None for item in items for file in item.files()}
+    return [
+        *(paths.queries(task, "train") for task in tasks),
+        *(
+            paths.rollouts(policy.id, kind, name, shard, suite.shards)
+            for policy, kind, name in files
+            for shard in range(suite.shards)
+        ),
+    ]
 
 
 def _readers(suite: Suite) -> list[tuple[Run, SelfImprovement]]:

@@ -166,7 +166,9 @@ def test_the_bytes_do_not_depend_on_when_or_in_which_order(world: MeasuredWorld)
     world.write(POLICY, "scores", f"{PREFIX}+positives", rollouts()[2][::-1])
     table_of(world)
     assert [file.read_bytes() for file in files] == before
-    assert read_manifest(files[0]).counts["policies"] == 1
+    manifest = read_manifest(files[0])
+    assert manifest.counts["policies"] == 1
+    assert str(world.paths.rollouts(POLICY, "scores", f"{PREFIX}+positives", 0, 1)) in manifest.inputs
 
 
 def test_information_gain_is_a_detector_and_a_cut_where_some_method_asks_for_it(tmp_path: Path) -> None:

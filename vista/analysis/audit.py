@@ -21,7 +21,7 @@ from vista.analysis.pools import Solutions, dropped, read_solutions, z_scores
 from vista.analysis.truth import Truth, read_truth
 from vista.config import LogprobFilter, ScoreFilter, Suite, VasFilter, VigFilter, layer_indices
 from vista.manifest import Recorder
-from vista.measured import ScoredPool, scored_pools
+from vista.measured import ScoredPool, input_files, scored_pools
 from vista.paths import Paths
 from vista.records import write_text
 
@@ -44,7 +44,7 @@ def audit_table(suite: Suite, paths: Paths) -> None:
     """
     csv, markdown = paths.table("audit", "csv"), paths.table("audit", "md")
     pools = scored_pools(suite)
-    recorder = Recorder("analysis", {"suite": suite.name}, [])
+    recorder = Recorder("analysis", {"suite": suite.name}, input_files(suite, paths, pools))
     table = audit_rows(suite, paths, pools, read_truth(suite, paths))
     write_text(csv, table.to_csv(index=False, lineterminator="\n", float_format="%.4f"))
     write_text(markdown, audit_markdown(suite, table))

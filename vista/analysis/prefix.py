@@ -22,7 +22,7 @@ from vista.analysis.truth import Truth, read_tokenizer, read_truth
 from vista.config import BudgetMatchedResample, Suite
 from vista.grid import Run
 from vista.manifest import Recorder
-from vista.measured import Resamples, prefix_resamples
+from vista.measured import Resamples, input_files, prefix_resamples
 from vista.paths import Paths
 from vista.records import write_text
 
@@ -42,7 +42,7 @@ def prefix_table(suite: Suite, paths: Paths) -> None:
     """
     csv, markdown = paths.table("prefix", "csv"), paths.table("prefix", "md")
     resamples = prefix_resamples(suite)
-    recorder = Recorder("analysis", {"suite": suite.name}, [])
+    recorder = Recorder("analysis", {"suite": suite.name}, input_files(suite, paths, resamples))
     table = prefix_rows(suite, paths, resamples, read_truth(suite, paths))
     write_text(csv, table.to_csv(index=False, lineterminator="\n", float_format="%.4f"))
     write_text(markdown, prefix_markdown(suite, table))
