@@ -158,7 +158,8 @@ def test_a_constant_length_leaves_the_plain_correlation() -> None:
     assert found.value == pytest.approx(np.corrcoef(x, unfaithful)[0, 1])
 
 
-def test_intervals_cover_the_true_partial_correlation_as_often_as_stated() -> None:
+@pytest.mark.parametrize("ranked", [False, True])
+def test_intervals_cover_the_true_partial_correlation_as_often_as_stated(ranked: bool) -> None:
     rng = generator("test", "coverage of the correlation")
 
     def draw(queries: int) -> tuple[np.ndarray, ...]:
@@ -166,7 +167,7 @@ def test_intervals_cover_the_true_partial_correlation_as_often_as_stated() -> No
         length = rng.normal(size=len(codes))
         return suspicion + length[:, None], unfaithful, length, codes
 
-    truth = partial_correlation(*draw(100_000), ranked=False)[0].value
-    found = [partial_correlation(*draw(60), ranked=False)[0] for _ in range(400)]
+    truth = partial_correlation(*draw(100_000), ranked=ranked)[0].value
+    found = [partial_correlation(*draw(60), ranked=ranked)[0] for _ in range(400)]
     covered = np.mean([each.low <= truth <= each.high for each in found])
     assert 0.91 <= covered <= 0.98
