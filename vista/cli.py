@@ -244,6 +244,24 @@ def cost(suite_file: SuiteArgument) -> None:
     cost_table(suite, paths)
 
 
+@app.command()
+def audit(suite_file: SuiteArgument) -> None:
+    """Stage 7d: measure how well scores detect unfaithful rationales (generated tasks only)."""
+    suite, paths = _open(suite_file)
+    from vista.analysis.audit import audit_table
+
+    audit_table(suite, paths)
+
+
+@app.command()
+def prefix(suite_file: SuiteArgument) -> None:
+    """Stage 7e: measure where prefix resampling cuts, and what it rescues (generated tasks only)."""
+    suite, paths = _open(suite_file)
+    from vista.analysis.prefix import prefix_table
+
+    prefix_table(suite, paths)
+
+
 def main() -> None:
     """Run the command line; a user's mistake is one message, not a traceback."""
     try:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import vista
-from vista import grid
+from vista import grid, measured
 from vista.config import (
     AnnotatedRationales,
     BenchmarkTask,
@@ -203,6 +203,26 @@ class Dag:
         names = ["main"] if self.suite.reported is None else ["main", "reported"]
         files = [self.paths.table(name, suffix) for name in names for suffix in ("csv", "md")]
         return [str(path) for file in files for path in (file, manifest_of(file))]
+
+    def audit_inputs(self) -> list[str]:
+        """Train queries, solutions and scores that the audit reads; an error where there are no scenes."""
+        pools = measured.scored_pools(self.suite)
+        return [str(file) for file in measured.input_files(self.suite, self.paths, pools)]
+
+    def prefix_inputs(self) -> list[str]:
+        """Train queries, samples, resamples and tokenizers that the table of prefixes reads."""
+        items = measured.prefix_resamples(self.suite)
+        bases = {str(manifest_of(self.paths.base(item.policy.model))): None for item in items}
+        files = measured.input_files(self.suite, self.paths, items)
+        return [*bases, *(str(file) for file in files)]
+
+    def measured_settings(self, table: str) -> str:
+        """What decides the rows of ``audit`` or ``prefix``, beside which files there are."""
+        if table == "prefix":
+            return digest([self.suite.train_sets])
+        pools = measured.scored_pools(self.suite)
+        filters = [[setting.model_dump() for setting in pool.filters] for pool in pools]
+        return digest([self.suite.train_sets, filters])
 
     def reported(self) -> list[str]:
         """The file of published accuracies, if the suite names one."""
