@@ -3,22 +3,33 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from vista import grid
-from vista.config import SelfImprovement, Suite, load_suite
+from vista.config import SelfImprovement, Suite, VigFilter, load_suite, load_yaml
 from vista.errors import VistaError
 from vista.grid import Run
 
 NAMES = st.from_regex(r"[a-z0-9][a-z0-9.+-]{0,8}", fullmatch=True)
 
 
+FILTERED = ["vista-sft", "random-drop", "vig", "logprob", "oracle-filter"]
+
+
 @pytest.fixture(scope="module")
 def suite(root: Path) -> Suite:
     return load_suite(root / "config/testbed.yaml", root=root)
+
+
+@pytest.fixture(scope="module")
+def controls(root: Path) -> Suite:
+    """The testbed with the controls of the filter."""
+    raw = load_yaml(root / "config/testbed.yaml")
+    return load_suite(root / "config/testbed.yaml", {**raw, "methods": ["sft-seed", *FILTERED]}, root)
 
 
 @given(NAMES, NAMES, NAMES, st.integers(0, 999), st.integers(0, 9))
@@ -72,6 +83,26 @@ def test_methods_that_sample_alike_share_one_file(suite: Suite) -> None:
     assert files("rest-em").scores is None
 
 
+def test_a_pass_over_solutions_is_shared_by_all_filters_that_read_it(controls: Suite) -> None:
+    def files(name: str) -> grid.RolloutFiles:
+        return grid.rollout_files(grid.self_improvement(controls, Run("m", "t", name, 0, 1)))
+
+    everywhere = "k10-t1-n80+prefix-j3-top1-swapped+positives"
+    assert files("vista-sft").scores == files("random-drop").scores == everywhere
+    assert files("vig").gains == files("logprob").gains == everywhere
+    assert files("vista-sft").gains is files("random-drop").gains is None
+    assert files("vig").scores is files("logprob").scores is None
+    assert files("oracle-filter").scores is files("oracle-filter").gains is None
+    assert len({(files(name).samples, files(name).resamples) for name in FILTERED}) == 1
+    assert grid.method_with(controls, "gains", everywhere).filter.reads == "gains"
+
+
+def test_a_pass_over_all_solutions_is_another_one(controls: Suite) -> None:
+    method = grid.self_improvement(controls, Run("m", "t", "vig", 0, 1))
+    wide = method.model_copy(update={"filter": VigFilter(kind="vig", scope="all")})
+    assert grid.rollout_files(wide).gains == "k10-t1-n80+prefix-j3-top1-swapped+all"
+
+
 def test_the_settings_behind_a_file_are_found_by_its_name(suite: Suite) -> None:
     for method in suite.methods.values():
         if isinstance(method, SelfImprovement):
@@ -79,6 +110,51 @@ def test_the_settings_behind_a_file_are_found_by_its_name(suite: Suite) -> None:
             assert grid.sampling_named(suite, name) == method.rollouts
     with pytest.raises(VistaError, match="no method of suite"):
         grid.sampling_named(suite, "k99-t1-n80")
+
+
+def resampled(suite: Suite, **resample: Any) -> Suite:
+    """The suite with VISTA alone, which resamples so."""
+    method = suite.methods["vista-sft"]
+    assert isinstance(method, SelfImprovement)
+    changed = SelfImprovement.model_validate({**method.model_dump(), "resample": resample})
+    return suite.model_copy(update={"methods": {"sft-seed": suite.methods["sft-seed"], "vista": changed}})
+
+
+@pytest.mark.parametrize(
+    ("resample", "name"),
+    [
+        ({"kind": "prefix", "top_k": 1}, "k10-t1-n80+prefix-j3-top1-swapped"),
+        ({"kind": "rationalize"}, "k10-t1-n80+rationalize-j1-t0"),
+        ({"kind": "budget-matched", "top_k": 1}, "k10-t1-n80+budget-of-prefix-j3-top1-swapped"),
+        ({"kind": "random-prefix", "order": "original"}, "k10-t1-n80+random-prefix-j3-original"),
+        ({"kind": "gold-prefix", "j": 2}, "k10-t1-n80+gold-prefix-j2"),
+    ],
+)
+def test_resamples_are_named_by_all_that_decides_them_and_found_by_that_name(
+    suite: Suite, resample: dict[str, Any], name: str
+) -> None:
+    changed = resampled(suite, **resample)
+    method = changed.methods["vista"]
+    assert isinstance(method, SelfImprovement)
+    assert grid.rollout_files(method).resamples == name
+    work = grid.resampling_named(changed, name)
+    assert (work.sampling, work.settings) == (method.rollouts, method.resample)
+    assert work.inputs[0] == ("samples", "k10-t1-n80")
+    with pytest.raises(VistaError, match="asks for resamples 'k10-t1-n80\\+prefix-j9'"):
+        grid.resampling_named(changed, "k10-t1-n80+prefix-j9")
+
+
+def test_a_matched_budget_needs_the_very_file_that_prefix_resampling_writes(suite: Suite) -> None:
+    vista = suite.methods["vista-sft"]
+    assert isinstance(vista, SelfImprovement)
+    prefix = grid.rollout_files(vista).resamples
+    # Nobody else in this suite resamples from prefixes.
+    changed = resampled(suite, kind="budget-matched", top_k=1)
+    work = grid.resampling_named(changed, f"k10-t1-n80+{changed.methods['vista'].resample.slug}")
+    assert work.inputs == [("samples", "k10-t1-n80"), ("resamples", prefix)]
+    matched = grid.resampling_named(changed, str(prefix))
+    assert matched.settings == vista.resample
+    assert matched.inputs == [("samples", "k10-t1-n80")]
 
 
 def test_a_model_may_be_held_to_fewer_rounds_than_its_methods_have(suite: Suite) -> None:

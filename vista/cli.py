@@ -162,7 +162,7 @@ def sample(suite_file: SuiteArgument, policy: RunArgument, name: NameArgument, s
 def resample(
     suite_file: SuiteArgument, policy: RunArgument, name: NameArgument, shard: ShardArgument
 ) -> None:
-    """Stage 3b: resample failed solutions, from corrected prefixes or with a hint."""
+    """Stage 3b: try failed solutions again, from prefixes, with a hint, or as a control of these."""
     suite, paths = _open(suite_file)
     from vista.rollouts.resample import resample_shard
 
@@ -176,6 +176,15 @@ def score(suite_file: SuiteArgument, policy: RunArgument, name: NameArgument, sh
     from vista.rollouts.score import score_shard
 
     score_shard(suite, paths, Run.parse(policy), name, shard)
+
+
+@app.command()
+def gains(suite_file: SuiteArgument, policy: RunArgument, name: NameArgument, shard: ShardArgument) -> None:
+    """Stage 3d: measure how likely solutions are, with their image and without it."""
+    suite, paths = _open(suite_file)
+    from vista.rollouts.gains import gains_shard
+
+    gains_shard(suite, paths, Run.parse(policy), name, shard)
 
 
 @app.command()
@@ -251,6 +260,24 @@ def cost(suite_file: SuiteArgument) -> None:
     from vista.analysis.cost import cost_table
 
     cost_table(suite, paths)
+
+
+@app.command()
+def audit(suite_file: SuiteArgument) -> None:
+    """Stage 7d: measure how well scores detect unfaithful rationales (generated tasks only)."""
+    suite, paths = _open(suite_file)
+    from vista.analysis.audit import audit_table
+
+    audit_table(suite, paths)
+
+
+@app.command()
+def prefix(suite_file: SuiteArgument) -> None:
+    """Stage 7e: measure where prefix resampling cuts, and what it rescues (generated tasks only)."""
+    suite, paths = _open(suite_file)
+    from vista.analysis.prefix import prefix_table
+
+    prefix_table(suite, paths)
 
 
 def main() -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import vista
-from vista import grid
+from vista import grid, measured
 from vista.config import (
     AnnotatedRationales,
     BenchmarkTask,
@@ -38,8 +38,8 @@ PACKAGE = Path(vista.__file__).parent
 SHARED_CODE: dict[str, list[str]] = {
     "tasks": ["records.py", "seeding.py"],
     "models": ["records.py", "seeding.py", "chat.py", "alignment.py", "engines"],
-    "rollouts": ["records.py", "seeding.py", "chat.py", "alignment.py", "answers.py", "engines"],
-    "curation": ["records.py", "seeding.py", "chat.py", "alignment.py"],
+    "rollouts": ["records.py", "seeding.py", "chat.py", "alignment.py", "answers.py", "engines", "testbed"],
+    "curation": ["records.py", "seeding.py", "chat.py", "alignment.py", "testbed"],
     "training": ["records.py", "seeding.py", "chat.py", "alignment.py", "engines"],
     "evaluation": ["records.py", "seeding.py", "chat.py", "alignment.py", "answers.py", "engines"],
     "analysis": ["records.py"],
@@ -136,14 +136,15 @@ class Dag:
         return [str(self.paths.rollouts(policy, kind, name, shard, count)) for shard in range(count)]
 
     def resample_inputs(self, policy: str, name: str, shard: str) -> list[str]:
-        """The samples that a shard of resamples starts from."""
-        method = grid.method_with(self.suite, "resamples", name)
-        samples = grid.rollout_files(method).samples
-        return [str(self.paths.rollouts(policy, "samples", samples, shard, self.suite.shards))]
+        """The samples that a shard of resamples starts from, and the resamples that it is matched to."""
+        return [
+            str(self.paths.rollouts(policy, kind, read, shard, self.suite.shards))
+            for kind, read in grid.resampling_named(self.suite, name).inputs
+        ]
 
-    def score_inputs(self, policy: str, name: str, shard: str) -> list[str]:
-        """The solutions that a shard of scores is about."""
-        files = grid.rollout_files(grid.method_with(self.suite, "scores", name))
+    def measure_inputs(self, policy: str, kind: str, name: str, shard: str) -> list[str]:
+        """The solutions that a shard of scores or gains (``kind``) is about."""
+        files = grid.rollout_files(grid.method_with(self.suite, kind, name))
         found = [str(self.paths.rollouts(policy, "samples", files.samples, shard, self.suite.shards))]
         if files.resamples:
             found.append(
@@ -167,6 +168,8 @@ class Dag:
                 found += self.shards(policy, "resamples", files.resamples)
             if files.scores:
                 found += self.shards(policy, "scores", files.scores)
+            if files.gains:
+                found += self.shards(policy, "gains", files.gains)
         return found
 
     def training_start(self, run: str) -> str:
@@ -214,6 +217,26 @@ class Dag:
                 found[str(self.paths.training_set(run.id))] = None
         return list(found)
 
+    def audit_inputs(self) -> list[str]:
+        """Train queries, solutions and scores that the audit reads; an error where there are no scenes."""
+        pools = measured.scored_pools(self.suite)
+        return [str(file) for file in measured.input_files(self.suite, self.paths, pools)]
+
+    def prefix_inputs(self) -> list[str]:
+        """Train queries, samples, resamples and tokenizers that the table of prefixes reads."""
+        items = measured.prefix_resamples(self.suite)
+        bases = {str(manifest_of(self.paths.base(item.policy.model))): None for item in items}
+        files = measured.input_files(self.suite, self.paths, items)
+        return [*bases, *(str(file) for file in files)]
+
+    def measured_settings(self, table: str) -> str:
+        """What decides the rows of ``audit`` or ``prefix``, beside which files there are."""
+        if table == "prefix":
+            return digest([self.suite.train_sets])
+        pools = measured.scored_pools(self.suite)
+        filters = [[setting.model_dump() for setting in pool.filters] for pool in pools]
+        return digest([self.suite.train_sets, filters])
+
     def reported(self) -> list[str]:
         """The file of published accuracies, if the suite names one."""
         return [] if self.suite.reported is None else [str(self.suite.reported)]
@@ -256,12 +279,16 @@ class Dag:
 
     def resampling_settings(self, name: str) -> str:
         """Settings of resamples."""
-        method = grid.method_with(self.suite, "resamples", name)
-        return digest([self.suite.engine.kind, method.rollouts.model_dump(), method.resample.model_dump()])
+        work = grid.resampling_named(self.suite, name)
+        return digest([self.suite.engine.kind, work.sampling.model_dump(), work.settings.model_dump()])
 
     def scoring_settings(self, name: str) -> str:
         """Settings of scores."""
         return digest([self.suite.scoring.model_dump(include={"layers"}), name])
+
+    def gains_settings(self, name: str) -> str:
+        """Settings of log-probabilities."""
+        return digest([self.suite.scoring.without, name])
 
     def curation_settings(self, run: str) -> str:
         """Settings of a training set."""

@@ -6,15 +6,18 @@ Pure: the Snakefile and the stages ask it the same questions and get the same an
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Literal
 
 from vista.config import (
     BaseMethod,
+    BudgetMatchedResample,
     NoResample,
+    ResampleSettings,
     Sampling,
+    ScoreFilter,
     SelfImprovement,
     SelfRationales,
     Suite,
-    VasFilter,
 )
 from vista.errors import VistaError
 from vista.records import Split
@@ -104,28 +107,64 @@ def is_trained(suite: Suite, run: Run) -> bool:
 
 
 @dataclass(frozen=True)
+class Resampling:
+    """How which samples are resampled: all that decides a resamples folder, but for its policy."""
+
+    sampling: Sampling
+    settings: ResampleSettings
+
+    @property
+    def name(self) -> str:
+        """Name of the folder."""
+        return f"{self.sampling.slug}+{self.settings.slug}"
+
+    @property
+    def matched(self) -> Resampling | None:
+        """The resampling of the same samples whose rows this one reads, to be matched to it."""
+        if isinstance(self.settings, BudgetMatchedResample):
+            return Resampling(self.sampling, self.settings.matched)
+        return None
+
+    @property
+    def inputs(self) -> list[tuple[str, str]]:
+        """Kind and name of the rollout files that it reads: the samples, then what it is matched to."""
+        matched = [] if self.matched is None else [("resamples", self.matched.name)]
+        return [("samples", self.sampling.slug), *matched]
+
+
+def resampling(method: SelfImprovement) -> Resampling | None:
+    """How ``method`` resamples; ``None`` if it does not."""
+    if isinstance(method.resample, NoResample):
+        return None
+    return Resampling(method.rollouts, method.resample)
+
+
+@dataclass(frozen=True)
 class RolloutFiles:
     """Names of the rollout folders that a method reads, below its policy's folder."""
 
     samples: str
     resamples: str | None
     scores: str | None
+    gains: str | None
 
 
 def rollout_files(method: SelfImprovement) -> RolloutFiles:
-    """Which samples, resamples and scores ``method`` needs; equal needs have equal names.
+    """Which samples, resamples, scores and gains ``method`` needs; equal needs have equal names.
 
     Samples depend on the sampling settings alone, resamples also on the resampler, and scores
-    on which solutions there are. So methods that agree on these share the files.
+    and gains on which solutions there are. So methods that agree on these share the files.
     """
     samples = method.rollouts.slug
-    resamples = None
-    if not isinstance(method.resample, NoResample):
-        resamples = f"{samples}+{method.resample.slug}"
-    scores = None
-    if isinstance(method.filter, VasFilter):
-        scores = f"{resamples or samples}+{method.filter.scope}"
-    return RolloutFiles(samples, resamples, scores)
+    work = resampling(method)
+    resamples = None if work is None else work.name
+    measured = {method.filter.reads: f"{resamples or samples}+{measured_scope(method)}"}
+    return RolloutFiles(samples, resamples, measured.get("scores"), measured.get("gains"))
+
+
+def measured_scope(method: SelfImprovement) -> Literal["positives", "all"]:
+    """Which solutions a method's filter wants measured."""
+    return method.filter.scope if isinstance(method.filter, ScoreFilter) else "positives"
 
 
 @dataclass(frozen=True)
@@ -167,8 +206,18 @@ def sampling_named(suite: Suite, name: str) -> Sampling:
     raise VistaError(f"suite {suite.name!r} asks for no samples {name!r}; see seed_rationales")
 
 
+def resampling_named(suite: Suite, name: str) -> Resampling:
+    """What is behind a resamples folder's name: a method's own, or one that a method's is matched to."""
+    for method in suite.methods.values():
+        own = resampling(method) if isinstance(method, SelfImprovement) else None
+        for work in (own, own and own.matched):
+            if work is not None and work.name == name:
+                return work
+    raise VistaError(f"no method of suite {suite.name!r} asks for resamples {name!r}")
+
+
 def method_with(suite: Suite, kind: str, name: str) -> SelfImprovement:
-    """A method whose ``kind`` of rollout file (samples, resamples, scores) has this name."""
+    """A method whose ``kind`` of rollout file (a field of ``RolloutFiles``) has this name."""
     return _method_where(suite, kind, name)
 
 

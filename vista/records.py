@@ -22,7 +22,9 @@ SCHEMA_VERSION = "1"
 
 AnswerType = Literal["closed", "open", "number", "choice", "term", "math", "relaxed"]
 Split = Literal["seed", "train", "test"]
-Source = Literal["seed", "sample", "prefix", "rationalize"]
+# Where a solution is from: the seed split, the K samples, or a resampler, each with a name of its own
+# (prefix, rationalize, plain, random-prefix, gold-prefix).
+Source = str
 
 IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 PART = pa.struct([("type", pa.string()), ("text", pa.string())])
@@ -52,8 +54,8 @@ ROLLOUT = pa.schema(
         ("query_id", pa.string()),
         ("task", pa.string()),
         ("sample", pa.int32()),  # index within (query, source, parent)
-        ("source", pa.string()),  # sample | prefix | rationalize
-        ("parent", pa.int32()),  # the failed sample this one was resampled from; null for samples
+        ("source", pa.string()),  # sample, or what the resampler calls its rows
+        ("parent", pa.int32()),  # the failed sample that this one mends; null where it mends none
         ("prefix_len", pa.int32()),  # response tokens forced, not sampled
         ("token_ids", pa.list_(pa.int32())),  # response tokens, without the end-of-turn token
         ("text", pa.string()),
@@ -90,6 +92,21 @@ SCORES = pa.schema(
         ("s_sys", pa.list_(pa.float32())),
         ("s_vis", pa.list_(pa.float32())),
         ("s_ins", pa.list_(pa.float32())),
+    ]
+)
+
+# Log-probability of a solution under the policy, with its image and without it.
+GAINS = pa.schema(
+    [
+        ("query_id", pa.string()),
+        ("task", pa.string()),
+        ("sample", pa.int32()),
+        ("source", pa.string()),
+        ("parent", pa.int32()),
+        ("correct", pa.bool_()),
+        ("tokens", pa.int32()),  # of the response, with the end token where it finished
+        ("logprob", pa.float64()),  # mean over these tokens, at temperature 1
+        ("logprob_without", pa.float64()),  # the same, behind the prompt without its image
     ]
 )
 

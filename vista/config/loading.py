@@ -12,12 +12,14 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from vista.config.benchmarks import YES_NO_SIZES
-from vista.config.methods import Methods, SelfImprovement, VasFilter, training_section
+from vista.config.filters import filter_problems
+from vista.config.methods import Methods, SelfImprovement, training_section
 from vista.config.models import BuiltModel, Models
 from vista.config.only import only_problems
 from vista.config.seeds import seed_problems
 from vista.config.suites import BenchmarkTask, Suite, SuiteFields, SuiteFile
 from vista.config.sweeps import expand
+from vista.config.truth import truth_problems
 from vista.errors import VistaError, fail_if
 
 
@@ -161,17 +163,12 @@ def _consistency(suite: Suite, path: str) -> list[str]:
                 f"{path}: method {name}: initial_policy {method.initial_policy!r} must be among the "
                 "suite's methods and be of kind base or seed; add it to methods"
             )
-        if isinstance(method.filter, VasFilter) and suite.scoring.layers != "all":
-            missing = sorted(set(method.filter.layers) - set(suite.scoring.layers))
-            if missing:
-                problems.append(
-                    f"{path}: method {name}: filter.layers {missing} are not scored; "
-                    "add them to scoring.layers"
-                )
     return [
         *problems,
         *only_problems(suite, path),
+        *filter_problems(suite, path),
         *seed_problems(suite, path),
+        *truth_problems(suite, path),
         *_training_problems(suite, path),
     ]
 

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+
 from vista import grid
 from vista.config import DpoObjective, SeedMethod, SelfImprovement, Suite
 from vista.curation.inputs import query_files, read_scores, read_solutions, read_split
@@ -20,14 +22,12 @@ from vista.errors import VistaError
 from vista.grid import Run
 from vista.manifest import Recorder, Status, read_manifest
 from vista.paths import Paths
-from vista.records import EXAMPLE, PAIR, Row, write_rows
+from vista.records import EXAMPLE, GAINS, PAIR, SCORES, Row, write_rows
 
-NAME_OF_SOURCE = {
-    "seed": "from_seed",
-    "sample": "from_samples",
-    "prefix": "from_prefix",
-    "rationalize": "from_rationalize",
-}
+
+def count_of(source: str) -> str:
+    """The name under which rows of a source are counted: ``from_samples``, ``from_random_prefix`` …"""
+    return "from_samples" if source == "sample" else f"from_{source.replace('-', '_')}"
 
 
 def curate(suite: Suite, paths: Paths, run: Run) -> None:
@@ -68,7 +68,8 @@ def _curate_rollouts(suite: Suite, paths: Paths, run: Run, method: SelfImproveme
     seed_files = seed.every_file if seed else []
     recorder = Recorder("curation", _settings(suite, run), [*files, *seed_files, *rollouts.every_file])
     selector = Selector(method, run.seed, run.round)
-    rows = _selected_rows(selector, read_split(files), rollouts) if rollouts.has_result() else []
+    queries = read_split(files, scene=method.filter.needs_scene)
+    rows = _selected_rows(selector, queries, rollouts) if rollouts.has_result() else []
     status: Status = "complete" if rows else "no-positives"
     if rows and seed:
         rows = seed.rows(selector.counts) + rows
@@ -82,7 +83,8 @@ class RolloutPaths:
 
     solutions: list[Path]  # samples, then resamples if there are any
     samples: list[Path]
-    scores: list[Path]
+    scores: list[Path]  # what the filter reads
+    schema: pa.Schema  # of these
 
     @classmethod
     def of(cls, suite: Suite, paths: Paths, run: Run, method: SelfImprovement) -> RolloutPaths:
@@ -95,7 +97,10 @@ class RolloutPaths:
             return [paths.rollouts(policy, kind, name, n, suite.shards) for n in range(suite.shards)]
 
         samples = shards("samples", names.samples)
-        return cls(samples + shards("resamples", names.resamples), samples, shards("scores", names.scores))
+        solutions = samples + shards("resamples", names.resamples)
+        if names.gains is not None:
+            return cls(solutions, samples, shards("gains", names.gains), GAINS)
+        return cls(solutions, samples, shards("scores", names.scores), SCORES)
 
     @property
     def every_file(self) -> list[Path]:
@@ -110,11 +115,12 @@ class RolloutPaths:
 def _selected_rows(selector: Selector, queries: dict[str, Row], rollouts: RolloutPaths) -> list[Row]:
     """Training rows in the order of the queries; training shuffles them."""
     solutions = read_solutions(rollouts.solutions, queries)
-    scores = read_scores(rollouts.scores)
+    scores = read_scores(rollouts.scores, rollouts.schema)
     build = pair if selector.pairs else example
     rows: list[Row] = []
     for query_id, query in queries.items():
-        chosen = selector.select(query_id, list(solutions[query_id].values()), scores[query_id])
+        found = list(solutions[query_id].values())
+        chosen = selector.select(query_id, found, scores[query_id], query.get("scene"))
         rows += [build(query, choice) for choice in chosen]
     return rows
 
@@ -137,6 +143,7 @@ def _write(
 ) -> None:
     """Write the rows, then the manifest with a number for every count."""
     write_rows(output, rows, PAIR if pairs else EXAMPLE)
-    sources = Counter(NAME_OF_SOURCE[row["source"]] for row in rows)
+    sources = Counter(count_of(row["source"]) for row in rows)
     final = counts + sources + Counter(examples=len(rows))
-    recorder.write(output, {name: float(final[name]) for name in COUNTS}, status)
+    names = dict.fromkeys([*COUNTS, *sources])  # a resampler of the user's own is counted as well
+    recorder.write(output, {name: float(final[name]) for name in names}, status)

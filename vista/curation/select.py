@@ -6,8 +6,10 @@ Pure; it serves ``vista curate``.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+
+import numpy as np
 
 from vista.config import DpoObjective, SelfImprovement
 from vista.curation.filters import Context, Filter, make_filter
@@ -40,6 +42,9 @@ COUNTS = (
     "from_samples",
     "from_prefix",
     "from_rationalize",
+    "from_plain",
+    "from_random_prefix",
+    "from_gold_prefix",
 )
 
 
@@ -65,7 +70,13 @@ class Selector:
         self.filter: Filter = make_filter(self.method.filter)
         self.pairs = isinstance(self.method.objective, DpoObjective)
 
-    def select(self, query_id: str, solutions: Sequence[Solution], scores: Mapping[Key, Row]) -> list[Choice]:
+    def select(
+        self,
+        query_id: str,
+        solutions: Sequence[Solution],
+        scores: Mapping[Key, Row],
+        scene: str | None = None,
+    ) -> list[Choice]:
         """What of a query is trained on: filter, then duplicates, then the cap, then pairs."""
         ordered = in_order(solutions)
         found, failed = positives(ordered), negatives(ordered)
@@ -73,7 +84,8 @@ class Selector:
         if not found:
             self.counts["queries_without_positives"] += 1
             return []
-        kept = self._filtered(query_id, ordered, found, scores)
+        context = Context(query_id, ordered, scores, self._stream(query_id), scene)
+        kept = self._filtered(found, context)
         if self.method.dedupe:
             kept = self._counted("dropped_as_duplicates", kept, distinct(kept))
         if self.pairs and not failed:
@@ -85,15 +97,11 @@ class Selector:
             return [Choice(positive) for positive in chosen]
         return [Choice(p, partner(p, failed, self.seed, self.round)) for p in chosen]
 
-    def _filtered(
-        self, query_id: str, ordered: list[Solution], found: list[Solution], scores: Mapping[Key, Row]
-    ) -> list[Solution]:
-        context = Context(
-            query_id,
-            ordered,
-            scores,
-            lambda: generator("curation", self.seed, self.round, "filter", query_id),
-        )
+    def _stream(self, query_id: str) -> Callable[[], np.random.Generator]:
+        """Makes the random stream of a query's filter; the method has no part in it."""
+        return lambda: generator("curation", self.seed, self.round, "filter", query_id)
+
+    def _filtered(self, found: list[Solution], context: Context) -> list[Solution]:
         self.counts["pairs_of_two"] += self.filter.compares_just_two(context)
         mask = self.filter.keep(found, context)
         kept = [solution for solution, stays in zip(found, mask, strict=True) if stays]

@@ -15,7 +15,6 @@ from vista.seeding import derive_seed
 # Where a solution stands among those of its query: source, failed parent, index.
 Key = tuple[str, int, int]
 
-SOURCES = ("sample", "prefix", "rationalize")
 NO_PARENT = -1
 
 
@@ -42,13 +41,13 @@ class Solution:
 
     @property
     def source(self) -> str:
-        """sample, prefix or rationalize."""
+        """sample, or the resampler that it is from."""
         return self.key[0]
 
 
 def in_order(solutions: Sequence[Solution]) -> list[Solution]:
     """Samples first, then resamples by parent: the same whatever the order of shards and rows."""
-    return sorted(solutions, key=lambda s: (SOURCES.index(s.source), s.key[1], s.key[2]))
+    return sorted(solutions, key=lambda s: (s.source != "sample", s.key))
 
 
 def positives(solutions: Sequence[Solution]) -> list[Solution]:
@@ -60,7 +59,8 @@ def negatives(solutions: Sequence[Solution]) -> list[Solution]:
     """D^n: failed *samples* (paper: Sec. 3, step 1).
 
     A resample that fails is no negative: it begins with a prefix that the policy did not choose
-    (or was written with the answer in sight), and the paper adds only the correct ones.
+    (or was written with the answer in sight), and the paper adds only the correct ones. So it is with
+    the plain samples of a matched budget, that they differ from prefix resampling in nothing else.
     """
     return [solution for solution in solutions if not solution.correct and solution.source == "sample"]
 

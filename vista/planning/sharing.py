@@ -71,8 +71,11 @@ class JobTree:
         inputs = [dag.checkpoint(policy)]
         if kind == "samples":
             return [job], inputs + dag.sampled_queries(policy, name)
-        made_from = dag.resample_inputs if kind == "resamples" else dag.score_inputs
-        return [job], [*inputs, *dag.train_queries(policy), *made_from(policy, name, shard)]
+        if kind == "resamples":
+            made_from = dag.resample_inputs(policy, name, shard)
+        else:
+            made_from = dag.measure_inputs(policy, kind, name, shard)
+        return [job], [*inputs, *dag.train_queries(policy), *made_from]
 
 
 @dataclass(frozen=True)
