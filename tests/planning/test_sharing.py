@@ -136,7 +136,7 @@ def test_one_method_alone_shares_nothing(tmp_path: Path) -> None:
 def test_the_full_testbed_stays_within_its_time_on_two_cores(full: Suite) -> None:
     plan = make_plan(full, Assumptions())
     assert plan.sharing.hours / 2 <= 5.1
-    assert plan.sharing.hours < 0.6 * plan.sharing.hours_apart
+    assert plan.sharing.hours < 0.5 * plan.sharing.hours_apart, "under half of what the methods cost apart"
 
 
 def test_the_plan_prints_what_sharing_saves(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:

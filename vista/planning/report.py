@@ -17,6 +17,7 @@ STAGE_OF_RULE = {
     "sample": "rollouts",
     "resample": "rollouts",
     "score": "rollouts",
+    "gains": "rollouts",
     "curate": "curation",
     "train": "training",
     "evaluate": "evaluation",
