@@ -72,7 +72,8 @@ def test_sft_seeds_samples_are_read_by_every_method_that_samples_alike(full: Sui
         for file in rollout_files(full)
         if (file.policy, file.kind, file.name) == (policy, "samples", "k10-t1-n80")
     ]
-    assert list(file.readers) == alike
+    # Where rollouts accumulate, later rounds read them as well.
+    assert [run for run in file.readers if run.round == 1] == alike
     assert len(alike) >= 20
 
 
