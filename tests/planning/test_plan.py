@@ -69,6 +69,28 @@ def test_a_plan_counts_the_jobs_that_snakemake_would_run(root: Path, tmp_path: P
     assert planned_by_snakemake(root, tmp_path, f"config/{name}.yaml", target) == job_counts(suite)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("table", ["ablation", "difficulty"])
+def test_a_further_table_needs_the_runs_of_the_main_table_and_no_others(
+    root: Path, tmp_path: Path, table: str
+) -> None:
+    suite = load_suite(root / "config/smoke.yaml", root=root)
+    target = f"{suite.results}/tables/{table}.csv"
+    counts = job_counts(suite)
+    del counts["tables"]
+    assert planned_by_snakemake(root, tmp_path, "config/smoke.yaml", target) == counts | {table: 1}
+
+
+@pytest.mark.slow
+def test_without_a_target_snakemake_makes_the_tables_that_the_suite_names(root: Path, tmp_path: Path) -> None:
+    (tmp_path / "suite.yaml").write_text(
+        (root / "config/smoke.yaml").read_text() + "\ntables: [main, ablation, difficulty]\n"
+    )
+    jobs = planned_by_snakemake(root, tmp_path, "suite.yaml", "all")
+    assert {rule for rule, count in jobs.items() if count == 1} >= {"tables", "ablation", "difficulty"}
+    assert "cost" not in jobs
+
+
 def test_rollouts_are_counted_once_with_all_their_readers(suite: Suite) -> None:
     first = Run("m-1b", "one", "sft-seed", 0, 0)
     readers = {
