@@ -20,6 +20,7 @@ from vista.config import (
     Suite,
     load_suite,
     load_yaml,
+    Wording,
 )
 from vista.dag import Dag
 from vista.engines.checkpoints import load_checkpoint, read_loading, save_checkpoint
@@ -52,7 +53,7 @@ def paths(tmp_path: Path, rows: Rows) -> Paths:
 
 @pytest.fixture
 def checkpoint(tmp_path: Path, rows: Rows) -> Path:
-    model, processor = build_nano("internvl", collect_words(rows), seed=0)
+    model, processor = build_nano("internvl", collect_words(rows, Wording()), seed=0)
     save_checkpoint(model, processor, tmp_path / "mine")
     return tmp_path / "mine"
 

@@ -28,6 +28,7 @@ from vista.rollouts.policy import (
 from vista.rollouts.shards import asked_by, query_files, shard_queries
 from vista.rollouts.solutions import solution_row, tally
 from vista.seeding import derive_seed
+from vista.wording import check_wording, hinted
 
 
 def prefix_seed(policy: Run, query_id: str, parent: int, index: int) -> int:
@@ -60,6 +61,8 @@ def resample_shard(suite: Suite, paths: Paths, policy: Run, name: str, shard: in
         paths.rollouts(policy.id, kind, name, shard, suite.shards) for kind in ("resamples", "critical")
     )
     settings = {"sampling": method.rollouts.model_dump(), "resample": method.resample.model_dump()}
+    if isinstance(method.resample, RationalizeResample):
+        settings["hint"] = {"wording": suite.wording.hint}
     recorder = Recorder(
         "rollouts",
         {
@@ -90,7 +93,11 @@ def resample_shard(suite: Suite, paths: Paths, policy: Run, name: str, shard: in
         work = PrefixResampler(checkpoint, engine, policy, method.rollouts, method.resample)
         rows, criticals = work.run(queries, samples, suite.scoring.batch_size)
     elif isinstance(method.resample, RationalizeResample):
-        rows = rationalize(checkpoint, engine, queries, samples, method.rollouts, method.resample, policy)
+        check_wording(checkpoint.processor.tokenizer, suite.wording, ["hint"], policy.model)
+        hinted_queries = [hinted(query, suite.wording) for query in queries]
+        rows = rationalize(
+            checkpoint, engine, hinted_queries, samples, method.rollouts, method.resample, policy
+        )
     else:
         raise VistaError(f"resamples {name!r}: the method has no resampler (kind: {method.resample.kind})")
     counts = {**tally(len(queries), rows), **_efforts(samples, rows)}
@@ -221,13 +228,13 @@ def rationalize(
     settings: RationalizeResample,
     policy: Run,
 ) -> list[Row]:
-    """STaR: queries without a correct sample again, with the answer as a hint.
+    """STaR: queries without a correct sample again; ``queries`` give the answer as a hint.
 
     The rows (``records.ROLLOUT``) hold the response alone, so what is trained on has no hint.
     """
     solved = {row["query_id"] for row in samples if row["correct"]}
     failed = [query for query in queries if query["query_id"] not in solved]
-    prompts = encode_queries(checkpoint, failed, sampling.max_new_tokens, hinted=True)
+    prompts = encode_queries(checkpoint, failed, sampling.max_new_tokens)
     seeds = [[rationalize_seed(policy, q["query_id"], j) for j in range(settings.j)] for q in failed]
     requests = [Request(prompt, own) for prompt, own in zip(prompts, seeds, strict=True)]
     results = engine.sample(requests, settings.temperature, sampling.max_new_tokens)
