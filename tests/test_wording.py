@@ -39,7 +39,9 @@ def test_a_hint_stands_after_the_instruction() -> None:
 
 
 def test_a_wrong_solution_and_candidates_stand_in_their_prompts() -> None:
-    wording = Wording(refine="{solution} is wrong : {instruction}", select="{instruction}\n{candidates}\nwhich ?")
+    wording = Wording(
+        refine="{solution} is wrong : {instruction}", select="{instruction}\n{candidates}\nwhich ?"
+    )
     assert asked(refining(QUERY, "so 3", wording)) == "so 3 is wrong : what is row"
     assert asked(selecting(QUERY, ["so 3", "so 7"], wording)) == "what is row\n1 : so 3\n2 : so 7\nwhich ?"
 
@@ -104,7 +106,9 @@ def test_the_testbeds_wording_is_made_of_words_that_its_models_know(
 def test_the_testbeds_hint_is_the_default_so_that_its_base_models_stay_as_they_are(root: Path) -> None:
     for name in ("testbed", "smoke"):
         assert load_suite(root / f"config/{name}.yaml", root=root).wording.hint == Wording().hint
-    words = set(json.loads((root / "tests/frozen/nano-internvl/tokenizer.json").read_text())["model"]["vocab"])
+    words = set(
+        json.loads((root / "tests/frozen/nano-internvl/tokenizer.json").read_text())["model"]["vocab"]
+    )
     assert {"▁hint", "▁:", "▁the", "▁answer", "▁is"} <= words
 
 

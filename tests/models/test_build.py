@@ -18,9 +18,9 @@ from vista.config import (
     Models,
     ModelTraining,
     Suite,
+    Wording,
     load_suite,
     load_yaml,
-    Wording,
 )
 from vista.dag import Dag
 from vista.engines.checkpoints import load_checkpoint, read_loading, save_checkpoint

@@ -96,7 +96,9 @@ def test_prompts_beyond_the_budget_are_encoded_anew_and_equal(fresh: Fresh):
 def test_examples_of_one_query_with_other_prompts_are_shown_their_own(fresh: Fresh):
     checkpoint = fresh()
     plain, other = example(0, [31]), example(0, [31])
-    other["prompt"] = [{**turn, "content": [*turn["content"], *turn["content"][-1:]]} for turn in plain["prompt"]]
+    other["prompt"] = [
+        {**turn, "content": [*turn["content"], *turn["content"][-1:]]} for turn in plain["prompt"]
+    ]
     prompts = Prompts(checkpoint.processor)
     ids = [prompts.of(row).input_ids for row in (plain, other, plain)]
     assert ids[0] == ids[2]
