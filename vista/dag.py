@@ -32,7 +32,7 @@ from vista.grid import Run
 from vista.manifest import sha256
 from vista.paths import Paths, manifest_of
 from vista.records import write_text
-from vista.wording import templates_of
+from vista.wording import templates_of, trained_templates
 
 PACKAGE = Path(vista.__file__).parent
 
@@ -262,8 +262,8 @@ class Dag:
     def curation_settings(self, run: str) -> str:
         """Settings of a training set."""
         method = self.suite.methods[Run.parse(run).method]
-        words = set(templates_of(method)) - {"hint"}  # which is only sampled with
-        wording = [self.suite.wording.model_dump(include=words)] if words else []
+        words = trained_templates(method)
+        wording = [self.suite.wording.model_dump(include=set(words))] if words else []
         if not method.trains_on_seed:
             return digest([method.model_dump(mode="json"), *wording])
         settings = self.suite.seed_rationales

@@ -47,14 +47,15 @@ def templates_of(method: Method) -> list[str]:
     """The names of the templates that a method's prompts and responses are made from."""
     if isinstance(method, SelectMethod):
         return ["select", "candidate"]
-    if not isinstance(method, SelfImprovement):
-        return []
-    names = ["hint"] if isinstance(method.resample, RationalizeResample) else []
-    if "refine" in method.reflect:
-        names.append("refine")
-    if "select" in method.reflect:
-        names += ["select", "candidate", "chosen"]
-    return names
+    hints = isinstance(method, SelfImprovement) and isinstance(method.resample, RationalizeResample)
+    return [*(["hint"] if hints else []), *trained_templates(method)]
+
+
+def trained_templates(method: Method) -> list[str]:
+    """Those of them that stand in its training set; a hint is only sampled with."""
+    reflect = method.reflect if isinstance(method, SelfImprovement) else []
+    refine = ["refine"] if "refine" in reflect else []
+    return [*refine, *(["select", "candidate", "chosen"] if "select" in reflect else [])]
 
 
 def check_wording(tokenizer: Any, wording: Wording, names: Iterable[str], model: str) -> None:
