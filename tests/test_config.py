@@ -122,6 +122,25 @@ def test_a_method_whose_initial_policy_is_missing_is_an_error(files: Path) -> No
     assert "initial_policy 'sft-seed' must be among the suite's methods" in message(files)
 
 
+def test_a_method_that_needs_scenes_is_refused_for_published_benchmarks_with_all_else_that_is_wrong(
+    files: Path,
+) -> None:
+    benchmark = {"kind": "chartqa", "source": {"kind": "path", "path": "charts"}, "sizes": {"seed": 4}}
+
+    def edit(value: dict[str, Any]) -> None:
+        value["methods"] += ["gold-prefix", "random-prefix"]
+        value["tasks"]["charts"] = benchmark
+        value["train_sets"]["grids"].append("charts")
+        value["max_rounds"] = {"nano-smok": 1}
+
+    change(files / "config/smoke.yaml", edit)
+    text = message(files)
+    assert "method gold-prefix: resample.kind 'gold-prefix' needs gold rationales" in text
+    assert "which charts does not have" in text
+    assert "method random-prefix" not in text
+    assert "max_rounds: 'nano-smok'" in text
+
+
 def test_batches_that_processes_cannot_share_are_reported_for_every_section_and_model(files: Path) -> None:
     def edit(models: dict[str, Any]) -> None:
         models["nano-smoke"]["training"] = {"processes": 3, "device_batch_size": 2, "accelerate": "no.yaml"}

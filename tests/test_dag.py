@@ -83,3 +83,44 @@ def test_a_rule_may_leave_out_a_folder_of_its_stage(package: Path, suite: Suite)
     after = Path(plan.code("tasks", without="testbed")).read_text(), fingerprint(suite, "tasks")
     assert before[0] == after[0]
     assert before[1] != after[1]
+
+
+def with_budget(suite: Suite, **settings: object) -> Suite:
+    """The suite with a method whose plain samples match the cost of prefix resampling."""
+    vista = suite.methods["vista-sft"]
+    resample = {"kind": "budget-matched", "top_k": 1, **settings}
+    method = type(vista).model_validate({**vista.model_dump(), "resample": resample, "rounds": 1})
+    return suite.model_copy(update={"methods": {**suite.methods, "matched": method}})
+
+
+def test_a_matched_budget_waits_for_the_prefix_resampling_that_vista_shares(suite: Suite) -> None:
+    plan, policy = Dag(with_budget(suite)), "nano-smoke/grids/sft-seed/seed0/round0"
+    base = f"{suite.results}/rollouts/{policy}"
+    samples = f"{base}/samples/k6-t1-n80/0-of-1.parquet"
+    prefix = "k6-t1-n80+prefix-j3-top1-swapped"
+    matched = "k6-t1-n80+budget-of-prefix-j3-top1-swapped"
+    assert plan.resample_inputs(policy, prefix, "0") == [samples]
+    assert plan.resample_inputs(policy, matched, "0") == [
+        samples,
+        f"{base}/resamples/{prefix}/0-of-1.parquet",
+    ]
+    assert f"{base}/resamples/{prefix}/0-of-1.parquet" in plan.curation_inputs(
+        "nano-smoke/grids/vista-sft/seed0/round1"
+    )
+    assert f"{base}/resamples/{matched}/0-of-1.parquet" in plan.curation_inputs(
+        "nano-smoke/grids/matched/seed0/round1"
+    )
+
+
+def test_what_a_budget_is_matched_to_has_settings_even_if_no_method_reads_it(suite: Suite) -> None:
+    plan = Dag(with_budget(suite, j=2))
+    names = [f"k6-t1-n80+{name}-top1-swapped" for name in ("prefix-j2", "budget-of-prefix-j2", "prefix-j3")]
+    assert len({plan.resampling_settings(name) for name in names}) == 3
+
+
+def test_an_edited_truth_of_the_testbed_changes_what_reads_it(package: Path, suite: Suite) -> None:
+    before = {stage: fingerprint(suite, stage) for stage in dag.SHARED_CODE}
+    edit(package / "testbed/rationales.py")
+    changed = {stage for stage in dag.SHARED_CODE if fingerprint(suite, stage) != before[stage]}
+    assert changed == {stage for stage, shared in dag.SHARED_CODE.items() if "testbed" in shared}
+    assert "rollouts" in changed

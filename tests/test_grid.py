@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -79,6 +80,51 @@ def test_the_settings_behind_a_file_are_found_by_its_name(suite: Suite) -> None:
             assert grid.sampling_named(suite, name) == method.rollouts
     with pytest.raises(VistaError, match="no method of suite"):
         grid.sampling_named(suite, "k99-t1-n80")
+
+
+def resampled(suite: Suite, **resample: Any) -> Suite:
+    """The suite with VISTA alone, which resamples so."""
+    method = suite.methods["vista-sft"]
+    assert isinstance(method, SelfImprovement)
+    changed = SelfImprovement.model_validate({**method.model_dump(), "resample": resample})
+    return suite.model_copy(update={"methods": {"sft-seed": suite.methods["sft-seed"], "vista": changed}})
+
+
+@pytest.mark.parametrize(
+    ("resample", "name"),
+    [
+        ({"kind": "prefix", "top_k": 1}, "k10-t1-n80+prefix-j3-top1-swapped"),
+        ({"kind": "rationalize"}, "k10-t1-n80+rationalize-j1-t0"),
+        ({"kind": "budget-matched", "top_k": 1}, "k10-t1-n80+budget-of-prefix-j3-top1-swapped"),
+        ({"kind": "random-prefix", "order": "original"}, "k10-t1-n80+random-prefix-j3-original"),
+        ({"kind": "gold-prefix", "j": 2}, "k10-t1-n80+gold-prefix-j2"),
+    ],
+)
+def test_resamples_are_named_by_all_that_decides_them_and_found_by_that_name(
+    suite: Suite, resample: dict[str, Any], name: str
+) -> None:
+    changed = resampled(suite, **resample)
+    method = changed.methods["vista"]
+    assert isinstance(method, SelfImprovement)
+    assert grid.rollout_files(method).resamples == name
+    work = grid.resampling_named(changed, name)
+    assert (work.sampling, work.settings) == (method.rollouts, method.resample)
+    assert work.inputs[0] == ("samples", "k10-t1-n80")
+    with pytest.raises(VistaError, match="asks for resamples 'k10-t1-n80\\+prefix-j9'"):
+        grid.resampling_named(changed, "k10-t1-n80+prefix-j9")
+
+
+def test_a_matched_budget_needs_the_very_file_that_prefix_resampling_writes(suite: Suite) -> None:
+    vista = suite.methods["vista-sft"]
+    assert isinstance(vista, SelfImprovement)
+    prefix = grid.rollout_files(vista).resamples
+    # Nobody else in this suite resamples from prefixes.
+    changed = resampled(suite, kind="budget-matched", top_k=1)
+    work = grid.resampling_named(changed, f"k10-t1-n80+{changed.methods['vista'].resample.slug}")
+    assert work.inputs == [("samples", "k10-t1-n80"), ("resamples", prefix)]
+    matched = grid.resampling_named(changed, str(prefix))
+    assert matched.settings == vista.resample
+    assert matched.inputs == [("samples", "k10-t1-n80")]
 
 
 def test_a_model_may_be_held_to_fewer_rounds_than_its_methods_have(suite: Suite) -> None:

@@ -162,7 +162,7 @@ def sample(suite_file: SuiteArgument, policy: RunArgument, name: NameArgument, s
 def resample(
     suite_file: SuiteArgument, policy: RunArgument, name: NameArgument, shard: ShardArgument
 ) -> None:
-    """Stage 3b: resample failed solutions, from corrected prefixes or with a hint."""
+    """Stage 3b: try failed solutions again, from prefixes, with a hint, or as a control of these."""
     suite, paths = _open(suite_file)
     from vista.rollouts.resample import resample_shard
 

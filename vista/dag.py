@@ -42,7 +42,7 @@ PROMPTS = ["chat.py", "alignment.py", "wording.py"]
 SHARED_CODE: dict[str, list[str]] = {
     "tasks": ["records.py", "seeding.py"],
     "models": ["records.py", "seeding.py", *PROMPTS, "engines"],
-    "rollouts": ["records.py", "seeding.py", *PROMPTS, "answers.py", "engines"],
+    "rollouts": ["records.py", "seeding.py", *PROMPTS, "answers.py", "engines", "testbed"],
     "curation": ["records.py", "seeding.py", *PROMPTS],
     "training": ["records.py", "seeding.py", *PROMPTS, "engines"],
     "evaluation": ["records.py", "seeding.py", *PROMPTS, "answers.py", "engines"],
@@ -141,10 +141,11 @@ class Dag:
         return [str(self.paths.rollouts(policy, kind, name, shard, count)) for shard in range(count)]
 
     def resample_inputs(self, policy: str, name: str, shard: str) -> list[str]:
-        """The samples that a shard of resamples starts from."""
-        method = grid.method_with(self.suite, "resamples", name)
-        samples = grid.rollout_files(method).samples
-        return [str(self.paths.rollouts(policy, "samples", samples, shard, self.suite.shards))]
+        """The samples that a shard of resamples starts from, and the resamples that it is matched to."""
+        return [
+            str(self.paths.rollouts(policy, kind, read, shard, self.suite.shards))
+            for kind, read in grid.resampling_named(self.suite, name).inputs
+        ]
 
     def score_inputs(self, policy: str, name: str, shard: str) -> list[str]:
         """The solutions that a shard of scores is about."""
@@ -250,9 +251,9 @@ class Dag:
 
     def resampling_settings(self, name: str) -> str:
         """Settings of resamples."""
-        method = grid.method_with(self.suite, "resamples", name)
-        hint = [self.suite.wording.hint] if isinstance(method.resample, RationalizeResample) else []
-        settings = [method.rollouts.model_dump(), method.resample.model_dump()]
+        work = grid.resampling_named(self.suite, name)
+        hint = [self.suite.wording.hint] if isinstance(work.settings, RationalizeResample) else []
+        settings = [work.sampling.model_dump(), work.settings.model_dump()]
         return digest([self.suite.engine.kind, *settings, *hint])
 
     def scoring_settings(self, name: str) -> str:

@@ -9,7 +9,9 @@ from dataclasses import dataclass, replace
 
 from vista.config import (
     BaseMethod,
+    BudgetMatchedResample,
     NoResample,
+    ResampleSettings,
     Sampling,
     SeedMethod,
     SelectMethod,
@@ -128,6 +130,39 @@ def weights(suite: Suite, run: Run) -> Run:
 
 
 @dataclass(frozen=True)
+class Resampling:
+    """How which samples are resampled: all that decides a resamples folder, but for its policy."""
+
+    sampling: Sampling
+    settings: ResampleSettings
+
+    @property
+    def name(self) -> str:
+        """Name of the folder."""
+        return f"{self.sampling.slug}+{self.settings.slug}"
+
+    @property
+    def matched(self) -> Resampling | None:
+        """The resampling of the same samples whose rows this one reads, to be matched to it."""
+        if isinstance(self.settings, BudgetMatchedResample):
+            return Resampling(self.sampling, self.settings.matched)
+        return None
+
+    @property
+    def inputs(self) -> list[tuple[str, str]]:
+        """Kind and name of the rollout files that it reads: the samples, then what it is matched to."""
+        matched = [] if self.matched is None else [("resamples", self.matched.name)]
+        return [("samples", self.sampling.slug), *matched]
+
+
+def resampling(method: SelfImprovement) -> Resampling | None:
+    """How ``method`` resamples; ``None`` if it does not."""
+    if isinstance(method.resample, NoResample):
+        return None
+    return Resampling(method.rollouts, method.resample)
+
+
+@dataclass(frozen=True)
 class RolloutFiles:
     """Names of the rollout folders that a method reads, below its policy's folder."""
 
@@ -143,9 +178,8 @@ def rollout_files(method: SelfImprovement) -> RolloutFiles:
     on which solutions there are. So methods that agree on these share the files.
     """
     samples = method.rollouts.slug
-    resamples = None
-    if not isinstance(method.resample, NoResample):
-        resamples = f"{samples}+{method.resample.slug}"
+    work = resampling(method)
+    resamples = None if work is None else work.name
     scores = None
     if isinstance(method.filter, VasFilter):
         scores = f"{resamples or samples}+{method.filter.scope}"
@@ -189,6 +223,16 @@ def sampling_named(suite: Suite, name: str) -> Sampling:
     if isinstance(settings, SelfRationales) and settings.rollouts.slug + ON_SEED == name:
         return settings.rollouts
     raise VistaError(f"suite {suite.name!r} asks for no samples {name!r}; see seed_rationales")
+
+
+def resampling_named(suite: Suite, name: str) -> Resampling:
+    """What is behind a resamples folder's name: a method's own, or one that a method's is matched to."""
+    for method in suite.methods.values():
+        own = resampling(method) if isinstance(method, SelfImprovement) else None
+        for work in (own, own and own.matched):
+            if work is not None and work.name == name:
+                return work
+    raise VistaError(f"no method of suite {suite.name!r} asks for resamples {name!r}")
 
 
 def method_with(suite: Suite, kind: str, name: str) -> SelfImprovement:

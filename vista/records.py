@@ -22,7 +22,9 @@ SCHEMA_VERSION = "1"
 
 AnswerType = Literal["closed", "open", "number", "choice", "term", "math", "relaxed"]
 Split = Literal["seed", "train", "test"]
-Source = Literal["seed", "sample", "prefix", "rationalize"]
+# Where a solution is from: the seed split, the K samples, or a resampler, each with a name of its own
+# (prefix, rationalize, plain, random-prefix, gold-prefix).
+Source = str
 
 IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 PART = pa.struct([("type", pa.string()), ("text", pa.string())])
@@ -52,8 +54,8 @@ ROLLOUT = pa.schema(
         ("query_id", pa.string()),
         ("task", pa.string()),
         ("sample", pa.int32()),  # index within (query, source, parent)
-        ("source", pa.string()),  # sample | prefix | rationalize
-        ("parent", pa.int32()),  # the failed sample this one was resampled from; null for samples
+        ("source", pa.string()),  # sample, or what the resampler calls its rows
+        ("parent", pa.int32()),  # the failed sample that this one mends; null where it mends none
         ("prefix_len", pa.int32()),  # response tokens forced, not sampled
         ("token_ids", pa.list_(pa.int32())),  # response tokens, without the end-of-turn token
         ("text", pa.string()),

@@ -11,7 +11,7 @@ import datasets
 import pytest
 
 from tests.curation.conftest import TASKS, Folder, png, rollout, score
-from vista.config import Suite
+from vista.config import NoFilter, Suite
 from vista.curation.curate import curate
 from vista.errors import VistaError
 from vista.grid import Run
@@ -87,6 +87,28 @@ def test_correct_resamples_join_and_the_attention_filter_drops_who_looked_away(
     found = counts(paths, run)
     assert (found["positives"], found["dropped_by_filter"], found["from_prefix"]) == (3, 1, 1)
     assert (found["negatives"], found["pairs_of_two"]) == (1, 0)
+
+
+@pytest.mark.parametrize(
+    ("source", "parent", "name"),
+    [
+        ("plain", None, "from_plain"),
+        ("random-prefix", 2, "from_random_prefix"),
+        ("gold-prefix", 2, "from_gold_prefix"),
+        ("warm", None, "from_warm"),  # of somebody's own
+    ],
+)
+def test_rows_of_every_resampler_are_trained_on_and_counted(
+    suite: Suite, paths: Paths, folder: Folder, run_of: Maker, source: str, parent: int | None, name: str
+):
+    run = run_of("vista-sft")
+    samples = [rollout("grid-chain-0", n, n < 2) for n in range(3)]
+    resamples = [rollout("grid-chain-0", n, n == 0, source=source, parent=parent) for n in range(2)]
+    folder.rollouts(run, samples, resamples, [])
+    curate(with_method(suite, "vista-sft", mix_seed=False, filter=NoFilter()), paths, run)
+    assert [row["source"] for row in examples(paths, run)] == ["sample", "sample", source]
+    found = counts(paths, run)
+    assert (found["positives"], found["negatives"], found[name], found["from_prefix"]) == (3, 1, 1, 0)
 
 
 def test_queries_with_two_scored_positives_are_counted(

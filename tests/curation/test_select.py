@@ -21,7 +21,7 @@ def solution(key: Key, correct: bool, text: str | None = None) -> Solution:
 @st.composite
 def solution_sets(draw: st.DrawFn) -> list[Solution]:
     keys = st.tuples(
-        st.sampled_from(["sample", "prefix", "rationalize"]), st.integers(0, 3), st.integers(0, 5)
+        st.sampled_from(["sample", "prefix", "rationalize", "plain"]), st.integers(0, 3), st.integers(0, 5)
     ).map(lambda key: (key[0], -1 if key[0] == "sample" else key[1], key[2]))
     chosen = draw(st.lists(keys, unique=True, max_size=15))
     return [solution(key, draw(st.booleans()), draw(st.sampled_from("abc"))) for key in chosen]
@@ -37,6 +37,17 @@ def test_failed_resamples_are_neither_positives_nor_negatives():
     failed = solution(("sample", -1, 0), False)
     assert positives([good, bad, failed]) == [good]
     assert negatives([good, bad, failed]) == [failed]
+
+
+def test_failed_plain_samples_of_a_matched_budget_are_no_negatives_either():
+    good, bad = solution(("plain", -1, 0), True), solution(("plain", -1, 1), False)
+    assert (positives([good, bad]), negatives([good, bad])) == ([good], [])
+
+
+def test_samples_come_before_resamples_whatever_these_are_called():
+    keys = [("sample", -1, 0), ("sample", -1, 7), ("a-name", 2, 0), ("a-name", 2, 1), ("zzz", -1, 0)]
+    ordered = [solution(key, True) for key in keys]
+    assert in_order(ordered[::-1]) == ordered
 
 
 def test_texts_that_differ_in_case_and_spaces_alone_are_the_same():

@@ -33,7 +33,9 @@ from vista.errors import VistaError
 from vista.manifest import Recorder, read_manifest
 from vista.paths import Paths
 from vista.records import QUERY, ROLLOUT, read_rows, write_rows
-from vista.rollouts.resample import PrefixResampler, resample_shard
+from vista.rollouts.prefixes import PrefixResampler
+from vista.rollouts.resample import resample_shard
+from vista.rollouts.resamplers import Job
 from vista.rollouts.sample import sample_shard
 
 SETTINGS = VllmEngineSettings(kind="vllm", batch_size=32, eager=True, max_model_len=256)
@@ -253,9 +255,10 @@ def test_an_outline_knows_all_but_the_weights(tmp_path: Path) -> None:
 def test_the_critical_tokens_are_read_before_vllm_takes_the_memory(fake: None) -> None:
     engine = fake_engine()
     sampling, settings = Sampling(max_new_tokens=LIMIT), PrefixResample(kind="prefix", top_k=1)
-    work = PrefixResampler(engine.checkpoint, engine, POLICY, sampling, settings)
+    work = PrefixResampler(Job(engine.checkpoint, engine, POLICY, sampling, 4), settings)
     failed = {"query_id": "q0", "task": "task", "sample": 0, "token_ids": [20, 21, 22], "correct": False}
-    rows, (critical,) = work.run([query(0)], [failed], 4)
+    rows = work.run([query(0)], [failed])
+    (critical,) = work.aside_rows["critical"]
     assert critical["critical_token"] is not None
     assert {row["prefix_len"] for row in rows} == {critical["critical_token"] + 1}
     assert engine.checkpoint.device.type == "meta"

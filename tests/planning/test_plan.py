@@ -218,3 +218,48 @@ def test_rationales_sampled_from_the_base_model_are_counted_and_shared(tmp_path:
     assert Estimator(suite, EASY).solutions(file) == 80
     assert {run.method for run in file.readers} == {"sft-seed", "rest-em", "vista-sft"}
     assert job_counts(suite)["sample"] == job_counts(make_suite(tmp_path))["sample"] + suite.shards
+
+
+def controlled(tmp_path: Path, **resample: object) -> Suite:
+    """The suite with one method more, whose resampling is a control."""
+    suite = make_suite(tmp_path)
+    vista = suite.methods["vista-sft"]
+    control = type(vista).model_validate(
+        {**vista.model_dump(), "resample": resample, "filter": {"kind": "none"}}
+    )
+    return suite.model_copy(update={"methods": {**suite.methods, "control": control}})
+
+
+@pytest.mark.parametrize(
+    ("resample", "solutions", "seconds"),
+    [
+        # 500 wrong ones; a control draws half of a continuation, and plain samples whole ones.
+        ({"kind": "rationalize", "j": 2}, 1000, 1000),
+        ({"kind": "random-prefix"}, 1500, 750 + 10),  # a pass over 500 × 10 tokens, as for VISTA
+        ({"kind": "gold-prefix"}, 1500, 750),
+        ({"kind": "budget-matched"}, 750, 750),
+    ],
+)
+def test_every_resampler_has_its_estimate(
+    tmp_path: Path, resample: dict[str, object], solutions: float, seconds: float
+) -> None:
+    suite = controlled(tmp_path, **resample)
+    (file,) = [
+        file
+        for file in rollout_files(suite)
+        if file.kind == "resamples" and [run.method for run in file.readers] == ["control"]
+    ]
+    estimator = Estimator(suite, EASY)
+    assert estimator.solutions(file) == pytest.approx(solutions)
+    assert estimator.rollout_hours(file) * HOUR == pytest.approx(seconds)
+
+
+def test_what_a_budget_is_matched_to_is_planned_and_shared(tmp_path: Path) -> None:
+    plain = job_counts(make_suite(tmp_path))
+    shared = controlled(tmp_path, kind="budget-matched")
+    assert job_counts(shared)["resample"] == plain["resample"] + shared.shards
+    prefix = next(file for file in rollout_files(shared) if "+prefix" in file.name)
+    assert [run.method for run in prefix.readers] == ["vista-sft", "control"]
+    # Matched to settings of its own, it needs that prefix resampling as well, though no method reads it.
+    own = controlled(tmp_path, kind="budget-matched", j=2)
+    assert job_counts(own)["resample"] == plain["resample"] + 2 * own.shards

@@ -8,13 +8,18 @@ from typing import Any
 import pytest
 
 from tests.nano import SQUARE, STRIP, checkpoint, query
-from vista import answers
-from vista.config import GridTask, Sizes, Suite
+from vista import answers, grid
+from vista.config import GridTask, SelfImprovement, Sizes, Suite
 from vista.engines.checkpoints import save_checkpoint
 from vista.grid import Run
 from vista.manifest import Recorder
 from vista.paths import Paths
-from vista.records import QUERY, write_rows
+from vista.records import QUERY, ROLLOUT, Row, read_rows, write_rows
+from vista.rollouts.resample import resample_shard
+from vista.rollouts.sample import sample_shard
+from vista.seeding import generator
+from vista.testbed.questions import Question, dump
+from vista.testbed.scenes import draw_scene
 
 POLICY = Run("nano", "tasks", "zero-shot", 0, 0)
 SAMPLES = "k4-t1-n12"
@@ -63,9 +68,40 @@ def policy_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     save_checkpoint(made.model, made.processor, paths.base("nano"))
     Recorder("models", {}, []).write(paths.base("nano"), {})
     for task, first, count in (("first", 0, 5), ("second", 5, 4)):
-        rows = [{**query(first + i, size=STRIP if i % 2 else SQUARE), "task": task} for i in range(count)]
-        write_rows(paths.queries(task, "train"), rows, QUERY)
+        write_rows(paths.queries(task, "train"), [asked(task, first + i) for i in range(count)], QUERY)
     return results
+
+
+def asked(task: str, number: int) -> dict[str, Any]:
+    """A query with a scene, whose gold rationale is in the vocabulary."""
+    scene = draw_scene(generator("scene", number), 3, 3, uniform=0.0)
+    truth = dump(scene, Question("digit", 1 + number % 3, column=1 + number % 2))
+    return {**query(number, size=STRIP if number % 2 else SQUARE), "task": task, "scene": truth}
+
+
+def resampling(suite: Suite, kind: str, **settings: Any) -> tuple[Suite, str]:
+    """The suite with a method that resamples so, and the name of its resamples folder."""
+    method = SelfImprovement.model_validate(
+        {
+            "kind": "self-improvement",
+            "initial_policy": "zero-shot",
+            "rollouts": {"k": 4, "max_new_tokens": 12},
+            "resample": {"kind": kind, **settings},
+        }
+    )
+    changed = suite.model_copy(update={"methods": {**suite.methods, "resampling": method}})
+    return changed, str(grid.rollout_files(method).resamples)
+
+
+def resample(suite: Suite, paths: Paths, name: str, shard: int = 0) -> list[Row]:
+    """Sample, make what ``name`` is matched to, and ``name`` itself: one shard's rows."""
+    for kind, read in grid.resampling_named(suite, name).inputs:
+        if kind == "samples":
+            sample_shard(suite, paths, POLICY, read, shard)
+        else:
+            resample_shard(suite, paths, POLICY, read, shard)
+    resample_shard(suite, paths, POLICY, name, shard)
+    return read_rows(paths.rollouts(POLICY.id, "resamples", name, shard, suite.shards), ROLLOUT)
 
 
 @pytest.fixture
@@ -79,5 +115,10 @@ def small(policy_folder: Path, tmp_path: Path) -> tuple[Suite, Paths]:
 @pytest.fixture
 def odd_is_correct(monkeypatch: pytest.MonkeyPatch) -> None:
     """An untrained model answers nothing: here a text's length is its answer, and right if odd."""
-    monkeypatch.setattr(answers, "extract", lambda text: str(len(text)))
-    monkeypatch.setattr(answers, "verify", lambda found, *_: int(found) % 2 == 1)
+    let_odd_be_correct(monkeypatch)
+
+
+def let_odd_be_correct(patch: pytest.MonkeyPatch) -> None:
+    """As in ``odd_is_correct``, for fixtures that live longer than a test."""
+    patch.setattr(answers, "extract", lambda text: str(len(text)))
+    patch.setattr(answers, "verify", lambda found, *_: int(found) % 2 == 1)

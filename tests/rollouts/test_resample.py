@@ -1,30 +1,43 @@
-"""Resampling failed solutions, from corrected prefixes or with a hint."""
+"""Resampling failed solutions: from corrected prefixes, with a hint, and what holds for all resamplers."""
 
 from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
 from tests.nano import checkpoint
-from tests.rollouts.conftest import GREEDY, POLICY, PREFIX, RATIONALIZE, SAMPLES
+from tests.rollouts.conftest import (
+    GREEDY,
+    POLICY,
+    PREFIX,
+    RATIONALIZE,
+    SAMPLES,
+    let_odd_be_correct,
+    resample,
+    resampling,
+    suite_at,
+)
 from vista import chat
-from vista.config import PrefixResample, Suite
+from vista.config import PrefixResample, RationalizeResample, Sampling, Suite
 from vista.engines.base import Request
 from vista.engines.hf import HfEngine
-from vista.manifest import read_manifest
+from vista.manifest import Manifest, read_manifest
 from vista.paths import Paths
 from vista.records import CRITICAL, ROLLOUT, Row, read_rows
-from vista.rollouts.critical import Critical, critical_tokens
-from vista.rollouts.resample import (
-    PrefixResampler,
-    corrected_prefix,
-    prefix_seed,
-    rationalize_seed,
-    resample_shard,
-)
+from vista.rollouts import resample as stage
+from vista.rollouts import sample
+from vista.rollouts.critical import critical_tokens
+from vista.rollouts.prefixes import PrefixResampler
+from vista.rollouts.resample import RESAMPLERS, resample_shard
+from vista.rollouts.resamplers import Job, RationalizeResampler
 from vista.rollouts.sample import sample_shard
 from vista.rollouts.shards import shard_queries
+from vista.seeding import derive_seed
 
-pytestmark = pytest.mark.usefixtures("odd_is_correct")
+odd_is_correct = pytest.mark.usefixtures("odd_is_correct")
 
 
 def resampled(small: tuple[Suite, Paths], samples: str, name: str) -> tuple[list[Row], list[Row]]:
@@ -38,11 +51,7 @@ def resampled(small: tuple[Suite, Paths], samples: str, name: str) -> tuple[list
     )
 
 
-def test_the_prefix_is_cut_at_the_critical_token_which_the_best_prediction_replaces() -> None:
-    assert corrected_prefix([5, 6, 7, 8], Critical(2, 9)) == [5, 6, 9]
-    assert corrected_prefix([5, 6, 7, 8], Critical(0, 9)) == [9]
-
-
+@odd_is_correct
 def test_failed_samples_continue_from_their_corrected_prefix(small: tuple[Suite, Paths]) -> None:
     suite, paths = small
     samples, rows = resampled(small, SAMPLES, PREFIX)
@@ -61,11 +70,11 @@ def test_failed_samples_continue_from_their_corrected_prefix(small: tuple[Suite,
         if found is None or found.replacement in made.end_ids:
             continue
         prefix = [*row["token_ids"][: found.position], found.replacement]
-        seeds = [prefix_seed(POLICY, row["query_id"], row["sample"], j) for j in range(3)]
+        seeds = [derive_seed("prefix", POLICY.id, row["query_id"], row["sample"], j) for j in range(3)]
         request = Request(chat.encode_query(made.processor, query), seeds, prefix)
         (continued,) = HfEngine(made, 8).sample([request], 1.0, 12)
-        for j, sample in enumerate(continued):
-            expected.append((row["query_id"], row["sample"], j, [*prefix, *sample.token_ids], len(prefix)))
+        for j, made_one in enumerate(continued):
+            expected.append((row["query_id"], row["sample"], j, [*prefix, *made_one.token_ids], len(prefix)))
     assert expected
     found_rows = [(r["query_id"], r["parent"], r["sample"], r["token_ids"], r["prefix_len"]) for r in rows]
     assert found_rows == expected
@@ -73,6 +82,7 @@ def test_failed_samples_continue_from_their_corrected_prefix(small: tuple[Suite,
     assert all(len(row["token_ids"]) <= 12 for row in rows)
 
 
+@odd_is_correct
 def test_continuations_are_kept_and_counted_whether_correct_or_not(small: tuple[Suite, Paths]) -> None:
     _, paths = small
     samples, rows = resampled(small, SAMPLES, PREFIX)
@@ -87,28 +97,7 @@ def test_continuations_are_kept_and_counted_whether_correct_or_not(small: tuple[
     )
 
 
-def test_where_the_best_prediction_is_to_stop_nothing_is_resampled(
-    small: tuple[Suite, Paths], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    suite, paths = small
-    made = checkpoint("qwen2.5-vl")
-    monkeypatch.setattr(
-        "vista.rollouts.resample.critical_tokens",
-        lambda _, prompts, *__: [Critical(1, made.end_ids[0]), None, Critical(1, 20)],
-    )
-    queries = shard_queries(suite, paths, POLICY, 0)[:1]
-    samples = [
-        {"query_id": "q0", "task": "first", "sample": index, "token_ids": [20, 21], "correct": False}
-        for index in range(3)
-    ]
-    method = suite.methods["vista"]
-    settings = PrefixResample(kind="prefix", j=2)
-    work = PrefixResampler(made, HfEngine(made, 4), POLICY, method.rollouts, settings)  # type: ignore[union-attr]
-    rows, criticals = work.run(queries, samples, 4)
-    assert [row["parent"] for row in rows] == [2, 2]
-    assert [row["replacement"] for row in criticals] == [made.end_ids[0], None, 20]
-
-
+@odd_is_correct
 def test_rationalisation_asks_unsolved_queries_again_with_the_answer_as_a_hint(
     small: tuple[Suite, Paths],
 ) -> None:
@@ -121,11 +110,108 @@ def test_rationalisation_asks_unsolved_queries_again_with_the_answer_as_a_hint(
     for query, row in zip(queries, rows, strict=True):
         asked = f"{query['instruction']}\nhint : the answer is {query['answer']}"
         hinted = chat.encode_query(made.processor, {**query, "instruction": asked})
-        seed = rationalize_seed(POLICY, query["query_id"], 0)
-        ((sample,),) = HfEngine(made, 8).sample([Request(hinted, [seed])], 0.0, 12)
-        assert row["token_ids"] == sample.token_ids
+        seed = derive_seed("rationalize", POLICY.id, query["query_id"], 0)
+        ((expected,),) = HfEngine(made, 8).sample([Request(hinted, [seed])], 0.0, 12)
+        assert row["token_ids"] == expected.token_ids
         assert (row["source"], row["parent"], row["prefix_len"]) == ("rationalize", None, 0)
         assert row["seed"] == seed
     assert read_manifest(paths.rollouts(POLICY.id, "resamples", RATIONALIZE, 0, 1)).counts[
         "resampled"
     ] == len(rows)
+
+
+def test_the_streams_of_prefixes_and_rationalisations_are_those_they_always_were() -> None:
+    made = checkpoint("qwen2.5-vl")
+    job = Job(made, HfEngine(made, 8), POLICY, Sampling(), 4)
+    prefix = PrefixResampler(job, PrefixResample(kind="prefix"))
+    rationalize = RationalizeResampler(job, RationalizeResample(kind="rationalize"))
+    # Written down once: with other streams the results of every suite would be others.
+    assert [prefix.seed("q0", j, 1) for j in range(2)] == [5540931946273362073, 5991997862407210651]
+    assert [rationalize.seed(q, 0) for q in ("q0", "q1")] == [6351506492327180835, 811230821175147499]
+
+
+@dataclass(frozen=True)
+class Done:
+    """What a resampler of some kind has made of the small suite."""
+
+    suite: Suite
+    paths: Paths
+    kind: str
+    name: str
+    samples: list[Row]
+    rows: list[Row]
+    manifest: Manifest
+
+
+@pytest.fixture(scope="module", params=RESAMPLERS)
+def done(
+    request: pytest.FixtureRequest, policy_folder: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Done]:
+    """Every resampler in turn, run once for all tests that look at its results."""
+    folder = tmp_path_factory.mktemp(request.param)
+    for name in ("models", "tasks"):
+        (folder / name).symlink_to(policy_folder / name)
+    suite, name = resampling(suite_at(folder), request.param)
+    paths = Paths(folder)
+    with pytest.MonkeyPatch.context() as patch:
+        let_odd_be_correct(patch)
+        rows = resample(suite, paths, name)
+        samples = read_rows(paths.rollouts(POLICY.id, "samples", SAMPLES, 0, 1), ROLLOUT)
+        manifest = read_manifest(paths.rollouts(POLICY.id, "resamples", name, 0, 1))
+        yield Done(suite, paths, request.param, name, samples, rows, manifest)
+
+
+def test_shards_together_hold_what_one_shard_holds(done: Done) -> None:
+    in_two = done.suite.model_copy(update={"shards": 2})
+    assert done.rows
+    assert [row for shard in (0, 1) for row in resample(in_two, done.paths, done.name, shard)] == done.rows
+
+
+def test_resamples_are_of_one_source_and_no_two_share_a_key_or_a_stream(done: Done) -> None:
+    assert {row["source"] for row in done.rows} == {RESAMPLERS[done.kind].source}
+    assert len({(row["query_id"], row["parent"], row["sample"]) for row in done.rows}) == len(done.rows)
+    every = done.rows + done.samples
+    assert len({row["seed"] for row in every}) == len(every)
+
+
+def test_the_manifest_counts_failures_attempts_and_tokens(done: Done) -> None:
+    counts = done.manifest.counts
+    assert counts["negatives"] == sum(not row["correct"] for row in done.samples)
+    assert counts["resampled"] == len({(row["query_id"], row["parent"]) for row in done.rows})
+    assert counts["solutions"] == len(done.rows)
+    assert counts["correct"] == sum(row["correct"] for row in done.rows)
+    assert counts["tokens"] == sum(
+        len(row["token_ids"]) - row["prefix_len"] + row["finished"] for row in done.rows
+    )
+
+
+def test_what_a_resampler_reads_is_recorded(done: Done) -> None:
+    read = {path.split("/")[-3] for path in done.manifest.inputs if "/rollouts/" in path}
+    assert read == ({"samples", "resamples"} if done.kind == "budget-matched" else {"samples"})
+
+
+def test_an_empty_shard_has_empty_files(done: Done) -> None:
+    in_ten = done.suite.model_copy(update={"shards": 10})  # of nine queries
+    assert resample(in_ten, done.paths, done.name) == []
+    manifest = read_manifest(done.paths.rollouts(POLICY.id, "resamples", done.name, 0, 10))
+    assert (manifest.status, manifest.counts["queries"], manifest.counts["tokens"]) == ("complete", 0, 0)
+
+
+@pytest.mark.parametrize("kind", RESAMPLERS)
+def test_a_policy_that_was_never_trained_gives_empty_files_that_say_so(
+    small: tuple[Suite, Paths], kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    suite, name = resampling(small[0], kind)
+    for module in (stage, sample):
+        monkeypatch.setattr(module, "has_weights", lambda *_: False)
+    assert resample(suite, small[1], name) == []
+    for output, schema in [("resamples", ROLLOUT), *RESAMPLERS[kind].asides.items()]:
+        path = small[1].rollouts(POLICY.id, output, name, 0, 1)
+        assert read_rows(path, schema) == []
+        assert read_manifest(path).status == "no-positives"
+        assert set(read_manifest(path).counts.values()) == {0}
+
+
+def test_every_resampler_calls_its_rows_by_a_name_of_its_own() -> None:
+    sources = [resampler.source for resampler in RESAMPLERS.values()]
+    assert len({*sources, "sample", "seed"}) == len(sources) + 2

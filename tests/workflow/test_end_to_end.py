@@ -23,7 +23,8 @@ from vista.records import PREDICTION, read_rows
 
 from .conftest import Checkout
 
-pytestmark = [pytest.mark.slow, pytest.mark.end_to_end]
+# One process runs all tests of this folder, so that they share the finished checkout.
+pytestmark = [pytest.mark.slow, pytest.mark.end_to_end, pytest.mark.xdist_group("workflow")]
 
 
 def planned(checkout: Checkout) -> dict[str, int]:
@@ -71,18 +72,10 @@ def test_nothing_is_left_to_do_after_a_finished_run(finished: Checkout) -> None:
     assert planned(finished) == {}
 
 
-def test_two_runs_in_clean_folders_give_the_same_bytes(
+def test_a_second_run_killed_again_and_again_ends_with_the_same_bytes(
     finished: Checkout, root: Path, tmp_path: Path
 ) -> None:
-    again = Checkout.make(root, tmp_path)
-    done = again.snakemake()
-    assert done.returncode == 0, done.stderr[-8000:]
-    assert again.main_csv.read_bytes() == finished.main_csv.read_bytes()
-
-
-def test_a_run_killed_again_and_again_ends_with_the_same_bytes(
-    finished: Checkout, root: Path, tmp_path: Path
-) -> None:
+    """In a clean folder of its own: that two runs agree, and that a killed one does."""
     checkout = Checkout.make(root, tmp_path)
     moments = random.Random(20260511)
     for _ in range(4):

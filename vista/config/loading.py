@@ -25,6 +25,7 @@ from vista.config.methods import (
 from vista.config.models import BuiltModel, Models
 from vista.config.seeds import seed_problems
 from vista.config.suites import BenchmarkTask, Suite, SuiteFields, SuiteFile
+from vista.config.truth import truth_problems
 from vista.errors import VistaError, fail_if
 
 
@@ -182,7 +183,8 @@ def _consistency(suite: Suite, path: str) -> list[str]:
                     f"{path}: method {name}: filter.layers {missing} are not scored; "
                     "add them to scoring.layers"
                 )
-    return problems + seed_problems(suite, path) + _training_problems(suite, path)
+    problems += seed_problems(suite, path) + truth_problems(suite, path)
+    return problems + _training_problems(suite, path)
 
 
 def _select_problems(suite: Suite, name: str, method: SelectMethod, path: str) -> list[str]:

@@ -83,11 +83,14 @@ class RandomPrefixResample(Strict):
 
     kind: Literal["random-prefix"] = Field(description="Resample from a prefix of random length.")
     j: int = Field(3, ge=1, description="Continuations sampled from each prefix.")
+    order: Literal["swapped", "original"] = Field(
+        "swapped", description="Order of instruction and image where the token at the cut is predicted."
+    )
 
     @property
     def slug(self) -> str:
         """The name of these settings in paths."""
-        return f"random-prefix-j{self.j}"
+        return f"random-prefix-j{self.j}-{self.order}"
 
 
 class GoldPrefixResample(Strict):
@@ -104,15 +107,10 @@ class GoldPrefixResample(Strict):
         return f"gold-prefix-j{self.j}"
 
 
-Resample = Annotated[
-    NoResample
-    | PrefixResample
-    | RationalizeResample
-    | BudgetMatchedResample
-    | RandomPrefixResample
-    | GoldPrefixResample,
-    Field(discriminator="kind"),
-]
+ResampleSettings = (
+    PrefixResample | RationalizeResample | BudgetMatchedResample | RandomPrefixResample | GoldPrefixResample
+)
+Resample = Annotated[NoResample | ResampleSettings, Field(discriminator="kind")]
 
 
 class NoFilter(Strict):

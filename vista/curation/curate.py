@@ -22,14 +22,10 @@ from vista.manifest import Recorder, Status, read_manifest
 from vista.paths import Paths
 from vista.records import EXAMPLE, PAIR, Row, write_rows
 
-NAME_OF_SOURCE = {
-    "seed": "from_seed",
-    "sample": "from_samples",
-    "prefix": "from_prefix",
-    "rationalize": "from_rationalize",
-    "refine": "from_refine",
-    "select": "from_select",
-}
+
+def count_of(source: str) -> str:
+    """The name under which rows of a source are counted: ``from_samples``, ``from_random_prefix`` …"""
+    return "from_samples" if source == "sample" else f"from_{source.replace('-', '_')}"
 
 
 def curate(suite: Suite, paths: Paths, run: Run) -> None:
@@ -150,6 +146,7 @@ def _write(
 ) -> None:
     """Write the rows, then the manifest with a number for every count."""
     write_rows(output, rows, PAIR if pairs else EXAMPLE)
-    sources = Counter(NAME_OF_SOURCE[row["source"]] for row in rows)
+    sources = Counter(count_of(row["source"]) for row in rows)
     final = counts + sources + Counter(examples=len(rows))
-    recorder.write(output, {name: float(final[name]) for name in COUNTS}, status)
+    names = dict.fromkeys([*COUNTS, *sources])  # a resampler of the user's own is counted as well
+    recorder.write(output, {name: float(final[name]) for name in names}, status)

@@ -46,6 +46,9 @@ COUNTS = (
     "from_samples",
     "from_prefix",
     "from_rationalize",
+    "from_plain",
+    "from_random_prefix",
+    "from_gold_prefix",
     "from_refine",
     "from_select",
 )

@@ -17,7 +17,6 @@ Key = tuple[str, int, int]
 # The same where those of several policies are pooled: rounds since then, and the key.
 Place = tuple[int, str, int, int]
 
-SOURCES = ("sample", "prefix", "rationalize")
 NO_PARENT = -1
 
 
@@ -61,7 +60,7 @@ class Solution:
 
     @property
     def source(self) -> str:
-        """sample, prefix or rationalize."""
+        """sample, or the resampler that it is from."""
         return self.key[0]
 
 
@@ -70,7 +69,7 @@ def in_order(solutions: Sequence[Solution]) -> list[Solution]:
 
     Of several policies, those of the latest come first.
     """
-    return sorted(solutions, key=lambda s: (s.age, SOURCES.index(s.source), s.key[1], s.key[2]))
+    return sorted(solutions, key=lambda s: (s.age, s.source != "sample", s.key))
 
 
 def positives(solutions: Sequence[Solution]) -> list[Solution]:
@@ -82,7 +81,8 @@ def negatives(solutions: Sequence[Solution]) -> list[Solution]:
     """D^n: failed *samples* (paper: Sec. 3, step 1).
 
     A resample that fails is no negative: it begins with a prefix that the policy did not choose
-    (or was written with the answer in sight), and the paper adds only the correct ones.
+    (or was written with the answer in sight), and the paper adds only the correct ones. So it is with
+    the plain samples of a matched budget, that they differ from prefix resampling in nothing else.
     """
     return [solution for solution in solutions if not solution.correct and solution.source == "sample"]
 

@@ -15,15 +15,17 @@ from functools import cached_property
 from vista import grid
 from vista.config import (
     DpoObjective,
+    GoldPrefixResample,
     NoFilter,
     PrefixResample,
-    RationalizeResample,
+    RandomPrefixResample,
+    ResampleSettings,
     SelectMethod,
     SelfImprovement,
     Suite,
     VasFilter,
 )
-from vista.grid import Run
+from vista.grid import Resampling, Run
 from vista.planning.assumptions import Assumptions
 from vista.planning.jobs import RULE_OF_KIND, RolloutFile, job_counts, rollout_files, splits
 from vista.planning.sizes import parameters, queries, train_queries
@@ -107,33 +109,42 @@ class Estimator:
         """Solutions that a rollout file holds (or scores)."""
         if file.kind == "samples":
             return self.sampled(file.policy, file.name)
-        method = grid.method_with(self.suite, file.kind, file.name)
-        return self.resampled(file.policy, method) if file.kind == "resamples" else self.scored(file, method)
+        if file.kind == "resamples":
+            return self.resampled(file.policy, grid.resampling_named(self.suite, file.name))
+        return self.scored(file, grid.method_with(self.suite, file.kind, file.name))
 
     def sampled(self, policy: Run, name: str) -> float:
         """Solutions that are sampled."""
         asked = train_queries(self.suite, policy.train_set, grid.sampled_split(name))
         return float(asked * grid.sampling_named(self.suite, name).k)
 
-    def resampled(self, policy: Run, method: SelfImprovement) -> float:
+    def resampled(self, policy: Run, work: Resampling | None) -> float:
         """Solutions that are resampled from wrong ones."""
-        wrong = self.sampled(policy, method.rollouts.slug) * (1.0 - self.assumptions.correct)
-        if isinstance(method.resample, PrefixResample):
-            return wrong * self.assumptions.critical * method.resample.j
-        if isinstance(method.resample, RationalizeResample):
-            return wrong * method.resample.j
-        return 0.0
+        if work is None:
+            return 0.0
+        if work.matched is not None:  # whole solutions for the same tokens
+            return self.resampled(policy, work.matched) * self.drawn(work.matched.settings)
+        wrong = self.sampled(policy, work.sampling.slug) * (1.0 - self.assumptions.correct)
+        tried = self.assumptions.critical if isinstance(work.settings, PrefixResample) else 1.0
+        return wrong * tried * work.settings.j
+
+    def drawn(self, settings: ResampleSettings) -> float:
+        """Part of a resampled solution that is drawn, not given."""
+        given = (PrefixResample, RandomPrefixResample, GoldPrefixResample)
+        return self.assumptions.resampled if isinstance(settings, given) else 1.0
 
     def scored(self, file: RolloutFile, method: SelfImprovement) -> float:
         """Solutions whose attention is measured."""
         if isinstance(method.filter, VasFilter) and method.filter.scope == "all":
-            return self.sampled(file.policy, method.rollouts.slug) + self.resampled(file.policy, method)
+            return self.sampled(file.policy, method.rollouts.slug) + self.resampled(
+                file.policy, grid.resampling(method)
+            )
         return self.positives(file.policy, method)
 
     def positives(self, policy: Run, method: SelfImprovement) -> float:
         """Right solutions, sampled and resampled."""
         right = self.sampled(policy, method.rollouts.slug) * self.assumptions.correct
-        return right + self.resampled(policy, method) * self.assumptions.recovered
+        return right + self.resampled(policy, grid.resampling(method)) * self.assumptions.recovered
 
     def examples(self, run: Run) -> float:
         """Examples or pairs that a run trains on; of pairs an upper bound: not every query has a loser."""
@@ -189,13 +200,17 @@ class Estimator:
             layers = self.suite.scoring.layers
             depth = 1.0 if layers == "all" else max(layers)
             return start + self.pass_hours(model, count * self.whole_tokens, 2.0 * depth)
-        method = grid.method_with(self.suite, file.kind, file.name)
-        if not isinstance(method.resample, PrefixResample):
-            return start + self.sampling_hours(model, count * response, engine)
-        wrong = count / method.resample.j / max(self.assumptions.critical, 1e-9)
-        forced = self.pass_hours(model, wrong * self.whole_tokens, 2.0)
-        rest = count * response * self.assumptions.resampled
-        return start + forced + self.sampling_hours(model, rest, engine)
+        settings = grid.resampling_named(self.suite, file.name).settings
+        drawn = self.sampling_hours(model, count * response * self.drawn(settings), engine)
+        return start + self.forced_hours(model, count, settings) + drawn
+
+    def forced_hours(self, model: str, count: float, settings: ResampleSettings) -> float:
+        """GPU hours of reading the wrong solutions that ``count`` solutions are resampled from."""
+        if not isinstance(settings, PrefixResample | RandomPrefixResample):
+            return 0.0
+        tried = self.assumptions.critical if isinstance(settings, PrefixResample) else 1.0
+        wrong = count / settings.j / max(tried, 1e-9)
+        return self.pass_hours(model, wrong * self.whole_tokens, 2.0)
 
     def training_hours(self, run: Run) -> float:
         """GPU hours of a training run, over all its processes."""

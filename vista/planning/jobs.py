@@ -22,7 +22,7 @@ RULE_OF_KIND = {"samples": "sample", "resamples": "resample", "scores": "score"}
 
 @dataclass(frozen=True)
 class RolloutFile:
-    """Rollouts of one policy (all shards), and the runs whose training sets are selected from them."""
+    """Rollouts of one policy (all shards), and the runs whose training sets need them."""
 
     policy: Run
     kind: str  # samples, resamples or scores
@@ -31,17 +31,26 @@ class RolloutFile:
 
 
 def rollout_files(suite: Suite) -> list[RolloutFile]:
-    """Every rollout file that some run reads, in the order of the grid."""
+    """Every rollout file that some run needs, in the order of the grid."""
     dag = Dag(suite)
     readers: dict[tuple[Run, str, str], dict[Run, None]] = {}
     for run in grid.runs(suite):
         if not grid.is_trained(suite, run):
             continue
         for path in dag.curation_inputs(run.id):
-            key = _rollout(dag, path)
-            if key is not None:
+            for key in _rollouts(dag, path):
                 readers.setdefault(key, {})[run] = None
     return [RolloutFile(*key, tuple(runs)) for key, runs in readers.items()]
+
+
+def _rollouts(dag: Dag, path: str) -> list[tuple[Run, str, str]]:
+    """The rollout file that ``path`` is a shard of, after those that it is made from; none for others."""
+    key = _rollout(dag, path)
+    if key is None:
+        return []
+    policy, kind, name = key
+    read = dag.resample_inputs(policy.id, name, "0") if kind == "resamples" else []
+    return [*(found for each in read for found in _rollouts(dag, each)), key]
 
 
 def _rollout(dag: Dag, path: str) -> tuple[Run, str, str] | None:

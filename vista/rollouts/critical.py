@@ -27,6 +27,14 @@ class Critical:
     replacement: int  # a token id; an end token if the model would have stopped there
 
 
+@dataclass(frozen=True)
+class Predictions:
+    """What the policy predicts at each token of a response that it reads, teacher-forced."""
+
+    ranks: list[int]  # of the response's own tokens, 0 for the likeliest
+    best: list[int]  # the likeliest tokens
+
+
 def critical_tokens(
     checkpoint: Checkpoint,
     prompts: Sequence[Prompt],
@@ -46,14 +54,33 @@ def critical_tokens(
         top_k: How many predictions count as likely.
         batch_size: Responses per forward pass.
     """
-    found: list[Critical | None] = [None] * len(responses)
+    found: list[Critical | None] = []
+    for read in read_predictions(checkpoint, prompts, responses, batch_size):
+        outside = (position for position, rank in enumerate(read.ranks) if rank >= top_k)
+        position = next(outside, None)
+        found.append(None if position is None else Critical(position, read.best[position]))
+    return found
+
+
+def read_predictions(
+    checkpoint: Checkpoint, prompts: Sequence[Prompt], responses: Sequence[Sequence[int]], batch_size: int
+) -> list[Predictions]:
+    """Predictions at the tokens of each response, which the policy reads behind its prompt.
+
+    Args:
+        checkpoint: The policy.
+        prompts: The prompt that each response is read behind.
+        responses: Token ids, without the end token.
+        batch_size: Responses per forward pass.
+    """
+    found = [Predictions([], []) for _ in responses]
     asked = [index for index, response in enumerate(responses) if len(response)]
     batches = forced_batches(
         checkpoint, [prompts[i] for i in asked], [responses[i] for i in asked], batch_size
     )
     with (
         torch.inference_mode(),
-        tqdm(total=len(asked), desc="critical tokens", unit=" solutions", mininterval=5) as bar,
+        tqdm(total=len(asked), desc="read", unit=" solutions", mininterval=5) as bar,
     ):
         for rows, batch, in_response in batches:
             hidden = checkpoint.model.base_model(**batch, use_cache=False).last_hidden_state
@@ -64,9 +91,7 @@ def critical_tokens(
             lengths = [len(responses[asked[row]]) for row in rows]
             parts = zip(torch.split(ranks, lengths), torch.split(best, lengths), strict=True)
             for row, (rank, top) in zip(rows, parts, strict=True):
-                outside = (rank >= top_k).nonzero()[:, 0].tolist()
-                if outside:
-                    found[asked[row]] = Critical(outside[0], int(top[outside[0]]))
+                found[asked[row]] = Predictions(rank.tolist(), top.tolist())
             bar.update(len(rows))
     return found
 

@@ -54,12 +54,17 @@ def solution_row(
     }
 
 
+def drawn_tokens(row: Row) -> int:
+    """Tokens sampled for a row of ``records.ROLLOUT``: its end token too, its prefix not."""
+    drawn: int = len(row["token_ids"]) - row["prefix_len"] + row["finished"]
+    return drawn
+
+
 def tally(queries: int, rows: Sequence[Row]) -> dict[str, float]:
     """Counts for a manifest; ``tokens`` are those sampled, end tokens too, prefixes not."""
-    drawn = sum(len(row["token_ids"]) - row["prefix_len"] + row["finished"] for row in rows)
     return {
         "queries": queries,
         "solutions": len(rows),
-        "tokens": drawn,
+        "tokens": sum(map(drawn_tokens, rows)),
         "correct": sum(row["correct"] for row in rows),
     }

@@ -1,0 +1,102 @@
+"""Plain samples for the tokens that prefix resampling costs: is it better than sampling more?
+
+Stage ``rollouts``, part of ``vista resample`` (``resample: {kind: budget-matched}``).
+
+The budget of a query is what prefix resampling has *drawn* for it: the tokens of its continuations,
+end tokens too, without the prefixes, which were given. The pass that finds the critical tokens draws
+none, so it is a gift to the control's opponent. Plain samples come in the order of their numbers, and the
+last of them is the one that first reaches the budget, or the one before if that is strictly nearer to
+it. So a query's cost is off by half a sample at most, to either side.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Sequence
+
+from vista.chat import Prompt
+from vista.config import BudgetMatchedResample
+from vista.records import Row
+from vista.rollouts.policy import encode_queries
+from vista.rollouts.resamplers import Attempt, Resampler
+from vista.rollouts.shards import asked_by
+from vista.rollouts.solutions import drawn_tokens
+
+
+def affordable(costs: Sequence[int], budget: int) -> int | None:
+    """How many samples, from the first on, come nearest to ``budget``; ``None``: it takes more of them.
+
+    The first total that is not below the budget, or the one before, if that is strictly nearer.
+
+    Args:
+        costs: Tokens that each sample cost, in order; at least 1 each.
+        budget: Tokens to spend.
+    """
+    if budget <= 0:
+        return 0
+    spent = 0
+    for number, cost in enumerate(costs):
+        before, spent = spent, spent + cost
+        if spent >= budget:
+            return number + 1 if spent - budget <= budget - before else number
+    return None
+
+
+class BudgetMatchedResampler(Resampler[BudgetMatchedResample]):
+    """Samples each query anew, with its ordinary prompt, for what prefix resampling drew for it.
+
+    Its random streams are its own, so these are other samples than the first K.
+    """
+
+    source = "plain"
+
+    def run(self, queries: Sequence[Row], samples: Sequence[Row]) -> list[Row]:
+        """As many plain samples of each query as its budget affords, in the order of the queries."""
+        budgets = total_tokens(self.job.matched)
+        asked = asked_by(queries, self.job.matched)
+        prompts = encode_queries(self.job.checkpoint, asked, self.job.sampling.max_new_tokens)
+        wanted = {query["query_id"]: (query, prompt) for query, prompt in zip(asked, prompts, strict=True)}
+        typical = mean_tokens(samples)
+        drawn: dict[str, list[Row]] = {query_id: [] for query_id in wanted}
+        kept = {query_id: affordable([], budgets[query_id]) for query_id in wanted}
+        # In waves of about what is missing, so that little is drawn in vain; a sample depends on its
+        # number, not on its wave.
+        while missing := [query_id for query_id, count in kept.items() if count is None]:
+            attempts = [
+                self._wave(*wanted[name], drawn[name], budgets[name], typical[name]) for name in missing
+            ]
+            for row in self.sample(attempts):
+                drawn[row["query_id"]].append(row)
+            for name in missing:
+                kept[name] = affordable([drawn_tokens(row) for row in drawn[name]], budgets[name])
+        rows = [row for name, every in drawn.items() for row in every[: kept[name]]]
+        every_row = [row for every in drawn.values() for row in every]
+        self.counts = {
+            "budget": sum(budgets.values()),
+            "discarded": sum(map(drawn_tokens, every_row)) - sum(map(drawn_tokens, rows)),
+        }
+        return rows
+
+    def _wave(self, query: Row, prompt: Prompt, drawn: list[Row], budget: int, typical: float) -> Attempt:
+        """The next samples of a query: as many as would cost what is left, were they typical."""
+        left = budget - sum(map(drawn_tokens, drawn))
+        numbers = range(len(drawn), len(drawn) + max(1, math.ceil(left / typical)))
+        seeds = [self.seed(query["query_id"], number) for number in numbers]
+        return Attempt(query, prompt, seeds, first=len(drawn))
+
+
+def total_tokens(rows: Sequence[Row]) -> dict[str, int]:
+    """Tokens drawn for each query."""
+    totals: defaultdict[str, int] = defaultdict(int)
+    for row in rows:
+        totals[row["query_id"]] += drawn_tokens(row)
+    return dict(totals)
+
+
+def mean_tokens(rows: Sequence[Row]) -> dict[str, float]:
+    """Mean tokens of a sample of each query."""
+    counts: defaultdict[str, int] = defaultdict(int)
+    for row in rows:
+        counts[row["query_id"]] += 1
+    return {query_id: total / counts[query_id] for query_id, total in total_tokens(rows).items()}
