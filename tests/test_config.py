@@ -141,6 +141,27 @@ def test_a_method_that_needs_scenes_is_refused_for_published_benchmarks_with_all
     assert "max_rounds: 'nano-smok'" in text
 
 
+def test_filters_that_read_what_is_not_there_are_reported_together(files: Path, root: Path) -> None:
+    def edit(value: dict[str, Any]) -> None:
+        value["methods"] += [
+            name for name in ("random-drop", "oracle-filter") if name not in value["methods"]
+        ]
+        value["scoring"] = {"layers": [0.0]}
+        local = {"kind": "path", "path": "data"}
+        sizes = {"seed": 2, "train": 2, "test": 2}
+        value["tasks"]["slake"] = {"kind": "slake", "source": local, "sizes": sizes}
+        value["train_sets"]["both"] = [next(iter(value["tasks"])), "slake"]
+
+    change(files / "config/smoke.yaml", edit)
+    text = message(files)
+    for method in ("vista-sft", "random-drop"):
+        assert f"method {method}: filter.layers [0.5] are not scored; add them to scoring.layers" in text
+    assert (
+        "method oracle-filter: filter 'oracle' looks at the scene, but task 'slake' (kind: slake) has none"
+    ) in text
+    assert text.count("looks at the scene") == 1
+
+
 def test_batches_that_processes_cannot_share_are_reported_for_every_section_and_model(files: Path) -> None:
     def edit(models: dict[str, Any]) -> None:
         models["nano-smoke"]["training"] = {"processes": 3, "device_batch_size": 2, "accelerate": "no.yaml"}

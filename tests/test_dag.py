@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from vista import dag
-from vista.config import Suite, load_suite
+from vista.config import Suite, load_suite, load_yaml
 from vista.dag import Dag
 
 
@@ -124,3 +124,39 @@ def test_an_edited_truth_of_the_testbed_changes_what_reads_it(package: Path, sui
     changed = {stage for stage in dag.SHARED_CODE if fingerprint(suite, stage) != before[stage]}
     assert changed == {stage for stage, shared in dag.SHARED_CODE.items() if "testbed" in shared}
     assert "rollouts" in changed
+
+
+@pytest.mark.parametrize(
+    ("method", "kind"),
+    [
+        ("rest-em", None),
+        ("vista-sft", "scores"),
+        ("random-drop", "scores"),
+        ("vig", "gains"),
+        ("logprob", "gains"),
+        ("oracle-filter", None),
+    ],
+)
+def test_a_training_set_is_made_from_what_its_filter_reads(root: Path, method: str, kind: str | None) -> None:
+    raw = load_yaml(root / "config/testbed.yaml")
+    suite = load_suite(root / "config/testbed.yaml", {**raw, "methods": ["sft-seed", method]}, root)
+    plan = Dag(suite)
+    inputs = plan.curation_inputs(f"nano-internvl/grids/{method}/seed0/round1")
+    measured = [path for path in inputs if "/scores/" in path or "/gains/" in path]
+    policy = "nano-internvl/grids/sft-seed/seed0/round0"
+    name = "k10-t1-n80+prefix-j3-top1-swapped+positives"
+    expected = [str(plan.paths.rollouts(policy, kind, name, 0, 1))] if kind else []
+    assert measured == expected
+    if kind:
+        solutions = plan.measure_inputs(policy, kind, name, "0")
+        assert [path.split("/")[-3] for path in solutions] == ["samples", "resamples"]
+        assert set(solutions) < set(inputs)
+
+
+def test_what_stands_for_the_image_decides_the_log_probabilities_and_nothing_else(suite: Suite) -> None:
+    absent = suite.model_copy(
+        update={"scoring": suite.scoring.model_copy(update={"without": "absent", "batch_size": 1})}
+    )
+    first, second = Dag(suite), Dag(absent)
+    assert first.gains_settings("name") != second.gains_settings("name")
+    assert first.scoring_settings("name") == second.scoring_settings("name")

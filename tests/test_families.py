@@ -37,6 +37,7 @@ from vista.models.build import build_model
 from vista.paths import Paths
 from vista.records import PREDICTION, QUERY, Row, read_rows, write_rows
 from vista.rollouts.critical import critical_tokens
+from vista.rollouts.gains import Without, gains_rows, without_image
 from vista.rollouts.score import attention_scores
 from vista.training.fit import fit
 
@@ -187,6 +188,31 @@ def test_critical_tokens_are_those_of_all_logits(made: Checkpoint) -> None:
         outside = [i for i, token in enumerate(response) if token not in best[i]]
         assert critical is not None
         assert (critical.position, critical.replacement) == (outside[0], best[outside[0], 0].item())
+
+
+def test_log_probabilities_are_those_of_all_logits(made: Checkpoint) -> None:
+    rows = two()
+    response = tokens_of(made, "in step 3 the answer is yes")
+    solutions = [
+        {**row, "sample": 0, "source": "sample", "parent": None, "correct": True, "finished": True}
+        | {"token_ids": response}
+        for row in rows
+    ]
+    ways: tuple[Without, ...] = ("mean", "absent")
+    for without in ways:
+        found = gains_rows(made, rows, solutions, without, batch_size=2)
+        for row, gain in zip(rows, found, strict=True):
+            for shown, name in ((row, "logprob"), (without_image(row, without), "logprob_without")):
+                prompt = chat.encode_query(made.processor, shown)
+                batch = collate([prompt], [response], made.pad_id)
+                del batch["response_mask"]
+                with torch.no_grad():
+                    logits = made.model(**batch).logits[0, len(prompt) - 1 :].double()
+                logits[:, made.forbidden_ids] = -torch.inf
+                logprobs = logits.log_softmax(1)
+                own = [logprobs[place, token].item() for place, token in enumerate(response)]
+                own.append(logprobs[-1, made.end_ids].logsumexp(0).item())
+                assert gain[name] == pytest.approx(sum(own) / len(own), abs=1e-4)
 
 
 def example(row: Row, ids: list[int]) -> Row:

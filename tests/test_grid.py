@@ -10,16 +10,26 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vista import grid
-from vista.config import SelfImprovement, Suite, load_suite
+from vista.config import SelfImprovement, Suite, VigFilter, load_suite, load_yaml
 from vista.errors import VistaError
 from vista.grid import Run
 
 NAMES = st.from_regex(r"[a-z0-9][a-z0-9.+-]{0,8}", fullmatch=True)
 
 
+FILTERED = ["vista-sft", "random-drop", "vig", "logprob", "oracle-filter"]
+
+
 @pytest.fixture(scope="module")
 def suite(root: Path) -> Suite:
     return load_suite(root / "config/testbed.yaml", root=root)
+
+
+@pytest.fixture(scope="module")
+def controls(root: Path) -> Suite:
+    """The testbed with the controls of the filter."""
+    raw = load_yaml(root / "config/testbed.yaml")
+    return load_suite(root / "config/testbed.yaml", {**raw, "methods": ["sft-seed", *FILTERED]}, root)
 
 
 @given(NAMES, NAMES, NAMES, st.integers(0, 999), st.integers(0, 9))
@@ -71,6 +81,26 @@ def test_methods_that_sample_alike_share_one_file(suite: Suite) -> None:
     assert files("rft").samples != files("rest-em").samples
     assert files("rest-em").resamples is None
     assert files("rest-em").scores is None
+
+
+def test_a_pass_over_solutions_is_shared_by_all_filters_that_read_it(controls: Suite) -> None:
+    def files(name: str) -> grid.RolloutFiles:
+        return grid.rollout_files(grid.self_improvement(controls, Run("m", "t", name, 0, 1)))
+
+    everywhere = "k10-t1-n80+prefix-j3-top1-swapped+positives"
+    assert files("vista-sft").scores == files("random-drop").scores == everywhere
+    assert files("vig").gains == files("logprob").gains == everywhere
+    assert files("vista-sft").gains is files("random-drop").gains is None
+    assert files("vig").scores is files("logprob").scores is None
+    assert files("oracle-filter").scores is files("oracle-filter").gains is None
+    assert len({(files(name).samples, files(name).resamples) for name in FILTERED}) == 1
+    assert grid.method_with(controls, "gains", everywhere).filter.reads == "gains"
+
+
+def test_a_pass_over_all_solutions_is_another_one(controls: Suite) -> None:
+    method = grid.self_improvement(controls, Run("m", "t", "vig", 0, 1))
+    wide = method.model_copy(update={"filter": VigFilter(kind="vig", scope="all")})
+    assert grid.rollout_files(wide).gains == "k10-t1-n80+prefix-j3-top1-swapped+all"
 
 
 def test_the_settings_behind_a_file_are_found_by_its_name(suite: Suite) -> None:

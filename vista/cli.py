@@ -179,6 +179,15 @@ def score(suite_file: SuiteArgument, policy: RunArgument, name: NameArgument, sh
 
 
 @app.command()
+def gains(suite_file: SuiteArgument, policy: RunArgument, name: NameArgument, shard: ShardArgument) -> None:
+    """Stage 3d: measure how likely solutions are, with their image and without it."""
+    suite, paths = _open(suite_file)
+    from vista.rollouts.gains import gains_shard
+
+    gains_shard(suite, paths, Run.parse(policy), name, shard)
+
+
+@app.command()
 def curate(suite_file: SuiteArgument, run: RunArgument) -> None:
     """Stage 4: select a run's training set from its policy's rollouts."""
     suite, paths = _open(suite_file)
@@ -233,6 +242,24 @@ def cost(suite_file: SuiteArgument) -> None:
     from vista.analysis.cost import cost_table
 
     cost_table(suite, paths)
+
+
+@app.command()
+def audit(suite_file: SuiteArgument) -> None:
+    """Stage 7d: measure how well scores detect unfaithful rationales (generated tasks only)."""
+    suite, paths = _open(suite_file)
+    from vista.analysis.audit import audit_table
+
+    audit_table(suite, paths)
+
+
+@app.command()
+def prefix(suite_file: SuiteArgument) -> None:
+    """Stage 7e: measure where prefix resampling cuts, and what it rescues (generated tasks only)."""
+    suite, paths = _open(suite_file)
+    from vista.analysis.prefix import prefix_table
+
+    prefix_table(suite, paths)
 
 
 def main() -> None:

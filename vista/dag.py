@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import vista
-from vista import grid
+from vista import grid, measured
 from vista.config import (
     AnnotatedRationales,
     BenchmarkTask,
@@ -43,7 +43,7 @@ SHARED_CODE: dict[str, list[str]] = {
     "tasks": ["records.py", "seeding.py"],
     "models": ["records.py", "seeding.py", *PROMPTS, "engines"],
     "rollouts": ["records.py", "seeding.py", *PROMPTS, "answers.py", "engines", "testbed"],
-    "curation": ["records.py", "seeding.py", *PROMPTS],
+    "curation": ["records.py", "seeding.py", *PROMPTS, "testbed"],
     "training": ["records.py", "seeding.py", *PROMPTS, "engines"],
     "evaluation": ["records.py", "seeding.py", *PROMPTS, "answers.py", "engines"],
     "analysis": ["records.py"],
@@ -147,9 +147,9 @@ class Dag:
             for kind, read in grid.resampling_named(self.suite, name).inputs
         ]
 
-    def score_inputs(self, policy: str, name: str, shard: str) -> list[str]:
-        """The solutions that a shard of scores is about."""
-        files = grid.rollout_files(grid.method_with(self.suite, "scores", name))
+    def measure_inputs(self, policy: str, kind: str, name: str, shard: str) -> list[str]:
+        """The solutions that a shard of scores or gains (``kind``) is about."""
+        files = grid.rollout_files(grid.method_with(self.suite, kind, name))
         found = [str(self.paths.rollouts(policy, "samples", files.samples, shard, self.suite.shards))]
         if files.resamples:
             found.append(
@@ -173,6 +173,8 @@ class Dag:
                     found += self.shards(policy.id, "resamples", files.resamples)
                 if files.scores:
                     found += self.shards(policy.id, "scores", files.scores)
+                if files.gains:
+                    found += self.shards(policy.id, "gains", files.gains)
         return found
 
     def training_start(self, run: str) -> str:
@@ -206,6 +208,26 @@ class Dag:
         names = ["main"] if self.suite.reported is None else ["main", "reported"]
         files = [self.paths.table(name, suffix) for name in names for suffix in ("csv", "md")]
         return [str(path) for file in files for path in (file, manifest_of(file))]
+
+    def audit_inputs(self) -> list[str]:
+        """Train queries, solutions and scores that the audit reads; an error where there are no scenes."""
+        pools = measured.scored_pools(self.suite)
+        return [str(file) for file in measured.input_files(self.suite, self.paths, pools)]
+
+    def prefix_inputs(self) -> list[str]:
+        """Train queries, samples, resamples and tokenizers that the table of prefixes reads."""
+        items = measured.prefix_resamples(self.suite)
+        bases = {str(manifest_of(self.paths.base(item.policy.model))): None for item in items}
+        files = measured.input_files(self.suite, self.paths, items)
+        return [*bases, *(str(file) for file in files)]
+
+    def measured_settings(self, table: str) -> str:
+        """What decides the rows of ``audit`` or ``prefix``, beside which files there are."""
+        if table == "prefix":
+            return digest([self.suite.train_sets])
+        pools = measured.scored_pools(self.suite)
+        filters = [[setting.model_dump() for setting in pool.filters] for pool in pools]
+        return digest([self.suite.train_sets, filters])
 
     def reported(self) -> list[str]:
         """The file of published accuracies, if the suite names one."""
@@ -259,6 +281,10 @@ class Dag:
     def scoring_settings(self, name: str) -> str:
         """Settings of scores."""
         return digest([self.suite.scoring.model_dump(include={"layers"}), name])
+
+    def gains_settings(self, name: str) -> str:
+        """Settings of log-probabilities."""
+        return digest([self.suite.scoring.without, name])
 
     def curation_settings(self, run: str) -> str:
         """Settings of a training set."""

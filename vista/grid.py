@@ -6,6 +6,7 @@ Pure: the Snakefile and the stages ask it the same questions and get the same an
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Literal
 
 from vista.config import (
     BaseMethod,
@@ -13,12 +14,12 @@ from vista.config import (
     NoResample,
     ResampleSettings,
     Sampling,
+    ScoreFilter,
     SeedMethod,
     SelectMethod,
     SelfImprovement,
     SelfRationales,
     Suite,
-    VasFilter,
 )
 from vista.errors import VistaError
 from vista.records import Split
@@ -169,21 +170,25 @@ class RolloutFiles:
     samples: str
     resamples: str | None
     scores: str | None
+    gains: str | None
 
 
 def rollout_files(method: SelfImprovement) -> RolloutFiles:
-    """Which samples, resamples and scores ``method`` needs; equal needs have equal names.
+    """Which samples, resamples, scores and gains ``method`` needs; equal needs have equal names.
 
     Samples depend on the sampling settings alone, resamples also on the resampler, and scores
-    on which solutions there are. So methods that agree on these share the files.
+    and gains on which solutions there are. So methods that agree on these share the files.
     """
     samples = method.rollouts.slug
     work = resampling(method)
     resamples = None if work is None else work.name
-    scores = None
-    if isinstance(method.filter, VasFilter):
-        scores = f"{resamples or samples}+{method.filter.scope}"
-    return RolloutFiles(samples, resamples, scores)
+    measured = {method.filter.reads: f"{resamples or samples}+{measured_scope(method)}"}
+    return RolloutFiles(samples, resamples, measured.get("scores"), measured.get("gains"))
+
+
+def measured_scope(method: SelfImprovement) -> Literal["positives", "all"]:
+    """Which solutions a method's filter wants measured."""
+    return method.filter.scope if isinstance(method.filter, ScoreFilter) else "positives"
 
 
 @dataclass(frozen=True)
@@ -236,7 +241,7 @@ def resampling_named(suite: Suite, name: str) -> Resampling:
 
 
 def method_with(suite: Suite, kind: str, name: str) -> SelfImprovement:
-    """A method whose ``kind`` of rollout file (samples, resamples, scores) has this name."""
+    """A method whose ``kind`` of rollout file (a field of ``RolloutFiles``) has this name."""
     return _method_where(suite, kind, name)
 
 

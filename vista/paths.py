@@ -37,7 +37,7 @@ class Paths:
         return self.results / "models" / model
 
     def rollouts(self, policy: str, kind: str, name: str, shard: int | str, shards: int | str) -> Path:
-        """One shard of a policy's rollout file; ``kind``: samples, resamples, critical or scores."""
+        """One shard of a policy's rollouts; ``kind``: samples, resamples, critical, scores or gains."""
         return self.results / "rollouts" / policy / kind / name / f"{shard}-of-{shards}.parquet"
 
     def training_set(self, run: str) -> Path:

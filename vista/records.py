@@ -95,6 +95,21 @@ SCORES = pa.schema(
     ]
 )
 
+# Log-probability of a solution under the policy, with its image and without it.
+GAINS = pa.schema(
+    [
+        ("query_id", pa.string()),
+        ("task", pa.string()),
+        ("sample", pa.int32()),
+        ("source", pa.string()),
+        ("parent", pa.int32()),
+        ("correct", pa.bool_()),
+        ("tokens", pa.int32()),  # of the response, with the end token where it finished
+        ("logprob", pa.float64()),  # mean over these tokens, at temperature 1
+        ("logprob_without", pa.float64()),  # the same, behind the prompt without its image
+    ]
+)
+
 # One SFT example, in TRL's own columns.
 EXAMPLE = pa.schema(
     [

@@ -11,12 +11,13 @@ import pytest
 from PIL import Image
 
 from vista import grid
-from vista.config import Suite, load_suite
+from vista.config import Suite, load_suite, load_yaml
 from vista.grid import Run
 from vista.manifest import Recorder
 from vista.paths import Paths
-from vista.records import QUERY, ROLLOUT, SCORES, Row, write_rows
+from vista.records import GAINS, QUERY, ROLLOUT, SCORES, Row, write_rows
 
+CONTROLS = ["random-drop", "vig", "logprob", "oracle-filter"]
 TASKS = ["grid-closed", "grid-open", "grid-chain"]
 
 
@@ -77,6 +78,13 @@ def score(row: Row, share: float, **changes: Any) -> Row:
     }
 
 
+def gain(row: Row, logprob: float, without: float = -3.0) -> Row:
+    """Log-probabilities of a rollout."""
+    names = ("query_id", "task", "sample", "source", "parent", "correct")
+    kept = {name: row[name] for name in names}
+    return {**kept, "tokens": 4, "logprob": logprob, "logprob_without": without}
+
+
 class Folder:
     """Writes inputs of the curation stage where ``Paths`` expects them."""
 
@@ -95,6 +103,7 @@ class Folder:
         samples: list[Row],
         resamples: list[Row] | None = None,
         scores: list[Row] | None = None,
+        gains: list[Row] | None = None,
         status: Any = "complete",
     ) -> None:
         """Spread the rows over the shards, by row number."""
@@ -104,6 +113,7 @@ class Folder:
             ("samples", names.samples, samples, ROLLOUT),
             ("resamples", names.resamples, resamples, ROLLOUT),
             ("scores", names.scores, scores, SCORES),
+            ("gains", names.gains, gains, GAINS),
         ):
             if name is None:
                 continue
@@ -115,7 +125,9 @@ class Folder:
 
 @pytest.fixture(scope="session")
 def suite(root: Path) -> Suite:
-    return load_suite(root / "config/testbed.yaml", root=root).model_copy(update={"shards": 2})
+    raw = load_yaml(root / "config/testbed.yaml")
+    raw["methods"] = list(dict.fromkeys([*raw["methods"], *CONTROLS]))
+    return load_suite(root / "config/testbed.yaml", raw, root).model_copy(update={"shards": 2})
 
 
 @pytest.fixture

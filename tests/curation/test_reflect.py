@@ -9,6 +9,7 @@ import numpy as np
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from tests.curation.conftest import score
 from vista.config import SelfImprovement
 from vista.curation.reflect import refine, select
 from vista.curation.select import Selected, Selector
@@ -108,6 +109,48 @@ def test_the_filter_and_the_rule_against_duplicates_hold_for_candidates_as_well(
     assert [each.kind for each in found.reflections] == ["refine"]
     found, _ = selected([[*same, *wrong]])
     assert [each.kind for each in found.reflections] == ["refine", "select"]
+
+
+def test_the_filter_compares_the_solutions_of_one_policy_with_each_other_alone():
+    def scores(*shares: float) -> dict[Any, Any]:
+        found = {}
+        for number, share in enumerate(shares):
+            row = {"query_id": "q", "task": "t", "sample": number, "source": "sample"}
+            found["sample", -1, number] = score({**row, "parent": None, "correct": True}, share)
+        return found
+
+    new, old = pool("+0 +1 -7", "+0 +1 -8")
+    settings = {**R3V, "filter": {"kind": "vas", "tau": -0.5}}
+    made = Selector(SelfImprovement(kind="self-improvement", **settings), 0, 2)
+    # The new policy looks at the image far less than the old one did; each loses its own lower one.
+    found = made.select("q", new, scores(0.1, 0.2), older=[(old, scores(0.9, 0.8))])
+    assert texts(choice.positive for choice in found.choices) == ["+1 of 0"]
+    assert (made.counts["dropped_by_filter"], made.counts["dropped_as_older"]) == (2, 1)
+    shown = next(each.shown for each in found.reflections if each.kind == "select")
+    assert {each.text for each in shown if each.correct} <= {"+1 of 0", "+0 of 1"}
+
+
+def test_a_random_filter_draws_anew_for_each_policy():
+    names = " ".join(f"+{n}" for n in range(12))
+    rounds = pool(names, names)
+    made = Selector(SelfImprovement(kind="self-improvement", **R3V), 0, 2)
+    drawn: list[float] = []
+
+    class Drawing:
+        """Keeps all and remembers the first number of each stream."""
+
+        def keep(self, found: Any, context: Any) -> list[bool]:
+            drawn.append(context.random().random())
+            return [True] * len(found)
+
+        def compares_just_two(self, context: Any) -> bool:
+            return False
+
+    made.filter = Drawing()  # type: ignore[assignment]
+    made.select("q", rounds[0], {}, older=[(rounds[1], {})])
+    made.select("q", rounds[0], {})
+    assert drawn[0] != drawn[1]
+    assert drawn[0] == drawn[2], "the latest policy's draw does not depend on there being older ones"
 
 
 @given(pools, st.integers(0, 50), st.booleans())

@@ -36,7 +36,7 @@ SUITE: dict[str, Any] = {
     "models_file": "models.yaml",
     "methods_file": str(ROOT / "config/methods.yaml"),
     "methods": ["zero-shot", "sft-seed", "star", "vista-sft", "vista-dpo"],
-    "method_overrides": {"vista-sft": {"rounds": 1}},
+    "method_overrides": {"vista-sft": {"rounds": 1}, "vista-dpo": {"filter": {"kind": "logprob"}}},
     "method_defaults": {"rollouts": {"k": 4, "max_new_tokens": 40}, "resample.prefix": {"top_k": 1}},
     "train_sets": {"closed": ["grid-closed"]},
     "tasks": {
@@ -83,6 +83,7 @@ def make_training_set(suite: Suite, run: Run, done: set[tuple[object, ...]]) -> 
             ("sample", names.samples),
             ("resample", names.resamples),
             ("score", names.scores),
+            ("gains", names.gains),
         ):
             if name is not None and (command, policy, name) not in done:
                 vista(suite, command, policy, name, 0)

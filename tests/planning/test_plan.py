@@ -107,6 +107,23 @@ def test_gpu_hours_follow_from_the_assumptions(suite: Suite) -> None:
     assert estimator.evaluation_hours(dpo) * HOUR == pytest.approx(100)
 
 
+def test_log_probabilities_cost_two_passes_over_the_solutions_in_scope(tmp_path: Path) -> None:
+    vista = make_suite(tmp_path).model_dump()["methods"]["vista-sft"]
+    methods = {
+        "sft-seed": {"kind": "seed"},
+        "vig": vista | {"filter": {"kind": "vig"}},
+        "logprob": vista | {"filter": {"kind": "logprob"}},
+    }
+    suite = make_suite(tmp_path, methods=methods)
+    file = rollouts(suite)["sft-seed", "gains"]
+    assert [run.method for run in file.readers] == ["vig", "logprob"]
+    assert job_counts(suite)["gains"] == suite.shards
+    # 500 right samples and 750 recovered ones, 10 tokens each, twice.
+    estimator = Estimator(suite, EASY)
+    assert estimator.rollout_hours(file) * HOUR == pytest.approx(2 * 12500 * 2e-3)
+    assert estimator.rollout_bytes(file) == 1250 * 20
+
+
 def test_starting_is_paid_by_every_job_and_every_gpu(suite: Suite) -> None:
     slow = EASY.model_copy(update={"start_minutes": 60.0})
     estimator, run = Estimator(suite, slow), Run("m-1b", "one", "sft-seed", 0, 0)

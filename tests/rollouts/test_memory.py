@@ -13,7 +13,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from tests.nano import ARCHITECTURES, WORDS, own_checkpoint, query
 from vista.chat import encode_query, messages, segments
 from vista.engines.checkpoints import Checkpoint
+from vista.rollouts import gains
 from vista.rollouts.critical import critical_tokens
+from vista.rollouts.gains import mean_logprobs
 from vista.rollouts.score import attention_scores
 
 every_architecture = pytest.mark.parametrize("architecture", ARCHITECTURES)
@@ -75,6 +77,20 @@ def test_critical_tokens_at_2048_tokens_make_no_logits_of_the_prompt(architectur
     vocabulary = made.model.get_output_embeddings().weight.shape[0]
     logits = [math.prod(s[:-1]) for s in shapes if len(s) > 1 and s[-1] == vocabulary]
     assert max(logits) == BATCH * RESPONSE
+    heads = made.model.config.get_text_config().num_attention_heads
+    assert max(map(math.prod, shapes)) < BATCH * heads * LENGTH * LENGTH / 3
+
+
+@every_architecture
+def test_log_probabilities_at_2048_tokens_make_no_logits_of_the_prompt(
+    architecture: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, prompts, _, responses = long_solutions(architecture)
+    vocabulary = made.model.get_output_embeddings().weight.shape[0]
+    monkeypatch.setattr(gains, "CHUNK", 300 * vocabulary)
+    shapes = shapes_made(lambda: mean_logprobs(made, prompts, responses, BATCH))
+    logits = [math.prod(s[:-1]) for s in shapes if len(s) > 1 and s[-1] == vocabulary]
+    assert max(logits) == 300, "as many at a time as a chunk holds"
     heads = made.model.config.get_text_config().num_attention_heads
     assert max(map(math.prod, shapes)) < BATCH * heads * LENGTH * LENGTH / 3
 

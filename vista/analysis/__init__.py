@@ -1,1 +1,1 @@
-"""Stage 7, ``analysis``: predictions → ``long.csv`` → tables (``vista collect``, ``tables``, ``cost``)."""
+"""Stage 7, ``analysis``: predictions → ``long.csv`` → tables; and what only the testbed can measure."""

@@ -12,6 +12,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from vista.config.benchmarks import YES_NO_SIZES
+from vista.config.filters import filter_problems
 from vista.config.methods import (
     BaseMethod,
     DpoObjective,
@@ -19,7 +20,6 @@ from vista.config.methods import (
     SeedMethod,
     SelectMethod,
     SelfImprovement,
-    VasFilter,
     training_section,
 )
 from vista.config.models import BuiltModel, Models
@@ -176,15 +176,13 @@ def _consistency(suite: Suite, path: str) -> list[str]:
                 f"{path}: method {name}: initial_policy {method.initial_policy!r} must be among the "
                 "suite's methods and be of kind base or seed; add it to methods"
             )
-        if isinstance(method.filter, VasFilter) and suite.scoring.layers != "all":
-            missing = sorted(set(method.filter.layers) - set(suite.scoring.layers))
-            if missing:
-                problems.append(
-                    f"{path}: method {name}: filter.layers {missing} are not scored; "
-                    "add them to scoring.layers"
-                )
-    problems += seed_problems(suite, path) + truth_problems(suite, path)
-    return problems + _training_problems(suite, path)
+    return [
+        *problems,
+        *filter_problems(suite, path),
+        *seed_problems(suite, path),
+        *truth_problems(suite, path),
+        *_training_problems(suite, path),
+    ]
 
 
 def _select_problems(suite: Suite, name: str, method: SelectMethod, path: str) -> list[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, RootModel
 
@@ -113,13 +113,22 @@ ResampleSettings = (
 Resample = Annotated[NoResample | ResampleSettings, Field(discriminator="kind")]
 
 
-class NoFilter(Strict):
+class BaseFilter(Strict):
+    """What every filter says of itself beside its settings."""
+
+    # The measurements of the solutions that the filter compares: attention (`vista score`) or
+    # log-probabilities (`vista gains`). The DAG makes what is read, and nothing else.
+    reads: ClassVar[Literal["scores", "gains"] | None] = None
+    needs_scene: ClassVar[bool] = False  # only generated tasks have one
+
+
+class NoFilter(BaseFilter):
     """Every positive is kept."""
 
     kind: Literal["none"] = Field("none", description="No filter.")
 
 
-class ScoreFilter(Strict):
+class ScoreFilter(BaseFilter):
     """Drop positives whose score, as a z-score within the query, is low."""
 
     tau: float = Field(-0.5, description="Positives with a z-score below this are dropped.")
@@ -133,6 +142,7 @@ class ScoreFilter(Strict):
 class VasFilter(ScoreFilter):
     """Drop positives whose vision-aware attention score is low (paper: Sec. 3, step 3)."""
 
+    reads = "scores"
     kind: Literal["vas"] = Field(description="Filter by the vision-aware attention score.")
     layers: list[Fraction] = Field(
         [0.5], min_length=1, description="Layers, as fractions of the depth; 0.5 is layer ⌊L/2⌋."
@@ -142,6 +152,7 @@ class VasFilter(ScoreFilter):
 class RandomDropFilter(ScoreFilter):
     """Control: drop as many positives of each query as the attention score would, at random."""
 
+    reads = "scores"
     kind: Literal["random-drop"] = Field(description="Drop as many as `vas` of these settings, at random.")
     layers: list[Fraction] = Field([0.5], min_length=1, description="Layers of the score to match.")
 
@@ -149,18 +160,21 @@ class RandomDropFilter(ScoreFilter):
 class VigFilter(ScoreFilter):
     """Control: drop positives that the image makes little more likely (visual information gain)."""
 
+    reads = "gains"
     kind: Literal["vig"] = Field(description="Filter by log p(r | image) − log p(r | no image), per token.")
 
 
 class LogprobFilter(ScoreFilter):
     """Control: drop positives that the policy itself thinks unlikely."""
 
+    reads = "gains"
     kind: Literal["logprob"] = Field(description="Filter by log p(r | image), per token.")
 
 
-class OracleFilter(Strict):
+class OracleFilter(BaseFilter):
     """Control: drop positives that are unfaithful to the image. The ceiling of any filter."""
 
+    needs_scene = True
     kind: Literal["oracle"] = Field(description="Filter by the audit against the scene (testbed only).")
 
 

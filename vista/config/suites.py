@@ -163,10 +163,15 @@ class TrainingSettings(Strict):
 
 
 class ScoringSettings(Strict):
-    """The attention pass."""
+    """The passes that measure solutions: of attention, and of log-probabilities."""
 
     layers: Literal["all"] | list[Fraction] = Field(
         "all", description="Layers whose attention is stored: all, or fractions of the depth."
+    )
+    without: Literal["mean", "absent"] = Field(
+        "mean",
+        description="What a prompt without its image is: the image in its own mean colour, "
+        "or no image at all.",
     )
     batch_size: int = Field(64, ge=1, description="Solutions per forward pass.")
 

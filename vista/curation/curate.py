@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+
 from vista import grid
 from vista.config import DpoObjective, SeedMethod, SelfImprovement, Suite, Wording
 from vista.curation.inputs import query_files, read_scores, read_solutions, read_split
@@ -20,7 +22,7 @@ from vista.errors import VistaError
 from vista.grid import Run
 from vista.manifest import Recorder, Status, read_manifest
 from vista.paths import Paths
-from vista.records import EXAMPLE, PAIR, Row, write_rows
+from vista.records import EXAMPLE, GAINS, PAIR, SCORES, Row, write_rows
 
 
 def count_of(source: str) -> str:
@@ -69,7 +71,8 @@ def _curate_rollouts(suite: Suite, paths: Paths, run: Run, method: SelfImproveme
     selector = Selector(method, run.seed, run.round)
     rows = []
     if any(rollouts.has_result() for rollouts in pool):
-        rows = _selected_rows(selector, read_split(files), pool, suite.wording)
+        queries = read_split(files, scene=method.filter.needs_scene)
+        rows = _selected_rows(selector, queries, pool, suite.wording)
     status: Status = "complete" if rows else "no-positives"
     if rows and seed:
         rows = seed.rows(selector.counts) + rows
@@ -83,7 +86,8 @@ class RolloutPaths:
 
     solutions: list[Path]  # samples, then resamples if there are any
     samples: list[Path]
-    scores: list[Path]
+    scores: list[Path]  # what the filter reads
+    schema: pa.Schema  # of these
 
     @classmethod
     def of(cls, suite: Suite, paths: Paths, policy: Run, method: SelfImprovement) -> RolloutPaths:
@@ -96,7 +100,10 @@ class RolloutPaths:
             return [paths.rollouts(policy.id, kind, name, n, suite.shards) for n in range(suite.shards)]
 
         samples = shards("samples", names.samples)
-        return cls(samples + shards("resamples", names.resamples), samples, shards("scores", names.scores))
+        solutions = samples + shards("resamples", names.resamples)
+        if names.gains is not None:
+            return cls(solutions, samples, shards("gains", names.gains), GAINS)
+        return cls(solutions, samples, shards("scores", names.scores), SCORES)
 
     @property
     def every_file(self) -> list[Path]:
@@ -113,14 +120,17 @@ def _selected_rows(
 ) -> list[Row]:
     """Training rows in the order of the queries; training shuffles them. ``pool`` begins with the latest."""
     read = [
-        (read_solutions(rollouts.solutions, queries, age=age), read_scores(rollouts.scores))
+        (
+            read_solutions(rollouts.solutions, queries, age=age),
+            read_scores(rollouts.scores, rollouts.schema),
+        )
         for age, rollouts in enumerate(pool)
     ]
     build = pair if selector.pairs else example
     rows: list[Row] = []
     for query_id, query in queries.items():
         own, *older = [(list(solutions[query_id].values()), scores[query_id]) for solutions, scores in read]
-        selected = selector.select(query_id, *own, older)
+        selected = selector.select(query_id, *own, query.get("scene"), older)
         rows += [build(query, choice) for choice in selected.choices]
         rows += [reflection_example(query, reflection, wording) for reflection in selected.reflections]
     return rows

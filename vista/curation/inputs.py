@@ -9,12 +9,14 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import pyarrow as pa
+
 from vista.config import Suite
 from vista.curation.solutions import Key, Solution, key_of
 from vista.errors import VistaError
 from vista.grid import Run
 from vista.paths import Paths
-from vista.records import QUERY, ROLLOUT, SCORES, Row, Split, read_queries, read_rows
+from vista.records import QUERY, ROLLOUT, Row, Split, read_queries, read_rows
 
 PROMPT_COLUMNS = ["query_id", "task", "images", "system", "instruction", "rationale"]
 SOLUTION_COLUMNS = ["query_id", "sample", "source", "parent", "token_ids", "text", "answer", "correct"]
@@ -25,15 +27,16 @@ def query_files(suite: Suite, paths: Paths, run: Run, split: Split) -> list[Path
     return [paths.queries(task, split) for task in suite.train_sets[run.train_set]]
 
 
-def read_split(files: Sequence[Path]) -> dict[str, Row]:
-    """Queries of all ``files`` by id, in order.
+def read_split(files: Sequence[Path], scene: bool = False) -> dict[str, Row]:
+    """Queries of all ``files`` by id, in order; with their scenes if asked for.
 
     Raises:
         VistaError: two files share a query id, so rollouts could not be told apart.
     """
+    wanted = [*PROMPT_COLUMNS, *(["scene"] if scene else [])]
     found: dict[str, Row] = {}
     for path in files:
-        for row in read_queries(path, [name for name in QUERY.names if name in PROMPT_COLUMNS]):
+        for row in read_queries(path, [name for name in QUERY.names if name in wanted]):
             if row["query_id"] in found:
                 raise VistaError(
                     f"{path}: query_id {row['query_id']!r} also belongs to task "
@@ -76,10 +79,10 @@ def read_solutions(
     return found
 
 
-def read_scores(files: Sequence[Path]) -> dict[str, dict[Key, Row]]:
-    """Attention scores by query and key."""
+def read_scores(files: Sequence[Path], schema: pa.Schema) -> dict[str, dict[Key, Row]]:
+    """Attention scores or log-probabilities, by query and key."""
     found: dict[str, dict[Key, Row]] = defaultdict(dict)
     for path in files:
-        for row in read_rows(path, SCORES):
+        for row in read_rows(path, schema):
             found[row["query_id"]][key_of(row)] = row
     return found

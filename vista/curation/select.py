@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 
@@ -92,6 +93,7 @@ class Selector:
         query_id: str,
         solutions: Sequence[Solution],
         scores: Mapping[Key, Row],
+        scene: str | None = None,
         older: Sequence[Rollouts] = (),
     ) -> Selected:
         """What of a query is trained on: filter, latest round, duplicates, then the cap, then pairs.
@@ -100,9 +102,10 @@ class Selector:
             query_id: The query.
             solutions: Those of the policy.
             scores: Theirs, by key.
-            older: Where rounds accumulate, the same of each earlier policy. The filter compares
-                solutions of one policy; positives are those of the latest round that has any left,
-                negatives those of all.
+            scene: The query's, for a filter that needs it.
+            older: Where rounds accumulate, the solutions and scores of each earlier policy, the
+                latest first. The filter compares solutions of one policy; positives are those of
+                the latest round that has any left, negatives those of all.
         """
         policies = [(in_order(own), own_scores) for own, own_scores in [(solutions, scores), *older]]
         pool = [solution for own, _ in policies for solution in own]
@@ -111,7 +114,11 @@ class Selector:
         if not found:
             self.counts["queries_without_positives"] += 1
             return Selected([], [])
-        left = [s for own, own_scores in policies for s in self._filtered(query_id, own, own_scores)]
+        left: list[Solution] = []
+        for age, (own, own_scores) in enumerate(policies):
+            # Of the latest policy, the stream is that of a method which does not accumulate.
+            stream = partial(self._stream, "filter", query_id, *([age] if age else []))
+            left += self._filtered(positives(own), Context(query_id, own, own_scores, stream, scene))
         kept = self._counted("dropped_as_older", left, latest(left))
         if self.method.dedupe:
             kept = self._counted("dropped_as_duplicates", kept, distinct(kept))
@@ -147,21 +154,14 @@ class Selector:
             made.append(reflect.select(right, failed, self._stream("select", query_id)))
         return [reflection for reflection in made if reflection is not None]
 
-    def _stream(self, use: str, query_id: str) -> np.random.Generator:
-        """The random stream of one use of one query."""
-        return generator("curation", self.seed, self.round, use, query_id)
+    def _stream(self, use: str, *names: str | int) -> np.random.Generator:
+        """The random stream of one use of one query; the method has no part in it."""
+        return generator("curation", self.seed, self.round, use, *names)
 
-    def _filtered(self, query_id: str, ordered: list[Solution], scores: Mapping[Key, Row]) -> list[Solution]:
+    def _filtered(self, found: list[Solution], context: Context) -> list[Solution]:
         """The positives of one policy that its filter leaves."""
-        found = positives(ordered)
         if not found:
             return []
-        context = Context(
-            query_id,
-            ordered,
-            scores,
-            lambda: self._stream("filter", query_id),
-        )
         self.counts["pairs_of_two"] += self.filter.compares_just_two(context)
         mask = self.filter.keep(found, context)
         kept = [solution for solution, stays in zip(found, mask, strict=True) if stays]

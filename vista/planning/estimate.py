@@ -23,7 +23,6 @@ from vista.config import (
     SelectMethod,
     SelfImprovement,
     Suite,
-    VasFilter,
 )
 from vista.grid import Resampling, Run
 from vista.planning.assumptions import Assumptions
@@ -32,6 +31,7 @@ from vista.planning.sizes import parameters, queries, train_queries
 
 HOUR = 3600.0
 BYTES_PER_SCORED_LAYER = 12.0  # three float32
+BYTES_PER_GAIN = 20.0  # two float64 and a count
 
 
 @dataclass(frozen=True)
@@ -134,8 +134,8 @@ class Estimator:
         return self.assumptions.resampled if isinstance(settings, given) else 1.0
 
     def scored(self, file: RolloutFile, method: SelfImprovement) -> float:
-        """Solutions whose attention is measured."""
-        if isinstance(method.filter, VasFilter) and method.filter.scope == "all":
+        """Solutions that are read again, to be measured."""
+        if grid.measured_scope(method) == "all":
             return self.sampled(file.policy, method.rollouts.slug) + self.resampled(
                 file.policy, grid.resampling(method)
             )
@@ -200,6 +200,8 @@ class Estimator:
             layers = self.suite.scoring.layers
             depth = 1.0 if layers == "all" else max(layers)
             return start + self.pass_hours(model, count * self.whole_tokens, 2.0 * depth)
+        if file.kind == "gains":  # once with the image, once without
+            return start + 2 * self.pass_hours(model, count * self.whole_tokens, 2.0)
         settings = grid.resampling_named(self.suite, file.name).settings
         drawn = self.sampling_hours(model, count * response * self.drawn(settings), engine)
         return start + self.forced_hours(model, count, settings) + drawn
@@ -251,6 +253,8 @@ class Estimator:
         if file.kind == "scores":
             layers = self.suite.scoring.layers
             return self.solutions(file) * BYTES_PER_SCORED_LAYER * (36 if layers == "all" else len(layers))
+        if file.kind == "gains":
+            return self.solutions(file) * BYTES_PER_GAIN
         return self.solutions(file) * self.assumptions.response_tokens * self.assumptions.bytes_per_token
 
     def row_bytes(self, responses: int = 1) -> float:

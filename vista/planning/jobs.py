@@ -17,7 +17,7 @@ from vista.dag import Dag
 from vista.grid import Run
 from vista.records import Split
 
-RULE_OF_KIND = {"samples": "sample", "resamples": "resample", "scores": "score"}
+RULE_OF_KIND = {"samples": "sample", "resamples": "resample", "scores": "score", "gains": "gains"}
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class RolloutFile:
     """Rollouts of one policy (all shards), and the runs whose training sets need them."""
 
     policy: Run
-    kind: str  # samples, resamples or scores
+    kind: str  # samples, resamples, scores or gains
     name: str
     readers: tuple[Run, ...]
 

@@ -12,19 +12,17 @@ from typing import Literal
 import torch
 from tqdm import tqdm
 
-from vista import grid
 from vista.chat import Prompt, messages, segments
-from vista.config import Suite, VasFilter, layer_indices
+from vista.config import Suite, layer_indices
 from vista.engines.checkpoints import Checkpoint
 from vista.engines.forced import forced_batches
-from vista.errors import VistaError
 from vista.grid import Run
-from vista.manifest import Recorder
 from vista.paths import Paths
-from vista.records import ROLLOUT, SCORES, Row, read_rows, write_rows
+from vista.records import SCORES, Row
 from vista.rollouts.attention import reading
-from vista.rollouts.policy import device_name, encode_queries, folder_of, has_weights, load_policy
-from vista.rollouts.shards import asked_by, query_files, shard_queries
+from vista.rollouts.measured import measure_shard, measured_columns
+from vista.rollouts.policy import encode_queries
+from vista.rollouts.shards import asked_by
 
 SEGMENTS = 3
 
@@ -39,37 +37,20 @@ def score_shard(suite: Suite, paths: Paths, policy: Run, name: str, shard: int) 
         name: Name of the scores folder: what is scored, and in which scope.
         shard: Which shard, from 0.
     """
-    method = grid.method_with(suite, "scores", name)
-    files = grid.rollout_files(method)
-    if not isinstance(method.filter, VasFilter):
-        raise VistaError(f"scores {name!r}: the method's filter {method.filter.kind!r} needs none")
-    inputs = [paths.rollouts(policy.id, "samples", files.samples, shard, suite.shards)]
-    if files.resamples is not None:
-        inputs.append(paths.rollouts(policy.id, "resamples", files.resamples, shard, suite.shards))
-    output = paths.rollouts(policy.id, "scores", name, shard, suite.shards)
-    recorder = Recorder(
-        "rollouts",
-        {
-            "policy": policy.id,
-            "scores": name,
-            "layers": suite.scoring.layers,
-            "scope": method.filter.scope,
-            "shards": suite.shards,
-        },
-        [folder_of(suite, paths, policy), *query_files(suite, paths, policy), *inputs],
+    scoring = suite.scoring
+    measure_shard(
+        suite,
+        paths,
+        policy,
+        shard,
+        kind="scores",
+        name=name,
+        schema=SCORES,
+        settings={"layers": scoring.layers},
+        measure=lambda checkpoint, queries, solutions: score_rows(
+            checkpoint, queries, solutions, scoring.layers, scoring.batch_size
+        ),
     )
-    if not has_weights(suite, paths, policy):
-        write_rows(output, [], SCORES)
-        recorder.write(output, {"queries": 0, "solutions": 0}, "no-positives")
-        return
-    queries = shard_queries(suite, paths, policy, shard)
-    everything = [row for file in inputs for row in read_rows(file, ROLLOUT)]
-    solutions = [row for row in everything if row["correct"] or method.filter.scope == "all"]
-    checkpoint = load_policy(suite, paths, policy)
-    recorder.device = device_name(checkpoint)
-    rows = score_rows(checkpoint, queries, solutions, suite.scoring.layers, suite.scoring.batch_size)
-    write_rows(output, rows, SCORES)
-    recorder.write(output, {"queries": len(queries), "solutions": len(rows)})
 
 
 def score_rows(
@@ -159,10 +140,9 @@ def _one_hot(kinds: Sequence[Sequence[int]], length: int, device: torch.device) 
 
 
 def _score_row(row: Row, layers: Sequence[int], num_layers: int, value: Sequence[Sequence[float]]) -> Row:
-    kept = {name: row[name] for name in ("query_id", "task", "sample", "source", "parent", "correct")}
     sys, vis, ins = ([segment[i] for segment in value] for i in range(SEGMENTS))
     return {
-        **kept,
+        **measured_columns(row),
         "layers": list(layers),
         "num_layers": num_layers,
         "s_sys": sys,

@@ -15,6 +15,7 @@ are case, white space and a full stop at the end.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 from vista.testbed import rationales
 from vista.testbed.language import Token, tokens
@@ -41,7 +42,7 @@ class Audit:
 
 def audit(scene: Scene, question: Question, text: str) -> Audit:
     """Compare a written rationale with the one that the scene demands."""
-    expected = _tagged(rationales.rationale(scene, question))
+    expected = _expected(scene, question)
     found = tokens(text)
     if len(found) == len(expected) + 1 and found[-1].text == ".":
         found.pop()
@@ -69,9 +70,11 @@ def audit_query(scene: str, text: str) -> Audit:
     return audit(*load(scene), text)
 
 
-def _tagged(claims: list[rationales.Claim]) -> list[tuple[Token, rationales.Kind]]:
-    """The tokens of a rationale, each with the kind of claim that it belongs to."""
-    return [(token, claim.kind) for claim in claims for token in tokens(claim.word)]
+@lru_cache(4096)  # a query's many solutions are all held against the same rationale
+def _expected(scene: Scene, question: Question) -> tuple[tuple[Token, rationales.Kind], ...]:
+    """The tokens of the gold rationale, each with the kind of claim that it belongs to."""
+    claims = rationales.rationale(scene, question)
+    return tuple((token, claim.kind) for claim in claims for token in tokens(claim.word))
 
 
 def _show(token: Token) -> str:

@@ -61,3 +61,47 @@ rule cost:
         settings=PLAN.analysis_settings(),
     shell:
         "vista cost {params.suite} 2>&1 | tee {log}"
+
+
+rule audit:
+    input:
+        rows=lambda w: PLAN.audit_inputs(),
+        code=PLAN.code("analysis", also=["testbed"]),
+    output:
+        f"{R}/tables/audit.csv",
+        f"{R}/tables/audit.md",
+        f"{R}/tables/audit.csv.manifest.json",
+        f"{R}/tables/audit.md.manifest.json",
+    log:
+        f"{R}/logs/analysis/audit.log",
+    benchmark:
+        f"{R}/benchmarks/analysis/audit.tsv"
+    conda:
+        "../../environment.yml"
+    params:
+        suite=PLAN.paths.suite,
+        settings=lambda w: PLAN.measured_settings("audit"),
+    shell:
+        "vista audit {params.suite} 2>&1 | tee {log}"
+
+
+rule prefix:
+    input:
+        rows=lambda w: PLAN.prefix_inputs(),
+        code=PLAN.code("analysis", also=["testbed"]),
+    output:
+        f"{R}/tables/prefix.csv",
+        f"{R}/tables/prefix.md",
+        f"{R}/tables/prefix.csv.manifest.json",
+        f"{R}/tables/prefix.md.manifest.json",
+    log:
+        f"{R}/logs/analysis/prefix.log",
+    benchmark:
+        f"{R}/benchmarks/analysis/prefix.tsv"
+    conda:
+        "../../environment.yml"
+    params:
+        suite=PLAN.paths.suite,
+        settings=lambda w: PLAN.measured_settings("prefix"),
+    shell:
+        "vista prefix {params.suite} 2>&1 | tee {log}"

@@ -1,5 +1,5 @@
 # Stage 3: what a policy says. Keyed by the policy, so every method that asks for the same
-# samples, resamples or scores of it reads the same files.
+# samples, resamples, scores or gains of it reads the same files.
 
 
 rule sample:
@@ -59,7 +59,7 @@ rule score:
     input:
         checkpoint=lambda w: PLAN.checkpoint(w.run),
         queries=lambda w: PLAN.train_queries(w.run),
-        solutions=lambda w: PLAN.score_inputs(w.run, w.name, w.shard),
+        solutions=lambda w: PLAN.measure_inputs(w.run, "scores", w.name, w.shard),
         code=PLAN.code("rollouts"),
     output:
         f"{R}/rollouts/{{run}}/scores/{{name}}/{{shard}}-of-{SUITE.shards}.parquet",
@@ -78,4 +78,30 @@ rule score:
         settings=lambda w: PLAN.scoring_settings(w.name),
     shell:
         "vista score {params.suite} {wildcards.run} {wildcards.name} {wildcards.shard}"
+        " 2>&1 | tee {log}"
+
+
+rule gains:
+    input:
+        checkpoint=lambda w: PLAN.checkpoint(w.run),
+        queries=lambda w: PLAN.train_queries(w.run),
+        solutions=lambda w: PLAN.measure_inputs(w.run, "gains", w.name, w.shard),
+        code=PLAN.code("rollouts"),
+    output:
+        f"{R}/rollouts/{{run}}/gains/{{name}}/{{shard}}-of-{SUITE.shards}.parquet",
+        f"{R}/rollouts/{{run}}/gains/{{name}}/{{shard}}-of-{SUITE.shards}.parquet.manifest.json",
+    log:
+        f"{R}/logs/rollouts/{{run}}/gains/{{name}}/{{shard}}.log",
+    benchmark:
+        f"{R}/benchmarks/rollouts/{{run}}/gains/{{name}}/{{shard}}.tsv"
+    conda:
+        "../../environment.yml"
+    threads: SUITE.threads
+    resources:
+        gpu=SUITE.gpus,
+    params:
+        suite=PLAN.paths.suite,
+        settings=lambda w: PLAN.gains_settings(w.name),
+    shell:
+        "vista gains {params.suite} {wildcards.run} {wildcards.name} {wildcards.shard}"
         " 2>&1 | tee {log}"

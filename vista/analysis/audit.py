@@ -1,0 +1,199 @@
+"""Do the scores detect unfaithful rationales? Stage ``analysis``; ``vista audit`` writes ``audit.csv``.
+
+An answer can be right for wrong reasons, and VISTA's attention score is to find such rationales among
+the correct ones. On generated tasks the truth is known (``vista.testbed.audit``), so this is measured,
+against other scores and against the length of the rationale. Nothing is run on a model here.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from vista.analysis.detectors import auroc, auroc_within, partial_correlation
+from vista.analysis.intervals import Interval, ratio, share
+from vista.analysis.measured_markdown import audit_markdown
+from vista.analysis.pools import Solutions, dropped, read_solutions, z_scores
+from vista.analysis.truth import Truth, read_truth
+from vista.config import LogprobFilter, ScoreFilter, Suite, VasFilter, VigFilter, layer_indices
+from vista.manifest import Recorder
+from vista.measured import ScoredPool, input_files, scored_pools
+from vista.paths import Paths
+from vista.records import write_text
+
+COLUMNS = [
+    *("model", "train_set", "solutions", "policy", "policies", "task", "source"),
+    *("detector", "layer", "setting", "measure", "value", "low", "high", "n", "queries", "unfaithful"),
+]
+ALL = "all"  # policies, or sources, together
+DETECTOR, CUT = "detector", "cut"  # first part of a column's name; then name, layer and setting
+
+# A column of what a detector gives or a cut drops: (DETECTOR or CUT, name, layer, setting).
+Column = tuple[str, str, str, str]
+
+
+def audit_table(suite: Suite, paths: Paths) -> None:
+    """Write ``audit.csv`` and ``audit.md`` from the rollouts and scores of all policies.
+
+    Raises:
+        VistaError: the suite has no scenes or scores, or a rollout file is missing or malformed.
+    """
+    csv, markdown = paths.table("audit", "csv"), paths.table("audit", "md")
+    pools = scored_pools(suite)
+    recorder = Recorder("analysis", {"suite": suite.name}, input_files(suite, paths, pools))
+    table = audit_rows(suite, paths, pools, read_truth(suite, paths))
+    write_text(csv, table.to_csv(index=False, lineterminator="\n", float_format="%.4f"))
+    write_text(markdown, audit_markdown(suite, table))
+    for output in (csv, markdown):
+        recorder.write(output, {"rows": len(table), "policies": len({pool.policy for pool in pools})})
+
+
+def audit_rows(suite: Suite, paths: Paths, pools: list[ScoredPool], truth: Truth) -> pd.DataFrame:
+    """The table in numbers: one row for each number measured; NaN where there is none."""
+    together: dict[tuple[str, str, str], list[ScoredPool]] = defaultdict(list)
+    for pool in pools:
+        together[pool.policy.model, pool.policy.train_set, pool.name].append(pool)
+    rows: list[dict[str, Any]] = []
+    for (model, train_set, name), group in together.items():
+        frames = [
+            judged(read_solutions(suite, paths, pool, truth), pool).assign(number=number)
+            for number, pool in enumerate(group)
+        ]
+        solutions = pd.concat(frames, ignore_index=True)
+        key = {"model": model, "train_set": train_set, "solutions": name}
+        for selection, part in _selections(solutions, suite.train_sets[train_set]):
+            rows += [key | selection | row for row in measures(part)]
+    return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def judged(solutions: Solutions, pool: ScoredPool) -> pd.DataFrame:
+    """The correct solutions of a pool: how suspicious each detector finds them, and which cuts drop them.
+
+    Returns:
+        ``policy``, ``task``, ``source``, ``query_id``, ``unfaithful``, ``length``, and for every
+        detector and filter setting a ``Column``.
+    """
+    rows = solutions.rows[solutions.rows["correct"]]
+    found = rows[["task", "source", "query_id", "unfaithful", "length"]].assign(policy=pool.policy.method)
+    columns: dict[Column, pd.Series] = {}
+    for layer in solutions.layers:
+        shares = rows[f"share{layer}"]
+        columns[DETECTOR, "visual-share", str(layer), ""] = -shares
+        columns[DETECTOR, "vas", str(layer), ""] = -z_scores(shares, rows["query_id"]).z
+    for name in ("vig", "logprob"):
+        if name in rows:
+            columns[DETECTOR, name, "", ""] = -rows[name]
+    columns[DETECTOR, "sampled-logprob", "", ""] = -rows["sampled_logprob"]
+    columns[DETECTOR, "self-consistency", "", ""] = -rows["pass_rate"]
+    columns[DETECTOR, "length", "", ""] = rows["length"].astype(float)
+    for settings in pool.filters if len(rows) else ():
+        if isinstance(settings, (VasFilter, VigFilter, LogprobFilter)):
+            cut = _cut(settings, solutions.num_layers)
+            columns[cut] = dropped(solutions, settings)[rows.index].astype(float)
+    return found.assign(**{"\t".join(column): values for column, values in columns.items()})
+
+
+def _cut(settings: ScoreFilter, num_layers: int) -> Column:
+    """The column of a filter's cut: its kind, its layers and the rest of its settings."""
+    stated = settings.model_dump()
+    kind, fractions = stated.pop("kind"), stated.pop("layers", None)
+    layers = [] if fractions is None else layer_indices(fractions, num_layers)
+    text = " ".join(f"{name}={value}" for name, value in stated.items())
+    return CUT, kind, "+".join(map(str, layers)), text
+
+
+def _selections(solutions: pd.DataFrame, tasks: list[str]) -> Iterator[tuple[dict[str, Any], pd.DataFrame]]:
+    """What is measured apart: each policy and all together, by task; all together also by source."""
+    for policy in [*solutions["policy"].unique(), ALL]:
+        own = solutions if policy == ALL else solutions[solutions["policy"] == policy]
+        sources = [ALL, *own["source"].unique()] if policy == ALL else [ALL]
+        for task in tasks:
+            for source in sources:
+                part = own[own["task"] == task]
+                part = part if source == ALL else part[part["source"] == source]
+                key = {"policy": policy, "policies": own["number"].nunique(), "task": task, "source": source}
+                yield key, part
+
+
+def measures(part: pd.DataFrame) -> Iterator[dict[str, Any]]:
+    """Everything measured about some correct solutions (rows of ``judged``, of one task)."""
+    queries = pd.factorize(part["query_id"])[0]
+    groups = pd.factorize(pd.Series(list(zip(part["number"], queries, strict=True)), dtype=object))[0]
+    unfaithful = part["unfaithful"].to_numpy(bool)
+    known = {"unfaithful": int(unfaithful.sum())}
+    none = {"detector": "", "layer": "", "setting": ""}
+    yield none | _row("unfaithful-share", share(unfaithful, queries)) | known
+    columns = {name: part[name] for name in part.columns if "\t" in name}
+    detectors = {name: values for name, values in columns.items() if name.startswith(DETECTOR)}
+    for names, rows in _alike(detectors):
+        yield from _detector_rows(
+            part[names].to_numpy(float)[rows], unfaithful[rows], groups[rows], queries[rows],
+            part["length"].to_numpy(float)[rows], names,
+        )  # fmt: skip
+    for name, values in columns.items():
+        if name.startswith(CUT):
+            rows = values.notna().to_numpy()
+            drops = values.to_numpy(float)[rows] > 0
+            for row in _cut_rows(drops, unfaithful[rows], groups[rows], queries[rows]):
+                yield _stated(name) | row | {"unfaithful": int(unfaithful[rows].sum())}
+
+
+def _alike(columns: dict[str, pd.Series]) -> Iterator[tuple[list[str], np.ndarray]]:
+    """Detectors that know the same solutions, to be computed together, and which those are."""
+    masks = {name: values.notna().to_numpy() for name, values in columns.items()}
+    alike: dict[bytes, list[str]] = defaultdict(list)
+    for name, mask in masks.items():
+        alike[mask.tobytes()].append(name)
+    for names in alike.values():
+        yield names, masks[names[0]]
+
+
+def _detector_rows(
+    suspicion: np.ndarray,
+    unfaithful: np.ndarray,
+    groups: np.ndarray,
+    queries: np.ndarray,
+    length: np.ndarray,
+    names: list[str],
+) -> Iterator[dict[str, Any]]:
+    groups = pd.factorize(groups)[0]
+    found = {
+        "auroc": auroc(suspicion, unfaithful, queries),
+        "auroc-within-query": auroc_within(suspicion, unfaithful, groups, queries),
+        "partial-pearson": partial_correlation(suspicion, unfaithful, length, queries, ranked=False),
+        "partial-spearman": partial_correlation(suspicion, unfaithful, length, queries, ranked=True),
+    }
+    for index, name in enumerate(names):
+        for measure, values in found.items():
+            yield _stated(name) | _row(measure, values[index]) | {"unfaithful": int(unfaithful.sum())}
+
+
+def _cut_rows(
+    drops: np.ndarray, unfaithful: np.ndarray, groups: np.ndarray, queries: np.ndarray
+) -> Iterator[dict[str, Any]]:
+    """Precision and recall of a cut, beside those of dropping as many of each query at random."""
+    if len(groups):
+        groups = pd.factorize(groups)[0]
+        expected = (np.bincount(groups, unfaithful) / np.bincount(groups))[groups]
+    else:
+        expected = np.zeros(0)
+    yield _row("dropped-share", share(drops, queries))
+    yield _row("precision", share(unfaithful[drops], queries[drops]))
+    yield _row("precision-at-random", ratio(expected[drops], np.ones(drops.sum()), queries[drops]))
+    gain = unfaithful[drops] - expected[drops]
+    yield _row("precision-gain", ratio(gain, np.ones(drops.sum()), queries[drops]))
+    yield _row("recall", share(drops[unfaithful], queries[unfaithful]))
+
+
+def _stated(name: str) -> dict[str, str]:
+    _, detector, layer, setting = name.split("\t")
+    return {"detector": detector, "layer": layer, "setting": setting}
+
+
+def _row(measure: str, found: Interval) -> dict[str, Any]:
+    numbers = {"value": found.value, "low": found.low, "high": found.high}
+    return {"measure": measure} | numbers | {"n": found.n, "queries": found.clusters}

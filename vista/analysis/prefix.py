@@ -1,0 +1,197 @@
+"""Does prefix resampling cut at the first error, and what is it worth? ``vista prefix``: ``prefix.csv``.
+
+Stage ``analysis``. On generated tasks the first error of a failed solution is known, so the critical
+token can be held against it, the prefixes against the only faithful rationale, and the queries that
+are rescued against what the same tokens buy as plain samples. Nothing is run on a model here.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from vista.analysis.intervals import Interval, mean, ratio, share
+from vista.analysis.measured_markdown import prefix_markdown
+from vista.analysis.resamples import Read, read_resamples
+from vista.analysis.truth import Truth, read_tokenizer, read_truth
+from vista.config import BudgetMatchedResample, Suite
+from vista.grid import Run
+from vista.manifest import Recorder
+from vista.measured import Resamples, input_files, prefix_resamples
+from vista.paths import Paths
+from vista.records import write_text
+
+COLUMNS = [
+    *("model", "train_set", "resamples", "policy", "policies", "task"),
+    *("measure", "value", "low", "high", "n", "queries"),
+]
+ALL = "all"  # policies, or tasks, together
+THOUSAND = 1000.0
+
+
+def prefix_table(suite: Suite, paths: Paths) -> None:
+    """Write ``prefix.csv`` and ``prefix.md`` from the samples and resamples of all policies.
+
+    Raises:
+        VistaError: the suite has no scenes or prefixes, or a file is missing or malformed.
+    """
+    csv, markdown = paths.table("prefix", "csv"), paths.table("prefix", "md")
+    resamples = prefix_resamples(suite)
+    recorder = Recorder("analysis", {"suite": suite.name}, input_files(suite, paths, resamples))
+    table = prefix_rows(suite, paths, resamples, read_truth(suite, paths))
+    write_text(csv, table.to_csv(index=False, lineterminator="\n", float_format="%.4f"))
+    write_text(markdown, prefix_markdown(suite, table))
+    for output in (csv, markdown):
+        recorder.write(output, {"rows": len(table), "policies": len({item.policy for item in resamples})})
+
+
+def prefix_rows(suite: Suite, paths: Paths, resamples: list[Resamples], truth: Truth) -> pd.DataFrame:
+    """The table in numbers: one row for each number measured; NaN where there is none."""
+    together: dict[tuple[str, str, str], list[Resamples]] = defaultdict(list)
+    for item in resamples:
+        together[item.policy.model, item.policy.train_set, item.name].append(item)
+    tokenizers = {model: read_tokenizer(paths.base(model)) for model in {key[0] for key in together}}
+    plain: dict[tuple[Run, str], Read] = {}
+    rows: list[dict[str, Any]] = []
+    # Budget-matched ones first: prefix resampling is set against them.
+    order = sorted(together, key=lambda key: not _is_control(together[key][0]))
+    found: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
+    for key in order:
+        parts = []
+        for item in together[key]:
+            read = read_resamples(suite, paths, item, truth, tokenizers[key[0]])
+            if isinstance(item.settings, BudgetMatchedResample):
+                plain[item.policy, f"{item.samples}+{item.settings.matched.slug}"] = read
+            parts.append((item.policy, read, plain.get((item.policy, item.name))))
+        names = dict(zip(("model", "train_set", "resamples"), key, strict=True))
+        found[key] = [names | row for row in _selected(parts, suite.train_sets[key[1]])]
+    for key in together:  # in the grid's order again
+        rows += found[key]
+    return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def _is_control(item: Resamples) -> bool:
+    return isinstance(item.settings, BudgetMatchedResample)
+
+
+Part = tuple[Run, Read, Read | None]  # a policy, what it resampled, and plain samples for as many tokens
+
+
+def _selected(parts: list[Part], tasks: list[str]) -> Iterator[dict[str, Any]]:
+    """Each policy and all together, each task and all together."""
+    methods = list(dict.fromkeys(policy.method for policy, _, _ in parts))
+    for method in [*methods, ALL]:
+        own = [part for part in parts if method in (part[0].method, ALL)]
+        joined = Joined.of(own)
+        for task in [*tasks, ALL]:
+            key = {"policy": method, "policies": len(own), "task": task}
+            for measure, value in measures(joined.only(task)):
+                numbers = {"value": value.value, "low": value.low, "high": value.high}
+                yield key | {"measure": measure} | numbers | {"n": value.n, "queries": value.clusters}
+
+
+@dataclass(frozen=True)
+class Joined:
+    """``Read`` of several policies, one below the other.
+
+    ``queries`` also has ``rescued_by_plain``: by as many tokens of plain samples; NaN where not tried.
+    """
+
+    failed: pd.DataFrame
+    prefixes: pd.DataFrame
+    continuations: pd.DataFrame
+    queries: pd.DataFrame
+    finds: bool  # whether critical tokens were looked for
+
+    @classmethod
+    def of(cls, parts: list[Part]) -> Joined:
+        """Put the frames of all parts together, with plain resampling's rescues beside each query's."""
+        queries = []
+        for _, read, plain in parts:
+            other = None if plain is None else plain.queries.set_index("query_id")["rescued"]
+            rescued = np.nan if other is None else read.queries["query_id"].map(other).astype(float)
+            queries.append(read.queries.assign(rescued_by_plain=rescued))
+        reads = [read for _, read, _ in parts]
+        return cls(
+            failed=pd.concat([read.failed for read in reads], ignore_index=True),
+            prefixes=pd.concat([read.prefixes for read in reads], ignore_index=True),
+            continuations=pd.concat([read.continuations for read in reads], ignore_index=True),
+            queries=pd.concat(queries, ignore_index=True),
+            finds=all(read.finds for read in reads),
+        )
+
+    def only(self, task: str) -> Joined:
+        """The rows of one task, or all."""
+        if task == ALL:
+            return self
+        return Joined(
+            failed=self.failed[self.failed["task"] == task],
+            prefixes=self.prefixes[self.prefixes["task"] == task],
+            continuations=self.continuations[self.continuations["task"] == task],
+            queries=self.queries[self.queries["task"] == task],
+            finds=self.finds,
+        )
+
+
+def measures(joined: Joined) -> Iterator[tuple[str, Interval]]:
+    """Everything measured about some policies' resamples."""
+    if joined.finds:
+        yield from _positions(joined.failed)
+    if len(joined.prefixes) or joined.finds:
+        yield "prefix-error-free", _share(joined.prefixes, "error_free")
+    made = joined.continuations
+    yield "correct", _share(made, "correct")
+    yield "correct-and-faithful", _share(made, "faithful")
+    yield "faithful-of-correct", _share(made[made["correct"]], "faithful")
+    clusters = _codes(made)
+    per_token = ratio(made["correct"].to_numpy(float), made["tokens"].to_numpy(float) / THOUSAND, clusters)
+    yield "correct-per-1000-tokens", per_token
+    yield from _rescues(joined.queries)
+
+
+def _positions(failed: pd.DataFrame) -> Iterator[tuple[str, Interval]]:
+    """The critical token against the first error, where there is one."""
+    failed = failed[failed["first_error"].notna()]
+    distance = failed["critical"] - failed["first_error"]
+    for name, hits in (
+        ("found-exactly", distance == 0),
+        ("found-before", distance < 0),
+        ("found-after", distance > 0),
+        ("found-none", distance.isna()),
+    ):
+        yield name, share(hits.to_numpy(), _codes(failed))
+    known = distance.notna()
+    values, clusters = distance[known].to_numpy(), _codes(failed[known])
+    yield "distance-mean", mean(values, clusters)
+    yield "distance-absolute", mean(np.abs(values), clusters)
+    median = float(np.median(values)) if len(values) else np.nan
+    yield "distance-median", Interval(median, n=len(values), clusters=len(np.unique(clusters)))
+
+
+def _rescues(queries: pd.DataFrame) -> Iterator[tuple[str, Interval]]:
+    """Queries without a correct sample: which got one, for how many tokens, and against plain samples."""
+    zero = queries[~queries["solved"]]
+    clusters, rescued = _codes(zero), zero["rescued"].to_numpy(float)
+    yield "zero-positive-queries", _share(queries.assign(unsolved=~queries["solved"]), "unsolved")
+    yield "rescued", _share(zero, "rescued")
+    yield "tokens-per-zero-positive-query", mean(zero["tokens"].to_numpy(float), clusters)
+    tokens = zero["tokens"].to_numpy(float) / THOUSAND
+    yield "rescued-per-1000-tokens", ratio(rescued, tokens, clusters)
+    both = zero["rescued_by_plain"].notna().to_numpy()
+    if both.any():
+        beyond = rescued[both] - zero["rescued_by_plain"].to_numpy(float)[both]
+        yield "rescued-beyond-budget-matched", mean(beyond, clusters[both])
+
+
+def _share(rows: pd.DataFrame, column: str) -> Interval:
+    return share(rows[column].to_numpy(bool), _codes(rows))
+
+
+def _codes(rows: pd.DataFrame) -> np.ndarray:
+    codes: np.ndarray = pd.factorize(rows["query_id"])[0]
+    return codes

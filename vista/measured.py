@@ -1,0 +1,160 @@
+"""Which rollouts the testbed's direct measurements read: the plan of ``vista audit`` and ``vista prefix``.
+
+Pure functions of the suite, shared by the Snakefile (inputs of the rules) and the analysis stage
+(files to read). They measure against scenes, which only generated tasks have.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from vista import grid
+from vista.config import (
+    BudgetMatchedResample,
+    GoldPrefixResample,
+    GridTask,
+    PrefixResample,
+    RandomPrefixResample,
+    RationalizeResample,
+    SelfImprovement,
+    Suite,
+)
+from vista.config import Filter as FilterSettings
+from vista.errors import VistaError
+from vista.grid import Run
+from vista.paths import Paths
+
+Resampler = (
+    PrefixResample | BudgetMatchedResample | RandomPrefixResample | GoldPrefixResample | RationalizeResample
+)
+
+
+@dataclass(frozen=True)
+class ScoredPool:
+    """Solutions of one policy that some method filters by a score, with all the scores they have."""
+
+    policy: Run
+    samples: str
+    resamples: str | None
+    scores: tuple[str, ...]  # names of attention score files
+    gains: tuple[str, ...]  # names of information gain files
+    filters: tuple[FilterSettings, ...]  # what the methods that read these solutions filter by
+
+    @property
+    def name(self) -> str:
+        """The solutions' name, the same for every policy."""
+        return self.resamples or self.samples
+
+    def files(self) -> list[tuple[str, str]]:
+        """Kind and name of every rollout file of the pool."""
+        named = [("samples", self.samples), *([("resamples", self.resamples)] if self.resamples else [])]
+        return [
+            *named,
+            *(("scores", name) for name in self.scores),
+            *(("gains", name) for name in self.gains),
+        ]
+
+
+@dataclass(frozen=True)
+class Resamples:
+    """What one policy resampled in one way, and the samples that had failed."""
+
+    policy: Run
+    samples: str
+    name: str
+    settings: Resampler
+
+    def files(self) -> list[tuple[str, str]]:
+        """Kind and name of both rollout files."""
+        return [("samples", self.samples), ("resamples", self.name)]
+
+
+def scored_pools(suite: Suite) -> list[ScoredPool]:
+    """The pools of the grid, in its order, each once.
+
+    Raises:
+        VistaError: a task has no scenes, or no method filters by a score.
+    """
+    _check_scenes(suite, "audit")
+    found: dict[tuple[Run, str, str | None], ScoredPool] = {}
+    for policy, method in _readers(suite):
+        files = grid.rollout_files(method)
+        if files.scores is None and files.gains is None:
+            continue
+        key = (policy, files.samples, files.resamples)
+        old = found.get(key, ScoredPool(*key, (), (), ()))
+        found[key] = ScoredPool(
+            *key,
+            _with(old.scores, files.scores),
+            _with(old.gains, files.gains),
+            _with(old.filters, method.filter),
+        )
+    if not found:
+        raise VistaError(
+            f"suite {suite.name!r}: no method filters by a score, so there is nothing to audit; "
+            "add one, such as vista-sft"
+        )
+    return list(found.values())
+
+
+def prefix_resamples(suite: Suite) -> list[Resamples]:
+    """Prefix resampling and its controls in the grid, in its order, each once.
+
+    Raises:
+        VistaError: a task has no scenes, or no method resamples from prefixes.
+    """
+    _check_scenes(suite, "prefix")
+    found: dict[tuple[Run, str], Resamples] = {}
+    for policy, method in _readers(suite):
+        files = grid.rollout_files(method)
+        if files.resamples is None or isinstance(method.resample, RationalizeResample):
+            continue
+        assert method.resample.kind != "none"
+        item = Resamples(policy, files.samples, files.resamples, method.resample)
+        found.setdefault((policy, files.resamples), item)
+    if not any(isinstance(item.settings, PrefixResample) for item in found.values()):
+        raise VistaError(
+            f"suite {suite.name!r}: no method resamples from prefixes, so there is nothing to measure; "
+            "add one, such as vista-sft"
+        )
+    return list(found.values())
+
+
+def input_files(suite: Suite, paths: Paths, items: Sequence[ScoredPool | Resamples]) -> list[Path]:
+    """Train queries and rollout files that the measurements of ``items`` read, each once."""
+    tasks = dict.fromkeys(task for tasks in suite.train_sets.values() for task in tasks)
+    files = {(item.policy, *file): None for item in items for file in item.files()}
+    return [
+        *(paths.queries(task, "train") for task in tasks),
+        *(
+            paths.rollouts(policy.id, kind, name, shard, suite.shards)
+            for policy, kind, name in files
+            for shard in range(suite.shards)
+        ),
+    ]
+
+
+def _readers(suite: Suite) -> list[tuple[Run, SelfImprovement]]:
+    """Every method that reads rollouts, with each policy that it reads them of."""
+    return [
+        (grid.policy(suite, run), method)
+        for run in grid.runs(suite)
+        if isinstance(method := suite.methods[run.method], SelfImprovement)
+    ]
+
+
+def _check_scenes(suite: Suite, table: str) -> None:
+    tasks = dict.fromkeys(task for tasks in suite.train_sets.values() for task in tasks)
+    without = [task for task in tasks if not isinstance(suite.tasks[task], GridTask)]
+    if without:
+        raise VistaError(
+            f"suite {suite.name!r}: tables/{table}.csv needs to know what the images show, and the tasks "
+            f"{without} do not say; it is for suites that train on generated tasks (kind: grid) only"
+        )
+
+
+def _with(known: tuple, item: object) -> tuple:  # type: ignore[type-arg]
+    """``known`` and, if it is something new, ``item``."""
+    return known if item is None or item in known else (*known, item)

@@ -1,0 +1,81 @@
+"""The solutions that a policy reads again, to measure them: whose scores or gains a filter asks for.
+
+Stage ``rollouts``; what ``vista score`` and ``vista gains`` have in common.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal
+
+import pyarrow as pa
+
+from vista import grid
+from vista.config import Suite
+from vista.engines.checkpoints import Checkpoint
+from vista.grid import Run
+from vista.manifest import Recorder
+from vista.paths import Paths
+from vista.records import ROLLOUT, Row, read_rows, write_rows
+from vista.rollouts.policy import device_name, folder_of, has_weights, load_policy
+from vista.rollouts.shards import query_files, shard_queries
+
+Kind = Literal["scores", "gains"]
+# From the policy, the shard's queries and the solutions in scope to a row for each solution.
+Measure = Callable[[Checkpoint, Sequence[Row], Sequence[Row]], list[Row]]
+
+
+def measure_shard(
+    suite: Suite,
+    paths: Paths,
+    policy: Run,
+    shard: int,
+    *,
+    kind: Kind,
+    name: str,
+    schema: pa.Schema,
+    settings: Mapping[str, Any],
+    measure: Measure,
+) -> None:
+    """Write what ``measure`` says of one shard's solutions, and a manifest.
+
+    Args:
+        suite: The resolved suite.
+        paths: Where everything lies.
+        policy: The run whose checkpoint reads the solutions.
+        shard: Which shard, from 0.
+        kind: Which kind of rollout file.
+        name: Name of its folder: which solutions, and in which scope.
+        schema: Of the rows.
+        settings: What the manifest says of the measure.
+        measure: Makes the rows.
+    """
+    method = grid.method_with(suite, kind, name)
+    files = grid.rollout_files(method)
+    scope = grid.measured_scope(method)
+    inputs = [paths.rollouts(policy.id, "samples", files.samples, shard, suite.shards)]
+    if files.resamples is not None:
+        inputs.append(paths.rollouts(policy.id, "resamples", files.resamples, shard, suite.shards))
+    output = paths.rollouts(policy.id, kind, name, shard, suite.shards)
+    recorder = Recorder(
+        "rollouts",
+        {"policy": policy.id, kind: name, **settings, "scope": scope, "shards": suite.shards},
+        [folder_of(suite, paths, policy), *query_files(suite, paths, policy), *inputs],
+    )
+    if not has_weights(suite, paths, policy):
+        write_rows(output, [], schema)
+        recorder.write(output, {"queries": 0, "solutions": 0}, "no-positives")
+        return
+    queries = shard_queries(suite, paths, policy, shard)
+    everything = [row for file in inputs for row in read_rows(file, ROLLOUT)]
+    solutions = [row for row in everything if row["correct"] or scope == "all"]
+    checkpoint = load_policy(suite, paths, policy)
+    recorder.device = device_name(checkpoint)
+    rows = measure(checkpoint, queries, solutions)
+    write_rows(output, rows, schema)
+    recorder.write(output, {"queries": len(queries), "solutions": len(rows)})
+
+
+def measured_columns(solution: Row) -> Row:
+    """What a row of ``records.SCORES`` or ``records.GAINS`` takes over from its solution."""
+    return {name: solution[name] for name in ("query_id", "task", "sample", "source", "parent", "correct")}
