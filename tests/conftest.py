@@ -19,7 +19,7 @@ import pytest
 from hypothesis import settings
 
 # Timing never decides a test.
-settings.register_profile("untimed")
+settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
 
 ROOT = Path(__file__).parents[1]
