@@ -99,11 +99,6 @@ def test_every_prompt_has_the_words_it_was_given(
     assert visual == [image(architecture)[0], *[f"v {PATCH[architecture]}"] * count, image(architecture)[-1]]
 
 
-def test_a_hint_stands_after_the_instruction() -> None:
-    (turn,) = chat.messages(asked(system=None), hint="7")
-    assert turn["content"][1]["text"] == "what is row\nhint : the answer is 7"
-
-
 @every_architecture
 def test_features_per_token_and_per_image_are_told_apart(architecture: str) -> None:
     prompt = chat.encode_query(checkpoint(architecture).processor, asked())

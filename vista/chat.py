@@ -45,19 +45,16 @@ class Prompt:
         return len(self.input_ids)
 
 
-def messages(query: Mapping[str, Any], order: Order = "original", hint: str | None = None) -> list[Message]:
+def messages(query: Mapping[str, Any], order: Order = "original") -> list[Message]:
     """The conversation that asks ``query``: a system turn, then image and instruction.
 
     Args:
-        query: A row with ``system``, ``instruction`` and ``images``.
+        query: A row with ``system``, ``instruction`` and ``images``. To ask it with a hint or with
+            solutions to look at, change the instruction (``vista.wording``).
         order: ``swapped`` puts the instruction before the image (paper: Sec. 3, step 2).
-        hint: The right answer, for STaR's rationalisation; stands after the instruction.
     """
-    text = query["instruction"]
-    if hint is not None:
-        text = f"{text}\nhint : the answer is {hint}"
     pictures: list[Message] = [{"type": "image", "text": None} for _ in query["images"]]
-    words: list[Message] = [{"type": "text", "text": text}]
+    words: list[Message] = [{"type": "text", "text": query["instruction"]}]
     content = pictures + words if order == "original" else words + pictures
     turns: list[Message] = [{"role": "user", "content": content}]
     if query["system"]:
@@ -180,11 +177,9 @@ def encode(processor: Any, turns: Sequence[Message], images: Sequence[Image.Imag
     return Prompt(ids, token_features, image_features, text, len(images))
 
 
-def encode_query(
-    processor: Any, query: Mapping[str, Any], order: Order = "original", hint: str | None = None
-) -> Prompt:
+def encode_query(processor: Any, query: Mapping[str, Any], order: Order = "original") -> Prompt:
     """``encode`` of the prompt that asks ``query``."""
-    prompt = encode(processor, messages(query, order, hint), open_images(query))
+    prompt = encode(processor, messages(query, order), open_images(query))
     return replace(prompt, open_images=partial(open_images, query))
 
 

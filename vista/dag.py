@@ -18,6 +18,8 @@ from vista.config import (
     BenchmarkTask,
     BuiltModel,
     GridTask,
+    RationalizeResample,
+    SelectMethod,
     SelfImprovement,
     SelfRationales,
     Suite,
@@ -30,18 +32,20 @@ from vista.grid import Run
 from vista.manifest import sha256
 from vista.paths import Paths, manifest_of
 from vista.records import write_text
+from vista.wording import templates_of, trained_templates
 
 PACKAGE = Path(vista.__file__).parent
 
 # Shared modules that decide what a stage computes. The others (config, grid, paths, manifest,
 # cli) only carry values and names: what they change shows in a rule's params or file names.
+PROMPTS = ["chat.py", "alignment.py", "wording.py"]
 SHARED_CODE: dict[str, list[str]] = {
     "tasks": ["records.py", "seeding.py"],
-    "models": ["records.py", "seeding.py", "chat.py", "alignment.py", "engines"],
-    "rollouts": ["records.py", "seeding.py", "chat.py", "alignment.py", "answers.py", "engines", "testbed"],
-    "curation": ["records.py", "seeding.py", "chat.py", "alignment.py", "testbed"],
-    "training": ["records.py", "seeding.py", "chat.py", "alignment.py", "engines"],
-    "evaluation": ["records.py", "seeding.py", "chat.py", "alignment.py", "answers.py", "engines"],
+    "models": ["records.py", "seeding.py", *PROMPTS, "engines"],
+    "rollouts": ["records.py", "seeding.py", *PROMPTS, "answers.py", "engines", "testbed"],
+    "curation": ["records.py", "seeding.py", *PROMPTS, "testbed"],
+    "training": ["records.py", "seeding.py", *PROMPTS, "engines"],
+    "evaluation": ["records.py", "seeding.py", *PROMPTS, "answers.py", "engines"],
     "analysis": ["records.py"],
 }
 
@@ -112,6 +116,7 @@ class Dag:
         return self._checkpoint(Run.parse(run))
 
     def _checkpoint(self, run: Run) -> str:
+        run = grid.weights(self.suite, run)
         folder = self.paths.checkpoint(run, grid.is_trained(self.suite, run))
         return str(manifest_of(folder))
 
@@ -160,16 +165,16 @@ class Dag:
         if samples := grid.seed_samples(self.suite, this):
             found += self.shards(samples.policy.id, "samples", samples.name)
         if isinstance(method, SelfImprovement):
-            policy = grid.policy(self.suite, this).id
             files = grid.rollout_files(method)
             found += self._queries(this, "train")
-            found += self.shards(policy, "samples", files.samples)
-            if files.resamples:
-                found += self.shards(policy, "resamples", files.resamples)
-            if files.scores:
-                found += self.shards(policy, "scores", files.scores)
-            if files.gains:
-                found += self.shards(policy, "gains", files.gains)
+            for policy in grid.policies(self.suite, this):
+                found += self.shards(policy.id, "samples", files.samples)
+                if files.resamples:
+                    found += self.shards(policy.id, "resamples", files.resamples)
+                if files.scores:
+                    found += self.shards(policy.id, "scores", files.scores)
+                if files.gains:
+                    found += self.shards(policy.id, "gains", files.gains)
         return found
 
     def training_start(self, run: str) -> str:
@@ -270,8 +275,10 @@ class Dag:
 
     def model_settings(self, model: str) -> str:
         """Settings of a model: how it is trained later does not matter."""
-        settings = self.suite.models[model].model_dump(mode="json", exclude={"training"})
-        return digest([settings, self.suite.threads])
+        entry = self.suite.models[model]
+        settings = entry.model_dump(mode="json", exclude={"training"})
+        hint = [self.suite.wording.hint] if isinstance(entry, BuiltModel) else []
+        return digest([settings, self.suite.threads, *hint])
 
     def sampling_settings(self, name: str) -> str:
         """Settings of samples."""
@@ -280,7 +287,9 @@ class Dag:
     def resampling_settings(self, name: str) -> str:
         """Settings of resamples."""
         work = grid.resampling_named(self.suite, name)
-        return digest([self.suite.engine.kind, work.sampling.model_dump(), work.settings.model_dump()])
+        hint = [self.suite.wording.hint] if isinstance(work.settings, RationalizeResample) else []
+        settings = [work.sampling.model_dump(), work.settings.model_dump()]
+        return digest([self.suite.engine.kind, *settings, *hint])
 
     def scoring_settings(self, name: str) -> str:
         """Settings of scores."""
@@ -293,12 +302,14 @@ class Dag:
     def curation_settings(self, run: str) -> str:
         """Settings of a training set."""
         method = self.suite.methods[Run.parse(run).method]
+        words = trained_templates(method)
+        wording = [self.suite.wording.model_dump(include=set(words))] if words else []
         if not method.trains_on_seed:
-            return digest(method)
+            return digest([method.model_dump(mode="json"), *wording])
         settings = self.suite.seed_rationales
         # Other rationales than the base model's own come with the queries.
         own = settings.model_dump(mode="json") if isinstance(settings, SelfRationales) else settings.kind
-        return digest([method.model_dump(mode="json"), own])
+        return digest([method.model_dump(mode="json"), own, *wording])
 
     def training_settings(self, run: str) -> str:
         """Settings of a training run; not over how many processes and passes a step is spread."""
@@ -311,9 +322,14 @@ class Dag:
             return digest([settings, tuning])
         return digest([settings, tuning, method.objective.model_dump(), method.restart])
 
-    def evaluation_settings(self) -> str:
-        """Settings of an evaluation."""
-        return digest([self.suite.evaluated_tasks, self.suite.eval_max_new_tokens])
+    def evaluation_settings(self, run: str) -> str:
+        """Settings of an evaluation, with those of its decoding if that is not greedy."""
+        method = self.suite.methods[Run.parse(run).method]
+        decoding: list[Any] = []
+        if isinstance(method, SelectMethod):
+            wording = self.suite.wording.model_dump(include=set(templates_of(method)))
+            decoding = [method.model_dump(mode="json"), wording]
+        return digest([self.suite.evaluated_tasks, self.suite.eval_max_new_tokens, *decoding])
 
     def comparison_settings(self) -> str:
         """What decides which runs are compared with which."""

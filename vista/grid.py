@@ -15,6 +15,8 @@ from vista.config import (
     ResampleSettings,
     Sampling,
     ScoreFilter,
+    SeedMethod,
+    SelectMethod,
     SelfImprovement,
     SelfRationales,
     Suite,
@@ -68,8 +70,13 @@ def runs(suite: Suite) -> list[Run]:
 
 
 def rounds(suite: Suite, method: str, model: str) -> range:
-    """The rounds of a method on a model: 1..T, or round 0 for a method that does not self-improve."""
+    """The rounds of a method on a model: 1..T, or round 0 for a method that does not self-improve.
+
+    A method that decodes another's checkpoints has that one's.
+    """
     spec = suite.methods[method]
+    if isinstance(spec, SelectMethod):
+        return rounds(suite, spec.of, model)
     if not isinstance(spec, SelfImprovement):
         return range(1)
     return range(1, min(spec.rounds, suite.max_rounds.get(model, spec.rounds)) + 1)
@@ -93,6 +100,16 @@ def policy(suite: Suite, run: Run) -> Run:
     return replace(first, seed=suite.seeds[0]) if is_base else first
 
 
+def policies(suite: Suite, run: Run) -> list[Run]:
+    """The runs whose rollouts ``run`` is selected from, the latest first.
+
+    That is its policy; where rollouts accumulate, also the policies of its earlier rounds.
+    """
+    if not self_improvement(suite, run).accumulate:
+        return [policy(suite, run)]
+    return [policy(suite, replace(run, round=number)) for number in range(run.round, 0, -1)]
+
+
 def restart(suite: Suite, run: Run) -> Run | None:
     """The run whose weights ``run`` starts training from; ``None`` for the base model."""
     method = suite.methods[run.method]
@@ -102,8 +119,14 @@ def restart(suite: Suite, run: Run) -> Run | None:
 
 
 def is_trained(suite: Suite, run: Run) -> bool:
-    """Whether ``run`` has a checkpoint of its own, rather than the base model's."""
-    return not isinstance(suite.methods[run.method], BaseMethod)
+    """Whether ``run`` has a checkpoint of its own, not the base model's or another run's."""
+    return isinstance(suite.methods[run.method], SeedMethod | SelfImprovement)
+
+
+def weights(suite: Suite, run: Run) -> Run:
+    """The run whose checkpoint ``run`` evaluates: itself, unless it decodes another method's."""
+    method = suite.methods[run.method]
+    return replace(run, method=method.of) if isinstance(method, SelectMethod) else run
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -136,6 +137,23 @@ def test_train_samples_come_from_the_training_sets_manifest(world: World) -> Non
         else:
             counts = read_manifest(world.paths.training_set(run.id)).counts
             assert row["train_samples"] == str(int(counts["examples"]))
+
+
+def test_test_time_selection_has_rows_of_its_own_with_the_costs_of_what_it_decodes(tmp_path: Path) -> None:
+    methods = make_suite(tmp_path / "any").model_dump(mode="json")["methods"]
+    methods["chosen"] = {"kind": "select", "of": "vista-sft"}
+    suite = make_suite(tmp_path / "results", methods=methods)
+    table = table_of(World(suite, Paths(suite.results)).fill())
+    rows = {run: row for run, row in table.items() if run.method == "chosen"}
+    assert [(run.model, run.round) for run in rows] == [(model, n) for model in MODELS for n in (1, 2)]
+    for run, row in rows.items():
+        decoded = table[replace(run, method="vista-sft")]
+        for name in ("train_samples", "samples_drawn", "samples_drawn_total", "n_test"):
+            assert row[name] == decoded[name]
+        reference = table[replace(run, method="sft-seed", round=0)]
+        delta = float(row["overall"]) - float(reference["overall"])
+        assert float(row["delta_sft_seed"]) == pytest.approx(delta, abs=0.011)
+    assert counterpart_of(suite, "chosen") is None
 
 
 def test_a_run_without_positives_is_a_marked_row_and_never_a_zero(world: World) -> None:

@@ -85,11 +85,12 @@ def test_every_positive_is_chosen_or_counted_where_it_fell(
     solutions: list[Solution], dedupe: bool, limit: int | None, objective: dict[str, Any]
 ):
     made = selector(objective, dedupe=dedupe, max_per_query=limit)
-    chosen = made.select("q", solutions, {})
+    chosen = made.select("q", solutions, {}).choices
     fell = [
         made.counts[name]
         for name in (
             "dropped_by_filter",
+            "dropped_as_older",
             "dropped_as_duplicates",
             "dropped_by_cap",
             "dropped_without_negative",
@@ -121,7 +122,7 @@ def test_another_seed_draws_another_subset():
 
 def test_positives_of_a_query_without_negatives_make_no_pair():
     made = selector(DPO)
-    assert made.select("q", [solution(("sample", -1, 0), True)], {}) == []
+    assert made.select("q", [solution(("sample", -1, 0), True)], {}).choices == []
     assert made.counts["dropped_without_negative"] == 1
 
 

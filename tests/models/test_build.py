@@ -17,7 +17,9 @@ from vista.config import (
     LocalModel,
     Models,
     ModelTraining,
+    SelfImprovement,
     Suite,
+    Wording,
     load_suite,
     load_yaml,
 )
@@ -52,7 +54,7 @@ def paths(tmp_path: Path, rows: Rows) -> Paths:
 
 @pytest.fixture
 def checkpoint(tmp_path: Path, rows: Rows) -> Path:
-    model, processor = build_nano("internvl", collect_words(rows), seed=0)
+    model, processor = build_nano("internvl", collect_words(rows, Wording()), seed=0)
     save_checkpoint(model, processor, tmp_path / "mine")
     return tmp_path / "mine"
 
@@ -90,6 +92,25 @@ def test_a_failed_build_leaves_nothing_behind(suite: Suite, paths: Paths, rows: 
     with pytest.raises(VistaError, match="no rationale"):
         build_model(suite, paths, "tiny")
     assert not paths.base("tiny").exists()
+
+
+def test_a_built_model_learns_the_words_of_the_suites_hint(suite: Suite, paths: Paths) -> None:
+    said = Wording(hint="{instruction} psst {answer}")
+    build_model(suite.model_copy(update={"wording": said}), paths, "tiny")
+    tokenizer = load_checkpoint(paths.base("tiny")).processor.tokenizer
+    assert tokenizer.unk_token_id not in tokenizer("psst")["input_ids"]
+    assert read_manifest(paths.base("tiny")).settings["hint"] == said.hint
+
+
+def test_a_wording_that_a_model_would_not_understand_is_refused_before_it_is_built(
+    suite: Suite, paths: Paths, checkpoint: Path
+) -> None:
+    reflecting = SelfImprovement(kind="self-improvement", reflect=["select"])
+    changes = {"methods": {**suite.methods, "reflecting": reflecting}, "wording": Wording()}
+    for each, name in ((suite, "tiny"), (local(suite, checkpoint), "mine")):
+        with pytest.raises(VistaError, match=rf"tokenizer of model {name} .* wording\.select: 'Candidate'"):
+            build_model(each.model_copy(update=changes), paths, name)
+        assert not paths.base(name).exists()
 
 
 def test_an_unknown_model_gets_a_suggestion(suite: Suite, paths: Paths) -> None:

@@ -10,12 +10,13 @@ import torch
 
 from tests.models.conftest import query
 from vista import chat
+from vista.config import Wording
 from vista.engines.batching import collate
 from vista.engines.checkpoints import load_checkpoint, save_checkpoint
 from vista.models.corpus import collect_words
 from vista.models.nano import build_nano
 
-WORDS = collect_words([query(index) for index in range(10)])
+WORDS = collect_words([query(index) for index in range(10)], Wording())
 
 
 def batch(processor: Any, size: int = 24, order: chat.Order = "original") -> dict[str, torch.Tensor]:

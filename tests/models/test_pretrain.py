@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 
+from vista.config import Wording
 from vista.engines.batching import collate
 from vista.errors import VistaError
 from vista.models.corpus import Corpus, collect_words, draw_examples, encode_corpus
@@ -18,8 +19,8 @@ Rows = list[dict[str, Any]]
 
 
 def prepare(architecture: Any, rows: Rows) -> tuple[Any, Any, Corpus]:
-    model, processor = build_nano(architecture, collect_words(rows), seed=0)
-    return model, processor, encode_corpus(processor, draw_examples(rows, 0, 0.3, 0.1))
+    model, processor = build_nano(architecture, collect_words(rows, Wording()), seed=0)
+    return model, processor, encode_corpus(processor, draw_examples(rows, 0, 0.3, 0.1, wording=Wording()))
 
 
 def test_every_example_is_seen_once_per_pass(rows: Rows) -> None:

@@ -108,7 +108,8 @@ def test_rationalisation_asks_unsolved_queries_again_with_the_answer_as_a_hint(
     assert [row["query_id"] for row in rows] == [query["query_id"] for query in queries]
     made = checkpoint("qwen2.5-vl")
     for query, row in zip(queries, rows, strict=True):
-        hinted = chat.encode_query(made.processor, query, hint=query["answer"])
+        asked = f"{query['instruction']}\nhint : the answer is {query['answer']}"
+        hinted = chat.encode_query(made.processor, {**query, "instruction": asked})
         seed = derive_seed("rationalize", POLICY.id, query["query_id"], 0)
         ((expected,),) = HfEngine(made, 8).sample([Request(hinted, [seed])], 0.0, 12)
         assert row["token_ids"] == expected.token_ids

@@ -93,6 +93,18 @@ def test_prompts_beyond_the_budget_are_encoded_anew_and_equal(fresh: Fresh):
     assert thrown.of(row).input_ids == kept.of(row).input_ids
 
 
+def test_examples_of_one_query_with_other_prompts_are_shown_their_own(fresh: Fresh):
+    checkpoint = fresh()
+    plain, other = example(0, [31]), example(0, [31])
+    other["prompt"] = [
+        {**turn, "content": [*turn["content"], *turn["content"][-1:]]} for turn in plain["prompt"]
+    ]
+    prompts = Prompts(checkpoint.processor)
+    ids = [prompts.of(row).input_ids for row in (plain, other, plain)]
+    assert ids[0] == ids[2]
+    assert len(ids[1]) > len(ids[0])
+
+
 def test_a_sequence_beyond_the_context_is_named(fresh: Fresh):
     checkpoint = fresh()
     collator = SftCollator([example(7, [31] * 2000)], checkpoint)

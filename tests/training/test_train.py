@@ -164,6 +164,16 @@ def test_an_empty_training_set_that_claims_to_be_complete_is_refused(suite: Suit
         train(suite, paths, run)
 
 
+def test_prompts_in_words_that_the_model_does_not_know_are_refused(suite: Suite, hyper: Make, paths: Paths):
+    method = suite.methods["rest-em"].model_copy(update={"reflect": ["refine"]})
+    reflecting = suite.model_copy(update={"methods": {**suite.methods, "rest-em": method}})
+    run = run_of("rest-em")
+    prepare(paths, run, some_rows("rest-em"))
+    with pytest.raises(VistaError, match=r"model nano-internvl does not know .* wording\.refine: 'no'"):
+        train(with_training(reflecting, hyper()), paths, run)
+    assert not paths.trained(run.id).exists()
+
+
 def test_a_missing_base_is_named(suite: Suite, paths: Paths):
     run = run_of("rest-em")
     examples = paths.training_set(run.id)

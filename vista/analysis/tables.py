@@ -166,6 +166,7 @@ def run_cost(suite: Suite, paths: Paths, run: Run) -> Cost:
     Raises:
         VistaError: a manifest of the training set or of the rollouts is missing or lacks the count.
     """
+    run = grid.weights(suite, run)
     if not grid.is_trained(suite, run):
         return Cost(None, 0, 0)
     drawn = [_drawn(suite, paths, replace(run, round=number)) for number in _rounds_until(suite, run)]

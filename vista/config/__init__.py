@@ -86,11 +86,12 @@ from vista.config.suites import (
     TeacherRationales,
     TrainingSettings,
     VllmEngineSettings,
-    Wording,
     layer_indices,
 )
+from vista.config.wording import PLACEHOLDERS, Wording
 
 __all__ = [
+    "PLACEHOLDERS",
     "PUBLISHED_SIZES",
     "AnnotatedRationales",
     "BaseMethod",

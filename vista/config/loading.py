@@ -13,7 +13,15 @@ from pydantic import BaseModel, ValidationError
 
 from vista.config.benchmarks import YES_NO_SIZES
 from vista.config.filters import filter_problems
-from vista.config.methods import Methods, SelfImprovement, training_section
+from vista.config.methods import (
+    BaseMethod,
+    DpoObjective,
+    Methods,
+    SeedMethod,
+    SelectMethod,
+    SelfImprovement,
+    training_section,
+)
 from vista.config.models import BuiltModel, Models
 from vista.config.only import only_problems
 from vista.config.seeds import seed_problems
@@ -155,10 +163,17 @@ def _consistency(suite: Suite, path: str) -> list[str]:
         ):
             problems.append(f"{path}: model {name}: corpus {model.corpus!r} is no task with a train split")
     for name, method in suite.methods.items():
+        if isinstance(method, SelectMethod):
+            problems += _select_problems(suite, name, method, path)
         if not isinstance(method, SelfImprovement):
             continue
+        if method.reflect and isinstance(method.objective, DpoObjective):
+            problems.append(
+                f"{path}: method {name}: reflect {method.reflect} makes examples, but objective dpo trains "
+                "on pairs; remove reflect, or use objective sft"
+            )
         first = suite.methods.get(method.initial_policy)
-        if first is None or isinstance(first, SelfImprovement):
+        if not isinstance(first, BaseMethod | SeedMethod):
             problems.append(
                 f"{path}: method {name}: initial_policy {method.initial_policy!r} must be among the "
                 "suite's methods and be of kind base or seed; add it to methods"
@@ -171,6 +186,21 @@ def _consistency(suite: Suite, path: str) -> list[str]:
         *truth_problems(suite, path),
         *_training_problems(suite, path),
     ]
+
+
+def _select_problems(suite: Suite, name: str, method: SelectMethod, path: str) -> list[str]:
+    """What keeps a method of kind select from having checkpoints to decode."""
+    if method.of not in suite.methods:
+        close = difflib.get_close_matches(method.of, suite.methods, n=1)
+        hint = f"did you mean {close[0]!r}?" if close else "add it to methods"
+        return [f"{path}: method {name}: of {method.of!r} is not among the suite's methods; {hint}"]
+    kind = suite.methods[method.of].kind
+    if kind != "self-improvement":
+        return [
+            f"{path}: method {name}: of {method.of!r} is of kind {kind}; name a method of kind "
+            "self-improvement, whose rounds are evaluated"
+        ]
+    return []
 
 
 def _training_problems(suite: Suite, path: str) -> list[str]:

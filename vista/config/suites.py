@@ -13,6 +13,7 @@ from vista.config.base import Fraction, Name, Strict
 from vista.config.benchmarks import BenchmarkKind, Questions
 from vista.config.methods import BaseMethod, Method, Sampling
 from vista.config.models import Model
+from vista.config.wording import Wording
 
 
 class Sizes(Strict):
@@ -203,21 +204,6 @@ class VllmEngineSettings(Strict):
 
 
 EngineSettings = Annotated[HfEngineSettings | VllmEngineSettings, Field(discriminator="kind")]
-
-
-class Wording(Strict):
-    """What prompts say beside a query's own text; `{…}` stands for what is filled in."""
-
-    hint: str = Field("{instruction}\nhint : the answer is {answer}", description="STaR's rationalisation.")
-    refine: str = Field(
-        "{instruction}\nThis solution may be wrong:\n{solution}\nCorrect it.",
-        description="R3V's self-refine.",
-    )
-    select: str = Field(
-        "{instruction}\nCandidate solutions:\n{candidates}\nWhich answer is right?",
-        description="R3V's self-select.",
-    )
-    candidate: str = Field("{number} : {solution}", description="One line of `{candidates}`.")
 
 
 Table = Literal["main", "cost", "ablation", "difficulty", "audit", "prefix"]

@@ -13,9 +13,9 @@ from typing import Any
 import pyarrow as pa
 
 from vista import grid
-from vista.config import DpoObjective, SeedMethod, SelfImprovement, Suite
+from vista.config import DpoObjective, SeedMethod, SelfImprovement, Suite, Wording
 from vista.curation.inputs import query_files, read_scores, read_solutions, read_split
-from vista.curation.rows import example, pair
+from vista.curation.rows import example, pair, reflection_example
 from vista.curation.seeds import SeedSplit
 from vista.curation.select import COUNTS, Selector
 from vista.errors import VistaError
@@ -61,15 +61,18 @@ def _curate_seed(suite: Suite, paths: Paths, run: Run) -> None:
 
 
 def _curate_rollouts(suite: Suite, paths: Paths, run: Run, method: SelfImprovement) -> None:
-    """The policy's verified solutions, as the method selects them."""
+    """The policy's verified solutions (or all policies' so far), as the method selects them."""
     files = query_files(suite, paths, run, "train")
     seed = SeedSplit.of(suite, paths, run) if method.trains_on_seed else None
-    rollouts = RolloutPaths.of(suite, paths, run, method)
+    pool = [RolloutPaths.of(suite, paths, policy, method) for policy in grid.policies(suite, run)]
     seed_files = seed.every_file if seed else []
-    recorder = Recorder("curation", _settings(suite, run), [*files, *seed_files, *rollouts.every_file])
+    rollout_files = [file for rollouts in pool for file in rollouts.every_file]
+    recorder = Recorder("curation", _settings(suite, run), [*files, *seed_files, *rollout_files])
     selector = Selector(method, run.seed, run.round)
-    queries = read_split(files, scene=method.filter.needs_scene)
-    rows = _selected_rows(selector, queries, rollouts) if rollouts.has_result() else []
+    rows = []
+    if any(rollouts.has_result() for rollouts in pool):
+        queries = read_split(files, scene=method.filter.needs_scene)
+        rows = _selected_rows(selector, queries, pool, suite.wording)
     status: Status = "complete" if rows else "no-positives"
     if rows and seed:
         rows = seed.rows(selector.counts) + rows
@@ -79,7 +82,7 @@ def _curate_rollouts(suite: Suite, paths: Paths, run: Run, method: SelfImproveme
 
 @dataclass(frozen=True)
 class RolloutPaths:
-    """The files of the policy's rollouts that a method reads, all shards."""
+    """The files of one policy's rollouts that a method reads, all shards."""
 
     solutions: list[Path]  # samples, then resamples if there are any
     samples: list[Path]
@@ -87,14 +90,14 @@ class RolloutPaths:
     schema: pa.Schema  # of these
 
     @classmethod
-    def of(cls, suite: Suite, paths: Paths, run: Run, method: SelfImprovement) -> RolloutPaths:
+    def of(cls, suite: Suite, paths: Paths, policy: Run, method: SelfImprovement) -> RolloutPaths:
         """Where ``grid`` says that they lie."""
-        policy, names = grid.policy(suite, run).id, grid.rollout_files(method)
+        names = grid.rollout_files(method)
 
         def shards(kind: str, name: str | None) -> list[Path]:
             if name is None:
                 return []
-            return [paths.rollouts(policy, kind, name, n, suite.shards) for n in range(suite.shards)]
+            return [paths.rollouts(policy.id, kind, name, n, suite.shards) for n in range(suite.shards)]
 
         samples = shards("samples", names.samples)
         solutions = samples + shards("resamples", names.resamples)
@@ -112,16 +115,24 @@ class RolloutPaths:
         return any(read_manifest(path).status == "complete" for path in self.samples)
 
 
-def _selected_rows(selector: Selector, queries: dict[str, Row], rollouts: RolloutPaths) -> list[Row]:
-    """Training rows in the order of the queries; training shuffles them."""
-    solutions = read_solutions(rollouts.solutions, queries)
-    scores = read_scores(rollouts.scores, rollouts.schema)
+def _selected_rows(
+    selector: Selector, queries: dict[str, Row], pool: list[RolloutPaths], wording: Wording
+) -> list[Row]:
+    """Training rows in the order of the queries; training shuffles them. ``pool`` begins with the latest."""
+    read = [
+        (
+            read_solutions(rollouts.solutions, queries, age=age),
+            read_scores(rollouts.scores, rollouts.schema),
+        )
+        for age, rollouts in enumerate(pool)
+    ]
     build = pair if selector.pairs else example
     rows: list[Row] = []
     for query_id, query in queries.items():
-        found = list(solutions[query_id].values())
-        chosen = selector.select(query_id, found, scores[query_id], query.get("scene"))
-        rows += [build(query, choice) for choice in chosen]
+        own, *older = [(list(solutions[query_id].values()), scores[query_id]) for solutions, scores in read]
+        selected = selector.select(query_id, *own, query.get("scene"), older)
+        rows += [build(query, choice) for choice in selected.choices]
+        rows += [reflection_example(query, reflection, wording) for reflection in selected.reflections]
     return rows
 
 
@@ -130,6 +141,8 @@ def _settings(suite: Suite, run: Run) -> dict[str, Any]:
     settings = {"run": run.id, "method": method.model_dump(mode="json")}
     if method.trains_on_seed:
         settings["seed_rationales"] = suite.seed_rationales.model_dump(mode="json")
+    if isinstance(method, SelfImprovement) and method.reflect:
+        settings["wording"] = suite.wording.model_dump(mode="json")
     return settings
 
 

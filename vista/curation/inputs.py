@@ -19,7 +19,7 @@ from vista.paths import Paths
 from vista.records import QUERY, ROLLOUT, Row, Split, read_queries, read_rows
 
 PROMPT_COLUMNS = ["query_id", "task", "images", "system", "instruction", "rationale"]
-SOLUTION_COLUMNS = ["query_id", "sample", "source", "parent", "token_ids", "text", "correct"]
+SOLUTION_COLUMNS = ["query_id", "sample", "source", "parent", "token_ids", "text", "answer", "correct"]
 
 
 def query_files(suite: Suite, paths: Paths, run: Run, split: Split) -> list[Path]:
@@ -47,9 +47,15 @@ def read_split(files: Sequence[Path], scene: bool = False) -> dict[str, Row]:
 
 
 def read_solutions(
-    files: Sequence[Path], queries: Mapping[str, Row], split: Split = "train"
+    files: Sequence[Path], queries: Mapping[str, Row], split: Split = "train", age: int = 0
 ) -> dict[str, dict[Key, Solution]]:
     """Every solution by query and key.
+
+    Args:
+        files: One policy's samples and resamples.
+        queries: By id.
+        split: Theirs; named in errors.
+        age: Rounds since the policy was the latest one.
 
     Raises:
         VistaError: a solution of an unknown query, or two with one key: the rollouts are stale.
@@ -57,7 +63,7 @@ def read_solutions(
     found: dict[str, dict[Key, Solution]] = defaultdict(dict)
     for path in files:
         for index, row in enumerate(read_rows(path, ROLLOUT, SOLUTION_COLUMNS)):
-            solution = Solution.of(row)
+            solution = Solution.of(row, age)
             known = found[solution.query_id]
             if solution.query_id not in queries:
                 raise VistaError(

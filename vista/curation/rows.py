@@ -1,16 +1,19 @@
 """Rows of a training set: a query with the responses to train on. They serve ``vista curate``.
 
-The prompt is always the original-order one without a hint, whatever prompt a solution was
-sampled from: that is the prompt of the evaluation.
+A solution's prompt is always the original-order one without a hint, whatever prompt it was
+sampled from: that is the prompt of the evaluation. Examples of reflection show solutions as well.
 """
 
 from __future__ import annotations
 
 from vista.chat import messages, reply
+from vista.config import Wording
+from vista.curation.reflect import Reflection
 from vista.curation.select import Choice
 from vista.curation.solutions import Solution
 from vista.errors import VistaError
 from vista.records import Row
+from vista.wording import chosen, refining, selecting
 
 
 def gold_example(query: Row) -> Row:
@@ -48,6 +51,32 @@ def example(query: Row, choice: Choice) -> Row:
         "prompt": messages(query),
         "completion": reply(choice.positive.text),
         "completion_ids": choice.positive.token_ids,
+    }
+
+
+def reflection_example(query: Row, reflection: Reflection, wording: Wording) -> Row:
+    """An SFT example that corrects a wrong solution, or chooses the answer among candidates.
+
+    Correcting gives a whole solution, with the tokens that were sampled. Choosing gives the
+    answer alone, as in R3V's code; that text has no tokens yet.
+    """
+    shown, right = [solution.text for solution in reflection.shown], reflection.right
+    if reflection.kind == "refine":
+        prompt, text, ids = refining(query, shown[0], wording), right.text, right.token_ids
+    else:
+        if right.answer is None:
+            raise VistaError(
+                f"query {query['query_id']!r}: solution {right.key} is right, but has no answer; "
+                "delete the policy's rollouts and rerun"
+            )
+        prompt, text, ids = selecting(query, shown, wording), chosen(right.answer, wording), None
+    return {
+        "query_id": query["query_id"],
+        "source": reflection.kind,
+        "images": query["images"],
+        "prompt": messages(prompt),
+        "completion": reply(text),
+        "completion_ids": ids,
     }
 
 

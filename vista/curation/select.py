@@ -6,19 +6,23 @@ Pure; it serves ``vista curate``.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 
 from vista.config import DpoObjective, SelfImprovement
+from vista.curation import reflect
 from vista.curation.filters import Context, Filter, make_filter
+from vista.curation.reflect import Reflection
 from vista.curation.solutions import (
     Key,
     Solution,
     capped,
     distinct,
     in_order,
+    latest,
     negatives,
     partner,
     positives,
@@ -33,6 +37,7 @@ COUNTS = (
     "queries",
     "queries_without_positives",
     "dropped_by_filter",
+    "dropped_as_older",
     "dropped_as_duplicates",
     "dropped_by_cap",
     "dropped_without_negative",
@@ -45,7 +50,12 @@ COUNTS = (
     "from_plain",
     "from_random_prefix",
     "from_gold_prefix",
+    "from_refine",
+    "from_select",
 )
+
+# What one policy gave of a query: its solutions, and their scores by key.
+Rollouts = tuple[Sequence[Solution], Mapping[Key, Row]]
 
 
 @dataclass(frozen=True)
@@ -54,6 +64,14 @@ class Choice:
 
     positive: Solution
     negative: Solution | None = None
+
+
+@dataclass(frozen=True)
+class Selected:
+    """What of a query is trained on."""
+
+    choices: list[Choice]
+    reflections: list[Reflection]
 
 
 @dataclass
@@ -76,18 +94,38 @@ class Selector:
         solutions: Sequence[Solution],
         scores: Mapping[Key, Row],
         scene: str | None = None,
-    ) -> list[Choice]:
-        """What of a query is trained on: filter, then duplicates, then the cap, then pairs."""
-        ordered = in_order(solutions)
-        found, failed = positives(ordered), negatives(ordered)
+        older: Sequence[Rollouts] = (),
+    ) -> Selected:
+        """What of a query is trained on: filter, latest round, duplicates, then the cap, then pairs.
+
+        Args:
+            query_id: The query.
+            solutions: Those of the policy.
+            scores: Theirs, by key.
+            scene: The query's, for a filter that needs it.
+            older: Where rounds accumulate, the solutions and scores of each earlier policy, the
+                latest first. The filter compares solutions of one policy; positives are those of
+                the latest round that has any left, negatives those of all.
+        """
+        policies = [(in_order(own), own_scores) for own, own_scores in [(solutions, scores), *older]]
+        pool = [solution for own, _ in policies for solution in own]
+        found, failed = positives(pool), negatives(pool)
         self.counts.update(queries=1, positives=len(found), negatives=len(failed))
         if not found:
             self.counts["queries_without_positives"] += 1
-            return []
-        context = Context(query_id, ordered, scores, self._stream(query_id), scene)
-        kept = self._filtered(found, context)
+            return Selected([], [])
+        left: list[Solution] = []
+        for age, (own, own_scores) in enumerate(policies):
+            # Of the latest policy, the stream is that of a method which does not accumulate.
+            stream = partial(self._stream, "filter", query_id, *([age] if age else []))
+            left += self._filtered(positives(own), Context(query_id, own, own_scores, stream, scene))
+        kept = self._counted("dropped_as_older", left, latest(left))
         if self.method.dedupe:
             kept = self._counted("dropped_as_duplicates", kept, distinct(kept))
+        return Selected(self._choices(kept, failed), self._reflections(query_id, left, kept, failed))
+
+    def _choices(self, kept: list[Solution], failed: list[Solution]) -> list[Choice]:
+        """The positives to train on, each with a negative if pairs are trained."""
         if self.pairs and not failed:
             self._counted("dropped_without_negative", kept, [])
             return []
@@ -97,11 +135,33 @@ class Selector:
             return [Choice(positive) for positive in chosen]
         return [Choice(p, partner(p, failed, self.seed, self.round)) for p in chosen]
 
-    def _stream(self, query_id: str) -> Callable[[], np.random.Generator]:
-        """Makes the random stream of a query's filter; the method has no part in it."""
-        return lambda: generator("curation", self.seed, self.round, "filter", query_id)
+    def _reflections(
+        self, query_id: str, left: list[Solution], kept: list[Solution], failed: list[Solution]
+    ) -> list[Reflection]:
+        """One example of each kind that the method asks for, where the solutions suffice.
+
+        Args:
+            query_id: The query.
+            left: Positives of all rounds that the filter left.
+            kept: Those of them that may be trained on.
+            failed: Negatives of all rounds.
+        """
+        made = []
+        if "refine" in self.method.reflect:
+            made.append(reflect.refine(kept, failed, self._stream("refine", query_id)))
+        if "select" in self.method.reflect:
+            right = distinct(left) if self.method.dedupe else left
+            made.append(reflect.select(right, failed, self._stream("select", query_id)))
+        return [reflection for reflection in made if reflection is not None]
+
+    def _stream(self, use: str, *names: str | int) -> np.random.Generator:
+        """The random stream of one use of one query; the method has no part in it."""
+        return generator("curation", self.seed, self.round, use, *names)
 
     def _filtered(self, found: list[Solution], context: Context) -> list[Solution]:
+        """The positives of one policy that its filter leaves."""
+        if not found:
+            return []
         self.counts["pairs_of_two"] += self.filter.compares_just_two(context)
         mask = self.filter.keep(found, context)
         kept = [solution for solution, stays in zip(found, mask, strict=True) if stays]

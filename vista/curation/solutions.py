@@ -14,6 +14,8 @@ from vista.seeding import derive_seed
 
 # Where a solution stands among those of its query: source, failed parent, index.
 Key = tuple[str, int, int]
+# The same where those of several policies are pooled: rounds since then, and the key.
+Place = tuple[int, str, int, int]
 
 NO_PARENT = -1
 
@@ -33,11 +35,28 @@ class Solution:
     token_ids: list[int]  # as sampled, without the end token
     text: str
     correct: bool
+    answer: str | None = None  # as extracted from the text
+    age: int = 0  # rounds since its policy was the latest one; more than 0 only where they accumulate
 
     @classmethod
-    def of(cls, row: Row) -> Solution:
+    def of(cls, row: Row, age: int = 0) -> Solution:
         """From a row of ``records.ROLLOUT``."""
-        return cls(row["query_id"], key_of(row), row["token_ids"], row["text"], row["correct"])
+        return cls(
+            row["query_id"], key_of(row), row["token_ids"], row["text"], row["correct"], row["answer"], age
+        )
+
+    @property
+    def place(self) -> Place:
+        """Its key among the solutions of all policies."""
+        return self.age, *self.key
+
+    @property
+    def names(self) -> tuple[Any, ...]:
+        """What random choices about it are keyed by: of the latest policy's, the key alone.
+
+        So a method that accumulates rounds draws in its first one what any other method draws.
+        """
+        return (*self.key, self.age) if self.age else self.key
 
     @property
     def source(self) -> str:
@@ -46,8 +65,11 @@ class Solution:
 
 
 def in_order(solutions: Sequence[Solution]) -> list[Solution]:
-    """Samples first, then resamples by parent: the same whatever the order of shards and rows."""
-    return sorted(solutions, key=lambda s: (s.source != "sample", s.key))
+    """Samples first, then resamples by parent: the same whatever the order of shards and rows.
+
+    Of several policies, those of the latest come first.
+    """
+    return sorted(solutions, key=lambda s: (s.age, s.source != "sample", s.key))
 
 
 def positives(solutions: Sequence[Solution]) -> list[Solution]:
@@ -85,17 +107,22 @@ def stream(seed: int, round_number: int, use: str, solution: Solution) -> int:
     not change what is drawn for the others, and methods that share rollouts differ by their
     definition alone.
     """
-    key: tuple[Any, ...] = solution.key
-    return derive_seed("curation", seed, round_number, use, solution.query_id, *key)
+    return derive_seed("curation", seed, round_number, use, solution.query_id, *solution.names)
 
 
 def capped(solutions: Sequence[Solution], limit: int | None, seed: int, round_number: int) -> list[Solution]:
     """A random subset of at most ``limit`` solutions, in their order; all when there is no limit."""
     if limit is None or len(solutions) <= limit:
         return list(solutions)
-    drawn = sorted(solutions, key=lambda s: (stream(seed, round_number, "cap", s), s.key))[:limit]
-    chosen = {solution.key for solution in drawn}
-    return [solution for solution in solutions if solution.key in chosen]
+    drawn = sorted(solutions, key=lambda s: (stream(seed, round_number, "cap", s), s.place))[:limit]
+    chosen = {solution.place for solution in drawn}
+    return [solution for solution in solutions if solution.place in chosen]
+
+
+def latest(solutions: Sequence[Solution]) -> list[Solution]:
+    """Those of the latest round that has any (R3V trains on its newest right solutions)."""
+    newest = min((solution.age for solution in solutions), default=0)
+    return [solution for solution in solutions if solution.age == newest]
 
 
 def partner(positive: Solution, failed: Sequence[Solution], seed: int, round_number: int) -> Solution:
@@ -105,5 +132,5 @@ def partner(positive: Solution, failed: Sequence[Solution], seed: int, round_num
     """
     return min(
         failed,
-        key=lambda n: derive_seed(stream(seed, round_number, "negative", positive), *n.key),
+        key=lambda n: derive_seed(stream(seed, round_number, "negative", positive), *n.names),
     )

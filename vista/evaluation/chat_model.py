@@ -1,13 +1,14 @@
 """A checkpoint folder as a model of lmms-eval: ``lmms-eval --model vista --model_args pretrained=…``.
 
 Stage ``evaluation``. Decodes greedily with the sampling engine and the prompts that the other
-stages use. Whatever goes wrong is raised: an error is never scored as an empty answer.
+stages use; with a ``Selection``, the model chooses among candidates of its own. Whatever goes
+wrong is raised: an error is never scored as an empty answer.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,8 @@ from tqdm import tqdm
 from vista import chat
 from vista.engines.base import Engine, Request
 from vista.errors import VistaError
+from vista.evaluation.selection import Selection
+from vista.wording import check_wording
 
 # Encoded prompts wait in memory up to this size (or one batch, if that is larger).
 POOL_BYTES = 2**30
@@ -71,6 +74,17 @@ class Decoding:
         return text[: min(ends)] if ends else text
 
 
+@dataclass(frozen=True)
+class Asked:
+    """One request: its document, how that is turned into a conversation, and the prompt."""
+
+    query_id: str
+    doc: Mapping[str, Any]
+    to_messages: Callable[[Mapping[str, Any]], Sequence[Mapping[str, Any]]]
+    decoding: Decoding
+    prompt: chat.Prompt
+
+
 def split_images(turns: Sequence[Mapping[str, Any]]) -> tuple[list[chat.Message], list[Image.Image]]:
     """lmms-eval's turns, in which images stand, as ``chat`` wants them: turns and a list of images.
 
@@ -116,6 +130,7 @@ class VistaChatModel(lmms):  # type: ignore[misc]  # lmms-eval is untyped
         dtype: str | None = None,
         attention: str | None = None,
         trust_remote_code: bool = False,
+        selection: Selection | None = None,
     ) -> None:
         """Load the checkpoint.
 
@@ -126,9 +141,11 @@ class VistaChatModel(lmms):  # type: ignore[misc]  # lmms-eval is untyped
             dtype: Of the weights; ``auto`` as they are stored; default: as the checkpoint says.
             attention: Implementation, by transformers' name; default: as the checkpoint says.
             trust_remote_code: Run code that the checkpoint brings.
+            selection: Let the model choose among candidates; default: its greedy response counts.
 
         Raises:
-            VistaError: the folder or a setting is not usable.
+            VistaError: the folder or a setting is not usable, or the model does not know the words
+                in which it would be asked to choose.
         """
         super().__init__()
         from vista.engines.checkpoints import load_checkpoint
@@ -148,6 +165,11 @@ class VistaChatModel(lmms):  # type: ignore[misc]  # lmms-eval is untyped
         )
         self.engine: Engine = HfEngine(self.checkpoint, self.batch_size, progress="answer")
         self.unfinished = 0  # responses cut at the length limit
+        self.selection = selection
+        self.candidate_tokens = 0
+        if selection is not None:
+            tokenizer = self.checkpoint.processor.tokenizer
+            check_wording(tokenizer, selection.wording, ["select", "candidate"], str(pretrained))
 
     @property
     def device(self) -> Any:
@@ -155,7 +177,7 @@ class VistaChatModel(lmms):  # type: ignore[misc]  # lmms-eval is untyped
         return self.checkpoint.device
 
     def generate_until(self, requests: Sequence[Instance]) -> list[GenerationResult]:
-        """The greedy response to every request, in order.
+        """The greedy response to every request (with ``selection``: to its candidates), in order.
 
         Raises:
             VistaError: a request cannot be shown to this model.
@@ -165,8 +187,9 @@ class VistaChatModel(lmms):  # type: ignore[misc]  # lmms-eval is untyped
         decodings = [Decoding.parse(request.args[4], request.args[2]) for request in requests]
         for limit in sorted({decoding.max_new_tokens for decoding in decodings}):
             members = [i for i, decoding in enumerate(decodings) if decoding.max_new_tokens == limit]
-            for pool in self._pools(requests, members, limit):
-                for index, result in zip(pool, self._respond(list(pool.values()), limit), strict=True):
+            for pool in self._pools(requests, members, decodings):
+                prompts = self._prompts(list(pool.values()), limit)
+                for index, result in zip(pool, self._respond(prompts, limit), strict=True):
                     text = decodings[index].cut(result.text)
                     results[index] = GenerationResult(text, result.token_counts)
         answered = [result for result in results if result is not None]
@@ -175,29 +198,47 @@ class VistaChatModel(lmms):  # type: ignore[misc]  # lmms-eval is untyped
         return answered
 
     def _pools(
-        self, requests: Sequence[Instance], members: Sequence[int], limit: int
-    ) -> Iterator[dict[int, chat.Prompt]]:
-        """Prompts by index, as many at a time as the engine may sort into batches of its own."""
-        pool: dict[int, chat.Prompt] = {}
+        self, requests: Sequence[Instance], members: Sequence[int], decodings: Sequence[Decoding]
+    ) -> Iterator[dict[int, Asked]]:
+        """Requests by index, as many at a time as the engine may sort into batches of its own."""
+        pool: dict[int, Asked] = {}
         size = 0
         for index in tqdm(members, desc="encode", unit="query", mininterval=5):
-            pool[index] = prompt = self._encode(requests[index], limit)
-            size += sum(tensor.nbytes for tensor in prompt.image_features.values())
+            pool[index] = asked = self._ask(requests[index], decodings[index])
+            size += sum(tensor.nbytes for tensor in asked.prompt.image_features.values())
             if size >= POOL_BYTES and len(pool) >= self.batch_size:
                 yield pool
                 pool, size = {}, 0
         if pool:
             yield pool
 
-    def _encode(self, request: Instance, limit: int) -> chat.Prompt:
-        """The prompt of one request."""
+    def _ask(self, request: Instance, decoding: Decoding) -> Asked:
+        """One request with its prompt."""
         _, doc_to_messages, _, doc_id, task, split = request.args
         doc = self.task_dict[task][split][doc_id]
-        turns, images = split_images(doc_to_messages(doc))
-        prompt = chat.encode(self.checkpoint.processor, turns, images)
-        row = {"query_id": doc.get("query_id", f"{task}/{doc_id}")}
-        chat.check_fits(row, len(prompt), limit, self.checkpoint.context)
+        query_id = doc.get("query_id", f"{task}/{doc_id}")
+        prompt = self._encode(doc_to_messages(doc), query_id, decoding.max_new_tokens)
+        return Asked(query_id, doc, doc_to_messages, decoding, prompt)
+
+    def _encode(self, conversation: Sequence[Mapping[str, Any]], query_id: str, limit: int) -> chat.Prompt:
+        """The prompt of a conversation."""
+        prompt = chat.encode(self.checkpoint.processor, *split_images(conversation))
+        chat.check_fits({"query_id": query_id}, len(prompt), limit, self.checkpoint.context)
         return prompt
+
+    def _prompts(self, asked: Sequence[Asked], limit: int) -> list[chat.Prompt]:
+        """What is responded to: the prompts as they are, or those that ask to choose."""
+        if self.selection is None:
+            return [each.prompt for each in asked]
+        requests = [Request(each.prompt, self.selection.seeds(each.query_id)) for each in asked]
+        sampled = self.engine.sample(requests, self.selection.temperature, limit)
+        prompts = []
+        for each, samples in zip(asked, sampled, strict=True):
+            self.candidate_tokens += sum(len(sample.token_ids) for sample in samples)
+            texts = [chat.decode(self.checkpoint.processor, sample.token_ids) for sample in samples]
+            doc = self.selection.asking(each.doc, [each.decoding.cut(text) for text in texts])
+            prompts.append(self._encode(each.to_messages(doc), each.query_id, limit))
+        return prompts
 
     def _respond(self, prompts: Sequence[chat.Prompt], limit: int) -> list[GenerationResult]:
         """Greedy responses to ``prompts``."""

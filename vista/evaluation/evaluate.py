@@ -1,19 +1,22 @@
 """Evaluates a checkpoint on every test query: stage ``evaluation``, ``vista evaluate``.
 
-Greedy decoding of all tasks in one call of lmms-eval, whose per-sample scores are kept. What
-lmms-eval reports is checked: one score for each query, and aggregates that are their means.
+Greedy decoding (or test-time selection) of all tasks in one call of lmms-eval, whose per-sample
+scores are kept. What lmms-eval reports is checked: one score for each query, and aggregates that
+are their means.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from vista import grid
 from vista.config import HubModel, LocalModel, Suite
 from vista.evaluation.harness import lone_process, run_lmms_eval
+from vista.evaluation.selection import Selection
 from vista.evaluation.task_files import write_task_files
 from vista.grid import Run
 from vista.manifest import Recorder, read_manifest
@@ -34,7 +37,9 @@ def evaluate(suite: Suite, paths: Paths, run: Run) -> None:
         VistaError: the checkpoint or a task's queries are missing, damaged or unusable.
         RuntimeError: lmms-eval's report is not one score for each query and their mean.
     """
-    checkpoint = paths.checkpoint(run, grid.is_trained(suite, run))
+    decoded = grid.weights(suite, run)
+    checkpoint = paths.checkpoint(decoded, grid.is_trained(suite, decoded))
+    selection = Selection.of(suite, run)
     output = paths.predictions(run.id)
     queries = {task: paths.queries(task, "test") for task in suite.evaluated_tasks}
     settings = {
@@ -42,6 +47,7 @@ def evaluate(suite: Suite, paths: Paths, run: Run) -> None:
         "tasks": suite.evaluated_tasks,
         "max_new_tokens": suite.eval_max_new_tokens,
         "batch_size": suite.eval_batch_size,
+        **({} if selection is None else {"selection": _settings(selection)}),
     }
     recorder = Recorder("evaluation", settings, [checkpoint, *queries.values()])
     status = read_manifest(checkpoint).status
@@ -56,14 +62,25 @@ def evaluate(suite: Suite, paths: Paths, run: Run) -> None:
         from vista.evaluation.chat_model import VistaChatModel
 
         model = VistaChatModel(
-            checkpoint, batch_size=suite.eval_batch_size, trust_remote_code=_trusted(suite, run)
+            checkpoint,
+            batch_size=suite.eval_batch_size,
+            trust_remote_code=_trusted(suite, run),
+            selection=selection,
         )
         recorder.device = device_name(model)
         report = run_lmms_eval(model, folder, suite.evaluated_tasks)
     rows = [row for task, ids in expected.items() for row in predictions(run.id, task, ids, report)]
     counts = {**report_counts(report, suite.evaluated_tasks), "unfinished": model.unfinished}
+    if selection is not None:
+        counts["candidates"] = selection.k * len(rows)
+        counts["tokens"] += model.candidate_tokens
     write_rows(output, rows, PREDICTION)
     recorder.write(output, {"predictions": len(rows), **counts})
+
+
+def _settings(selection: Selection) -> dict[str, Any]:
+    """A selection in plain values."""
+    return {**asdict(selection), "wording": selection.wording.model_dump(include={"select", "candidate"})}
 
 
 def _query_ids(path: Path) -> list[str]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import os
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -22,6 +23,7 @@ from vista.models.fetch import check_checkpoint, download, link_files
 from vista.models.nano import Size, build_nano
 from vista.models.pretrain import Recipe, pretrain
 from vista.paths import Paths
+from vista.wording import check_wording, templates_of
 
 
 def build_model(suite: Suite, paths: Paths, model_name: str) -> None:
@@ -40,25 +42,27 @@ def build_model(suite: Suite, paths: Paths, model_name: str) -> None:
     output = paths.base(model_name)
     if isinstance(model, BuiltModel):
         corpus = paths.queries(model.corpus, "train")
-        recorder = Recorder("models", settings, [corpus])
-        counts = _build(model, corpus, output, suite.threads, model_name)
+        recorder = Recorder("models", {**settings, "hint": suite.wording.hint}, [corpus])
+        counts = _build(suite, model, corpus, output, model_name)
     else:
         recorder = Recorder("models", settings, [])
-        counts = _resolve(model, output, model_name)
+        counts = _resolve(suite, model, output, model_name)
     recorder.write(output, counts)
 
 
-def _build(model: BuiltModel, corpus: Path, output: Path, threads: int, name: str) -> dict[str, float]:
+def _build(suite: Suite, model: BuiltModel, corpus: Path, output: Path, name: str) -> dict[str, float]:
     """Train a nano model on ``corpus`` and save it."""
-    torch.set_num_threads(threads)
+    torch.set_num_threads(suite.threads)
     torch.use_deterministic_algorithms(True)  # costs nothing on the CPU
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what that asks of a GPU
     torch.manual_seed(model.seed)
     rows = records.read_queries(corpus)
     check_rows(rows, str(corpus))
     size = Size(model.layers, model.width, model.vision_layers, model.vision_width)
-    network, processor = build_nano(model.architecture, collect_words(rows), model.seed, size)
-    examples = draw_examples(rows, model.seed, model.swapped, model.hinted)
+    words = collect_words(rows, suite.wording)
+    network, processor = build_nano(model.architecture, words, model.seed, size)
+    _check_wording(suite, processor, name)
+    examples = draw_examples(rows, model.seed, model.swapped, model.hinted, suite.wording)
     network.to("cuda" if torch.cuda.is_available() else "cpu")
     encoded = encode_corpus(processor, examples)
     recipe = Recipe(model.steps, model.batch_size, model.learning_rate)
@@ -75,11 +79,18 @@ def _build(model: BuiltModel, corpus: Path, output: Path, threads: int, name: st
     }
 
 
-def _resolve(model: LocalModel | HubModel, output: Path, name: str) -> dict[str, float]:
+def _check_wording(suite: Suite, processor: Any, name: str) -> None:
+    """Refuse a model that would not understand what a method of the suite will ask it."""
+    templates = [template for method in suite.methods.values() for template in templates_of(method)]
+    check_wording(processor.tokenizer, suite.wording, templates, name)
+
+
+def _resolve(suite: Suite, model: LocalModel | HubModel, output: Path, name: str) -> dict[str, float]:
     """Check a checkpoint folder that exists, or fetch it, and link its files."""
     source = _source(model, name)
     loading = Loading(**{field: getattr(model, field) for field in Loading.model_fields})
     processor = check_checkpoint(source, loading, model.trust_remote_code)
+    _check_wording(suite, processor, name)
     files = link_files(source, output, loading)
     return {"files": len(files), "vocabulary": len(processor.tokenizer)}
 

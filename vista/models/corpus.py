@@ -15,9 +15,11 @@ import torch
 
 from vista import chat
 from vista.chat import Prompt
+from vista.config import Wording
 from vista.errors import VistaError
 from vista.records import Row
 from vista.seeding import generator
+from vista.wording import hinted as with_hint
 
 _CHUNK = 2048  # images per call of the image processor
 
@@ -26,12 +28,13 @@ _CHUNK = 2048  # images per call of the image processor
 class Example:
     """How one query of the corpus is shown."""
 
-    row: Row
+    row: Row  # asks with a hint, if the example bears one
     order: chat.Order
-    hint: str | None
 
 
-def draw_examples(rows: Sequence[Row], seed: int, swapped: float, hinted: float) -> list[Example]:
+def draw_examples(
+    rows: Sequence[Row], seed: int, swapped: float, hinted: float, wording: Wording
+) -> list[Example]:
     """Decide for each query whether its image comes last and whether it bears a hint.
 
     Args:
@@ -39,12 +42,13 @@ def draw_examples(rows: Sequence[Row], seed: int, swapped: float, hinted: float)
         seed: With the query id, it fixes each decision.
         swapped: Share with the instruction before the image.
         hinted: Share with the answer as a hint after the instruction.
+        wording: The suite's: how a hint is given.
     """
     examples = []
     for row in rows:
         first, second = generator("pretraining", seed, row["query_id"]).random(2)
         order: chat.Order = "swapped" if first < swapped else "original"
-        examples.append(Example(row, order, row["answer"] if second < hinted else None))
+        examples.append(Example(with_hint(row, wording) if second < hinted else row, order))
     return examples
 
 
@@ -64,11 +68,11 @@ def check_rows(rows: Sequence[Row], source: str) -> None:
             raise VistaError(f"{where}: {len(row['images'])} images; a corpus has one image per query")
 
 
-def collect_words(rows: Iterable[Row]) -> list[str]:
+def collect_words(rows: Iterable[Row], wording: Wording) -> list[str]:
     """Every word of the corpus, hints and answers included, sorted."""
     words: set[str] = set()
     for row in rows:
-        for turn in chat.messages(row, hint=row["answer"]):
+        for turn in chat.messages(with_hint(row, wording)):
             for part in turn["content"]:
                 words.update((part["text"] or "").split())
         words.update(row["rationale"].split())
@@ -108,12 +112,12 @@ def encode_corpus(processor: Any, examples: Sequence[Example]) -> Corpus:
     Raises:
         VistaError: the images are of different sizes, or one cannot be decoded.
     """
-    cache: dict[tuple[str, str, str, str | None], Prompt] = {}
+    cache: dict[tuple[str, str, str], Prompt] = {}
     prompts = []
     for example in examples:
-        key = (example.row["system"], example.row["instruction"], example.order, example.hint)
+        key = (example.row["system"], example.row["instruction"], example.order)
         if key not in cache:
-            cache[key] = chat.encode_query(processor, example.row, example.order, example.hint)
+            cache[key] = chat.encode_query(processor, example.row, example.order)
         prompts.append(Prompt(cache[key].input_ids, cache[key].token_features, {}))
     texts = [example.row["rationale"] for example in examples]
     tokens: list[list[int]] = processor.tokenizer(texts, add_special_tokens=False)["input_ids"]

@@ -19,6 +19,7 @@ from vista.config import (
     PrefixResample,
     RandomPrefixResample,
     ResampleSettings,
+    SelectMethod,
     SelfImprovement,
     Suite,
 )
@@ -126,6 +127,8 @@ class Estimator:
             kept *= self.assumptions.kept
         if method.max_per_query is not None:
             kept = min(kept, method.max_per_query * train_queries(self.suite, run.train_set, "train"))
+        # An upper bound as well: a query needs right and wrong solutions for these.
+        kept += len(method.reflect) * train_queries(self.suite, run.train_set, "train")
         mixed = method.mix_seed and not isinstance(method.objective, DpoObjective)
         return kept + seed if mixed else kept
 
@@ -204,7 +207,9 @@ class Estimator:
         """GPU hours of evaluating a checkpoint on every test query: with transformers, whatever samples."""
         if not self.suite.gpus:
             return 0.0
-        tokens = self.test_queries * self.assumptions.response_tokens
+        method = self.suite.methods[run.method]
+        responses = 1 + method.k if isinstance(method, SelectMethod) else 1
+        tokens = self.test_queries * responses * self.assumptions.response_tokens
         sampling = self.sampling_hours(run.model, tokens, "hf")
         return self.start_hours(1, self.suite.gpus) + sampling
 

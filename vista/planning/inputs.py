@@ -16,7 +16,7 @@ from vista.config import (
     HubFiles,
     HubModel,
     LocalModel,
-    SelfImprovement,
+    SeedMethod,
     Suite,
     TeacherRationales,
 )
@@ -149,7 +149,7 @@ def _cached(repo: str, revision: str, kind: str) -> Path | None:
 def check_rationales(suite: Suite) -> list[Finding]:
     """Where the seed split's rationales are to be from."""
     subject, settings = "seed rationales", suite.seed_rationales
-    if all(isinstance(method, SelfImprovement) or method.kind == "base" for method in suite.methods.values()):
+    if not any(isinstance(method, SeedMethod) for method in suite.methods.values()):
         return [ok(subject, "no method trains on the seed split alone")]
     if isinstance(settings, AnnotatedRationales):
         missing = [f"{task}: {path}" for task, path in settings.files.items() if not path.is_file()]

@@ -84,9 +84,8 @@ def encode_queries(
     queries: Sequence[Row],
     response_len: int,
     order: Order = "original",
-    hinted: bool = False,
 ) -> list[Prompt]:
-    """The prompt of every query, its answer as a hint if ``hinted``.
+    """The prompt of every query.
 
     Raises:
         VistaError: a prompt does not fit the context together with ``response_len`` more tokens,
@@ -94,8 +93,7 @@ def encode_queries(
     """
     prompts = []
     for query in tqdm(queries, desc="encode", unit=" queries", mininterval=5):
-        hint = query["answer"] if hinted else None
-        prompt = encode_query(checkpoint.processor, query, order, hint)
+        prompt = encode_query(checkpoint.processor, query, order)
         check_fits(query, len(prompt), response_len, checkpoint.context)
         prompts.append(prompt)
     return prompts

@@ -59,6 +59,7 @@ def resample_shard(suite: Suite, paths: Paths, policy: Run, name: str, shard: in
             "resamples": name,
             "sampling": work.sampling.model_dump(),
             "resample": work.settings.model_dump(),
+            "wording": {name: getattr(suite.wording, name) for name in kind.templates},
             "engine": suite.engine.kind,
             "shards": suite.shards,
         },
@@ -77,7 +78,7 @@ def resample_shard(suite: Suite, paths: Paths, policy: Run, name: str, shard: in
     recorder.device = device_name(checkpoint)
     engine = sampler(suite, paths, policy, checkpoint, "resample")
     matched = others[0] if others else []
-    job = Job(checkpoint, engine, policy, work.sampling, suite.scoring.batch_size, matched)
+    job = Job(checkpoint, engine, policy, work.sampling, suite.scoring.batch_size, matched, suite.wording)
     resampler = kind(job, work.settings)
     rows = resampler.run(queries, samples)
     counts = {**tally(len(queries), rows), **_efforts(samples, rows), **resampler.counts}

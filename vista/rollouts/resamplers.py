@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar, Generic, TypeVar
 
 import pyarrow as pa
 
 from vista.chat import Prompt
-from vista.config import RationalizeResample, Sampling
+from vista.config import RationalizeResample, Sampling, Wording
 from vista.engines.base import Engine, Request
 from vista.engines.checkpoints import Checkpoint
 from vista.grid import Run
@@ -22,6 +22,7 @@ from vista.records import Row, Source
 from vista.rollouts.policy import encode_queries
 from vista.rollouts.solutions import solution_row
 from vista.seeding import derive_seed
+from vista.wording import check_wording, hinted
 
 Settings = TypeVar("Settings")
 
@@ -36,6 +37,7 @@ class Job:
     sampling: Sampling  # of the samples that failed
     batch_size: int  # responses per forward pass, where the policy reads
     matched: Sequence[Row] = ()  # rows of the resampling that this one is matched to, if it is
+    wording: Wording = field(default_factory=lambda: Wording())  # the suite's
 
 
 @dataclass(frozen=True)
@@ -60,11 +62,13 @@ class Resampler(ABC, Generic[Settings]):
 
     source: ClassVar[Source]  # what its rows are called, in their column ``source``
     reads_model: ClassVar[bool] = False  # whether it needs the weights beside the engine that samples
+    templates: ClassVar[tuple[str, ...]] = ()  # of the suite's wording, that its prompts are made from
     asides: ClassVar[dict[str, pa.Schema]] = {}  # further kinds of rollout files that it writes
 
     def __init__(self, job: Job, settings: Settings) -> None:
         self.job = job
         self.settings = settings
+        check_wording(job.checkpoint.processor.tokenizer, job.wording, self.templates, job.policy.model)
         self.counts: dict[str, float] = {}  # for the manifest, beyond what is counted for all
         self.aside_rows: dict[str, list[Row]] = {name: [] for name in self.asides}
 
@@ -119,6 +123,7 @@ class RationalizeResampler(Resampler[RationalizeResample]):
     """
 
     source = "rationalize"
+    templates = ("hint",)
 
     @property
     def temperature(self) -> float:
@@ -130,7 +135,8 @@ class RationalizeResampler(Resampler[RationalizeResample]):
         solved = {row["query_id"] for row in samples if row["correct"]}
         failed = [query for query in queries if query["query_id"] not in solved]
         limit = self.job.sampling.max_new_tokens
-        prompts = encode_queries(self.job.checkpoint, failed, limit, hinted=True)
+        asked = [hinted(query, self.job.wording) for query in failed]
+        prompts = encode_queries(self.job.checkpoint, asked, limit)
         return self.sample(
             [
                 Attempt(query, prompt, [self.seed(query["query_id"], j) for j in range(self.settings.j)])

@@ -6,6 +6,7 @@ the end token after it; only gold text has no tokens and is tokenised here.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -25,25 +26,25 @@ IGNORED = -100  # label of a token that is not trained on
 class Prompts:
     """Encoded prompts, each encoded once as long as there is room to keep it.
 
-    The examples of a query share one prompt. What does not fit into ``budget`` bytes, as with
-    large images, is encoded anew whenever it is needed.
+    The examples of a query share one prompt, but for those that show solutions as well. What does
+    not fit into ``budget`` bytes, as with large images, is encoded anew whenever it is needed.
     """
 
     def __init__(self, processor: Any, budget: int = 2 * 1024**3) -> None:
         self.processor = processor
         self.budget = budget
-        self.kept: dict[str, chat.Prompt] = {}
+        self.kept: dict[tuple[str, str], chat.Prompt] = {}
 
     def of(self, row: Row) -> chat.Prompt:
         """The prompt of a training row."""
-        query_id = row["query_id"]
-        if query_id in self.kept:
-            return self.kept[query_id]
+        key = row["query_id"], json.dumps(row["prompt"])
+        if key in self.kept:
+            return self.kept[key]
         prompt = chat.encode(self.processor, row["prompt"], chat.open_images(row))
         size = sum(value.numel() * value.element_size() for value in prompt.image_features.values())
         if size <= self.budget:
             self.budget -= size
-            self.kept[query_id] = prompt
+            self.kept[key] = prompt
         return prompt
 
 

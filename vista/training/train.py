@@ -32,6 +32,7 @@ from vista.grid import Run
 from vista.manifest import Recorder, read_manifest, sha256
 from vista.paths import Paths
 from vista.records import EXAMPLE, PAIR, read_rows
+from vista.wording import check_wording, trained_templates
 
 
 def train(suite: Suite, paths: Paths, run: Run) -> None:
@@ -72,6 +73,8 @@ def train(suite: Suite, paths: Paths, run: Run) -> None:
         identity = _identity(recorder.settings, examples, start)
         states = States(output.with_name(f".{output.name}.resume"), identity, every)
     checkpoint = _load(suite, run, start)
+    templates = trained_templates(suite.methods[run.method])
+    check_wording(checkpoint.processor.tokenizer, suite.wording, templates, run.model)
     counts = fit(checkpoint, rows, hyperparameters(suite, run), objective, run.id, training, dtype, states)
     if is_main_process():
         save_checkpoint(checkpoint.model, checkpoint.processor, output)

@@ -20,6 +20,6 @@ rule evaluate:
         gpu=SUITE.gpus,
     params:
         suite=PLAN.paths.suite,
-        settings=PLAN.evaluation_settings(),
+        settings=lambda w: PLAN.evaluation_settings(w.run),
     shell:
         "vista evaluate {params.suite} {wildcards.run} 2>&1 | tee {log}"
