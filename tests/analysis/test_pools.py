@@ -77,7 +77,7 @@ def by_curation(cut: ScoreFilter, rows: list[dict]) -> set[int]:
     fallen: set[int] = set()
     for query in {row["query_id"] for row in rows}:
         own = [row for row in rows if row["query_id"] == query]
-        solutions = [Solution.of(row | {"token_ids": [1], "text": ""}) for row in own]
+        solutions = [Solution.of(row | {"token_ids": [1], "text": "", "answer": None}) for row in own]
         scores = {s.key: row for s, row in zip(solutions, own, strict=True)}
         context = Context(query, solutions, scores, lambda: np.random.default_rng(0))
         positives = [solution for solution in solutions if solution.correct]

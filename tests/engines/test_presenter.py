@@ -92,9 +92,7 @@ def test_all_stages_show_the_same_prompt(optioned: Path) -> None:
 
 def _asked_by_lmms_eval(model: VistaChatModel) -> chat.Prompt:
     """The prompt that lmms-eval's model class makes of ``ROW``."""
-    model.task_dict = {"task": {"test": [ROW]}}
-    request = type("Request", (), {"args": ("", doc_to_messages, {}, 0, "task", "test")})
-    return model._encode(request(), 8)
+    return model._encode(doc_to_messages(ROW), "q", 8)
 
 
 def _image_token(processor: Any) -> int:
