@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import threading
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from decimal import Decimal, InvalidOperation
 from functools import lru_cache
 from typing import Any
@@ -108,6 +108,14 @@ def verify(found: str | None, answer: str, answer_type: str, choices: Sequence[s
         case "relaxed":
             return relaxed_correctness(given, answer.strip())
     raise VistaError(f"unknown answer_type {answer_type!r}; expected one of {', '.join(ANSWER_TYPES)}")
+
+
+def solves(query: Mapping[str, Any], found: str | None) -> bool:
+    """``verify`` against a query's ground truth (``records.QUERY``); errors name the query."""
+    try:
+        return verify(found, query["answer"], query["answer_type"], query["choices"])
+    except VistaError as error:
+        raise VistaError(f"query {query['query_id']!r}: {error}") from error
 
 
 def _normalise(text: str) -> str:

@@ -8,18 +8,12 @@ from typing import Any
 from vista import answers
 from vista.chat import decode
 from vista.engines.base import Sample
-from vista.errors import VistaError
 from vista.records import Row, Source
 
 
 def is_correct(query: Mapping[str, Any], found: str | None, finished: bool) -> bool:
     """The verdict on a solution: finished, and its answer is the query's (paper: Sec. 3, step 1)."""
-    if not finished:
-        return False
-    try:
-        return answers.verify(found, query["answer"], query["answer_type"], query["choices"])
-    except VistaError as error:
-        raise VistaError(f"query {query['query_id']!r}: {error}") from error
+    return finished and answers.solves(query, found)
 
 
 def solution_row(

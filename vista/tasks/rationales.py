@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
-from vista import answers
+from vista.answers import extract, solves
 from vista.config import AnnotatedRationales, Suite, TeacherRationales
 from vista.errors import VistaError, fail_if
 from vista.records import Row, Split
@@ -44,7 +44,7 @@ def with_rationales(
     file = rationale_file(suite, task, split)
     if file is not None:
         rows = merge_annotated(list(queries), read_annotated(file), str(file))
-        return rows, {"right_rationales": sum(is_right(row, row["rationale"]) for row in rows)}
+        return rows, {"right_rationales": sum(solves(row, extract(row["rationale"])) for row in rows)}
     if split != "seed" or not isinstance(settings, TeacherRationales):
         return queries, {}
     from vista.tasks.teacher import Teacher
@@ -54,15 +54,6 @@ def with_rationales(
     found = teacher.rationales(rows)
     solved = [{**row, "rationale": found.get(row["query_id"])} for row in rows]
     return solved, {"without_rationale": len(rows) - len(found), "requests": teacher.requests}
-
-
-def is_right(query: Row, rationale: str) -> bool:
-    """Whether a rationale ends with the query's answer, found and verified as in a rollout."""
-    found = answers.extract(rationale)
-    try:
-        return answers.verify(found, query["answer"], query["answer_type"], query["choices"])
-    except VistaError as error:
-        raise VistaError(f"query {query['query_id']!r}: {error}") from error
 
 
 def merge_annotated(rows: Sequence[Row], table: Sequence[Row], source: str) -> list[Row]:

@@ -21,11 +21,11 @@ from typing import TYPE_CHECKING, Any
 from PIL import Image
 from tqdm import tqdm
 
+from vista.answers import extract, solves
 from vista.chat import open_images
 from vista.config import TeacherRationales
 from vista.errors import VistaError
 from vista.records import Row, write_json
-from vista.tasks.rationales import is_right
 
 if TYPE_CHECKING:
     from vista.tasks.endpoint import Endpoint
@@ -110,7 +110,7 @@ class Teacher:
                 or its ground truth no answer.
         """
         for query in queries:
-            is_right(query, "")  # a faulty ground truth shows before anything is paid for
+            solves(query, None)  # a faulty ground truth shows before anything is paid for
         found: dict[str, str] = {}
         for attempt in range(self.settings.attempts):
             unsolved = [query for query in queries if query["query_id"] not in found]
@@ -140,7 +140,7 @@ class Teacher:
             # Verified in this thread: math-verify can stop a runaway formula only in the main one.
             for query, reply in zip(queries, shown(replies, total=len(queries)), strict=True):
                 finished = reply["finish_reason"] != "length"
-                if finished and reply["text"] and is_right(query, reply["text"]):
+                if finished and reply["text"] and solves(query, extract(reply["text"])):
                     found[query["query_id"]] = reply["text"].strip()
         finally:
             pool.shutdown(cancel_futures=True)  # after a failure: what has not been sent stays unsent

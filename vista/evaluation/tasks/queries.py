@@ -13,7 +13,7 @@ import datasets
 from lmms_eval.api.task import ConfigurableMessagesTask
 
 from vista import chat
-from vista.answers import extract, verify
+from vista.answers import extract, solves
 from vista.errors import VistaError
 from vista.records import QUERY, read_queries, read_table
 
@@ -48,10 +48,7 @@ def process_results(doc: Mapping[str, Any], results: Sequence[str]) -> dict[str,
     """
     (response,) = results
     found = extract(response)
-    try:
-        score = float(verify(found, doc["answer"], doc["answer_type"], doc["choices"]))
-    except VistaError as error:
-        raise VistaError(f"query {doc['query_id']!r}: {error}") from error
+    score = float(solves(doc, found))
     return {
         "accuracy": {"score": score, "cluster_id": doc["cluster_id"]},
         "score": score,
