@@ -26,7 +26,8 @@ smoke: install  ## The smallest suite, in a few minutes
 	@cat results/smoke/tables/main.md results/smoke/tables/cost.md
 
 test: install  ## Unit, property and end-to-end tests
-	$(RUN) python -m pytest -n 2 --dist loadgroup
+	$(RUN) python -m pytest -n 2 --ignore tests/workflow
+	$(RUN) python -m pytest tests/workflow
 
 test-vllm: $(VLLM)/.installed  ## The vLLM engine, for real, with vLLM's build for CPUs
 	$(VLLM)/bin/python -m pytest tests/engines/test_vllm.py

@@ -14,8 +14,6 @@ from .conftest import Checkout
 RUN = "nano-smoke/grids/sft-seed/seed0/round0"
 SAMPLES = "k6-t1-n80"
 
-pytestmark = pytest.mark.xdist_group("workflow")
-
 
 def replace(path: Path, old: str, new: str) -> None:
     text = path.read_text()

@@ -23,8 +23,7 @@ from vista.records import PREDICTION, read_rows
 
 from .conftest import Checkout
 
-# One process runs all tests of this folder, so that they share the finished checkout.
-pytestmark = [pytest.mark.slow, pytest.mark.end_to_end, pytest.mark.xdist_group("workflow")]
+pytestmark = [pytest.mark.slow, pytest.mark.end_to_end]
 
 
 def planned(checkout: Checkout) -> dict[str, int]:
