@@ -182,11 +182,12 @@ def test_files_of_annotated_rationales_must_be_there(tmp_path: Path) -> None:
 # --- machine ---
 
 
-def test_a_machine_without_gpus_is_a_warning_where_gpus_are_asked_for(tmp_path: Path) -> None:
+def test_a_machine_without_gpus_is_a_warning_where_gpus_are_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     import torch
 
-    if torch.cuda.is_available():
-        pytest.skip("this machine has a GPU")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     found = only(check_gpus(make_suite(tmp_path), Assumptions()))
     assert (found.verdict, "up to 4" in found.message) == ("warn", True)
     assert only(check_gpus(make_suite(tmp_path, gpus=0), Assumptions())).verdict == "ok"
