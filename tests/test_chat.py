@@ -13,6 +13,7 @@ from tests.nano import ARCHITECTURES, SQUARE, STRIP, WORDS, checkpoint, query
 from vista import chat
 from vista.chat import INSTRUCTION, SYSTEM, VISION, Order
 from vista.errors import VistaError
+from vista.images import open_images
 
 every_architecture = pytest.mark.parametrize("architecture", ARCHITECTURES)
 OPEN = {"qwen2.5-vl": "<|vision_start|>", "qwen3-vl": "<|vision_start|>", "internvl": "<img>"}
@@ -121,7 +122,7 @@ def test_a_bad_image_is_refused_by_name(
 ) -> None:
     monkeypatch.setattr(ImageFile, "LOAD_TRUNCATED_IMAGES", True)  # as importing lmms-eval does
     with pytest.raises(VistaError, match=f"query 'q0': image 1: {complaint}"):
-        chat.open_images(asked(images=[*query(0)["images"], picture]))
+        open_images(asked(images=[*query(0)["images"], picture]))
 
 
 @every_architecture

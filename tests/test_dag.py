@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from vista import dag
+from vista import fingerprints
 from vista.config import Suite, load_suite, load_yaml
 from vista.dag import Dag
 
@@ -16,8 +16,8 @@ from vista.dag import Dag
 def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A copy of the package whose source a test may edit."""
     copy = tmp_path / "vista"
-    shutil.copytree(dag.PACKAGE, copy, ignore=shutil.ignore_patterns("__pycache__"))
-    monkeypatch.setattr(dag, "PACKAGE", copy)
+    shutil.copytree(fingerprints.PACKAGE, copy, ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.setattr(fingerprints, "PACKAGE", copy)
     return copy
 
 
@@ -36,19 +36,19 @@ def edit(path: Path) -> None:
 
 
 def test_an_edited_module_changes_the_fingerprint_of_its_stage_alone(package: Path, suite: Suite) -> None:
-    before = {stage: fingerprint(suite, stage) for stage in dag.SHARED_CODE}
+    before = {stage: fingerprint(suite, stage) for stage in fingerprints.SHARED_CODE}
     edit(package / "curation/filters.py")
-    changed = {stage for stage in dag.SHARED_CODE if fingerprint(suite, stage) != before[stage]}
+    changed = {stage for stage in fingerprints.SHARED_CODE if fingerprint(suite, stage) != before[stage]}
     assert changed == {"curation"}
 
 
 def test_an_edited_shared_module_changes_every_stage_that_computes_with_it(
     package: Path, suite: Suite
 ) -> None:
-    before = {stage: fingerprint(suite, stage) for stage in dag.SHARED_CODE}
+    before = {stage: fingerprint(suite, stage) for stage in fingerprints.SHARED_CODE}
     edit(package / "answers.py")
-    changed = {stage for stage in dag.SHARED_CODE if fingerprint(suite, stage) != before[stage]}
-    assert changed == {stage for stage, shared in dag.SHARED_CODE.items() if "answers.py" in shared}
+    changed = {stage for stage in fingerprints.SHARED_CODE if fingerprint(suite, stage) != before[stage]}
+    assert changed == {stage for stage, shared in fingerprints.SHARED_CODE.items() if "answers.py" in shared}
 
 
 def test_unchanged_code_leaves_the_fingerprint_file_untouched(package: Path, suite: Suite) -> None:
@@ -119,10 +119,10 @@ def test_what_a_budget_is_matched_to_has_settings_even_if_no_method_reads_it(sui
 
 
 def test_an_edited_truth_of_the_testbed_changes_what_reads_it(package: Path, suite: Suite) -> None:
-    before = {stage: fingerprint(suite, stage) for stage in dag.SHARED_CODE}
+    before = {stage: fingerprint(suite, stage) for stage in fingerprints.SHARED_CODE}
     edit(package / "testbed/rationales.py")
-    changed = {stage for stage in dag.SHARED_CODE if fingerprint(suite, stage) != before[stage]}
-    assert changed == {stage for stage, shared in dag.SHARED_CODE.items() if "testbed" in shared}
+    changed = {stage for stage in fingerprints.SHARED_CODE if fingerprint(suite, stage) != before[stage]}
+    assert changed == {stage for stage, shared in fingerprints.SHARED_CODE.items() if "testbed" in shared}
     assert "rollouts" in changed
 
 

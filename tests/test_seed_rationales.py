@@ -154,4 +154,4 @@ def test_a_task_s_seed_split_depends_on_its_file_and_on_the_verifier_of_a_teache
     assert asks.task_code("grid-chain", "train") == plan.task_code("grid-chain", "seed")
     assert not [file for file in code(plan.task_code("grid-chain", "seed")) if "/benchmarks/" in file]
     verifying = code(asks.task_code("grid-chain", "seed")) - code(plan.task_code("grid-chain", "seed"))
-    assert verifying == {"answers.py", "chat.py"}
+    assert verifying == {"answers.py", "images.py"}

@@ -19,6 +19,8 @@ LIGHT = (
     "errors",
     "manifest",
     "dag",
+    "fingerprints",
+    "images",
     "answers",
     "testbed",
     "cli",

@@ -6,17 +6,17 @@ It serves every stage that shows a query to a model, so that all show it in the 
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Literal
 
 from jinja2 import TemplateError
-from PIL import Image, ImageFile, UnidentifiedImageError
+from PIL import Image
 
 from vista.alignment import align
 from vista.errors import VistaError
+from vista.images import open_images
 from vista.records import Row
 
 Order = Literal["original", "swapped"]
@@ -65,33 +65,6 @@ def messages(query: Mapping[str, Any], order: Order = "original") -> list[Messag
 def reply(text: str) -> list[Message]:
     """An assistant turn that says ``text``."""
     return [{"role": "assistant", "content": [{"type": "text", "text": text}]}]
-
-
-def open_images(query: Mapping[str, Any]) -> list[Image.Image]:
-    """Decode a query's images.
-
-    Raises:
-        VistaError: an image is missing or cannot be decoded; names the query.
-    """
-    # Some libraries (lmms-eval's among them) set this for the whole process, and a truncated image
-    # would then be shown with its lower half grey.
-    ImageFile.LOAD_TRUNCATED_IMAGES = False
-    pictures = []
-    for index, image in enumerate(query["images"]):
-        where = f"query {query['query_id']!r}: image {index}"
-        try:
-            if image["bytes"] is not None:
-                opened = Image.open(io.BytesIO(image["bytes"]))
-            elif image["path"] is not None:
-                opened = Image.open(image["path"])
-            else:
-                raise VistaError(f"{where}: neither bytes nor a path; make the task's queries again")
-            pictures.append(opened.convert("RGB"))
-        except FileNotFoundError as error:
-            raise VistaError(f"{where}: no such file: {image['path']}; restore it") from error
-        except (UnidentifiedImageError, OSError, SyntaxError) as error:
-            raise VistaError(f"{where}: corrupt image ({error}); make the task's queries again") from error
-    return pictures
 
 
 def _template_parts(turns: Sequence[Message]) -> list[Message]:

@@ -1,17 +1,14 @@
 """What every output is made from: input files, code and settings, for the Snakefile's rules.
 
-Functions of the suite and, for ``Dag.code``, of the package's source, so that the DAG can be tested
-without running it. The Snakefile calls them through ``Dag``; the stages never do.
+Functions of the suite and, for ``Dag.code``, of the package's source (``vista.fingerprints``), so that
+the DAG can be tested without running it. The Snakefile calls them through ``Dag``; the stages never do.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
-import vista
 from vista import grid, measured
 from vista.config import (
     AnnotatedRationales,
@@ -28,26 +25,10 @@ from vista.config import (
     digest,
     training_section,
 )
+from vista.fingerprints import write_fingerprint
 from vista.grid import Run
-from vista.manifest import sha256
 from vista.paths import Paths, manifest_of
-from vista.records import write_text
 from vista.wording import templates_of, trained_templates
-
-PACKAGE = Path(vista.__file__).parent
-
-# Shared modules that decide what a stage computes. The others (config, grid, paths, manifest,
-# cli) only carry values and names: what they change shows in a rule's params or file names.
-PROMPTS = ["chat.py", "alignment.py", "wording.py"]
-SHARED_CODE: dict[str, list[str]] = {
-    "tasks": ["records.py", "seeding.py"],
-    "models": ["records.py", "seeding.py", *PROMPTS, "engines"],
-    "rollouts": ["records.py", "seeding.py", *PROMPTS, "answers.py", "engines", "testbed"],
-    "curation": ["records.py", "seeding.py", *PROMPTS, "testbed"],
-    "training": ["records.py", "seeding.py", *PROMPTS, "engines"],
-    "evaluation": ["records.py", "seeding.py", *PROMPTS, "answers.py", "engines"],
-    "analysis": ["records.py"],
-}
 
 
 class Dag:
@@ -60,31 +41,8 @@ class Dag:
     # --- code ---
 
     def code(self, stage: str, part: str = "**", also: Sequence[str] = (), without: str = "") -> str:
-        """A file that changes when code changes that the outputs of ``stage`` depend on.
-
-        It holds the SHA-256 of every such source file, and is written anew only if that differs.
-        One input in place of some twenty for each job: Snakemake's plan takes two thirds of the time.
-
-        Args:
-            stage: Name of the stage.
-            part: Glob of the stage's own modules, when a rule depends on some of them only.
-            also: Further shared modules that a rule depends on.
-            without: A folder of the stage that a rule does not depend on.
-        """
-        own = PACKAGE / stage
-        files = [*own.rglob("*.py"), *own.rglob("*.yaml")] if part == "**" else [*own.glob(part)]
-        files = [file for file in files if without not in file.relative_to(own).parts]
-        for shared in [*SHARED_CODE[stage], *also]:
-            path = PACKAGE / shared
-            files += path.rglob("*.py") if path.is_dir() else [path]
-        # Named from the package, so that a moved checkout is not stale.
-        sums = {str(file.relative_to(PACKAGE)): sha256(file) for file in sorted(files)}
-        parts = [stage, *([] if part == "**" else [part]), *also, *(["without", without] if without else [])]
-        fingerprint = self.paths.code("-".join(Path(name).stem for name in parts))
-        text = json.dumps(sums, indent=2) + "\n"
-        if not fingerprint.exists() or fingerprint.read_text(encoding="utf-8") != text:
-            write_text(fingerprint, text)
-        return str(fingerprint)
+        """A file that changes when code changes that the outputs of ``stage`` depend on."""
+        return str(write_fingerprint(self.paths, stage, part, also, without))
 
     def task_code(self, task: str, split: str) -> str:
         """A file that changes when code changes that decides a split of a task.
@@ -94,7 +52,7 @@ class Dag:
         """
         generated = isinstance(self.suite.tasks[task], GridTask)
         asks = split == "seed" and isinstance(self.suite.seed_rationales, TeacherRationales)
-        also = [*(["testbed"] if generated else []), *(["answers.py", "chat.py"] if asks else [])]
+        also = [*(["testbed"] if generated else []), *(["answers.py", "images.py"] if asks else [])]
         return self.code("tasks", also=also, without="benchmarks" if generated else "testbed")
 
     # --- inputs ---

@@ -13,6 +13,7 @@ from vista import chat
 from vista.errors import VistaError
 from vista.evaluation.task_files import write_task_files
 from vista.evaluation.tasks.queries import doc_to_messages, mean_score, process_results
+from vista.images import open_images
 
 
 def load(folder: Path, task: str) -> object:
@@ -85,7 +86,7 @@ def test_the_conversation_is_that_of_chat_with_the_images_in_it(small: SmallSuit
     ]
     assert plain == chat.messages(query)
     (image,) = [part["url"] for part in turns[1]["content"] if part["type"] == "image"]
-    assert image.tobytes() == chat.open_images(query)[0].tobytes()
+    assert image.tobytes() == open_images(query)[0].tobytes()
 
 
 def test_a_response_is_scored_by_its_answer(small: SmallSuite) -> None:

@@ -13,6 +13,7 @@ from vista import chat
 from vista.config import Wording
 from vista.engines.batching import collate
 from vista.engines.checkpoints import load_checkpoint, save_checkpoint
+from vista.images import open_images
 from vista.models.corpus import collect_words
 from vista.models.nano import build_nano
 
@@ -74,7 +75,7 @@ def test_every_size_of_grid_can_be_shown(architecture: Any, size: int) -> None:
 
 def test_pixel_values_are_centred_and_not_resampled(architecture: Any) -> None:
     _, processor = build_nano(architecture, WORDS, seed=0)
-    picture = chat.open_images(query(0))[0]
+    picture = open_images(query(0))[0]
     values = chat.encode_query(processor, query(0)).image_features["pixel_values"]
     mean, std = processor.image_processor.image_mean[0], processor.image_processor.image_std[0]
     seen = (values.flatten() * std + mean).mul(255).round()

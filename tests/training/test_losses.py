@@ -10,10 +10,11 @@ import pytest
 import torch
 
 from tests.training.conftest import example, pair, responses
-from vista.chat import encode, open_images
+from vista.chat import encode
 from vista.config import DpoObjective, FullTuning, Hyperparameters, LoraTuning, ModelTraining
 from vista.engines.batching import collate
 from vista.engines.checkpoints import Checkpoint
+from vista.images import open_images
 from vista.records import Row
 from vista.training.fit import fit, make_trainer
 from vista.training.losses import dpo, dpo_with_nll, sequence_nll

@@ -64,29 +64,31 @@ from vista.config.models import (
 )
 from vista.config.suites import (
     AnnotatedRationales,
-    BenchmarkSizes,
-    BenchmarkTask,
     EngineSettings,
-    GridTask,
     HfEngineSettings,
-    HubFiles,
     Hyperparameters,
-    LocalFiles,
     Only,
     ScoringSettings,
     SeedRationales,
     SelfRationales,
-    Sizes,
     Suite,
     SuiteFields,
     SuiteFile,
     Sweep,
     Swept,
-    Task,
     TeacherRationales,
     TrainingSettings,
     VllmEngineSettings,
     layer_indices,
+)
+from vista.config.tasks import (
+    BenchmarkSizes,
+    BenchmarkTask,
+    GridTask,
+    HubFiles,
+    LocalFiles,
+    Sizes,
+    Task,
 )
 from vista.config.wording import PLACEHOLDERS, Wording
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from vista.config.methods import RandomDropFilter, SelfImprovement, VasFilter
-from vista.config.suites import GridTask, Suite
+from vista.config.suites import Suite
+from vista.config.tasks import GridTask
 
 
 def filter_problems(suite: Suite, path: str) -> list[str]:

@@ -25,8 +25,9 @@ from vista.config.methods import (
 from vista.config.models import BuiltModel, Models
 from vista.config.only import only_problems
 from vista.config.seeds import seed_problems
-from vista.config.suites import BenchmarkTask, Suite, SuiteFields, SuiteFile
+from vista.config.suites import Suite, SuiteFields, SuiteFile
 from vista.config.sweeps import expand
+from vista.config.tasks import BenchmarkTask
 from vista.config.truth import truth_problems
 from vista.errors import VistaError, fail_if
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import difflib
 
 from vista.config.methods import BaseMethod
-from vista.config.suites import AnnotatedRationales, BenchmarkTask, SelfRationales, Suite
+from vista.config.suites import AnnotatedRationales, SelfRationales, Suite
+from vista.config.tasks import BenchmarkTask
 
 
 def seed_problems(suite: Suite, path: str) -> list[str]:

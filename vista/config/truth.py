@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from vista.config.methods import GoldPrefixResample, SelfImprovement
-from vista.config.suites import GridTask, Suite
+from vista.config.suites import Suite
+from vista.config.tasks import GridTask
 
 
 def truth_problems(suite: Suite, path: str) -> list[str]:

@@ -17,6 +17,7 @@ from vista import chat
 from vista.chat import Prompt
 from vista.config import Wording
 from vista.errors import VistaError
+from vista.images import open_images
 from vista.records import Row
 from vista.seeding import generator
 from vista.wording import hinted as with_hint
@@ -136,11 +137,11 @@ def _encode_images(
 ) -> dict[str, torch.Tensor]:
     """Image features of all examples, stacked; ``sample`` shows what one image gives."""
     parts: dict[str, list[torch.Tensor]] = {name: [] for name in sample}
-    size = chat.open_images(examples[0].row)[0].size
+    size = open_images(examples[0].row)[0].size
     for start in range(0, len(examples), _CHUNK):
         pictures = []
         for example in examples[start : start + _CHUNK]:
-            picture = chat.open_images(example.row)[0]
+            picture = open_images(example.row)[0]
             if picture.size != size:
                 raise VistaError(
                     f"query {example.row['query_id']!r}: the image is {picture.size} pixels, the first one "

@@ -16,12 +16,13 @@ import torch
 from PIL import Image, ImageStat
 from tqdm import tqdm
 
-from vista.chat import Prompt, open_images
+from vista.chat import Prompt
 from vista.config import Suite
 from vista.engines.checkpoints import Checkpoint
 from vista.engines.forced import forced_batches
 from vista.errors import VistaError
 from vista.grid import Run
+from vista.images import open_images
 from vista.paths import Paths
 from vista.records import GAINS, Row
 from vista.rollouts.measured import measure_shard, measured_columns

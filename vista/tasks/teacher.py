@@ -22,9 +22,9 @@ from PIL import Image
 from tqdm import tqdm
 
 from vista.answers import extract, solves
-from vista.chat import open_images
 from vista.config import TeacherRationales
 from vista.errors import VistaError
+from vista.images import open_images
 from vista.records import Row, write_json
 
 if TYPE_CHECKING:

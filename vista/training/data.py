@@ -15,6 +15,7 @@ import torch
 from vista import chat
 from vista.engines.batching import collate
 from vista.engines.checkpoints import Checkpoint
+from vista.images import open_images
 from vista.records import Row
 
 Item = dict[str, int]  # what the dataset that TRL sees holds of an example: its index
@@ -40,7 +41,7 @@ class Prompts:
         key = row["query_id"], json.dumps(row["prompt"])
         if key in self.kept:
             return self.kept[key]
-        prompt = chat.encode(self.processor, row["prompt"], chat.open_images(row))
+        prompt = chat.encode(self.processor, row["prompt"], open_images(row))
         size = sum(value.numel() * value.element_size() for value in prompt.image_features.values())
         if size <= self.budget:
             self.budget -= size

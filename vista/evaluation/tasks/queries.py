@@ -15,6 +15,7 @@ from lmms_eval.api.task import ConfigurableMessagesTask
 from vista import chat
 from vista.answers import extract, solves
 from vista.errors import VistaError
+from vista.images import open_images
 from vista.records import QUERY, read_queries, read_table
 
 Message = dict[str, Any]
@@ -25,7 +26,7 @@ def doc_to_messages(doc: Mapping[str, Any]) -> list[Message]:
 
     The turns are those of ``chat.messages``, which also training and sampling show a model.
     """
-    pictures = iter(chat.open_images(doc))
+    pictures = iter(open_images(doc))
     turns = []
     for turn in chat.messages(doc):
         parts = [
