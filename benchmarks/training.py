@@ -28,7 +28,7 @@ from PIL import Image
 from trl import DPOConfig, DPOTrainer, SFTConfig, SFTTrainer
 
 from vista.chat import gold_ids, messages, reply
-from vista.config import DpoObjective, Hyperparameters
+from vista.config import DpoObjective, Hyperparameters, SftObjective
 from vista.engines.checkpoints import Checkpoint, wrap
 from vista.models.nano import build_nano
 from vista.records import Row
@@ -36,6 +36,7 @@ from vista.training.fit import fit
 
 WORDS = [a + b for a in "abcdefgh" for b in "uvwxyz"]
 HYPER = Hyperparameters(epochs=1, learning_rate=1e-3, batch_size=32)
+SFT = SftObjective(kind="sft")
 DPO = DpoObjective(kind="dpo")
 PER_QUERY = 4
 
@@ -64,7 +65,7 @@ def make_rows(processor: Any, kind: str, count: int) -> list[Row]:
 
 def ours(checkpoint: Checkpoint, rows: list[Row], kind: str) -> None:
     """This package's training."""
-    fit(checkpoint, rows, HYPER, None if kind == "sft" else DPO, "benchmark")
+    fit(checkpoint, rows, HYPER, SFT if kind == "sft" else DPO, "benchmark")
 
 
 def stock(checkpoint: Checkpoint, rows: list[Row], kind: str) -> None:

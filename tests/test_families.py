@@ -23,6 +23,7 @@ from vista.config import (
     LocalModel,
     LoraTuning,
     ModelTraining,
+    SftObjective,
     Suite,
     load_suite,
 )
@@ -44,6 +45,7 @@ from vista.training.fit import fit
 RUN = Run("mine", "grids", "zero-shot", 0, 0)
 TASK = "grid-open"
 LETTER = {chat.SYSTEM: "s", chat.VISION: "v", chat.INSTRUCTION: "i"}
+SFT = SftObjective(kind="sft")
 HYPER = Hyperparameters(epochs=1, learning_rate=1e-3, batch_size=4, warmup=0.0, schedule="constant")
 
 pytestmark = pytest.mark.parametrize("family", FAMILIES)
@@ -253,7 +255,7 @@ def test_training_by_sft_has_the_papers_loss_and_survives_saving(
     responses = [tokens_of(made, "so yes"), tokens_of(made, "the answer is 3")]
     rows = [example(row, ids) for row, ids in zip(two(), responses, strict=True)]
     expected = [mean_nll(made, row, ids) for row, ids in zip(two(), responses, strict=True)]
-    counts = fit(made, rows, HYPER, None, "sft")
+    counts = fit(made, rows, HYPER, SFT, "sft")
     assert counts["steps"] == 1
     assert counts["first_loss"] == pytest.approx(sum(expected) / 2, abs=1e-3)
     after = [mean_nll(made, row, ids) for row, ids in zip(two(), responses, strict=True)]
@@ -269,7 +271,7 @@ def test_adapters_are_trained_on_the_decoder_and_merged(made: Checkpoint, tmp_pa
     rows = [example(row, ids) for row, ids in zip(two(), responses, strict=True)]
     before = {name: weight.clone() for name, weight in made.model.named_parameters()}
     adapters = ModelTraining(tuning=LoraTuning(kind="lora", r=2, alpha=4))
-    fit(made, rows, HYPER.model_copy(update={"epochs": 3}), None, "lora", adapters)
+    fit(made, rows, HYPER.model_copy(update={"epochs": 3}), SFT, "lora", adapters)
     after = dict(made.model.named_parameters())
     assert after.keys() == before.keys(), "the adapters are merged"
     changed = {name for name, weight in after.items() if not torch.equal(weight, before[name])}

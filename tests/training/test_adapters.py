@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from tests.training.conftest import example, pair, responses
-from vista.config import DpoObjective, Hyperparameters, LoraTuning, ModelTraining
+from vista.config import BaseObjective, DpoObjective, Hyperparameters, LoraTuning, ModelTraining, SftObjective
 from vista.engines.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
 from vista.errors import VistaError
 from vista.training.adapters import adapted_layers
@@ -21,6 +21,7 @@ Fresh = Callable[..., Checkpoint]
 Make = Callable[..., Hyperparameters]
 ARCHITECTURES = ("qwen2.5-vl", "qwen3-vl", "internvl")
 LORA = ModelTraining(tuning=LoraTuning(kind="lora", r=4, alpha=8))
+SFT = SftObjective(kind="sft")
 DPO = DpoObjective(kind="dpo")
 
 
@@ -37,7 +38,7 @@ def test_the_merged_model_is_the_adapted_one_and_only_adapters_were_trained(
     checkpoint = fresh(architecture)
     before = {name: weight.clone() for name, weight in checkpoint.model.named_parameters()}
     rows = [example(n, ids) for n, ids in enumerate(responses(6))]
-    trainer = make_trainer(checkpoint, rows, hyper(epochs=3, learning_rate=1e-2), None, tmp_path, 0, LORA)
+    trainer = make_trainer(checkpoint, rows, hyper(epochs=3, learning_rate=1e-2), SFT, tmp_path, 0, LORA)
     trainer.train()
     trained = [name for name, weight in trainer.model.named_parameters() if weight.requires_grad]
     assert trained
@@ -51,13 +52,13 @@ def test_the_merged_model_is_the_adapted_one_and_only_adapters_were_trained(
     assert changed == {f"{name}.weight" for name in adapted_layers(fresh(architecture).model, "all-linear")}
 
 
-@pytest.mark.parametrize("objective", [None, DPO], ids=["sft", "dpo"])
+@pytest.mark.parametrize("objective", [SFT, DPO], ids=["sft", "dpo"])
 def test_a_trained_and_saved_checkpoint_is_an_ordinary_folder(
-    fresh: Fresh, hyper: Make, tmp_path: Path, objective: DpoObjective | None
+    fresh: Fresh, hyper: Make, tmp_path: Path, objective: BaseObjective
 ):
     checkpoint = fresh()
     words = responses(4)
-    rows = [pair(n, words[n], words[n - 1]) if objective else example(n, words[n]) for n in range(4)]
+    rows = [pair(n, words[n], words[n - 1]) if objective.pairs else example(n, words[n]) for n in range(4)]
     counts = fit(checkpoint, rows, hyper(epochs=8, learning_rate=1e-2), objective, "lora", LORA)
     assert counts["last_loss"] < counts["first_loss"]
     save_checkpoint(checkpoint.model, checkpoint.processor, tmp_path / "saved")

@@ -14,7 +14,7 @@ from tests.training.conftest import example, pair, responses
 from vista.chat import gold_ids
 from vista.engines.checkpoints import Checkpoint
 from vista.errors import VistaError
-from vista.training.data import IGNORED, DpoCollator, Prompts, SftCollator
+from vista.training.data import IGNORED, ExampleCollator, PairCollator, Prompts
 from vista.training.order import LengthMixedSampler, shuffled
 
 Fresh = Callable[..., Checkpoint]
@@ -25,7 +25,7 @@ def test_the_sampled_tokens_and_the_end_token_are_trained_and_nothing_else(fresh
     checkpoint = fresh(architecture)
     words = responses(3)
     rows = [example(n, ids, text="another text") for n, ids in enumerate(words)]
-    batch = SftCollator(rows, checkpoint)([{"index": n} for n in range(3)])
+    batch = ExampleCollator(rows, checkpoint)([{"index": n} for n in range(3)])
     for labels, inputs, ids in zip(batch["labels"], batch["input_ids"], words, strict=True):
         trained = labels != IGNORED
         assert labels[trained].tolist() == [*ids, checkpoint.end_ids[0]]
@@ -37,13 +37,13 @@ def test_tokens_that_spell_a_text_in_an_unusual_way_are_not_tokenised_again(fres
     usual = gold_ids(checkpoint.processor, "au 45")
     assert len(usual) > 1
     unusual = usual[::-1]
-    batch = SftCollator([example(0, unusual, text="au 45")], checkpoint)([{"index": 0}])
+    batch = ExampleCollator([example(0, unusual, text="au 45")], checkpoint)([{"index": 0}])
     assert batch["labels"][batch["labels"] != IGNORED].tolist() == [*unusual, checkpoint.end_ids[0]]
 
 
 def test_gold_text_is_tokenised_and_ended(fresh: Fresh):
     checkpoint = fresh()
-    batch = SftCollator([example(0, None, text="au bv cw")], checkpoint)([{"index": 0}])
+    batch = ExampleCollator([example(0, None, text="au bv cw")], checkpoint)([{"index": 0}])
     expected = [*gold_ids(checkpoint.processor, "au bv cw"), checkpoint.end_ids[0]]
     assert batch["labels"][batch["labels"] != IGNORED].tolist() == expected
 
@@ -51,14 +51,14 @@ def test_gold_text_is_tokenised_and_ended(fresh: Fresh):
 def test_pairs_are_stacked_chosen_first_with_an_image_for_each(fresh: Fresh):
     checkpoint = fresh()
     rows = [pair(0, [31, 32], [33]), pair(1, [34], [35, 36, 37])]
-    batch = DpoCollator(rows, checkpoint)([{"index": 1}, {"index": 0}])
+    batch = PairCollator(rows, checkpoint)([{"index": 1}, {"index": 0}])
     end = checkpoint.end_ids[0]
     trained = [labels[labels != IGNORED].tolist() for labels in batch["labels"]]
     assert trained == [[34, end], [31, 32, end], [35, 36, 37, end], [33, end]]
     assert torch.equal(batch["pixel_values"][:2], batch["pixel_values"][2:])
 
 
-@pytest.mark.parametrize("collator", [SftCollator, DpoCollator])
+@pytest.mark.parametrize("collator", [ExampleCollator, PairCollator])
 def test_a_filler_is_in_the_batch_and_has_nothing_to_train_on(fresh: Fresh, collator: Any):
     rows = [pair(n, [31, 32], [33]) | example(n, [31, 32]) for n in range(2)]
     batch = collator(rows, fresh())([{"index": 1}, {"index": 2}])
@@ -107,7 +107,7 @@ def test_examples_of_one_query_with_other_prompts_are_shown_their_own(fresh: Fre
 
 def test_a_sequence_beyond_the_context_is_named(fresh: Fresh):
     checkpoint = fresh()
-    collator = SftCollator([example(7, [31] * 2000)], checkpoint)
+    collator = ExampleCollator([example(7, [31] * 2000)], checkpoint)
     with pytest.raises(VistaError, match=r"'q7'.*context is 1024"):
         collator([{"index": 0}])
 

@@ -11,7 +11,15 @@ import torch
 
 from tests.training.conftest import example, pair, responses
 from vista.chat import encode
-from vista.config import DpoObjective, FullTuning, Hyperparameters, LoraTuning, ModelTraining
+from vista.config import (
+    BaseObjective,
+    DpoObjective,
+    FullTuning,
+    Hyperparameters,
+    LoraTuning,
+    ModelTraining,
+    SftObjective,
+)
 from vista.engines.batching import collate
 from vista.engines.checkpoints import Checkpoint
 from vista.images import open_images
@@ -21,6 +29,7 @@ from vista.training.losses import dpo, dpo_with_nll, sequence_nll
 
 Fresh = Callable[..., Checkpoint]
 Hyper = Callable[..., Hyperparameters]
+SFT = SftObjective(kind="sft")
 DPO = DpoObjective(kind="dpo", beta=0.3, alpha=0.5)
 
 
@@ -46,7 +55,7 @@ def test_the_sft_loss_is_the_mean_over_sequences_of_their_mean_over_tokens(
 ):
     rows = [example(0, [31, 32]), example(1, [33, 34, 35, 36, 37, 38, 39])]
     expected = mean([-mean(log_probs(fresh(architecture), row, row["completion_ids"])) for row in rows])
-    counts = fit(fresh(architecture), rows, hyper(), None, "oracle")
+    counts = fit(fresh(architecture), rows, hyper(), SFT, "oracle")
     assert counts["first_loss"] == pytest.approx(expected, abs=1e-5)
 
 
@@ -84,13 +93,15 @@ def test_the_dpo_loss_of_a_policy_that_has_left_its_reference_is_the_formula(
 IDS = ("chosen_ids", "rejected_ids")
 
 
-@pytest.mark.parametrize("objective", [None, DPO], ids=["sft", "dpo"])
+@pytest.mark.parametrize("objective", [SFT, DPO], ids=["sft", "dpo"])
 @pytest.mark.parametrize("count", [4, 5, 7])
 def test_however_a_step_is_cut_into_forward_passes_it_is_the_same_step(
-    fresh: Fresh, hyper: Hyper, objective: DpoObjective | None, count: int
+    fresh: Fresh, hyper: Hyper, objective: BaseObjective, count: int
 ):
     words = responses(count)
-    rows = [pair(n, words[n], words[-n - 1]) if objective else example(n, words[n]) for n in range(count)]
+    rows = [
+        pair(n, words[n], words[-n - 1]) if objective.pairs else example(n, words[n]) for n in range(count)
+    ]
     losses, weights = [], []
     for at_once in (None, 2, 1):
         checkpoint = fresh()
@@ -126,7 +137,7 @@ def test_recomputed_activations_give_the_same_losses(
     curves = []
     for recompute in (False, True):
         training = ModelTraining(tuning=tuning, gradient_checkpointing=recompute)
-        trainer = make_trainer(fresh(architecture), rows, hyper(epochs=2), None, tmp_path, 0, training)
+        trainer = make_trainer(fresh(architecture), rows, hyper(epochs=2), SFT, tmp_path, 0, training)
         trainer.train()
         assert trainer.model.is_activation_checkpointing == recompute
         curves.append([entry["loss"] for entry in trainer.state.log_history if "loss" in entry])

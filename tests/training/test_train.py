@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.training.conftest import WORDS, example, pair, responses
-from vista.config import Hyperparameters, LoraTuning, ModelTraining, Suite
+from vista.config import Hyperparameters, LoraTuning, ModelTraining, SftObjective, Suite
 from vista.engines.checkpoints import load_checkpoint, save_checkpoint
 from vista.errors import VistaError
 from vista.grid import Run
@@ -123,7 +123,7 @@ def test_nothing_is_printed_to_stdout(suite: Suite, hyper: Make, paths: Paths, c
 def test_a_few_examples_are_learnt_by_heart(
     suite: Suite, hyper: Make, fresh: Any, method: str, architecture: str
 ):
-    objective = suite.methods[method].objective if method == "dpo" else None  # type: ignore[union-attr]
+    objective = suite.methods[method].objective if method == "dpo" else SftObjective(kind="sft")  # type: ignore[union-attr]
     settings = hyper(epochs=40, learning_rate=3e-3)
     counts = fit(fresh(architecture), some_rows(method, 4), settings, objective, "overfit")
     assert counts["last_loss"] < 0.4 * counts["first_loss"]

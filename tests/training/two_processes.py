@@ -19,7 +19,7 @@ from accelerate.utils import DistributedType, broadcast_object_list
 from torch.distributed.tensor import DTensor
 
 from tests.training.conftest import WORDS, example, pair, responses
-from vista.config import DpoObjective, Hyperparameters, LoraTuning, ModelTraining
+from vista.config import DpoObjective, Hyperparameters, LoraTuning, ModelTraining, SftObjective
 from vista.engines.checkpoints import wrap
 from vista.models.nano import build_nano
 from vista.training import settings
@@ -42,9 +42,10 @@ def train_a_little(kind: str, training: ModelTraining, folder: Path, stop_at: in
     torch.set_num_threads(1)
     words = responses(7)
     model, processor = build_nano("internvl", WORDS, 0)
-    objective = DpoObjective(kind="dpo") if kind in ("dpo", "resumed") else None
+    pairs = kind in ("dpo", "resumed")
+    objective = DpoObjective(kind="dpo") if pairs else SftObjective(kind="sft")
     resumed = kind.startswith("resumed")
-    rows = [pair(n, words[n], words[n - 1]) if objective else example(n, words[n]) for n in range(7)]
+    rows = [pair(n, words[n], words[n - 1]) if pairs else example(n, words[n]) for n in range(7)]
     if kind.endswith("lora"):
         training = training.model_copy(update={"tuning": LORA})
     if resumed:

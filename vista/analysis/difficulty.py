@@ -20,7 +20,7 @@ from vista.analysis.comparisons import reference_of
 from vista.analysis.difficulty_markdown import difficulty_markdown
 from vista.analysis.markdown import number
 from vista.analysis.stats import overall_mean, paired_difference
-from vista.config import DpoObjective, SelfImprovement, Suite
+from vista.config import SelfImprovement, Suite
 from vista.errors import VistaError
 from vista.grid import Run
 from vista.manifest import Recorder, Status
@@ -130,7 +130,7 @@ class Reader:
 
     def trained(self, run: Run, method: SelfImprovement) -> Counter[str]:
         """Examples (or pairs) of each train query in a run's training set."""
-        schema = PAIR if isinstance(method.objective, DpoObjective) else EXAMPLE
+        schema = PAIR if method.objective.pairs else EXAMPLE
         rows = read_table(self.paths.training_set(run.id), schema, ["query_id", "source"]).to_pandas()
         return Counter(rows.loc[rows["source"] != "seed", "query_id"])
 

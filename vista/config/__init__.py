@@ -23,6 +23,7 @@ from vista.config.loading import (
 )
 from vista.config.methods import (
     BaseMethod,
+    BaseObjective,
     BudgetMatchedResample,
     DpoObjective,
     Filter,
@@ -97,6 +98,7 @@ __all__ = [
     "PUBLISHED_SIZES",
     "AnnotatedRationales",
     "BaseMethod",
+    "BaseObjective",
     "BenchmarkKind",
     "BenchmarkSizes",
     "BenchmarkTask",

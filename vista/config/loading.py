@@ -15,7 +15,6 @@ from vista.config.benchmarks import YES_NO_SIZES
 from vista.config.filters import filter_problems
 from vista.config.methods import (
     BaseMethod,
-    DpoObjective,
     Methods,
     SeedMethod,
     SelectMethod,
@@ -168,10 +167,10 @@ def _consistency(suite: Suite, path: str) -> list[str]:
             problems += _select_problems(suite, name, method, path)
         if not isinstance(method, SelfImprovement):
             continue
-        if method.reflect and isinstance(method.objective, DpoObjective):
+        if method.reflect and method.objective.pairs:
             problems.append(
-                f"{path}: method {name}: reflect {method.reflect} makes examples, but objective dpo trains "
-                "on pairs; remove reflect, or use objective sft"
+                f"{path}: method {name}: reflect {method.reflect} makes examples, but objective "
+                f"{method.objective.kind} trains on pairs; remove reflect, or use objective sft"
             )
         first = suite.methods.get(method.initial_policy)
         if not isinstance(first, BaseMethod | SeedMethod):

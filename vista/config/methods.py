@@ -184,15 +184,25 @@ Filter = Annotated[
 ]
 
 
-class SftObjective(Strict):
+class BaseObjective(Strict):
+    """What every objective says of itself beside its settings."""
+
+    # Trained on pairs of a positive and a negative, with the suite's `training.dpo`; or on positives,
+    # with `training.sft`.
+    pairs: ClassVar[bool] = False
+    kind: str
+
+
+class SftObjective(BaseObjective):
     """Supervised fine-tuning, loss averaged per sequence first (paper: Sec. 3, step 4)."""
 
     kind: Literal["sft"] = Field(description="Supervised fine-tuning on positives.")
 
 
-class DpoObjective(Strict):
+class DpoObjective(BaseObjective):
     """DPO plus a length-normalised NLL on the chosen response (paper: Sec. 3, step 4)."""
 
+    pairs = True
     kind: Literal["dpo"] = Field(description="Preference training on pairs.")
     beta: float = Field(0.1, gt=0.0, description="DPO's inverse temperature.")
     alpha: float = Field(0.5, ge=0.0, description="Weight of the NLL of the chosen response.")
@@ -256,7 +266,7 @@ class SelfImprovement(Strict):
     @property
     def trains_on_seed(self) -> bool:
         """Whether the seed split's rationales are trained on; they have no negatives, so no pairs."""
-        return self.mix_seed and isinstance(self.objective, SftObjective)
+        return self.mix_seed and not self.objective.pairs
 
 
 class SelectMethod(Strict):
@@ -283,5 +293,5 @@ class Methods(RootModel[dict[Name, Method]]):
 def training_section(method: Method) -> Literal["seed", "sft", "dpo"] | None:
     """Which of a suite's training settings apply to ``method``; ``None`` where nothing is trained."""
     if isinstance(method, SelfImprovement):
-        return "dpo" if isinstance(method.objective, DpoObjective) else "sft"
+        return "dpo" if method.objective.pairs else "sft"
     return "seed" if isinstance(method, SeedMethod) else None

@@ -13,7 +13,7 @@ from typing import Any
 import pyarrow as pa
 
 from vista import grid
-from vista.config import DpoObjective, SeedMethod, SelfImprovement, Suite, Wording
+from vista.config import SeedMethod, SelfImprovement, Suite, Wording
 from vista.curation.inputs import query_files, read_scores, read_solutions, read_split
 from vista.curation.rows import example, pair, reflection_example
 from vista.curation.seeds import SeedSplit
@@ -76,8 +76,7 @@ def _curate_rollouts(suite: Suite, paths: Paths, run: Run, method: SelfImproveme
     status: Status = "complete" if rows else "no-positives"
     if rows and seed:
         rows = seed.rows(selector.counts) + rows
-    is_dpo = isinstance(method.objective, DpoObjective)
-    _write(recorder, paths.training_set(run.id), rows, selector.counts, is_dpo, status)
+    _write(recorder, paths.training_set(run.id), rows, selector.counts, selector.pairs, status)
 
 
 @dataclass(frozen=True)

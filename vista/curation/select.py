@@ -12,7 +12,7 @@ from functools import partial
 
 import numpy as np
 
-from vista.config import DpoObjective, SelfImprovement
+from vista.config import SelfImprovement
 from vista.curation import reflect
 from vista.curation.filters import Context, Filter, make_filter
 from vista.curation.reflect import Reflection
@@ -86,7 +86,7 @@ class Selector:
     def __post_init__(self) -> None:
         """Make the filter once; it judges every query."""
         self.filter: Filter = make_filter(self.method.filter)
-        self.pairs = isinstance(self.method.objective, DpoObjective)
+        self.pairs = self.method.objective.pairs
 
     def select(
         self,

@@ -13,7 +13,6 @@ from functools import cached_property
 
 from vista import grid
 from vista.config import (
-    DpoObjective,
     GoldPrefixResample,
     NoFilter,
     PrefixResample,
@@ -129,8 +128,7 @@ class Estimator:
             kept = min(kept, method.max_per_query * train_queries(self.suite, run.train_set, "train"))
         # An upper bound as well: a query needs right and wrong solutions for these.
         kept += len(method.reflect) * train_queries(self.suite, run.train_set, "train")
-        mixed = method.mix_seed and not isinstance(method.objective, DpoObjective)
-        return kept + seed if mixed else kept
+        return kept + seed if method.trains_on_seed else kept
 
     # --- what it costs ---
 
@@ -195,7 +193,7 @@ class Estimator:
         sequences = 1
         if isinstance(method, SelfImprovement):
             section = "sft"
-            if isinstance(method.objective, DpoObjective):
+            if method.objective.pairs:
                 # Winner and loser, each through the reference model as well.
                 section, sequences, operations = "dpo", 2, operations + 2.0
         epochs = getattr(self.suite.training, section).epochs
@@ -250,7 +248,7 @@ class Estimator:
         for run in grid.runs(self.suite):
             if grid.is_trained(self.suite, run):
                 method = self.suite.methods[run.method]
-                pairs = isinstance(method, SelfImprovement) and isinstance(method.objective, DpoObjective)
+                pairs = isinstance(method, SelfImprovement) and method.objective.pairs
                 rows = self.examples(run) * self.row_bytes(2 if pairs else 1)
                 weights = self.parameters[run.model] * size
                 found.append(Work("curate", run.model, 0.0, rows))

@@ -14,7 +14,7 @@ from torch import nn
 
 from vista.config import FullTuning, LoraTuning
 from vista.errors import VistaError
-from vista.training.trainers import PaperSFTTrainer
+from vista.training.trainers import PaperTrainer
 
 
 def lora_config(model: nn.Module, tuning: FullTuning | LoraTuning) -> LoraConfig | None:
@@ -71,7 +71,7 @@ class Whole:
         self.generation_config = model.generation_config
         self.lora = lora
 
-    def of(self, trainer: PaperSFTTrainer) -> Any:
+    def of(self, trainer: PaperTrainer) -> Any:
         """The trained model on the first process; ``None`` on others, where weights were spread.
 
         Adapters are merged in float32, whatever the type of the weights they are added to.

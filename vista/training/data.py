@@ -94,7 +94,7 @@ class _Collator:
         return batch
 
 
-class SftCollator(_Collator):
+class ExampleCollator(_Collator):
     """Batches of ``records.EXAMPLE`` rows: model inputs with labels on the response tokens."""
 
     def __init__(self, rows: Sequence[Row], checkpoint: Checkpoint) -> None:
@@ -108,7 +108,7 @@ class SftCollator(_Collator):
         return self.stack(items, self.responses)
 
 
-class DpoCollator(_Collator):
+class PairCollator(_Collator):
     """Batches of ``records.PAIR`` rows in TRL's layout: all chosen, then all rejected."""
 
     # Log-probabilities of chosen and rejected under the reference model [pairs, 2], once taken.

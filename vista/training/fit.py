@@ -9,35 +9,36 @@ from typing import Any
 
 import torch
 
-from vista.config import DpoObjective, Hyperparameters, ModelTraining
+from vista.config import BaseObjective, Hyperparameters, ModelTraining
 from vista.engines.checkpoints import Checkpoint
 from vista.errors import VistaError
 from vista.records import Row
 from vista.seeding import derive_seed
 from vista.training import adapters, resume, settings, trainers
-from vista.training.data import DpoCollator, SftCollator
+from vista.training.data import ExampleCollator, PairCollator
+from vista.training.objectives import make_objective
 
 
 def fit(
     checkpoint: Checkpoint,
     rows: list[Row],
     hyper: Hyperparameters,
-    objective: DpoObjective | None,
+    objective: BaseObjective,
     title: str,
     training: ModelTraining | None = None,
     dtype: torch.dtype = torch.float32,
     states: resume.States | None = None,
 ) -> dict[str, float]:
-    """Train ``checkpoint.model`` on examples, or on pairs when there is an ``objective``.
+    """Train ``checkpoint.model`` on examples, or on pairs where the ``objective`` asks for these.
 
     Afterwards ``checkpoint.model`` is the trained model, adapters merged; where weights were spread over
     processes (FSDP, ZeRO-3) it is that in the main process only, and ``None`` in the others.
 
     Args:
-        checkpoint: Where to start; with pairs also the reference.
+        checkpoint: Where to start; the reference of an objective that needs one.
         rows: ``records.EXAMPLE`` or ``records.PAIR`` rows.
         hyper: Settings.
-        objective: DPO's settings; ``None`` for SFT.
+        objective: What to minimise.
         title: Names the run in errors; its random streams derive from it.
         training: The model's settings; default: all weights, one process.
         dtype: What the weights end in; bfloat16 also for computing where a GPU has it.
@@ -82,7 +83,7 @@ def make_trainer(
     checkpoint: Checkpoint,
     rows: list[Row],
     hyper: Hyperparameters,
-    objective: DpoObjective | None,
+    objective: BaseObjective,
     folder: Path,
     seed: int,
     training: ModelTraining | None = None,
@@ -92,16 +93,15 @@ def make_trainer(
     training = training or ModelTraining()
     lora = adapters.lora_config(checkpoint.model, training.tuning)
     whole = adapters.Whole(checkpoint.model, lora)
-    kind = trainers.PaperSFTTrainer if objective is None else trainers.PaperDPOTrainer
-    trainer = kind(
+    trainer = trainers.PaperTrainer(
         model=checkpoint.model,
         processing_class=checkpoint.processor.inner,
         train_dataset=trainers.index_dataset(len(rows)),
         args=settings.trainer_config(hyper, training, folder, seed, low_precision),
-        data_collator=(SftCollator if objective is None else DpoCollator)(rows, checkpoint),
+        data_collator=(PairCollator if objective.pairs else ExampleCollator)(rows, checkpoint),
         peft_config=lora,
     )
-    trainer.objective = objective
+    trainer.objective = make_objective(objective)
     trainer.whole = whole
     trainer.add_callback(trainers.Start(trainer))
     return trainer

@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save_file
 from transformers import TrainerCallback
 
 from vista.records import write_json
-from vista.training.trainers import PaperDPOTrainer, PaperSFTTrainer
+from vista.training.trainers import PaperTrainer
 
 WHOLE = "whole.json"  # in a state: its files and their sizes, written last
 IDENTITY = "identity.json"  # beside the states: the run that they are of
@@ -72,14 +72,14 @@ class States:
 class KeepStates(TrainerCallback):  # type: ignore[misc]
     """Completes each state that Trainer writes."""
 
-    def __init__(self, states: States, trainer: PaperSFTTrainer) -> None:
+    def __init__(self, states: States, trainer: PaperTrainer) -> None:
         self.states = states
         self.trainer = trainer
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Keep the reference's log-probabilities: later weights cannot give them again."""
         file = self.states.folder / REFERENCE
-        if isinstance(self.trainer, PaperDPOTrainer) and state.is_world_process_zero and not file.exists():
+        if self.trainer.objective.needs_reference and state.is_world_process_zero and not file.exists():
             part = file.with_suffix(".part")
             save_file({"log_probs": self.trainer.data_collator.reference}, part)
             part.rename(file)
@@ -97,13 +97,13 @@ class KeepStates(TrainerCallback):  # type: ignore[misc]
             self.states.finish(state.global_step)
 
 
-def go_on(states: States, trainer: PaperSFTTrainer) -> Path | None:
+def go_on(states: States, trainer: PaperTrainer) -> Path | None:
     """The state to go on from, the same in every process, with DPO's reference put in place."""
     if trainer.accelerator.is_main_process:
         states.open()
     trainer.accelerator.wait_for_everyone()
     state = states.newest()
-    if state is not None and isinstance(trainer, PaperDPOTrainer):
+    if state is not None and trainer.objective.needs_reference:
         trainer.data_collator.reference = load_file(states.folder / REFERENCE)["log_probs"]
     if state is not None and trainer.accelerator.is_main_process:
         print(f"{state}: going on from there", file=sys.stderr)

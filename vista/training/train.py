@@ -16,12 +16,13 @@ import torch
 
 from vista import grid
 from vista.config import (
-    DpoObjective,
+    BaseObjective,
     Hyperparameters,
     LoraTuning,
     ModelTraining,
     SeedMethod,
     SelfImprovement,
+    SftObjective,
     Suite,
     load_yaml,
     training_section,
@@ -56,7 +57,7 @@ def train(suite: Suite, paths: Paths, run: Run) -> None:
             recorder.write(output, {"examples": 0.0}, "no-positives")
         return
     objective = objective_of(suite, run)
-    rows = read_rows(examples, PAIR if objective else EXAMPLE)
+    rows = read_rows(examples, PAIR if objective.pairs else EXAMPLE)
     if not rows:
         raise VistaError(f"{examples}: no rows, though its manifest says complete; delete it and rerun")
     training = suite.models[run.model].training
@@ -91,17 +92,17 @@ def start_folder(suite: Suite, paths: Paths, run: Run) -> Path:
     return paths.checkpoint(before, grid.is_trained(suite, before))
 
 
-def objective_of(suite: Suite, run: Run) -> DpoObjective | None:
-    """DPO's settings, or ``None`` where the run is trained by SFT.
+def objective_of(suite: Suite, run: Run) -> BaseObjective:
+    """What the run minimises; SFT where it trains on the seed split.
 
     Raises:
         VistaError: the run's method trains nothing.
     """
     method = suite.methods[run.method]
     if isinstance(method, SelfImprovement):
-        return method.objective if isinstance(method.objective, DpoObjective) else None
+        return method.objective
     if isinstance(method, SeedMethod):
-        return None
+        return SftObjective(kind="sft")
     raise VistaError(f"{run.id}: method {run.method!r} trains nothing; evaluate its model as it is")
 
 
@@ -113,12 +114,11 @@ def hyperparameters(suite: Suite, run: Run) -> Hyperparameters:
 
 def settings_of(suite: Suite, run: Run) -> dict[str, Any]:
     """What of the config a checkpoint depends on, and how it was trained, for its manifest."""
-    objective = objective_of(suite, run)
     hyper = hyperparameters(suite, run)
     training = suite.models[run.model].training
     return {
         "run": run.id,
-        "objective": {"kind": "sft"} if objective is None else objective.model_dump(mode="json"),
+        "objective": objective_of(suite, run).model_dump(mode="json"),
         "hyperparameters": hyper.model_dump(mode="json"),
         "training": {
             **training.model_dump(mode="json", exclude={"accelerate"}),

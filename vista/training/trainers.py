@@ -1,4 +1,4 @@
-"""TRL's trainer with the paper's losses. It serves ``vista train``.
+"""TRL's trainer, for any objective. It serves ``vista train``.
 
 Overridden is only what the paper's formulae ask for: losses are averaged over sequences, not
 tokens, over all of an optimiser step, however many forward passes and processes it is spread
@@ -23,20 +23,22 @@ from tqdm import tqdm
 from transformers import PrinterCallback, TrainerCallback
 from trl import SFTTrainer
 
-from vista.config import DpoObjective
+from vista.config import BaseObjective
 from vista.errors import VistaError
 from vista.training.data import IGNORED, Batch
-from vista.training.losses import dpo_with_nll, is_finite, sequence_nll
+from vista.training.losses import is_finite
+from vista.training.objectives import Objective
 from vista.training.order import LengthMixedSampler
 
 
-class PaperSFTTrainer(SFTTrainer):  # type: ignore[misc]
-    """SFT with the mean over sequences of the mean over their tokens (paper: Sec. 3, step 4)."""
+class PaperTrainer(SFTTrainer):  # type: ignore[misc]
+    """Minimises an objective: its mean over the examples (or pairs) of each step (paper: Sec. 3, step 4)."""
 
     # The loss is divided by the number of sequences in the whole step, so Trainer must not
     # divide by the number of forward passes again.
     loss_is_scaled_for_ga = True
     what_diverged = "this run"
+    objective: Objective[BaseObjective]
     sampler: LengthMixedSampler
 
     def _prepare_dataset(self, dataset: Dataset, *args: Any, **kwargs: Any) -> Dataset:
@@ -64,12 +66,9 @@ class PaperSFTTrainer(SFTTrainer):  # type: ignore[misc]
         return total
 
     def items_in(self, batch: Batch) -> Tensor:
-        """Which sequences (or pairs) of a batch count: all but fillers. [items], boolean."""
-        return (batch["labels"] != IGNORED).any(dim=1)
-
-    def losses(self, log_probs: Tensor, counted: Tensor, batch: Batch) -> Tensor:
-        """The loss of each item, from log-probabilities of the tokens that count. [items]."""
-        return sequence_nll(log_probs, counted)
+        """Which examples (or pairs, by their chosen responses) count: all but fillers. [items], boolean."""
+        counted = (batch["labels"] != IGNORED).any(dim=1)
+        return counted.chunk(2)[0] if self.objective.settings.pairs else counted
 
     def compute_loss(
         self, model: Any, inputs: Batch, return_outputs: bool = False, num_items_in_batch: Any = None
@@ -82,7 +81,9 @@ class PaperSFTTrainer(SFTTrainer):  # type: ignore[misc]
         outputs = self._forward(model, inputs)
         self._count_tokens(inputs)
         items = self.items_in(inputs)
-        losses = self.losses(outputs.log_probs, outputs.label_mask, inputs)
+        taken = inputs.get("reference")
+        reference = None if taken is None else (taken[:, 0], taken[:, 1])
+        losses = self.objective.losses(outputs.log_probs, outputs.label_mask, reference)
         count = items.sum() if num_items_in_batch is None else num_items_in_batch
         # Processes' gradients are averaged afterwards, and the sum is what is meant.
         loss = torch.where(items, losses, 0.0).sum() / count * self.accelerator.num_processes
@@ -93,6 +94,31 @@ class PaperSFTTrainer(SFTTrainer):  # type: ignore[misc]
         """Log-probabilities of the labels, without the logits of prompt tokens."""
         inputs = {name: value for name, value in batch.items() if name != "reference"}
         return model(**inputs, use_cache=False, fused_lm_head=True)
+
+    def take_reference(self) -> None:
+        """Give the collator the reference's log-probabilities, unless it has them.
+
+        The policy starts from the reference model, so that one model serves as both, before the first step.
+        """
+        if self.data_collator.reference is not None:
+            return
+        self.model_wrapped.eval()
+        count = len(self.data_collator.rows)
+        loader = self.accelerator.prepare_data_loader(
+            DataLoader(
+                [{"index": index} for index in range(count)],  # type: ignore[arg-type]
+                batch_size=2 * self.args.per_device_train_batch_size,
+                collate_fn=self.data_collator,
+            )
+        )
+        hidden = not self.accelerator.is_main_process
+        found = []
+        for batch in tqdm(loader, desc="reference model", unit="batch", mininterval=5, disable=hidden):
+            with torch.no_grad(), self.accelerator.autocast():
+                sums = self._forward(self.model_wrapped, batch).log_probs.sum(dim=1)
+            pairs = torch.stack(sums.chunk(2), dim=1)
+            found.append(self.accelerator.gather_for_metrics(pairs).float().cpu())
+        self.data_collator.reference = torch.cat(found)
 
     def _check(self, loss: Tensor) -> None:
         if not is_finite(loss):
@@ -125,56 +151,15 @@ class PaperSFTTrainer(SFTTrainer):  # type: ignore[misc]
         return 0
 
 
-class PaperDPOTrainer(PaperSFTTrainer):
-    """DPO + α · NLL, the NLL per sequence (paper: Sec. 3, step 4).
-
-    The policy starts from the reference model, so that one model serves as both: the reference's
-    log-probabilities are taken once, before the first step.
-    """
-
-    objective: DpoObjective
-
-    def items_in(self, batch: Batch) -> Tensor:
-        """A pair counts if its chosen response does."""
-        return super().items_in(batch).chunk(2)[0]
-
-    def losses(self, log_probs: Tensor, counted: Tensor, batch: Batch) -> Tensor:
-        """Of each pair."""
-        reference = (batch["reference"][:, 0], batch["reference"][:, 1])
-        return dpo_with_nll(log_probs, counted, reference, self.objective.beta, self.objective.alpha)
-
-    def take_reference(self) -> None:
-        """Give the collator the reference's log-probabilities, unless it has them."""
-        if self.data_collator.reference is not None:
-            return
-        self.model_wrapped.eval()
-        count = len(self.data_collator.rows)
-        loader = self.accelerator.prepare_data_loader(
-            DataLoader(
-                [{"index": index} for index in range(count)],  # type: ignore[arg-type]
-                batch_size=2 * self.args.per_device_train_batch_size,
-                collate_fn=self.data_collator,
-            )
-        )
-        hidden = not self.accelerator.is_main_process
-        found = []
-        for batch in tqdm(loader, desc="reference model", unit="batch", mininterval=5, disable=hidden):
-            with torch.no_grad(), self.accelerator.autocast():
-                sums = self._forward(self.model_wrapped, batch).log_probs.sum(dim=1)
-            pairs = torch.stack(sums.chunk(2), dim=1)
-            found.append(self.accelerator.gather_for_metrics(pairs).float().cpu())
-        self.data_collator.reference = torch.cat(found)
-
-
 class Start(TrainerCallback):  # type: ignore[misc]
     """What has to happen when the model is ready on all processes, and at each epoch."""
 
-    def __init__(self, trainer: PaperSFTTrainer) -> None:
+    def __init__(self, trainer: PaperTrainer) -> None:
         self.trainer = trainer
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Take the reference, of the weights as they are before the first step."""
-        if isinstance(self.trainer, PaperDPOTrainer):
+        if self.trainer.objective.needs_reference:
             self.trainer.take_reference()
 
     def on_epoch_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
