@@ -67,3 +67,18 @@ def test_the_documented_sweep_is_one_method_for_each_value(root: Path, project: 
     assert {(run.model, run.seed, run.round) for run in swept} == {("nano-internvl", 0, 1)}
     compared = {each.method: each.against for each in contrasts(suite) if each.kind == "sweep"}
     assert compared == dict.fromkeys(suite.swept, "vista-sft")
+
+
+def rows_of_tables(text: str) -> list[str]:
+    """The rows of a page's Markdown tables, headers and rules between them left out."""
+    lines = text.splitlines()
+    rules = {n for n, line in enumerate(lines) if re.fullmatch(r"\|[-:| ]+\|", line)}
+    headers = {n - 1 for n in rules}
+    return [line for n, line in enumerate(lines) if line.startswith("|") and n not in rules | headers]
+
+
+def test_results_in_the_readme_are_those_of_the_reference_run(root: Path) -> None:
+    reference = (root / "results/reference/testbed/main.md").read_text().splitlines()
+    shown = rows_of_tables((root / "README.md").read_text())
+    assert len(shown) > 20
+    assert [row for row in shown if row not in reference] == []
