@@ -12,8 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.analysis.conftest import World, make_suite
-from vista.analysis.collect import collect
-from vista.analysis.difficulty import BINS, COLUMNS, PassRates, Reader, bin_of, difficulty_table, mass
+from vista.analysis.collect import collect, read_long, scores_by_run
+from vista.analysis.difficulty import COLUMNS, difficulty_table, mass
+from vista.analysis.pass_rates import BINS, PassRates, Reader, bin_of
+from vista.analysis.stats import paired_scores, pooled_difference
 from vista.config import Suite
 from vista.errors import VistaError
 from vista.grid import Run
@@ -105,8 +107,10 @@ def table_of(world: World) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def column(rows: list[dict[str, str]], part: str, method: str, name: str) -> dict[str, str]:
-    return {r["group"]: r[name] for r in rows if (r["part"], r["method"]) == (part, method)}
+def column(rows: list[dict[str, str]], part: str, method: str, name: str, model: str = "m") -> dict[str, str]:
+    return {
+        r["group"]: r[name] for r in rows if (r["part"], r["method"], r["model"]) == (part, method, model)
+    }
 
 
 @given(st.integers(1, 40), st.data())
@@ -162,6 +166,35 @@ def test_test_accuracy_is_broken_down_by_template_with_its_pass_rate(made: World
     assert list(column(rows, "test", "rest-em", "delta").values()) == ["-100.00", "0.00"]
     assert set(column(rows, "test", "sft-seed", "delta").values()) == {""}
     assert set(column(rows, "test", "zero-shot", "accuracy_sft_seed").values()) == {"100.00"}
+
+
+def test_kinds_are_pooled_over_models_and_seeds_with_the_error_of_both(tmp_path: Path) -> None:
+    suite = make_suite(
+        tmp_path,
+        models={name: {"kind": "path", "path": "/m"} for name in ("m", "n")},
+        train_sets={"one": ["easy"]},
+        out_of_domain=[],
+        methods={name: METHODS[name] for name in ("zero-shot", "sft-seed")},
+        seeds=[0, 1, 2],
+    )
+    # Seed by seed, SFT-Seed is right on one, two and all of the four queries; the base on none.
+    world = World(suite, Paths(tmp_path)).fill(
+        lambda run, task, index: float(run.method == "sft-seed" and index <= (0, 1, 3)[run.seed])
+    )
+    queries(world, "test", {f"easy-{index}": "digit" for index in range(4)})
+    rows = table_of(world)
+    (pooled,) = [row for row in rows if (row["model"], row["method"]) == ("all models", "sft-seed")]
+    assert (pooled["seed"], pooled["queries"], pooled["accuracy"]) == ("", "4", "58.33")
+    (base,) = [row for row in rows if (row["model"], row["method"]) == ("all models", "zero-shot")]
+    # Zero-shot has one run for each model, under the first seed: against that seed's SFT-Seed.
+    assert (base["delta"], base["accuracy_sft_seed"]) == ("-25.00", "25.00")
+    scores = scores_by_run(read_long(world.paths.long))
+    seed, other = Run("m", "one", "sft-seed", 0, 0), Run("m", "one", "zero-shot", 0, 0)
+    pair = paired_scores(*(scores[run][scores[run]["task"] == "easy"] for run in (other, seed)))
+    expected = pooled_difference({("m", 0): pair, ("n", 0): pair})
+    assert [base["delta_se"], base["delta_low"], base["delta_high"]] == [
+        f"{100 * value:.2f}" for value in (expected.se, expected.low, expected.high)
+    ]
 
 
 def test_without_a_scene_the_kind_is_the_answer_type(made: World) -> None:

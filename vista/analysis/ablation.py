@@ -14,7 +14,7 @@ from typing import Any
 import pandas as pd
 
 from vista.analysis.collect import in_domain, read_long, run_statuses, scores_by_run
-from vista.analysis.comparisons import Contrast, contrasts
+from vista.analysis.comparisons import ALL_MODELS, Contrast, contrasts
 from vista.analysis.markdown import number, render
 from vista.analysis.stats import holm, overall_mean, paired_scores, pooled_difference
 from vista.config import SeedMethod, Suite
@@ -24,7 +24,6 @@ from vista.paths import Paths
 from vista.records import write_text
 
 PERCENT = 100.0
-ALL_MODELS = "all models"  # no model can have this name
 COLUMNS = [
     *("kind", "method", "against", "differs", "model", "train_set", "round", "last", "status"),
     *("models", "runs", "missing", "accuracy", "against_accuracy", "difference", "se", "low", "high"),

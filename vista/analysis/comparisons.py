@@ -24,6 +24,8 @@ from vista.config import (
 )
 from vista.grid import Run, runs
 
+ALL_MODELS = "all models"  # in the place of a model's name; none can have this one
+
 # The components of a method: what stands for "off", and what the paper has there.
 COMPONENTS = {"resample": (NoResample(), PrefixResample), "filter": (NoFilter(), VasFilter)}
 

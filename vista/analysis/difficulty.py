@@ -9,32 +9,29 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
 import pandas as pd
 
 from vista import grid
-from vista.analysis.collect import in_domain, read_long, run_statuses, scores_by_run
-from vista.analysis.comparisons import reference_of
+from vista.analysis.collect import read_long, run_statuses, scores_by_run
 from vista.analysis.difficulty_markdown import difficulty_markdown
+from vista.analysis.kinds import accuracy_rows
 from vista.analysis.markdown import number
-from vista.analysis.stats import overall_mean, paired_difference
+from vista.analysis.pass_rates import BINS, PassRates, Reader
 from vista.config import SelfImprovement, Suite
 from vista.errors import VistaError
 from vista.grid import Run
 from vista.manifest import Recorder, Status
 from vista.paths import Paths
-from vista.records import EXAMPLE, PAIR, ROLLOUT, Split, read_queries, read_table, write_text
-from vista.testbed.questions import load
+from vista.records import write_text
 
 PERCENT = 100.0
-# The first and the last are the queries that SFT-Seed never and always gets right.
-BINS = ["0", "(0, 0.3]", "(0.3, 0.7)", "[0.7, 1)", "1"]
 COLUMNS = [
     *("part", "model", "train_set", "method", "round", "seed", "status", "group", "pass_rate", "queries"),
     *("share_queries", "share_samples", "share_positives", "share_trained", "covered"),
-    *("accuracy", "accuracy_sft_seed", "delta", "delta_se"),
+    *("accuracy", "accuracy_sft_seed", "delta", "delta_se", "delta_low", "delta_high"),
 ]
 
 
@@ -57,97 +54,6 @@ def difficulty_table(suite: Suite, paths: Paths) -> None:
     write_text(markdown, difficulty_markdown(suite, table, BINS))
     for output in (csv, markdown):
         recorder.write(output, {"rows": len(table)})
-
-
-def bin_of(right: int, samples: int) -> str:
-    """The bin of a query of whose ``samples`` so many are right."""
-    if right == 0:
-        return BINS[0]
-    if right == samples:
-        return BINS[4]
-    # In whole numbers: 3 of 10 is 0.3 and nothing beside it.
-    return BINS[1] if 10 * right <= 3 * samples else BINS[2] if 10 * right < 7 * samples else BINS[3]
-
-
-@dataclass
-class PassRates:
-    """SFT-Seed's samples of one model, train set and seed: by train query, how many, and how many right."""
-
-    samples: Counter[str]
-    right: Counter[str]
-
-    def bins(self) -> dict[str, str]:
-        """The bin of every train query."""
-        return {query: bin_of(self.right[query], count) for query, count in self.samples.items()}
-
-
-class Reader:
-    """What the table takes from the results folder, each file read once."""
-
-    def __init__(self, suite: Suite, paths: Paths) -> None:
-        self.suite = suite
-        self.paths = paths
-        self._rates: dict[Run, PassRates | None] = {}
-        self._solutions: dict[tuple[str, str, str], PassRates] = {}
-        self._groups: dict[tuple[str, Split], dict[str, str]] = {}
-
-    def pass_rates(self, run: Run) -> PassRates | None:
-        """Pass rates of the SFT-Seed of a run's model, train set and seed, if it was sampled at all.
-
-        Of several samplings the one with the most samples per query counts; of several such, the one
-        that the most methods read.
-        """
-        seed = reference_of(self.suite, run)
-        if seed is None:
-            return None
-        if seed not in self._rates:
-            samplings = [
-                method.rollouts
-                for name, method in self.suite.methods.items()
-                if isinstance(method, SelfImprovement)
-                and method.initial_policy == seed.method
-                and seed.model in self.suite.where(name)[0]
-                and seed.seed in self.suite.where(name)[1]
-            ]
-            best = max(samplings, key=lambda each: (each.k, samplings.count(each)), default=None)
-            self._rates[seed] = self.solutions(seed, "samples", best.slug) if best else None
-        return self._rates[seed]
-
-    def solutions(self, policy: Run, kind: str, name: str | None) -> PassRates:
-        """How many solutions a rollout file holds to each query, and how many are right."""
-        if name is None:
-            return PassRates(Counter(), Counter())
-        key = (policy.id, kind, name)
-        if key not in self._solutions:
-            found = PassRates(Counter(), Counter())
-            for shard in range(self.suite.shards):
-                path = self.paths.rollouts(policy.id, kind, name, shard, self.suite.shards)
-                table = read_table(path, ROLLOUT, ["query_id", "correct"]).to_pandas()
-                found.samples.update(table["query_id"])
-                found.right.update(table.loc[table["correct"].astype(bool), "query_id"])
-            self._solutions[key] = found
-        return self._solutions[key]
-
-    def trained(self, run: Run, method: SelfImprovement) -> Counter[str]:
-        """Examples (or pairs) of each train query in a run's training set."""
-        schema = PAIR if method.objective.pairs else EXAMPLE
-        rows = read_table(self.paths.training_set(run.id), schema, ["query_id", "source"]).to_pandas()
-        return Counter(rows.loc[rows["source"] != "seed", "query_id"])
-
-    def groups(self, train_set: str, split: Split) -> dict[str, str]:
-        """The kind of each query: task and template where the scene is known, else task and answer type."""
-        if (train_set, split) not in self._groups:
-            columns = ["query_id", "task", "answer_type", "scene"]
-            found = {}
-            for task in self.suite.train_sets[train_set]:
-                for row in read_queries(self.paths.queries(task, split), columns):
-                    kind = load(row["scene"])[1].template if row["scene"] else row["answer_type"]
-                    found[row["query_id"]] = f"{task}: {kind}"
-            self._groups[train_set, split] = found
-        return self._groups[train_set, split]
-
-
-# --- training mass ---------------------------------------------------------------------------
 
 
 def mass_rows(suite: Suite, statuses: Mapping[Run, Status], reader: Reader) -> list[dict[str, Any]]:
@@ -213,50 +119,3 @@ def _shares(bins: Mapping[str, str], counts: Counter[str]) -> dict[str, float]:
             )
         found[bins[query]] += count
     return {name: found[name] / total * PERCENT for name in BINS}
-
-
-# --- test accuracy ---------------------------------------------------------------------------
-
-
-def accuracy_rows(
-    suite: Suite, statuses: Mapping[Run, Status], scores: Mapping[Run, pd.DataFrame], reader: Reader
-) -> list[dict[str, Any]]:
-    """For each run, a row for each kind of question of its train set's tasks."""
-    grouped = {run: _by_group(suite, run, frame, reader) for run, frame in scores.items()}
-    rows: list[dict[str, Any]] = []
-    for run, status in statuses.items():
-        first: dict[str, Any] = {"part": "test", **asdict(run), "status": status}
-        if run not in grouped:
-            rows.append(first)
-            continue
-        reference = reference_of(suite, run)
-        before = grouped.get(reference, {}) if reference else {}
-        of_group = _group_pass_rates(reader, run)
-        for group, own in grouped[run].items():
-            row = {"group": group, "pass_rate": of_group.get(group), "queries": len(own)}
-            row["accuracy"] = overall_mean(own).mean * PERCENT
-            if group in before:
-                row["accuracy_sft_seed"] = overall_mean(before[group]).mean * PERCENT
-                if run != reference:
-                    difference = paired_difference(own, before[group])
-                    row |= {"delta": difference.mean * PERCENT, "delta_se": difference.se * PERCENT}
-            rows.append(first | row)
-    return rows
-
-
-def _by_group(suite: Suite, run: Run, scores: pd.DataFrame, reader: Reader) -> dict[str, pd.DataFrame]:
-    own = in_domain(suite, run, scores)
-    kinds = own["query_id"].map(reader.groups(run.train_set, "test"))
-    return {str(group): frame for group, frame in own.groupby(kinds, sort=True)}
-
-
-def _group_pass_rates(reader: Reader, run: Run) -> dict[str, float]:
-    """SFT-Seed's pass rate (percent) on the train queries of each kind."""
-    rates = reader.pass_rates(run)
-    if rates is None:
-        return {}
-    samples, right = Counter[str](), Counter[str]()
-    for query, group in reader.groups(run.train_set, "train").items():
-        samples[group] += rates.samples[query]
-        right[group] += rates.right[query]
-    return {group: right[group] / count * PERCENT for group, count in samples.items() if count}

@@ -10,6 +10,7 @@ from typing import Any
 
 import pandas as pd
 
+from vista.analysis.comparisons import ALL_MODELS
 from vista.analysis.markdown import number, render
 from vista.config import SelfImprovement, Suite
 
@@ -19,8 +20,10 @@ query. Training mass, in percent of each stage: right samples of the round's pol
 resampled → what is trained on after filter and cap. In the first round the policy is SFT-Seed itself.
 `covered 0`: share of the queries that SFT-Seed never gets right of which something is trained on.
 
-Accuracy: that of SFT-Seed in percent, of the others the difference to it in points, in their last round.
-Behind a kind of question stands SFT-Seed's pass rate on the train queries of that kind."""
+Accuracy: that of SFT-Seed in percent, of the others the difference to it in points, in their last
+round, ± one standard error over other test queries and, where there are several, other seeds; **bold**
+where the 95 % interval excludes 0 (each by itself). Behind a kind of question stands SFT-Seed's pass
+rate on the train queries of that kind."""
 
 
 def difficulty_markdown(suite: Suite, table: pd.DataFrame, bins: Sequence[str]) -> str:
@@ -73,7 +76,7 @@ def _first_and_last(suite: Suite, table: pd.DataFrame) -> list[tuple[str, int]]:
 
 
 def _accuracy_cells(suite: Suite, table: pd.DataFrame) -> pd.DataFrame:
-    table = table[table["group"].notna()]
+    table = table[table["group"].notna() & (table["model"] == ALL_MODELS)]
     rates = {str(group): _mean(own["pass_rate"]) for group, own in table.groupby("group", sort=True)}
     # The hardest first; what was never sampled last.
     order = sorted(rates, key=lambda group: (rates[group] is None, rates[group] or 0.0))
@@ -83,13 +86,22 @@ def _accuracy_cells(suite: Suite, table: pd.DataFrame) -> pd.DataFrame:
         if own.empty:
             continue
         own = own[own["round"] == own["round"].max()]
-        before = own["delta"].isna().all()
         row = {"method": method, "round": str(own["round"].iloc[0])}
         for group in order:
-            cell = own[own["group"] == group]
-            value = _mean(cell["accuracy" if before else "delta"])
             rate = rates[group]
             head = group if rate is None else f"{group} ({rate:.0f})"
-            row[head] = number(value) if before or value is None else f"{value:+.2f}"
+            row[head] = _accuracy_cell(own[own["group"] == group].to_dict("records"))
         rows.append(row)
     return pd.DataFrame(rows)
+
+
+def _accuracy_cell(rows: list[dict[str, Any]]) -> str:
+    """``+1.20 ± 0.50``, the difference to SFT-Seed; the accuracy itself where there is none."""
+    if not rows:
+        return ""
+    (row,) = rows
+    if row["delta"] is None:
+        return number(row["accuracy"])
+    excludes_zero = row["delta_low"] is not None and not row["delta_low"] <= 0.0 <= row["delta_high"]
+    shown = f"{row['delta']:+.2f}"
+    return (f"**{shown}**" if excludes_zero else shown) + f" ± {number(row['delta_se'])}"

@@ -1,0 +1,110 @@
+"""Test accuracy by kind of question, run by run and pooled: the part ``test`` of ``difficulty.csv``.
+
+Serves ``vista.analysis.difficulty``. Test queries are not sampled, so difficulty is that of the train
+queries of the same kind.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from statistics import fmean
+from typing import Any
+
+import pandas as pd
+
+from vista.analysis.collect import in_domain
+from vista.analysis.comparisons import ALL_MODELS, reference_of
+from vista.analysis.pass_rates import Reader
+from vista.analysis.stats import overall_mean, paired_scores, pooled_difference
+from vista.config import Suite
+from vista.grid import Run
+from vista.manifest import Status
+
+PERCENT = 100.0
+
+
+def accuracy_rows(
+    suite: Suite, statuses: Mapping[Run, Status], scores: Mapping[Run, pd.DataFrame], reader: Reader
+) -> list[dict[str, Any]]:
+    """For each run a row for each kind of question of its train set's tasks; then those of all models.
+
+    The latter are means over models of means over seeds, their differences to SFT-Seed with the error over
+    test queries and seeds of ``stats.pooled_difference``.
+    """
+    grouped = {run: _by_group(suite, run, frame, reader) for run, frame in scores.items()}
+    rows: list[dict[str, Any]] = []
+    pools: dict[tuple[str, str, int, str], list[_Part]] = {}
+    for run, status in statuses.items():
+        first: dict[str, Any] = {"part": "test", **asdict(run), "status": status}
+        if run not in grouped:
+            rows.append(first)
+            continue
+        reference = reference_of(suite, run)
+        before = grouped.get(reference, {}) if reference else {}
+        of_group = _group_pass_rates(reader, run)
+        for group, own in grouped[run].items():
+            row = {"group": group, "pass_rate": of_group.get(group), "queries": len(own)}
+            row["accuracy"] = overall_mean(own).mean * PERCENT
+            part = _Part(run, row)
+            if group in before:
+                row["accuracy_sft_seed"] = overall_mean(before[group]).mean * PERCENT
+                if run != reference:
+                    part = _Part(run, row, paired_scores(own, before[group]))
+                    row |= _difference([part])
+            rows.append(first | row)
+            pools.setdefault((run.train_set, run.method, run.round, group), []).append(part)
+    return rows + [_pooled(*key, parts) for key, parts in pools.items()]
+
+
+@dataclass(frozen=True)
+class _Part:
+    """One run's row of a kind of question, and its differences to SFT-Seed query by query."""
+
+    run: Run
+    row: dict[str, Any]
+    difference: pd.DataFrame | None = None
+
+
+def _difference(parts: list[_Part]) -> dict[str, float]:
+    """The mean difference of some runs to SFT-Seed, its error and its 95 % interval, in points."""
+    pooled = pooled_difference(
+        {(p.run.model, p.run.seed): p.difference for p in parts if p.difference is not None}
+    )
+    found = {"delta": pooled.mean, "delta_se": pooled.se, "delta_low": pooled.low, "delta_high": pooled.high}
+    return {name: value * PERCENT for name, value in found.items()}
+
+
+def _pooled(train_set: str, method: str, number: int, group: str, parts: list[_Part]) -> dict[str, Any]:
+    """The row of all models together."""
+    row: dict[str, Any] = {"part": "test", "model": ALL_MODELS, "train_set": train_set, "method": method}
+    row |= {"round": number, "status": "complete", "group": group, "queries": parts[0].row["queries"]}
+    for name in ("pass_rate", "accuracy", "accuracy_sft_seed"):
+        by_model: dict[str, list[float]] = {}
+        for part in parts:
+            if part.row.get(name) is not None:
+                by_model.setdefault(part.run.model, []).append(part.row[name])
+        if by_model:
+            row[name] = fmean(fmean(values) for values in by_model.values())
+    if any(part.difference is not None for part in parts):
+        row |= _difference(parts)
+    return row
+
+
+def _by_group(suite: Suite, run: Run, scores: pd.DataFrame, reader: Reader) -> dict[str, pd.DataFrame]:
+    own = in_domain(suite, run, scores)
+    kinds = own["query_id"].map(reader.groups(run.train_set, "test"))
+    return {str(group): frame for group, frame in own.groupby(kinds, sort=True)}
+
+
+def _group_pass_rates(reader: Reader, run: Run) -> dict[str, float]:
+    """SFT-Seed's pass rate (percent) on the train queries of each kind."""
+    rates = reader.pass_rates(run)
+    if rates is None:
+        return {}
+    samples, right = Counter[str](), Counter[str]()
+    for query, group in reader.groups(run.train_set, "train").items():
+        samples[group] += rates.samples[query]
+        right[group] += rates.right[query]
+    return {group: right[group] / count * PERCENT for group, count in samples.items() if count}
