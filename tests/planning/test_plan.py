@@ -39,6 +39,7 @@ EASY = Assumptions(
     bytes_per_parameter=2.0,
     state_bytes_per_parameter=3.0,
     image_kilobytes=0.001,
+    grid_image_kilobytes=0.001,
     bytes_per_token=1.0,
 )
 HOUR = 3600.0

@@ -71,6 +71,7 @@ class Assumptions(Strict):
     )
     cores: int = Field(2, ge=1, description="CPU cores, in suites without GPUs.")
     image_kilobytes: float = Field(100.0, gt=0.0, description="Of an encoded image; each row holds its own.")
+    grid_image_kilobytes: float = Field(2.0, gt=0.0, description="The same of a generated task's image.")
     bytes_per_token: float = Field(8.0, gt=0.0, description="Of a solution on disk, ids and text.")
 
 

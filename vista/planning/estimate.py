@@ -8,12 +8,15 @@ context, the vision tower and data loading are left out.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from statistics import fmean
 
 from vista import grid
 from vista.config import (
     GoldPrefixResample,
+    GridTask,
     NoFilter,
     PrefixResample,
     RandomPrefixResample,
@@ -225,10 +228,16 @@ class Estimator:
             return self.solutions(file) * BYTES_PER_GAIN
         return self.solutions(file) * self.assumptions.response_tokens * self.assumptions.bytes_per_token
 
-    def row_bytes(self, responses: int = 1) -> float:
-        """Bytes of a row with its own image."""
+    def row_bytes(self, tasks: Sequence[str], responses: int) -> float:
+        """Bytes of a row with its own image, on average over ``tasks``."""
         text = responses * self.assumptions.response_tokens * self.assumptions.bytes_per_token
-        return self.assumptions.image_kilobytes * 1e3 + text
+        return fmean(self.image_bytes(task) for task in tasks) + text
+
+    def image_bytes(self, task: str) -> float:
+        """Bytes of an encoded image of a task."""
+        generated = isinstance(self.suite.tasks[task], GridTask)
+        kilobytes = self.assumptions.grid_image_kilobytes if generated else self.assumptions.image_kilobytes
+        return kilobytes * 1e3
 
     def state_bytes(self) -> float:
         """Bytes that the largest training run keeps to resume from."""
@@ -238,8 +247,10 @@ class Estimator:
 
     def work(self) -> list[Work]:
         """The work of each rule for each model, in the order of the stages."""
-        prepared = sum(queries(self.suite, task, split) for task, split in splits(self.suite))
-        found = [Work("tasks", "", 0.0, prepared * self.row_bytes(0))]
+        prepared = sum(
+            queries(self.suite, task, split) * self.row_bytes([task], 0) for task, split in splits(self.suite)
+        )
+        found = [Work("tasks", "", 0.0, prepared)]
         size = self.assumptions.bytes_per_parameter
         found += [Work("models", model, 0.0, count * size) for model, count in self.parameters.items()]
         for file in self.files:
@@ -249,7 +260,9 @@ class Estimator:
             if grid.is_trained(self.suite, run):
                 method = self.suite.methods[run.method]
                 pairs = isinstance(method, SelfImprovement) and method.objective.pairs
-                rows = self.examples(run) * self.row_bytes(2 if pairs else 1)
+                rows = self.examples(run) * self.row_bytes(
+                    self.suite.train_sets[run.train_set], 2 if pairs else 1
+                )
                 weights = self.parameters[run.model] * size
                 found.append(Work("curate", run.model, 0.0, rows))
                 found.append(Work("train", run.model, self.training_hours(run), weights))
