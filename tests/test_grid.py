@@ -126,7 +126,8 @@ def resampled(suite: Suite, **resample: Any) -> Suite:
         ({"kind": "prefix", "top_k": 1}, "k10-t1-n80+prefix-j3-top1-swapped"),
         ({"kind": "rationalize"}, "k10-t1-n80+rationalize-j1-t0"),
         ({"kind": "budget-matched", "top_k": 1}, "k10-t1-n80+budget-of-prefix-j3-top1-swapped"),
-        ({"kind": "random-prefix", "order": "original"}, "k10-t1-n80+random-prefix-j3-original"),
+        ({"kind": "budget-matched", "match": "samples"}, "k10-t1-n80+number-of-prefix-j3-top5-swapped"),
+        ({"kind": "random-prefix", "order": "original"}, "k10-t1-n80+random-prefix-j3-top5-original"),
         ({"kind": "gold-prefix", "j": 2}, "k10-t1-n80+gold-prefix-j2"),
     ],
 )
@@ -144,12 +145,13 @@ def test_resamples_are_named_by_all_that_decides_them_and_found_by_that_name(
         grid.resampling_named(changed, "k10-t1-n80+prefix-j9")
 
 
-def test_a_matched_budget_needs_the_very_file_that_prefix_resampling_writes(suite: Suite) -> None:
+@pytest.mark.parametrize("kind", ["budget-matched", "random-prefix"])
+def test_a_matched_control_needs_the_very_file_that_prefix_resampling_writes(suite: Suite, kind: str) -> None:
     vista = suite.methods["vista-sft"]
     assert isinstance(vista, SelfImprovement)
     prefix = grid.rollout_files(vista).resamples
     # Nobody else in this suite resamples from prefixes.
-    changed = resampled(suite, kind="budget-matched", top_k=1)
+    changed = resampled(suite, kind=kind, top_k=1)
     work = grid.resampling_named(changed, f"k10-t1-n80+{changed.methods['vista'].resample.slug}")
     assert work.inputs == [("samples", "k10-t1-n80"), ("resamples", prefix)]
     matched = grid.resampling_named(changed, str(prefix))

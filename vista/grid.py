@@ -10,7 +10,7 @@ from typing import Literal
 
 from vista.config import (
     BaseMethod,
-    BudgetMatchedResample,
+    MatchedResample,
     NoResample,
     ResampleSettings,
     Sampling,
@@ -144,7 +144,7 @@ class Resampling:
     @property
     def matched(self) -> Resampling | None:
         """The resampling of the same samples whose rows this one reads, to be matched to it."""
-        if isinstance(self.settings, BudgetMatchedResample):
+        if isinstance(self.settings, MatchedResample):
             return Resampling(self.sampling, self.settings.matched)
         return None
 

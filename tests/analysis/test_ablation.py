@@ -103,6 +103,7 @@ def test_controls_are_set_against_what_they_replace_and_never_the_other_way(tmp_
         "continue": IMPROVE | {"restart": "previous"},
         "select": {"kind": "select", "of": "rest-em"},
         "star": IMPROVE | {"resample": {"kind": "rationalize"}, "dedupe": True},
+        "star-plus": IMPROVE | {"resample": {"kind": "rationalize"}},
     }
     suite = ablation_suite(tmp_path, methods=METHODS | controls)
     assert compared(suite, "alternative") == [
@@ -115,6 +116,7 @@ def test_controls_are_set_against_what_they_replace_and_never_the_other_way(tmp_
     assert compared(suite, "baseline") == [
         ("vista-sft", "continue", "resample + filter + restart"),
         ("vista-sft", "star", "resample + filter + dedupe"),
+        ("vista-sft", "star-plus", "resample + filter"),
     ]
     off = [pair for pair in compared(suite, "component") if pair[0] in controls]
     assert off == [

@@ -279,6 +279,7 @@ def controlled(tmp_path: Path, **resample: object) -> Suite:
         ({"kind": "random-prefix"}, 1500, 750 + 10),  # a pass over 500 × 10 tokens, as for VISTA
         ({"kind": "gold-prefix"}, 1500, 750),
         ({"kind": "budget-matched"}, 750, 750),
+        ({"kind": "budget-matched", "match": "samples"}, 1500, 1500),
     ],
 )
 def test_every_resampler_has_its_estimate(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from itertools import accumulate
 from pathlib import Path
@@ -138,6 +139,22 @@ def test_the_manifest_tells_the_budget_and_what_was_drawn_in_vain(matched: Match
     assert counts["tokens"] == sum(map(drawn_tokens, rows))
     assert abs(counts["tokens"] - target) <= 9 * 13 / 2  # half a sample for each of nine queries
     assert 0 <= counts["discarded"] < target
+
+
+def test_matched_in_number_a_query_is_sampled_as_often_as_it_was_continued(matched: Matched) -> None:
+    suite, paths, _, rows = matched
+    made = checkpoint("qwen2.5-vl")
+    resamples = read(paths, "resamples", PREFIX)
+    work = Job(made, HfEngine(made, 64), POLICY, Sampling(k=4, max_new_tokens=12), 8, matched=resamples)
+    queries, samples = shard_queries(suite, paths, POLICY, 0), read(paths, "samples", SAMPLES)
+    settings = SETTINGS.model_copy(update={"match": "samples"})
+    found = BudgetMatchedResampler(work, settings).run(queries, samples)
+    assert Counter(row["query_id"] for row in found) == Counter(row["query_id"] for row in resamples)
+    # The first of them are the very samples that a budget of tokens pays for.
+    by_tokens = {(query, number): ids for query, number, ids in tokens_of(rows)}
+    both = [(ids, by_tokens[query, n]) for query, n, ids in tokens_of(found) if (query, n) in by_tokens]
+    assert len(both) > 9
+    assert all(one == other for one, other in both)
 
 
 def test_a_query_that_was_not_resampled_is_not_sampled_again(matched: Matched) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -82,17 +83,22 @@ def best_by_the_book(made: Checkpoint, prompt: Prompt, response: list[int], posi
 def test_failed_samples_continue_from_a_random_token_that_the_best_prediction_replaces(
     small: tuple[Suite, Paths], order: Any
 ) -> None:
-    suite, name = resampling(small[0], "random-prefix", j=2, order=order)
+    suite, name = resampling(small[0], "random-prefix", j=2, top_k=2, order=order)
     rows = resample(suite, small[1], name)
+    matched = resampling(small[0], "prefix", j=2, top_k=2, order=order)[1]
+    continued = {
+        (row["query_id"], row["parent"])
+        for row in read_rows(small[1].rollouts(POLICY.id, "resamples", matched, 0, 1), ROLLOUT)
+    }
     samples = read_rows(small[1].rollouts(POLICY.id, "samples", "k4-t1-n12", 0, 1), ROLLOUT)
     queries = {query["query_id"]: query for query in shard_queries(suite, small[1], POLICY, 0)}
     work = RandomPrefixResampler(job(), RandomPrefixResample(kind="random-prefix"))
     made = work.job.checkpoint
     expected = []
     for row in samples:
-        position = None if row["correct"] else work.position(row)
-        if position is None:
+        if row["correct"] or (row["query_id"], row["sample"]) not in continued:
             continue
+        position = work.position(row)
         query = queries[row["query_id"]]
         read = encode_query(made.processor, query, order)
         best = best_by_the_book(made, read, row["token_ids"], position)
@@ -119,16 +125,24 @@ def test_every_token_is_cut_at_about_equally_often_and_always_at_the_same_one() 
     assert all(50 < count < 110 for count in counts.values())  # 80 each, with a deviation of 8
 
 
-def test_solutions_without_tokens_and_cuts_at_a_predicted_end_are_not_continued(
+def test_cuts_at_a_predicted_end_and_what_vista_did_not_continue_are_left_alone(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    work = RandomPrefixResampler(job(), RandomPrefixResample(kind="random-prefix", j=1))
-    ends = Predictions([0, 0], [work.job.checkpoint.end_ids[0]] * 2)
-    read = [Predictions([], []), ends, Predictions([0, 0], [20, 20])]
-    monkeypatch.setattr(prefixes, "read_predictions", lambda *_: read)
     query = asked("first", 0)
-    rows = work.run([query], [failed(query, index, [21] * (2 * (index > 0))) for index in range(3)])
+    matched = [{"query_id": query["query_id"], "parent": parent} for parent in (1, 1, 2, 2)]
+    settings = RandomPrefixResample(kind="random-prefix", j=1)
+    work = RandomPrefixResampler(replace(job(), matched=matched), settings)
+    ends = Predictions([0, 0], [work.job.checkpoint.end_ids[0]] * 2)
+    asked_of: list[list[list[int]]] = []
+
+    def read(_checkpoint: Any, _prompts: Any, responses: list[list[int]], _size: int) -> list[Predictions]:
+        asked_of.append(responses)
+        return [ends, Predictions([0, 0], [20, 20])]
+
+    monkeypatch.setattr(prefixes, "read_predictions", read)
+    rows = work.run([query], [failed(query, index, [21 + index] * 2) for index in range(3)])
     assert [row["parent"] for row in rows] == [2]
+    assert asked_of == [[[22, 22], [23, 23]]], "only these two are read"
 
 
 # --- the gold rationale ---

@@ -187,7 +187,8 @@ def test_the_manifest_counts_failures_attempts_and_tokens(done: Done) -> None:
 
 def test_what_a_resampler_reads_is_recorded(done: Done) -> None:
     read = {path.split("/")[-3] for path in done.manifest.inputs if "/rollouts/" in path}
-    assert read == ({"samples", "resamples"} if done.kind == "budget-matched" else {"samples"})
+    is_matched = done.kind in ("budget-matched", "random-prefix")
+    assert read == ({"samples", "resamples"} if is_matched else {"samples"})
 
 
 def test_an_empty_shard_has_empty_files(done: Done) -> None:

@@ -45,18 +45,21 @@ def reference_of(suite: Suite, run: Run) -> Run | None:
 
 
 def counterpart_of(suite: Suite, name: str) -> str | None:
-    """The method that differs from ``name`` only in neither resampling nor filtering.
+    """The method that differs from ``name`` in neither resampling nor filtering, and maybe in its rounds.
 
     For VISTA-SFT that is ReST-EM, for VISTA-DPO plain DPO+NLL; ``None`` if the suite has no
     such method or ``name`` itself neither resamples nor filters.
     """
     method = suite.methods[name]
-    if not isinstance(method, SelfImprovement):
+    if not isinstance(method, SelfImprovement) or name in suite.swept:
         return None
     plain = method.model_copy(update={"resample": NoResample(), "filter": NoFilter()})
     if plain == method:
         return None
-    return next((other for other, spec in suite.methods.items() if spec == plain), None)
+    for other, spec in suite.methods.items():
+        if isinstance(spec, SelfImprovement) and not _differing(plain, spec):
+            return other
+    return None
 
 
 @dataclass(frozen=True)
@@ -125,13 +128,12 @@ def _contrast(suite: Suite, name: str, method: SelfImprovement, other: str) -> C
         return None
     text = " + ".join(parts)
     if len(parts) > 1 and _is_baseline(spec) and all(_is_the_papers(method, part) for part in COMPONENTS):
-        plain = set(parts) == set(COMPONENTS)
+        plain = set(parts) == set(COMPONENTS) and _is_off(spec, parts)
         if method.objective.kind == spec.objective.kind and not plain:
             return Contrast("baseline", name, other, text)
     components = [part for part in parts if part in COMPONENTS]
     if components == parts:
-        off = all(getattr(spec, part) == COMPONENTS[part][0] for part in parts)
-        if off and (len(parts) == 1 or all(_is_the_papers(method, part) for part in parts)):
+        if _is_off(spec, parts) and (len(parts) == 1 or all(_is_the_papers(method, part) for part in parts)):
             return Contrast("component", name, other, text)
         on = getattr(method, parts[0]) != COMPONENTS[parts[0]][0]
         if len(parts) == 1 and on and _is_the_papers(spec, parts[0]) and not _is_the_papers(method, parts[0]):
@@ -142,6 +144,11 @@ def _contrast(suite: Suite, name: str, method: SelfImprovement, other: str) -> C
     names = list(suite.methods)
     later = names.index(name) > names.index(other)
     return Contrast("setting", name, other, text) if len(parts) == 1 and later else None
+
+
+def _is_off(method: SelfImprovement, parts: list[str]) -> bool:
+    """Whether a method has none of these components."""
+    return all(getattr(method, part) == COMPONENTS[part][0] for part in parts)
 
 
 def _is_the_papers(method: SelfImprovement, part: str) -> bool:

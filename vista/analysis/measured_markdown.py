@@ -37,7 +37,8 @@ PREFIX_MEASURES = {
         *("prefix-error-free", "correct", "correct-and-faithful", "faithful-of-correct"),
     ],
     "Queries without a correct sample": [
-        *("rescued", "rescued-per-1000-tokens", "rescued-beyond-budget-matched", "correct-per-1000-tokens"),
+        *("rescued", "rescued-per-1000-tokens", "correct-per-1000-tokens"),
+        *("rescued-beyond-budget-matched", "rescued-beyond-number-matched"),
     ],
 }
 
@@ -61,14 +62,25 @@ def audit_markdown(suite: Suite, table: pd.DataFrame) -> str:
 
 
 def prefix_markdown(suite: Suite, table: pd.DataFrame) -> str:
-    """Prefix resampling and its controls, all policies together."""
-    shown = table[table["policy"] == ALL]
-    parts = [f"# Does prefix resampling cut at the first error? Suite `{suite.name}`"]
+    """Prefix resampling and its controls, by the policy that most of them share."""
+    shown = table[table["policy"] == _most_shared(table)]
+    names = ", ".join(f"`{name}`" for name in shown["policy"].unique())
+    parts = [
+        f"# Does prefix resampling cut at the first error? Suite `{suite.name}`",
+        f"Failed samples of {names or 'no policy'}. `prefix.csv` has the other policies, and all together.",
+    ]
     for heading, measures in PREFIX_MEASURES.items():
         part = shown[shown["measure"].isin(measures)]
         keys = ["model", "train_set", "task", "resamples", "policies"]
         parts += [f"## {heading}", _pivot(part, keys, measures)]
     return "\n\n".join([*parts, PREFIX_NOTES]) + "\n"
+
+
+def _most_shared(table: pd.DataFrame) -> str | None:
+    """The policy with the most ways of resampling: they are compared on its failures."""
+    single = table[table["policy"] != ALL]
+    counts = single.groupby("policy", sort=False)["resamples"].nunique()
+    return None if counts.empty else str(counts.idxmax())
 
 
 def _widest(table: pd.DataFrame) -> pd.DataFrame:

@@ -8,7 +8,7 @@ are rescued against what the same tokens buy as plain samples. Nothing is run on
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,6 +32,8 @@ COLUMNS = [
 ]
 ALL = "all"  # policies, or tasks, together
 THOUSAND = 1000.0
+# By `match` of the plain samples: what prefix resampling rescues beyond them.
+RESCUED_BEYOND = {"tokens": "rescued-beyond-budget-matched", "samples": "rescued-beyond-number-matched"}
 
 
 def prefix_table(suite: Suite, paths: Paths) -> None:
@@ -56,7 +58,7 @@ def prefix_rows(suite: Suite, paths: Paths, resamples: list[Resamples], truth: T
     for item in resamples:
         together[item.policy.model, item.policy.train_set, item.name].append(item)
     tokenizers = {model: read_tokenizer(paths.base(model)) for model in {key[0] for key in together}}
-    plain: dict[tuple[Run, str], Read] = {}
+    plain: dict[tuple[Run, str, str], Read] = {}
     rows: list[dict[str, Any]] = []
     # Budget-matched ones first: prefix resampling is set against them.
     order = sorted(together, key=lambda key: not _is_control(together[key][0]))
@@ -66,8 +68,9 @@ def prefix_rows(suite: Suite, paths: Paths, resamples: list[Resamples], truth: T
         for item in together[key]:
             read = read_resamples(suite, paths, item, truth, tokenizers[key[0]])
             if isinstance(item.settings, BudgetMatchedResample):
-                plain[item.policy, f"{item.samples}+{item.settings.matched.slug}"] = read
-            parts.append((item.policy, read, plain.get((item.policy, item.name))))
+                plain[item.policy, f"{item.samples}+{item.settings.matched.slug}", item.settings.match] = read
+            matched = {how: plain.get((item.policy, item.name, how)) for how in RESCUED_BEYOND}
+            parts.append((item.policy, read, matched))
         names = dict(zip(("model", "train_set", "resamples"), key, strict=True))
         found[key] = [names | row for row in _selected(parts, suite.train_sets[key[1]])]
     for key in together:  # in the grid's order again
@@ -79,10 +82,11 @@ def _is_control(item: Resamples) -> bool:
     return isinstance(item.settings, BudgetMatchedResample)
 
 
-Part = tuple[Run, Read, Read | None]  # a policy, what it resampled, and plain samples for as many tokens
+# A policy, what it resampled, and by `match` the plain samples that are matched to that.
+Part = tuple[Run, Read, Mapping[str, Read | None]]
 
 
-def _selected(parts: list[Part], tasks: list[str]) -> Iterator[dict[str, Any]]:
+def _selected(parts: Sequence[Part], tasks: list[str]) -> Iterator[dict[str, Any]]:
     """Each policy and all together, each task and all together."""
     methods = list(dict.fromkeys(policy.method for policy, _, _ in parts))
     for method in [*methods, ALL]:
@@ -99,7 +103,8 @@ def _selected(parts: list[Part], tasks: list[str]) -> Iterator[dict[str, Any]]:
 class Joined:
     """``Read`` of several policies, one below the other.
 
-    ``queries`` also has ``rescued_by_plain``: by as many tokens of plain samples; NaN where not tried.
+    ``queries`` also has ``plain_tokens`` and ``plain_samples``: whether as many tokens or solutions of plain
+    samples rescued it; NaN where that was not tried.
     """
 
     failed: pd.DataFrame
@@ -109,13 +114,16 @@ class Joined:
     finds: bool  # whether critical tokens were looked for
 
     @classmethod
-    def of(cls, parts: list[Part]) -> Joined:
+    def of(cls, parts: Sequence[Part]) -> Joined:
         """Put the frames of all parts together, with plain resampling's rescues beside each query's."""
         queries = []
         for _, read, plain in parts:
-            other = None if plain is None else plain.queries.set_index("query_id")["rescued"]
-            rescued = np.nan if other is None else read.queries["query_id"].map(other).astype(float)
-            queries.append(read.queries.assign(rescued_by_plain=rescued))
+            columns: dict[str, Any] = {}
+            for how, matched in plain.items():
+                other = None if matched is None else matched.queries.set_index("query_id")["rescued"]
+                rescued = np.nan if other is None else read.queries["query_id"].map(other).astype(float)
+                columns[f"plain_{how}"] = rescued
+            queries.append(read.queries.assign(**columns))
         reads = [read for _, read, _ in parts]
         return cls(
             failed=pd.concat([read.failed for read in reads], ignore_index=True),
@@ -182,10 +190,11 @@ def _rescues(queries: pd.DataFrame) -> Iterator[tuple[str, Interval]]:
     yield "tokens-per-zero-positive-query", mean(zero["tokens"].to_numpy(float), clusters)
     tokens = zero["tokens"].to_numpy(float) / THOUSAND
     yield "rescued-per-1000-tokens", ratio(rescued, tokens, clusters)
-    both = zero["rescued_by_plain"].notna().to_numpy()
-    if both.any():
-        beyond = rescued[both] - zero["rescued_by_plain"].to_numpy(float)[both]
-        yield "rescued-beyond-budget-matched", mean(beyond, clusters[both])
+    for how, name in RESCUED_BEYOND.items():
+        both = zero[f"plain_{how}"].notna().to_numpy()
+        if both.any():
+            beyond = rescued[both] - zero[f"plain_{how}"].to_numpy(float)[both]
+            yield name, mean(beyond, clusters[both])
 
 
 def _share(rows: pd.DataFrame, column: str) -> Interval:

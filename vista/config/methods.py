@@ -57,40 +57,48 @@ class RationalizeResample(Strict):
         return f"rationalize-j{self.j}-t{self.temperature:g}"
 
 
-class BudgetMatchedResample(Strict):
-    """Control: plain samples, until they cost the tokens that prefix resampling draws for the query."""
+class MatchedResample(Strict):
+    """A control that is matched to a prefix resampling of the same samples, and reads its rows."""
 
-    kind: Literal["budget-matched"] = Field(
-        description="Plain samples, for the tokens that prefix resampling of these settings draws."
-    )
     j: int = Field(3, ge=1, description="`j` of the prefix resampling to match.")
     top_k: int = Field(5, ge=1, description="Its `top_k`.")
     order: Literal["swapped", "original"] = Field("swapped", description="Its `order`.")
 
     @property
     def matched(self) -> PrefixResample:
-        """The prefix resampling whose cost is matched."""
+        """The prefix resampling that it is matched to."""
         return PrefixResample(kind="prefix", j=self.j, top_k=self.top_k, order=self.order)
 
-    @property
-    def slug(self) -> str:
-        """The name of these settings in paths."""
-        return f"budget-of-{self.matched.slug}"
 
+class BudgetMatchedResample(MatchedResample):
+    """Control: as many plain samples as prefix resampling pays for, in tokens or in solutions."""
 
-class RandomPrefixResample(Strict):
-    """Control: prefix resampling that cuts at a random token in place of the critical one."""
-
-    kind: Literal["random-prefix"] = Field(description="Resample from a prefix of random length.")
-    j: int = Field(3, ge=1, description="Continuations sampled from each prefix.")
-    order: Literal["swapped", "original"] = Field(
-        "swapped", description="Order of instruction and image where the token at the cut is predicted."
+    kind: Literal["budget-matched"] = Field(
+        description="Plain samples, as many as prefix resampling of these settings pays for."
+    )
+    match: Literal["tokens", "samples"] = Field(
+        "tokens",
+        description="For each query, the tokens that are drawn (prefixes are given), or the number of "
+        "solutions.",
     )
 
     @property
     def slug(self) -> str:
         """The name of these settings in paths."""
-        return f"random-prefix-j{self.j}-{self.order}"
+        return f"{'budget' if self.match == 'tokens' else 'number'}-of-{self.matched.slug}"
+
+
+class RandomPrefixResample(MatchedResample):
+    """Control: prefix resampling of the same failures, cut at a random token, not at the critical one."""
+
+    kind: Literal["random-prefix"] = Field(
+        description="Resample from a prefix of random length, what prefix resampling of these settings does."
+    )
+
+    @property
+    def slug(self) -> str:
+        """The name of these settings in paths."""
+        return f"random-{self.matched.slug}"
 
 
 class GoldPrefixResample(Strict):

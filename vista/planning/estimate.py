@@ -15,6 +15,7 @@ from statistics import fmean
 
 from vista import grid
 from vista.config import (
+    BudgetMatchedResample,
     GoldPrefixResample,
     GridTask,
     NoFilter,
@@ -94,8 +95,11 @@ class Estimator:
         """Solutions that are resampled from wrong ones."""
         if work is None:
             return 0.0
-        if work.matched is not None:  # whole solutions for the same tokens
-            return self.resampled(policy, work.matched) * self.drawn(work.matched.settings)
+        if work.matched is not None:
+            by_tokens = isinstance(work.settings, BudgetMatchedResample) and work.settings.match == "tokens"
+            # Whole solutions for the same tokens, or as many.
+            each = self.drawn(work.matched.settings) if by_tokens else 1.0
+            return self.resampled(policy, work.matched) * each
         wrong = self.sampled(policy, work.sampling.slug) * (1.0 - self.assumptions.correct)
         tried = self.assumptions.critical if isinstance(work.settings, PrefixResample) else 1.0
         return wrong * tried * work.settings.j

@@ -1,18 +1,19 @@
-"""Plain samples for the tokens that prefix resampling costs: is it better than sampling more?
+"""As many plain samples as prefix resampling pays for: is it better than sampling more?
 
 Stage ``rollouts``, part of ``vista resample`` (``resample: {kind: budget-matched}``).
 
-The budget of a query is what prefix resampling has *drawn* for it: the tokens of its continuations,
-end tokens too, without the prefixes, which were given. The pass that finds the critical tokens draws
-none, so it is a gift to the control's opponent. Plain samples come in the order of their numbers, and the
-last of them is the one that first reaches the budget, or the one before if that is strictly nearer to
-it. So a query's cost is off by half a sample at most, to either side.
+With ``match: samples`` a query is sampled as often as prefix resampling has continued a solution to it.
+With ``match: tokens`` its budget is what prefix resampling has *drawn* for it: the tokens of its
+continuations, end tokens too, without the prefixes, which were given. The pass that finds the critical
+tokens draws none, so it is a gift to the control's opponent. Plain samples come in the order of their
+numbers, and the last of them is the one that first reaches the budget, or the one before if that is
+strictly nearer to it. So a query's cost is off by half a sample at most, to either side.
 """
 
 from __future__ import annotations
 
 import math
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 
 from vista.chat import Prompt
@@ -44,7 +45,7 @@ def affordable(costs: Sequence[int], budget: int) -> int | None:
 
 
 class BudgetMatchedResampler(Resampler[BudgetMatchedResample]):
-    """Samples each query anew, with its ordinary prompt, for what prefix resampling drew for it.
+    """Samples each query anew, with its ordinary prompt, for what prefix resampling drew for it, or as often.
 
     Its random streams are its own, so these are other samples than the first K.
     """
@@ -53,6 +54,8 @@ class BudgetMatchedResampler(Resampler[BudgetMatchedResample]):
 
     def run(self, queries: Sequence[Row], samples: Sequence[Row]) -> list[Row]:
         """As many plain samples of each query as its budget affords, in the order of the queries."""
+        if self.settings.match == "samples":
+            return self._as_many(queries)
         budgets = total_tokens(self.job.matched)
         asked = asked_by(queries, self.job.matched)
         prompts = encode_queries(self.job.checkpoint, asked, self.job.sampling.max_new_tokens)
@@ -77,6 +80,21 @@ class BudgetMatchedResampler(Resampler[BudgetMatchedResample]):
             "discarded": sum(map(drawn_tokens, every_row)) - sum(map(drawn_tokens, rows)),
         }
         return rows
+
+    def _as_many(self, queries: Sequence[Row]) -> list[Row]:
+        """One plain sample of a query for each row of the matched resampling."""
+        counts = Counter(row["query_id"] for row in self.job.matched)
+        asked = asked_by(queries, self.job.matched)
+        prompts = encode_queries(self.job.checkpoint, asked, self.job.sampling.max_new_tokens)
+        self.counts = {"budget": counts.total()}
+        return self.sample(
+            [
+                Attempt(
+                    query, prompt, [self.seed(query["query_id"], n) for n in range(counts[query["query_id"]])]
+                )
+                for query, prompt in zip(asked, prompts, strict=True)
+            ]
+        )
 
     def _wave(self, query: Row, prompt: Prompt, drawn: list[Row], budget: int, typical: float) -> Attempt:
         """The next samples of a query: as many as would cost what is left, were they typical."""

@@ -103,7 +103,7 @@ class PrefixResampler(FromPrefixes[PrefixResample]):
 class RandomPrefixResampler(FromPrefixes[RandomPrefixResample]):
     """Control of the *position*: a random token takes the critical token's part, all else is the same.
 
-    Every failed solution that has tokens is cut; no Top-k decides which are.
+    Cut are the failed solutions that the matched prefix resampling has continued, and no others.
     """
 
     source = "random-prefix"
@@ -111,22 +111,22 @@ class RandomPrefixResampler(FromPrefixes[RandomPrefixResample]):
 
     def prefixes(self, queries: Sequence[Row], failed: Sequence[Row]) -> list[list[int] | None]:
         """Each solution up to a token drawn uniformly from its own, which the Top-1 replaces."""
-        prompts, responses = self.forced(queries, failed, self.settings.order)
+        continued = {(row["query_id"], row["parent"]) for row in self.job.matched}
+        # One that was continued has a critical token, so it has tokens.
+        tried = [number for number, row in enumerate(failed) if (row["query_id"], row["sample"]) in continued]
+        cut = [failed[number] for number in tried]
+        prompts, responses = self.forced(queries, cut, self.settings.order)
         read = read_predictions(self.job.checkpoint, prompts, responses, self.job.batch_size)
-        found: list[list[int] | None] = []
-        for row, predictions in zip(failed, read, strict=True):
+        found: list[list[int] | None] = [None] * len(failed)
+        for number, row, predictions in zip(tried, cut, read, strict=True):
             position = self.position(row)
-            at = None if position is None else Critical(position, predictions.best[position])
-            found.append(self.corrected(row, at))
+            found[number] = self.corrected(row, Critical(position, predictions.best[position]))
         return found
 
-    def position(self, row: Row) -> int | None:
-        """Where a failed solution is cut, drawn from a stream of its own; ``None`` if it is empty."""
-        length = len(row["token_ids"])
-        if not length:
-            return None
+    def position(self, row: Row) -> int:
+        """Where a failed solution is cut, drawn from a stream of its own."""
         stream = generator(self.source, "position", self.job.policy.id, row["query_id"], row["sample"])
-        return int(stream.integers(length))
+        return int(stream.integers(len(row["token_ids"])))
 
 
 class GoldPrefixResampler(FromPrefixes[GoldPrefixResample]):
