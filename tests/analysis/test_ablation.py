@@ -110,8 +110,12 @@ def test_controls_are_set_against_what_they_replace_and_never_the_other_way(tmp_
         ("random-drop", "vista-sft", "filter"),
         ("vig", "vista-sft", "filter"),
         ("budget", "prefix-only", "resample"),
+        ("star-plus", "prefix-only", "resample"),
     ]
-    assert compared(suite, "setting") == [("continue", "rest-em", "restart")]
+    assert compared(suite, "setting") == [
+        ("continue", "rest-em", "restart"),
+        ("star-plus", "star", "dedupe"),
+    ]
     assert compared(suite, "decoding") == [("select", "rest-em", "decoding")]
     assert compared(suite, "baseline") == [
         ("vista-sft", "continue", "resample + filter + restart"),
@@ -123,6 +127,7 @@ def test_controls_are_set_against_what_they_replace_and_never_the_other_way(tmp_
         ("random-drop", "prefix-only", "filter"),
         ("vig", "prefix-only", "filter"),
         ("budget", "rest-em", "resample"),
+        ("star-plus", "rest-em", "resample"),
     ]
 
 

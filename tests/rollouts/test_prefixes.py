@@ -86,7 +86,7 @@ def test_failed_samples_continue_from_a_random_token_that_the_best_prediction_re
     suite, name = resampling(small[0], "random-prefix", j=2, top_k=2, order=order)
     rows = resample(suite, small[1], name)
     matched = resampling(small[0], "prefix", j=2, top_k=2, order=order)[1]
-    continued = {
+    by_vista = {
         (row["query_id"], row["parent"])
         for row in read_rows(small[1].rollouts(POLICY.id, "resamples", matched, 0, 1), ROLLOUT)
     }
@@ -96,7 +96,7 @@ def test_failed_samples_continue_from_a_random_token_that_the_best_prediction_re
     made = work.job.checkpoint
     expected = []
     for row in samples:
-        if row["correct"] or (row["query_id"], row["sample"]) not in continued:
+        if row["correct"] or (row["query_id"], row["sample"]) not in by_vista:
             continue
         position = work.position(row)
         query = queries[row["query_id"]]

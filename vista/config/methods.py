@@ -180,7 +180,7 @@ class LogprobFilter(ScoreFilter):
 
 
 class OracleFilter(BaseFilter):
-    """Control: drop positives that are unfaithful to the image. The ceiling of any filter."""
+    """Control: drop positives that are unfaithful to the image. No filter can know more."""
 
     needs_scene = True
     kind: Literal["oracle"] = Field(description="Filter by the audit against the scene (testbed only).")
