@@ -36,6 +36,14 @@ if not PLAN.paths.suite.exists() or PLAN.paths.suite.read_text() != resolved:
     write_text(PLAN.paths.suite, resolved)
 
 
+# To start at most 100 jobs a second, Snakemake 9 wakes its scheduler once a second for every job that has
+# finished so far: after some hundred of them it takes half a core. Here no more jobs start than cores
+# are free, so the limit is not needed; on a cluster it stays.
+onstart:
+    if workflow.local_exec:
+        workflow.scheduler.job_rate_limiter = None
+
+
 wildcard_constraints:
     task="[^/]+",
     split="seed|train|test",
