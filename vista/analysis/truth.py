@@ -55,6 +55,10 @@ class Truth:
             return True
         return self.audit(query_id, text).faithful
 
+    def fault(self, query_id: str, text: str) -> rationales.Kind | None:
+        """The kind of claim that a rationale has wrong first; ``None`` if it is faithful."""
+        return None if self.gold.get(query_id) == text else self.audit(query_id, text).kind
+
     def _scene(self, query_id: str) -> tuple[Scene, Question]:
         try:
             return self.scenes[query_id]
