@@ -30,8 +30,11 @@ queries with at least two distinct ones: the others leave a filter within querie
 
 PREFIX_NOTES = """\
 In brackets stand 95 % intervals, clustered on the query. The true first error is the first token of a failed
-sample that differs from the only faithful rationale. `rescued` is the share of the queries without a correct
-sample that got one; tokens are those sampled for these queries, prefixes not counted."""
+sample that differs from the only faithful rationale. Continuations of which nothing but the end was drawn
+(`nothing-sampled`) are their prefix; `correct-if-sampled` is of the others. `rescued` is the share of the
+queries without a correct sample (`zero-positive-queries`) that got one, `rescued-by-sampling` that of those
+that got one with at least a token drawn; tokens are those drawn, prefixes not counted. Rationalisation has
+no prefix and sees the answer; where its samples are others, so are the queries without a correct one."""
 
 PREFIX_MEASURES = {
     "Where the critical token stands": [
@@ -40,9 +43,10 @@ PREFIX_MEASURES = {
     ],
     "What is continued, and with what success": [
         *("prefix-error-free", "correct", "correct-and-faithful", "faithful-of-correct"),
+        *("nothing-sampled", "correct-if-sampled", "correct-per-1000-tokens"),
     ],
     "Queries without a correct sample": [
-        *("rescued", "rescued-per-1000-tokens", "correct-per-1000-tokens"),
+        *("zero-positive-queries", "rescued", "rescued-by-sampling", "rescued-per-1000-tokens"),
         *("rescued-beyond-budget-matched", "rescued-beyond-number-matched"),
     ],
 }
