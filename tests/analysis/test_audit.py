@@ -163,6 +163,14 @@ def test_where_all_are_faithful_cells_are_empty_and_counts_say_why(world: Measur
     assert " nan" not in markdown.replace(" nano", "")
 
 
+def test_every_measure_and_column_is_documented(world: MeasuredWorld, root: Path) -> None:
+    documented = (root / "docs/tables.md").read_text()
+    table = table_of(world)
+    assert [
+        name for name in [*table["measure"].unique(), *table.columns] if f"`{name}`" not in documented
+    ] == []
+
+
 def test_the_bytes_do_not_depend_on_when_or_in_which_order(world: MeasuredWorld) -> None:
     table_of(world)
     files = [world.paths.table("audit", suffix) for suffix in ("csv", "md")]

@@ -239,6 +239,14 @@ def test_tasks_without_failures_have_empty_cells(world: MeasuredWorld) -> None:
     assert " nan" not in world.paths.table("prefix", "md").read_text().replace(" nano", "")
 
 
+def test_every_measure_and_column_is_documented(world: MeasuredWorld, root: Path) -> None:
+    documented = (root / "docs/tables.md").read_text()
+    table = table_of(world)
+    assert [
+        name for name in [*table["measure"].unique(), *table.columns] if f"`{name}`" not in documented
+    ] == []
+
+
 def test_equal_rollouts_give_equal_bytes(world: MeasuredWorld) -> None:
     table_of(world)
     files = [world.paths.table("prefix", suffix) for suffix in ("csv", "md")]
