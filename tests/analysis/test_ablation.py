@@ -308,7 +308,9 @@ def test_one_seed_beside_several_is_marked_and_in_no_family(tmp_path: Path) -> N
     only = {"vas-only": {"seeds": [1]}}
     world = World(ablation_suite(tmp_path, only=only), Paths(tmp_path)).fill(
         # Beyond doubt better, were it not for the seeds.
-        lambda run, task, index: float(run.method == "vas-only" and index) or scattered(run, task, index) / 9
+        lambda run, task, index: (
+            1.0 if run.method == "vas-only" and index else scattered(run, task, index) / 9
+        )
     )
     rows = [row for row in table_of(world).values() if row["last"] == "True"]
     alone = [row for row in rows if "vas-only" in (row["method"], row["against"])]
