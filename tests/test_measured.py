@@ -41,6 +41,16 @@ def test_the_rules_take_rollouts_that_the_grid_makes_anyway(testbed: Suite, tabl
     ]
 
 
+def test_every_way_of_resampling_is_measured_once_for_each_policy_on_its_own_samples(testbed: Suite) -> None:
+    items = prefix_resamples(testbed)
+    assert len({(item.policy, item.name) for item in items}) == len(items)
+    of_seed = [item for item in items if item.policy.id == "nano-internvl/grids/sft-seed/seed0/round0"]
+    assert [(item.settings.kind, item.samples) for item in of_seed] == [
+        ("rationalize", "k1-t0-n80"),  # of STaR, which has samples of its own
+        ("prefix", "k10-t1-n80"),
+    ]
+
+
 def test_only_prefix_resampling_needs_the_tokenizers(testbed: Suite) -> None:
     plan = Dag(testbed)
     bases = [f"results/models/{model}/manifest.json" for model in testbed.models]

@@ -100,7 +100,7 @@ def scored_pools(suite: Suite) -> list[ScoredPool]:
 
 
 def prefix_resamples(suite: Suite) -> list[Resamples]:
-    """Prefix resampling and its controls in the grid, in its order, each once.
+    """Every way in which the grid resamples, in its order, each once.
 
     Raises:
         VistaError: a task has no scenes, or no method resamples from prefixes.
@@ -109,9 +109,8 @@ def prefix_resamples(suite: Suite) -> list[Resamples]:
     found: dict[tuple[Run, str], Resamples] = {}
     for policy, method in _readers(suite):
         files = grid.rollout_files(method)
-        if files.resamples is None or isinstance(method.resample, RationalizeResample):
+        if files.resamples is None or method.resample.kind == "none":
             continue
-        assert method.resample.kind != "none"
         item = Resamples(policy, files.samples, files.resamples, method.resample)
         found.setdefault((policy, files.resamples), item)
     if not any(isinstance(item.settings, PrefixResample) for item in found.values()):

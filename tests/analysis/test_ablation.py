@@ -17,7 +17,7 @@ from tests.analysis.conftest import MODELS, World, make_suite
 from vista.analysis.ablation import ALL_MODELS, COLUMNS, ablation_table, probability
 from vista.analysis.collect import collect
 from vista.analysis.comparisons import Contrast, contrasts
-from vista.analysis.stats import holm, overall_mean, paired_difference, pooled_difference
+from vista.analysis.stats import holm, overall_mean, paired_difference, pooled_difference, unlike
 from vista.config import Suite, Swept
 from vista.errors import VistaError
 from vista.grid import Run, runs
@@ -202,6 +202,16 @@ def test_the_interval_holds_the_truth_in_about_95_of_100_repetitions() -> None:
     assert naive < covered, "without regard to what runs have in common, the interval is too short"
 
 
+def test_a_pooled_difference_says_what_its_error_accounts_for() -> None:
+    first, second = frame([1.0, 0.0, 0.0, 1.0]), frame([0.0, 0.0, 0.0, 1.0])
+    assert pooled_difference({("a", 0): first, ("b", 0): second}).error == "queries"
+    assert pooled_difference({("a", 0): first, ("a", 1): second}).error == "queries, seeds"
+    # Seeds that agree have been looked at, too.
+    assert pooled_difference({("a", 0): first, ("a", 1): first}).error == "queries, seeds"
+    assert unlike(["queries", None, "queries, seeds"]) == [True, False, False]
+    assert unlike(["queries", None, "queries"]) == [False, False, False]
+
+
 def test_runs_over_different_queries_are_not_pooled() -> None:
     with pytest.raises(VistaError, match="same queries"):
         pooled_difference({("m", 0): frame([0.0, 1.0, 0.0, 1.0]), ("m", 1): frame([0.0, 1.0])})
@@ -292,6 +302,41 @@ def test_methods_that_run_on_some_models_are_compared_there(tmp_path: Path) -> N
     row = table["vista-sft+tau=0", "vista-sft", ALL_MODELS, "1"]
     assert (row["models"], row["runs"], row["missing"], row["differs"]) == ("1", "1", "0", "filter.tau = 0.0")
     assert ("vista-sft+tau=0", "vista-sft", "nano-b", "1") not in table
+
+
+def test_one_seed_beside_several_is_marked_and_in_no_family(tmp_path: Path) -> None:
+    only = {"vas-only": {"seeds": [1]}}
+    world = World(ablation_suite(tmp_path, only=only), Paths(tmp_path)).fill(
+        # Beyond doubt better, were it not for the seeds.
+        lambda run, task, index: (
+            1.0 if run.method == "vas-only" and index else scattered(run, task, index) / 9
+        )
+    )
+    rows = [row for row in table_of(world).values() if row["last"] == "True"]
+    alone = [row for row in rows if "vas-only" in (row["method"], row["against"])]
+    assert {row["error"] for row in alone} == {"queries"}
+    assert {row["p_holm"] for row in alone} == {""}
+    assert min(float(row["p"]) for row in alone) < 0.001
+    others = [row for row in rows if row not in alone]
+    assert {row["error"] for row in others} == {"queries, seeds"}
+    for seed in (True, False):
+        family = [r for r in others if r["model"] == ALL_MODELS and (r["kind"] == "seed") == seed]
+        again = holm([float(row["p"] or "nan") for row in family])
+        found = [float(row["p_holm"] or "nan") for row in family]
+        assert found == pytest.approx(again, abs=4e-4, nan_ok=True)
+    text = world.paths.table("ablation", "md").read_text()
+    lines = [line for line in text.splitlines() if line.startswith("| ") and "| method" not in line]
+    assert all(("†" in line) == ("vas-only" in line) for line in lines)
+    assert not any("**" in line for line in lines if "†" in line)
+    assert "† behind an interval: it is over test queries alone" in text
+
+
+def test_with_one_seed_throughout_all_are_alike_and_nothing_is_marked(tmp_path: Path) -> None:
+    world = World(ablation_suite(tmp_path, seeds=[0]), Paths(tmp_path)).fill(scattered)
+    rows = [row for row in table_of(world).values() if row["last"] == "True" and row["p"]]
+    assert {row["error"] for row in rows} == {"queries"}
+    assert all(row["p_holm"] for row in rows)
+    assert "†" not in world.paths.table("ablation", "md").read_text()
 
 
 def test_the_markdown_has_a_section_per_kind_and_every_model_beside_the_pooled_row(

@@ -11,7 +11,9 @@ from tests.analysis.measured_world import (
     GOLD,
     MISREAD,
     PREFIX,
+    QUESTIONS,
     SAMPLES,
+    SCENE,
     MeasuredWorld,
     gain,
     measured_suite,
@@ -23,6 +25,8 @@ from vista.config import VigFilter
 from vista.errors import VistaError
 from vista.manifest import read_manifest
 from vista.records import Row
+from vista.testbed.audit import audit_query
+from vista.testbed.questions import dump
 
 POLICY = "nano-b/both/sft-seed/seed0/round0"
 CUT = "tau=-0.5 scope=positives ddof=0 min_group=2"
@@ -155,8 +159,16 @@ def test_where_all_are_faithful_cells_are_empty_and_counts_say_why(world: Measur
     assert pd.isna(precision["value"])
     assert precision["n"] == 0
     markdown = world.paths.table("audit", "md").read_text()
-    assert "| nano-b  | both        | hard   | vas" in markdown
+    assert "| nano-b | both | hard | 1 | vas |" in " ".join(markdown.split())
     assert " nan" not in markdown.replace(" nano", "")
+
+
+def test_every_measure_and_column_is_documented(world: MeasuredWorld, root: Path) -> None:
+    documented = (root / "docs/tables.md").read_text()
+    table = table_of(world)
+    assert [
+        name for name in [*table["measure"].unique(), *table.columns] if f"`{name}`" not in documented
+    ] == []
 
 
 def test_the_bytes_do_not_depend_on_when_or_in_which_order(world: MeasuredWorld) -> None:
@@ -215,6 +227,88 @@ def test_rounds_of_a_method_are_measured_together_and_compared_apart(tmp_path: P
         name = {} if measure == "unfaithful-share" else {"detector": "sampled-logprob"}
         once, thrice = (one(table, policy=policy, measure=measure, **name) for policy in ("sft-seed", "all"))
         assert once[cells].tolist() == pytest.approx(thrice[cells].tolist(), abs=2e-4, nan_ok=True)
+
+
+@pytest.fixture
+def two_policies(tmp_path: Path) -> MeasuredWorld:
+    """SFT-Seed, whose solutions one method filters by VIG, and round 1 of VISTA, of which none does."""
+    suite = measured_suite(tmp_path / "results")
+    vista = suite.methods["vista-sft"].model_copy(update={"rounds": 2})
+    vig = suite.methods["vista-sft"].model_copy(update={"filter": VigFilter(kind="vig")})
+    methods = {"sft-seed": suite.methods["sft-seed"], "vista-sft": vista, "vig": vig}
+    return MeasuredWorld(suite.model_copy(update={"methods": methods}))
+
+
+LATER = "nano-b/both/vista-sft/seed0/round1"
+
+
+def write_pool(world: MeasuredWorld, policy: str, samples: list[Row]) -> None:
+    right = [row for row in samples if row["correct"]]
+    world.write(policy, "samples", SAMPLES, samples)
+    world.write(policy, "resamples", PREFIX, [])
+    world.write(policy, "scores", f"{PREFIX}+positives", [score(row, 0.5, 0.5) for row in right])
+    if policy == POLICY:
+        world.write(policy, "gains", f"{PREFIX}+positives", [gain(row, -1.0, -2.0) for row in right])
+
+
+def test_counts_are_of_the_policies_whose_solutions_have_the_score(two_policies: MeasuredWorld) -> None:
+    write_pool(two_policies, POLICY, rollouts()[0])
+    later = [solution("easy", 0, 0, GOLD["easy"]), solution("easy", 0, 1, MISREAD["easy"])]
+    write_pool(two_policies, LATER, later)
+    table = table_of(two_policies)
+    behind = ["policies", "n", "unfaithful", "queries"]
+    assert one(table, detector="length", measure="auroc")[behind].tolist() == [2, 7, 3, 3]
+    assert one(table, detector="vig", setting="", measure="auroc")[behind].tolist() == [1, 5, 2, 3]
+    assert one(table, detector="vig", setting=CUT, measure="dropped-share")[behind].tolist() == [1, 5, 2, 3]
+    vas = one(table, detector="vas", layer="1", setting=CUT, measure="dropped-share")
+    assert vas[behind].tolist() == [2, 7, 3, 3]
+    nobody = one(table, policy="vista-sft", detector="vig", setting="", measure="auroc")
+    assert nobody[behind].tolist() == [0, 0, 0, 0]
+
+
+def test_the_markdown_shows_the_policy_that_has_every_score(two_policies: MeasuredWorld) -> None:
+    # Later solutions are the more, yet they have no VIG.
+    write_pool(two_policies, LATER, rollouts()[0])
+    write_pool(two_policies, POLICY, [solution("easy", 0, 0, GOLD["easy"])])
+    table_of(two_policies)
+    text = " ".join(two_policies.paths.table("audit", "md").read_text().split())
+    assert f"Solutions of `sft-seed`: `{PREFIX}`. `audit.csv` has the others" in text
+    assert "| nano-b | both | easy | 1 | 1 | 0 | 0.000 |" in text, "one checkpoint, one solution"
+    assert "| nano-b | both | easy | 1 | vig |" in text
+    assert "| easy | 2 |" not in text
+
+
+def test_what_is_wrong_first_is_told_for_the_unfaithful(two_policies: MeasuredWorld) -> None:
+    skipped = GOLD["easy"].replace(" .", "")
+    written = [(GOLD, MISREAD), (skipped, MISREAD), (GOLD, GOLD)]
+    samples = [
+        solution("easy", query, number, text if isinstance(text, str) else text["easy"])
+        for query, texts in enumerate(written)
+        for number, text in enumerate(texts)
+    ]
+    write_pool(two_policies, POLICY, samples)
+    write_pool(two_policies, LATER, [])
+    table = table_of(two_policies)
+    scene = dump(SCENE, QUESTIONS["easy"])
+    kinds = [audit_query(scene, row["text"]).kind for row in samples]
+    assert kinds.count("read") == 2
+    for kind in ("read", "compute", "answer", "form"):
+        found = one(table, measure=f"unfaithful-{kind}")
+        assert found["value"] == pytest.approx(kinds.count(kind) / 3, abs=1e-4)
+        assert found[["n", "queries", "unfaithful"]].tolist() == [3, 2, 3]
+    assert "unfaithful-read" in two_policies.paths.table("audit", "md").read_text()
+
+
+def test_there_is_a_choice_where_one_policy_wrote_two_texts_to_one_query(two_policies: MeasuredWorld) -> None:
+    def written(second: str) -> list[Row]:
+        texts = [(GOLD["easy"], MISREAD["easy"]), (second, second), (GOLD["easy"], "row answer : yes")]
+        return [solution("easy", q, n, text) for q, own in enumerate(texts) for n, text in enumerate(own)]
+
+    write_pool(two_policies, POLICY, written(GOLD["easy"]))
+    write_pool(two_policies, LATER, written(MISREAD["easy"]))
+    # Query 1 has two texts, but of two policies; query 2 two, but one of them wrong.
+    found = one(table_of(two_policies), measure="distinct-share")
+    assert (found["value"], found["n"], found["queries"]) == (0.4, 10, 3)
 
 
 def test_a_solution_without_a_score_stops_the_table(world: MeasuredWorld) -> None:

@@ -185,6 +185,7 @@ def test_kinds_are_pooled_over_models_and_seeds_with_the_error_of_both(tmp_path:
     rows = table_of(world)
     (pooled,) = [row for row in rows if (row["model"], row["method"]) == ("all models", "sft-seed")]
     assert (pooled["seed"], pooled["queries"], pooled["accuracy"]) == ("", "4", "58.33")
+    assert (pooled["models"], pooled["runs"], pooled["missing"]) == ("2", "6", "0")
     (base,) = [row for row in rows if (row["model"], row["method"]) == ("all models", "zero-shot")]
     # Zero-shot has one run for each model, under the first seed: against that seed's SFT-Seed.
     assert (base["delta"], base["accuracy_sft_seed"]) == ("-25.00", "25.00")
@@ -215,7 +216,68 @@ def test_a_run_without_positives_has_rows_that_say_so(made: World) -> None:
     rows = [row for row in table_of(made) if row["method"] == "dpo"]
     assert {row["status"] for row in rows} == {"no-positives"}
     assert {row["share_trained"] for row in rows} == {""}
-    assert [row["accuracy"] for row in rows if row["part"] == "test"] == [""]
+    own, pooled = (row for row in rows if row["part"] == "test")
+    assert (own["model"], own["accuracy"], own["runs"]) == ("m", "", "")
+    assert (pooled["model"], pooled["accuracy"]) == ("all models", "")
+    assert (pooled["models"], pooled["runs"], pooled["missing"]) == ("0", "0", "1")
+
+
+@pytest.fixture
+def uneven(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
+    """Two seeds of several methods, some without positives; nothing is known about train queries."""
+    suite = make_suite(
+        tmp_path,
+        models={"m": {"kind": "path", "path": "/m"}},
+        train_sets={"one": ["easy"]},
+        out_of_domain=[],
+        methods={name: METHODS[name] for name in ("zero-shot", "sft-seed", "dpo")}
+        | {name: IMPROVE | {"rounds": 2} for name in ("rest-em", "full")},
+        seeds=[0, 1],
+    )
+    # By query, the last of four is the only one that SFT-Seed gets wrong; the others, all but the first.
+    world = World(suite, Paths(tmp_path)).fill(
+        lambda run, task, index: float(index < 3 if run.method == "sft-seed" else index == 0)
+    )
+    queries(world, "test", {f"easy-{index}": "digit" for index in range(4)})
+    for seed, number in ((1, 1), (0, 2), (1, 2)):
+        world.no_positives(Run("m", "one", "rest-em", seed, number))
+    monkeypatch.setattr(Reader, "pass_rates", lambda reader, run: None)
+    return world
+
+
+def test_pooled_rows_count_the_runs_behind_them_and_those_without_positives(uneven: World) -> None:
+    rows = [row for row in table_of(uneven) if row["model"] == "all models"]
+    counts = ("status", "models", "runs", "missing", "group")
+    found = {(row["method"], row["round"]): tuple(row[name] for name in counts) for row in rows}
+    assert found == {
+        ("zero-shot", "0"): ("complete", "1", "1", "0", "easy: digit"),
+        ("sft-seed", "0"): ("complete", "1", "2", "0", "easy: digit"),
+        ("dpo", "1"): ("complete", "1", "2", "0", "easy: digit"),
+        ("rest-em", "1"): ("partial", "1", "1", "1", "easy: digit"),
+        ("rest-em", "2"): ("no-positives", "0", "0", "2", ""),
+        ("full", "1"): ("complete", "1", "2", "0", "easy: digit"),
+        ("full", "2"): ("complete", "1", "2", "0", "easy: digit"),
+    }
+    text = " ".join(uneven.paths.table("difficulty", "md").read_text().split())
+    assert "| rest-em | 2 | 0 of 2 | no-positives |" in text, "not round 1 in its place"
+    assert "| sft-seed | 0 | 2 | 75.00 |" in text
+
+
+def test_differences_without_the_error_of_seeds_are_marked_beside_others(uneven: World) -> None:
+    rows = [row for row in table_of(uneven) if row["model"] == "all models"]
+    errors = {(row["method"], row["round"]): row["error"] for row in rows}
+    alone = [key for key, error in errors.items() if error == "queries"]
+    assert alone == [("zero-shot", "0"), ("rest-em", "1")]
+    assert [key for key, error in errors.items() if error == ""] == [("sft-seed", "0"), ("rest-em", "2")]
+    cells = {row["method"]: row for row in rows if row["round"] == "0"}
+    assert float(cells["zero-shot"]["delta_high"]) < 0.0, "it would be bold"
+    lines = uneven.paths.table("difficulty", "md").read_text().splitlines()
+    shown = {line.split()[1]: line for line in lines if line.startswith("| ")}
+    assert "-50.00 ±" in shown["zero-shot"]
+    assert "†" in shown["zero-shot"]
+    assert "**-50.00** ±" in shown["full"]
+    assert [name for name, line in shown.items() if "†" in line] == ["zero-shot"]
+    assert any(line.startswith("†: the error is over test queries alone") for line in lines)
 
 
 def test_a_training_set_from_other_rollouts_is_refused() -> None:

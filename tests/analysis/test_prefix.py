@@ -18,6 +18,8 @@ from tests.analysis.measured_world import (
     measured_suite,
     solution,
 )
+from vista import grid
+from vista.analysis.measured_markdown import _most_shared
 from vista.analysis.prefix import prefix_table
 from vista.errors import VistaError
 from vista.records import Row
@@ -111,6 +113,95 @@ def test_continuations_may_be_correct_without_being_faithful(world: MeasuredWorl
     assert one(table, "faithful-of-correct")["value"] == 0.5
 
 
+def test_a_cut_sample_that_is_faithful_so_far_has_no_first_error(world: MeasuredWorld) -> None:
+    cut = solution("hard", 1, 2, "row 1 : 3 7", finished=False)
+    found = [
+        critical(row, at)
+        for row, at in zip([r for r in samples() if not r["correct"]], CRITICAL, strict=True)
+    ]
+    world.write(POLICY, "samples", SAMPLES, [*samples(), cut])
+    world.write(POLICY, "critical", PREFIX, [*found, critical(cut, 5)])
+    table = table_of(world)
+    assert one(table, "found-exactly")[["value", "n"]].tolist() == [0.2, 5]
+    assert one(table, "distance-absolute")["n"] == 4
+
+
+def test_continuations_that_sample_nothing_are_counted_apart(world: MeasuredWorld) -> None:
+    # The critical token of hard-1's sample was its last: with another answer there the prefix is all.
+    whole = len(solution("hard", 1, 0, GOLD["hard"])["token_ids"])
+    changes = {"source": "prefix", "parent": 0, "prefix_len": whole}
+    made = [*resamples(), *(solution("hard", 1, n, GOLD["hard"], **changes) for n in range(3))]
+    world.write(POLICY, "resamples", PREFIX, made)
+    table = table_of(world)
+    drawn = [(row, len(row["token_ids"]) - row["prefix_len"]) for row in made]
+    some = [(row, count) for row, count in drawn if count]
+    right = [row for row, _ in some if row["correct"]]
+    assert len(made) - len(some) == 3
+    assert one(table, "nothing-sampled")[["value", "n"]].tolist() == [3 / 12, 12]
+    assert one(table, "correct")["value"] == pytest.approx((len(right) + 3) / 12, abs=1e-4)
+    assert one(table, "correct-if-sampled")["value"] == pytest.approx(len(right) / len(some), abs=1e-4)
+    per_token = 1000 * len(right) / sum(count + 1 for _, count in some)
+    assert one(table, "correct-if-sampled-per-1000-tokens")["value"] == pytest.approx(per_token, abs=1e-4)
+    assert one(table, "rescued")["value"] == 1.0
+    assert one(table, "rescued-by-sampling")[["value", "n"]].tolist() == [0.5, 2]
+    text = world.paths.table("prefix", "md").read_text()
+    assert all(
+        f" {name} " in text for name in ("nothing-sampled", "correct-if-sampled", "rescued-by-sampling")
+    )
+
+
+def test_rationalisation_is_measured_as_far_as_it_has_no_prefix(tmp_path: Path, world: MeasuredWorld) -> None:
+    greedy = {"kind": "self-improvement", "rollouts": {"k": 1, "temperature": 0.0}}
+    star = measured_suite(tmp_path, methods={"star": greedy | {"resample": {"kind": "rationalize"}}}).methods[
+        "star"
+    ]
+    world.suite = world.suite.model_copy(update={"methods": world.suite.methods | {"star": star}})
+    files = grid.rollout_files(star)
+    world.write(POLICY, "samples", files.samples, [solution("hard", n, 0, WRONG_ANSWER) for n in range(3)])
+    hinted = [MISREAD["hard"], GOLD["hard"], WRONG_ANSWER]
+    made = [solution("hard", n, 0, text, source="rationalize") for n, text in enumerate(hinted)]
+    world.write(POLICY, "resamples", files.resamples, made)
+    table = table_of(world)
+    own = table[
+        (table["resamples"] == files.resamples) & (table["policy"] == "all") & (table["task"] == "hard")
+    ]
+    tokens = sum(len(row["token_ids"]) + 1 for row in made)
+    expected = {
+        "correct": 2 / 3,
+        "correct-and-faithful": 1 / 3,
+        "faithful-of-correct": 1 / 2,
+        "correct-per-1000-tokens": 2000 / tokens,
+        "zero-positive-queries": 1.0,
+        "rescued": 2 / 3,
+        "tokens-per-zero-positive-query": tokens / 3,
+        "rescued-per-1000-tokens": 2000 / tokens,
+    }
+    assert dict(zip(own["measure"], own["value"], strict=True)) == pytest.approx(expected, abs=1e-4)
+
+
+def test_the_markdown_shows_the_policy_that_most_ways_of_resampling_share(tmp_path: Path) -> None:
+    suite = measured_suite(tmp_path / "results")
+    two = suite.methods["vista-sft"].model_copy(update={"rounds": 2})
+    world = MeasuredWorld(suite.model_copy(update={"methods": suite.methods | {"vista-sft": two}}))
+    later = "nano-b/both/vista-sft/seed0/round1"
+    for policy, own in ((POLICY, samples()[:1]), (later, samples()[:3])):
+        world.write(policy, "samples", SAMPLES, own)
+        world.write(policy, "resamples", PREFIX, [])
+        world.write(policy, "critical", PREFIX, [critical(row, 5) for row in own])
+    world.write(POLICY, "resamples", BUDGET, [])
+    table_of(world)
+    text = " ".join(world.paths.table("prefix", "md").read_text().split())
+    assert "Failed samples of `sft-seed`. `prefix.csv` has the other policies" in text
+    assert f"| nano-b | both | hard | {PREFIX} | 1 | 1.000 |" in text, "its one sample, and none of the later"
+    first, second = (
+        {"policy": name, "policies": 1, "resamples": way} for name, way in (("a", "x"), ("b", "x"))
+    )
+    assert _most_shared(pd.DataFrame([first, second]), ["resamples"]) == "a", "the first of several"
+    more = second | {"resamples": "y"}
+    assert _most_shared(pd.DataFrame([first, second, more]), ["resamples"]) == "b"
+    assert _most_shared(pd.DataFrame([first, first | {"policy": "all"}]), ["resamples"]) == "a"
+
+
 def test_rescues_are_of_queries_without_a_correct_sample(world: MeasuredWorld) -> None:
     table = table_of(world)
     assert one(table, "zero-positive-queries")["value"] == pytest.approx(2 / 3, abs=1e-4)
@@ -146,6 +237,14 @@ def test_tasks_without_failures_have_empty_cells(world: MeasuredWorld) -> None:
     assert pd.isna(found["value"])
     assert found["n"] == 0
     assert " nan" not in world.paths.table("prefix", "md").read_text().replace(" nano", "")
+
+
+def test_every_measure_and_column_is_documented(world: MeasuredWorld, root: Path) -> None:
+    documented = (root / "docs/tables.md").read_text()
+    table = table_of(world)
+    assert [
+        name for name in [*table["measure"].unique(), *table.columns] if f"`{name}`" not in documented
+    ] == []
 
 
 def test_equal_rollouts_give_equal_bytes(world: MeasuredWorld) -> None:

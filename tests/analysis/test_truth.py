@@ -92,6 +92,25 @@ def test_a_rationale_that_breaks_off_errs_at_its_end(tokenizer: Tokenizer) -> No
     assert first_error(truth, tokenizer, "q", "row 1 : 3 7", ids) == len(ids)
 
 
+@pytest.mark.parametrize("tokenizer", [WORDS, PIECES])
+def test_one_that_is_cut_by_the_length_limit_has_no_error_as_far_as_it_is_faithful(
+    tokenizer: Tokenizer,
+) -> None:
+    truth = Truth({"q": dump(SCENE, SUM)})
+    words = GOLD.split()
+    for count in range(1, len(words)):
+        written = " ".join(words[:count])
+        ids = tokenizer.encode(written).ids
+        assert first_error(truth, tokenizer, "q", written, ids, finished=False) is None
+        assert first_error(truth, tokenizer, "q", written, ids) == len(ids)
+        wrong = written + " yes"
+        ids = tokenizer.encode(wrong).ids
+        at = first_error(truth, tokenizer, "q", wrong, ids, finished=False)
+        assert at == first_error(truth, tokenizer, "q", wrong, ids)
+        assert at is not None
+        assert at < len(ids)
+
+
 def test_a_faithful_rationale_has_no_error() -> None:
     truth = Truth({"q": dump(SCENE, SUM)})
     for written in (GOLD, GOLD + " ."):

@@ -15,8 +15,8 @@ import pandas as pd
 
 from vista.analysis.collect import in_domain, read_long, run_statuses, scores_by_run
 from vista.analysis.comparisons import ALL_MODELS, Contrast, contrasts
-from vista.analysis.markdown import number, render
-from vista.analysis.stats import holm, overall_mean, paired_scores, pooled_difference
+from vista.analysis.markdown import QUERIES_ALONE, number, render
+from vista.analysis.stats import holm, overall_mean, paired_scores, pooled_difference, unlike
 from vista.config import SeedMethod, Suite
 from vista.grid import Run
 from vista.manifest import Recorder, Status
@@ -27,7 +27,7 @@ PERCENT = 100.0
 COLUMNS = [
     *("kind", "method", "against", "differs", "model", "train_set", "round", "last", "status"),
     *("models", "runs", "missing", "accuracy", "against_accuracy", "difference", "se", "low", "high"),
-    *("p", "p_holm", "n_test"),
+    *("error", "p", "p_holm", "n_test"),
 ]
 TITLES = {
     "component": "Without a component",
@@ -44,6 +44,9 @@ train set), in the same round, paired on model, seed and query, averaged over se
 behind it its 95 % interval, over other test queries and, where there are several, other seeds.
 `p (Holm)` is corrected for all comparisons of the table in their last round (those against SFT-Seed are
 a family of their own); earlier rounds have none. **Bold**: below 0.05. `runs` counts pairs of runs."""
+NOTE_ON_MARK = f"""\
+{QUERIES_ALONE} behind an interval: it is over test queries alone, as no model has a second seed there.
+Beside the others it looks surer than it is, so there is no `p (Holm)`, and nothing is bold."""
 
 
 def ablation_table(suite: Suite, paths: Paths) -> None:
@@ -160,7 +163,7 @@ def _estimate(pairs: list[Pair]) -> dict[str, Any]:
         row
         | {"accuracy": method * PERCENT, "against_accuracy": against * PERCENT}
         | {name: value * PERCENT for name, value in points.items()}
-        | {"p": pooled.p, "n_test": pooled.n}
+        | {"error": pooled.error, "p": pooled.p, "n_test": pooled.n}
     )
 
 
@@ -174,11 +177,18 @@ def _mean_over_models(pairs: Mapping[tuple[str, int], Pair], which: int) -> floa
 
 
 def _corrected(table: pd.DataFrame) -> pd.Series[float]:
-    """Holm's p-values: one family for each model, and for all together; SFT-Seed's apart."""
-    last = table[table["last"].astype(bool)]
+    """Holm's p-values: one family for each model, and for all together; SFT-Seed's apart.
+
+    Where some comparisons have the error over seeds, those without are in no family.
+    """
+    last = table[table["last"].astype(bool) & ~_unlike(table)]
     families = last.groupby([last["model"], last["train_set"], last["kind"] == "seed"], sort=False)
     found = families["p"].transform(lambda values: holm([float(p) for p in values.astype(float)]))
     return found.astype(float).reindex(table.index)
+
+
+def _unlike(table: pd.DataFrame) -> pd.Series[bool]:
+    return pd.Series(unlike(table["error"].tolist()), table.index, dtype=bool)
 
 
 def as_text(table: pd.DataFrame) -> pd.DataFrame:
@@ -195,11 +205,14 @@ def as_text(table: pd.DataFrame) -> pd.DataFrame:
 def ablation_markdown(suite: Suite, table: pd.DataFrame) -> str:
     """``ablation.md``: a section for each kind of comparison, all models in a row and each beside it."""
     parts = [f"# Ablation of suite `{suite.name}`"]
+    table = table.assign(marked=_unlike(table))
     for kind, title in TITLES.items():
         own = table[table["kind"] == kind]
         if len(own):
             parts += [f"## {title}", render(_cells(suite, own))]
     parts.append(NOTES if len(table) else "No two methods of this suite differ in one part.")
+    if table["marked"].any():
+        parts.append(NOTE_ON_MARK)
     return "\n\n".join(parts) + "\n"
 
 
@@ -214,6 +227,7 @@ def _cells(suite: Suite, table: pd.DataFrame) -> pd.DataFrame:
         if len(suite.train_sets) == 1:
             del cells["train_set"]
         interval = f" [{signed(row['low'])}, {signed(row['high'])}]" if row["low"] is not None else ""
+        interval += QUERIES_ALONE if row["marked"] else ""
         significant = row["p_holm"] is not None and row["p_holm"] < 0.05
         shown = signed(row["difference"]) or row["status"]
         rows.append(

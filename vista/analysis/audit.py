@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pandas as pd
@@ -24,6 +24,7 @@ from vista.manifest import Recorder
 from vista.measured import ScoredPool, input_files, scored_pools
 from vista.paths import Paths
 from vista.records import write_text
+from vista.testbed.rationales import Kind
 
 COLUMNS = [
     *("model", "train_set", "solutions", "policy", "policies", "task", "source"),
@@ -74,11 +75,12 @@ def judged(solutions: Solutions, pool: ScoredPool) -> pd.DataFrame:
     """The correct solutions of a pool: how suspicious each detector finds them, and which cuts drop them.
 
     Returns:
-        ``policy``, ``task``, ``source``, ``query_id``, ``unfaithful``, ``length``, and for every
-        detector and filter setting a ``Column``.
+        ``policy``, ``task``, ``source``, ``query_id``, ``unfaithful``, ``fault``, ``wording``, ``length``
+        (as in ``pools.Solutions``), and for every detector and filter setting a ``Column``.
     """
     rows = solutions.rows[solutions.rows["correct"]]
-    found = rows[["task", "source", "query_id", "unfaithful", "length"]].assign(policy=pool.policy.method)
+    known = ["task", "source", "query_id", "unfaithful", "fault", "wording", "length"]
+    found = rows[known].assign(policy=pool.policy.method)
     columns: dict[Column, pd.Series] = {}
     for layer in solutions.layers:
         shares = rows[f"share{layer}"]
@@ -115,31 +117,52 @@ def _selections(solutions: pd.DataFrame, tasks: list[str]) -> Iterator[tuple[dic
             for source in sources:
                 part = own[own["task"] == task]
                 part = part if source == ALL else part[part["source"] == source]
-                key = {"policy": policy, "policies": own["number"].nunique(), "task": task, "source": source}
-                yield key, part
+                yield {"policy": policy, "task": task, "source": source}, part
 
 
 def measures(part: pd.DataFrame) -> Iterator[dict[str, Any]]:
-    """Everything measured about some correct solutions (rows of ``judged``, of one task)."""
+    """Everything measured about some correct solutions (rows of ``judged``, of one task).
+
+    The checkpoints counted as ``policies`` and the ``unfaithful`` are those of the solutions that the
+    detector or cut knows: not every policy's solutions have every score.
+    """
     queries = pd.factorize(part["query_id"])[0]
     groups = pd.factorize(pd.Series(list(zip(part["number"], queries, strict=True)), dtype=object))[0]
     unfaithful = part["unfaithful"].to_numpy(bool)
-    known = {"unfaithful": int(unfaithful.sum())}
-    none = {"detector": "", "layer": "", "setting": ""}
-    yield none | _row("unfaithful-share", share(unfaithful, queries)) | known
+
+    def behind(rows: np.ndarray) -> dict[str, int]:
+        return {"policies": part["number"][rows].nunique(), "unfaithful": int(unfaithful[rows].sum())}
+
+    none = {"detector": "", "layer": "", "setting": ""} | behind(np.ones(len(part), bool))
+    for row in _share_rows(part, unfaithful, groups, queries):
+        yield none | row
     columns = {name: part[name] for name in part.columns if "\t" in name}
     detectors = {name: values for name, values in columns.items() if name.startswith(DETECTOR)}
     for names, rows in _alike(detectors):
-        yield from _detector_rows(
+        for row in _detector_rows(
             part[names].to_numpy(float)[rows], unfaithful[rows], groups[rows], queries[rows],
             part["length"].to_numpy(float)[rows], names,
-        )  # fmt: skip
+        ):  # fmt: skip
+            yield row | behind(rows)
     for name, values in columns.items():
         if name.startswith(CUT):
             rows = values.notna().to_numpy()
             drops = values.to_numpy(float)[rows] > 0
             for row in _cut_rows(drops, unfaithful[rows], groups[rows], queries[rows]):
-                yield _stated(name) | row | {"unfaithful": int(unfaithful[rows].sum())}
+                yield _stated(name) | row | behind(rows)
+
+
+def _share_rows(
+    part: pd.DataFrame, unfaithful: np.ndarray, groups: np.ndarray, queries: np.ndarray
+) -> Iterator[dict[str, Any]]:
+    """What can be said without a score: how many are unfaithful, in what way, and where there is a choice."""
+    yield _row("unfaithful-share", share(unfaithful, queries))
+    faults = part["fault"].to_numpy(object)[unfaithful]
+    for kind in get_args(Kind):
+        yield _row(f"unfaithful-{kind}", share(faults == kind, queries[unfaithful]))
+    # Where all solutions read the same, no filter within the query can choose.
+    wordings = part["wording"].groupby(groups).transform("nunique").to_numpy()
+    yield _row("distinct-share", share(wordings > 1, queries))
 
 
 def _alike(columns: dict[str, pd.Series]) -> Iterator[tuple[list[str], np.ndarray]]:
@@ -169,7 +192,7 @@ def _detector_rows(
     }
     for index, name in enumerate(names):
         for measure, values in found.items():
-            yield _stated(name) | _row(measure, values[index]) | {"unfaithful": int(unfaithful.sum())}
+            yield _stated(name) | _row(measure, values[index])
 
 
 def _cut_rows(

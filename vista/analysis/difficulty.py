@@ -29,9 +29,10 @@ from vista.records import write_text
 
 PERCENT = 100.0
 COLUMNS = [
-    *("part", "model", "train_set", "method", "round", "seed", "status", "group", "pass_rate", "queries"),
+    *("part", "model", "train_set", "method", "round", "seed", "status", "models", "runs", "missing"),
+    *("group", "pass_rate", "queries"),
     *("share_queries", "share_samples", "share_positives", "share_trained", "covered"),
-    *("accuracy", "accuracy_sft_seed", "delta", "delta_se", "delta_low", "delta_high"),
+    *("accuracy", "accuracy_sft_seed", "delta", "delta_se", "delta_low", "delta_high", "error"),
 ]
 
 

@@ -11,7 +11,8 @@ from typing import Any
 import pandas as pd
 
 from vista.analysis.comparisons import ALL_MODELS
-from vista.analysis.markdown import number, render
+from vista.analysis.markdown import QUERIES_ALONE, number, render
+from vista.analysis.stats import unlike
 from vista.config import SelfImprovement, Suite
 
 NOTES = """\
@@ -23,13 +24,20 @@ resampled → what is trained on after filter and cap. In the first round the po
 Accuracy: that of SFT-Seed in percent, of the others the difference to it in points, in their last
 round, ± one standard error over other test queries and, where there are several, other seeds; **bold**
 where the 95 % interval excludes 0 (each by itself). Behind a kind of question stands SFT-Seed's pass
-rate on the train queries of that kind."""
+rate on the train queries of that kind. `runs` counts the runs behind a row, and how many there are if some
+have no result."""
+NOTE_ON_MARK = f"""\
+{QUERIES_ALONE}: the error is over test queries alone, as no model has a second seed there. Beside the
+others it looks smaller than it is, so nothing is bold."""
 
 
 def difficulty_markdown(suite: Suite, table: pd.DataFrame, bins: Sequence[str]) -> str:
     """``difficulty.md`` from the table in numbers; swept methods stand in the CSV alone."""
     shown = table[~table["method"].isin(list(suite.swept))]
     parts = [f"# Difficulty in suite `{suite.name}`"]
+    pooled = shown["model"] == ALL_MODELS
+    shown = shown.assign(marked=False)
+    shown.loc[pooled, "marked"] = unlike(shown.loc[pooled, "error"].tolist())
     for train_set in suite.train_sets:
         own = shown[shown["train_set"] == train_set]
         title = f" (train set `{train_set}`)" if len(suite.train_sets) > 1 else ""
@@ -39,7 +47,8 @@ def difficulty_markdown(suite: Suite, table: pd.DataFrame, bins: Sequence[str]) 
             parts += [f"## Training mass by pass rate{title}", render(mass)]
         if len(accuracy):
             parts += [f"## Test accuracy by kind of question{title}", render(accuracy)]
-    return "\n\n".join([*parts, NOTES]) + "\n"
+    parts += [NOTES, NOTE_ON_MARK] if shown["marked"].any() else [NOTES]
+    return "\n\n".join(parts) + "\n"
 
 
 def _mean(values: pd.Series[Any]) -> float | None:
@@ -76,7 +85,7 @@ def _first_and_last(suite: Suite, table: pd.DataFrame) -> list[tuple[str, int]]:
 
 
 def _accuracy_cells(suite: Suite, table: pd.DataFrame) -> pd.DataFrame:
-    table = table[table["group"].notna() & (table["model"] == ALL_MODELS)]
+    table = table[table["model"] == ALL_MODELS]
     rates = {str(group): _mean(own["pass_rate"]) for group, own in table.groupby("group", sort=True)}
     # The hardest first; what was never sampled last.
     order = sorted(rates, key=lambda group: (rates[group] is None, rates[group] or 0.0))
@@ -86,11 +95,15 @@ def _accuracy_cells(suite: Suite, table: pd.DataFrame) -> pd.DataFrame:
         if own.empty:
             continue
         own = own[own["round"] == own["round"].max()]
-        row = {"method": method, "round": str(own["round"].iloc[0])}
+        (first, *_) = own.to_dict("records")
+        there = first["runs"] + first["missing"]
+        row = {"method": method, "round": str(first["round"])}
+        row["runs"] = f"{first['runs']} of {there}" if first["missing"] else str(there)
         for group in order:
             rate = rates[group]
             head = group if rate is None else f"{group} ({rate:.0f})"
-            row[head] = _accuracy_cell(own[own["group"] == group].to_dict("records"))
+            found = own[own["group"] == group].to_dict("records")
+            row[head] = _accuracy_cell(found) if first["runs"] else first["status"]
         rows.append(row)
     return pd.DataFrame(rows)
 
@@ -104,4 +117,5 @@ def _accuracy_cell(rows: list[dict[str, Any]]) -> str:
         return number(row["accuracy"])
     excludes_zero = row["delta_low"] is not None and not row["delta_low"] <= 0.0 <= row["delta_high"]
     shown = f"{row['delta']:+.2f}"
-    return (f"**{shown}**" if excludes_zero else shown) + f" ± {number(row['delta_se'])}"
+    shown = f"**{shown}**" if excludes_zero and not row["marked"] else shown
+    return f"{shown} ± {number(row['delta_se'])}{QUERIES_ALONE if row['marked'] else ''}"

@@ -7,7 +7,7 @@ queries of the same kind.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from statistics import fmean
 from typing import Any
@@ -31,12 +31,15 @@ def accuracy_rows(
     """For each run a row for each kind of question of its train set's tasks; then those of all models.
 
     The latter are means over models of means over seeds, their differences to SFT-Seed with the error over
-    test queries and seeds of ``stats.pooled_difference``.
+    test queries and seeds of ``stats.pooled_difference``. Where no run of a method and round has a result,
+    one row of all models says so.
     """
     grouped = {run: _by_group(suite, run, frame, reader) for run, frame in scores.items()}
     rows: list[dict[str, Any]] = []
-    pools: dict[tuple[str, str, int, str], list[_Part]] = {}
+    pools: dict[tuple[str, str, int], _Pool] = {}
     for run, status in statuses.items():
+        pool = pools.setdefault((run.train_set, run.method, run.round), _Pool([], {}))
+        pool.runs.append(run)
         first: dict[str, Any] = {"part": "test", **asdict(run), "status": status}
         if run not in grouped:
             rows.append(first)
@@ -54,8 +57,8 @@ def accuracy_rows(
                     part = _Part(run, row, paired_scores(own, before[group]))
                     row |= _difference([part])
             rows.append(first | row)
-            pools.setdefault((run.train_set, run.method, run.round, group), []).append(part)
-    return rows + [_pooled(*key, parts) for key, parts in pools.items()]
+            pool.groups.setdefault(group, []).append(part)
+    return rows + [row for pool in pools.values() for row in _pooled(pool)]
 
 
 @dataclass(frozen=True)
@@ -67,19 +70,49 @@ class _Part:
     difference: pd.DataFrame | None = None
 
 
-def _difference(parts: list[_Part]) -> dict[str, float]:
-    """The mean difference of some runs to SFT-Seed, its error and its 95 % interval, in points."""
+@dataclass(frozen=True)
+class _Pool:
+    """All runs of a method and round, and by kind of question what those with a result have."""
+
+    runs: list[Run]
+    groups: dict[str, list[_Part]]
+
+
+def _difference(parts: list[_Part]) -> dict[str, Any]:
+    """The mean difference of some runs to SFT-Seed and its interval in points, and what errors it has."""
     pooled = pooled_difference(
         {(p.run.model, p.run.seed): p.difference for p in parts if p.difference is not None}
     )
     found = {"delta": pooled.mean, "delta_se": pooled.se, "delta_low": pooled.low, "delta_high": pooled.high}
-    return {name: value * PERCENT for name, value in found.items()}
+    return {name: value * PERCENT for name, value in found.items()} | {"error": pooled.error}
 
 
-def _pooled(train_set: str, method: str, number: int, group: str, parts: list[_Part]) -> dict[str, Any]:
-    """The row of all models together."""
-    row: dict[str, Any] = {"part": "test", "model": ALL_MODELS, "train_set": train_set, "method": method}
-    row |= {"round": number, "status": "complete", "group": group, "queries": parts[0].row["queries"]}
+def _pooled(pool: _Pool) -> Iterator[dict[str, Any]]:
+    """The rows of all models together, one for each kind of question."""
+    run = pool.runs[0]
+    first: dict[str, Any] = {"part": "test", "model": ALL_MODELS, "train_set": run.train_set}
+    first |= {"method": run.method, "round": run.round}
+    for group, parts in pool.groups.items():
+        missing = len(pool.runs) - len(parts)
+        yield (
+            first
+            | _means(parts)
+            | {
+                "status": "partial" if missing else "complete",
+                "models": len({part.run.model for part in parts}),
+                "runs": len(parts),
+                "missing": missing,
+                "group": group,
+                "queries": parts[0].row["queries"],
+            }
+        )
+    if not pool.groups:
+        yield first | {"status": "no-positives", "models": 0, "runs": 0, "missing": len(pool.runs)}
+
+
+def _means(parts: list[_Part]) -> dict[str, Any]:
+    """Means over models of means over seeds, and the difference to SFT-Seed with its errors."""
+    row: dict[str, Any] = {}
     for name in ("pass_rate", "accuracy", "accuracy_sft_seed"):
         by_model: dict[str, list[float]] = {}
         for part in parts:

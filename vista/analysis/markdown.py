@@ -26,6 +26,8 @@ clustered in the same way; **bold** ones exceed twice their standard error (each
 a correction for many comparisons). `train_samples` counts the examples or pairs trained on,
 `drawn` the solutions sampled up to and including that round."""
 
+QUERIES_ALONE = "†"  # an error that leaves out the training seeds, beside others that do not
+
 IDENTITY = ["model", "train_set", "method", "round", "seed"]
 
 

@@ -1,11 +1,13 @@
-"""``audit.md`` and ``prefix.md``: the measurements on all policies together, as readable tables.
+"""``audit.md`` and ``prefix.md``: the measurements on one policy's solutions, as readable tables.
 
-The CSV beside each has every number, also by policy, and is what programs read.
+Numbers that are to be compared must stand on the same solutions, and few policies have everything that is
+measured. The CSV beside each has every number, also of the other policies and of all together, and is what
+programs read.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 
 import pandas as pd
 from tabulate import tabulate
@@ -21,12 +23,18 @@ Only correct solutions are counted. In brackets stand 95 % intervals, clustered 
 solutions of one policy to the same query, which is all that a filter within queries can use; there
 `visual-share` and `vas` say the same. The partial correlations are with unfaithfulness, the number of
 tokens held fixed; positive ones detect. A cut's precision is the share of what it drops that is
-unfaithful, to be compared with dropping as many of each query at random."""
+unfaithful, to be compared with dropping as many of each query at random. `unfaithful-read`, `-compute`,
+`-answer` and `-form` say what the unfaithful have wrong first. `distinct-share` is the share of solutions to
+queries with at least two distinct ones: the others leave a filter within queries nothing to choose.
+`policies` counts the checkpoints behind a row."""
 
 PREFIX_NOTES = """\
 In brackets stand 95 % intervals, clustered on the query. The true first error is the first token of a failed
-sample that differs from the only faithful rationale. `rescued` is the share of the queries without a correct
-sample that got one; tokens are those sampled for these queries, prefixes not counted."""
+sample that differs from the only faithful rationale. Continuations of which nothing but the end was drawn
+(`nothing-sampled`) are their prefix; `correct-if-sampled` is of the others. `rescued` is the share of the
+queries without a correct sample (`zero-positive-queries`) that got one, `rescued-by-sampling` that of those
+that got one with at least a token drawn; tokens are those drawn, prefixes not counted. Rationalisation has
+no prefix and sees the answer; where its samples are others, so are the queries without a correct one."""
 
 PREFIX_MEASURES = {
     "Where the critical token stands": [
@@ -35,23 +43,36 @@ PREFIX_MEASURES = {
     ],
     "What is continued, and with what success": [
         *("prefix-error-free", "correct", "correct-and-faithful", "faithful-of-correct"),
+        *("nothing-sampled", "correct-if-sampled", "correct-per-1000-tokens"),
     ],
     "Queries without a correct sample": [
-        *("rescued", "rescued-per-1000-tokens", "correct-per-1000-tokens"),
+        *("zero-positive-queries", "rescued", "rescued-by-sampling", "rescued-per-1000-tokens"),
         *("rescued-beyond-budget-matched", "rescued-beyond-number-matched"),
     ],
 }
 
 
 def audit_markdown(suite: Suite, table: pd.DataFrame) -> str:
-    """The audit of the solutions that most policies have, all policies together."""
-    shown = _widest(table[(table["policy"] == ALL) & (table["source"] == ALL)])
-    parts = [f"# Do scores detect unfaithful rationales? Suite `{suite.name}`", _which(shown)]
-    base, detectors = shown["measure"] == "unfaithful-share", shown["measure"].str.contains("auroc|partial")
-    keys = ["model", "train_set", "task"]
+    """The audit of the solutions that most policies have, by the policy for which the most is measured.
+
+    Not of all policies together: a score that some policies' solutions lack would be set against scores
+    of other solutions.
+    """
+    pools = _widest(table[table["source"] == ALL])
+    policy = _most_shared(pools, ["model", "train_set", "solutions", "detector", "layer", "setting"])
+    shown = pools[pools["policy"] == policy]
+    which = f"Solutions of {_names(shown, 'policy', 'no policy')}: {_names(shown, 'solutions')}"
+    parts = [
+        f"# Do scores detect unfaithful rationales? Suite `{suite.name}`",
+        f"{which}. `audit.csv` has the others, those of the other policies, and all policies together.",
+    ]
+    base, detectors = shown["detector"] == "", shown["measure"].str.contains("auroc|partial")
+    keys = ["model", "train_set", "task", "policies"]
+    counts = shown[shown["measure"] == "unfaithful-share"].set_index(keys)["n"].to_dict()
+    found = [counts[key] for key in shown.loc[base, keys].itertuples(index=False, name=None)]
     parts += [
         "## How many correct solutions are unfaithful",
-        _pivot(shown[base].assign(solutions=shown["n"]), [*keys, "policies", "solutions", "unfaithful"]),
+        _pivot(shown[base].assign(solutions=found), [*keys, "solutions", "unfaithful"]),
         "## Detectors",
         _pivot(shown[detectors], [*keys, "detector", "layer", "unfaithful"]),
         "## Cuts",
@@ -63,11 +84,11 @@ def audit_markdown(suite: Suite, table: pd.DataFrame) -> str:
 
 def prefix_markdown(suite: Suite, table: pd.DataFrame) -> str:
     """Prefix resampling and its controls, by the policy that most of them share."""
-    shown = table[table["policy"] == _most_shared(table)]
-    names = ", ".join(f"`{name}`" for name in shown["policy"].unique())
+    shown = table[table["policy"] == _most_shared(table, ["model", "train_set", "resamples"])]
     parts = [
         f"# Does prefix resampling cut at the first error? Suite `{suite.name}`",
-        f"Failed samples of {names or 'no policy'}. `prefix.csv` has the other policies, and all together.",
+        f"Failed samples of {_names(shown, 'policy', 'no policy')}. "
+        "`prefix.csv` has the other policies, and all together.",
     ]
     for heading, measures in PREFIX_MEASURES.items():
         part = shown[shown["measure"].isin(measures)]
@@ -76,25 +97,27 @@ def prefix_markdown(suite: Suite, table: pd.DataFrame) -> str:
     return "\n\n".join([*parts, PREFIX_NOTES]) + "\n"
 
 
-def _most_shared(table: pd.DataFrame) -> str | None:
-    """The policy with the most ways of resampling: they are compared on its failures."""
-    single = table[table["policy"] != ALL]
-    counts = single.groupby("policy", sort=False)["resamples"].nunique()
+def _most_shared(table: pd.DataFrame, what: list[Hashable]) -> str | None:
+    """The policy for which the most combinations of ``what`` are measured; the first of several.
+
+    They are compared on it. As policies come in the grid's order, that is the initial one where in doubt.
+    """
+    single = table[(table["policy"] != ALL) & (table["policies"] > 0)].drop_duplicates(["policy", *what])
+    counts = single.groupby("policy", sort=False).size()
     return None if counts.empty else str(counts.idxmax())
 
 
 def _widest(table: pd.DataFrame) -> pd.DataFrame:
     """Of each model, the pool of solutions that most policies have; the first of several."""
     keys = ["model", "train_set"]
-    pools = table.drop_duplicates([*keys, "solutions"])
+    pools = table.groupby([*keys, "solutions"], sort=False)["policies"].max().reset_index()
     first = pools.sort_values("policies", ascending=False, kind="stable").drop_duplicates(keys)
     chosen = first[[*keys, "solutions"]]
     return table.merge(chosen, on=[*keys, "solutions"], how="inner")
 
 
-def _which(shown: pd.DataFrame) -> str:
-    names = ", ".join(f"`{name}`" for name in shown["solutions"].unique())
-    return f"Solutions of all policies together: {names}. `audit.csv` has the others, and each policy alone."
+def _names(shown: pd.DataFrame, column: str, none: str = "none") -> str:
+    return ", ".join(f"`{name}`" for name in shown[column].unique()) or none
 
 
 def _pivot(table: pd.DataFrame, keys: list[str], measures: Sequence[str] | None = None) -> str:

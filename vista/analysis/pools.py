@@ -44,9 +44,11 @@ LOGIT_SIZE = 10.0  # of what log-probabilities are made of
 class Solutions:
     """A pool's solutions, correct or not, one row each.
 
-    ``rows`` has ``KEYS``, ``task``, ``correct``, ``unfaithful`` (of correct ones), ``length`` (tokens),
-    ``sampled_logprob`` and ``logprob`` (per token), ``vig``, ``pass_rate`` (of the query's samples) and
-    ``share0``, ``share1`` … (visual share of the attention, by layer); NaN where nothing is known.
+    ``rows`` has ``KEYS``, ``task``, ``correct``, ``unfaithful`` and ``fault`` (of correct ones; the fault is
+    the kind of claim that is wrong first), ``wording`` (a number, the same for equal texts),
+    ``length`` (tokens), ``sampled_logprob`` and ``logprob`` (per token), ``vig``, ``pass_rate`` (of the
+    query's samples) and ``share0``, ``share1`` … (visual share of the attention, by layer); NaN where
+    nothing is known.
     """
 
     rows: pd.DataFrame
@@ -98,8 +100,10 @@ def _verdicts(table: pa.Table, truth: Truth) -> pd.DataFrame:
     sampled = lengths - rows.pop("prefix_len") + rows.pop("finished")
     rows["length"] = lengths
     rows["sampled_logprob"] = rows.pop("logprob") / sampled.where(sampled > 0)
+    rows["wording"] = pd.factorize(rows["text"])[0]
     texts = zip(rows["query_id"], rows.pop("text"), rows["correct"], strict=True)
-    rows["unfaithful"] = [correct and not truth.faithful(query, text) for query, text, correct in texts]
+    rows["fault"] = [truth.fault(query, text) if correct else None for query, text, correct in texts]
+    rows["unfaithful"] = rows["fault"].notna()
     samples = rows[rows["source"] == "sample"]
     rows["pass_rate"] = rows["query_id"].map(samples.groupby("query_id")["correct"].mean()).astype(float)
     return rows

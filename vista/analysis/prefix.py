@@ -111,7 +111,8 @@ class Joined:
     prefixes: pd.DataFrame
     continuations: pd.DataFrame
     queries: pd.DataFrame
-    finds: bool  # whether critical tokens were looked for
+    finds: bool
+    prefixed: bool
 
     @classmethod
     def of(cls, parts: Sequence[Part]) -> Joined:
@@ -131,6 +132,7 @@ class Joined:
             continuations=pd.concat([read.continuations for read in reads], ignore_index=True),
             queries=pd.concat(queries, ignore_index=True),
             finds=all(read.finds for read in reads),
+            prefixed=all(read.prefixed for read in reads),
         )
 
     def only(self, task: str) -> Joined:
@@ -143,6 +145,7 @@ class Joined:
             continuations=self.continuations[self.continuations["task"] == task],
             queries=self.queries[self.queries["task"] == task],
             finds=self.finds,
+            prefixed=self.prefixed,
         )
 
 
@@ -150,16 +153,31 @@ def measures(joined: Joined) -> Iterator[tuple[str, Interval]]:
     """Everything measured about some policies' resamples."""
     if joined.finds:
         yield from _positions(joined.failed)
-    if len(joined.prefixes) or joined.finds:
-        yield "prefix-error-free", _share(joined.prefixes, "error_free")
     made = joined.continuations
+    if joined.prefixed:
+        yield "prefix-error-free", _share(joined.prefixes, "error_free")
+        yield from _sampled(made)
     yield "correct", _share(made, "correct")
     yield "correct-and-faithful", _share(made, "faithful")
     yield "faithful-of-correct", _share(made[made["correct"]], "faithful")
-    clusters = _codes(made)
-    per_token = ratio(made["correct"].to_numpy(float), made["tokens"].to_numpy(float) / THOUSAND, clusters)
-    yield "correct-per-1000-tokens", per_token
-    yield from _rescues(joined.queries)
+    yield "correct-per-1000-tokens", _per_token(made)
+    yield from _rescues(joined.queries, joined.prefixed)
+
+
+def _sampled(made: pd.DataFrame) -> Iterator[tuple[str, Interval]]:
+    """How many continuations are nothing but their prefix, and how good the others are.
+
+    Where the critical token is the last, its replacement is all that mends the solution: the continuations
+    are one text J times over, each right or each wrong, for a token apiece.
+    """
+    yield "nothing-sampled", _share(made.assign(none=~made["sampled"]), "none")
+    some = made[made["sampled"]]
+    yield "correct-if-sampled", _share(some, "correct")
+    yield "correct-if-sampled-per-1000-tokens", _per_token(some)
+
+
+def _per_token(made: pd.DataFrame) -> Interval:
+    return ratio(made["correct"].to_numpy(float), made["tokens"].to_numpy(float) / THOUSAND, _codes(made))
 
 
 def _positions(failed: pd.DataFrame) -> Iterator[tuple[str, Interval]]:
@@ -181,12 +199,14 @@ def _positions(failed: pd.DataFrame) -> Iterator[tuple[str, Interval]]:
     yield "distance-median", Interval(median, n=len(values), clusters=len(np.unique(clusters)))
 
 
-def _rescues(queries: pd.DataFrame) -> Iterator[tuple[str, Interval]]:
+def _rescues(queries: pd.DataFrame, prefixed: bool) -> Iterator[tuple[str, Interval]]:
     """Queries without a correct sample: which got one, for how many tokens, and against plain samples."""
     zero = queries[~queries["solved"]]
     clusters, rescued = _codes(zero), zero["rescued"].to_numpy(float)
     yield "zero-positive-queries", _share(queries.assign(unsolved=~queries["solved"]), "unsolved")
     yield "rescued", _share(zero, "rescued")
+    if prefixed:
+        yield "rescued-by-sampling", _share(zero, "rescued_by_sampling")
     yield "tokens-per-zero-positive-query", mean(zero["tokens"].to_numpy(float), clusters)
     tokens = zero["tokens"].to_numpy(float) / THOUSAND
     yield "rescued-per-1000-tokens", ratio(rescued, tokens, clusters)

@@ -13,14 +13,14 @@ import pyarrow.compute as pc
 from tokenizers import Tokenizer
 
 from vista.analysis.truth import Truth, first_error
-from vista.config import PrefixResample, Suite
+from vista.config import GoldPrefixResample, PrefixResample, RandomPrefixResample, Suite
 from vista.errors import VistaError
 from vista.measured import Resamples
 from vista.paths import Paths
 from vista.records import CRITICAL, ROLLOUT, read_table
 
-SAMPLE_COLUMNS = ["query_id", "task", "sample", "token_ids", "text", "correct"]
-RESAMPLE_COLUMNS = [*SAMPLE_COLUMNS, "parent", "prefix_len", "finished"]
+SAMPLE_COLUMNS = ["query_id", "task", "sample", "token_ids", "text", "finished", "correct"]
+RESAMPLE_COLUMNS = [*SAMPLE_COLUMNS, "parent", "prefix_len"]
 
 
 @dataclass(frozen=True)
@@ -30,15 +30,18 @@ class Read:
     * ``failed``: failed samples, with the positions ``first_error`` (NaN: none but that it does not
       end) and ``critical`` (NaN: none was found, or none looked for).
     * ``prefixes``: what was continued, with ``error_free``; none for plain samples.
-    * ``continuations``: ``correct``, ``faithful`` (and correct), ``tokens`` sampled.
-    * ``queries``: ``solved`` by a sample, ``rescued`` by a resample, ``tokens`` sampled in resamples.
+    * ``continuations``: ``correct``, ``faithful`` (and correct), ``tokens`` sampled (the end is one), and
+      whether any but the end was (``sampled``).
+    * ``queries``: ``solved`` by a sample, ``rescued`` by a resample, ``rescued_by_sampling`` by one that has
+      sampled tokens, ``tokens`` sampled in resamples.
     """
 
     failed: pd.DataFrame
     prefixes: pd.DataFrame
     continuations: pd.DataFrame
     queries: pd.DataFrame
-    finds: bool
+    finds: bool  # whether critical tokens were looked for
+    prefixed: bool  # whether failed samples were continued
 
 
 def read_resamples(suite: Suite, paths: Paths, item: Resamples, truth: Truth, tokenizer: Tokenizer) -> Read:
@@ -63,7 +66,9 @@ def read_resamples(suite: Suite, paths: Paths, item: Resamples, truth: Truth, to
         where = f"{item.policy.id}: critical tokens {item.name}"
         failed = _failed(samples, critical.to_pandas(), truth, tokenizer, where)
     made = _continuations(resamples, truth)
-    return Read(failed, _prefixes(resamples, truth, tokenizer), made, _queries(samples, made), finds)
+    prefixed = isinstance(item.settings, PrefixResample | RandomPrefixResample | GoldPrefixResample)
+    prefixes = _prefixes(resamples, truth, tokenizer)
+    return Read(failed, prefixes, made, _queries(samples, made), finds, prefixed)
 
 
 def _failed(
@@ -84,14 +89,14 @@ def _failed(
 
 
 def _first_errors(table: pa.Table, truth: Truth, tokenizer: Tokenizer) -> pd.Series:
-    """Position of the first error of each solution, NaN for faithful ones; equal texts are read once."""
-    rows: pd.DataFrame = table.select(["query_id", "text", "token_ids"]).to_pandas()
-    found: dict[tuple[str, bytes], int | None] = {}
+    """Position of the first error of each solution, NaN where there is none; equal texts are read once."""
+    rows: pd.DataFrame = table.select(["query_id", "text", "token_ids", "finished"]).to_pandas()
+    found: dict[tuple[str, bytes, bool], int | None] = {}
     positions = []
-    for query_id, text, ids in rows.itertuples(index=False, name=None):
-        key = (query_id, ids.tobytes())
+    for query_id, text, ids, finished in rows.itertuples(index=False, name=None):
+        key = (query_id, ids.tobytes(), finished)
         if key not in found:
-            found[key] = first_error(truth, tokenizer, query_id, text, ids.tolist())
+            found[key] = first_error(truth, tokenizer, query_id, text, ids.tolist(), finished)
         positions.append(found[key])
     return pd.Series(positions, rows.index, dtype=float)
 
@@ -114,7 +119,9 @@ def _continuations(resamples: pa.Table, truth: Truth) -> pd.DataFrame:
     """Every continuation with its verdicts and the tokens that it cost (as the manifests count them)."""
     lengths = pc.list_value_length(resamples["token_ids"]).to_numpy()
     rows: pd.DataFrame = resamples.drop_columns(["token_ids", "sample", "parent"]).to_pandas()
-    rows["tokens"] = lengths - rows.pop("prefix_len") + rows.pop("finished")
+    drawn = lengths - rows.pop("prefix_len")
+    rows["sampled"] = drawn > 0
+    rows["tokens"] = drawn + rows.pop("finished")
     texts = zip(rows["query_id"], rows.pop("text"), rows["correct"], strict=True)
     rows["faithful"] = [correct and truth.faithful(query, text) for query, text, correct in texts]
     return rows
@@ -124,7 +131,8 @@ def _queries(samples: pa.Table, made: pd.DataFrame) -> pd.DataFrame:
     """Every query: solved by a sample, rescued by a resample, and for how many tokens."""
     rows: pd.DataFrame = samples.select(["query_id", "task", "correct"]).to_pandas()
     queries = rows.groupby(["query_id", "task"], sort=False)["correct"].any().rename("solved").reset_index()
-    by_query = made.groupby("query_id")
+    by_query = made.assign(by_sampling=made["correct"] & made["sampled"]).groupby("query_id")
     queries["rescued"] = queries["query_id"].map(by_query["correct"].any()).eq(True)
+    queries["rescued_by_sampling"] = queries["query_id"].map(by_query["by_sampling"].any()).eq(True)
     queries["tokens"] = queries["query_id"].map(by_query["tokens"].sum()).fillna(0.0).astype(float)
     return queries

@@ -20,6 +20,7 @@ from statsmodels.stats.multitest import multipletests
 from vista.errors import VistaError
 
 KEYS = ["task", "query_id"]
+QUERIES, SEEDS = "queries", "queries, seeds"  # what an error may account for
 
 
 @dataclass(frozen=True)
@@ -112,6 +113,12 @@ class Pooled:
     p: float  # two-sided, of no difference; NaN where the error is zero or unknown
     runs: int
     n: int  # test queries
+    seeds: bool  # whether the error accounts for training seeds, not for test queries alone
+
+    @property
+    def error(self) -> str:
+        """What the error accounts for, as the tables say it."""
+        return SEEDS if self.seeds else QUERIES
 
 
 def pooled_difference(pairs: Mapping[tuple[str, int], pd.DataFrame]) -> Pooled:
@@ -148,7 +155,17 @@ def pooled_difference(pairs: Mapping[tuple[str, int], pd.DataFrame]) -> Pooled:
     se = math.sqrt(variance)
     reach = float(student.ppf(0.975, degrees)) * se
     p = float(2.0 * student.sf(abs(queries.mean) / se, degrees)) if se > 0.0 else math.nan
-    return Pooled(queries.mean, se, queries.mean - reach, queries.mean + reach, p, len(pairs), len(averaged))
+    low, high = queries.mean - reach, queries.mean + reach
+    return Pooled(queries.mean, se, low, high, p, len(pairs), len(averaged), freedom > 0)
+
+
+def unlike(errors: Sequence[str | None]) -> list[bool]:
+    """Which numbers of a table lack the error over seeds that others of it have; ``None``: no number.
+
+    Theirs is over test queries alone, so that they look surer than they are beside the others.
+    """
+    mixed = SEEDS in errors
+    return [mixed and error == QUERIES for error in errors]
 
 
 def _averaged(pairs: Mapping[tuple[str, int], pd.DataFrame]) -> pd.DataFrame:

@@ -55,6 +55,10 @@ class Truth:
             return True
         return self.audit(query_id, text).faithful
 
+    def fault(self, query_id: str, text: str) -> rationales.Kind | None:
+        """The kind of claim that a rationale has wrong first; ``None`` if it is faithful."""
+        return None if self.gold.get(query_id) == text else self.audit(query_id, text).kind
+
     def _scene(self, query_id: str) -> tuple[Scene, Question]:
         try:
             return self.scenes[query_id]
@@ -85,11 +89,20 @@ def read_truth(suite: Suite, paths: Paths) -> Truth:
 
 
 def first_error(
-    truth: Truth, tokenizer: Tokenizer, query_id: str, text: str, ids: Sequence[int]
+    truth: Truth, tokenizer: Tokenizer, query_id: str, text: str, ids: Sequence[int], finished: bool = True
 ) -> int | None:
     """The position among a solution's tokens of its first error; ``None`` if it is faithful.
 
-    For a rationale that breaks off too early this is the number of its tokens: the place of the end.
+    For a rationale that breaks off too early this is the number of its tokens: the place of the end. One that
+    did not end but was cut has no error there: as far as it goes it is faithful.
+
+    Args:
+        truth: Scenes and gold rationales.
+        tokenizer: The policy's.
+        query_id: The query that is answered.
+        text: The solution, as decoded from its tokens.
+        ids: Its tokens, without the one that ends it.
+        finished: Whether it was ended by the policy, not by the length limit.
 
     Raises:
         VistaError: the tokens are not those of the text.
@@ -97,7 +110,7 @@ def first_error(
     if truth.gold.get(query_id) == text:
         return None
     verdict = truth.audit(query_id, text)
-    if verdict.offset is None:
+    if verdict.offset is None or (not finished and verdict.offset == len(text.rstrip())):
         return None
     try:
         return token_at(tokenizer, ids, text, verdict.offset)
