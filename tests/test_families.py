@@ -33,6 +33,7 @@ from vista.engines.checkpoints import Checkpoint, load_checkpoint, save_checkpoi
 from vista.engines.hf import HfEngine
 from vista.evaluation.evaluate import evaluate
 from vista.grid import Run
+from vista.images import open_images
 from vista.manifest import read_manifest
 from vista.models.build import build_model
 from vista.paths import Paths
@@ -115,6 +116,28 @@ def test_the_prompt_and_its_segments_are_the_familys(
     assert prompt.input_ids == expected["input_ids"]
     # A token that two pieces share is of the one that it begins in.
     assert [LETTER[kind] for kind in found] == [letters[start] for start, _ in expected["offset_mapping"]]
+
+
+@pytest.mark.parametrize("order", ["original", "swapped"])
+def test_prompts_encoded_together_are_those_encoded_one_by_one(made: Checkpoint, order: chat.Order) -> None:
+    first, second = asked(0), asked(1, WIDE)
+    queries = [
+        *(asked(number, size) for number, size in enumerate([PLAIN, WIDE, PLAIN, PLAIN, WIDE])),
+        asked(5, instruction=first["instruction"] + " " + second["instruction"]),
+        asked(6, images=[*first["images"], *second["images"]]),
+        asked(7, images=[*second["images"], *first["images"]]),
+        asked(8, images=[]),
+        asked(9, images=[], instruction="a"),
+    ]
+    together = chat.encode_queries(made.processor, queries, order)
+    for row, prompt in zip(queries, together, strict=True):
+        turns = chat.messages(row, order)
+        alone = chat.encode(made.processor, turns, open_images(row))
+        assert (prompt.input_ids, prompt.token_features) == (alone.input_ids, alone.token_features)
+        assert (prompt.text, prompt.images) == (alone.text, alone.images)
+        assert list(prompt.image_features) == list(alone.image_features)
+        for name, values in prompt.image_features.items():
+            assert torch.equal(values, alone.image_features[name]), name
 
 
 def test_training_appends_the_token_that_closes_the_familys_turns(made: Checkpoint, family: str) -> None:

@@ -131,29 +131,96 @@ def _begins_itself(processor: Any, text: str) -> bool:
     return begin is not None and text.startswith(begin)
 
 
+Conversation = tuple[Sequence[Message], Sequence[Image.Image]]  # turns, and the images shown in them
+TOGETHER = 64  # prompts that the processor sees at once
+
+
 def encode(processor: Any, turns: Sequence[Message], images: Sequence[Image.Image]) -> Prompt:
     """Render ``turns``, expand the images and tokenise."""
-    text = render(processor, turns)
-    options = {"add_special_tokens": False} if _begins_itself(processor, text) else {}
-    encoded = processor(
-        text=[text], images=[list(images)] if images else None, return_tensors="pt", **options
-    )
-    ids = encoded.pop("input_ids")[0].tolist()
-    encoded.pop("attention_mask", None)
-    token_features: dict[str, list[int]] = {}
-    image_features: dict[str, Any] = {}
-    for name, value in encoded.items():
-        if tuple(value.shape) == (1, len(ids)):
-            token_features[name] = value[0].tolist()
-        else:
-            image_features[name] = value
-    return Prompt(ids, token_features, image_features, text, len(images))
+    (prompt,) = _encode_together(processor, [render(processor, turns)], [images])
+    return prompt
+
+
+def encode_all(processor: Any, conversations: Sequence[Conversation]) -> list[Prompt]:
+    """``encode`` of each, several times faster: the processor sees images of the same sizes together."""
+    texts = [render(processor, turns) for turns, _ in conversations]
+    groups: dict[tuple[Any, ...], list[int]] = {}
+    for index, (text, (_, images)) in enumerate(zip(texts, conversations, strict=True)):
+        key = (_begins_itself(processor, text), *(image.size for image in images))
+        groups.setdefault(key, []).append(index)
+    prompts: dict[int, Prompt] = {}
+    for group in groups.values():
+        for start in range(0, len(group), TOGETHER):
+            members = group[start : start + TOGETHER]
+            shown = [conversations[index][1] for index in members]
+            try:
+                made = _encode_together(processor, [texts[index] for index in members], shown)
+            except _InseparableError:
+                made = [encode(processor, *conversations[index]) for index in members]
+            prompts |= dict(zip(members, made, strict=True))
+    return [prompts[index] for index in range(len(conversations))]
+
+
+class _InseparableError(Exception):
+    """What the processor makes of several prompts cannot be told apart."""
+
+
+def _encode_together(
+    processor: Any, texts: Sequence[str], pictures: Sequence[Sequence[Image.Image]]
+) -> list[Prompt]:
+    """Prompts from rendered texts that begin alike, with images of the same sizes.
+
+    Raises:
+        _InseparableError: there are several, and the tokenizer cannot pad or the processor's image
+            features are not as many for each.
+    """
+    count = len(texts)
+    options: dict[str, Any] = {}
+    if _begins_itself(processor, texts[0]):
+        options["add_special_tokens"] = False
+    if count > 1:
+        if processor.tokenizer.pad_token is None:
+            raise _InseparableError
+        options["padding"] = True
+    images = [list(shown) for shown in pictures] if pictures[0] else None
+    encoded = processor(text=list(texts), images=images, return_tensors="pt", **options)
+    ids = encoded.pop("input_ids")
+    mask = encoded.pop("attention_mask", None)
+    real = [row.bool() for row in mask] if mask is not None else [slice(None)] * count
+    of_tokens = {name: value for name, value in encoded.items() if value.shape == ids.shape}
+    of_images = {name: value for name, value in encoded.items() if name not in of_tokens}
+    # Images of the same sizes have as many patches each.
+    if any(len(value) % count for value in of_images.values()):
+        raise _InseparableError
+    parts = {name: value.chunk(count) for name, value in of_images.items()}
+    return [
+        Prompt(
+            ids[row][real[row]].tolist(),
+            {name: value[row][real[row]].tolist() for name, value in of_tokens.items()},
+            {name: value[row] for name, value in parts.items()},
+            texts[row],
+            len(pictures[row]),
+        )
+        for row in range(count)
+    ]
 
 
 def encode_query(processor: Any, query: Mapping[str, Any], order: Order = "original") -> Prompt:
     """``encode`` of the prompt that asks ``query``."""
-    prompt = encode(processor, messages(query, order), open_images(query))
-    return replace(prompt, open_images=partial(open_images, query))
+    (prompt,) = encode_queries(processor, [query], order)
+    return prompt
+
+
+def encode_queries(
+    processor: Any, queries: Sequence[Mapping[str, Any]], order: Order = "original"
+) -> list[Prompt]:
+    """``encode_all`` of the prompts that ask ``queries``."""
+    asked = [(messages(query, order), open_images(query)) for query in queries]
+    prompts = encode_all(processor, asked)
+    return [
+        replace(prompt, open_images=partial(open_images, query))
+        for prompt, query in zip(prompts, queries, strict=True)
+    ]
 
 
 def template_ids(processor: Any, prompt: Prompt) -> list[int]:

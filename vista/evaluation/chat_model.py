@@ -204,28 +204,43 @@ class VistaChatModel(lmms):  # type: ignore[misc]  # lmms-eval is untyped
         """Requests by index, as many at a time as the engine may sort into batches of its own."""
         pool: dict[int, Asked] = {}
         size = 0
-        for index in tqdm(members, desc="encode", unit="query", mininterval=5):
-            pool[index] = asked = self._ask(requests[index], decodings[index])
-            size += sum(tensor.nbytes for tensor in asked.prompt.image_features.values())
-            if size >= POOL_BYTES and len(pool) >= self.batch_size:
-                yield pool
-                pool, size = {}, 0
+        with tqdm(total=len(members), desc="encode", unit="query", mininterval=5) as bar:
+            for start in range(0, len(members), chat.TOGETHER):
+                part = members[start : start + chat.TOGETHER]
+                for index, asked in zip(part, self._ask(requests, decodings, part), strict=True):
+                    pool[index] = asked
+                    size += sum(tensor.nbytes for tensor in asked.prompt.image_features.values())
+                bar.update(len(part))
+                if size >= POOL_BYTES and len(pool) >= self.batch_size:
+                    yield pool
+                    pool, size = {}, 0
         if pool:
             yield pool
 
-    def _ask(self, request: Instance, decoding: Decoding) -> Asked:
-        """One request with its prompt."""
-        _, doc_to_messages, _, doc_id, task, split = request.args
-        doc = self.task_dict[task][split][doc_id]
-        query_id = doc.get("query_id", f"{task}/{doc_id}")
-        prompt = self._encode(doc_to_messages(doc), query_id, decoding.max_new_tokens)
-        return Asked(query_id, doc, doc_to_messages, decoding, prompt)
+    def _ask(
+        self, requests: Sequence[Instance], decodings: Sequence[Decoding], members: Sequence[int]
+    ) -> list[Asked]:
+        """The requests of these indices, which have one length limit, with their prompts."""
+        asked = []
+        for index in members:
+            _, doc_to_messages, _, doc_id, task, split = requests[index].args
+            doc = self.task_dict[task][split][doc_id]
+            query_id = doc.get("query_id", f"{task}/{doc_id}")
+            asked.append((query_id, doc, doc_to_messages, decodings[index]))
+        conversations = [to_messages(doc) for _, doc, to_messages, _ in asked]
+        names = [query_id for query_id, *_ in asked]
+        prompts = self._encode(conversations, names, decodings[members[0]].max_new_tokens)
+        return [Asked(*each, prompt) for each, prompt in zip(asked, prompts, strict=True)]
 
-    def _encode(self, conversation: Sequence[Mapping[str, Any]], query_id: str, limit: int) -> chat.Prompt:
-        """The prompt of a conversation."""
-        prompt = chat.encode(self.checkpoint.processor, *split_images(conversation))
-        chat.check_fits({"query_id": query_id}, len(prompt), limit, self.checkpoint.context)
-        return prompt
+    def _encode(
+        self, conversations: Sequence[Sequence[Mapping[str, Any]]], query_ids: Sequence[str], limit: int
+    ) -> list[chat.Prompt]:
+        """The prompts of conversations."""
+        split = [split_images(conversation) for conversation in conversations]
+        prompts = chat.encode_all(self.checkpoint.processor, split)
+        for query_id, prompt in zip(query_ids, prompts, strict=True):
+            chat.check_fits({"query_id": query_id}, len(prompt), limit, self.checkpoint.context)
+        return prompts
 
     def _prompts(self, asked: Sequence[Asked], limit: int) -> list[chat.Prompt]:
         """What is responded to: the prompts as they are, or those that ask to choose."""
@@ -233,13 +248,13 @@ class VistaChatModel(lmms):  # type: ignore[misc]  # lmms-eval is untyped
             return [each.prompt for each in asked]
         requests = [Request(each.prompt, self.selection.seeds(each.query_id)) for each in asked]
         sampled = self.engine.sample(requests, self.selection.temperature, limit)
-        prompts = []
+        conversations = []
         for each, samples in zip(asked, sampled, strict=True):
             self.candidate_tokens += sum(len(sample.token_ids) for sample in samples)
             texts = [chat.decode(self.checkpoint.processor, sample.token_ids) for sample in samples]
             doc = self.selection.asking(each.doc, [each.decoding.cut(text) for text in texts])
-            prompts.append(self._encode(each.to_messages(doc), each.query_id, limit))
-        return prompts
+            conversations.append(each.to_messages(doc))
+        return self._encode(conversations, [each.query_id for each in asked], limit)
 
     def _respond(self, prompts: Sequence[chat.Prompt], limit: int) -> list[GenerationResult]:
         """Greedy responses to ``prompts``."""

@@ -8,8 +8,8 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from vista import grid
-from vista.chat import Order, Prompt, check_fits, encode_query
+from vista import chat, grid
+from vista.chat import TOGETHER, Order, Prompt, check_fits
 from vista.config import Suite
 from vista.engines.base import Engine
 from vista.engines.checkpoints import Checkpoint, load_checkpoint, load_outline
@@ -91,9 +91,13 @@ def encode_queries(
         VistaError: a prompt does not fit the context together with ``response_len`` more tokens,
             or an image cannot be read; names the query.
     """
-    prompts = []
-    for query in tqdm(queries, desc="encode", unit=" queries", mininterval=5):
-        prompt = encode_query(checkpoint.processor, query, order)
-        check_fits(query, len(prompt), response_len, checkpoint.context)
-        prompts.append(prompt)
+    prompts: list[Prompt] = []
+    with tqdm(total=len(queries), desc="encode", unit=" queries", mininterval=5) as bar:
+        for start in range(0, len(queries), TOGETHER):
+            shown = queries[start : start + TOGETHER]
+            made = chat.encode_queries(checkpoint.processor, shown, order)
+            for query, prompt in zip(shown, made, strict=True):
+                check_fits(query, len(prompt), response_len, checkpoint.context)
+            prompts += made
+            bar.update(len(shown))
     return prompts
