@@ -11,9 +11,10 @@ from PIL import ImageFile
 
 from tests.nano import ARCHITECTURES, SQUARE, STRIP, WORDS, checkpoint, query
 from vista import chat
-from vista.chat import INSTRUCTION, SYSTEM, VISION, Order
+from vista.chat import Order
 from vista.errors import VistaError
 from vista.images import open_images
+from vista.segments import INSTRUCTION, SYSTEM, VISION, segments
 
 every_architecture = pytest.mark.parametrize("architecture", ARCHITECTURES)
 OPEN = {"qwen2.5-vl": "<|vision_start|>", "qwen3-vl": "<|vision_start|>", "internvl": "<img>"}
@@ -30,7 +31,7 @@ def labelled(architecture: str, row: dict[str, Any], order: Order = "original") 
     """Every prompt token with the first letter of its segment."""
     processor = checkpoint(architecture).processor
     prompt = chat.encode_query(processor, row, order)
-    kinds = chat.segments(processor, chat.messages(row, order), prompt)
+    kinds = segments(processor, chat.messages(row, order), prompt)
     tokens = processor.tokenizer.convert_ids_to_tokens(prompt.input_ids)
     return [f"{LETTER[kind]} {token.lstrip('▁')}" for kind, token in zip(kinds, tokens, strict=True)]
 

@@ -16,7 +16,7 @@ import torch
 
 from tests.families import FAMILIES, INSTRUCTION, PLAIN, SYSTEM, WIDE, save
 from tests.nano import query
-from vista import chat
+from vista import chat, segments
 from vista.config import (
     DpoObjective,
     Hyperparameters,
@@ -45,7 +45,7 @@ from vista.training.fit import fit
 
 RUN = Run("mine", "grids", "zero-shot", 0, 0)
 TASK = "grid-open"
-LETTER = {chat.SYSTEM: "s", chat.VISION: "v", chat.INSTRUCTION: "i"}
+LETTER = {segments.SYSTEM: "s", segments.VISION: "v", segments.INSTRUCTION: "i"}
 SFT = SftObjective(kind="sft")
 HYPER = Hyperparameters(epochs=1, learning_rate=1e-3, batch_size=4, warmup=0.0, schedule="constant")
 
@@ -107,7 +107,7 @@ def test_the_prompt_and_its_segments_are_the_familys(
 ) -> None:
     row = asked(size=size, system=system)
     prompt = chat.encode_query(made.processor, row, order)
-    found = chat.segments(made.processor, chat.messages(row, order), prompt)
+    found = segments.segments(made.processor, chat.messages(row, order), prompt)
     pieces = FAMILIES[family].pieces(size, order == "swapped", system)
     text = "".join(piece for _, piece in pieces)
     letters = "".join(kind * len(piece) for kind, piece in pieces)
@@ -180,7 +180,7 @@ def test_attention_scores_are_those_of_eager_attention_summed_by_hand(
     rows = two()
     prompts = [chat.encode_query(made.processor, row) for row in rows]
     kinds = [
-        chat.segments(made.processor, chat.messages(row), prompt)
+        segments.segments(made.processor, chat.messages(row), prompt)
         for row, prompt in zip(rows, prompts, strict=True)
     ]
     response = tokens_of(made, "so the answer is 3")

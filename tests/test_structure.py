@@ -26,6 +26,7 @@ LIGHT = (
     "cli",
     "alignment",
     "chat",
+    "segments",
     "planning.report",
     "planning.doctor",
 )

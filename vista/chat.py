@@ -1,4 +1,4 @@
-"""From a query to prompt tokens, and from prompt tokens to the segments that VISTA sums over.
+"""From a query to prompt tokens, and from response tokens to text.
 
 Generic over model families: all it knows is the processor's chat template and image token.
 It serves every stage that shows a query to a model, so that all show it in the same way.
@@ -14,15 +14,12 @@ from typing import Any, Literal
 from jinja2 import TemplateError
 from PIL import Image
 
-from vista.alignment import align
 from vista.errors import VistaError
 from vista.images import open_images
 from vista.records import Row
 
 Order = Literal["original", "swapped"]
 Message = dict[str, Any]
-
-SYSTEM, VISION, INSTRUCTION = 0, 1, 2
 
 
 @dataclass(frozen=True)
@@ -125,7 +122,7 @@ def _with_written_images(processor: Any, turn: Message) -> Message:
     return {**turn, "content": [{"type": "text", "text": text}]}
 
 
-def _begins_itself(processor: Any, text: str) -> bool:
+def begins_itself(processor: Any, text: str) -> bool:
     """Whether the template has written the begin token, so that the tokenizer must not add one."""
     begin: str | None = getattr(processor.tokenizer, "bos_token", None)
     return begin is not None and text.startswith(begin)
@@ -146,7 +143,7 @@ def encode_all(processor: Any, conversations: Sequence[Conversation]) -> list[Pr
     texts = [render(processor, turns) for turns, _ in conversations]
     groups: dict[tuple[Any, ...], list[int]] = {}
     for index, (text, (_, images)) in enumerate(zip(texts, conversations, strict=True)):
-        key = (_begins_itself(processor, text), *(image.size for image in images))
+        key = (begins_itself(processor, text), *(image.size for image in images))
         groups.setdefault(key, []).append(index)
     prompts: dict[int, Prompt] = {}
     for group in groups.values():
@@ -176,7 +173,7 @@ def _encode_together(
     """
     count = len(texts)
     options: dict[str, Any] = {}
-    if _begins_itself(processor, texts[0]):
+    if begins_itself(processor, texts[0]):
         options["add_special_tokens"] = False
     if count > 1:
         if processor.tokenizer.pad_token is None:
@@ -225,83 +222,17 @@ def encode_queries(
 
 def template_ids(processor: Any, prompt: Prompt) -> list[int]:
     """Tokens of a prompt whose images are not expanded: what vLLM takes, which expands them itself."""
-    special = not _begins_itself(processor, prompt.text)
+    special = not begins_itself(processor, prompt.text)
     ids: list[int] = processor.tokenizer(prompt.text, add_special_tokens=special)["input_ids"]
     return ids
 
 
-def segments(processor: Any, turns: Sequence[Message], prompt: Prompt) -> list[int]:
-    """Which segment each prompt token belongs to: ``SYSTEM``, ``VISION`` or ``INSTRUCTION``.
-
-    Every token has one. *System* is the system turn with its markers, whether the query gives
-    one or the template has one of its own; *vision* is what the processor puts in place of the
-    image placeholder, with the markers around it; *instruction* is the rest: the user turn's text
-    and the template's remaining markers.
-
-    Found by comparing the template's text, tokenised as it is, with the prompt, in which each
-    placeholder has become a run of image tokens; so no family needs offsets of its own.
-    """
-    text = render(processor, turns)
-    first, last = _system_span(processor, turns, text)
-    encoded = processor.tokenizer(
-        text, return_offsets_mapping=True, add_special_tokens=not _begins_itself(processor, text)
-    )
-    plain: list[int] = encoded["input_ids"]
-    kinds = [SYSTEM if first <= start < last else INSTRUCTION for start, _ in encoded["offset_mapping"]]
-    return align(plain, kinds, prompt.input_ids, _image_tokens(processor, turns, plain), VISION)
-
-
-def _system_span(processor: Any, turns: Sequence[Message], text: str) -> tuple[int, int]:
-    """First character of the system turn, and the first one after it; nothing without one."""
-    if turns[0]["role"] != "system":
-        return 0, _default_system_end(processor, turns, text)
-    content: str = turns[0]["content"][0]["text"]
-    alone = _try_render(processor, turns[:1])
-    if content in alone and text.startswith(alone):
-        return 0, len(alone)
-    # Some templates fold the system text into the user turn: then it is that text alone.
-    start = text.find(content.strip())
-    if start < 0:
-        raise VistaError(
-            "the chat template leaves the system turn out; its model cannot be asked queries with one"
-        )
-    return start, start + len(content.strip())
-
-
-def _default_system_end(processor: Any, turns: Sequence[Message], text: str) -> int:
-    """Where the system turn ends that a template writes when it is given none; 0 if it writes none.
-
-    What follows a system turn of our own is what follows the template's as well.
-    """
-    own: Message = {"role": "system", "content": [{"type": "text", "text": "x"}]}
-    alone = _try_render(processor, [own])
-    whole = _try_render(processor, [own, *turns], generation_prompt=True)
-    rest = whole.removeprefix(alone)
-    if not alone or "x" not in alone or rest == whole or not text.endswith(rest):
-        return 0
-    end = len(text) - len(rest)
-    ids = processor.tokenizer(text[:end], add_special_tokens=False)["input_ids"]
-    says = set(ids) - set(processor.tokenizer.all_special_ids)
-    return end if says else 0  # a begin token by itself is no turn
-
-
-def _try_render(processor: Any, turns: Sequence[Message], generation_prompt: bool = False) -> str:
+def try_render(processor: Any, turns: Sequence[Message], generation_prompt: bool = False) -> str:
     """``render``, or nothing where the template refuses such turns."""
     try:
         return render(processor, turns, generation_prompt)
     except TemplateError:
         return ""
-
-
-def _image_tokens(processor: Any, turns: Sequence[Message], plain: Sequence[int]) -> set[int]:
-    """Ids of special tokens that the template writes only because there is an image."""
-    without = [
-        {"role": turn["role"], "content": [part for part in turn["content"] if part["type"] != "image"]}
-        for turn in turns
-    ]
-    bare = set(processor.tokenizer(render(processor, without))["input_ids"])
-    special = set(processor.tokenizer.added_tokens_decoder) | set(processor.tokenizer.all_special_ids)
-    return (set(plain) & special) - bare
 
 
 def end_tokens(model: Any, processor: Any) -> list[int]:
@@ -323,7 +254,7 @@ def end_tokens(model: Any, processor: Any) -> list[int]:
 def _closing_tokens(processor: Any) -> list[int]:
     """Tokens that the template writes behind what the assistant says."""
     asked: Message = {"role": "user", "content": [{"type": "text", "text": "x"}]}
-    text = _try_render(processor, [asked, *reply("y")])
+    text = try_render(processor, [asked, *reply("y")])
     ids: list[int] = processor.tokenizer(text[text.rfind("y") + 1 :], add_special_tokens=False)["input_ids"]
     return ids
 

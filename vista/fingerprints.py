@@ -18,11 +18,14 @@ PACKAGE = Path(vista.__file__).parent
 
 # Shared modules that decide what a stage computes. The others (config, grid, paths, manifest,
 # cli) only carry values and names: what they change shows in a rule's params or file names.
-PROMPTS = ["chat.py", "images.py", "alignment.py", "wording.py"]
+PROMPTS = ["chat.py", "images.py", "wording.py"]
 SHARED_CODE: dict[str, list[str]] = {
     "tasks": ["records.py", "seeding.py"],
     "models": ["records.py", "seeding.py", *PROMPTS, "engines"],
-    "rollouts": ["records.py", "seeding.py", *PROMPTS, "answers.py", "engines", "testbed"],
+    "rollouts": [
+        *("records.py", "seeding.py", *PROMPTS, "segments.py", "alignment.py", "answers.py"),
+        *("engines", "testbed"),
+    ],
     "curation": ["records.py", "seeding.py", *PROMPTS, "testbed"],
     "training": ["records.py", "seeding.py", *PROMPTS, "engines"],
     "evaluation": ["records.py", "seeding.py", *PROMPTS, "answers.py", "engines"],

@@ -21,6 +21,7 @@ from vista.engines.presenter import shrunk, write_loading
 from vista.errors import VistaError
 from vista.evaluation.chat_model import VistaChatModel
 from vista.evaluation.tasks.queries import doc_to_messages
+from vista.segments import VISION, segments
 from vista.training.data import Prompts
 
 ROW = {**query(0, size=(48, 24), system=SYSTEM), "instruction": INSTRUCTION}
@@ -74,9 +75,9 @@ def test_options_of_the_processor_win_over_its_own(plain: Path) -> None:
 def test_segments_of_a_prompt_with_options_are_found(optioned: Path) -> None:
     processor = load_processor(optioned)
     prompt = chat.encode_query(processor, ROW)
-    kinds = chat.segments(processor, chat.messages(ROW), prompt)
-    assert kinds.count(chat.VISION) == 4 * 2 + 2
-    vision = [token for token, kind in zip(prompt.input_ids, kinds, strict=True) if kind == chat.VISION]
+    kinds = segments(processor, chat.messages(ROW), prompt)
+    assert kinds.count(VISION) == 4 * 2 + 2
+    vision = [token for token, kind in zip(prompt.input_ids, kinds, strict=True) if kind == VISION]
     assert set(vision[1:-1]) == {_image_token(processor)}
 
 
@@ -92,7 +93,7 @@ def test_all_stages_show_the_same_prompt(optioned: Path) -> None:
 
 def _asked_by_lmms_eval(model: VistaChatModel) -> chat.Prompt:
     """The prompt that lmms-eval's model class makes of ``ROW``."""
-    return model._encode(doc_to_messages(ROW), "q", 8)
+    return model._encode([doc_to_messages(ROW)], ["q"], 8)[0]
 
 
 def _image_token(processor: Any) -> int:

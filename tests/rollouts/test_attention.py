@@ -6,13 +6,14 @@ import pytest
 import torch
 
 from tests.nano import ARCHITECTURES, SQUARE, STRIP, own_checkpoint, query
-from vista.chat import Prompt, encode_query, messages, segments
+from vista.chat import Prompt, encode_query, messages
 from vista.engines.batching import collate
 from vista.engines.checkpoints import Checkpoint
 from vista.errors import VistaError
 from vista.rollouts import attention
 from vista.rollouts.attention import reading, segment_attention
 from vista.rollouts.score import attention_scores
+from vista.segments import segments
 
 every_architecture = pytest.mark.parametrize("architecture", ARCHITECTURES)
 

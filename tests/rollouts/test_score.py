@@ -15,6 +15,7 @@ from vista.rollouts.resample import resample_shard
 from vista.rollouts.sample import sample_shard
 from vista.rollouts.score import attention_scores, score_shard
 from vista.rollouts.shards import shard_queries
+from vista.segments import segments
 
 POSITIVES, ALL = f"{PREFIX}+positives", f"{SAMPLES}+all"
 
@@ -48,7 +49,7 @@ def test_every_positive_is_scored_at_every_layer(small: tuple[Suite, Paths]) -> 
     for row, solution in zip(scores, positives, strict=True):
         query = queries[row["query_id"]]
         prompt = chat.encode_query(made.processor, query)
-        kinds = chat.segments(made.processor, chat.messages(query), prompt)
+        kinds = segments(made.processor, chat.messages(query), prompt)
         (expected,) = attention_scores(made, [prompt], [kinds], [solution["token_ids"]], [0, 1, 2], 1)
         assert (row["layers"], row["num_layers"]) == ([0, 1, 2], 3)
         found = list(zip(row["s_sys"], row["s_vis"], row["s_ins"], strict=True))

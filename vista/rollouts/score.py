@@ -12,7 +12,7 @@ from typing import Literal
 import torch
 from tqdm import tqdm
 
-from vista.chat import Prompt, messages, segments
+from vista.chat import Prompt, messages
 from vista.config import Suite, layer_indices
 from vista.engines.checkpoints import Checkpoint
 from vista.engines.forced import forced_batches
@@ -23,6 +23,7 @@ from vista.rollouts.attention import reading
 from vista.rollouts.measured import measure_shard, measured_columns
 from vista.rollouts.policy import encode_queries
 from vista.rollouts.shards import asked_by
+from vista.segments import segments
 
 SEGMENTS = 3
 
@@ -108,7 +109,7 @@ def attention_scores(
     Args:
         checkpoint: The policy.
         prompts: The prompt of each response.
-        kinds: The segment of every prompt token (``chat.segments``).
+        kinds: The segment of every prompt token (``vista.segments``).
         responses: Token ids of the solutions, without the end token.
         layers: Indices of the layers.
         batch_size: Responses per forward pass.
