@@ -114,11 +114,12 @@ def hyperparameters(suite: Suite, run: Run) -> Hyperparameters:
 
 def settings_of(suite: Suite, run: Run) -> dict[str, Any]:
     """What of the config a checkpoint depends on, and how it was trained, for its manifest."""
+    objective = objective_of(suite, run)  # refuses a method that trains nothing
     hyper = hyperparameters(suite, run)
     training = suite.models[run.model].training
     return {
         "run": run.id,
-        "objective": objective_of(suite, run).model_dump(mode="json"),
+        "objective": objective.model_dump(mode="json"),
         "hyperparameters": hyper.model_dump(mode="json"),
         "training": {
             **training.model_dump(mode="json", exclude={"accelerate"}),
