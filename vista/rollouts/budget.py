@@ -86,7 +86,6 @@ class BudgetMatchedResampler(Resampler[BudgetMatchedResample]):
         counts = Counter(row["query_id"] for row in self.job.matched)
         asked = asked_by(queries, self.job.matched)
         prompts = encode_queries(self.job.checkpoint, asked, self.job.sampling.max_new_tokens)
-        self.counts = {"budget": counts.total()}
         return self.sample(
             [
                 Attempt(

@@ -7,7 +7,7 @@ They serve ``vista train``. An objective of your own is a class here and a line 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from torch import Tensor
 
@@ -63,7 +63,7 @@ class Dpo(Objective[DpoObjective]):
         return dpo_with_nll(log_probs, counted, reference, self.settings.beta, self.settings.alpha)
 
 
-OBJECTIVES: dict[str, type[Objective]] = {  # type: ignore[type-arg]  # each with settings of its own
+OBJECTIVES: dict[str, type[Objective[Any]]] = {
     "sft": Sft,
     "dpo": Dpo,
 }
@@ -71,5 +71,4 @@ OBJECTIVES: dict[str, type[Objective]] = {  # type: ignore[type-arg]  # each wit
 
 def make_objective(settings: BaseObjective) -> Objective[BaseObjective]:
     """The objective that these settings ask for."""
-    made: Objective[BaseObjective] = OBJECTIVES[settings.kind](settings)
-    return made
+    return OBJECTIVES[settings.kind](settings)
