@@ -11,23 +11,11 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from vista.config.benchmarks import YES_NO_SIZES
-from vista.config.filters import filter_problems
-from vista.config.methods import (
-    BaseMethod,
-    Methods,
-    SeedMethod,
-    SelectMethod,
-    SelfImprovement,
-    training_section,
-)
-from vista.config.models import BuiltModel, Models
-from vista.config.only import only_problems
-from vista.config.seeds import seed_problems
+from vista.config.consistency import consistency_problems
+from vista.config.methods import Methods
+from vista.config.models import Models
 from vista.config.suites import Suite, SuiteFields, SuiteFile
 from vista.config.sweeps import expand
-from vista.config.tasks import BenchmarkTask
-from vista.config.truth import truth_problems
 from vista.errors import VistaError, fail_if
 
 
@@ -128,103 +116,6 @@ def _pick(wanted: list[str], known: dict[str, Any], what: str, path: str, where:
     return lines
 
 
-def _consistency(suite: Suite, path: str) -> list[str]:
-    """Problems between the parts of a suite that are each well formed."""
-    problems = []
-    for train_set, tasks in suite.train_sets.items():
-        for task in tasks:
-            if task not in suite.tasks:
-                problems.append(
-                    f"{path}: train_sets.{train_set}: unknown task {task!r}; define it under tasks"
-                )
-                continue
-            for split in ("seed", "train", "test"):
-                if getattr(suite.tasks[task].sizes, split) == 0:
-                    problems.append(
-                        f"{path}: tasks.{task}.sizes.{split}: 0, but {train_set!r} trains on this task; "
-                        "give it at least one query"
-                    )
-    for name, spec in suite.tasks.items():
-        if isinstance(spec, BenchmarkTask) and spec.questions != "all" and spec.kind not in YES_NO_SIZES:
-            problems.append(
-                f"{path}: tasks.{name}.questions: {spec.questions!r}, but {spec.kind} does not tell yes/no "
-                "questions apart; use 'all'"
-            )
-    for task in suite.out_of_domain:
-        if task not in suite.tasks:
-            problems.append(f"{path}: out_of_domain: unknown task {task!r}; define it under tasks")
-        elif suite.tasks[task].sizes.test == 0:
-            problems.append(f"{path}: tasks.{task}.sizes.test: 0, but the task is evaluated on")
-    for name in sorted(set(suite.max_rounds) - set(suite.models)):
-        problems.append(f"{path}: max_rounds: {name!r} is not among the suite's models; remove it")
-    for name, model in suite.models.items():
-        if isinstance(model, BuiltModel) and (
-            model.corpus not in suite.tasks or suite.tasks[model.corpus].sizes.train == 0
-        ):
-            problems.append(f"{path}: model {name}: corpus {model.corpus!r} is no task with a train split")
-    for name, method in suite.methods.items():
-        if isinstance(method, SelectMethod):
-            problems += _select_problems(suite, name, method, path)
-        if not isinstance(method, SelfImprovement):
-            continue
-        if method.reflect and method.objective.pairs:
-            problems.append(
-                f"{path}: method {name}: reflect {method.reflect} makes examples, but objective "
-                f"{method.objective.kind} trains on pairs; remove reflect, or use objective sft"
-            )
-        first = suite.methods.get(method.initial_policy)
-        if not isinstance(first, BaseMethod | SeedMethod):
-            problems.append(
-                f"{path}: method {name}: initial_policy {method.initial_policy!r} must be among the "
-                "suite's methods and be of kind base or seed; add it to methods"
-            )
-    return [
-        *problems,
-        *only_problems(suite, path),
-        *filter_problems(suite, path),
-        *seed_problems(suite, path),
-        *truth_problems(suite, path),
-        *_training_problems(suite, path),
-    ]
-
-
-def _select_problems(suite: Suite, name: str, method: SelectMethod, path: str) -> list[str]:
-    """What keeps a method of kind select from having checkpoints to decode."""
-    if method.of not in suite.methods:
-        close = difflib.get_close_matches(method.of, suite.methods, n=1)
-        hint = f"did you mean {close[0]!r}?" if close else "add it to methods"
-        return [f"{path}: method {name}: of {method.of!r} is not among the suite's methods; {hint}"]
-    kind = suite.methods[method.of].kind
-    if kind != "self-improvement":
-        return [
-            f"{path}: method {name}: of {method.of!r} is of kind {kind}; name a method of kind "
-            "self-improvement, whose rounds are evaluated"
-        ]
-    return []
-
-
-def _training_problems(suite: Suite, path: str) -> list[str]:
-    """Models whose processes cannot share the batch of a method that trains them, or start at all."""
-    sections = {name for method in suite.methods.values() if (name := training_section(method)) is not None}
-    problems = []
-    for model, entry in suite.models.items():
-        training = entry.training
-        for section in sorted(sections):
-            batch_size = getattr(suite.training, section).batch_size
-            if not training.divides(batch_size):
-                problems.append(
-                    f"{path}: training.{section}.batch_size: {batch_size} examples are not shared evenly by "
-                    f"model {model}: training.processes is {training.processes}, training.device_batch_size "
-                    f"{training.device_batch_size}; make batch_size a multiple of both together"
-                )
-        if training.accelerate is not None and not training.accelerate.is_file():
-            problems.append(
-                f"{path}: model {model}: training.accelerate: {training.accelerate} does not exist; "
-                "it is a config file of accelerate, such as config/accelerate/fsdp.yaml"
-            )
-    return problems
-
-
 def load_suite(path: Path, value: dict[str, Any] | None = None, root: Path | None = None) -> Suite:
     """Join a suite file with ``models.yaml`` and the methods into one resolved suite.
 
@@ -277,7 +168,7 @@ def load_suite(path: Path, value: dict[str, Any] | None = None, root: Path | Non
             "only": {**suite_file.only, **sweeps.only},
         }
     )
-    fail_if(_consistency(suite, str(path)), "The configuration has errors:")
+    fail_if(consistency_problems(suite, str(path)), "The configuration has errors:")
     return suite
 
 
