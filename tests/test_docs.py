@@ -9,16 +9,16 @@ from typing import Any
 import pytest
 import yaml
 
+from tests.documents import code, section
 from vista import grid
 from vista.analysis.comparisons import contrasts
 from vista.config import Suite, load_suite
 from vista.planning.jobs import job_counts
 
 
-def blocks(root: Path, page: str, section: str) -> list[dict[str, Any]]:
+def blocks(root: Path, page: str, title: str) -> list[dict[str, Any]]:
     """The YAML blocks of a section of a page."""
-    text = (root / "docs" / page).read_text().split(f"\n## {section}\n")[1].split("\n## ")[0]
-    return [yaml.safe_load(block) for block in re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)]
+    return [yaml.safe_load(block) for block in code(section(root, page, title), "yaml")]
 
 
 @pytest.fixture

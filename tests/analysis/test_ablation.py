@@ -14,6 +14,7 @@ import pytest
 from scipy import stats
 
 from tests.analysis.conftest import MODELS, World, make_suite
+from tests.documents import undocumented
 from vista.analysis.ablation import ALL_MODELS, COLUMNS, ablation_table, probability
 from vista.analysis.collect import collect
 from vista.analysis.comparisons import Contrast, contrasts
@@ -362,8 +363,7 @@ def test_columns_are_documented_and_tables_have_manifests_and_equal_bytes(
     table_of(small)
     assert [path.read_bytes() for path in outputs] == before
     assert all(read_manifest(path).stage == "analysis" and manifest_of(path).is_file() for path in outputs)
-    documented = (root / "docs/tables.md").read_text()
-    assert [name for name in COLUMNS if f"`{name}`" not in documented] == []
+    assert undocumented(root, COLUMNS) == []
 
 
 def test_a_small_p_value_is_not_printed_as_zero() -> None:

@@ -20,6 +20,7 @@ from tests.analysis.measured_world import (
     score,
     solution,
 )
+from tests.documents import undocumented
 from vista.analysis.audit import audit_table
 from vista.config import VigFilter
 from vista.errors import VistaError
@@ -164,11 +165,8 @@ def test_where_all_are_faithful_cells_are_empty_and_counts_say_why(world: Measur
 
 
 def test_every_measure_and_column_is_documented(world: MeasuredWorld, root: Path) -> None:
-    documented = (root / "docs/tables.md").read_text()
     table = table_of(world)
-    assert [
-        name for name in [*table["measure"].unique(), *table.columns] if f"`{name}`" not in documented
-    ] == []
+    assert undocumented(root, [*table["measure"].unique(), *table.columns]) == []
 
 
 def test_the_bytes_do_not_depend_on_when_or_in_which_order(world: MeasuredWorld) -> None:

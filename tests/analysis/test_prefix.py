@@ -18,6 +18,7 @@ from tests.analysis.measured_world import (
     measured_suite,
     solution,
 )
+from tests.documents import undocumented
 from vista import grid
 from vista.analysis.measured_markdown import _most_shared
 from vista.analysis.prefix import prefix_table
@@ -240,11 +241,8 @@ def test_tasks_without_failures_have_empty_cells(world: MeasuredWorld) -> None:
 
 
 def test_every_measure_and_column_is_documented(world: MeasuredWorld, root: Path) -> None:
-    documented = (root / "docs/tables.md").read_text()
     table = table_of(world)
-    assert [
-        name for name in [*table["measure"].unique(), *table.columns] if f"`{name}`" not in documented
-    ] == []
+    assert undocumented(root, [*table["measure"].unique(), *table.columns]) == []
 
 
 def test_equal_rollouts_give_equal_bytes(world: MeasuredWorld) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.analysis.conftest import MODELS, TASKS, World, make_suite
+from tests.documents import undocumented
 from vista import grid
 from vista.analysis.collect import collect
 from vista.analysis.comparisons import counterpart_of, reference_of
@@ -75,16 +76,14 @@ def test_there_is_one_row_per_run_in_the_order_of_the_suite(world: World) -> Non
     assert list(dict.fromkeys(run.model for run in table)) == MODELS
 
 
-def test_the_columns_are_those_documented(world: World) -> None:
+def test_the_columns_are_those_documented(world: World, root: Path) -> None:
     first = ["model", "train_set", "method", "round", "seed", "status"]
     scores = ["easy", "hard", "overall", "se", "far", "delta_sft_seed", "delta_se"]
     counts = ["train_samples", "samples_drawn", "samples_drawn_total", "n_test"]
     expected = [*first, *scores, *counts]
     tabulate_all(world)
     assert world.paths.table("main", "csv").read_text().splitlines()[0].split(",") == expected
-    documented = Path(__file__).parents[2].joinpath("docs/tables.md").read_text()
-    fixed = [name for name in expected if name not in TASKS]
-    assert [name for name in fixed if f"`{name}`" not in documented] == []
+    assert undocumented(root, [name for name in expected if name not in TASKS]) == []
 
 
 def test_accuracies_errors_and_differences_agree_with_a_recount(world: World) -> None:

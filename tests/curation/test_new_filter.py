@@ -12,17 +12,12 @@ from pathlib import Path
 import yaml
 
 from tests.curation.conftest import Folder, rollout
+from tests.documents import code, section
 from vista.config import Suite
 from vista.grid import Run
 from vista.manifest import read_manifest
 from vista.paths import Paths
 from vista.records import EXAMPLE, read_rows
-
-
-def blocks(document: str) -> list[str]:
-    """The blocks of code under "A filter", in order."""
-    section = document.split("\n## A filter\n")[1].split("\n## ")[0]
-    return re.findall(r"```\w+\n(.*?)```", section, re.DOTALL)
 
 
 def insert(file: Path, before: str, text: str) -> None:
@@ -36,7 +31,7 @@ def add_the_filter(root: Path, copy: Path) -> str:
     shutil.copytree(root / "vista", copy / "vista", ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copytree(root / "config", copy / "config")
     shutil.copy(root / "models.yaml", copy)
-    rule, line, settings, entry = blocks((root / "docs/adding.md").read_text())
+    rule, line, settings, entry = code(section(root, "adding.md", "A filter"))
     assert (len(re.findall(r"^class ", rule, re.MULTILINE)), len(line.splitlines())) == (1, 1)
     filters, methods = copy / "vista/curation/filters.py", copy / "vista/config/methods.py"
     insert(filters, "\nFILTERS: ", rule + "\n")

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.documents import code, section
 from tests.rollouts.conftest import POLICY, SAMPLES, resample, suite_at
 from vista import grid
 from vista.config import SelfImprovement, Suite, methods
@@ -21,9 +21,7 @@ from vista.rollouts.resample import RESAMPLERS
 
 def written(root: Path) -> dict[str, Any]:
     """The two classes of the example, each run where the page says that it belongs."""
-    page = (root / "docs/adding.md").read_text(encoding="utf-8")
-    section = page.split("\n## A resampler\n")[1].split("\n## ")[0]
-    settings, work = re.findall(r"```python\n(.*?)```", section, re.DOTALL)
+    settings, work = code(section(root, "adding.md", "A resampler"), "python")
     names = dict(vars(methods))
     exec(settings, names)
     names = {**vars(resamplers), "WarmResample": names["WarmResample"]}

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 from torch.nn.functional import logsigmoid
 
+from tests.documents import code, section
 from tests.training.conftest import pair
 from tests.training.test_losses import Fresh, Hyper, log_probs, mean
 from vista.config import SelfImprovement, methods, training_section
@@ -21,9 +21,7 @@ from vista.training.fit import fit
 
 def written(root: Path) -> dict[str, Any]:
     """The two classes of the example, each run where the page says that it belongs."""
-    page = (root / "docs/adding.md").read_text(encoding="utf-8")
-    section = page.split("\n## An objective\n")[1].split("\n## ")[0]
-    settings, loss = re.findall(r"```python\n(.*?)```", section, re.DOTALL)
+    settings, loss = code(section(root, "adding.md", "An objective"), "python")
     names = dict(vars(methods))
     exec(settings, names)
     names = {**vars(objectives), "SimpoObjective": names["SimpoObjective"], "logsigmoid": logsigmoid}
