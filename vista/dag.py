@@ -27,7 +27,7 @@ from vista.config import (
 )
 from vista.fingerprints import write_fingerprint
 from vista.grid import Run
-from vista.paths import Paths, manifest_of
+from vista.paths import TABLE_SUFFIXES, Paths, manifest_of
 from vista.wording import templates_of, trained_templates
 
 
@@ -167,8 +167,8 @@ class Dag:
         return [path for name in names for path in self.table(name)]
 
     def table(self, name: str) -> list[str]:
-        """A table as CSV and Markdown, and their manifests."""
-        files = [self.paths.table(name, suffix) for suffix in ("csv", "md")]
+        """A table as CSV, Markdown and LaTeX, and their manifests."""
+        files = [self.paths.table(name, suffix) for suffix in TABLE_SUFFIXES]
         return [str(path) for file in files for path in (file, manifest_of(file))]
 
     def difficulty_inputs(self) -> list[str]:

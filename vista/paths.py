@@ -74,7 +74,8 @@ class Paths:
         return self.trained(run.id) if trained else self.base(run.model)
 
 
-FILE_SUFFIXES = {".parquet", ".csv", ".md", ".json"}
+TABLE_SUFFIXES = ("csv", "md", "tex")
+FILE_SUFFIXES = {".parquet", ".csv", ".md", ".tex", ".json"}
 
 
 def manifest_of(output: Path) -> Path:

@@ -20,7 +20,7 @@ from tests.analysis.measured_world import (
 )
 from tests.documents import undocumented
 from vista import grid
-from vista.analysis.measured_markdown import _most_shared
+from vista.analysis.measured_pages import _most_shared
 from vista.analysis.prefix import prefix_table
 from vista.errors import VistaError
 from vista.records import Row

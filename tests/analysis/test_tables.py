@@ -12,9 +12,9 @@ import pytest
 from tests.analysis.conftest import MODELS, TASKS, World, make_suite
 from tests.documents import undocumented
 from vista import grid
+from vista.analysis.cells import number, signed_with_error, with_error
 from vista.analysis.collect import collect
 from vista.analysis.comparisons import counterpart_of, reference_of
-from vista.analysis.markdown import number, signed_with_error, with_error
 from vista.analysis.tables import columns, main_table
 from vista.errors import VistaError
 from vista.grid import Run
@@ -202,7 +202,7 @@ def test_every_seed_is_compared_with_its_own_sft_seed(tmp_path: Path) -> None:
 
 def test_two_runs_of_the_table_give_equal_bytes_whenever_they_are_made(world: World) -> None:
     tabulate_all(world)
-    outputs = [world.paths.table("main", suffix) for suffix in ("csv", "md")]
+    outputs = [world.paths.table("main", suffix) for suffix in ("csv", "md", "tex")]
     before = [path.read_bytes() for path in outputs]
     world.fill()  # every file again, manifests with new times
     tabulate_all(world)
@@ -245,7 +245,7 @@ def test_a_task_named_as_a_column_is_refused(tmp_path: Path) -> None:
 
 def test_every_output_has_its_manifest(world: World) -> None:
     tabulate_all(world)
-    for suffix in ("csv", "md"):
+    for suffix in ("csv", "md", "tex"):
         assert read_manifest(world.paths.table("main", suffix)).counts["rows"] == 14
 
 

@@ -13,15 +13,16 @@ from typing import Any
 
 import pandas as pd
 
+from vista.analysis.cells import QUERIES_ALONE, number, probability, signed
 from vista.analysis.collect import in_domain, read_long, run_statuses, scores_by_run
 from vista.analysis.comparisons import ALL_MODELS, Contrast, contrasts
-from vista.analysis.markdown import QUERIES_ALONE, number, render
+from vista.analysis.files import write_table
+from vista.analysis.page import Page, Table
 from vista.analysis.stats import holm, overall_mean, paired_scores, pooled_difference, unlike
 from vista.config import SeedMethod, Suite
 from vista.grid import Run
 from vista.manifest import Recorder, Status
 from vista.paths import Paths
-from vista.records import write_text
 
 PERCENT = 100.0
 COLUMNS = [
@@ -50,18 +51,15 @@ Beside the others it looks surer than it is, so there is no `p (Holm)`, and noth
 
 
 def ablation_table(suite: Suite, paths: Paths) -> None:
-    """Write ``ablation.csv`` and ``ablation.md``.
+    """Write ``ablation.csv``, ``.md`` and ``.tex``.
 
     Raises:
         VistaError: a run has not been evaluated, or ``long.csv`` is not up to date.
     """
-    csv, markdown = paths.table("ablation", "csv"), paths.table("ablation", "md")
     recorder = Recorder("analysis", {"suite": suite.name}, [paths.long])
     table = ablation_rows(suite, run_statuses(suite, paths), scores_by_run(read_long(paths.long)))
-    write_text(csv, as_text(table).to_csv(index=False, lineterminator="\n"))
-    write_text(markdown, ablation_markdown(suite, table))
-    for output in (csv, markdown):
-        recorder.write(output, {"rows": len(table), "compared": int(table["difference"].notna().sum())})
+    counts = {"rows": len(table), "compared": int(table["difference"].notna().sum())}
+    write_table(paths, recorder, as_text(table), ablation_page(suite, table), counts)
 
 
 @dataclass(frozen=True)
@@ -202,18 +200,18 @@ def as_text(table: pd.DataFrame) -> pd.DataFrame:
     return cells
 
 
-def ablation_markdown(suite: Suite, table: pd.DataFrame) -> str:
-    """``ablation.md``: a section for each kind of comparison, all models in a row and each beside it."""
-    parts = [f"# Ablation of suite `{suite.name}`"]
+def ablation_page(suite: Suite, table: pd.DataFrame) -> Page:
+    """A section for each kind of comparison, all models in a row and each beside it."""
+    parts: list[str | Table] = []
     table = table.assign(marked=_unlike(table))
     for kind, title in TITLES.items():
         own = table[table["kind"] == kind]
         if len(own):
-            parts += [f"## {title}", render(_cells(suite, own))]
+            parts.append(Table(title, _cells(suite, own), kind))
     parts.append(NOTES if len(table) else "No two methods of this suite differ in one part.")
     if table["marked"].any():
         parts.append(NOTE_ON_MARK)
-    return "\n\n".join(parts) + "\n"
+    return Page("ablation", f"Ablation of suite `{suite.name}`", parts)
 
 
 def _cells(suite: Suite, table: pd.DataFrame) -> pd.DataFrame:
@@ -240,15 +238,3 @@ def _cells(suite: Suite, table: pd.DataFrame) -> pd.DataFrame:
             | {m: signed(single.get((*(row[key] for key in keys), m))) for m in suite.models}
         )
     return pd.DataFrame(rows)
-
-
-def signed(value: float | None) -> str:
-    """``+1.20``; nothing for ``None`` and NaN."""
-    return "" if value is None or math.isnan(value) else f"{value:+.2f}"
-
-
-def probability(value: float | None) -> str:
-    """Three decimals, ``< 0.001`` below; nothing for ``None``."""
-    if value is None:
-        return ""
-    return "< 0.001" if value < 0.001 else f"{value:.3f}"

@@ -15,15 +15,15 @@ import numpy as np
 import pandas as pd
 
 from vista.analysis.detectors import auroc, auroc_within, partial_correlation
+from vista.analysis.files import write_table
 from vista.analysis.intervals import Interval, ratio, share
-from vista.analysis.measured_markdown import audit_markdown
+from vista.analysis.measured_pages import audit_page
 from vista.analysis.pools import Solutions, dropped, read_solutions, z_scores
 from vista.analysis.truth import Truth, read_truth
 from vista.config import LogprobFilter, ScoreFilter, Suite, VasFilter, VigFilter, layer_indices
 from vista.manifest import Recorder
 from vista.measured import ScoredPool, input_files, scored_pools
 from vista.paths import Paths
-from vista.records import write_text
 from vista.testbed.rationales import Kind
 
 COLUMNS = [
@@ -38,19 +38,16 @@ Column = tuple[str, str, str, str]
 
 
 def audit_table(suite: Suite, paths: Paths) -> None:
-    """Write ``audit.csv`` and ``audit.md`` from the rollouts and scores of all policies.
+    """Write ``audit.csv``, ``.md`` and ``.tex`` from the rollouts and scores of all policies.
 
     Raises:
         VistaError: the suite has no scenes or scores, or a rollout file is missing or malformed.
     """
-    csv, markdown = paths.table("audit", "csv"), paths.table("audit", "md")
     pools = scored_pools(suite)
     recorder = Recorder("analysis", {"suite": suite.name}, input_files(suite, paths, pools))
     table = audit_rows(suite, paths, pools, read_truth(suite, paths))
-    write_text(csv, table.to_csv(index=False, lineterminator="\n", float_format="%.4f"))
-    write_text(markdown, audit_markdown(suite, table))
-    for output in (csv, markdown):
-        recorder.write(output, {"rows": len(table), "policies": len({pool.policy for pool in pools})})
+    counts = {"rows": len(table), "policies": len({pool.policy for pool in pools})}
+    write_table(paths, recorder, table, audit_page(suite, table), counts)
 
 
 def audit_rows(suite: Suite, paths: Paths, pools: list[ScoredPool], truth: Truth) -> pd.DataFrame:

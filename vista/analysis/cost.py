@@ -12,12 +12,13 @@ from pathlib import Path
 
 import pandas as pd
 
-from vista.analysis.markdown import integer, number, render
+from vista.analysis.cells import integer, number
+from vista.analysis.files import write_table
+from vista.analysis.page import Page, Table
 from vista.config import Suite
 from vista.errors import VistaError
 from vista.manifest import Recorder, read_manifest
 from vista.paths import FILE_SUFFIXES, Paths
-from vista.records import write_text
 
 STAGES = ["tasks", "models", "rollouts", "curation", "training", "evaluation", "analysis"]
 COLUMNS = [
@@ -48,14 +49,10 @@ def cost_table(suite: Suite, paths: Paths) -> None:
     Raises:
         VistaError: a benchmark file or a manifest is malformed.
     """
-    csv, markdown = paths.table("cost", "csv"), paths.table("cost", "md")
     recorder = Recorder("analysis", {"suite": suite.name}, [])
     models = list(suite.models)
     table = cost_rows(read_benchmarks(paths, models), read_outputs(paths, models), models)
-    write_text(csv, table.to_csv(index=False, lineterminator="\n"))
-    write_text(markdown, cost_markdown(suite, table))
-    for output in (csv, markdown):
-        recorder.write(output, {"rows": len(table)})
+    write_table(paths, recorder, table, cost_page(suite, table), {"rows": len(table)})
 
 
 def read_benchmarks(paths: Paths, models: list[str]) -> pd.DataFrame:
@@ -195,15 +192,10 @@ def _measured(outputs: pd.DataFrame, benchmarks: pd.DataFrame) -> list[bool]:
     ]
 
 
-def cost_markdown(suite: Suite, table: pd.DataFrame) -> str:
-    """``cost.md``: the table and how to read it."""
+def cost_page(suite: Suite, table: pd.DataFrame) -> Page:
+    """The table and how to read it."""
     unmeasured = int(table["unmeasured"].iloc[-1])
     complete = "Every output has a benchmark file."
     lacking = f"**{unmeasured} outputs have no benchmark file**: their time is unknown and not in the sums."
-    parts = [
-        f"# Where the time of suite `{suite.name}` went",
-        lacking if unmeasured else complete,
-        render(table),
-        NOTES,
-    ]
-    return "\n\n".join(parts) + "\n"
+    title = f"Where the time of suite `{suite.name}` went"
+    return Page("cost", title, [lacking if unmeasured else complete, Table(title, table, ""), NOTES])

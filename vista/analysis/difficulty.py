@@ -15,17 +15,17 @@ from typing import Any
 import pandas as pd
 
 from vista import grid
+from vista.analysis.cells import number
 from vista.analysis.collect import read_long, run_statuses, scores_by_run
-from vista.analysis.difficulty_markdown import difficulty_markdown
+from vista.analysis.difficulty_page import difficulty_page
+from vista.analysis.files import write_table
 from vista.analysis.kinds import accuracy_rows
-from vista.analysis.markdown import number
 from vista.analysis.pass_rates import BINS, PassRates, Reader
 from vista.config import SelfImprovement, Suite
 from vista.errors import VistaError
 from vista.grid import Run
 from vista.manifest import Recorder, Status
 from vista.paths import Paths
-from vista.records import write_text
 
 PERCENT = 100.0
 COLUMNS = [
@@ -42,7 +42,6 @@ def difficulty_table(suite: Suite, paths: Paths) -> None:
     Raises:
         VistaError: queries, rollouts, training sets or results are missing or not up to date.
     """
-    csv, markdown = paths.table("difficulty", "csv"), paths.table("difficulty", "md")
     recorder = Recorder("analysis", {"suite": suite.name}, [paths.long])
     statuses = run_statuses(suite, paths)
     reader = Reader(suite, paths)
@@ -51,10 +50,7 @@ def difficulty_table(suite: Suite, paths: Paths) -> None:
     table = pd.DataFrame(rows, columns=COLUMNS, dtype=object).astype(object)
     table = table.where(table.notna(), None)
     text = table.map(lambda value: number(value) if value is None or isinstance(value, float) else str(value))
-    write_text(csv, text.to_csv(index=False, lineterminator="\n"))
-    write_text(markdown, difficulty_markdown(suite, table, BINS))
-    for output in (csv, markdown):
-        recorder.write(output, {"rows": len(table)})
+    write_table(paths, recorder, text, difficulty_page(suite, table, BINS), {"rows": len(table)})
 
 
 def mass_rows(suite: Suite, statuses: Mapping[Run, Status], reader: Reader) -> list[dict[str, Any]]:

@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from vista.analysis.files import write_table
 from vista.analysis.intervals import Interval, mean, ratio, share
-from vista.analysis.measured_markdown import prefix_markdown
+from vista.analysis.measured_pages import prefix_page
 from vista.analysis.resamples import Read, read_resamples
 from vista.analysis.truth import Truth, read_tokenizer, read_truth
 from vista.config import BudgetMatchedResample, Suite
@@ -24,7 +25,6 @@ from vista.grid import Run
 from vista.manifest import Recorder
 from vista.measured import Resamples, input_files, prefix_resamples
 from vista.paths import Paths
-from vista.records import write_text
 
 COLUMNS = [
     *("model", "train_set", "resamples", "policy", "policies", "task"),
@@ -37,19 +37,16 @@ RESCUED_BEYOND = {"tokens": "rescued-beyond-budget-matched", "samples": "rescued
 
 
 def prefix_table(suite: Suite, paths: Paths) -> None:
-    """Write ``prefix.csv`` and ``prefix.md`` from the samples and resamples of all policies.
+    """Write ``prefix.csv``, ``.md`` and ``.tex`` from the samples and resamples of all policies.
 
     Raises:
         VistaError: the suite has no scenes or prefixes, or a file is missing or malformed.
     """
-    csv, markdown = paths.table("prefix", "csv"), paths.table("prefix", "md")
     resamples = prefix_resamples(suite)
     recorder = Recorder("analysis", {"suite": suite.name}, input_files(suite, paths, resamples))
     table = prefix_rows(suite, paths, resamples, read_truth(suite, paths))
-    write_text(csv, table.to_csv(index=False, lineterminator="\n", float_format="%.4f"))
-    write_text(markdown, prefix_markdown(suite, table))
-    for output in (csv, markdown):
-        recorder.write(output, {"rows": len(table), "policies": len({item.policy for item in resamples})})
+    counts = {"rows": len(table), "policies": len({item.policy for item in resamples})}
+    write_table(paths, recorder, table, prefix_page(suite, table), counts)
 
 
 def prefix_rows(suite: Suite, paths: Paths, resamples: list[Resamples], truth: Truth) -> pd.DataFrame:

@@ -14,8 +14,9 @@ from typing import Any
 import pandas as pd
 
 from vista import grid
+from vista.analysis.cells import number
 from vista.analysis.collect import in_domain
-from vista.analysis.markdown import number, render
+from vista.analysis.page import Page, Table
 from vista.analysis.stats import Estimate, overall_mean
 from vista.config import Suite
 from vista.errors import VistaError, fail_if
@@ -164,8 +165,8 @@ def reported_overall(suite: Suite, reported: pd.DataFrame) -> dict[Run, float]:
     return found
 
 
-def reported_markdown(suite: Suite, table: pd.DataFrame) -> str:
-    """``reported.md``: the comparison to read."""
+def reported_page(suite: Suite, table: pd.DataFrame) -> Page:
+    """The comparison to read."""
     cells = table.drop(columns=["source"]).astype(object).where(table.notna(), "")
     for name in ("reproduced", "low", "high", "reported"):
         cells[name] = table[name].map(number)
@@ -173,10 +174,10 @@ def reported_markdown(suite: Suite, table: pd.DataFrame) -> str:
         "" if value is None else f"{round(value, 2) + 0.0:+.2f}" for value in table["difference"]
     ]
     sources = ", ".join(dict.fromkeys(str(source) for source in table["source"]))
-    parts = [
-        f"# Suite `{suite.name}` beside the reported numbers",
-        render(cells),
+    title = f"Suite `{suite.name}` beside the reported numbers"
+    parts: list[str | Table] = [
+        Table(title, cells, ""),
         f"Reported in: {sources}." if sources else "No reported number is about a model of this suite.",
         NOTES,
     ]
-    return "\n\n".join(parts) + "\n"
+    return Page("reported", title, parts)

@@ -16,17 +16,18 @@ from typing import Any
 import pandas as pd
 
 from vista import grid
+from vista.analysis.cells import number
 from vista.analysis.collect import in_domain, read_long, run_statuses, scores_by_run
 from vista.analysis.comparisons import reference_of
-from vista.analysis.markdown import main_markdown, number
-from vista.analysis.reported import read_reported, reported_markdown, reported_overall, reported_rows
+from vista.analysis.files import write_table
+from vista.analysis.main_page import main_page
+from vista.analysis.reported import read_reported, reported_overall, reported_page, reported_rows
 from vista.analysis.stats import overall_mean, paired_difference
 from vista.config import SelfImprovement, Suite
 from vista.errors import VistaError
 from vista.grid import Run
 from vista.manifest import Recorder, Status, read_manifest
 from vista.paths import Paths, manifest_of
-from vista.records import write_text
 
 PERCENT = 100.0
 
@@ -46,7 +47,6 @@ def main_table(suite: Suite, paths: Paths) -> None:
     Raises:
         VistaError: a run or manifest is missing, or ``long.csv`` is not up to date.
     """
-    csv, markdown = paths.table("main", "csv"), paths.table("main", "md")
     published = [] if suite.reported is None else [suite.reported]
     recorder = Recorder("analysis", {"suite": suite.name}, [paths.long, *published])
     reported = None if suite.reported is None else read_reported(suite.reported)
@@ -55,18 +55,12 @@ def main_table(suite: Suite, paths: Paths) -> None:
     scores = scores_by_run(read_long(paths.long))
     table = main_rows(suite, statuses, scores, costs)
     overall = None if reported is None else reported_overall(suite, reported)
-    write_text(csv, as_text(table).to_csv(index=False, lineterminator="\n"))
-    write_text(markdown, main_markdown(suite, table, scores, overall))
-    counts: dict[str, float] = {"rows": len(table), "with_result": int((table["status"] == "complete").sum())}
-    for output in (csv, markdown):
-        recorder.write(output, counts)
+    counts = {"rows": len(table), "with_result": int((table["status"] == "complete").sum())}
+    write_table(paths, recorder, as_text(table), main_page(suite, table, scores, overall), counts)
     if reported is not None:
         beside = reported_rows(suite, scores, reported)
-        csv, markdown = paths.table("reported", "csv"), paths.table("reported", "md")
-        write_text(csv, as_text(beside).to_csv(index=False, lineterminator="\n"))
-        write_text(markdown, reported_markdown(suite, beside))
-        for output in (csv, markdown):
-            recorder.write(output, {"rows": len(beside)})
+        page = reported_page(suite, beside)
+        write_table(paths, recorder, as_text(beside), page, {"rows": len(beside)})
 
 
 def trained_tasks(suite: Suite) -> list[str]:

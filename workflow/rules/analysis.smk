@@ -88,10 +88,7 @@ rule cost:
         long=f"{R}/long.csv",
         code=PLAN.code("analysis"),
     output:
-        f"{R}/tables/cost.csv",
-        f"{R}/tables/cost.md",
-        f"{R}/tables/cost.csv.manifest.json",
-        f"{R}/tables/cost.md.manifest.json",
+        PLAN.table("cost"),
     log:
         f"{R}/logs/analysis/cost.log",
     conda:
@@ -108,10 +105,7 @@ rule audit:
         rows=lambda w: PLAN.audit_inputs(),
         code=PLAN.code("analysis", also=["testbed"]),
     output:
-        f"{R}/tables/audit.csv",
-        f"{R}/tables/audit.md",
-        f"{R}/tables/audit.csv.manifest.json",
-        f"{R}/tables/audit.md.manifest.json",
+        PLAN.table("audit"),
     log:
         f"{R}/logs/analysis/audit.log",
     benchmark:
@@ -130,10 +124,7 @@ rule prefix:
         rows=lambda w: PLAN.prefix_inputs(),
         code=PLAN.code("analysis", also=["testbed"]),
     output:
-        f"{R}/tables/prefix.csv",
-        f"{R}/tables/prefix.md",
-        f"{R}/tables/prefix.csv.manifest.json",
-        f"{R}/tables/prefix.md.manifest.json",
+        PLAN.table("prefix"),
     log:
         f"{R}/logs/analysis/prefix.log",
     benchmark:

@@ -1,4 +1,4 @@
-"""``audit.md`` and ``prefix.md``: the measurements on one policy's solutions, as readable tables.
+"""The tables ``audit`` and ``prefix`` to read: the measurements on one policy's solutions.
 
 Numbers that are to be compared must stand on the same solutions, and few policies have everything that is
 measured. The CSV beside each has every number, also of the other policies and of all together, and is what
@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections.abc import Hashable, Sequence
 
 import pandas as pd
-from tabulate import tabulate
 
+from vista.analysis.cells import interval
+from vista.analysis.page import Page, Table
 from vista.config import Suite
 
 ALL = "all"
@@ -52,7 +53,7 @@ PREFIX_MEASURES = {
 }
 
 
-def audit_markdown(suite: Suite, table: pd.DataFrame) -> str:
+def audit_page(suite: Suite, table: pd.DataFrame) -> Page:
     """The audit of the solutions that most policies have, by the policy for which the most is measured.
 
     Not of all policies together: a score that some policies' solutions lack would be set against scores
@@ -62,8 +63,7 @@ def audit_markdown(suite: Suite, table: pd.DataFrame) -> str:
     policy = _most_shared(pools, ["model", "train_set", "solutions", "detector", "layer", "setting"])
     shown = pools[pools["policy"] == policy]
     which = f"Solutions of {_names(shown, 'policy', 'no policy')}: {_names(shown, 'solutions')}"
-    parts = [
-        f"# Do scores detect unfaithful rationales? Suite `{suite.name}`",
+    parts: list[str | Table] = [
         f"{which}. `audit.csv` has the others, those of the other policies, and all policies together.",
     ]
     base, detectors = shown["detector"] == "", shown["measure"].str.contains("auroc|partial")
@@ -71,30 +71,31 @@ def audit_markdown(suite: Suite, table: pd.DataFrame) -> str:
     counts = shown[shown["measure"] == "unfaithful-share"].set_index(keys)["n"].to_dict()
     found = [counts[key] for key in shown.loc[base, keys].itertuples(index=False, name=None)]
     parts += [
-        "## How many correct solutions are unfaithful",
-        _pivot(shown[base].assign(solutions=found), [*keys, "solutions", "unfaithful"]),
-        "## Detectors",
-        _pivot(shown[detectors], [*keys, "detector", "layer", "unfaithful"]),
-        "## Cuts",
-        _pivot(shown[~base & ~detectors], [*keys, "detector", "layer", "setting"]),
+        Table(
+            "How many correct solutions are unfaithful",
+            _pivot(shown[base].assign(solutions=found), [*keys, "solutions", "unfaithful"]),
+            "unfaithful",
+        ),
+        Table("Detectors", _pivot(shown[detectors], [*keys, "detector", "layer", "unfaithful"]), "detectors"),
+        Table("Cuts", _pivot(shown[~base & ~detectors], [*keys, "detector", "layer", "setting"]), "cuts"),
         AUDIT_NOTES,
     ]
-    return "\n\n".join(parts) + "\n"
+    return Page("audit", f"Do scores detect unfaithful rationales? Suite `{suite.name}`", parts)
 
 
-def prefix_markdown(suite: Suite, table: pd.DataFrame) -> str:
+def prefix_page(suite: Suite, table: pd.DataFrame) -> Page:
     """Prefix resampling and its controls, by the policy that most of them share."""
     shown = table[table["policy"] == _most_shared(table, ["model", "train_set", "resamples"])]
-    parts = [
-        f"# Does prefix resampling cut at the first error? Suite `{suite.name}`",
+    parts: list[str | Table] = [
         f"Failed samples of {_names(shown, 'policy', 'no policy')}. "
         "`prefix.csv` has the other policies, and all together.",
     ]
     for heading, measures in PREFIX_MEASURES.items():
         part = shown[shown["measure"].isin(measures)]
         keys = ["model", "train_set", "task", "resamples", "policies"]
-        parts += [f"## {heading}", _pivot(part, keys, measures)]
-    return "\n\n".join([*parts, PREFIX_NOTES]) + "\n"
+        parts.append(Table(heading, _pivot(part, keys, measures), measures[0]))
+    title = f"Does prefix resampling cut at the first error? Suite `{suite.name}`"
+    return Page("prefix", title, [*parts, PREFIX_NOTES])
 
 
 def _most_shared(table: pd.DataFrame, what: list[Hashable]) -> str | None:
@@ -120,23 +121,14 @@ def _names(shown: pd.DataFrame, column: str, none: str = "none") -> str:
     return ", ".join(f"`{name}`" for name in shown[column].unique()) or none
 
 
-def _pivot(table: pd.DataFrame, keys: list[str], measures: Sequence[str] | None = None) -> str:
-    """A Markdown table with one row for each combination of ``keys`` and one column for each measure."""
-    if table.empty:
-        return "None."
+def _pivot(table: pd.DataFrame, keys: list[str], measures: Sequence[str] | None = None) -> pd.DataFrame:
+    """Cells with one row for each combination of ``keys`` and one column for each measure."""
     wanted = list(dict.fromkeys(table["measure"])) if measures is None else list(measures)
-    cells = [_cell(*row) for row in table[["value", "low", "high"]].itertuples(index=False, name=None)]
+    cells = [interval(*row) for row in table[["value", "low", "high"]].itertuples(index=False, name=None)]
     wide: dict[tuple[object, ...], dict[str, str]] = {}
     for key, measure, cell in zip(
         table[keys].itertuples(index=False, name=None), table["measure"], cells, strict=True
     ):
         wide.setdefault(key, {})[measure] = cell
     rows = [[*key, *(found.get(measure, "") for measure in wanted)] for key, found in wide.items()]
-    return tabulate(rows, headers=[*keys, *wanted], tablefmt="pipe", disable_numparse=True)
-
-
-def _cell(value: float, low: float, high: float) -> str:
-    if pd.isna(value):
-        return ""
-    number = f"{round(value, 3) + 0.0:.3f}"
-    return number if pd.isna(low) else f"{number} [{low:.3f}, {high:.3f}]"
+    return pd.DataFrame(rows, columns=[*keys, *wanted])

@@ -1,4 +1,4 @@
-"""The table of difficulty to read (``difficulty.md``): means over models and seeds.
+"""The table of difficulty to read (``difficulty.md``, ``.tex``): means over models and seeds.
 
 Serves the analysis stage; ``difficulty.csv`` has every run.
 """
@@ -10,8 +10,9 @@ from typing import Any
 
 import pandas as pd
 
+from vista.analysis.cells import QUERIES_ALONE, number
 from vista.analysis.comparisons import ALL_MODELS
-from vista.analysis.markdown import QUERIES_ALONE, number, render
+from vista.analysis.page import Page, Table
 from vista.analysis.stats import unlike
 from vista.config import SelfImprovement, Suite
 
@@ -31,10 +32,10 @@ NOTE_ON_MARK = f"""\
 others it looks smaller than it is, so nothing is bold."""
 
 
-def difficulty_markdown(suite: Suite, table: pd.DataFrame, bins: Sequence[str]) -> str:
-    """``difficulty.md`` from the table in numbers; swept methods stand in the CSV alone."""
+def difficulty_page(suite: Suite, table: pd.DataFrame, bins: Sequence[str]) -> Page:
+    """What is shown of the table in numbers; swept methods stand in the CSV alone."""
     shown = table[~table["method"].isin(list(suite.swept))]
-    parts = [f"# Difficulty in suite `{suite.name}`"]
+    parts: list[str | Table] = []
     pooled = shown["model"] == ALL_MODELS
     shown = shown.assign(marked=False)
     shown.loc[pooled, "marked"] = unlike(shown.loc[pooled, "error"].tolist())
@@ -44,11 +45,11 @@ def difficulty_markdown(suite: Suite, table: pd.DataFrame, bins: Sequence[str]) 
         mass = _mass_cells(suite, own[own["part"] == "train"], bins)
         accuracy = _accuracy_cells(suite, own[own["part"] == "test"])
         if len(mass):
-            parts += [f"## Training mass by pass rate{title}", render(mass)]
+            parts.append(Table(f"Training mass by pass rate{title}", mass, f"mass-{train_set}"))
         if len(accuracy):
-            parts += [f"## Test accuracy by kind of question{title}", render(accuracy)]
+            parts.append(Table(f"Test accuracy by kind of question{title}", accuracy, f"kind-{train_set}"))
     parts += [NOTES, NOTE_ON_MARK] if shown["marked"].any() else [NOTES]
-    return "\n\n".join(parts) + "\n"
+    return Page("difficulty", f"Difficulty in suite `{suite.name}`", parts)
 
 
 def _mean(values: pd.Series[Any]) -> float | None:

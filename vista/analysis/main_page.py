@@ -1,19 +1,19 @@
-"""The tables of the analysis stage as readable Markdown (``main.md``, ``cost.md``).
+"""The main table to read (``main.md``, ``main.tex``).
 
-The CSV beside each has every column and is what programs read; here columns that say the
+The CSV beside it has every column and is what programs read; here columns that say the
 same in every row are named once below the table, and errors stand behind their values.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 
 import pandas as pd
-from tabulate import tabulate
 
+from vista.analysis.cells import integer, number, signed_with_error, with_error
 from vista.analysis.collect import in_domain
 from vista.analysis.comparisons import counterparts
+from vista.analysis.page import Page, Table
 from vista.analysis.stats import paired_difference
 from vista.config import Suite
 from vista.grid import Run
@@ -26,18 +26,17 @@ clustered in the same way; **bold** ones exceed twice their standard error (each
 a correction for many comparisons). `train_samples` counts the examples or pairs trained on,
 `drawn` the solutions sampled up to and including that round."""
 
-QUERIES_ALONE = "†"  # an error that leaves out the training seeds, beside others that do not
-
+AGAINST = "Against the same method without resampling and filter"
 IDENTITY = ["model", "train_set", "method", "round", "seed"]
 
 
-def main_markdown(
+def main_page(
     suite: Suite,
     table: pd.DataFrame,
     scores: Mapping[Run, pd.DataFrame],
     reported: Mapping[Run, float] | None = None,
-) -> str:
-    """``main.md``: the main table, how many runs have a result, and the plain counterparts.
+) -> Page:
+    """The main table, how many runs have a result, and the plain counterparts.
 
     Args:
         suite: The suite of the table.
@@ -45,20 +44,19 @@ def main_markdown(
         scores: Scores of every run with a result, for the comparison of counterparts.
         reported: Published accuracies on the run's train set, for a column beside ``overall``.
     """
-    parts = [
-        f"# Main results of suite `{suite.name}`",
+    title = f"Main results of suite `{suite.name}`"
+    parts: list[str | Table] = [
         runs_sentence(table),
-        *_with_constants_below(_main_cells(suite, table, reported)),
+        *_with_constants_below(title, _main_cells(suite, table, reported), ""),
         NOTES,
     ]
     compared = _counterpart_cells(suite, scores)
     if len(compared):
         parts += [
-            "## Against the same method without resampling and filter",
-            *_with_constants_below(compared),
+            *_with_constants_below(AGAINST, compared, "against"),
             "Difference of `overall` in points, same round, same query, ± one standard error.",
         ]
-    return "\n\n".join(parts) + "\n"
+    return Page("main", title, parts)
 
 
 def runs_sentence(table: pd.DataFrame) -> str:
@@ -111,56 +109,15 @@ def _counterpart_cells(suite: Suite, scores: Mapping[Run, pd.DataFrame]) -> pd.D
     return pd.DataFrame(rows)
 
 
-def _with_constants_below(cells: pd.DataFrame) -> list[str]:
+def _with_constants_below(caption: str, cells: pd.DataFrame, label: str) -> list[str | Table]:
     """The table without identity columns of one value, and a line that names their values."""
     constant = [
         name
         for name in ("train_set", "seed", "status")
         if name in cells and cells[name].nunique(dropna=False) == 1 and len(cells) > 1
     ]
-    parts = [render(cells.drop(columns=constant))]
+    parts: list[str | Table] = [Table(caption, cells.drop(columns=constant), label)]
     if constant:
         values = ", ".join(f"{name} `{cells[name].iloc[0]}`" for name in constant)
         parts.append(f"In every row: {values}.")
     return parts
-
-
-def render(cells: pd.DataFrame) -> str:
-    """A Markdown table of text cells: names to the left, numbers to the right."""
-    names = {"model", "train_set", "method", "status", "against", "differs", "stage"}
-    align = ["left" if name in names else "right" for name in cells.columns]
-    rows = [[str(value) for value in row] for row in cells.itertuples(index=False)]
-    return tabulate(rows, headers=list(cells.columns), tablefmt="pipe", colalign=align, disable_numparse=True)
-
-
-def number(value: float | None) -> str:
-    """Two decimals, a rounded zero without a sign; nothing for ``None`` and NaN."""
-    known = _known(value)
-    return "" if known is None else f"{known:.2f}"
-
-
-def integer(value: float | None) -> str:
-    """A count, or nothing."""
-    known = _known(value)
-    return "" if known is None else f"{known:.0f}"
-
-
-def with_error(value: float | None, error: float | None) -> str:
-    """``52.21 ± 0.80``; without the error where there is none."""
-    return number(value) if _known(error) is None else f"{number(value)} ± {number(error)}"
-
-
-def signed_with_error(value: float | None, error: float | None) -> str:
-    """``+3.40 ± 0.90``, the value in bold beyond twice its error."""
-    known = _known(value)
-    if known is None:
-        return ""
-    if error is None or math.isnan(error):
-        return f"{known:+.2f}"
-    bold = value is not None and abs(value) > 2 * error
-    return f"{f'**{known:+.2f}**' if bold else f'{known:+.2f}'} ± {number(error)}"
-
-
-def _known(value: float | None) -> float | None:
-    """The value to two decimals, without the sign of a negative zero; ``None`` if unknown."""
-    return None if value is None or math.isnan(value) else round(float(value), 2) + 0.0

@@ -1,0 +1,65 @@
+"""How the tables of the analysis stage print numbers, as text for a cell.
+
+What is not known is an empty cell, never a zero.
+"""
+
+from __future__ import annotations
+
+import math
+
+import pandas as pd
+
+QUERIES_ALONE = "†"  # an error that leaves out the training seeds, beside others that do not
+
+
+def number(value: float | None) -> str:
+    """Two decimals, a rounded zero without a sign; nothing for ``None`` and NaN."""
+    known = _known(value)
+    return "" if known is None else f"{known:.2f}"
+
+
+def integer(value: float | None) -> str:
+    """A count, or nothing."""
+    known = _known(value)
+    return "" if known is None else f"{known:.0f}"
+
+
+def with_error(value: float | None, error: float | None) -> str:
+    """``52.21 ± 0.80``; without the error where there is none."""
+    return number(value) if _known(error) is None else f"{number(value)} ± {number(error)}"
+
+
+def signed_with_error(value: float | None, error: float | None) -> str:
+    """``+3.40 ± 0.90``, the value in bold beyond twice its error."""
+    known = _known(value)
+    if known is None:
+        return ""
+    if error is None or math.isnan(error):
+        return f"{known:+.2f}"
+    bold = value is not None and abs(value) > 2 * error
+    return f"{f'**{known:+.2f}**' if bold else f'{known:+.2f}'} ± {number(error)}"
+
+
+def _known(value: float | None) -> float | None:
+    """The value to two decimals, without the sign of a negative zero; ``None`` if unknown."""
+    return None if value is None or math.isnan(value) else round(float(value), 2) + 0.0
+
+
+def interval(value: float, low: float, high: float) -> str:
+    """``0.512 [0.448, 0.572]``; without the interval where there is none, nothing for NaN."""
+    if pd.isna(value):
+        return ""
+    shown = f"{round(value, 3) + 0.0:.3f}"
+    return shown if pd.isna(low) else f"{shown} [{low:.3f}, {high:.3f}]"
+
+
+def signed(value: float | None) -> str:
+    """``+1.20``; nothing for ``None`` and NaN."""
+    return "" if value is None or math.isnan(value) else f"{value:+.2f}"
+
+
+def probability(value: float | None) -> str:
+    """Three decimals, ``< 0.001`` below; nothing for ``None``."""
+    if value is None:
+        return ""
+    return "< 0.001" if value < 0.001 else f"{value:.3f}"
