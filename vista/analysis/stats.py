@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 from scipy.stats import t as student
+from statsmodels.stats.contingency_tables import mcnemar
 from statsmodels.stats.multitest import multipletests
 
 from vista.errors import VistaError
@@ -143,8 +144,8 @@ def pooled_difference(pairs: Mapping[tuple[str, int], pd.DataFrame]) -> Pooled:
     means: dict[str, list[float]] = {}
     for (model, _seed), frame in pairs.items():
         means.setdefault(model, []).append(overall_mean(frame).mean)
-    averaged = _averaged(pairs)
-    queries = overall_mean(averaged)
+    mean = averaged(pairs)
+    queries = overall_mean(mean)
     freedom = sum(len(each) - 1 for each in means.values())
     spread = math.fsum((x - math.fsum(each) / len(each)) ** 2 for each in means.values() for x in each)
     seeds = 0.0
@@ -156,7 +157,7 @@ def pooled_difference(pairs: Mapping[tuple[str, int], pd.DataFrame]) -> Pooled:
     reach = float(student.ppf(0.975, degrees)) * se
     p = float(2.0 * student.sf(abs(queries.mean) / se, degrees)) if se > 0.0 else math.nan
     low, high = queries.mean - reach, queries.mean + reach
-    return Pooled(queries.mean, se, low, high, p, len(pairs), len(averaged), freedom > 0)
+    return Pooled(queries.mean, se, low, high, p, len(pairs), len(mean), freedom > 0)
 
 
 def unlike(errors: Sequence[str | None]) -> list[bool]:
@@ -168,7 +169,7 @@ def unlike(errors: Sequence[str | None]) -> list[bool]:
     return [mixed and error == QUERIES for error in errors]
 
 
-def _averaged(pairs: Mapping[tuple[str, int], pd.DataFrame]) -> pd.DataFrame:
+def averaged(pairs: Mapping[tuple[str, int], pd.DataFrame]) -> pd.DataFrame:
     """Per query, the mean over models of the mean over seeds."""
     keys = [*KEYS, "cluster_id"]
     frames = [frame.assign(model=model) for (model, _seed), frame in pairs.items()]
@@ -177,6 +178,24 @@ def _averaged(pairs: Mapping[tuple[str, int], pd.DataFrame]) -> pd.DataFrame:
     if any(len(frame) != len(found) for frame in frames):
         raise VistaError("the runs to pool do not answer the same queries; evaluate them again")
     return found
+
+
+def mcnemar_p(differences: pd.DataFrame) -> float:
+    """Exact two-sided p-value of two runs being right equally often (McNemar 1947).
+
+    Only queries that one of the two gets right count. It takes queries as independent.
+
+    Args:
+        differences: Rows of ``paired_scores`` between right-or-wrong scores: -1, 0 or 1 each.
+
+    Returns:
+        NaN where it does not apply: scores between right and wrong, or several questions about one image.
+    """
+    values = differences["score"]
+    if not values.isin([-1.0, 0.0, 1.0]).all() or differences["cluster_id"].duplicated().any():
+        return math.nan
+    better, worse = int((values > 0).sum()), int((values < 0).sum())
+    return float(mcnemar([[0, better], [worse, 0]], exact=True).pvalue)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

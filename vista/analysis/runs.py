@@ -1,9 +1,7 @@
-"""The main table: one row per run, the analysis stage's main result (``main.csv``, ``main.md``).
+"""One row for each run of the grid (``runs.csv``, ``.md``, ``.tex``): the finest of the results tables.
 
-Beside it, in suites that name published accuracies, ``reported.csv`` and ``reported.md``.
-
-Reads ``long.csv`` and what the manifests count. Nothing in the two files depends on when,
-where or how fast the runs were made, so equal results give equal bytes.
+Part of ``vista tables``. Reads ``long.csv`` and what the manifests count. Nothing in the files depends on
+when, where or how fast the runs were made, so equal results give equal bytes.
 """
 
 from __future__ import annotations
@@ -41,28 +39,6 @@ class Cost:
     samples_drawn_total: int  # and for all the earlier rounds of the method
 
 
-def main_table(suite: Suite, paths: Paths) -> None:
-    """Write ``main.csv`` and ``main.md`` from ``long.csv`` and the manifests, and ``reported.*``.
-
-    Raises:
-        VistaError: a run or manifest is missing, or ``long.csv`` is not up to date.
-    """
-    published = [] if suite.reported is None else [suite.reported]
-    recorder = Recorder("analysis", {"suite": suite.name}, [paths.long, *published])
-    reported = None if suite.reported is None else read_reported(suite.reported)
-    statuses = run_statuses(suite, paths)
-    costs = {run: run_cost(suite, paths, run) for run in statuses}
-    scores = scores_by_run(read_long(paths.long))
-    table = main_rows(suite, statuses, scores, costs)
-    overall = None if reported is None else reported_overall(suite, reported)
-    counts = {"rows": len(table), "with_result": int((table["status"] == "complete").sum())}
-    write_table(paths, recorder, as_text(table), main_page(suite, table, scores, overall), counts)
-    if reported is not None:
-        beside = reported_rows(suite, scores, reported)
-        page = reported_page(suite, beside)
-        write_table(paths, recorder, as_text(beside), page, {"rows": len(beside)})
-
-
 def trained_tasks(suite: Suite) -> list[str]:
     """Every task that some train set trains on, in the suite's order."""
     trained = {task for tasks in suite.train_sets.values() for task in tasks}
@@ -70,10 +46,10 @@ def trained_tasks(suite: Suite) -> list[str]:
 
 
 def columns(suite: Suite) -> list[str]:
-    """The columns of the main table, in order.
+    """The columns of ``runs.csv``, in order.
 
     Raises:
-        VistaError: a task is named as one of the table's other columns.
+        VistaError: a task is named as one of the other columns.
     """
     trained = trained_tasks(suite)
     outside = [task for task in suite.evaluated_tasks if task not in trained]
@@ -83,18 +59,18 @@ def columns(suite: Suite) -> list[str]:
     clash = sorted(set(suite.evaluated_tasks) & {*first, *overall, *last})
     if clash:
         raise VistaError(
-            f"suite {suite.name!r}: task {clash[0]!r} is named as a column of the main table; rename it"
+            f"suite {suite.name!r}: task {clash[0]!r} is named as a column of the tables; rename it"
         )
     return [*first, *trained, *overall, *outside, *last]
 
 
-def main_rows(
+def run_rows(
     suite: Suite,
     statuses: Mapping[Run, Status],
     scores: Mapping[Run, pd.DataFrame],
     costs: Mapping[Run, Cost],
 ) -> pd.DataFrame:
-    """The main table in numbers: one row per run of ``statuses``, in their order.
+    """The table in numbers: one row per run of ``statuses``, in their order.
 
     Args:
         suite: The suite whose grid the runs are.
