@@ -69,16 +69,41 @@ def test_the_documented_sweep_is_one_method_for_each_value(root: Path, project: 
     assert compared == dict.fromkeys(suite.swept, "vista-sft")
 
 
-def rows_of_tables(text: str) -> list[str]:
-    """The rows of a page's Markdown tables, headers and rules between them left out."""
-    lines = text.splitlines()
-    rules = {n for n, line in enumerate(lines) if re.fullmatch(r"\|[-:| ]+\|", line)}
-    headers = {n - 1 for n in rules}
-    return [line for n, line in enumerate(lines) if line.startswith("|") and n not in rules | headers]
+def tables_of(text: str) -> list[list[dict[str, str]]]:
+    """The Markdown tables of a page: rows as cells by column."""
+    tables: list[list[dict[str, str]]] = []
+    lines = [*text.splitlines(), ""]
+    for n, line in enumerate(lines):
+        if re.fullmatch(r"\|[-:| ]+\|", line):
+            header = cells(lines[n - 1])
+            rest = lines[n + 1 :]
+            end = next(k for k, row in enumerate(rest) if not row.startswith("|"))
+            tables.append([dict(zip(header, cells(row), strict=True)) for row in rest[:end]])
+    return tables
 
 
-def test_results_in_the_readme_are_those_of_the_reference_run(root: Path) -> None:
-    reference = (root / "results/reference/testbed/main.md").read_text().splitlines()
-    shown = rows_of_tables((root / "README.md").read_text())
-    assert len(shown) > 20
-    assert [row for row in shown if row not in reference] == []
+def cells(row: str) -> list[str]:
+    return [cell.strip() for cell in row.strip().strip("|").split("|")]
+
+
+def is_excerpt(shown: list[dict[str, str]], table: list[dict[str, str]]) -> bool:
+    """Whether rows and columns were left out of a table, and nothing else was done to it."""
+    columns = list(shown[0])
+    if not set(columns) <= set(table[0]):
+        return False
+    return all(row in [{name: each[name] for name in columns} for each in table] for row in shown)
+
+
+@pytest.mark.parametrize(
+    ("page", "suite", "own"), [("README.md", "testbed", 0), ("docs/findings.md", "testbed-full", 1)]
+)
+def test_results_in_the_documentation_are_those_of_the_reference_run(
+    root: Path, page: str, suite: str, own: int
+) -> None:
+    """``own``: how many of the page's tables say in words what the others show."""
+    folder = root / "results/reference" / suite
+    reference = [table for file in folder.glob("*.md") for table in tables_of(file.read_text())]
+    shown = tables_of((root / page).read_text())[own:]
+    assert sum(map(len, shown)) > 20
+    for table in shown:
+        assert any(is_excerpt(table, whole) for whole in reference), f"{page}: {table[0]}"

@@ -22,6 +22,7 @@ from tests.analysis.measured_world import (
 )
 from tests.documents import undocumented
 from vista.analysis.audit import audit_table
+from vista.analysis.measured_pages import _in_short
 from vista.config import VigFilter
 from vista.errors import VistaError
 from vista.manifest import read_manifest
@@ -274,6 +275,20 @@ def test_the_markdown_shows_the_policy_that_has_every_score(two_policies: Measur
     assert "| nano-b | both | easy | 1 | 1 | 0 | 0.000 |" in text, "one checkpoint, one solution"
     assert "| nano-b | both | easy | 1 | vig |" in text
     assert "| easy | 2 |" not in text
+
+
+def test_a_detectors_range_over_models_and_tasks_stands_in_short() -> None:
+    """Clearly above chance once, clearly below once, undecided once, and once without an interval."""
+    measured = [(0.9, 0.7, 0.95), (0.2, 0.1, 0.4), (0.5, 0.3, 0.7), (1.0, None, None)]
+    table = pd.DataFrame(
+        [
+            {"detector": "vas", "layer": "1", "measure": "auroc", "value": value, "low": low, "high": high}
+            for value, low, high in measured
+        ],
+    ).astype({"low": float, "high": float})
+    short = _in_short(table, ["detector", "layer"], {"auroc": 0.5})
+    assert short.to_numpy().tolist() == [["vas", "1", "0.200 / 0.700 / 1.000", "1, 1 of 4"]]
+    assert _in_short(table, ["detector", "layer"], {"precision-gain": 0.0}).empty
 
 
 def test_what_is_wrong_first_is_told_for_the_unfaithful(two_policies: MeasuredWorld) -> None:

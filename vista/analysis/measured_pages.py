@@ -27,7 +27,10 @@ tokens held fixed; positive ones detect. A cut's precision is the share of what 
 unfaithful, to be compared with dropping as many of each query at random. `unfaithful-read`, `-compute`,
 `-answer` and `-form` say what the unfaithful have wrong first. `distinct-share` is the share of solutions to
 queries with at least two distinct ones: the others leave a filter within queries nothing to choose.
-`policies` counts the checkpoints behind a row."""
+`policies` counts the checkpoints behind a row.
+
+In short: the lowest, the median and the highest value over models and tasks, and in how many of these
+the whole interval lies above chance, or below it (0.5 for an AUROC, 0 for a gain in precision)."""
 
 PREFIX_NOTES = """\
 In brackets stand 95 % intervals, clustered on the query. The true first error is the first token of a failed
@@ -70,12 +73,15 @@ def audit_page(suite: Suite, table: pd.DataFrame) -> Page:
     keys = ["model", "train_set", "task", "policies"]
     counts = shown[shown["measure"] == "unfaithful-share"].set_index(keys)["n"].to_dict()
     found = [counts[key] for key in shown.loc[base, keys].itertuples(index=False, name=None)]
+    aurocs, gain = dict.fromkeys(("auroc", "auroc-within-query"), 0.5), {"precision-gain": 0.0}
     parts += [
         Table(
             "How many correct solutions are unfaithful",
             _pivot(shown[base].assign(solutions=found), [*keys, "solutions", "unfaithful"]),
             "unfaithful",
         ),
+        Table("Detectors in short", _in_short(shown, ["detector", "layer"], aurocs), "detectors-in-short"),
+        Table("Cuts in short", _in_short(shown, ["detector", "layer", "setting"], gain), "cuts-in-short"),
         Table("Detectors", _pivot(shown[detectors], [*keys, "detector", "layer", "unfaithful"]), "detectors"),
         Table("Cuts", _pivot(shown[~base & ~detectors], [*keys, "detector", "layer", "setting"]), "cuts"),
         AUDIT_NOTES,
@@ -132,3 +138,19 @@ def _pivot(table: pd.DataFrame, keys: list[str], measures: Sequence[str] | None 
         wide.setdefault(key, {})[measure] = cell
     rows = [[*key, *(found.get(measure, "") for measure in wanted)] for key, found in wide.items()]
     return pd.DataFrame(rows, columns=[*keys, *wanted])
+
+
+def _in_short(table: pd.DataFrame, keys: list[str], chance: dict[str, float]) -> pd.DataFrame:
+    """How far each measure of ``chance`` ranges over models and tasks, and how often it clearly differs."""
+    own = table[table["measure"].isin(list(chance)) & table["value"].notna()]
+    rows = []
+    for key, group in own.groupby(keys, sort=False):
+        row: dict[str, object] = dict(zip(keys, key, strict=True))
+        for measure, level in chance.items():
+            part = group[group["measure"] == measure]
+            values = (part["value"].min(), part["value"].median(), part["value"].max())
+            row[measure] = " / ".join(f"{round(value, 3) + 0.0:.3f}" for value in values)
+            clear = int((part["low"] > level).sum()), int((part["high"] < level).sum())
+            row[f"{measure}: above, below {level:g}"] = f"{clear[0]}, {clear[1]} of {len(part)}"
+        rows.append(row)
+    return pd.DataFrame(rows)
