@@ -230,9 +230,9 @@ def collect(suite_file: SuiteArgument) -> None:
 def tables(suite_file: SuiteArgument) -> None:
     """Stage 7b: write the results tables."""
     suite, paths = _open(suite_file)
-    from vista.analysis.tables import main_table
+    from vista.analysis.tables import results_tables
 
-    main_table(suite, paths)
+    results_tables(suite, paths)
 
 
 @app.command()

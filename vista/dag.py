@@ -162,8 +162,8 @@ class Dag:
         return list(found)
 
     def tables(self) -> list[str]:
-        """The main table, with the reported accuracies where the suite names some; and their manifests."""
-        names = ["main"] if self.suite.reported is None else ["main", "reported"]
+        """The results tables, with published accuracies where the suite names some; and their manifests."""
+        names = ["main", "tasks", "runs", *([] if self.suite.reported is None else ["reported"])]
         return [path for name in names for path in self.table(name)]
 
     def table(self, name: str) -> list[str]:

@@ -68,6 +68,7 @@ def test_an_empty_table_is_named_and_not_drawn() -> None:
         ("12.30 → 15.00 → –", r"12.30 $\to$ 15.00 $\to$ --"),
         ("< 0.001", "$<$ 0.001"),
         ("**+2.72**", r"\textbf{+2.72}"),
+        ("+2.72\\* ± 0.50", r"+2.72* $\pm$ 0.50"),
     ],
 )
 def test_cells_are_written_as_latex_reads_them(text: str, expected: str) -> None:
@@ -77,6 +78,6 @@ def test_cells_are_written_as_latex_reads_them(text: str, expected: str) -> None
 @given(st.text(st.sampled_from("ab1.-_&%$#{}~^\\ ±†"), max_size=20))
 def test_no_text_leaves_a_bare_command_character(text: str) -> None:
     written = inline(text)
-    for command in sorted(set(SYMBOLS.values()) | {"$-$"}, key=len, reverse=True):
+    for command in sorted({*SYMBOLS.values(), "$-$"}, key=len, reverse=True):
         written = written.replace(command, "")
     assert not set(written) & set("&%$#_{}~^\\")

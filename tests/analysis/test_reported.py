@@ -11,7 +11,7 @@ import pytest
 from tests.analysis.conftest import World, make_suite
 from vista.analysis.collect import collect
 from vista.analysis.reported import read_reported
-from vista.analysis.tables import main_table
+from vista.analysis.tables import results_tables
 from vista.config import Suite, load_suite
 from vista.errors import VistaError
 from vista.grid import Run
@@ -32,7 +32,7 @@ def beside(suite: Suite) -> list[dict[str, str]]:
     paths = Paths(suite.results)
     World(suite, paths).fill(score)
     collect(suite, paths)
-    main_table(suite, paths)
+    results_tables(suite, paths)
     with paths.table("reported", "csv").open() as file:
         return list(csv.DictReader(file))
 
@@ -127,7 +127,7 @@ def test_every_table_has_its_manifest_and_none_is_written_without_reported_numbe
     for suffix in ("csv", "md"):
         assert manifest_of(Paths(suite.results).table("reported", suffix)).is_file()
     collect(world.suite, world.paths)
-    main_table(world.suite, world.paths)
+    results_tables(world.suite, world.paths)
     assert not world.paths.table("reported", "csv").exists()
     assert "reported" not in world.paths.table("main", "md").read_text()
 

@@ -1,4 +1,4 @@
-"""The main table against recounts from the prediction files."""
+"""The table of runs against recounts from the prediction files."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ import pytest
 from tests.analysis.conftest import MODELS, TASKS, World, make_suite
 from tests.documents import undocumented
 from vista import grid
-from vista.analysis.cells import number, signed_with_error, with_error
+from vista.analysis.cells import number, with_error
 from vista.analysis.collect import collect
 from vista.analysis.comparisons import counterpart_of, reference_of
-from vista.analysis.tables import columns, main_table
+from vista.analysis.runs import columns
+from vista.analysis.tables import results_tables
 from vista.errors import VistaError
 from vista.grid import Run
 from vista.manifest import read_manifest
@@ -27,12 +28,12 @@ Row = dict[str, str]
 
 def tabulate_all(world: World) -> None:
     collect(world.suite, world.paths)
-    main_table(world.suite, world.paths)
+    results_tables(world.suite, world.paths)
 
 
 def table_of(world: World) -> dict[Run, Row]:
     tabulate_all(world)
-    with world.paths.table("main", "csv").open(newline="") as file:
+    with world.paths.table("runs", "csv").open(newline="") as file:
         return {run_of(row): row for row in csv.DictReader(file)}
 
 
@@ -42,7 +43,7 @@ def run_of(row: Row) -> Run:
 
 def markdown_of(world: World) -> str:
     tabulate_all(world)
-    return world.paths.table("main", "md").read_text()
+    return world.paths.table("runs", "md").read_text()
 
 
 def recount(world: World, run: Run) -> dict[str, dict[str, tuple[str, float]]]:
@@ -82,7 +83,7 @@ def test_the_columns_are_those_documented(world: World, root: Path) -> None:
     counts = ["train_samples", "samples_drawn", "samples_drawn_total", "n_test"]
     expected = [*first, *scores, *counts]
     tabulate_all(world)
-    assert world.paths.table("main", "csv").read_text().splitlines()[0].split(",") == expected
+    assert world.paths.table("runs", "csv").read_text().splitlines()[0].split(",") == expected
     assert undocumented(root, [name for name in expected if name not in TASKS]) == []
 
 
@@ -166,7 +167,6 @@ def test_a_run_without_positives_is_a_marked_row_and_never_a_zero(world: World) 
     assert (row["train_samples"], row["samples_drawn"]) == ("0", "21")
     assert len(table) == len(grid.runs(world.suite))
     text = markdown_of(world)
-    assert "Runs of the grid: 14; with a result: 13; without: 1 (no-positives: 1)." in text
     assert "| no-positives |" in text
 
 
@@ -202,7 +202,7 @@ def test_every_seed_is_compared_with_its_own_sft_seed(tmp_path: Path) -> None:
 
 def test_two_runs_of_the_table_give_equal_bytes_whenever_they_are_made(world: World) -> None:
     tabulate_all(world)
-    outputs = [world.paths.table("main", suffix) for suffix in ("csv", "md", "tex")]
+    outputs = [world.paths.table("runs", suffix) for suffix in ("csv", "md", "tex")]
     before = [path.read_bytes() for path in outputs]
     world.fill()  # every file again, manifests with new times
     tabulate_all(world)
@@ -215,7 +215,7 @@ def test_a_manifest_without_its_count_is_an_error_that_names_it(world: World) ->
     world.manifest(output, "curation", {})
     collect(world.suite, world.paths)
     with pytest.raises(VistaError, match=r"counts\.examples: missing") as error:
-        main_table(world.suite, world.paths)
+        results_tables(world.suite, world.paths)
     assert str(manifest_of(output)) in str(error.value)
 
 
@@ -226,14 +226,14 @@ def test_a_missing_shard_of_rollouts_is_an_error(world: World) -> None:
     manifest_of(file).unlink()
     collect(world.suite, world.paths)
     with pytest.raises(VistaError, match=r"1-of-2\.parquet\.manifest\.json: no such file"):
-        main_table(world.suite, world.paths)
+        results_tables(world.suite, world.paths)
 
 
 def test_a_long_table_older_than_the_predictions_is_noticed(world: World) -> None:
     collect(world.suite, world.paths)
     world.no_positives(Run("nano-b", "both", "dpo", 0, 1))
     with pytest.raises(VistaError, match=r"has rows in long\.csv; collect the predictions again"):
-        main_table(world.suite, world.paths)
+        results_tables(world.suite, world.paths)
 
 
 def test_a_task_named_as_a_column_is_refused(tmp_path: Path) -> None:
@@ -246,38 +246,10 @@ def test_a_task_named_as_a_column_is_refused(tmp_path: Path) -> None:
 def test_every_output_has_its_manifest(world: World) -> None:
     tabulate_all(world)
     for suffix in ("csv", "md", "tex"):
-        assert read_manifest(world.paths.table("main", suffix)).counts["rows"] == 14
+        assert read_manifest(world.paths.table("runs", suffix)).counts["rows"] == 14
 
 
 # --- the Markdown table ---
-
-
-def test_the_markdown_table_has_a_row_per_run_and_says_how_errors_were_computed(world: World) -> None:
-    text = markdown_of(world)
-    assert "Runs of the grid: 14; with a result: 14; without: 0." in text
-    assert "clustered on the\nimage with the finite correction C/(C−1)" in text
-    main = text.split("## ")[0]
-    rows = [line for line in main.splitlines() if line.startswith("| nano")]
-    assert len(rows) == 14
-    assert "In every row: train_set `both`, seed `0`, status `complete`." in main
-
-
-def test_vista_is_set_against_its_plain_counterpart(world: World) -> None:
-    suite = world.suite
-    assert counterpart_of(suite, "vista-sft") == "rest-em"
-    assert [counterpart_of(suite, name) for name in ("zero-shot", "sft-seed", "rest-em", "dpo")] == [None] * 4
-    world.fill(lambda run, task, index: 1.0 if run.method == "vista-sft" else 0.25)
-    compared = markdown_of(world).split("## Against the same method")[1]
-    rows = [line for line in compared.splitlines() if line.startswith("| nano")]
-    assert len(rows) == 4, "two models, two rounds"
-    assert all("rest-em" in row and "**+75.00** ± 0.00" in row for row in rows)
-
-
-def test_a_suite_without_counterparts_has_no_section_for_them(tmp_path: Path) -> None:
-    suite = make_suite(tmp_path)
-    kept = {name: suite.methods[name] for name in ("sft-seed", "vista-sft")}
-    world = World(suite.model_copy(update={"methods": kept}), Paths(tmp_path)).fill()
-    assert "## Against" not in markdown_of(world)
 
 
 def test_a_suite_without_sft_seed_has_no_reference(tmp_path: Path) -> None:
@@ -294,6 +266,3 @@ def test_numbers_are_printed_with_two_decimals_and_no_negative_zero() -> None:
     ]
     assert with_error(50.0, 1.234) == "50.00 ± 1.23"
     assert with_error(50.0, math.nan) == "50.00"
-    assert signed_with_error(3.0, 1.0) == "**+3.00** ± 1.00"
-    assert signed_with_error(-2.0, 1.0) == "-2.00 ± 1.00"
-    assert signed_with_error(None, None) == ""

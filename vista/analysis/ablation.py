@@ -13,7 +13,7 @@ from typing import Any
 
 import pandas as pd
 
-from vista.analysis.cells import QUERIES_ALONE, number, probability, signed
+from vista.analysis.cells import QUERIES_ALONE, as_text, number, probability, signed
 from vista.analysis.collect import in_domain, read_long, run_statuses, scores_by_run
 from vista.analysis.comparisons import ALL_MODELS, Contrast, contrasts
 from vista.analysis.files import write_table
@@ -187,17 +187,6 @@ def _corrected(table: pd.DataFrame) -> pd.Series[float]:
 
 def _unlike(table: pd.DataFrame) -> pd.Series[bool]:
     return pd.Series(unlike(table["error"].tolist()), table.index, dtype=bool)
-
-
-def as_text(table: pd.DataFrame) -> pd.DataFrame:
-    """The table as it is printed: p-values with four decimals, other numbers with two."""
-    cells = table.copy()
-    for name in table.columns:
-        digits = "{:.4f}".format if name in ("p", "p_holm") else number
-        cells[name] = [
-            digits(v) if isinstance(v, float) else "" if v is None else str(v) for v in table[name]
-        ]
-    return cells
 
 
 def ablation_page(suite: Suite, table: pd.DataFrame) -> Page:

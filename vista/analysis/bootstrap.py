@@ -12,7 +12,7 @@ from scipy.stats import bootstrap
 
 RESAMPLES = 2000
 LEVEL = 0.95
-BATCH = 100  # resamples held at a time: images × tasks × 100 numbers
+HELD = 2**23  # numbers held at a time: 64 MB
 
 
 def bootstrap_interval(
@@ -48,7 +48,7 @@ def bootstrap_interval(
         strata,
         overall,
         n_resamples=resamples,
-        batch=BATCH,
+        batch=max(1, HELD // sums.size),
         vectorized=True,
         confidence_level=LEVEL,
         method="percentile",

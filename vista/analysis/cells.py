@@ -6,9 +6,11 @@ What is not known is an empty cell, never a zero.
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pandas as pd
 
+P_VALUES = ("p", "p_holm")
 QUERIES_ALONE = "†"  # an error that leaves out the training seeds, beside others that do not
 
 
@@ -27,17 +29,6 @@ def integer(value: float | None) -> str:
 def with_error(value: float | None, error: float | None) -> str:
     """``52.21 ± 0.80``; without the error where there is none."""
     return number(value) if _known(error) is None else f"{number(value)} ± {number(error)}"
-
-
-def signed_with_error(value: float | None, error: float | None) -> str:
-    """``+3.40 ± 0.90``, the value in bold beyond twice its error."""
-    known = _known(value)
-    if known is None:
-        return ""
-    if error is None or math.isnan(error):
-        return f"{known:+.2f}"
-    bold = value is not None and abs(value) > 2 * error
-    return f"{f'**{known:+.2f}**' if bold else f'{known:+.2f}'} ± {number(error)}"
 
 
 def _known(value: float | None) -> float | None:
@@ -63,3 +54,19 @@ def probability(value: float | None) -> str:
     if value is None:
         return ""
     return "< 0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def as_text(table: pd.DataFrame) -> pd.DataFrame:
+    """The CSV of a table in numbers: p-values with four decimals, other fractions with two, no NaN."""
+    cells = table.astype(object)
+    for name in table.columns:
+        digits = "{:.4f}".format if name in P_VALUES else number
+        cells[name] = [
+            "" if _unknown(value) else digits(value) if isinstance(value, float) else str(value)
+            for value in table[name]
+        ]
+    return cells
+
+
+def _unknown(value: Any) -> bool:
+    return value is None or (isinstance(value, float) and math.isnan(value))

@@ -15,7 +15,7 @@ from typing import Any
 import pandas as pd
 
 from vista import grid
-from vista.analysis.cells import number
+from vista.analysis.cells import as_text
 from vista.analysis.collect import read_long, run_statuses, scores_by_run
 from vista.analysis.difficulty_page import difficulty_page
 from vista.analysis.files import write_table
@@ -49,8 +49,7 @@ def difficulty_table(suite: Suite, paths: Paths) -> None:
     rows += accuracy_rows(suite, statuses, scores_by_run(read_long(paths.long)), reader)
     table = pd.DataFrame(rows, columns=COLUMNS, dtype=object).astype(object)
     table = table.where(table.notna(), None)
-    text = table.map(lambda value: number(value) if value is None or isinstance(value, float) else str(value))
-    write_table(paths, recorder, text, difficulty_page(suite, table, BINS), {"rows": len(table)})
+    write_table(paths, recorder, as_text(table), difficulty_page(suite, table, BINS), {"rows": len(table)})
 
 
 def mass_rows(suite: Suite, statuses: Mapping[Run, Status], reader: Reader) -> list[dict[str, Any]]:

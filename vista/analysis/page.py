@@ -1,8 +1,8 @@
 """A page of tables, described once and written as Markdown (``.md``) and LaTeX (``.tex``, booktabs).
 
 Serves every table of the analysis stage. Cells and paragraphs are text with a little Markdown in it:
-``**bold**``, ``<u>underlined</u>`` and `` `code` ``. In LaTeX each table is an environment of its own, to be
-pasted into a paper; what a page says beside its tables stands there as comments.
+``**bold**``, ``<u>underlined</u>``, `` `code` `` and an escaped ``\\*``. In LaTeX each table is an
+environment of its own, to be pasted into a paper; what a page says beside its tables are comments there.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ SYMBOLS = {
     **{"Δ": r"$\Delta$", "τ": r"$\tau$", "λ": r"$\lambda$", "α": r"$\alpha$", "β": r"$\beta$"},
     **{"⌊": r"$\lfloor$", "⌋": r"$\rfloor$", "²": "$^2$", "√": r"$\surd$"},
 }
-MARKS = re.compile(r"\*\*(?P<bold>.+?)\*\*|<u>(?P<underline>.+?)</u>|`(?P<code>[^`]+)`")
+MARKS = re.compile(r"\*\*(?P<bold>.+?)\*\*|<u>(?P<underline>.+?)</u>|`(?P<code>[^`]+)`|\\(?P<star>\*)")
 MINUS = re.compile(r"(?<![\w.])-(?=\d)")
 
 
@@ -115,6 +115,8 @@ def inline(text: str) -> str:
         end = match.end()
         if (code := match["code"]) is not None:
             found.append(rf"\texttt{{{_escaped(code)}}}")
+        elif match["star"] is not None:
+            found.append("*")
         elif (bold := match["bold"]) is not None:
             found.append(rf"\textbf{{{inline(bold)}}}")
         else:

@@ -14,17 +14,13 @@ from typing import Any
 import pandas as pd
 
 from vista import grid
-from vista.analysis.cells import number
-from vista.analysis.collect import in_domain, read_long, run_statuses, scores_by_run
+from vista.analysis.collect import in_domain
 from vista.analysis.comparisons import reference_of
-from vista.analysis.files import write_table
-from vista.analysis.main_page import main_page
-from vista.analysis.reported import read_reported, reported_overall, reported_page, reported_rows
 from vista.analysis.stats import overall_mean, paired_difference
 from vista.config import SelfImprovement, Suite
 from vista.errors import VistaError
 from vista.grid import Run
-from vista.manifest import Recorder, Status, read_manifest
+from vista.manifest import Status, read_manifest
 from vista.paths import Paths, manifest_of
 
 PERCENT = 100.0
@@ -115,16 +111,6 @@ def _accuracies(suite: Suite, run: Run, scores: pd.DataFrame) -> dict[str, Any]:
 def _difference(suite: Suite, run: Run, scores: pd.DataFrame, reference: pd.DataFrame) -> dict[str, Any]:
     difference = paired_difference(in_domain(suite, run, scores), in_domain(suite, run, reference))
     return {"delta_sft_seed": difference.mean * PERCENT, "delta_se": difference.se * PERCENT}
-
-
-def as_text(table: pd.DataFrame) -> pd.DataFrame:
-    """The table as it is printed: two decimals for numbers, nothing for ``None`` and NaN."""
-    return table.map(cell)
-
-
-def cell(value: Any) -> str:
-    """One cell of the CSV as text; numbers with a fraction have two decimals."""
-    return number(value) if value is None or isinstance(value, float) else str(value)
 
 
 # --- what the manifests count ----------------------------------------------------------------

@@ -1,0 +1,251 @@
+"""The main table and the table by task: means over seeds against recounts, and what is marked in them."""
+
+from __future__ import annotations
+
+import csv
+import math
+import statistics
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.stats import binom
+
+from tests.analysis.conftest import MODELS, TASKS, World, make_suite
+from tests.analysis.test_tables import recount, slow_overall, tabulate_all
+from tests.documents import undocumented
+from vista.analysis.main import TASK_COLUMNS, columns, main_rows, task_rows
+from vista.analysis.stats import holm, mcnemar_p, pooled_difference
+from vista.grid import Run
+from vista.paths import Paths
+
+Row = dict[str, str]
+
+
+def table_of(world: World, name: str = "main") -> list[Row]:
+    tabulate_all(world)
+    with world.paths.table(name, "csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def one(rows: list[Row], **wanted: object) -> Row:
+    (row,) = [row for row in rows if all(row[name] == str(value) for name, value in wanted.items())]
+    return row
+
+
+@pytest.fixture
+def seeded(tmp_path: Path) -> World:
+    """Three seeds, whose scores differ."""
+    suite = make_suite(tmp_path / "results", seeds=[0, 1, 2])
+    return World(suite, Paths(suite.results)).fill()
+
+
+def test_there_is_one_row_for_all_seeds_of_a_model_method_and_round(seeded: World) -> None:
+    rows = table_of(seeded)
+    assert [(row["method"], row["round"]) for row in rows if row["model"] == MODELS[0]] == [
+        *[("zero-shot", "0"), ("sft-seed", "0"), ("rest-em", "1"), ("rest-em", "2")],
+        *[("vista-sft", "1"), ("vista-sft", "2"), ("dpo", "1")],
+    ]
+    assert {row["seeds"] for row in rows if row["method"] != "zero-shot"} == {"3"}
+    assert one(rows, method="zero-shot", model="nano-a")["seeds"] == "1"
+
+
+def test_the_columns_are_those_documented(seeded: World, root: Path) -> None:
+    assert list(table_of(seeded)[0]) == columns(seeded.suite)
+    assert list(table_of(seeded, "tasks")[0]) == TASK_COLUMNS
+    assert undocumented(root, {*columns(seeded.suite), *TASK_COLUMNS} - set(TASKS)) == []
+
+
+def test_accuracies_are_means_over_seeds_and_their_spread_stands_apart(seeded: World) -> None:
+    row = one(table_of(seeded), model="nano-b", method="dpo")
+    runs = [Run("nano-b", "both", "dpo", seed, 1) for seed in range(3)]
+    scores = [recount(seeded, run) for run in runs]
+    overall = [slow_overall([found["easy"], found["hard"]])[0] for found in scores]
+    assert float(row["overall"]) == pytest.approx(statistics.mean(overall), abs=0.0051)
+    assert float(row["seed_sd"]) == pytest.approx(statistics.stdev(overall), abs=0.0051)
+    for task in TASKS:
+        means = [statistics.mean(score for _, score in found[task].values()) for found in scores]
+        assert float(row[task]) == pytest.approx(100 * statistics.mean(means), abs=0.0051)
+    # The error over test queries is that of the mean over seeds, query by query.
+    mean = {
+        task: {
+            query: (cluster, statistics.mean(found[task][query][1] for found in scores))
+            for query, (cluster, _) in scores[0][task].items()
+        }
+        for task in ("easy", "hard")
+    }
+    assert float(row["se"]) == pytest.approx(slow_overall(list(mean.values()))[1], abs=0.0051)
+    assert float(row["low"]) <= float(row["overall"]) <= float(row["high"])
+
+
+def test_the_base_model_is_set_against_the_sft_seed_of_every_seed(seeded: World) -> None:
+    rows = table_of(seeded)
+    zero, seed = (one(rows, model="nano-a", method=name) for name in ("zero-shot", "sft-seed"))
+    difference = float(zero["overall"]) - float(seed["overall"])
+    assert float(zero["delta_sft_seed"]) == pytest.approx(difference, abs=0.011)
+    assert zero["error"] == "queries, seeds"
+    assert seed["delta_sft_seed"] == ""
+
+
+def test_a_missing_run_is_counted_and_never_a_zero(seeded: World) -> None:
+    seeded.no_positives(Run("nano-b", "both", "dpo", 1, 1))
+    rows = table_of(seeded)
+    row = one(rows, model="nano-b", method="dpo")
+    assert [row[name] for name in ("status", "seeds", "missing")] == ["partial", "2", "1"]
+    overall = [
+        slow_overall([found["easy"], found["hard"]])[0]
+        for found in (recount(seeded, Run("nano-b", "both", "dpo", seed, 1)) for seed in (0, 2))
+    ]
+    assert float(row["overall"]) == pytest.approx(statistics.mean(overall), abs=0.0051)
+    text = seeded.paths.table("main", "md").read_text()
+    assert "with a result: 37; without: 1 (no positives to train on)." in text
+    for seed in (0, 2):
+        seeded.no_positives(Run("nano-b", "both", "dpo", seed, 1))
+    row = one(table_of(seeded), model="nano-b", method="dpo")
+    assert {row[name] for name in ("easy", "hard", "overall", "low", "far", "delta_sft_seed", "p")} == {""}
+    assert row["status"] == "no-positives"
+    assert one(table_of(seeded, "tasks"), model="nano-b", method="dpo")["accuracy"] == ""
+
+
+def test_p_values_are_corrected_over_the_rows_of_a_model_and_over_its_tasks(seeded: World) -> None:
+    for name in ("main", "tasks"):
+        for model in MODELS:
+            rows = [row for row in table_of(seeded, name) if row["model"] == model and row["p"]]
+            assert len(rows) == (6 if name == "main" else 6 * len(TASKS))
+            expected = holm([float(row["p"]) for row in rows])
+            assert [float(row["p_holm"]) for row in rows] == pytest.approx(expected, abs=0.002)
+
+
+def test_a_row_with_one_seed_beside_others_with_several_is_in_no_family(seeded: World) -> None:
+    for seed in (1, 2):
+        seeded.no_positives(Run("nano-b", "both", "dpo", seed, 1))
+    row = one(table_of(seeded), model="nano-b", method="dpo")
+    assert (row["error"], row["p_holm"]) == ("queries", "")
+    assert row["p"] != ""
+    assert "†" in next(
+        line for line in seeded.paths.table("main", "md").read_text().splitlines() if "| dpo" in line
+    )
+
+
+def test_the_best_is_bold_the_second_underlined_and_a_clear_difference_marked(tmp_path: Path) -> None:
+    level = {"zero-shot": 0, "sft-seed": 0, "rest-em": 1, "vista-sft": 2, "dpo": 0}
+    suite = make_suite(tmp_path)
+
+    def score(run: Run, task: str, index: int) -> float:
+        if task == "far":
+            return 0.5
+        return 0.1 * level[run.method] + (0.01 * (index % 2) if run.method != "sft-seed" else 0.0)
+
+    world = World(suite, Paths(tmp_path)).fill(score)
+    tabulate_all(world)
+    lines = world.paths.table("main", "md").read_text().splitlines()
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines if line.startswith("|")]
+    header = rows[0]
+    found = {(row[1], row[2]): dict(zip(header, row, strict=True)) for row in rows[2:] if row[0] == "nano-b"}
+    assert found["vista-sft", "1"]["hard"] == "**20.50**\\*", "equal rounds are equally good"
+    assert found["vista-sft", "2"]["hard"] == "**20.50**\\*"
+    assert found["rest-em", "1"]["hard"].startswith("<u>10.50</u>")
+    assert found["dpo", "1"]["hard"] == "0.50"
+    assert found["vista-sft", "1"]["far"] == "**50.00**"
+    assert found["vista-sft", "1"]["overall"].startswith("**20.50** ±")
+    assert "\\*" in found["vista-sft", "1"]["Δ SFT-Seed"]
+
+
+def differences(values: list[float]) -> pd.DataFrame:
+    ids = [str(number) for number in range(len(values))]
+    return pd.DataFrame({"task": "a", "query_id": ids, "cluster_id": ids, "score": values})
+
+
+def test_mcnemars_test_is_the_binomial_test_of_the_queries_that_differ() -> None:
+    better, worse = 9, 2
+    found = mcnemar_p(differences([1.0] * better + [-1.0] * worse + [0.0] * 50))
+    assert found == pytest.approx(2 * binom.cdf(worse, better + worse, 0.5))
+    assert mcnemar_p(differences([0.0] * 5)) == 1.0
+
+
+def test_mcnemars_test_does_not_apply_to_partial_scores_or_several_questions_on_an_image() -> None:
+    assert math.isnan(mcnemar_p(differences([0.5, 1.0])))
+    assert math.isnan(mcnemar_p(differences([1.0, 0.0]).assign(cluster_id="same")))
+
+
+def test_one_seed_of_right_or_wrong_scores_is_tested_by_mcnemar(tmp_path: Path) -> None:
+    suite = make_suite(tmp_path)
+    world = World(suite, Paths(tmp_path)).fill()
+    scores = {
+        run: differences([float((index + number) % 3 > 0) for index in range(30)])
+        for number, run in enumerate(
+            [Run("nano-b", "both", name, 0, 0) for name in ("zero-shot", "sft-seed")]
+        )
+    }
+    frames = {run: frame.assign(task="easy") for run, frame in scores.items()}
+    statuses = dict.fromkeys(frames, "complete")
+    table = task_rows(world.suite.model_copy(update={"out_of_domain": []}), statuses, frames)
+    row = table[(table["method"] == "zero-shot") & (table["task"] == "easy")].iloc[0]
+    assert row["test"] == "McNemar"
+    assert row["p"] == pytest.approx(2 * binom.cdf(10, 20, 0.5) - binom.pmf(10, 20, 0.5), abs=1)
+
+
+def test_the_corrected_family_errs_in_at_most_five_of_a_hundred_benchmarks_without_differences() -> None:
+    """2,000 benchmarks of 3 tasks and 4 methods that are all as good as SFT-Seed; p-values of McNemar."""
+    random = np.random.default_rng(0)
+    simulated, tasks, methods, queries = 2000, 3, 4, 150
+    false = 0
+    for _ in range(simulated):
+        p_values = []
+        for _ in range(tasks):
+            hard = random.beta(1, 1, size=queries)
+            reference = random.random(queries) < hard
+            for _ in range(methods):
+                own = random.random(queries) < hard
+                better, worse = int((own & ~reference).sum()), int((~own & reference).sum())
+                p_values.append(min(1.0, 2 * float(binom.cdf(min(better, worse), better + worse, 0.5))))
+        false += min(holm(p_values)) < 0.05
+    assert false / simulated <= 0.05
+
+
+def test_pooled_differences_without_any_are_significant_in_at_most_five_of_a_hundred_families() -> None:
+    """Several questions about an image, three seeds that scatter: the tests of the main table."""
+    random = np.random.default_rng(1)
+    simulated, methods, images, seeds = 200, 3, 60, 3
+    false = 0
+    ids = [f"{image}-{question}" for image in range(images) for question in range(2)]
+    clusters = [str(image) for image in range(images) for _ in range(2)]
+    for _ in range(simulated):
+        p_values = []
+        for _ in range(methods):
+            of_image = np.repeat(random.normal(0, 0.3, images), 2)
+            pairs = {
+                ("m", seed): pd.DataFrame(
+                    {
+                        "task": "a",
+                        "query_id": ids,
+                        "cluster_id": clusters,
+                        "score": of_image + random.normal(0, 0.4, 2 * images) + random.normal(0, 0.03),
+                    }
+                )
+                for seed in range(seeds)
+            }
+            p_values.append(pooled_difference(pairs).p)
+        false += min(holm(p_values)) < 0.05
+    # 200 families tell 5 % from 10, not from 6.
+    assert false / simulated <= 0.05 + 2 * math.sqrt(0.05 * 0.95 / simulated)
+
+
+def test_equal_scores_give_equal_tables(seeded: World) -> None:
+    names = [(name, suffix) for name in ("main", "tasks", "runs") for suffix in ("csv", "md", "tex")]
+    tabulate_all(seeded)
+    before = [seeded.paths.table(*name).read_bytes() for name in names]
+    tabulate_all(seeded)
+    assert [seeded.paths.table(*name).read_bytes() for name in names] == before
+
+
+def test_numbers_are_unrounded_until_they_are_written(seeded: World) -> None:
+    from vista.analysis.collect import collect, read_long, run_statuses, scores_by_run
+    from vista.analysis.runs import run_cost
+
+    collect(seeded.suite, seeded.paths)
+    statuses = run_statuses(seeded.suite, seeded.paths)
+    costs = {run: run_cost(seeded.suite, seeded.paths, run) for run in statuses}
+    table = main_rows(seeded.suite, statuses, scores_by_run(read_long(seeded.paths.long)), costs)
+    assert any(round(value, 2) != value for value in table["overall"])

@@ -1,0 +1,51 @@
+"""The results tables: ``main``, ``tasks``, ``runs``, and ``reported`` in suites that name such a file.
+
+Stage ``analysis``; ``vista tables`` writes them.
+
+Reads ``long.csv`` and what the manifests count. Nothing in the files depends on when, where or how fast the
+runs were made, so equal results give equal bytes.
+"""
+
+from __future__ import annotations
+
+from vista.analysis.cells import as_text
+from vista.analysis.collect import read_long, run_statuses, scores_by_run
+from vista.analysis.files import write_table
+from vista.analysis.main import main_rows, task_rows
+from vista.analysis.main_page import main_page, runs_page, tasks_page
+from vista.analysis.reported import read_reported, reported_overall, reported_page, reported_rows
+from vista.analysis.runs import run_cost, run_rows
+from vista.config import Suite
+from vista.manifest import Recorder
+from vista.paths import Paths
+
+
+def results_tables(suite: Suite, paths: Paths) -> None:
+    """Write the tables from ``long.csv`` and the manifests.
+
+    Raises:
+        VistaError: a run or manifest is missing, or ``long.csv`` is not up to date.
+    """
+    published = [] if suite.reported is None else [suite.reported]
+    recorder = Recorder("analysis", {"suite": suite.name}, [paths.long, *published])
+    reported = None if suite.reported is None else read_reported(suite.reported)
+    statuses = run_statuses(suite, paths)
+    costs = {run: run_cost(suite, paths, run) for run in statuses}
+    scores = scores_by_run(read_long(paths.long))
+
+    runs = run_rows(suite, statuses, scores, costs)
+    counts = {"rows": len(runs), "with_result": int((runs["status"] == "complete").sum())}
+    write_table(paths, recorder, as_text(runs), runs_page(suite, runs), counts)
+
+    tasks = task_rows(suite, statuses, scores)
+    write_table(paths, recorder, as_text(tasks), tasks_page(suite, tasks), {"rows": len(tasks)})
+
+    main = main_rows(suite, statuses, scores, costs)
+    overall = None if reported is None else reported_overall(suite, reported)
+    page = main_page(suite, main, tasks, scores, overall)
+    write_table(paths, recorder, as_text(main), page, counts | {"rows": len(main)})
+
+    if reported is not None:
+        beside = reported_rows(suite, scores, reported)
+        page = reported_page(suite, beside)
+        write_table(paths, recorder, as_text(beside), page, {"rows": len(beside)})
