@@ -18,6 +18,7 @@ from vista.config import (
     PrefixResample,
     RandomPrefixResample,
     RationalizeResample,
+    SeedMethod,
     SelfImprovement,
     Suite,
 )
@@ -135,6 +136,59 @@ def input_files(suite: Suite, paths: Paths, items: Sequence[ScoredPool | Resampl
     ]
 
 
+def has_scenes(suite: Suite) -> bool:
+    """Whether the tasks trained on say what their images show."""
+    return not _without_scenes(suite)
+
+
+def first_policies(suite: Suite) -> list[tuple[Run, SelfImprovement]]:
+    """Every method that samples SFT-Seed in its first round, with each such policy."""
+    return [
+        (grid.policy(suite, run), method)
+        for run in grid.runs(suite)
+        if isinstance(method := suite.methods[run.method], SelfImprovement)
+        and run.round == 1
+        and isinstance(suite.methods[method.initial_policy], SeedMethod)
+    ]
+
+
+def first_pools(suite: Suite) -> list[ScoredPool]:
+    """Of each SFT-Seed the solutions with attention scores that the most filters read."""
+    firsts = {policy for policy, _ in first_policies(suite)}
+    widest: dict[Run, ScoredPool] = {}
+    for pool in scored_pools(suite):
+        known = widest.get(pool.policy)
+        if pool.policy in firsts and pool.scores and (not known or len(pool.filters) > len(known.filters)):
+            widest[pool.policy] = pool
+    return list(widest.values())
+
+
+def first_resamples(suite: Suite) -> list[Resamples]:
+    """Of each SFT-Seed the first prefix resampling in the order of the suite."""
+    firsts = {policy for policy, _ in first_policies(suite)}
+    found: dict[Run, Resamples] = {}
+    for item in prefix_resamples(suite):
+        if item.policy in firsts and isinstance(item.settings, PrefixResample):
+            found.setdefault(item.policy, item)
+    return list(found.values())
+
+
+def distribution_files(suite: Suite, paths: Paths) -> list[Path]:
+    """Every file that the distributions are counted in, each once."""
+    found: dict[Path, None] = {}
+    for tasks in suite.train_sets.values():
+        found.update(dict.fromkeys(paths.queries(task, "train") for task in tasks))
+    for policy, method in first_policies(suite):
+        files = grid.rollout_files(method)
+        for kind, name in (("samples", files.samples), ("scores", files.scores)):
+            for shard in range(suite.shards if name else 0):
+                found[paths.rollouts(policy.id, kind, str(name), shard, suite.shards)] = None
+    if has_scenes(suite):
+        for items in (first_pools(suite), first_resamples(suite)):
+            found.update(dict.fromkeys(input_files(suite, paths, items)))
+    return list(found)
+
+
 def _readers(suite: Suite) -> list[tuple[Run, SelfImprovement]]:
     """Every method that reads rollouts, with each policy that it reads them of."""
     return [
@@ -144,10 +198,13 @@ def _readers(suite: Suite) -> list[tuple[Run, SelfImprovement]]:
     ]
 
 
-def _check_scenes(suite: Suite, table: str) -> None:
+def _without_scenes(suite: Suite) -> list[str]:
     tasks = dict.fromkeys(task for tasks in suite.train_sets.values() for task in tasks)
-    without = [task for task in tasks if not isinstance(suite.tasks[task], GridTask)]
-    if without:
+    return [task for task in tasks if not isinstance(suite.tasks[task], GridTask)]
+
+
+def _check_scenes(suite: Suite, table: str) -> None:
+    if without := _without_scenes(suite):
         raise VistaError(
             f"suite {suite.name!r}: tables/{table}.csv needs to know what the images show, and the tasks "
             f"{without} do not say; it is for suites that train on generated tasks (kind: grid) only"

@@ -1,0 +1,25 @@
+"""Where the attention of a response goes, layer by layer."""
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from vista.analysis.figures import draw, models_of, panels
+
+
+def attention(distributions: pd.DataFrame) -> Figure:
+    """Mean share of the attention on system, vision and instruction, by layer, a panel for each model."""
+    own = distributions[distributions["what"] == "attention"].assign(x=lambda rows: rows["x"].astype(int))
+    figure, axes = panels(models_of(own))
+    for axis, (_, rows) in zip(axes, own.groupby("model", sort=False), strict=True):
+        for segment, line in rows.groupby("group", sort=False):
+            axis.plot(line["x"], line["share"], marker="o", label=segment)
+        axis.set_xlabel("layer")
+        axis.set_xticks(sorted(set(rows["x"])))
+        axis.set_ylim(0, 100)
+    axes[0].set_ylabel("attention, %")
+    axes[-1].legend()
+    return figure
+
+
+if __name__ == "__main__":
+    draw(attention)

@@ -1,0 +1,29 @@
+"""Where critical tokens fall against the true first errors."""
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from vista.analysis.figures import draw, models_of, nothing, panels
+
+
+def critical_tokens(distributions: pd.DataFrame) -> Figure:
+    """Distance in tokens from the first error of a failed sample to its critical token."""
+    own = distributions[distributions["what"] == "distance"]
+    if own.empty:
+        return nothing("The tasks of this suite do not say what their images show.")
+    figure, axes = panels(models_of(own))
+    for axis, (_, rows) in zip(axes, own.groupby("model", sort=False), strict=True):
+        known = rows[rows["x"] != "none"].assign(x=lambda found: found["x"].astype(int))
+        colors = ["#D55E00" if x == 0 else "#0072B2" for x in known["x"]]
+        axis.bar(known["x"], known["share"], color=colors)
+        none = rows.loc[rows["x"] == "none", "share"]
+        axis.text(
+            0.02, 0.95, f"none found: {none.sum():.0f} %", transform=axis.transAxes, va="top", fontsize=7
+        )
+        axis.set_xlabel("tokens behind the first error")
+    axes[0].set_ylabel("failed samples, %")
+    return figure
+
+
+if __name__ == "__main__":
+    draw(critical_tokens)

@@ -1,0 +1,29 @@
+"""How many train queries have how many right samples: the paper's data imbalance."""
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from vista.analysis.figures import draw, models_of, panels
+
+
+def data_imbalance(distributions: pd.DataFrame) -> Figure:
+    """Share of the train queries by right samples of SFT-Seed, stacked by task, a panel for each model."""
+    own = distributions[distributions["what"] == "imbalance"].assign(x=lambda rows: rows["x"].astype(int))
+    figure, axes = panels(models_of(own))
+    for axis, (_, rows) in zip(axes, own.groupby("model", sort=False), strict=True):
+        table = rows.pivot_table(
+            index="x", columns="group", values="count", aggfunc="sum", sort=False
+        ).fillna(0)
+        table = 100 * table.sort_index() / table.to_numpy().sum()
+        below = 0 * table.iloc[:, 0]
+        for task in table:
+            axis.bar(table.index, table[task], bottom=below, label=task, width=0.8)
+            below = below + table[task]
+        axis.set_xlabel("right samples of a query")
+    axes[0].set_ylabel("train queries, %")
+    axes[-1].legend(title=None)
+    return figure
+
+
+if __name__ == "__main__":
+    draw(data_imbalance)

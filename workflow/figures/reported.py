@@ -1,0 +1,29 @@
+"""Reproduced accuracies against the published ones."""
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from vista.analysis.figures import draw, nothing, panels
+
+
+def reported(reported: pd.DataFrame) -> Figure:
+    """Each reproduced number with its 95 % interval against the published one; the line is equality."""
+    own = reported[reported["reproduced"].notna()]
+    if own.empty:
+        return nothing("No published number has been reproduced by this suite.")
+    figure, (axis,) = panels([""], height=3.2)
+    for method, rows in own.groupby("method", sort=False):
+        errors = [rows["reproduced"] - rows["low"], rows["high"] - rows["reproduced"]]
+        axis.errorbar(
+            rows["reported"], rows["reproduced"], yerr=errors, marker="o", linestyle="", label=method
+        )
+    ends = [own[["reported", "reproduced"]].min().min() - 2, own[["reported", "reproduced"]].max().max() + 2]
+    axis.plot(ends, ends, color="#555555", linewidth=1, linestyle=":")
+    axis.set_xlabel("reported accuracy, %")
+    axis.set_ylabel("reproduced accuracy, %")
+    axis.legend()
+    return figure
+
+
+if __name__ == "__main__":
+    draw(reported)

@@ -1,0 +1,31 @@
+"""Sweeps of VISTA's settings: the threshold, the layer and the others."""
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from vista.analysis.figures import ALL_MODELS, draw, nothing, panels
+
+
+def sweeps(ablation: pd.DataFrame) -> Figure:
+    """Difference to the method as it is, with 95 % intervals, a panel for each setting that is swept."""
+    own = ablation[(ablation["kind"] == "sweep") & (ablation["model"] == ALL_MODELS)]
+    own = own[(own["round"] == own.groupby("method")["round"].transform("max")) & own["difference"].notna()]
+    if own.empty:
+        return nothing("This suite sweeps no setting.")
+    settings = own["differs"].str.split(" = ", n=1, expand=True)
+    own = own.assign(setting=settings[0], value=settings[1])
+    names = list(dict.fromkeys(own["setting"]))
+    figure, axes = panels(names, height=2.2)
+    for axis, name in zip(axes, names, strict=True):
+        rows = own[own["setting"] == name]
+        errors = [rows["difference"] - rows["low"], rows["high"] - rows["difference"]]
+        axis.errorbar(range(len(rows)), rows["difference"], yerr=errors, marker="o", linestyle="")
+        axis.axhline(0, color="#555555", linewidth=1, linestyle=":")
+        axis.set_xticks(range(len(rows)), rows["value"], rotation=45 if len(rows) > 3 else 0)
+        axis.set_xlim(-0.6, len(rows) - 0.4)
+    axes[0].set_ylabel("points against the default")
+    return figure
+
+
+if __name__ == "__main__":
+    draw(sweeps)

@@ -1,0 +1,28 @@
+"""Does the attention score tell faithful rationales from unfaithful ones?"""
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from vista.analysis.figures import draw, models_of, nothing, panels
+
+
+def vas(distributions: pd.DataFrame) -> Figure:
+    """Attention scores of right solutions at the middle layer, by faithfulness; the line is the threshold."""
+    own = distributions[distributions["what"] == "vas"].assign(x=lambda rows: rows["x"].astype(float))
+    if own.empty:
+        return nothing("The tasks of this suite do not say what their images show.")
+    figure, axes = panels(models_of(own))
+    for axis, (_, rows) in zip(axes, own.groupby("model", sort=False), strict=True):
+        for group, line in rows.groupby("group", sort=False):
+            axis.step(line["x"], line["share"], where="mid", label=group)
+            axis.fill_between(line["x"], line["share"], step="mid", alpha=0.15)
+        axis.axvline(-0.5, color="#555555", linewidth=1, linestyle=":")
+        axis.set_yscale("symlog", linthresh=5)
+        axis.set_xlabel("attention score (z within the query)")
+    axes[0].set_ylabel("solutions of the kind, %")
+    axes[-1].legend()
+    return figure
+
+
+if __name__ == "__main__":
+    draw(vas)
