@@ -50,17 +50,24 @@ wildcard_constraints:
     model="[^/]+",
     run=r"[^/]+/[^/]+/[^/]+/seed\d+/round\d+",
     name="[^/]+",
+    figure="[a-z_]+",
     shard=r"\d+",
 
 
 localrules:
     all,
+    figures,
 
 
 rule all:
     default_target: True
     input:
         expand(f"{R}/tables/{{table}}.csv", table=SUITE.tables),
+
+
+rule figures:
+    input:
+        PLAN.figures(),
 
 
 include: "workflow/rules/tasks.smk"

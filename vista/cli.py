@@ -280,6 +280,15 @@ def prefix(suite_file: SuiteArgument) -> None:
     prefix_table(suite, paths)
 
 
+@app.command()
+def distributions(suite_file: SuiteArgument) -> None:
+    """Stage 7h: count what the figures draw."""
+    suite, paths = _open(suite_file)
+    from vista.analysis.distributions import distributions_table
+
+    distributions_table(suite, paths)
+
+
 def main() -> None:
     """Run the command line; a user's mistake is one message, not a traceback."""
     try:

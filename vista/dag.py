@@ -25,6 +25,7 @@ from vista.config import (
     digest,
     training_section,
 )
+from vista.figures.plan import FIGURES, figures
 from vista.fingerprints import write_fingerprint
 from vista.grid import Run
 from vista.paths import TABLE_SUFFIXES, Paths, manifest_of
@@ -170,6 +171,24 @@ class Dag:
         """A table as CSV, Markdown and LaTeX, and their manifests."""
         files = [self.paths.table(name, suffix) for suffix in TABLE_SUFFIXES]
         return [str(path) for file in files for path in (file, manifest_of(file))]
+
+    def distribution_inputs(self) -> list[str]:
+        """Queries, rollouts and tokenizers that the distributions are counted in."""
+        bases = [str(manifest_of(self.paths.base(model))) for model in self.suite.models]
+        return [*bases, *map(str, measured.distribution_files(self.suite, self.paths))]
+
+    def figures(self) -> list[str]:
+        """Every figure of the suite as PDF and PNG."""
+        return [file for name in figures(self.suite) for file in self.figure(name)]
+
+    def figure(self, name: str) -> list[str]:
+        """A figure as PDF and PNG, and their manifests."""
+        files = [self.paths.figure(name, suffix) for suffix in ("pdf", "png")]
+        return [str(path) for file in files for path in (file, manifest_of(file))]
+
+    def figure_table(self, name: str) -> str:
+        """The table that a figure is drawn from."""
+        return str(self.paths.table(FIGURES[name], "csv"))
 
     def difficulty_inputs(self) -> list[str]:
         """Queries, rollouts and training sets that the table of difficulty is made from."""

@@ -30,6 +30,7 @@ SHARED_CODE: dict[str, list[str]] = {
     "training": ["records.py", "seeding.py", *PROMPTS, "engines"],
     "evaluation": ["records.py", "seeding.py", *PROMPTS, "answers.py", "engines"],
     "analysis": ["records.py"],
+    "figures": ["figures/drawing.py", "figures/vista.mplstyle"],
 }
 
 

@@ -154,9 +154,11 @@ def first_policies(suite: Suite) -> list[tuple[Run, SelfImprovement]]:
 
 def first_pools(suite: Suite) -> list[ScoredPool]:
     """Of each SFT-Seed the solutions with attention scores that the most filters read."""
-    firsts = {policy for policy, _ in first_policies(suite)}
+    methods = first_policies(suite)
+    firsts = {policy for policy, _ in methods}
     widest: dict[Run, ScoredPool] = {}
-    for pool in scored_pools(suite):
+    scored = any(grid.rollout_files(method).scores for _, method in methods)
+    for pool in scored_pools(suite) if scored else []:
         known = widest.get(pool.policy)
         if pool.policy in firsts and pool.scores and (not known or len(pool.filters) > len(known.filters)):
             widest[pool.policy] = pool
@@ -165,9 +167,11 @@ def first_pools(suite: Suite) -> list[ScoredPool]:
 
 def first_resamples(suite: Suite) -> list[Resamples]:
     """Of each SFT-Seed the first prefix resampling in the order of the suite."""
-    firsts = {policy for policy, _ in first_policies(suite)}
+    methods = first_policies(suite)
+    firsts = {policy for policy, _ in methods}
     found: dict[Run, Resamples] = {}
-    for item in prefix_resamples(suite):
+    prefixed = any(isinstance(method.resample, PrefixResample) for _, method in methods)
+    for item in prefix_resamples(suite) if prefixed else []:
         if item.policy in firsts and isinstance(item.settings, PrefixResample):
             found.setdefault(item.policy, item)
     return list(found.values())

@@ -61,6 +61,10 @@ class Paths:
         """A table, ``suffix`` without the dot."""
         return self.results / "tables" / f"{name}.{suffix}"
 
+    def figure(self, name: str, suffix: str) -> Path:
+        """A figure, ``suffix`` without the dot."""
+        return self.results / "figures" / f"{name}.{suffix}"
+
     def benchmark(self, stage: str, name: str) -> Path:
         """Snakemake's measurement of one job."""
         return self.results / "benchmarks" / stage / f"{name}.tsv"
@@ -75,7 +79,7 @@ class Paths:
 
 
 TABLE_SUFFIXES = ("csv", "md", "tex")
-FILE_SUFFIXES = {".parquet", ".csv", ".md", ".tex", ".json"}
+FILE_SUFFIXES = {".parquet", ".csv", ".md", ".tex", ".json", ".pdf", ".png", ".html"}
 
 
 def manifest_of(output: Path) -> Path:

@@ -28,7 +28,7 @@ from vista.analysis.stats import (
     pooled_difference,
     unlike,
 )
-from vista.config import BaseMethod, Suite
+from vista.config import BaseMethod, SelectMethod, Suite, training_section
 from vista.grid import Run
 from vista.manifest import Status
 
@@ -80,7 +80,7 @@ def columns(suite: Suite) -> list[str]:
     outside = [task for task in suite.evaluated_tasks if task not in trained]
     overall = ["overall", "se", "low", "high", "seed_sd"]
     cost = ["train_samples", "samples_drawn_total", "n_test"]
-    first = [*KEYS, "status", "seeds", "missing"]
+    first = [*KEYS, "objective", "status", "seeds", "missing"]
     return [*first, *trained, *overall, *outside, *DIFFERENCE, "p", "p_holm", *cost]
 
 
@@ -101,7 +101,8 @@ def main_rows(
     """
     rows = []
     for group in groups(statuses, scores):
-        row = group.key | {
+        row = group.key | {"objective": _objective(suite, group.method)}
+        row |= {
             name: _mean([getattr(costs[run], name) for run in group.runs])
             for name in ("train_samples", "samples_drawn_total")
         }
@@ -133,6 +134,12 @@ def task_rows(suite: Suite, statuses: Mapping[Run, Status], scores: Scores) -> p
         if not group.found:
             rows.append(group.key)
     return _corrected(pd.DataFrame(rows, columns=TASK_COLUMNS, dtype=object))
+
+
+def _objective(suite: Suite, name: str) -> str | None:
+    """What a method trains: ``seed``, ``sft`` or ``dpo``; ``select`` for decoding alone; none for a base model."""
+    method = suite.methods[name]
+    return "select" if isinstance(method, SelectMethod) else training_section(method)
 
 
 def _mean(values: Iterable[float | None]) -> float | None:

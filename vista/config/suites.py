@@ -126,7 +126,7 @@ class VllmEngineSettings(Strict):
 EngineSettings = Annotated[HfEngineSettings | VllmEngineSettings, Field(discriminator="kind")]
 
 
-Table = Literal["main", "tasks", "runs", "cost", "ablation", "difficulty", "audit", "prefix"]
+Table = Literal["main", "tasks", "runs", "cost", "ablation", "difficulty", "audit", "prefix", "distributions"]
 
 
 class Only(Strict):

@@ -136,3 +136,42 @@ rule prefix:
         settings=lambda w: PLAN.measured_settings("prefix"),
     shell:
         "vista prefix {params.suite} 2>&1 | tee {log}"
+
+
+rule distributions:
+    input:
+        rows=PLAN.distribution_inputs(),
+        code=PLAN.code("analysis", also=["testbed"]),
+    output:
+        PLAN.table("distributions"),
+    log:
+        f"{R}/logs/analysis/distributions.log",
+    benchmark:
+        f"{R}/benchmarks/analysis/distributions.tsv"
+    conda:
+        "../../environment.yml"
+    params:
+        suite=PLAN.paths.suite,
+        settings=PLAN.comparison_settings(),
+    shell:
+        "vista distributions {params.suite} 2>&1 | tee {log}"
+
+
+# A figure is a module of vista/figures: editing it draws it alone again.
+rule figure:
+    input:
+        table=lambda w: PLAN.figure_table(w.figure),
+        code=lambda w: PLAN.code("figures", f"{w.figure}.py"),
+    output:
+        f"{R}/figures/{{figure}}.pdf",
+        f"{R}/figures/{{figure}}.pdf.manifest.json",
+        f"{R}/figures/{{figure}}.png",
+        f"{R}/figures/{{figure}}.png.manifest.json",
+    log:
+        f"{R}/logs/analysis/figures/{{figure}}.log",
+    conda:
+        "../../environment.yml"
+    params:
+        to=lambda w: PLAN.paths.figure(w.figure, "pdf").with_suffix(""),
+    shell:
+        "python -m vista.figures.{wildcards.figure} {input.table} --to {params.to} 2>&1 | tee {log}"

@@ -1,10 +1,15 @@
-"""Accuracy on tasks that nothing is trained on."""
+"""Accuracy on tasks that nothing is trained on.
+
+A figure of the analysis stage: ``python -m vista.figures.ood TABLE --to FILE``.
+"""
+
+from __future__ import annotations
 
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from vista.analysis.figures import draw, models_of, nothing, panels
+from vista.figures.drawing import draw, models_of, nothing, panels
 
 
 def ood(main: pd.DataFrame) -> Figure:
@@ -12,7 +17,7 @@ def ood(main: pd.DataFrame) -> Figure:
     names = list(main.columns)
     tasks = names[names.index("seed_sd") + 1 : names.index("delta_sft_seed")]
     last = main[(main["round"] == main.groupby("method")["round"].transform("max")) & main["overall"].notna()]
-    last = last[~last["method"].str.contains("+", regex=False)]
+    last = last[last["objective"].ne("select") & ~last["method"].str.contains("+", regex=False)]
     if not tasks or last.empty:
         return nothing("This suite evaluates no task out of domain.")
     methods = list(dict.fromkeys(last["method"]))
@@ -24,7 +29,7 @@ def ood(main: pd.DataFrame) -> Figure:
         for model in models_of(last):
             axis.plot(table[model], places, linestyle="", marker="o", markersize=3, label=model)
         if "sft-seed" in methods:
-            axis.axvline(table.loc["sft-seed"].mean(), color="#555555", linewidth=1, linestyle=":")
+            axis.axvline(float(table.mean(axis=1)["sft-seed"]), color="#555555", linewidth=1, linestyle=":")
         axis.set_yticks(places, methods)
         axis.set_xlabel("accuracy, %")
         axis.grid(axis="y", visible=False)

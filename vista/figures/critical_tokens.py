@@ -1,9 +1,14 @@
-"""Where critical tokens fall against the true first errors."""
+"""Where critical tokens fall against the true first errors.
+
+A figure of the analysis stage: ``python -m vista.figures.critical_tokens TABLE --to FILE``.
+"""
+
+from __future__ import annotations
 
 import pandas as pd
 from matplotlib.figure import Figure
 
-from vista.analysis.figures import draw, models_of, nothing, panels
+from vista.figures.drawing import draw, models_of, nothing, panels
 
 
 def critical_tokens(distributions: pd.DataFrame) -> Figure:

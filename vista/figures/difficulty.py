@@ -1,9 +1,14 @@
-"""Who gains on hard questions."""
+"""Who gains on hard questions.
+
+A figure of the analysis stage: ``python -m vista.figures.difficulty TABLE --to FILE``.
+"""
+
+from __future__ import annotations
 
 import pandas as pd
 from matplotlib.figure import Figure
 
-from vista.analysis.figures import ALL_MODELS, draw, nothing, panels
+from vista.figures.drawing import ALL_MODELS, draw, nothing, panels
 
 SHOWN = ["rest-em", "vista-sft", "vista-prefix-only", "vista-vas-only", "r3v", "oracle-filter", "gold-prefix"]
 

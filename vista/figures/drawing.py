@@ -1,8 +1,8 @@
 """What the figures share: reading their tables, their look, their files.
 
-Each figure is a script in ``workflow/figures``, run by the rule ``figure`` as ``python NAME.py TABLE… --to FILE
---style STYLE``; it has one function from tables to a matplotlib figure. Equal tables give equal bytes: no
-dates, one font.
+Each figure is a module of this folder, run by the rule ``figure`` as ``python -m vista.figures.NAME TABLE
+--to FILE``; it has one function from a table to a matplotlib figure. Equal tables give equal bytes: no dates,
+one font.
 """
 
 from __future__ import annotations
@@ -25,8 +25,22 @@ from vista.errors import VistaError
 from vista.manifest import Recorder
 from vista.records import atomic_path
 
+STYLE = Path(__file__).with_name("vista.mplstyle")
 COLUMN, PAGE = 3.4, 7.0  # widths in inches: a column's, and a page's
-NAMES = ["model", "train_set", "method", "against", "differs", "task", "group", "kind", "what", "status", "x"]
+NAMES = [
+    "objective",
+    "model",
+    "train_set",
+    "method",
+    "against",
+    "differs",
+    "task",
+    "group",
+    "kind",
+    "what",
+    "status",
+    "x",
+]
 NO_DATES = {"pdf": {"CreationDate": None, "Producer": None, "Creator": None}, "png": {"Software": None}}
 ALL_MODELS = "all models"
 
@@ -36,10 +50,9 @@ def draw(figure: Callable[..., Figure]) -> None:
     parser = argparse.ArgumentParser(description=figure.__doc__)
     parser.add_argument("tables", type=Path, nargs="+")
     parser.add_argument("--to", type=Path, required=True, help="the files without their suffix")
-    parser.add_argument("--style", type=Path, required=True)
     asked = parser.parse_args()
-    recorder = Recorder("analysis", {"figure": asked.to.name}, [*asked.tables, asked.style])
-    plt.style.use(asked.style)
+    recorder = Recorder("analysis", {"figure": asked.to.name}, asked.tables)
+    plt.style.use(STYLE)
     save(figure(*(read(table) for table in asked.tables)), asked.to, recorder)
 
 
@@ -67,15 +80,20 @@ def save(figure: Figure, to: Path, recorder: Recorder) -> None:
         recorder.write(file, {})
 
 
-def panels(names: Iterable[str], height: float = 2.1, share_y: bool = True) -> tuple[Figure, list[Axes]]:
+def panels(names: Iterable[str], height: float = 2.1) -> tuple[Figure, list[Axes]]:
     """A row of panels, each titled: as wide as a column for one, as a page for more."""
+    figure, rows = rows_of_panels(names, 1, height)
+    return figure, rows[0]
+
+
+def rows_of_panels(names: Iterable[str], rows: int, height: float) -> tuple[Figure, list[list[Axes]]]:
+    """Rows of panels, the first row titled; a row shares its ordinate."""
     titles = list(names)
-    figure, axes = plt.subplots(
-        1, len(titles), figsize=(COLUMN if len(titles) == 1 else PAGE, height), sharey=share_y, squeeze=False
-    )
+    size = (COLUMN if len(titles) == 1 else PAGE, height)
+    figure, axes = plt.subplots(rows, len(titles), figsize=size, sharey="row", squeeze=False)
     for axis, title in zip(axes[0], titles, strict=True):
         axis.set_title(title)
-    return figure, list(axes[0])
+    return figure, [list(row) for row in axes]
 
 
 def nothing(why: str) -> Figure:

@@ -1,9 +1,14 @@
-"""Sweeps of VISTA's settings: the threshold, the layer and the others."""
+"""Sweeps of VISTA's settings: the threshold, the layer and the others.
+
+A figure of the analysis stage: ``python -m vista.figures.sweeps TABLE --to FILE``.
+"""
+
+from __future__ import annotations
 
 import pandas as pd
 from matplotlib.figure import Figure
 
-from vista.analysis.figures import ALL_MODELS, draw, nothing, panels
+from vista.figures.drawing import ALL_MODELS, draw, nothing, panels
 
 
 def sweeps(ablation: pd.DataFrame) -> Figure:

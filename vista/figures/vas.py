@@ -1,9 +1,14 @@
-"""Does the attention score tell faithful rationales from unfaithful ones?"""
+"""Does the attention score tell faithful rationales from unfaithful ones?
+
+A figure of the analysis stage: ``python -m vista.figures.vas TABLE --to FILE``.
+"""
+
+from __future__ import annotations
 
 import pandas as pd
 from matplotlib.figure import Figure
 
-from vista.analysis.figures import draw, models_of, nothing, panels
+from vista.figures.drawing import draw, models_of, nothing, panels
 
 
 def vas(distributions: pd.DataFrame) -> Figure:

@@ -1,9 +1,14 @@
-"""How many train queries have how many right samples: the paper's data imbalance."""
+"""How many train queries have how many right samples: the paper's data imbalance.
+
+A figure of the analysis stage: ``python -m vista.figures.data_imbalance TABLE --to FILE``.
+"""
+
+from __future__ import annotations
 
 import pandas as pd
 from matplotlib.figure import Figure
 
-from vista.analysis.figures import draw, models_of, panels
+from vista.figures.drawing import draw, models_of, panels
 
 
 def data_imbalance(distributions: pd.DataFrame) -> Figure:

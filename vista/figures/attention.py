@@ -1,9 +1,14 @@
-"""Where the attention of a response goes, layer by layer."""
+"""Where the attention of a response goes, layer by layer.
+
+A figure of the analysis stage: ``python -m vista.figures.attention TABLE --to FILE``.
+"""
+
+from __future__ import annotations
 
 import pandas as pd
 from matplotlib.figure import Figure
 
-from vista.analysis.figures import draw, models_of, panels
+from vista.figures.drawing import draw, models_of, panels
 
 
 def attention(distributions: pd.DataFrame) -> Figure:

@@ -1,9 +1,14 @@
-"""Reproduced accuracies against the published ones."""
+"""Reproduced accuracies against the published ones.
+
+A figure of the analysis stage: ``python -m vista.figures.reported TABLE --to FILE``.
+"""
+
+from __future__ import annotations
 
 import pandas as pd
 from matplotlib.figure import Figure
 
-from vista.analysis.figures import draw, nothing, panels
+from vista.figures.drawing import draw, nothing, panels
 
 
 def reported(reported: pd.DataFrame) -> Figure:

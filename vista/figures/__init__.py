@@ -1,0 +1,1 @@
+"""The figures: one script each, from tables to PDF and PNG; ``drawing`` has what they share."""

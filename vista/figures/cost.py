@@ -1,0 +1,35 @@
+"""What accuracy costs in samples.
+
+A figure of the analysis stage: ``python -m vista.figures.cost TABLE --to FILE``.
+"""
+
+from __future__ import annotations
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from vista.figures.drawing import draw, models_of, panels
+
+
+def cost(main: pd.DataFrame) -> Figure:
+    """Overall accuracy against the solutions sampled by then; the line joins what is best for its cost."""
+    own = main[main["overall"].notna() & main["objective"].ne("select")]
+    own = own[~own["method"].str.contains("+", regex=False)]
+    figure, axes = panels(models_of(own), height=2.6)
+    for axis, (_, rows) in zip(axes, own.groupby("model", sort=False), strict=True):
+        drawn = rows["samples_drawn_total"] / 1000
+        axis.plot(drawn, rows["overall"], linestyle="", marker="o", markersize=3, alpha=0.5)
+        ahead = rows.assign(drawn=drawn).sort_values(["drawn", "overall"], ascending=[True, False])
+        ahead = ahead[ahead["overall"] > ahead["overall"].cummax().shift(fill_value=-1.0)]
+        axis.step(ahead["drawn"], ahead["overall"], where="post", color="#D55E00", linewidth=1)
+        for row in ahead.to_dict("records"):
+            name = str(row["method"]) + (f" {row['round']}" if row["round"] else "")
+            at = (row["drawn"], row["overall"])
+            axis.annotate(name, at, fontsize=5.5, xytext=(2, 3), textcoords="offset points")
+        axis.set_xlabel("solutions sampled, thousands")
+    axes[0].set_ylabel("overall accuracy, %")
+    return figure
+
+
+if __name__ == "__main__":
+    draw(cost)
