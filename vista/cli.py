@@ -289,6 +289,21 @@ def distributions(suite_file: SuiteArgument) -> None:
     distributions_table(suite, paths)
 
 
+@app.command()
+def show(
+    table: Annotated[Path, typer.Argument(help="A table's CSV, such as results/tables/main.csv.")],
+    row: Annotated[str, typer.Argument(help="column=value pairs, joined by commas; or the row's number.")],
+    column: Annotated[str, typer.Argument(help="The column of the number.")],
+) -> None:
+    """Say where a number of a table comes from: runs, predictions, checkpoint, training set, commit."""
+    from rich import print as show_rich
+
+    from vista.provenance import show as trace
+
+    for part in trace(table, row, column):
+        show_rich(part)
+
+
 def main() -> None:
     """Run the command line; a user's mistake is one message, not a traceback."""
     try:

@@ -137,7 +137,7 @@ def task_rows(suite: Suite, statuses: Mapping[Run, Status], scores: Scores) -> p
 
 
 def _objective(suite: Suite, name: str) -> str | None:
-    """What a method trains: ``seed``, ``sft`` or ``dpo``; ``select`` for decoding alone; none for a base model."""
+    """What a method trains: ``seed``, ``sft``, ``dpo``; ``select`` for decoding alone; none for a base."""
     method = suite.methods[name]
     return "select" if isinstance(method, SelectMethod) else training_section(method)
 

@@ -1,0 +1,144 @@
+"""Where a number of a table comes from: its runs, and all that they were made from (``vista show``).
+
+Every output's manifest names its inputs with their fingerprints, so a number can be followed from the table
+to the predictions, the checkpoint, the training set, the rollouts, and the commit of each.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+from rich.tree import Tree
+
+from vista import grid
+from vista.config import SeedMethod, Suite, load_resolved
+from vista.errors import VistaError
+from vista.grid import Run
+from vista.manifest import Manifest, read_manifest, sha256
+from vista.paths import Paths, manifest_of
+
+EVERY = {"all", "all models"}  # what a cell of a table says in the place of one name
+KEYS = ["model", "train_set", "method", "round", "seed"]
+SHORT = 12  # characters of a fingerprint that are shown
+# Of a manifest's counts, those that say what an output is.
+TOLD = ["examples", "solutions", "predictions", "positives", "queries", "steps", "tokens", "rows"]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One number of a table on disk."""
+
+    table: Path
+    row: dict[str, str]
+    column: str
+
+    @property
+    def value(self) -> str:
+        """The number as the table has it."""
+        return self.row[self.column]
+
+
+def find(table: Path, row: str, column: str) -> Cell:
+    """The cell of a table.
+
+    Args:
+        table: The CSV.
+        row: Its number, from 1, or ``column=value`` pairs that hold for it alone, joined by commas.
+        column: The name of the column.
+
+    Raises:
+        VistaError: there is no such table, column or row, or there are several such rows.
+    """
+    if not table.is_file():
+        raise VistaError(f"{table}: no such file; name a CSV such as results/tables/main.csv")
+    rows = pd.read_csv(table, dtype="str", keep_default_na=False)
+    if column not in rows:
+        raise VistaError(f"{table}: no column {column!r}; it has {', '.join(rows.columns)}")
+    if row.isdigit():
+        if not 1 <= int(row) <= len(rows):
+            raise VistaError(f"{table}: no row {row}; it has {len(rows)}")
+        found = rows.iloc[[int(row) - 1]]
+    else:
+        found = rows
+        for pair in row.split(","):
+            name, _, value = pair.partition("=")
+            if name.strip() not in rows:
+                raise VistaError(f"{table}: {pair!r}: no column {name.strip()!r}; write column=value")
+            found = found[found[name.strip()] == value.strip()]
+    if len(found) != 1:
+        what = "no row is" if found.empty else f"{len(found)} rows are"
+        raise VistaError(f"{table}: {what} {row!r}; give more of column=value, or the row's number")
+    return Cell(table, {str(name): str(value) for name, value in found.iloc[0].items()}, column)
+
+
+def runs_behind(suite: Suite, row: dict[str, str]) -> list[Run]:
+    """The runs of the grid that a row is about; of a comparison, those of both methods."""
+
+    def about(run: Run, method: str) -> bool:
+        wanted = {name: row[name] for name in KEYS if row.get(name, "") not in {"", *EVERY}}
+        wanted["method"] = method
+        if isinstance(suite.methods.get(method), SeedMethod):
+            wanted.pop("round", None)
+        return all(str(getattr(run, name)) == value for name, value in wanted.items())
+
+    methods = [row[name] for name in ("method", "policy", "against") if row.get(name, "") not in {"", *EVERY}]
+    return [run for method in methods for run in grid.runs(suite) if about(run, method)]
+
+
+def show(table: Path, row: str, column: str) -> list[Tree | str]:
+    """What ``vista show`` prints: the cell, then a tree of what made each run behind it.
+
+    Raises:
+        VistaError: the cell cannot be found, or the table's results folder has no suite.
+    """
+    cell = find(table, row, column)
+    paths = Paths(table.parent.parent)
+    suite = load_resolved(paths.suite)
+    names = ", ".join(f"{name} {value}" for name, value in cell.row.items() if name in KEYS and value)
+    parts: list[Tree | str] = [f"{table.name}: {names}", f"{column} = {cell.value or '(empty)'}"]
+    seen: set[Path] = set()
+    top = Tree(_told(table, read_manifest(table), None))
+    parts.append(top)
+    runs = runs_behind(suite, cell.row)
+    for run in runs:
+        branch = top.add(f"run [bold]{run.id}[/bold]")
+        _grow(branch, paths.predictions(run.id), None, seen)
+    if not runs:
+        _inputs(top, read_manifest(table), seen)
+    return parts
+
+
+def _grow(tree: Tree, output: Path, recorded: str | None, seen: set[Path]) -> None:
+    """Add an output and what it was made from; what was shown before is only named."""
+    if not manifest_of(output).is_file():
+        state = "" if output.exists() else " [red](gone)[/red]"
+        tree.add(f"{output}{state}{_changed(output, recorded)}")
+        return
+    if output in seen:
+        tree.add(f"{output} (above)")
+        return
+    seen.add(output)
+    manifest = read_manifest(output)
+    _inputs(tree.add(_told(output, manifest, recorded)), manifest, seen)
+
+
+def _inputs(tree: Tree, manifest: Manifest, seen: set[Path]) -> None:
+    for name, fingerprint in manifest.inputs.items():
+        _grow(tree, Path(name), fingerprint, seen)
+
+
+def _told(output: Path, manifest: Manifest, recorded: str | None) -> str:
+    counts = [f"{name} {manifest.counts[name]:,.0f}" for name in TOLD if name in manifest.counts]
+    commit = manifest.commit[:SHORT] + (" with changes" if manifest.dirty else "")
+    about = "; ".join([f"commit {commit}", manifest.started, *counts])
+    return f"{output}{_changed(output, recorded)}\n  [dim]{about}[/dim]"
+
+
+def _changed(output: Path, recorded: str | None) -> str:
+    """A warning where an input is no longer what it was when it was read."""
+    file = manifest_of(output) if output.is_dir() else output
+    if recorded is None or not file.is_file() or sha256(file) == recorded:
+        return ""
+    return " [red](changed since it was read)[/red]"
