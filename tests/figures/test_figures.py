@@ -1,0 +1,187 @@
+"""Every figure from small tables: what is drawn, what is said to be missing, and the same bytes each time."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import pandas as pd
+import pytest
+from matplotlib.figure import Figure
+from PIL import Image
+
+from tests.analysis.conftest import make_suite
+from vista.config import Suite
+from vista.dag import Dag
+from vista.errors import VistaError
+from vista.figures import drawing
+from vista.figures.plan import FIGURES, figures
+from vista.manifest import read_manifest
+
+MAIN = pd.DataFrame(
+    [
+        {
+            **{
+                "model": model,
+                "train_set": "both",
+                "method": method,
+                "round": number,
+                "objective": objective,
+            },
+            **{"status": "complete", "seeds": 1, "missing": 0, "easy": value, "hard": value - 5},
+            **{"overall": value, "se": 1.0, "low": value - 2, "high": value + 2, "seed_sd": None},
+            **{"far": value - 20, "delta_sft_seed": value - 60, "samples_drawn_total": 1000 * number},
+        }
+        for model in ("nano-b", "nano-a")
+        for method, number, objective, value in (
+            *[("zero-shot", 0, None, 50.0), ("sft-seed", 0, "seed", 60.0), ("rest-em", 1, "sft", 64.0)],
+            *[("rest-em", 2, "sft", 66.0), ("vista-sft", 1, "sft", 65.0), ("vista-sft", 2, "sft", 69.0)],
+            *[("vista-sft+tau=0", 1, "sft", 63.0), ("r3v-select", 1, "select", 40.0)],
+        )
+    ]
+)
+ABLATION = pd.DataFrame(
+    [
+        {
+            **{"kind": "sweep", "method": f"vista-sft+tau={value}", "against": "vista-sft"},
+            **{"differs": f"filter.tau = {value}", "model": "all models", "round": 1, "missing": 0},
+            **{"difference": float(value), "low": float(value) - 1, "high": float(value) + 1},
+        }
+        for value in (-1, 0, 1)
+    ]
+)
+DIFFICULTY = pd.DataFrame(
+    [
+        {
+            **{"part": "test", "model": "all models", "method": method, "round": 1, "group": group},
+            **{"pass_rate": rate, "delta": 3.0, "delta_low": 1.0, "delta_high": 5.0},
+        }
+        for method in ("rest-em", "vista-sft")
+        for group, rate in (("sums", 20.0), ("digits", 80.0))
+    ]
+)
+DISTRIBUTIONS = pd.DataFrame(
+    [
+        {
+            "what": what,
+            "model": "nano-b",
+            "train_set": "both",
+            "group": group,
+            "x": x,
+            "count": 5,
+            "share": 50.0,
+        }
+        for what, group, places in (
+            ("imbalance", "easy", ["0", "1", "2"]),
+            ("imbalance", "hard", ["0", "1"]),
+            ("attention", "vision", ["0", "1"]),
+            ("attention", "system", ["0", "1"]),
+            ("vas", "faithful", ["-0.125", "0.125"]),
+            ("vas", "unfaithful", ["-0.125", "0.125"]),
+            ("distance", "all", ["-1", "0", "1", "none"]),
+        )
+        for x in places
+    ]
+)
+REPORTED = pd.DataFrame(
+    [
+        {
+            "method": "rest-em",
+            "reported": 60.0,
+            "reproduced": 61.0,
+            "low": 59.0,
+            "high": 63.0,
+            "model": "nano-b",
+        }
+    ]
+)
+TABLES = {
+    "main": MAIN,
+    "ablation": ABLATION,
+    "difficulty": DIFFICULTY,
+    "distributions": DISTRIBUTIONS,
+    "reported": REPORTED,
+}
+
+
+def figure(name: str, table: pd.DataFrame | None = None) -> Figure:
+    drawn: Figure = getattr(importlib.import_module(f"vista.figures.{name}"), name)(
+        TABLES[FIGURES[name]] if table is None else table
+    )
+    return drawn
+
+
+def texts(drawn: Figure) -> str:
+    return " ".join(text.get_text() for text in drawn.findobj(plt.Text))
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_every_figure_has_a_module_that_draws_its_table(name: str) -> None:
+    drawn = figure(name)
+    assert any(axis.has_data() for axis in drawn.axes)
+    plt.close(drawn)
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_a_figures_script_writes_the_same_bytes_each_time(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table = tmp_path / "table.csv"
+    TABLES[FIGURES[name]].to_csv(table, index=False)
+    module = importlib.import_module(f"vista.figures.{name}")
+    written = []
+    for number in (1, 2):
+        to = tmp_path / str(number) / name
+        monkeypatch.setattr(sys, "argv", [name, str(table), "--to", str(to)])
+        drawing.draw(getattr(module, name))
+        written.append([to.with_suffix(suffix).read_bytes() for suffix in (".pdf", ".png")])
+        assert read_manifest(to.with_suffix(".pdf")).inputs.keys() == {str(table)}
+    assert written[0] == written[1]
+    assert b"CreationDate" not in written[0][0]
+    assert Image.open(tmp_path / "1" / f"{name}.png").width >= 600
+
+
+def test_what_a_suite_has_not_done_is_said_and_not_drawn() -> None:
+    assert "sweeps no setting" in texts(figure("sweeps", ABLATION.iloc[:0]))
+    assert "no task out of domain" in texts(figure("ood", MAIN.drop(columns="far")))
+    assert "No method" in texts(figure("rounds", MAIN[MAIN["round"] == 0]))
+
+
+def test_missing_runs_are_counted_below_the_figure() -> None:
+    drawn = figure("rounds", MAIN.assign(missing=[1] + [0] * (len(MAIN) - 1)))
+    assert "without a result" not in texts(drawn), "the base model is not drawn here"
+    drawn = figure("rounds", MAIN.assign(missing=[0, 0, 2] + [0] * (len(MAIN) - 3)))
+    assert "2 runs without a result are missing" in texts(drawn)
+
+
+def test_test_time_selection_and_sweeps_are_no_lines_of_the_rounds() -> None:
+    shown = texts(figure("rounds"))
+    assert "rest-em" in shown
+    assert "r3v-select" not in shown
+    assert "tau" not in shown
+
+
+def test_a_missing_table_is_named(tmp_path: Path) -> None:
+    with pytest.raises(VistaError, match="nothing.csv: no such file"):
+        drawing.read(tmp_path / "nothing.csv")
+
+
+def test_a_suite_has_the_figures_that_it_has_something_for(tmp_path: Path) -> None:
+    suite: Suite = make_suite(tmp_path)
+    assert figures(suite) == [
+        *("data_imbalance", "attention", "rounds", "ood", "difficulty", "vas", "critical_tokens", "cost")
+    ]
+    alone = {name: suite.methods[name] for name in ("zero-shot", "sft-seed")}
+    assert figures(suite.model_copy(update={"methods": alone, "out_of_domain": []})) == ["rounds", "cost"]
+
+
+def test_a_figure_is_drawn_anew_for_its_own_script_alone(tmp_path: Path) -> None:
+    dag = Dag(make_suite(tmp_path))
+    own, other = (Path(dag.code("figures", f"{name}.py")).read_text() for name in ("rounds", "cost"))
+    assert "figures/rounds.py" in own
+    assert "figures/cost.py" not in own
+    assert "figures/drawing.py" in own
+    assert own != other
+    assert "figures" not in Path(dag.code("analysis")).read_text()

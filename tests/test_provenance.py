@@ -1,0 +1,95 @@
+"""``vista show``: from a number to its run, predictions, training set and commit."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from tests.analysis.conftest import World, make_suite
+from vista.analysis.ablation import ablation_table
+from vista.analysis.collect import collect
+from vista.analysis.tables import results_tables
+from vista.errors import VistaError
+from vista.grid import Run
+from vista.paths import Paths
+from vista.provenance import find, runs_behind, show
+from vista.records import write_text
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> World:
+    """Every table of a tiny suite of two seeds."""
+    suite = make_suite(tmp_path_factory.mktemp("results"), seeds=[0, 1])
+    world = World(suite, Paths(suite.results)).fill()
+    write_text(world.paths.suite, suite.model_dump_json())
+    collect(suite, world.paths)
+    results_tables(suite, world.paths)
+    ablation_table(suite, world.paths)
+    return world
+
+
+def told(table: Path, row: str, column: str) -> str:
+    console = Console(width=300, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
+    for part in show(table, row, column):
+        console.print(part)
+    return console.export_text()
+
+
+def test_a_number_is_followed_to_the_predictions_of_every_seed(made: World) -> None:
+    table = made.paths.table("main", "csv")
+    text = told(table, "model=nano-b,method=dpo,round=1", "overall")
+    cell = find(table, "model=nano-b,method=dpo,round=1", "overall")
+    assert f"overall = {cell.value}" in text
+    for seed in (0, 1):
+        assert f"run nano-b/both/dpo/seed{seed}/round1" in text
+        assert str(made.paths.predictions(f"nano-b/both/dpo/seed{seed}/round1")) in text
+    assert "commit " in text
+    assert "nano-a" not in text
+
+
+def test_a_row_may_be_named_by_its_number(made: World) -> None:
+    table = made.paths.table("runs", "csv")
+    assert find(table, "1", "method").value == "zero-shot"
+    with pytest.raises(VistaError, match="no row 999"):
+        find(table, "999", "method")
+
+
+def test_a_comparison_has_the_runs_of_both_methods_and_sft_seed_its_own_round(made: World) -> None:
+    cell = find(
+        made.paths.table("ablation", "csv"),
+        "kind=seed,method=vista-sft,model=nano-a,round=2",
+        "difference",
+    )
+    assert runs_behind(made.suite, cell.row) == [
+        *(Run("nano-a", "both", "vista-sft", seed, 2) for seed in (0, 1)),
+        *(Run("nano-a", "both", "sft-seed", seed, 0) for seed in (0, 1)),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("row", "column", "said"),
+    [
+        ("model=nano-b", "overall", r"7 rows are 'model=nano-b'"),
+        ("model=nano-c", "overall", "no row is 'model=nano-c'"),
+        ("modell=nano-b", "overall", "no column 'modell'; write column=value"),
+        ("1", "overal", "no column 'overal'; it has model, train_set"),
+    ],
+)
+def test_a_row_or_column_that_is_not_there_is_an_error_that_says_so(
+    made: World, row: str, column: str, said: str
+) -> None:
+    with pytest.raises(VistaError, match=said):
+        find(made.paths.table("main", "csv"), row, column)
+
+
+def test_a_table_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(VistaError, match=r"main\.csv: no such file"):
+        find(tmp_path / "main.csv", "1", "overall")
+
+
+def test_an_input_that_was_changed_since_is_marked(made: World) -> None:
+    table = made.paths.table("main", "csv")
+    row = "model=nano-a,method=dpo,round=1"
+    assert "changed since" not in told(table, row, "overall")
