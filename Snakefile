@@ -68,6 +68,7 @@ rule all:
 rule figures:
     input:
         PLAN.figures(),
+        PLAN.gallery(),
 
 
 include: "workflow/rules/tasks.smk"

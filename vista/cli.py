@@ -179,6 +179,15 @@ def score(suite_file: SuiteArgument, policy: RunArgument, name: NameArgument, sh
 
 
 @app.command()
+def cases(suite_file: SuiteArgument, policy: RunArgument) -> None:
+    """Stage 3e: read solutions worth a look, token by token."""
+    suite, paths = _open(suite_file)
+    from vista.rollouts.cases import policy_cases
+
+    policy_cases(suite, paths, policy)
+
+
+@app.command()
 def gains(suite_file: SuiteArgument, policy: RunArgument, name: NameArgument, shard: ShardArgument) -> None:
     """Stage 3d: measure how likely solutions are, with their image and without it."""
     suite, paths = _open(suite_file)

@@ -177,6 +177,34 @@ def first_resamples(suite: Suite) -> list[Resamples]:
     return list(found.values())
 
 
+@dataclass(frozen=True)
+class CasePool:
+    """What the cases of one policy are chosen from: solutions with attention scores, and resamples."""
+
+    policy: Run
+    samples: str
+    resamples: str
+    scores: str
+
+    def files(self) -> list[tuple[str, str]]:
+        """Kind and name of every rollout file."""
+        return [
+            *(("samples", self.samples), ("resamples", self.resamples)),
+            *(("critical", self.resamples), ("scores", self.scores)),
+        ]
+
+
+def case_pools(suite: Suite) -> list[CasePool]:
+    """Of each model and train set the first SFT-Seed whose solutions are resampled from prefixes and scored."""
+    found: dict[tuple[str, str], CasePool] = {}
+    for policy, method in first_policies(suite):
+        files = grid.rollout_files(method)
+        if isinstance(method.resample, PrefixResample) and files.resamples and files.scores:
+            pool = CasePool(policy, files.samples, files.resamples, files.scores)
+            found.setdefault((policy.model, policy.train_set), pool)
+    return list(found.values())
+
+
 def distribution_files(suite: Suite, paths: Paths) -> list[Path]:
     """Every file that the distributions are counted in, each once."""
     found: dict[Path, None] = {}

@@ -40,6 +40,10 @@ class Paths:
         """One shard of a policy's rollouts; ``kind``: samples, resamples, critical, scores or gains."""
         return self.results / "rollouts" / policy / kind / name / f"{shard}-of-{shards}.parquet"
 
+    def cases(self, policy: str) -> Path:
+        """Solutions of a policy to look at (``records.CASE``)."""
+        return self.results / "rollouts" / policy / "cases.parquet"
+
     def training_set(self, run: str) -> Path:
         """Examples or pairs that a run trains on."""
         return self.results / "curation" / run / "train.parquet"
@@ -64,6 +68,11 @@ class Paths:
     def figure(self, name: str, suffix: str) -> Path:
         """A figure, ``suffix`` without the dot."""
         return self.results / "figures" / f"{name}.{suffix}"
+
+    @property
+    def gallery(self) -> Path:
+        """Folder of the pictures of cases, with a page to browse them."""
+        return self.results / "figures" / "cases"
 
     def benchmark(self, stage: str, name: str) -> Path:
         """Snakemake's measurement of one job."""

@@ -110,6 +110,28 @@ GAINS = pa.schema(
     ]
 )
 
+# A solution to look at: with what every token of it looked at (``vista cases``).
+CASE = pa.schema(
+    [
+        ("kind", pa.string()),  # dropped: right, but below the threshold; rescued: wrong, and mended
+        ("query_id", pa.string()),
+        ("task", pa.string()),
+        ("images", pa.list_(IMAGE)),
+        ("instruction", pa.string()),
+        ("answer", pa.string()),
+        ("scene", pa.string()),
+        ("tokens", pa.list_(pa.string())),  # of the solution, as text
+        ("visual", pa.list_(pa.float32())),  # of each, the share of its attention on the image
+        ("layer", pa.int32()),
+        ("text", pa.string()),
+        ("vas", pa.float64()),  # of a dropped one: its z-score within the query
+        ("kept", pa.string()),  # the text of a right solution to the query that stays; null if none does
+        ("critical_token", pa.int32()),  # of a rescued one: its position; what replaces it, as text
+        ("replacement", pa.string()),
+        ("continuation", pa.list_(pa.string())),  # what was sampled behind it, as text
+    ]
+)
+
 # One SFT example, in TRL's own columns.
 EXAMPLE = pa.schema(
     [

@@ -125,15 +125,15 @@ def attention_scores(
     ):
         for rows, batch, in_response in forced_batches(checkpoint, prompts, responses, batch_size):
             in_response[:, -1] = True  # the prompt's last row, where there is no response
-            of_segment = _one_hot([kinds[row] for row in rows], in_response.shape[1], in_response.device)
+            of_segment = one_hot([kinds[row] for row in rows], in_response.shape[1], in_response.device)
             for row, value in zip(rows, reader.read(batch, in_response, of_segment).tolist(), strict=True):
                 values[row] = value
             bar.update(len(rows))
     return values
 
 
-def _one_hot(kinds: Sequence[Sequence[int]], length: int, device: torch.device) -> torch.Tensor:
-    """[rows, length, segments], 1 where a prompt position belongs to a segment; 0 on responses."""
+def one_hot(kinds: Sequence[Sequence[int]], length: int, device: torch.device) -> torch.Tensor:
+    """Segments as marks: [rows, length, segments], 1 where a prompt position belongs to a segment; 0 on responses."""
     marks = torch.zeros((len(kinds), length, SEGMENTS))
     for row, kind in enumerate(kinds):
         marks[row, torch.arange(len(kind)), torch.tensor(kind)] = 1.0

@@ -175,3 +175,21 @@ rule figure:
         to=lambda w: PLAN.paths.figure(w.figure, "pdf").with_suffix(""),
     shell:
         "python -m vista.figures.{wildcards.figure} {input.table} --to {params.to} 2>&1 | tee {log}"
+
+
+rule gallery:
+    input:
+        cases=PLAN.cases(),
+        code=PLAN.code(
+            "figures", "gallery.py", also=["figures/gallery.html.j2", "testbed"]
+        ),
+    output:
+        directory(PLAN.paths.gallery),
+    log:
+        f"{R}/logs/analysis/figures/gallery.log",
+    conda:
+        "../../environment.yml"
+    params:
+        named=PLAN.named_cases(),
+    shell:
+        "python -m vista.figures.gallery {params.named} --to {output} 2>&1 | tee {log}"

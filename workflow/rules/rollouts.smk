@@ -105,3 +105,28 @@ rule gains:
     shell:
         "vista gains {params.suite} {wildcards.run} {wildcards.name} {wildcards.shard}"
         " 2>&1 | tee {log}"
+
+
+# Solutions to look at, with the attention of every token.
+rule cases:
+    input:
+        checkpoint=lambda w: PLAN.checkpoint(w.run),
+        queries=lambda w: PLAN.train_queries(w.run),
+        rows=lambda w: PLAN.case_inputs(w.run),
+        code=PLAN.code("rollouts"),
+    output:
+        f"{R}/rollouts/{{run}}/cases.parquet",
+        f"{R}/rollouts/{{run}}/cases.parquet.manifest.json",
+    log:
+        f"{R}/logs/rollouts/{{run}}/cases.log",
+    benchmark:
+        f"{R}/benchmarks/rollouts/{{run}}/cases.tsv"
+    conda:
+        "../../environment.yml"
+    threads: SUITE.threads
+    resources:
+        gpu=SUITE.gpus,
+    params:
+        suite=PLAN.paths.suite,
+    shell:
+        "vista cases {params.suite} {wildcards.run} 2>&1 | tee {log}"

@@ -1,0 +1,14 @@
+"""What every output is made from: input files, code and settings, for the Snakefile's rules.
+
+Functions of the suite and, for ``Dag.code``, of the package's source (``vista.fingerprints``), so that
+the DAG can be tested without running it. The Snakefile calls them through ``Dag``; the stages never do.
+"""
+
+from vista.dag.outputs import Outputs
+from vista.dag.settings import Settings
+
+__all__ = ["Dag"]
+
+
+class Dag(Outputs, Settings):
+    """Answers of the grid to the questions of the rules, as strings that Snakemake takes."""

@@ -1,0 +1,103 @@
+"""The analysis stage: which tables and figures there are, and what each is made from."""
+
+from __future__ import annotations
+
+from vista import grid, measured
+from vista.config import SelfImprovement, digest
+from vista.dag.inputs import Inputs
+from vista.figures.plan import FIGURES, figures
+from vista.paths import TABLE_SUFFIXES, manifest_of
+
+
+class Outputs(Inputs):
+    """Tables, figures and the gallery, with their inputs."""
+
+    def predictions(self) -> list[str]:
+        """Predictions of every run of the grid."""
+        return [str(self.paths.predictions(run.id)) for run in grid.runs(self.suite)]
+
+    def manifests(self) -> list[str]:
+        """Manifests that the tables take counts from."""
+        return [path + ".manifest.json" for path in [*self.predictions(), *self._counted()]]
+
+    def _counted(self) -> list[str]:
+        found: dict[str, None] = {}
+        for run in grid.runs(self.suite):
+            if grid.is_trained(self.suite, run):
+                found[str(self.paths.training_set(run.id))] = None
+                found.update(dict.fromkeys(p for p in self.curation_inputs(run.id) if "/rollouts/" in p))
+        return list(found)
+
+    def tables(self) -> list[str]:
+        """The results tables, with published accuracies where the suite names some; and their manifests."""
+        names = ["main", "tasks", "runs", *([] if self.suite.reported is None else ["reported"])]
+        return [path for name in names for path in self.table(name)]
+
+    def table(self, name: str) -> list[str]:
+        """A table as CSV, Markdown and LaTeX, and their manifests."""
+        files = [self.paths.table(name, suffix) for suffix in TABLE_SUFFIXES]
+        return [str(path) for file in files for path in (file, manifest_of(file))]
+
+    def distribution_inputs(self) -> list[str]:
+        """Queries, rollouts and tokenizers that the distributions are counted in."""
+        bases = [str(manifest_of(self.paths.base(model))) for model in self.suite.models]
+        return [*bases, *map(str, measured.distribution_files(self.suite, self.paths))]
+
+    def figures(self) -> list[str]:
+        """Every figure of the suite as PDF and PNG."""
+        return [file for name in figures(self.suite) for file in self.figure(name)]
+
+    def figure(self, name: str) -> list[str]:
+        """A figure as PDF and PNG, and their manifests."""
+        files = [self.paths.figure(name, suffix) for suffix in ("pdf", "png")]
+        return [str(path) for file in files for path in (file, manifest_of(file))]
+
+    def figure_table(self, name: str) -> str:
+        """The table that a figure is drawn from."""
+        return str(self.paths.table(FIGURES[name], "csv"))
+
+    def difficulty_inputs(self) -> list[str]:
+        """Queries, rollouts and training sets that the table of difficulty is made from."""
+        found = dict.fromkeys(self.test_queries())
+        for run in grid.runs(self.suite):
+            if isinstance(self.suite.methods[run.method], SelfImprovement):
+                found.update(dict.fromkeys(self.curation_inputs(run.id)))
+                found[str(self.paths.training_set(run.id))] = None
+        return list(found)
+
+    def audit_inputs(self) -> list[str]:
+        """Train queries, solutions and scores that the audit reads; an error where there are no scenes."""
+        pools = measured.scored_pools(self.suite)
+        return [str(file) for file in measured.input_files(self.suite, self.paths, pools)]
+
+    def prefix_inputs(self) -> list[str]:
+        """Train queries, samples, resamples and tokenizers that the table of prefixes reads."""
+        items = measured.prefix_resamples(self.suite)
+        bases = {str(manifest_of(self.paths.base(item.policy.model))): None for item in items}
+        files = measured.input_files(self.suite, self.paths, items)
+        return [*bases, *(str(file) for file in files)]
+
+    def measured_settings(self, table: str) -> str:
+        """What decides the rows of ``audit`` or ``prefix``, beside which files there are."""
+        if table == "prefix":
+            return digest([self.suite.train_sets])
+        pools = measured.scored_pools(self.suite)
+        filters = [[setting.model_dump() for setting in pool.filters] for pool in pools]
+        return digest([self.suite.train_sets, filters])
+
+    def reported(self) -> list[str]:
+        """The file of published accuracies, if the suite names one."""
+        return [] if self.suite.reported is None else [str(self.suite.reported)]
+
+    def cases(self) -> list[str]:
+        """Every file of cases."""
+        return [str(self.paths.cases(pool.policy.id)) for pool in measured.case_pools(self.suite)]
+
+    def named_cases(self) -> list[str]:
+        """The same, each behind its model's name."""
+        pools = measured.case_pools(self.suite)
+        return [f"{pool.policy.model}={self.paths.cases(pool.policy.id)}" for pool in pools]
+
+    def gallery(self) -> list[str]:
+        """The folder of the gallery, where the suite has cases."""
+        return [str(self.paths.gallery)] if measured.case_pools(self.suite) else []

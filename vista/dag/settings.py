@@ -1,0 +1,111 @@
+"""Settings of every output as digests, which change exactly when what they stand for does."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from vista import grid
+from vista.config import (
+    BenchmarkTask,
+    BuiltModel,
+    RationalizeResample,
+    SelectMethod,
+    SelfImprovement,
+    SelfRationales,
+    TeacherRationales,
+    digest,
+    training_section,
+)
+from vista.dag.base import Base
+from vista.grid import Run
+from vista.wording import templates_of, trained_templates
+
+
+class Settings(Base):
+    """The params of the rules."""
+
+    def task_settings(self, task: str, split: str) -> str:
+        """Settings of one split of a task: of the sizes, only those that it depends on."""
+        spec = self.suite.tasks[task]
+        sizes = [getattr(spec.sizes, split)]
+        if isinstance(spec, BenchmarkTask) and split == "train":
+            sizes.append(spec.sizes.seed)  # what the seed split takes is not trained on again
+        teacher = self._teacher_settings() if split == "seed" else None
+        return digest([spec.model_dump(mode="json", exclude={"sizes"}), *sizes, teacher])
+
+    def _teacher_settings(self) -> dict[str, Any] | None:
+        """What decides a teacher's rationales; not what they may cost, and how they are fetched."""
+        settings = self.suite.seed_rationales
+        if not isinstance(settings, TeacherRationales):
+            return None
+        return settings.model_dump(
+            mode="json", exclude={"cache", "max_requests", "api_key_variable", "timeout", "parallel"}
+        )
+
+    def model_settings(self, model: str) -> str:
+        """Settings of a model: how it is trained later does not matter."""
+        entry = self.suite.models[model]
+        settings = entry.model_dump(mode="json", exclude={"training"})
+        hint = [self.suite.wording.hint] if isinstance(entry, BuiltModel) else []
+        return digest([settings, self.suite.threads, *hint])
+
+    def sampling_settings(self, name: str) -> str:
+        """Settings of samples."""
+        return digest([self.suite.engine.kind, grid.sampling_named(self.suite, name).model_dump()])
+
+    def resampling_settings(self, name: str) -> str:
+        """Settings of resamples."""
+        work = grid.resampling_named(self.suite, name)
+        hint = [self.suite.wording.hint] if isinstance(work.settings, RationalizeResample) else []
+        settings = [work.sampling.model_dump(), work.settings.model_dump()]
+        return digest([self.suite.engine.kind, *settings, *hint])
+
+    def scoring_settings(self, name: str) -> str:
+        """Settings of scores."""
+        return digest([self.suite.scoring.model_dump(include={"layers"}), name])
+
+    def gains_settings(self, name: str) -> str:
+        """Settings of log-probabilities."""
+        return digest([self.suite.scoring.without, name])
+
+    def curation_settings(self, run: str) -> str:
+        """Settings of a training set."""
+        method = self.suite.methods[Run.parse(run).method]
+        words = trained_templates(method)
+        wording = [self.suite.wording.model_dump(include=set(words))] if words else []
+        if not method.trains_on_seed:
+            return digest([method.model_dump(mode="json"), *wording])
+        settings = self.suite.seed_rationales
+        # Other rationales than the base model's own come with the queries.
+        own = settings.model_dump(mode="json") if isinstance(settings, SelfRationales) else settings.kind
+        return digest([method.model_dump(mode="json"), own, *wording])
+
+    def training_settings(self, run: str) -> str:
+        """Settings of a training run; not over how many processes and passes a step is spread."""
+        this = Run.parse(run)
+        method = self.suite.methods[this.method]
+        tuning = self.suite.models[this.model].training.tuning.model_dump()
+        section = training_section(method)
+        settings = getattr(self.suite.training, str(section)).model_dump()
+        if not isinstance(method, SelfImprovement):
+            return digest([settings, tuning])
+        return digest([settings, tuning, method.objective.model_dump(), method.restart])
+
+    def evaluation_settings(self, run: str) -> str:
+        """Settings of an evaluation, with those of its decoding if that is not greedy."""
+        method = self.suite.methods[Run.parse(run).method]
+        decoding: list[Any] = []
+        if isinstance(method, SelectMethod):
+            wording = self.suite.wording.model_dump(include=set(templates_of(method)))
+            decoding = [method.model_dump(mode="json"), wording]
+        return digest([self.suite.evaluated_tasks, self.suite.eval_max_new_tokens, *decoding])
+
+    def comparison_settings(self) -> str:
+        """What decides which runs are compared with which."""
+        methods = {name: method.model_dump(mode="json") for name, method in self.suite.methods.items()}
+        swept = {name: swept.model_dump(mode="json") for name, swept in self.suite.swept.items()}
+        return digest([self.analysis_settings(), methods, swept])
+
+    def analysis_settings(self) -> str:
+        """What decides which rows and columns the tables have."""
+        return digest([[run.id for run in grid.runs(self.suite)], self.suite.evaluated_tasks])

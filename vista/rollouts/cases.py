@@ -1,0 +1,221 @@
+"""Solutions worth a look, with the attention of every token (``records.CASE``).
+
+Stage ``rollouts``; ``vista cases`` runs it, one job for each model and train set. Two kinds are chosen: right
+solutions that the attention score drops (paper: Sec. 3, step 3), and failures that prefix resampling
+mends (step 2). Figures and the gallery show them.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from vista.chat import Prompt, decode, messages
+from vista.config import Suite
+from vista.engines.checkpoints import Checkpoint
+from vista.engines.forced import forced_batches
+from vista.errors import VistaError
+from vista.manifest import Recorder
+from vista.measured import CasePool, case_pools
+from vista.paths import Paths
+from vista.records import CASE, CRITICAL, ROLLOUT, SCORES, Row, read_rows, write_rows
+from vista.rollouts.attention import reading
+from vista.rollouts.policy import device_name, encode_queries, folder_of, has_weights, load_policy
+from vista.rollouts.score import SEGMENTS, one_hot
+from vista.rollouts.shards import query_files, shard_queries
+from vista.segments import VISION, segments
+
+PER_TASK = 3  # cases of each kind and task
+TAU = -0.5  # the paper's threshold
+NO_SPREAD = 1e-5
+COPIES = 64  # of a solution read at a time, a row for each token
+
+
+def policy_cases(suite: Suite, paths: Paths, policy: str) -> None:
+    """Write the cases of one policy and their manifest.
+
+    Args:
+        suite: The resolved suite.
+        paths: Where everything lies.
+        policy: The run whose checkpoint reads the solutions.
+
+    Raises:
+        VistaError: no method of the suite both scores and resamples the policy's solutions.
+    """
+    pools = {pool.policy.id: pool for pool in case_pools(suite)}
+    if policy not in pools:
+        raise VistaError(f"{policy}: no method scores and resamples its solutions; known: {sorted(pools)}")
+    pool = pools[policy]
+    inputs = [
+        paths.rollouts(policy, kind, name, shard, suite.shards)
+        for kind, name in pool.files()
+        for shard in range(suite.shards)
+    ]
+    output = paths.cases(policy)
+    asked = query_files(suite, paths, pool.policy)
+    recorder = Recorder(
+        "rollouts",
+        {"policy": policy, "per_task": PER_TASK, "tau": TAU},
+        [folder_of(suite, paths, pool.policy), *asked, *inputs],
+    )
+    if not has_weights(suite, paths, pool.policy):
+        write_rows(output, [], CASE)
+        recorder.write(output, {"cases": 0}, "no-positives")
+        return
+    queries = [
+        query for shard in range(suite.shards) for query in shard_queries(suite, paths, pool.policy, shard)
+    ]
+    checkpoint = load_policy(suite, paths, pool.policy)
+    recorder.device = device_name(checkpoint)
+    rows = case_rows(checkpoint, queries, _read(suite, paths, pool))
+    write_rows(output, rows, CASE)
+    recorder.write(output, {"cases": len(rows)})
+
+
+def _read(suite: Suite, paths: Paths, pool: CasePool) -> dict[str, list[Row]]:
+    """The rows of every kind of rollout file of the pool."""
+    schemas = {"samples": ROLLOUT, "resamples": ROLLOUT, "critical": CRITICAL, "scores": SCORES}
+    return {
+        kind: [
+            row
+            for shard in range(suite.shards)
+            for row in read_rows(
+                paths.rollouts(pool.policy.id, kind, name, shard, suite.shards), schemas[kind]
+            )
+        ]
+        for kind, name in pool.files()
+    }
+
+
+def case_rows(checkpoint: Checkpoint, queries: Sequence[Row], rollouts: dict[str, list[Row]]) -> list[Row]:
+    """The chosen cases, in the order of the queries, with the attention of their tokens.
+
+    Args:
+        checkpoint: The policy.
+        queries: All queries that the rollouts answer.
+        rollouts: Rows by kind: ``samples``, ``resamples``, ``critical`` and ``scores``.
+    """
+    layer = checkpoint.model.config.get_text_config().num_hidden_layers // 2
+    by_id = {query["query_id"]: query for query in queries}
+    order = {name: number for number, name in enumerate(by_id)}
+    chosen = [
+        *_first_of_each_task(dropped(rollouts, layer), order),
+        *_first_of_each_task(rescued(rollouts), order),
+    ]
+
+    def written(ids: Iterable[int]) -> list[str]:
+        return [decode(checkpoint.processor, [token]) for token in ids]
+
+    return [_case_row(checkpoint, by_id[case["query_id"]], case, layer, written) for case in chosen]
+
+
+def dropped(rollouts: dict[str, list[Row]], layer: int) -> list[Row]:
+    """Of each query the right solution with the lowest attention score, if it is below the threshold."""
+    texts = {_key(row): row for row in [*rollouts["samples"], *rollouts["resamples"]]}
+    groups: dict[str, list[tuple[float, Row]]] = defaultdict(list)
+    for row in rollouts["scores"]:
+        if row["correct"] and layer in row["layers"]:
+            place = row["layers"].index(layer)
+            sys, vis, ins = (row[name][place] for name in ("s_sys", "s_vis", "s_ins"))
+            groups[row["query_id"]].append((vis / (sys + vis + ins), texts[_key(row)]))
+    found = []
+    for group in groups.values():
+        shares = np.array([share for share, _ in group])
+        if shares.std() <= NO_SPREAD * shares.mean():
+            continue
+        scores = (shares - shares.mean()) / shares.std()
+        lowest, highest = int(scores.argmin()), int(scores.argmax())
+        if scores[lowest] < TAU:
+            kept = group[highest][1]["text"]
+            found.append({**group[lowest][1], "kind": "dropped", "vas": float(scores[lowest]), "kept": kept})
+    return found
+
+
+def rescued(rollouts: dict[str, list[Row]]) -> list[Row]:
+    """Of each query without a right sample the first failure with a right continuation that was sampled."""
+    solved = {row["query_id"] for row in rollouts["samples"] if row["correct"]}
+    samples = {(row["query_id"], row["sample"]): row for row in rollouts["samples"]}
+    critical = {(row["query_id"], row["sample"]): row for row in rollouts["critical"]}
+    found: dict[str, Row] = {}
+    for row in rollouts["resamples"]:
+        sampled = len(row["token_ids"]) > row["prefix_len"]
+        if row["correct"] and sampled and row["query_id"] not in solved and row["query_id"] not in found:
+            failed = (row["query_id"], row["parent"])
+            found[row["query_id"]] = {
+                **samples[failed],
+                "kind": "rescued",
+                "critical_token": critical[failed]["critical_token"],
+                "replacement": critical[failed]["replacement"],
+                "continuation": row["token_ids"][row["prefix_len"] :],
+            }
+    return list(found.values())
+
+
+def _key(row: Row) -> tuple[Any, ...]:
+    return row["query_id"], row["source"], row["parent"], row["sample"]
+
+
+def _first_of_each_task(rows: list[Row], order: dict[str, int]) -> list[Row]:
+    """The first few of each task, in the order of the queries."""
+    found: dict[str, list[Row]] = defaultdict(list)
+    for row in sorted(rows, key=lambda each: order[each["query_id"]]):
+        if len(found[row["task"]]) < PER_TASK:
+            found[row["task"]].append(row)
+    return [row for group in found.values() for row in group]
+
+
+def _case_row(
+    checkpoint: Checkpoint,
+    query: Row,
+    case: Row,
+    layer: int,
+    written: Callable[[Iterable[int]], list[str]],
+) -> Row:
+    (prompt,) = encode_queries(checkpoint, [query], len(case["token_ids"]))
+    kinds = segments(checkpoint.processor, messages(query), prompt)
+    replacement, continuation = case.get("replacement"), case.get("continuation")
+    return {
+        "kind": case["kind"],
+        **{name: query[name] for name in ("query_id", "task", "images", "instruction", "answer", "scene")},
+        "tokens": written(case["token_ids"]),
+        "visual": visual_shares(checkpoint, prompt, kinds, case["token_ids"], layer),
+        "layer": layer,
+        "text": case["text"],
+        "vas": case.get("vas"),
+        "kept": case.get("kept"),
+        "critical_token": case.get("critical_token"),
+        "replacement": None if replacement is None else written([replacement])[0],
+        "continuation": None if continuation is None else written(continuation),
+    }
+
+
+def visual_shares(
+    checkpoint: Checkpoint, prompt: Prompt, kinds: Sequence[int], token_ids: Sequence[int], layer: int
+) -> list[float]:
+    """The image's share of the attention that each response token pays to the prompt, mean over heads.
+
+    The reader averages over rows, so the solution is read once for each token, with that row alone.
+
+    Args:
+        checkpoint: The policy.
+        prompt: The prompt.
+        kinds: The segment of every prompt token.
+        token_ids: The response.
+        layer: Index of the layer.
+    """
+    shares = [0.0] * len(token_ids)
+    copies = [token_ids] * len(token_ids)
+    with torch.inference_mode(), reading(checkpoint.model, [layer]) as reader:
+        for tokens, batch, in_response in forced_batches(checkpoint, [prompt] * len(copies), copies, COPIES):
+            rows = torch.zeros_like(in_response)
+            for row, token in enumerate(tokens):
+                rows[row, len(prompt) + token] = True
+            marks = one_hot([kinds] * len(tokens), rows.shape[1], rows.device)
+            attention = reader.read(batch, rows, marks)[:, 0, :SEGMENTS]
+            for token, share in zip(tokens, (attention[:, VISION] / attention.sum(1)).tolist(), strict=True):
+                shares[token] = share
+    return shares
