@@ -195,7 +195,7 @@ class CasePool:
 
 
 def case_pools(suite: Suite) -> list[CasePool]:
-    """Of each model and train set the first SFT-Seed whose solutions are resampled from prefixes and scored."""
+    """Of each model and train set the first SFT-Seed whose solutions are scored and resampled."""
     found: dict[tuple[str, str], CasePool] = {}
     for policy, method in first_policies(suite):
         files = grid.rollout_files(method)

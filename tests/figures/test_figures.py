@@ -164,7 +164,7 @@ def test_test_time_selection_and_sweeps_are_no_lines_of_the_rounds() -> None:
 
 
 def test_a_missing_table_is_named(tmp_path: Path) -> None:
-    with pytest.raises(VistaError, match="nothing.csv: no such file"):
+    with pytest.raises(VistaError, match=r"nothing\.csv: no such file"):
         drawing.read(tmp_path / "nothing.csv")
 
 

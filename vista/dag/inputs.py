@@ -16,7 +16,7 @@ from vista.paths import manifest_of
 
 
 class Inputs(Base):
-    """Input files and commands of the rules for tasks, models, rollouts, curation, training and evaluation."""
+    """Input files and commands of the rules from tasks to evaluation."""
 
     def rationale_files(self, task: str, split: str) -> list[str]:
         """The user's file with the rationales of a task's seed split, if there is one."""

@@ -1,7 +1,7 @@
 """Pictures of cases: image, question, rationale coloured by visual attention, what was dropped or mended.
 
-``python -m vista.figures.gallery CASES… --to FOLDER`` writes a PNG for each case and ``index.html`` to browse them, which needs
-no other file. Cases are chosen and read by ``vista cases``.
+``python -m vista.figures.gallery MODEL=CASES… --to FOLDER`` writes a PNG for each case, and ``index.html`` to
+browse them, which needs no other file. Cases are chosen and read by ``vista cases``.
 """
 
 from __future__ import annotations
@@ -110,9 +110,8 @@ def _colour(place: float) -> tuple[str, str]:
 
 
 def _notes(row: Row) -> list[str]:
-    notes = [
-        f"attention on the image at layer {row['layer']}: {min(row['visual']):.0%} to {max(row['visual']):.0%}"
-    ]
+    low, high = min(row["visual"], default=0.0), max(row["visual"], default=0.0)
+    notes = [f"attention on the image at layer {row['layer']}: {low:.0%} to {high:.0%}"]
     if row["vas"] is not None:
         notes.append(f"attention score {row['vas']:+.2f}, threshold -0.5")
     if row["kept"] is not None:
@@ -198,10 +197,10 @@ def page(cases: list[Case]) -> str:
 def main() -> None:
     """The command line: read cases, write the folder whole."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("cases", type=Path, nargs="+", help="MODEL=cases.parquet")
+    parser.add_argument("cases", nargs="+", help="MODEL=cases.parquet")
     parser.add_argument("--to", type=Path, required=True)
     asked = parser.parse_args()
-    named = [str(each).split("=", 1) for each in asked.cases]
+    named = [each.split("=", 1) for each in asked.cases]
     recorder = Recorder("analysis", {"figure": "cases"}, [Path(file) for _, file in named])
     plt.style.use(STYLE)
     shown = [

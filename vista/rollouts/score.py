@@ -133,7 +133,7 @@ def attention_scores(
 
 
 def one_hot(kinds: Sequence[Sequence[int]], length: int, device: torch.device) -> torch.Tensor:
-    """Segments as marks: [rows, length, segments], 1 where a prompt position belongs to a segment; 0 on responses."""
+    """[rows, length, segments], 1 where a prompt position belongs to a segment; 0 on responses."""
     marks = torch.zeros((len(kinds), length, SEGMENTS))
     for row, kind in enumerate(kinds):
         marks[row, torch.arange(len(kind)), torch.tensor(kind)] = 1.0
