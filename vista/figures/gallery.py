@@ -128,7 +128,7 @@ def picture(shown: Case) -> Figure:
     """The case as a picture: the image to the left, the words to the right."""
     texts = [shown.tokens, *([shown.mended] if shown.mended else [])]
     lines = sum(len(_wrapped(text)) for text in texts) + len(texts) + len(shown.notes)
-    figure = plt.figure(figsize=(PAGE, 0.9 + 0.19 * lines), layout="none")
+    figure: Figure = plt.figure(figsize=(PAGE, 0.9 + 0.19 * lines), layout="none")
     left = figure.add_axes((0.01, 0.05, 0.22, 0.82))
     left.imshow(shown.image, cmap="gray")
     left.axis("off")
@@ -148,6 +148,7 @@ def picture(shown: Case) -> Figure:
             row -= 1.0
         row -= 0.5
     for note in shown.notes:
+        note = note if len(note) <= 2 * LINE else f"{note[: 2 * LINE]} …"
         right.text(0, row, note, va="center", fontsize=6.5, color="#555555")
         row -= 0.9
     return figure
