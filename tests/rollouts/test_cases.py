@@ -1,0 +1,107 @@
+"""Cases: which solutions are chosen, and that the attention of their tokens is that of the scores."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from tests.nano import checkpoint
+from tests.rollouts.conftest import POLICY, PREFIX, SAMPLES
+from vista import chat
+from vista.config import Suite
+from vista.paths import Paths
+from vista.records import Row
+from vista.rollouts.cases import case_rows, dropped, rescued, visual_shares
+from vista.rollouts.resample import resample_shard
+from vista.rollouts.sample import sample_shard
+from vista.rollouts.score import attention_scores
+from vista.rollouts.shards import shard_queries
+from vista.segments import segments
+
+
+def row(query: str, sample: int, **changes: object) -> Row:
+    """A sample, right unless it is said otherwise."""
+    base: Row = {"query_id": query, "task": "t", "sample": sample, "source": "sample", "parent": None}
+    base |= {"correct": True, "token_ids": [1, 2, 3], "prefix_len": 0, "text": f"{query} {sample}"}
+    return base | changes
+
+
+def scored(solution: Row, *visual: float) -> Row:
+    keys = ("query_id", "task", "sample", "source", "parent", "correct")
+    layers = list(range(len(visual)))
+    shares = {"s_vis": list(visual), "s_ins": [1 - each for each in visual], "s_sys": [0.0] * len(visual)}
+    return {key: solution[key] for key in keys} | {"layers": layers} | shares
+
+
+def test_the_solution_with_the_lowest_score_is_chosen_where_it_would_fall() -> None:
+    samples = [row("a", n) for n in range(3)] + [row("b", n) for n in range(2)] + [row("c", 0)]
+    visual = {("a", 0): 0.5, ("a", 1): 0.1, ("a", 2): 0.6, ("b", 0): 0.4, ("b", 1): 0.4, ("c", 0): 0.1}
+    scores = [scored(each, 0.5, visual[each["query_id"], each["sample"]]) for each in samples]
+    rollouts = {"samples": samples, "resamples": [], "scores": scores}
+    (found,) = dropped(rollouts, layer=1)
+    assert (found["query_id"], found["sample"], found["kept"]) == ("a", 1, "a 2")
+    values = np.array([0.5, 0.1, 0.6])
+    assert found["vas"] == pytest.approx((0.1 - values.mean()) / values.std())
+    assert dropped(rollouts, layer=0) == [], "all look alike there"
+
+
+def test_a_failure_is_rescued_by_a_sampled_continuation_where_nothing_was_right() -> None:
+    samples = [
+        row("a", 0, correct=False),
+        row("a", 1, correct=False),
+        row("b", 0),
+        row("b", 1, correct=False),
+    ]
+    samples.append(row("c", 0, correct=False))
+    mended = {"source": "prefix", "prefix_len": 2}
+    resamples = [
+        row("a", 0, parent=0, correct=False, **mended),
+        row("a", 1, parent=1, token_ids=[1, 9, 7, 8], **mended),
+        row("b", 0, parent=1, token_ids=[1, 9, 7], **mended),
+        row("c", 0, parent=0, token_ids=[1, 9], **mended),
+    ]
+    critical = [
+        {"query_id": name, "task": "t", "sample": sample, "critical_token": 1, "replacement": 9}
+        for name, sample in (("a", 0), ("a", 1), ("b", 1), ("c", 0))
+    ]
+    (found,) = rescued({"samples": samples, "resamples": resamples, "critical": critical})
+    assert (found["query_id"], found["sample"]) == ("a", 1)
+    assert (found["critical_token"], found["replacement"], found["continuation"]) == (1, 9, [7, 8])
+
+
+@pytest.mark.usefixtures("odd_is_correct")
+def test_the_mean_over_tokens_is_the_score_of_the_solution(small: tuple[Suite, Paths]) -> None:
+    suite, paths = small
+    made = checkpoint("qwen2.5-vl")
+    query = shard_queries(suite, paths, POLICY, 0)[0]
+    prompt = chat.encode_query(made.processor, query)
+    kinds = segments(made.processor, chat.messages(query), prompt)
+    tokens = [30, 31, 32, 33]
+    shares = visual_shares(made, prompt, kinds, tokens, 1)
+    assert len(shares) == 4
+    assert all(0 < share < 1 for share in shares)
+    # One token alone is a solution of one token.
+    ((alone,),) = attention_scores(made, [prompt], [kinds], [tokens[:1]], [1], 1)
+    assert shares[0] == pytest.approx(alone[1] / sum(alone), abs=1e-5)
+
+
+@pytest.mark.usefixtures("odd_is_correct")
+def test_cases_have_a_share_for_every_token(small: tuple[Suite, Paths]) -> None:
+    suite, paths = small
+    sample_shard(suite, paths, POLICY, SAMPLES, 0)
+    resample_shard(suite, paths, POLICY, PREFIX, 0)
+    made = checkpoint("qwen2.5-vl")
+    queries = shard_queries(suite, paths, POLICY, 0)
+    samples = [
+        row(query["query_id"], n, task=query["task"], token_ids=[30, 31, 32 + n])
+        for query in queries
+        for n in range(2)
+    ]
+    scores = [scored(each, 0.5, 0.2 + 0.1 * each["sample"]) for each in samples]
+    rollouts = {"samples": samples, "resamples": [], "critical": [], "scores": scores}
+    rows = case_rows(made, queries, rollouts)
+    assert [each["kind"] for each in rows] == ["dropped"] * 6, "three of each task"
+    for each in rows:
+        assert len(each["visual"]) == len(each["tokens"]) == 3
+        assert each["continuation"] is None
+        assert each["images"]
