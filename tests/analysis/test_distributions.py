@@ -42,12 +42,8 @@ def world(tmp_path: Path) -> MeasuredWorld:
     ]
     made.write(POLICY, "samples", SAMPLES, [*right, *wrong])
     made.write(POLICY, "resamples", PREFIX, [])
-    made.write(
-        POLICY,
-        "critical",
-        PREFIX,
-        [critical(row, place) for row, place in zip(wrong, (5, 7, None), strict=True)],
-    )
+    found = [critical(row, place) for row, place in zip(wrong, (5, 7, None), strict=True)]
+    made.write(POLICY, "critical", PREFIX, found)
     shares = (0.6, 0.2, 0.5, 0.5, 0.5)
     made.write(
         POLICY,

@@ -1,4 +1,4 @@
-"""The gallery: every case has its picture and its place on the page, and a browser shows it without a fault."""
+"""The gallery: every case has its picture and its place on the page, and a browser shows it."""
 
 from __future__ import annotations
 

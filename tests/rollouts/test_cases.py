@@ -46,13 +46,8 @@ def test_the_solution_with_the_lowest_score_is_chosen_where_it_would_fall() -> N
 
 
 def test_a_failure_is_rescued_by_a_sampled_continuation_where_nothing_was_right() -> None:
-    samples = [
-        row("a", 0, correct=False),
-        row("a", 1, correct=False),
-        row("b", 0),
-        row("b", 1, correct=False),
-    ]
-    samples.append(row("c", 0, correct=False))
+    wrong = [("a", 0), ("a", 1), ("b", 1), ("c", 0)]
+    samples = [row("b", 0), *(row(name, sample, correct=False) for name, sample in wrong)]
     mended = {"source": "prefix", "prefix_len": 2}
     resamples = [
         row("a", 0, parent=0, correct=False, **mended),
@@ -62,7 +57,7 @@ def test_a_failure_is_rescued_by_a_sampled_continuation_where_nothing_was_right(
     ]
     critical = [
         {"query_id": name, "task": "t", "sample": sample, "critical_token": 1, "replacement": 9}
-        for name, sample in (("a", 0), ("a", 1), ("b", 1), ("c", 0))
+        for name, sample in wrong
     ]
     (found,) = rescued({"samples": samples, "resamples": resamples, "critical": critical})
     assert (found["query_id"], found["sample"]) == ("a", 1)
