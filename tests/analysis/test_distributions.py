@@ -80,7 +80,7 @@ def test_attention_is_the_mean_over_solutions_by_layer(world: MeasuredWorld) -> 
 def test_scores_are_counted_apart_for_faithful_and_unfaithful_solutions(world: MeasuredWorld) -> None:
     found = counts(table_of(world, "vas"))
     # Of easy-0 the two have z = 1 and -1; the others have no spread, and 0.
-    assert found == {("faithful", "1.125"): 1, ("faithful", "0.125"): 3, ("unfaithful", "-0.875"): 1}
+    assert found == {("faithful", "1.0"): 1, ("faithful", "0.0"): 3, ("unfaithful", "-1.0"): 1}
 
 
 def test_distances_are_those_of_critical_tokens_from_first_errors(world: MeasuredWorld) -> None:

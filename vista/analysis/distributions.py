@@ -39,7 +39,8 @@ from vista.records import SCORES, read_table
 
 COLUMNS = ["what", "model", "train_set", "group", "x", "count", "share"]
 SEGMENTS = {"s_sys": "system", "s_vis": "vision", "s_ins": "instruction"}
-EDGES = np.arange(-3.0, 3.01, 0.25)  # of the attention scores
+# Bins of the attention scores; 0 and ±1, which small groups give exactly, are middles and no edges.
+EDGES = np.arange(-3.125, 3.13, 0.25)
 FAR = 10  # tokens; what is farther counts as this far
 NOTES = """\
 `count` is that of queries (`imbalance`), solutions (`vas`) or failed samples (`distance`) at `x`, summed
