@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 # Commands run as in an activated environment, so that Snakemake's jobs find `vista`.
 RUN := PATH="$(abspath $(BIN)):$$PATH" VIRTUAL_ENV="$(abspath $(VENV))"
 
-.PHONY: install main smoke test test-vllm lint format schema lock freeze bench clean
+.PHONY: install main smoke report test test-vllm lint format schema lock freeze bench clean
 
 install: $(VENV)/.installed
 
@@ -24,6 +24,10 @@ main: install  ## The testbed: build the models, run every method, write results
 smoke: install  ## The smallest suite, in a few minutes
 	$(RUN) snakemake --cores all results/smoke/tables/main.csv results/smoke/tables/cost.csv --configfile config/smoke.yaml
 	@cat results/smoke/tables/main.md results/smoke/tables/cost.md
+
+report: main  ## results/report.html: tables, figures, cases, runtimes and the DAG, to take along
+	$(RUN) snakemake --cores all tables figures
+	$(RUN) snakemake --report results/report.html tables figures
 
 test: install  ## Unit, property and end-to-end tests
 	$(RUN) python -m pytest -n 2 --ignore tests/workflow

@@ -56,6 +56,7 @@ wildcard_constraints:
 
 localrules:
     all,
+    tables,
     figures,
 
 

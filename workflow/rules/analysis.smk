@@ -1,4 +1,27 @@
-# Stage 7: from per-sample scores to tables.
+# Stage 7: from per-sample scores to tables, figures and the report.
+
+
+def shown(files, category):
+    """Files of tables or figures; those that people look at stand in the report, each with its caption."""
+    return [
+        (
+            report(
+                file,
+                caption=f"../report/{caption_of(file)}.rst",
+                category=category,
+                labels={"what": Path(file).stem, "format": Path(file).suffix[1:]},
+            )
+            if file.endswith((".csv", ".png"))
+            else file
+        )
+        for file in files
+    ]
+
+
+def caption_of(file):
+    """The caption of a table or figure, below workflow/report."""
+    folder = "figures/" if "/figures/" in file else ""
+    return folder + Path(file).stem
 
 
 rule collect:
@@ -29,7 +52,7 @@ rule tables:
         reported=PLAN.reported(),
         code=PLAN.code("analysis"),
     output:
-        PLAN.tables(),
+        shown(PLAN.tables(), "Results"),
     log:
         f"{R}/logs/analysis/tables.log",
     benchmark:
@@ -49,7 +72,7 @@ rule ablation:
         manifests=PLAN.manifests(),
         code=PLAN.code("analysis"),
     output:
-        PLAN.table("ablation"),
+        shown(PLAN.table("ablation"), "Results"),
     log:
         f"{R}/logs/analysis/ablation.log",
     benchmark:
@@ -69,7 +92,7 @@ rule difficulty:
         rows=PLAN.difficulty_inputs(),
         code=PLAN.code("analysis", also=["testbed"]),
     output:
-        PLAN.table("difficulty"),
+        shown(PLAN.table("difficulty"), "Results"),
     log:
         f"{R}/logs/analysis/difficulty.log",
     benchmark:
@@ -88,7 +111,7 @@ rule cost:
         long=f"{R}/long.csv",
         code=PLAN.code("analysis"),
     output:
-        PLAN.table("cost"),
+        shown(PLAN.table("cost"), "Results"),
     log:
         f"{R}/logs/analysis/cost.log",
     conda:
@@ -105,7 +128,7 @@ rule audit:
         rows=lambda w: PLAN.audit_inputs(),
         code=PLAN.code("analysis", also=["testbed"]),
     output:
-        PLAN.table("audit"),
+        shown(PLAN.table("audit"), "Results"),
     log:
         f"{R}/logs/analysis/audit.log",
     benchmark:
@@ -124,7 +147,7 @@ rule prefix:
         rows=lambda w: PLAN.prefix_inputs(),
         code=PLAN.code("analysis", also=["testbed"]),
     output:
-        PLAN.table("prefix"),
+        shown(PLAN.table("prefix"), "Results"),
     log:
         f"{R}/logs/analysis/prefix.log",
     benchmark:
@@ -143,7 +166,7 @@ rule distributions:
         rows=PLAN.distribution_inputs(),
         code=PLAN.code("analysis", also=["testbed"]),
     output:
-        PLAN.table("distributions"),
+        shown(PLAN.table("distributions"), "Results"),
     log:
         f"{R}/logs/analysis/distributions.log",
     benchmark:
