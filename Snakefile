@@ -66,6 +66,11 @@ rule all:
         expand(f"{R}/tables/{{table}}.csv", table=SUITE.tables),
 
 
+rule tables:
+    input:
+        PLAN.every_table(),
+
+
 rule figures:
     input:
         PLAN.figures(),

@@ -28,10 +28,19 @@ class Outputs(Inputs):
                 found.update(dict.fromkeys(p for p in self.curation_inputs(run.id) if "/rollouts/" in p))
         return list(found)
 
-    def tables(self) -> list[str]:
+    def results(self) -> list[str]:
         """The results tables, with published accuracies where the suite names some; and their manifests."""
         names = ["main", "tasks", "runs", *([] if self.suite.reported is None else ["reported"])]
         return [path for name in names for path in self.table(name)]
+
+    def every_table(self) -> list[str]:
+        """The CSV of every table that the suite can have."""
+        names = ["main", "tasks", "runs", "ablation", "difficulty", "distributions", "cost"]
+        names += ["reported"] if self.suite.reported is not None else []
+        if measured.has_scenes(self.suite):
+            names += ["audit"] if measured.first_pools(self.suite) else []
+            names += ["prefix"] if measured.first_resamples(self.suite) else []
+        return [str(self.paths.table(name, "csv")) for name in names]
 
     def table(self, name: str) -> list[str]:
         """A table as CSV, Markdown and LaTeX, and their manifests."""

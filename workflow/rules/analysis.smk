@@ -45,18 +45,18 @@ rule collect:
         "vista collect {params.suite} 2>&1 | tee {log}"
 
 
-rule tables:
+rule results:
     input:
         long=f"{R}/long.csv",
         manifests=PLAN.manifests(),
         reported=PLAN.reported(),
         code=PLAN.code("analysis"),
     output:
-        shown(PLAN.tables(), "Results"),
+        shown(PLAN.results(), "Results"),
     log:
-        f"{R}/logs/analysis/tables.log",
+        f"{R}/logs/analysis/results.log",
     benchmark:
-        f"{R}/benchmarks/analysis/tables.tsv"
+        f"{R}/benchmarks/analysis/results.tsv"
     conda:
         "../../environment.yml"
     params:
