@@ -78,7 +78,7 @@ def test_a_further_table_needs_the_runs_of_the_main_table_and_no_others(
     suite = load_suite(root / "config/smoke.yaml", root=root)
     target = f"{suite.results}/tables/{table}.csv"
     counts = job_counts(suite)
-    del counts["tables"]
+    del counts["results"]
     assert planned_by_snakemake(root, tmp_path, "config/smoke.yaml", target) == counts | {table: 1}
 
 
@@ -88,7 +88,7 @@ def test_without_a_target_snakemake_makes_the_tables_that_the_suite_names(root: 
         (root / "config/smoke.yaml").read_text() + "\ntables: [main, ablation, difficulty]\n"
     )
     jobs = planned_by_snakemake(root, tmp_path, "suite.yaml", "all")
-    assert {rule for rule, count in jobs.items() if count == 1} >= {"tables", "ablation", "difficulty"}
+    assert {rule for rule, count in jobs.items() if count == 1} >= {"results", "ablation", "difficulty"}
     assert "cost" not in jobs
 
 

@@ -82,7 +82,7 @@ def test_the_jobs_behind_all_runs_are_those_that_a_plan_counts(full: Suite, suit
         tree = JobTree(each)
         jobs = set().union(*(tree.of_run(run) for run in grid.runs(each)))
         counted = {
-            rule: count for rule, count in job_counts(each).items() if rule not in ("collect", "tables")
+            rule: count for rule, count in job_counts(each).items() if rule not in ("collect", "results")
         }
         assert Counter(job.rule for job in jobs) == counted
 
@@ -116,7 +116,7 @@ def test_apart_every_method_pays_for_its_own_past(tmp_path: Path) -> None:
     )
     assert found.jobs_apart == zero_shot + sft_seed + rest_em + vista + dpo
     counts = job_counts(suite)
-    assert found.jobs == sum(counts.values()) - counts["collect"] - counts["tables"]
+    assert found.jobs == sum(counts.values()) - counts["collect"] - counts["results"]
     assert (found.hours, found.hours_apart) == (found.jobs, found.jobs_apart)
     assert found.hours_common == 1 + 3
     assert found.hours_common_apart == 2 + 3 + 3 * 4

@@ -90,6 +90,6 @@ def job_counts(suite: Suite) -> dict[str, int]:
         "train": trained,
         "evaluate": len(runs),
         "collect": 1,
-        "tables": 1,
+        "results": 1,
     }
     return {rule: count for rule, count in counts.items() if count}
