@@ -100,12 +100,12 @@ def test_a_second_run_killed_again_and_again_ends_with_the_same_bytes(
 @pytest.mark.parametrize(
     ("module", "stale", "fresh"),
     [
-        ("analysis/tables.py", {"tables"}, {"evaluate", "train", "curate", "sample", "models", "tasks"}),
-        ("evaluation/evaluate.py", {"evaluate", "collect", "tables", "cost"}, {"train", "sample", "models"}),
+        ("analysis/tables.py", {"results"}, {"evaluate", "train", "curate", "sample", "models", "tasks"}),
+        ("evaluation/evaluate.py", {"evaluate", "collect", "results", "cost"}, {"train", "sample", "models"}),
         ("curation/filters.py", {"curate", "train", "evaluate"}, {"models", "tasks"}),
         ("training/train.py", {"train", "sample", "evaluate"}, {"models", "tasks"}),
         ("tasks/generate.py", {"tasks"}, set()),
-        ("tasks/benchmarks/slake.py", set(), {"tasks", "models", "sample", "train", "evaluate", "tables"}),
+        ("tasks/benchmarks/slake.py", set(), {"tasks", "models", "sample", "train", "evaluate", "results"}),
     ],
 )
 def test_editing_a_module_reruns_what_depends_on_it_and_nothing_else(
