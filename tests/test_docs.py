@@ -91,7 +91,8 @@ def is_excerpt(shown: list[dict[str, str]], table: list[dict[str, str]]) -> bool
     columns = list(shown[0])
     if not set(columns) <= set(table[0]):
         return False
-    return all(row in [{name: each[name] for name in columns} for each in table] for row in shown)
+    kept = [{name: row[name] for name in columns} for row in table]
+    return all(row in kept for row in shown)
 
 
 @pytest.mark.parametrize(
