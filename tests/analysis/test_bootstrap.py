@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
+import scipy.stats
 
 from tests.analysis.test_stats import frame, scores_of
 from vista.analysis.bootstrap import bootstrap_interval
@@ -32,6 +33,15 @@ def test_the_interval_is_that_of_plain_loops() -> None:
     rows = frame([*scores_of("a", 30, 1), *scores_of("b", 20, 2)])
     found = bootstrap_interval(rows)
     assert found == pytest.approx(slow_interval(rows, 1000, 5), abs=0.015)
+
+
+def test_the_interval_is_that_of_scipy_for_one_question_an_image() -> None:
+    rows = frame(scores_of("a", 60, 8)).drop_duplicates("cluster_id")
+    found = bootstrap_interval(rows, resamples=20_000)
+    theirs = scipy.stats.bootstrap(
+        [rows["score"].to_numpy(float)], np.mean, n_resamples=20_000, method="percentile", rng=3
+    ).confidence_interval
+    assert found == pytest.approx((theirs.low, theirs.high), abs=0.006)
 
 
 def test_it_agrees_with_the_clustered_error_where_there_are_many_images() -> None:
