@@ -41,7 +41,7 @@ def test_every_value_becomes_a_method_that_differs_in_nothing_else(root: Path) -
     for name, value in (("vista-sft+tau=-1.5", -1.5), ("vista-sft+tau=0", 0.0)):
         lower = base.filter.model_copy(update={"tau": value})
         assert suite.methods[name] == base.model_copy(update={"filter": lower})
-        assert suite.swept[name] == Swept(of="vista-sft", set="filter.tau", value=value)
+        assert suite.swept[name] == Swept(sweep="tau", of="vista-sft", set="filter.tau", value=value)
     assert list(suite.methods)[-2:] == list(suite.swept), "after the methods that the suite names"
 
 

@@ -38,7 +38,7 @@ METHODS: dict[str, dict[str, Any]] = {
     "vista-sft+tau=0": IMPROVE | {"resample": PREFIX, "filter": VAS | {"tau": 0.0}},
 }
 Table = dict[tuple[str, str, str, str], dict[str, str]]
-SWEPT = {"vista-sft+tau=0": Swept(of="vista-sft", set="filter.tau", value=0.0)}
+SWEPT = {"vista-sft+tau=0": Swept(sweep="tau", of="vista-sft", set="filter.tau", value=0.0)}
 
 
 def ablation_suite(results: Path, **changes: Any) -> Suite:

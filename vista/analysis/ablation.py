@@ -16,15 +16,16 @@ import pandas as pd
 from vista.analysis.cells import QUERIES_ALONE, as_text, number, probability, signed
 from vista.analysis.collect import in_domain, read_long, run_statuses, scores_by_run
 from vista.analysis.comparisons import ALL_MODELS, Contrast, contrasts
+from vista.analysis.differences import PERCENT
 from vista.analysis.files import write_table
 from vista.analysis.page import Page, Table
 from vista.analysis.stats import holm, overall_mean, paired_scores, pooled_difference, unlike
+from vista.analysis.sweeps import sweep_page, sweep_rows
 from vista.config import SeedMethod, Suite
 from vista.grid import Run
 from vista.manifest import Recorder, Status
 from vista.paths import Paths
 
-PERCENT = 100.0
 COLUMNS = [
     *("kind", "method", "against", "differs", "model", "train_set", "round", "last", "status"),
     *("models", "runs", "missing", "accuracy", "against_accuracy", "difference", "se", "low", "high"),
@@ -51,7 +52,7 @@ Beside the others it looks surer than it is, so there is no `p (Holm)`, and noth
 
 
 def ablation_table(suite: Suite, paths: Paths) -> None:
-    """Write ``ablation.csv``, ``.md`` and ``.tex``.
+    """Write ``ablation.csv``, ``.md`` and ``.tex``, and the same for each sweep.
 
     Raises:
         VistaError: a run has not been evaluated, or ``long.csv`` is not up to date.
@@ -60,6 +61,8 @@ def ablation_table(suite: Suite, paths: Paths) -> None:
     table = ablation_rows(suite, run_statuses(suite, paths), scores_by_run(read_long(paths.long)))
     counts = {"rows": len(table), "compared": int(table["difference"].notna().sum())}
     write_table(paths, recorder, as_text(table), ablation_page(suite, table), counts)
+    for sweep, rows in sweep_rows(suite, table).items():
+        write_table(paths, recorder, as_text(rows), sweep_page(suite, sweep, rows), {"rows": len(rows)})
 
 
 @dataclass(frozen=True)

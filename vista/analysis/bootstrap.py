@@ -39,7 +39,7 @@ def bootstrap_interval(
     strata = [np.flatnonzero(kind == number) for number in range(kind.max() + 1)]
     if any(len(stratum) < 2 for stratum in strata):
         return float("nan"), float("nan")
-    total = np.zeros((resamples, sums.shape[1]))
+    total = np.zeros((resamples, len(sums[0])))
     count = np.zeros_like(total)
     for number, images in enumerate(strata):
         drawn = times_drawn(len(images), resamples, (seed, number))

@@ -49,6 +49,11 @@ def signed(value: float | None) -> str:
     return "" if value is None or math.isnan(value) else f"{value:+.2f}"
 
 
+def with_interval(value: str, low: str, high: str) -> str:
+    """``52.21 [50.90, 53.48]`` of numbers as they are printed; without the interval where there is none."""
+    return f"{value} [{low}, {high}]" if value and low else value
+
+
 def probability(value: float | None) -> str:
     """Three decimals, ``< 0.001`` below; nothing for ``None``."""
     if value is None:

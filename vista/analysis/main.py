@@ -17,23 +17,16 @@ import pandas as pd
 from vista.analysis.bootstrap import bootstrap_interval
 from vista.analysis.collect import in_domain
 from vista.analysis.comparisons import reference_of
-from vista.analysis.runs import PERCENT, Cost, trained_tasks
-from vista.analysis.stats import (
-    Pooled,
-    averaged,
-    holm,
-    mcnemar_p,
-    overall_mean,
-    paired_scores,
-    pooled_difference,
-    unlike,
-)
+from vista.analysis.differences import PERCENT, corrected, difference_columns, difference_numbers
+from vista.analysis.runs import Cost, trained_tasks
+from vista.analysis.stats import averaged, mcnemar_p, overall_mean, paired_scores
 from vista.config import BaseMethod, SelectMethod, Suite, training_section
 from vista.grid import Run
 from vista.manifest import Status
 
 KEYS = ["model", "train_set", "method", "round"]
-DIFFERENCE = ["delta_sft_seed", "delta_se", "delta_low", "delta_high", "error"]
+DELTA = "delta_sft_seed"
+DIFFERENCE = difference_columns(DELTA)
 TASK_COLUMNS = [
     *(*KEYS, "task", "status", "seeds", "missing"),
     *("accuracy", "se", "low", "high", "seed_sd"),
@@ -114,9 +107,9 @@ def main_rows(
             }
             inside = {run: in_domain(suite, run, scores[run]) for run in group.found}
             row |= _estimate(inside, "overall")
-            row |= _difference(_pairs(suite, group, scores, suite.train_sets[group.train_set]))
+            row |= difference_numbers(_pairs(suite, group, scores, suite.train_sets[group.train_set]), DELTA)
         rows.append(row)
-    return _corrected(pd.DataFrame(rows, dtype=object).reindex(columns=columns(suite)))
+    return corrected(pd.DataFrame(rows, dtype=object).reindex(columns=columns(suite)))
 
 
 def task_rows(suite: Suite, statuses: Mapping[Run, Status], scores: Scores) -> pd.DataFrame:
@@ -126,14 +119,14 @@ def task_rows(suite: Suite, statuses: Mapping[Run, Status], scores: Scores) -> p
         for task in suite.evaluated_tasks if group.found else []:
             own = {run: scores[run][scores[run]["task"] == task] for run in group.found}
             pairs = _pairs(suite, group, scores, [task])
-            row = group.key | {"task": task} | _estimate(own, "accuracy") | _difference(pairs)
+            row = group.key | {"task": task} | _estimate(own, "accuracy") | difference_numbers(pairs, DELTA)
             if len(pairs) == 1:
                 exact = mcnemar_p(next(iter(pairs.values())))
                 row |= {} if math.isnan(exact) else {"p": exact, "test": "McNemar"}
             rows.append(row)
         if not group.found:
             rows.append(group.key)
-    return _corrected(pd.DataFrame(rows, columns=TASK_COLUMNS, dtype=object))
+    return corrected(pd.DataFrame(rows, columns=TASK_COLUMNS, dtype=object))
 
 
 def _objective(suite: Suite, name: str) -> str | None:
@@ -176,25 +169,3 @@ def _pairs(
             both = (frame[frame["task"].isin(tasks)] for frame in (scores[run], scores[reference]))
             found[run.model, seed] = paired_scores(*both)
     return found
-
-
-def _difference(pairs: Mapping[tuple[str, int], pd.DataFrame]) -> dict[str, Any]:
-    if not pairs:
-        return {}
-    found: Pooled = pooled_difference(pairs)
-    numbers = (found.mean, found.se, found.low, found.high)
-    row: dict[str, Any] = {name: value * PERCENT for name, value in zip(DIFFERENCE[:4], numbers, strict=True)}
-    return row | {"error": found.error, "p": found.p, "test": "t" if found.seeds else "normal"}
-
-
-def _corrected(table: pd.DataFrame) -> pd.DataFrame:
-    """With Holm's p-values: all comparisons of one model and train set are a family.
-
-    Where some comparisons have the error over seeds, those without are in no family.
-    """
-    alone = pd.Series(unlike(table["error"].tolist()), table.index, dtype=bool)
-    p = table["p"].astype(float).mask(alone)
-    families = p.groupby([table["model"], table["train_set"]], sort=False)
-    table["p_holm"] = families.transform(lambda values: holm([float(each) for each in values]))
-    table = table.astype(object)
-    return table.where(table.notna(), None)

@@ -11,7 +11,7 @@ from typing import Any
 
 import pandas as pd
 
-from vista.analysis.cells import QUERIES_ALONE, integer, number, signed, with_error
+from vista.analysis.cells import QUERIES_ALONE, integer, number, signed, with_error, with_interval
 from vista.analysis.collect import in_domain
 from vista.analysis.comparisons import counterparts
 from vista.analysis.page import Page, Table
@@ -85,12 +85,12 @@ def tasks_page(suite: Suite, table: pd.DataFrame) -> Page:
     cells = table[["model", "train_set", "method", "round", "task", "status"]].copy().astype(object)
     cells = cells.where(cells.notna(), "")
     cells["accuracy"] = [
-        _with_interval(number(value), number(low), number(high))
+        with_interval(number(value), number(low), number(high))
         for value, low, high in table[["accuracy", "low", "high"]].itertuples(index=False, name=None)
     ]
     names = ["delta_sft_seed", "delta_low", "delta_high"]
     cells["Δ SFT-Seed"] = [
-        _with_interval(signed(value), signed(low), signed(high))
+        with_interval(signed(value), signed(low), signed(high))
         for value, low, high in table[names].itertuples(index=False, name=None)
     ]
     cells["test"] = table["test"].fillna("")
@@ -182,10 +182,6 @@ def _with_error(value: float | None, error: float | None, star: str = "") -> str
     return f"{shown}{star} ± {number(error)}" if shown and number(error) else shown
 
 
-def _with_interval(value: str, low: str, high: str) -> str:
-    return f"{value} [{low}, {high}]" if value and low else value
-
-
 def _counterpart_cells(suite: Suite, scores: Mapping[Run, pd.DataFrame]) -> pd.DataFrame:
     """Every method against its plain counterpart, over the seeds that both have."""
     pairs: dict[tuple[str, str, str, int, str], dict[tuple[str, int], pd.DataFrame]] = {}
@@ -201,7 +197,7 @@ def _counterpart_cells(suite: Suite, scores: Mapping[Run, pd.DataFrame]) -> pd.D
         value, low, high = (signed(100 * end) for end in (difference.mean, difference.low, difference.high))
         value = f"**{value}**" if difference.low > 0.0 or difference.high < 0.0 else value
         names = dict(zip(("model", "train_set", "method", "round", "against"), key, strict=True))
-        rows.append(names | {"seeds": len(found), "difference": _with_interval(value, low, high)})
+        rows.append(names | {"seeds": len(found), "difference": with_interval(value, low, high)})
     return pd.DataFrame(rows)
 
 

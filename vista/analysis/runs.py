@@ -16,14 +16,13 @@ import pandas as pd
 from vista import grid
 from vista.analysis.collect import in_domain
 from vista.analysis.comparisons import reference_of
+from vista.analysis.differences import PERCENT
 from vista.analysis.stats import overall_mean, paired_difference
 from vista.config import SelfImprovement, Suite
 from vista.errors import VistaError
 from vista.grid import Run
 from vista.manifest import Status, read_manifest
 from vista.paths import Paths, manifest_of
-
-PERCENT = 100.0
 
 
 @dataclass(frozen=True)

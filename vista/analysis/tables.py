@@ -1,4 +1,4 @@
-"""The results tables: ``main``, ``tasks``, ``runs``, and ``reported`` in suites that name such a file.
+"""The results tables: ``main``, ``tasks``, ``runs``, and those of rounds, out of domain, published numbers.
 
 Stage ``analysis``; ``vista tables`` writes them.
 
@@ -11,9 +11,12 @@ from __future__ import annotations
 from vista.analysis.cells import as_text
 from vista.analysis.collect import read_long, run_statuses, scores_by_run
 from vista.analysis.files import write_table
-from vista.analysis.main import main_rows, task_rows
+from vista.analysis.main import groups, main_rows, task_rows
 from vista.analysis.main_page import main_page, runs_page, tasks_page
+from vista.analysis.ood import ood_page, ood_rows
+from vista.analysis.plan import results_names
 from vista.analysis.reported import read_reported, reported_overall, reported_page, reported_rows
+from vista.analysis.rounds import round_rows, rounds_page
 from vista.analysis.runs import run_cost, run_rows
 from vista.config import Suite
 from vista.manifest import Recorder
@@ -40,10 +43,19 @@ def results_tables(suite: Suite, paths: Paths) -> None:
     tasks = task_rows(suite, statuses, scores)
     write_table(paths, recorder, as_text(tasks), tasks_page(suite, tasks), {"rows": len(tasks)})
 
+    names = results_names(suite)
+    if "ood" in names:
+        ood = ood_rows(suite, tasks)
+        write_table(paths, recorder, as_text(ood), ood_page(suite, ood), {"rows": len(ood)})
+
     main = main_rows(suite, statuses, scores, costs)
     overall = None if reported is None else reported_overall(suite, reported)
     page = main_page(suite, main, tasks, scores, overall)
     write_table(paths, recorder, as_text(main), page, counts | {"rows": len(main)})
+
+    if "rounds" in names:
+        rounds = round_rows(suite, groups(statuses, scores), main, scores)
+        write_table(paths, recorder, as_text(rounds), rounds_page(suite, rounds), {"rows": len(rounds)})
 
     if reported is not None:
         beside = reported_rows(suite, scores, reported)

@@ -149,6 +149,7 @@ class Sweep(Strict):
 class Swept(Strict):
     """Which method a swept one varies, and how."""
 
+    sweep: Name = Field(description="The sweep that it is a part of.")
     of: Name = Field(description="The method that is varied.")
     set: str = Field(description="The setting.")
     value: Any = Field(description="Its value.")

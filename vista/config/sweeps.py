@@ -77,7 +77,7 @@ def _expand_one(
         else:
             changed = {} if sweep.rounds is None else {"rounds": sweep.rounds}
             found.methods[label] = method.model_dump(mode="json") | changed
-            found.swept[label] = Swept(of=sweep.method, set=sweep.set, value=value)
+            found.swept[label] = Swept(sweep=name, of=sweep.method, set=sweep.set, value=value)
             found.only[label] = _within(suite.only.get(sweep.method, Only()), sweep.only)
 
 

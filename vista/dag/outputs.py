@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from vista import grid, measured
+from vista.analysis.plan import ablation_names, results_names, table_names
 from vista.config import SelfImprovement, digest
 from vista.dag.inputs import Inputs
 from vista.figures.plan import FIGURES, figures
@@ -29,18 +30,16 @@ class Outputs(Inputs):
         return list(found)
 
     def results(self) -> list[str]:
-        """The results tables, with published accuracies where the suite names some; and their manifests."""
-        names = ["main", "tasks", "runs", *([] if self.suite.reported is None else ["reported"])]
-        return [path for name in names for path in self.table(name)]
+        """The results tables and their manifests."""
+        return [path for name in results_names(self.suite) for path in self.table(name)]
+
+    def ablation(self) -> list[str]:
+        """The ablation table, those of the sweeps, and their manifests."""
+        return [path for name in ablation_names(self.suite) for path in self.table(name)]
 
     def every_table(self) -> list[str]:
         """The CSV of every table that the suite can have."""
-        names = ["main", "tasks", "runs", "ablation", "difficulty", "distributions", "cost"]
-        names += ["reported"] if self.suite.reported is not None else []
-        if measured.has_scenes(self.suite):
-            names += ["audit"] if measured.first_pools(self.suite) else []
-            names += ["prefix"] if measured.first_resamples(self.suite) else []
-        return [str(self.paths.table(name, "csv")) for name in names]
+        return [str(self.paths.table(name, "csv")) for name in table_names(self.suite)]
 
     def table(self, name: str) -> list[str]:
         """A table as CSV, Markdown and LaTeX, and their manifests."""

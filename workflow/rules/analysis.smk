@@ -20,8 +20,10 @@ def shown(files, category):
 
 def caption_of(file):
     """The caption of a table or figure, below workflow/report."""
-    folder = "figures/" if "/figures/" in file else ""
-    return folder + Path(file).stem
+    name = Path(file).stem
+    if "/figures/" in file:
+        return f"figures/{name}"
+    return "sweep" if name.startswith("sweep_") else name
 
 
 rule collect:
@@ -72,7 +74,7 @@ rule ablation:
         manifests=PLAN.manifests(),
         code=PLAN.code("analysis"),
     output:
-        shown(PLAN.table("ablation"), "Results"),
+        shown(PLAN.ablation(), "Results"),
     log:
         f"{R}/logs/analysis/ablation.log",
     benchmark:

@@ -1,0 +1,58 @@
+"""Which tables a suite has, for the commands that write them and the rules that ask for them.
+
+Pure functions of the suite.
+"""
+
+from __future__ import annotations
+
+from vista.config import SelfImprovement, Suite
+from vista.measured import first_pools, first_resamples, has_scenes
+
+
+def results_names(suite: Suite) -> list[str]:
+    """The tables of ``vista tables``."""
+    return [
+        *("main", "tasks", "runs"),
+        *(["rounds"] if methods_with_rounds(suite) else []),
+        *(["ood"] if suite.out_of_domain else []),
+        *([] if suite.reported is None else ["reported"]),
+    ]
+
+
+def ablation_names(suite: Suite) -> list[str]:
+    """The tables of ``vista ablation``: one for each sweep beside the ablation itself."""
+    return ["ablation", *(sweep_name(sweep) for sweep in sweeps(suite))]
+
+
+def table_names(suite: Suite) -> list[str]:
+    """Every table that the suite can have."""
+    scenes = has_scenes(suite)
+    return [
+        *results_names(suite),
+        *ablation_names(suite),
+        *("difficulty", "distributions", "cost"),
+        *(["audit"] if scenes and first_pools(suite) else []),
+        *(["prefix"] if scenes and first_resamples(suite) else []),
+    ]
+
+
+def methods_with_rounds(suite: Suite) -> list[str]:
+    """The methods of several rounds, in the suite's order."""
+    return [
+        name
+        for name, method in suite.methods.items()
+        if isinstance(method, SelfImprovement) and method.rounds > 1
+    ]
+
+
+def sweeps(suite: Suite) -> dict[str, list[str]]:
+    """By sweep the methods that it makes, in the order of its values."""
+    found: dict[str, list[str]] = {}
+    for method, swept in suite.swept.items():
+        found.setdefault(swept.sweep, []).append(method)
+    return found
+
+
+def sweep_name(sweep: str) -> str:
+    """The name of a sweep's table."""
+    return f"sweep_{sweep.replace('-', '_')}"
