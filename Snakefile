@@ -3,7 +3,7 @@
 #   snakemake --cores all results/tables/main.csv                     the testbed (default)
 #   snakemake --cores all --configfile config/smoke.yaml results/smoke/tables/main.csv
 #
-# One rules file per stage; what each output is made from is decided in vista/dag.py.
+# One rules file per stage; what each output is made from is decided in vista/dag/.
 from pathlib import Path
 
 from snakemake.utils import min_version
@@ -14,6 +14,10 @@ from vista.errors import VistaError
 from vista.records import write_text
 
 min_version("9.0")
+
+
+report: "workflow/report/workflow.rst"
+
 
 if "name" not in config:
 

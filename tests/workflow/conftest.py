@@ -30,6 +30,11 @@ class Checkout:
                 shutil.copy2(source, folder / name)
         return cls(folder)
 
+    def copy(self, folder: Path) -> Checkout:
+        """A copy below ``folder``, times kept, results included."""
+        shutil.copytree(self.folder, folder / "copy", symlinks=True)
+        return Checkout(folder / "copy")
+
     @property
     def results(self) -> Path:
         return self.folder / "results/smoke"
@@ -89,6 +94,4 @@ def finished(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Checkout:
 @pytest.fixture
 def copy(finished: Checkout, tmp_path: Path) -> Checkout:
     """A copy of the finished checkout, times kept, that a test may spoil."""
-    folder = tmp_path / "copy"
-    shutil.copytree(finished.folder, folder, symlinks=True)
-    return Checkout(folder)
+    return finished.copy(tmp_path)

@@ -1,29 +1,28 @@
 # Stage 7: from per-sample scores to tables, figures and the report.
 
 
-def shown(files, category):
-    """Files of tables or figures; those that people look at stand in the report, each with its caption."""
-    return [
-        (
-            report(
-                file,
-                caption=f"../report/{caption_of(file)}.rst",
-                category=category,
-                labels={"what": Path(file).stem, "format": Path(file).suffix[1:]},
-            )
-            if file.endswith((".csv", ".png"))
-            else file
-        )
-        for file in files
-    ]
+def shown(files):
+    """The files of tables; CSVs and the main table's manifest stand in the report, each with its caption."""
+    return [in_report(file) for file in files]
 
 
-def caption_of(file):
-    """The caption of a table or figure, below workflow/report."""
-    name = Path(file).stem
-    if "/figures/" in file:
-        return f"figures/{name}"
-    return "sweep" if name.startswith("sweep_") else name
+def in_report(file):
+    """A file as the report shows it, if it does."""
+    name = Path(file).name
+    if name == "main.csv.manifest.json":
+        caption, category = "manifest", "Provenance"
+    elif name.endswith(".csv"):
+        caption, category = Path(file).stem, "Tables"
+    else:
+        return file
+    if caption.startswith("sweep_"):
+        caption = "sweep"
+    return report(
+        file,
+        caption=f"../report/{caption}.rst",
+        category=category,
+        labels={"what": Path(file).stem, "format": Path(file).suffix[1:]},
+    )
 
 
 rule collect:
@@ -54,7 +53,7 @@ rule results:
         reported=PLAN.reported(),
         code=PLAN.code("analysis"),
     output:
-        shown(PLAN.results(), "Results"),
+        shown(PLAN.results()),
     log:
         f"{R}/logs/analysis/results.log",
     benchmark:
@@ -74,7 +73,7 @@ rule ablation:
         manifests=PLAN.manifests(),
         code=PLAN.code("analysis"),
     output:
-        shown(PLAN.ablation(), "Results"),
+        shown(PLAN.ablation()),
     log:
         f"{R}/logs/analysis/ablation.log",
     benchmark:
@@ -94,7 +93,7 @@ rule difficulty:
         rows=PLAN.difficulty_inputs(),
         code=PLAN.code("analysis", also=["testbed"]),
     output:
-        shown(PLAN.table("difficulty"), "Results"),
+        shown(PLAN.table("difficulty")),
     log:
         f"{R}/logs/analysis/difficulty.log",
     benchmark:
@@ -113,7 +112,7 @@ rule cost:
         long=f"{R}/long.csv",
         code=PLAN.code("analysis"),
     output:
-        shown(PLAN.table("cost"), "Results"),
+        shown(PLAN.table("cost")),
     log:
         f"{R}/logs/analysis/cost.log",
     conda:
@@ -130,7 +129,7 @@ rule audit:
         rows=lambda w: PLAN.audit_inputs(),
         code=PLAN.code("analysis", also=["testbed"]),
     output:
-        shown(PLAN.table("audit"), "Results"),
+        shown(PLAN.table("audit")),
     log:
         f"{R}/logs/analysis/audit.log",
     benchmark:
@@ -149,7 +148,7 @@ rule prefix:
         rows=lambda w: PLAN.prefix_inputs(),
         code=PLAN.code("analysis", also=["testbed"]),
     output:
-        shown(PLAN.table("prefix"), "Results"),
+        shown(PLAN.table("prefix")),
     log:
         f"{R}/logs/analysis/prefix.log",
     benchmark:
@@ -168,7 +167,7 @@ rule distributions:
         rows=PLAN.distribution_inputs(),
         code=PLAN.code("analysis", also=["testbed"]),
     output:
-        shown(PLAN.table("distributions"), "Results"),
+        shown(PLAN.table("distributions")),
     log:
         f"{R}/logs/analysis/distributions.log",
     benchmark:
@@ -190,7 +189,12 @@ rule figure:
     output:
         f"{R}/figures/{{figure}}.pdf",
         f"{R}/figures/{{figure}}.pdf.manifest.json",
-        f"{R}/figures/{{figure}}.png",
+        report(
+            f"{R}/figures/{{figure}}.png",
+            caption="../report/figure.rst",
+            category="Figures",
+            labels={"what": "{figure}", "format": "png"},
+        ),
         f"{R}/figures/{{figure}}.png.manifest.json",
     log:
         f"{R}/logs/analysis/figures/{{figure}}.log",
@@ -209,7 +213,13 @@ rule gallery:
             "figures", "gallery.py", also=["figures/gallery.html.j2", "testbed"]
         ),
     output:
-        directory(PLAN.paths.gallery),
+        report(
+            directory(PLAN.paths.gallery),
+            htmlindex="index.html",
+            caption="../report/cases.rst",
+            category="Cases",
+            labels={"what": "gallery", "format": "html"},
+        ),
     log:
         f"{R}/logs/analysis/figures/gallery.log",
     conda:
