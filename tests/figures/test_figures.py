@@ -97,7 +97,25 @@ REPORTED = pd.DataFrame(
         }
     ]
 )
+AUDIT = pd.DataFrame(
+    [
+        {
+            **{"model": "nano-b", "solutions": solutions, "policy": policy, "task": task, "source": "all"},
+            **{"detector": detector, "layer": layer, "measure": measure},
+            **{"value": 0.7, "low": 0.6, "high": 0.8},
+        }
+        for solutions, policy, detectors in (
+            ("few", "sft-seed", [("logprob", None)]),
+            ("many", "sft-seed", [("visual-share", 1), ("vas", 0), ("vas", 1), ("logprob", None)]),
+            ("many", "all", [("vas", 0), ("vas", 1), ("logprob", None), ("length", None)]),
+        )
+        for detector, layer in detectors
+        for task in ("easy", "hard")
+        for measure in ("auroc", "auroc-within-query")
+    ]
+)
 TABLES = {
+    "audit": AUDIT,
     "main": MAIN,
     "ablation": ABLATION,
     "difficulty": DIFFICULTY,
@@ -163,6 +181,15 @@ def test_test_time_selection_and_sweeps_are_no_lines_of_the_rounds() -> None:
     assert "tau" not in shown
 
 
+def test_detectors_are_those_of_one_policy_and_the_solutions_that_most_of_them_score() -> None:
+    (axis,) = figure("detectors").axes
+    assert [label.get_text() for label in axis.get_yticklabels()] == [
+        "vas, layer 0",
+        "vas, layer 1",
+        "logprob",
+    ]
+
+
 def test_a_missing_table_is_named(tmp_path: Path) -> None:
     with pytest.raises(VistaError, match=r"nothing\.csv: no such file"):
         drawing.read(tmp_path / "nothing.csv")
@@ -171,7 +198,8 @@ def test_a_missing_table_is_named(tmp_path: Path) -> None:
 def test_a_suite_has_the_figures_that_it_has_something_for(tmp_path: Path) -> None:
     suite: Suite = make_suite(tmp_path)
     assert figures(suite) == [
-        *("data_imbalance", "attention", "rounds", "ood", "difficulty", "vas", "critical_tokens", "cost")
+        *("data_imbalance", "attention", "rounds", "ood", "difficulty"),
+        *("vas", "detectors", "critical_tokens", "cost"),
     ]
     alone = {name: suite.methods[name] for name in ("zero-shot", "sft-seed")}
     assert figures(suite.model_copy(update={"methods": alone, "out_of_domain": []})) == ["rounds", "cost"]

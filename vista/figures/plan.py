@@ -17,6 +17,7 @@ FIGURES = {
     "ood": "main",
     "difficulty": "difficulty",
     "vas": "distributions",
+    "detectors": "audit",
     "critical_tokens": "distributions",
     "cost": "main",
     "reported": "reported",
@@ -33,6 +34,7 @@ def figures(suite: Suite) -> list[str]:
         "ood": bool(suite.out_of_domain),
         "difficulty": bool(first_policies(suite)),
         "vas": scenes and bool(first_pools(suite)),
+        "detectors": scenes and bool(first_pools(suite)),
         "critical_tokens": scenes and bool(first_resamples(suite)),
         "reported": suite.reported is not None,
     }
