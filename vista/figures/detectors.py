@@ -16,13 +16,14 @@ ALL, WITHIN = "auroc", "auroc-within-query"
 def detectors(audit: pd.DataFrame) -> Figure:
     """AUROC with 95 % intervals by detector and task, over all solutions and (hollow) within queries."""
     own = audit[audit["measure"].isin([ALL, WITHIN]) & (audit["source"] == "all") & audit["value"].notna()]
-    own = own[own["detector"] != "visual-share"]  # the attention score before its z within the query
+    # The share is the attention score before its z within the query; `all` adds up the policies.
+    own = own[(own["detector"] != "visual-share") & (own["policy"] != "all")]
     if own.empty:
         return nothing("No solutions of this suite are both scored and known to be unfaithful.")
     own = own.assign(name=[_name(*pair) for pair in zip(own["detector"], own["layer"], strict=True)])
     # Of each model the solutions of one policy with the most detectors, the first of several such.
     pools = own.groupby(["model", "solutions", "policy"], sort=False)["name"].transform("nunique")
-    own = own[(own["policy"] != "all") & (pools == pools.groupby(own["model"]).transform("max"))]
+    own = own[pools == pools.groupby(own["model"]).transform("max")]
     chosen = own.groupby("model")[["solutions", "policy"]].transform("first")
     own = own[(own[["solutions", "policy"]] == chosen).all(axis=1)]
     names, tasks = list(dict.fromkeys(own["name"])), list(dict.fromkeys(own["task"]))
