@@ -17,18 +17,17 @@ from vista.config.base import Fraction, Name, Strict
 from vista.errors import VistaError, fail_if
 
 # By rule: what a job of the testbed takes with a tiny model, two jobs side by side on two cores; the
-# means of the run that results/reference/testbed is from, and for gains as many passes as scores twice.
-# They are mostly start-up.
+# means of the run that results/reference/testbed-full is from. They are mostly start-up.
 CPU_SECONDS = {
-    "tasks": 4.0,
-    "models": 300.0,
-    "sample": 18.0,
-    "resample": 25.0,
-    "score": 22.0,
-    "gains": 30.0,
-    "curate": 1.0,
-    "train": 43.0,
-    "evaluate": 37.0,
+    "tasks": 5.0,
+    "models": 350.0,
+    "sample": 21.0,
+    "resample": 27.0,
+    "score": 20.0,
+    "gains": 45.0,
+    "curate": 2.0,
+    "train": 60.0,
+    "evaluate": 39.0,
 }
 
 
@@ -66,7 +65,7 @@ class Assumptions(Strict):
     )
     cpu_seconds: dict[str, float] = Field(
         CPU_SECONDS,
-        description="Seconds of a job by rule, in suites without GPUs: as on the reference testbed; "
+        description="Seconds of a job by rule, in suites without GPUs: means of config/testbed-full.yaml; "
         "rules that are left out keep theirs.",
     )
     cores: int = Field(2, ge=1, description="CPU cores, in suites without GPUs.")
