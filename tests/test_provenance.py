@@ -14,7 +14,7 @@ from vista.analysis.tables import results_tables
 from vista.errors import VistaError
 from vista.grid import Run
 from vista.paths import Paths
-from vista.provenance import find, runs_behind, show
+from vista.provenance import about_policy, find, runs_behind, show
 from vista.records import write_text
 
 
@@ -56,16 +56,33 @@ def test_a_row_may_be_named_by_its_number(made: World) -> None:
         find(table, "999", "method")
 
 
-def test_a_comparison_has_the_runs_of_both_methods_and_sft_seed_its_own_round(made: World) -> None:
-    cell = find(
-        made.paths.table("ablation", "csv"),
-        "kind=seed,method=vista-sft,model=nano-a,round=2",
-        "difference",
-    )
-    assert runs_behind(made.suite, cell.row) == [
-        *(Run("nano-a", "both", "vista-sft", seed, 2) for seed in (0, 1)),
-        *(Run("nano-a", "both", "sft-seed", seed, 0) for seed in (0, 1)),
-    ]
+TWO = [Run("nano-a", "both", "vista-sft", seed, 2) for seed in (0, 1)]
+FIRST = [Run("nano-a", "both", "vista-sft", seed, 1) for seed in (0, 1)]
+SEED = [Run("nano-a", "both", "sft-seed", seed, 0) for seed in (0, 1)]
+ROW = "method=vista-sft,model=nano-a,round=2"
+
+
+@pytest.mark.parametrize(
+    ("table", "row", "column", "runs"),
+    [
+        ("main", ROW, "overall", TWO),
+        ("main", ROW, "delta_sft_seed", [*TWO, *SEED]),
+        ("main", ROW, "p_holm", [*TWO, *SEED]),
+        ("tasks", f"{ROW},task=far", "accuracy", TWO),
+        ("tasks", f"{ROW},task=far", "delta_low", [*TWO, *SEED]),
+        ("runs", f"{ROW},seed=1", "delta_se", [TWO[1], SEED[1]]),
+        ("rounds", ROW, "overall", TWO),
+        ("rounds", ROW, "gain", [*TWO, *FIRST]),
+        ("rounds", ROW.replace("2", "1"), "p", [*FIRST, *SEED]),
+        ("ood", ROW, "delta_high", [*TWO, *SEED]),
+        ("ablation", f"kind=seed,{ROW}", "difference", [*TWO, *SEED]),
+    ],
+)
+def test_a_number_is_made_of_the_runs_of_both_sides_of_a_difference(
+    made: World, table: str, row: str, column: str, runs: list[Run]
+) -> None:
+    cell = find(made.paths.table(table, "csv"), row, column)
+    assert runs_behind(made.suite, cell) == runs
 
 
 @pytest.mark.parametrize(
@@ -89,7 +106,32 @@ def test_a_table_that_is_not_there_is_named(tmp_path: Path) -> None:
         find(tmp_path / "main.csv", "1", "overall")
 
 
-def test_an_input_that_was_changed_since_is_marked(made: World) -> None:
-    table = made.paths.table("main", "csv")
-    row = "model=nano-a,method=dpo,round=1"
+def test_what_was_changed_since_is_marked(made: World) -> None:
+    table, row = made.paths.table("main", "csv"), "model=nano-a,method=dpo,round=1"
     assert "changed since" not in told(table, row, "overall")
+    for file in (made.paths.predictions("nano-a/both/dpo/seed1/round1"), table):
+        whole = file.read_bytes()
+        file.write_bytes(whole + b"\n")
+        try:
+            (line,) = [line for line in told(table, row, "overall").splitlines() if "changed since" in line]
+        finally:
+            file.write_bytes(whole)
+        assert str(file) in line
+
+
+def test_rows_about_a_policy_have_its_rollouts_and_no_others(tmp_path: Path) -> None:
+    paths = Paths(tmp_path / "results")
+    names = {
+        what: str(paths.rollouts(f"{model}/both/{policy}/seed0/round0", what, "k2", 0, 1))
+        for what, model, policy in (
+            ("samples", "nano-a", "sft-seed"),
+            ("scores", "nano-a", "vista-sft"),
+            ("gains", "nano-b", "sft-seed"),
+        )
+    }
+    inputs = dict.fromkeys([*names.values(), str(paths.queries("easy", "train"))], "0")
+    row = {"model": "nano-a", "train_set": "both", "policy": "sft-seed", "task": "easy"}
+    assert list(about_policy(paths, row, inputs)) == [names["samples"], str(paths.queries("easy", "train"))]
+    every = about_policy(paths, row | {"policy": "all"}, inputs)
+    assert names["scores"] in every
+    assert names["gains"] not in every

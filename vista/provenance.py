@@ -6,6 +6,7 @@ to the predictions, the checkpoint, the training set, the rollouts, and the comm
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import pandas as pd
 from rich.tree import Tree
 
 from vista import grid
+from vista.analysis.comparisons import reference_of
 from vista.config import SeedMethod, Suite, load_resolved
 from vista.errors import VistaError
 from vista.grid import Run
@@ -21,6 +23,8 @@ from vista.paths import Paths, manifest_of
 
 EVERY = {"all", "all models"}  # what a cell of a table says in the place of one name
 KEYS = ["model", "train_set", "method", "round", "seed"]
+NAMED = [*KEYS, "against", "policy", "task", "detector", "layer", "measure", "what", "group", "x"]
+OF_DIFFERENCES = {"error", "test", "p", "p_holm"}  # columns beside a difference
 SHORT = 12  # characters of a fingerprint that are shown
 # Of a manifest's counts, those that say what an output is.
 TOLD = ["examples", "solutions", "predictions", "positives", "queries", "steps", "tokens", "rows"]
@@ -73,8 +77,13 @@ def find(table: Path, row: str, column: str) -> Cell:
     return Cell(table, {str(name): str(value) for name, value in found.iloc[0].items()}, column)
 
 
-def runs_behind(suite: Suite, row: dict[str, str]) -> list[Run]:
-    """The runs of the grid that a row is about; of a comparison, those of both methods."""
+def runs_behind(suite: Suite, cell: Cell) -> list[Run]:
+    """The runs of the grid that a number is made of; of a difference, those of both sides.
+
+    The other side is the method ``against``; SFT-Seed where the table has differences to it; and what a
+    round sampled where the number is the round's gain.
+    """
+    row = cell.row
 
     def about(run: Run, method: str) -> bool:
         wanted = {name: row[name] for name in KEYS if row.get(name, "") not in {"", *EVERY}}
@@ -83,12 +92,23 @@ def runs_behind(suite: Suite, row: dict[str, str]) -> list[Run]:
             wanted.pop("round", None)
         return all(str(getattr(run, name)) == value for name, value in wanted.items())
 
-    methods = [row[name] for name in ("method", "policy", "against") if row.get(name, "") not in {"", *EVERY}]
-    return [run for method in methods for run in grid.runs(suite) if about(run, method)]
+    methods = [row[name] for name in ("method", "against") if row.get(name, "") not in {"", *EVERY}]
+    runs = [run for method in methods for run in grid.runs(suite) if about(run, method)]
+    of_difference = cell.column in OF_DIFFERENCES or cell.column.startswith(("delta", "gain"))
+    if "against" in row or not of_difference:
+        return runs
+    if "gain" in row:
+        others: list[Run | None] = [grid.policy(suite, run) for run in runs]
+    else:
+        others = [reference_of(suite, run) for run in runs]
+    return list(dict.fromkeys([*runs, *(other for other in others if other is not None)]))
 
 
 def show(table: Path, row: str, column: str) -> list[Tree | str]:
-    """What ``vista show`` prints: the cell, then a tree of what made each run behind it.
+    """What ``vista show`` prints: the cell, then a tree of all that it was made from.
+
+    A number about runs has their predictions below it, a number about a policy's rollouts the rollouts
+    that the table read of that policy, any other number all inputs of its table.
 
     Raises:
         VistaError: the cell cannot be found, or the table's results folder has no suite.
@@ -96,18 +116,35 @@ def show(table: Path, row: str, column: str) -> list[Tree | str]:
     cell = find(table, row, column)
     paths = Paths(table.parent.parent)
     suite = load_resolved(paths.suite)
-    names = ", ".join(f"{name} {value}" for name, value in cell.row.items() if name in KEYS and value)
+    names = ", ".join(f"{name} {value}" for name, value in cell.row.items() if name in NAMED and value)
     parts: list[Tree | str] = [f"{table.name}: {names}", f"{column} = {cell.value or '(empty)'}"]
     seen: set[Path] = set()
-    top = Tree(_told(table, read_manifest(table), None))
+    manifest = read_manifest(table)
+    top = Tree(_told(table, manifest, manifest.checksums.get(table.name)))
     parts.append(top)
-    runs = runs_behind(suite, cell.row)
+    runs = runs_behind(suite, cell)
+    scores = read_manifest(paths.long).inputs if runs else {}
     for run in runs:
         branch = top.add(f"run [bold]{run.id}[/bold]")
-        _grow(branch, paths.predictions(run.id), None, seen)
+        predictions = paths.predictions(run.id)
+        _grow(branch, predictions, scores.get(str(predictions)), seen)
     if not runs:
-        _inputs(top, read_manifest(table), seen)
+        _inputs(top, about_policy(paths, cell.row, manifest.inputs), seen)
     return parts
+
+
+def about_policy(paths: Paths, row: Mapping[str, str], inputs: Mapping[str, str]) -> dict[str, str]:
+    """Of a table's inputs those that a row's model and policy made, and what they answer."""
+    rollouts = paths.rollouts("", "any", "any", 0, 1).parent.parent.parent
+
+    def other(name: str) -> bool:
+        if not Path(name).is_relative_to(rollouts):
+            return False
+        policy = Path(name).relative_to(rollouts).parts
+        wanted = (row.get("model", ""), row.get("train_set", ""), row.get("policy", ""))
+        return any(want not in {"", *EVERY, have} for want, have in zip(wanted, policy, strict=False))
+
+    return {name: fingerprint for name, fingerprint in inputs.items() if not other(name)}
 
 
 def _grow(tree: Tree, output: Path, recorded: str | None, seen: set[Path]) -> None:
@@ -117,15 +154,15 @@ def _grow(tree: Tree, output: Path, recorded: str | None, seen: set[Path]) -> No
         tree.add(f"{output}{state}{_changed(output, recorded)}")
         return
     if output in seen:
-        tree.add(f"{output} (above)")
+        tree.add(f"{output} (above){_changed(output, recorded)}")
         return
     seen.add(output)
     manifest = read_manifest(output)
-    _inputs(tree.add(_told(output, manifest, recorded)), manifest, seen)
+    _inputs(tree.add(_told(output, manifest, recorded)), manifest.inputs, seen)
 
 
-def _inputs(tree: Tree, manifest: Manifest, seen: set[Path]) -> None:
-    for name, fingerprint in manifest.inputs.items():
+def _inputs(tree: Tree, inputs: Mapping[str, str], seen: set[Path]) -> None:
+    for name, fingerprint in inputs.items():
         _grow(tree, Path(name), fingerprint, seen)
 
 
@@ -137,8 +174,8 @@ def _told(output: Path, manifest: Manifest, recorded: str | None) -> str:
 
 
 def _changed(output: Path, recorded: str | None) -> str:
-    """A warning where an input is no longer what it was when it was read."""
+    """A warning where a file is no longer what it was when it was read, or written."""
     file = manifest_of(output) if output.is_dir() else output
     if recorded is None or not file.is_file() or sha256(file) == recorded:
         return ""
-    return " [red](changed since it was read)[/red]"
+    return " [red](changed since)[/red]"
