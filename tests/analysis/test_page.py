@@ -75,6 +75,12 @@ def test_cells_are_written_as_latex_reads_them(text: str, expected: str) -> None
     assert inline(text) == expected
 
 
+def test_a_bracket_that_opens_a_row_is_no_argument_of_the_rule_before_it() -> None:
+    cells = pd.DataFrame([{"value": "[0.0]", "difference": "-1.00 [-2.00, +0.00]"}])
+    text = latex(Page("sweep", "Sweep", [Table("Sweep", cells, "")]))
+    assert "{[}0.0] & $-$1.00 [$-$2.00, +0.00]" in text
+
+
 @given(st.text(st.sampled_from("ab1.-_&%$#{}~^\\ ±†"), max_size=20))
 def test_no_text_leaves_a_bare_command_character(text: str) -> None:
     written = inline(text)

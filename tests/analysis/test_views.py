@@ -130,6 +130,45 @@ def test_a_run_without_a_result_is_named_so_and_never_zero(tmp_path: Path) -> No
         assert "no-positives" in found.paths.table(name, "md").read_text()
 
 
+def test_a_mean_that_lacks_a_run_says_so(tmp_path: Path) -> None:
+    suite = make_suite(tmp_path / "results", seeds=[0, 1])
+    found = World(suite, Paths(suite.results)).fill(seeded)
+    found.no_positives(Run(MODELS[0], "both", "vista-sft", 1, 2))
+    tabulate_all(found)
+    for name in ("rounds", "ood"):
+        lines = found.paths.table(name, "md").read_text().splitlines()
+        (line,) = [line for line in lines if "(1 of 2 runs)" in line]
+        assert MODELS[0] in line
+        assert "vista-sft" in line
+
+
+def test_a_row_of_one_seed_beside_others_of_two_is_marked(tmp_path: Path) -> None:
+    only = {"vista-sft": {"seeds": [0]}}
+    suite = make_suite(tmp_path / "results", seeds=[0, 1], only=only)
+    found = World(suite, Paths(suite.results)).fill(seeded)
+    tabulate_all(found)
+    for name in ("rounds", "ood", "tasks"):
+        text = found.paths.table(name, "md").read_text()
+        rows = [line for line in text.splitlines() if line.startswith("|") and "†" in line]
+        assert rows
+        assert all("vista-sft" in row for row in rows)
+        assert "as there is no second seed" in text
+
+
+def test_a_sweep_that_has_no_run_is_an_empty_table(tmp_path: Path) -> None:
+    only = {name: {"models": ["nano-a"]} for name in TAU} | {"vista-sft": {"models": ["nano-b"]}}
+    plain = ablation_suite(tmp_path)
+    methods = {name: spec.model_dump() for name, spec in plain.methods.items() if "+" not in name}
+    for name, each in TAU.items():
+        methods[name] = methods["vista-sft"] | {"filter": {"kind": "vas", "tau": each.value}}
+    suite = ablation_suite(tmp_path, methods=methods, swept=TAU, only=only)
+    found = World(suite, Paths(suite.results)).fill(seeded)
+    tabulate_all(found)
+    ablation_table(found.suite, found.paths)
+    assert read(found, "sweep_tau") == []
+    assert "None." in found.paths.table("sweep_tau", "md").read_text()
+
+
 def test_the_rules_ask_for_exactly_the_tables_that_are_written(world: World, swept: World) -> None:
     written = {path.stem for path in world.paths.table("main", "csv").parent.glob("*.csv")}
     assert written == set(results_names(world.suite))
@@ -139,5 +178,5 @@ def test_the_rules_ask_for_exactly_the_tables_that_are_written(world: World, swe
 
 
 def test_every_column_is_documented(root: Path) -> None:
-    names = {*rounds.COLUMNS, *sweeps.COLUMNS, *TASK_COLUMNS}
+    names = {*rounds.COLUMNS, *sweeps.COLUMNS, *TASK_COLUMNS} - {"marked"}
     assert undocumented(root, names) == []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import matplotlib.pyplot as plt
@@ -45,7 +46,12 @@ MAIN = pd.DataFrame(
 ABLATION = pd.DataFrame(
     [
         {
-            **{"kind": "sweep", "method": f"vista-sft+tau={value}", "against": "vista-sft"},
+            **{
+                "kind": "sweep",
+                "train_set": "both",
+                "method": f"vista-sft+tau={value}",
+                "against": "vista-sft",
+            },
             **{"differs": f"filter.tau = {value}", "model": "all models", "round": 1, "missing": 0},
             **{"difference": float(value), "low": float(value) - 1, "high": float(value) + 1},
         }
@@ -55,7 +61,14 @@ ABLATION = pd.DataFrame(
 DIFFICULTY = pd.DataFrame(
     [
         {
-            **{"part": "test", "model": "all models", "method": method, "round": 1, "group": group},
+            **{
+                "part": "test",
+                "model": "all models",
+                "train_set": "both",
+                "method": method,
+                "round": 1,
+                "group": group,
+            },
             **{"pass_rate": rate, "delta": 3.0, "delta_low": 1.0, "delta_high": 5.0},
         }
         for method in ("rest-em", "vista-sft")
@@ -100,21 +113,41 @@ REPORTED = pd.DataFrame(
 AUDIT = pd.DataFrame(
     [
         {
-            **{"model": "nano-b", "solutions": solutions, "policy": policy, "task": task, "source": "all"},
+            **{
+                "model": "nano-b",
+                "train_set": "both",
+                "solutions": solutions,
+                "policy": policy,
+                "task": task,
+                "source": "all",
+            },
             **{"detector": detector, "layer": layer, "measure": measure},
             **{"value": 0.7, "low": 0.6, "high": 0.8},
         }
         for solutions, policy, detectors in (
             ("few", "sft-seed", [("logprob", None)]),
-            ("many", "sft-seed", [("visual-share", 1), ("vas", 0), ("vas", 1), ("logprob", None)]),
-            ("many", "all", [("vas", 0), ("vas", 1), ("logprob", None), ("length", None)]),
+            ("many", "sft-seed", [("visual-share", "1"), ("vas", "0"), ("vas", "0+1"), ("logprob", None)]),
+            ("many", "all", [("vas", "0"), ("vas", "1"), ("logprob", None), ("length", None)]),
         )
         for detector, layer in detectors
         for task in ("easy", "hard")
         for measure in ("auroc", "auroc-within-query")
     ]
 )
+OOD = pd.DataFrame(
+    [
+        {
+            **{"model": model, "train_set": "both", "method": method, "round": 1, "task": "far"},
+            **{"missing": 0, "delta_sft_seed": delta},
+        }
+        for model, method, delta in (
+            *[("nano-b", "sft-seed", None), ("nano-b", "rest-em", 1.0), ("nano-b", "vista-sft", 3.0)],
+            *[("nano-a", "sft-seed", None), ("nano-a", "rest-em", 2.0)],
+        )
+    ]
+)
 TABLES = {
+    "ood": OOD,
     "audit": AUDIT,
     "main": MAIN,
     "ablation": ABLATION,
@@ -122,6 +155,13 @@ TABLES = {
     "distributions": DISTRIBUTIONS,
     "reported": REPORTED,
 }
+
+
+@pytest.fixture(autouse=True)
+def closed() -> Iterator[None]:
+    """No figure stays open behind a test."""
+    yield
+    plt.close("all")
 
 
 def figure(name: str, table: pd.DataFrame | None = None) -> Figure:
@@ -163,14 +203,51 @@ def test_a_figures_script_writes_the_same_bytes_each_time(
 
 def test_what_a_suite_has_not_done_is_said_and_not_drawn() -> None:
     assert "sweeps no setting" in texts(figure("sweeps", ABLATION.iloc[:0]))
-    assert "no task out of domain" in texts(figure("ood", MAIN.drop(columns="far")))
+    assert "compared with SFT-Seed out of domain" in texts(figure("ood", OOD[OOD["method"] == "sft-seed"]))
     assert "No method" in texts(figure("rounds", MAIN[MAIN["round"] == 0]))
+    assert "Nothing has been sampled" in texts(figure("data_imbalance", DISTRIBUTIONS.iloc[:0]))
+    assert "No solution" in texts(figure("attention", DISTRIBUTIONS.iloc[:0]))
+    assert "No run" in texts(figure("cost", MAIN.assign(overall=None)))
+
+
+@pytest.mark.parametrize("name", ["attention", "cost", "critical_tokens", "data_imbalance", "rounds", "vas"])
+def test_what_was_trained_on_other_tasks_is_drawn_apart(name: str) -> None:
+    table = TABLES[FIGURES[name]]
+    two = pd.concat([table, table.assign(train_set="other")], ignore_index=True)
+    (alone, both) = (figure(name, each) for each in (table, two))
+    assert len(both.axes) == 2 * len(alone.axes)
+    assert "nano-b, other" in texts(both)
+    points = [
+        [len(line.get_xdata()) for axis in drawn.axes for line in axis.get_lines()] for drawn in (alone, both)
+    ]
+    assert sorted(points[0] * 2) == sorted(points[1]), "no line joins the two"
+
+
+def test_many_panels_are_broken_into_lines() -> None:
+    drawn, axes = drawing.panels([f"model {n}" for n in range(5)])
+    assert [axis.get_title() for axis in axes] == [f"model {n}" for n in range(5)]
+    assert len(drawn.axes) == 5
+    assert axes[3].get_position().y0 < axes[0].get_position().y0
+
+
+def test_a_method_that_lacks_a_model_says_so_out_of_domain() -> None:
+    (axis,) = figure("ood").axes
+    assert [label.get_text() for label in axis.get_yticklabels()] == ["rest-em", "vista-sft (1 of 2)"]
+
+
+def test_the_users_own_matplotlib_settings_change_nothing() -> None:
+    with plt.rc_context({"font.size": 30, "lines.linewidth": 9}):
+        drawing.style()
+        assert plt.rcParams["font.size"] == 8
+        assert plt.rcParams["lines.linewidth"] == 1.4
 
 
 def test_missing_runs_are_counted_below_the_figure() -> None:
     drawn = figure("rounds", MAIN.assign(missing=[1] + [0] * (len(MAIN) - 1)))
     assert "without a result" not in texts(drawn), "the base model is not drawn here"
-    drawn = figure("rounds", MAIN.assign(missing=[0, 0, 2] + [0] * (len(MAIN) - 3)))
+    # Rounds that have no result at all are counted as well.
+    lost = MAIN.index == 2
+    drawn = figure("rounds", MAIN.assign(missing=2 * lost, overall=MAIN["overall"].mask(lost)))
     assert "2 runs without a result are missing" in texts(drawn)
 
 
@@ -185,7 +262,7 @@ def test_detectors_are_those_of_one_policy_and_the_solutions_that_most_of_them_s
     (axis,) = figure("detectors").axes
     assert [label.get_text() for label in axis.get_yticklabels()] == [
         "vas, layer 0",
-        "vas, layer 1",
+        "vas, layer 0+1",
         "logprob",
     ]
 

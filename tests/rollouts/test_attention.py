@@ -11,7 +11,7 @@ from vista.engines.batching import collate
 from vista.engines.checkpoints import Checkpoint
 from vista.errors import VistaError
 from vista.rollouts import attention
-from vista.rollouts.attention import reading, segment_attention
+from vista.rollouts.attention import reading, row_attention, segment_attention
 from vista.rollouts.score import attention_scores
 from vista.segments import segments
 
@@ -123,3 +123,8 @@ def test_a_mask_beyond_causality_is_respected(boolean: bool) -> None:
     mask = allowed if boolean else torch.zeros(6, 6).masked_fill(~allowed, -torch.inf)
     found = segment_attention(query_states, key_states, 0.5, mask[None, None], rows, marks)
     torch.testing.assert_close(found, expected)
+    # Row by row, the same before the mean over rows; nothing on the others.
+    single = row_attention(query_states, key_states, 0.5, mask[None, None], rows, marks)
+    torch.testing.assert_close(single.sum(1) / rows.sum(1, keepdim=True), expected)
+    torch.testing.assert_close(single[0, 3], weights[0, :, 3].mean(0) @ marks[0])
+    assert not single[~rows].any()

@@ -62,7 +62,8 @@ def ablation_table(suite: Suite, paths: Paths) -> None:
     counts = {"rows": len(table), "compared": int(table["difference"].notna().sum())}
     write_table(paths, recorder, as_text(table), ablation_page(suite, table), counts)
     for sweep, rows in sweep_rows(suite, table).items():
-        write_table(paths, recorder, as_text(rows), sweep_page(suite, sweep, rows), {"rows": len(rows)})
+        text, page = as_text(rows.drop(columns="marked")), sweep_page(suite, sweep, rows)
+        write_table(paths, recorder, text, page, {"rows": len(rows)})
 
 
 @dataclass(frozen=True)

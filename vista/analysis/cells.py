@@ -12,6 +12,9 @@ import pandas as pd
 
 P_VALUES = ("p", "p_holm")
 QUERIES_ALONE = "†"  # an error that leaves out the training seeds, beside others that do not
+NOTE_ON_MARK = f"""\
+{QUERIES_ALONE}: the error is over test queries alone, as there is no second seed. Beside the others it
+looks smaller than it is, so nothing is marked."""
 
 
 def number(value: float | None) -> str:
@@ -52,6 +55,11 @@ def signed(value: float | None) -> str:
 def with_interval(value: str, low: str, high: str) -> str:
     """``52.21 [50.90, 53.48]`` of numbers as they are printed; without the interval where there is none."""
     return f"{value} [{low}, {high}]" if value and low else value
+
+
+def partial(found: int, missing: int) -> str:
+    """`` (1 of 2 runs)`` behind a mean that lacks some runs; nothing behind one of all or of none."""
+    return f" ({found} of {found + missing} runs)" if found and missing else ""
 
 
 def probability(value: float | None) -> str:

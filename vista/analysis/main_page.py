@@ -11,7 +11,15 @@ from typing import Any
 
 import pandas as pd
 
-from vista.analysis.cells import QUERIES_ALONE, integer, number, signed, with_error, with_interval
+from vista.analysis.cells import (
+    NOTE_ON_MARK,
+    QUERIES_ALONE,
+    integer,
+    number,
+    signed,
+    with_error,
+    with_interval,
+)
 from vista.analysis.collect import in_domain
 from vista.analysis.comparisons import counterparts
 from vista.analysis.page import Page, Table
@@ -29,9 +37,6 @@ Differences to SFT-Seed are paired on the query, and their error is over test qu
 are several, over seeds. \\* marks what differs from SFT-Seed after Holm's correction (p < 0.05): an
 `overall` among all rows of the model, a task's accuracy among all rows and tasks. `train_samples`
 counts the examples or pairs trained on, `drawn` the solutions sampled up to and including that round."""
-NOTE_ON_MARK = f"""\
-{QUERIES_ALONE}: the error is over test queries alone, as there is no second seed. Beside the others it
-looks smaller than it is, so nothing is marked."""
 NOTES_ON_TASKS = """\
 In brackets stand 95 % intervals: of accuracies by drawing the images again (2,000 times), of
 differences to SFT-Seed from their standard error. `p (Holm)` is corrected for all rows and tasks of the
@@ -82,6 +87,7 @@ def main_page(
 def tasks_page(suite: Suite, table: pd.DataFrame) -> Page:
     """Every accuracy with its interval, task by task."""
     title = f"Accuracies by task in suite `{suite.name}`"
+    marked = unlike(table["error"].tolist())
     cells = table[["model", "train_set", "method", "round", "task", "status"]].copy().astype(object)
     cells = cells.where(cells.notna(), "")
     cells["accuracy"] = [
@@ -90,12 +96,15 @@ def tasks_page(suite: Suite, table: pd.DataFrame) -> Page:
     ]
     names = ["delta_sft_seed", "delta_low", "delta_high"]
     cells["Δ SFT-Seed"] = [
-        with_interval(signed(value), signed(low), signed(high))
-        for value, low, high in table[names].itertuples(index=False, name=None)
+        with_interval(signed(value), signed(low), signed(high)) + (QUERIES_ALONE if alone else "")
+        for (value, low, high), alone in zip(
+            table[names].itertuples(index=False, name=None), marked, strict=True
+        )
     ]
     cells["test"] = table["test"].fillna("")
     cells["p (Holm)"] = ["" if p is None else f"{p:.4f}" for p in table["p_holm"]]
-    return Page("tasks", title, [*_with_constants_below(title, cells, ""), NOTES_ON_TASKS])
+    notes = [NOTES_ON_TASKS, *([NOTE_ON_MARK] if any(marked) else [])]
+    return Page("tasks", title, [*_with_constants_below(title, cells, ""), *notes])
 
 
 def runs_page(suite: Suite, table: pd.DataFrame) -> Page:

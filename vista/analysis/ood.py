@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import pandas as pd
 
-from vista.analysis.cells import number, signed, with_interval
+from vista.analysis.cells import NOTE_ON_MARK, QUERIES_ALONE, number, partial, signed, with_interval
 from vista.analysis.page import Page, Table
+from vista.analysis.stats import unlike
 from vista.config import Suite
 
 NOTES = """\
@@ -33,7 +34,8 @@ def ood_page(suite: Suite, table: pd.DataFrame) -> Page:
     if len(suite.train_sets) == 1:
         keys.remove("train_set")
     rows: dict[tuple[str, ...], dict[str, str]] = {}
-    for row in table.to_dict("records"):
+    marked = unlike(table["error"].tolist())
+    for row, alone in zip(table.to_dict("records"), marked, strict=True):
         names = {key: str(row[key]) for key in keys}
         cells = rows.setdefault(tuple(names.values()), names)
         if not row["seeds"]:
@@ -47,5 +49,8 @@ def ood_page(suite: Suite, table: pd.DataFrame) -> Page:
                 (signed(row["delta_sft_seed"]) + star, signed, ("delta_low", "delta_high")),
             )
         )
-        cells |= {row["task"]: accuracy, f"Δ {row['task']}": delta}
-    return Page("ood", title, [Table(title, pd.DataFrame(rows.values()).fillna(""), ""), NOTES])
+        mark = QUERIES_ALONE if alone else ""
+        accuracy += partial(row["seeds"], row["missing"])
+        cells |= {row["task"]: accuracy, f"Δ {row['task']}": f"{delta}{mark}"}
+    notes = [NOTES, *([NOTE_ON_MARK] if any(marked) else [])]
+    return Page("ood", title, [Table(title, pd.DataFrame(rows.values()).fillna(""), ""), *notes])

@@ -91,7 +91,7 @@ def _pipes(cells: pd.DataFrame) -> str:
 def _environment(page: Page, table: Table) -> str:
     if table.cells.empty:
         return f"% {table.caption}: none."
-    cells = table.cells.map(lambda value: inline(str(value)))
+    cells = table.cells.map(lambda value: _cell(str(value)))
     cells.columns = pd.Index([inline(str(name)) for name in cells.columns])
     align = "".join("l" if name in NAMES else "r" for name in table.cells.columns)
     label = f"tab:{page.name}-{table.label}" if table.label else f"tab:{page.name}"
@@ -105,6 +105,12 @@ def _environment(page: Page, table: Table) -> str:
             label=label,
         )
     ).rstrip("\n")
+
+
+def _cell(text: str) -> str:
+    """A cell; a bracket that opens it would be read as an argument of the rule or line break before."""
+    shown = inline(text)
+    return f"{{[}}{shown[1:]}" if shown.startswith("[") else shown
 
 
 def inline(text: str) -> str:

@@ -12,13 +12,13 @@ from typing import Any
 import pandas as pd
 
 from vista import grid
-from vista.analysis.cells import number, signed
+from vista.analysis.cells import NOTE_ON_MARK, QUERIES_ALONE, number, partial, signed
 from vista.analysis.collect import in_domain
 from vista.analysis.differences import corrected, difference_columns, difference_numbers
 from vista.analysis.main import KEYS, Group
 from vista.analysis.page import Page, Table
 from vista.analysis.plan import methods_with_rounds
-from vista.analysis.stats import paired_scores
+from vista.analysis.stats import paired_scores, unlike
 from vista.config import Suite
 from vista.grid import Run
 
@@ -67,11 +67,15 @@ def rounds_page(suite: Suite, table: pd.DataFrame) -> Page:
     title = f"Rounds of self-improvement in suite `{suite.name}`"
     keys = ["model", "method"] if len(suite.train_sets) == 1 else ["model", "train_set", "method"]
     rows: dict[tuple[str, ...], dict[str, str]] = {}
-    for row in table.to_dict("records"):
+    marked = unlike(table["error"].tolist())
+    for row, alone in zip(table.to_dict("records"), marked, strict=True):
         names = {key: str(row[key]) for key in keys}
         cells = rows.setdefault(tuple(names.values()), names)
         star = "\\*" if row["p_holm"] is not None and row["p_holm"] < 0.05 else ""
-        gain = f" ({signed(row['gain'])}{star})" if row["gain"] is not None else ""
-        cells[f"round {row['round']}"] = f"{number(row['overall'])}{gain}" if row["seeds"] else row["status"]
+        mark = QUERIES_ALONE if alone else ""
+        gain = f" ({signed(row['gain'])}{star}{mark})" if row["gain"] is not None else ""
+        shown = f"{number(row['overall'])}{gain}{partial(row['seeds'], row['missing'])}"
+        cells[f"round {row['round']}"] = shown if row["seeds"] else str(row["status"])
     cells_of = pd.DataFrame(rows.values()).fillna("")
-    return Page("rounds", title, [Table(title, cells_of, ""), NOTES])
+    notes = [NOTES, *([NOTE_ON_MARK] if any(marked) else [])]
+    return Page("rounds", title, [Table(title, cells_of, ""), *notes])

@@ -20,6 +20,10 @@ class Base:
         """A file that changes when code changes that the outputs of ``stage`` depend on."""
         return str(write_fingerprint(self.paths, stage, part, also, without))
 
+    def rollout_code(self) -> str:
+        """A file that changes when code changes that decides rollouts; which of them are shown does not."""
+        return self.code("rollouts", without="cases.py")
+
     def task_code(self, task: str, split: str) -> str:
         """A file that changes when code changes that decides a split of a task.
 

@@ -8,20 +8,23 @@ from __future__ import annotations
 import pandas as pd
 from matplotlib.figure import Figure
 
-from vista.figures.drawing import draw, models_of, panels
+from vista.figures.drawing import by_panel, draw, label_left, nothing, panels
 
 
 def attention(distributions: pd.DataFrame) -> Figure:
     """Mean share of the attention on system, vision and instruction, by layer, a panel for each model."""
     own = distributions[distributions["what"] == "attention"].assign(x=lambda rows: rows["x"].astype(int))
-    figure, axes = panels(models_of(own))
-    for axis, (_, rows) in zip(axes, own.groupby("model", sort=False), strict=True):
+    if own.empty:
+        return nothing("No solution of this suite has attention scores.")
+    found = by_panel(own)
+    figure, axes = panels(found)
+    for axis, rows in zip(axes, found.values(), strict=True):
         for segment, line in rows.groupby("group", sort=False):
             axis.plot(line["x"], line["share"], marker="o", label=segment)
         axis.set_xlabel("layer")
         axis.set_xticks(sorted(set(rows["x"])))
         axis.set_ylim(0, 100)
-    axes[0].set_ylabel("attention, %")
+    label_left(axes, "attention, %")
     axes[-1].legend()
     return figure
 

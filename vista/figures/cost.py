@@ -8,15 +8,18 @@ from __future__ import annotations
 import pandas as pd
 from matplotlib.figure import Figure
 
-from vista.figures.drawing import draw, models_of, panels
+from vista.figures.drawing import by_panel, draw, label_left, missing_note, nothing, panels
 
 
 def cost(main: pd.DataFrame) -> Figure:
     """Overall accuracy against the solutions sampled by then; the line joins what is best for its cost."""
     own = main[main["overall"].notna() & main["objective"].ne("select")]
     own = own[~own["method"].str.contains("+", regex=False)]
-    figure, axes = panels(models_of(own), height=2.6)
-    for axis, (_, rows) in zip(axes, own.groupby("model", sort=False), strict=True):
+    if own.empty:
+        return nothing("No run of this suite has a result.")
+    found = by_panel(own)
+    figure, axes = panels(found, height=2.6)
+    for axis, rows in zip(axes, found.values(), strict=True):
         drawn = rows["samples_drawn_total"] / 1000
         axis.plot(drawn, rows["overall"], linestyle="", marker="o", markersize=3, alpha=0.5)
         ahead = rows.assign(drawn=drawn).sort_values(["drawn", "overall"], ascending=[True, False])
@@ -27,7 +30,8 @@ def cost(main: pd.DataFrame) -> Figure:
             at = (row["drawn"], row["overall"])
             axis.annotate(name, at, fontsize=5.5, xytext=(2, 3), textcoords="offset points")
         axis.set_xlabel("solutions sampled, thousands")
-    axes[0].set_ylabel("overall accuracy, %")
+    label_left(axes, "overall accuracy, %")
+    missing_note(figure, main)
     return figure
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import pandas as pd
 from matplotlib.figure import Figure
 
-from vista.figures.drawing import draw, models_of, nothing, panels
+from vista.figures.drawing import by_panel, draw, label_left, nothing, panels
 
 
 def critical_tokens(distributions: pd.DataFrame) -> Figure:
@@ -16,8 +16,9 @@ def critical_tokens(distributions: pd.DataFrame) -> Figure:
     own = distributions[distributions["what"] == "distance"]
     if own.empty:
         return nothing("The tasks of this suite do not say what their images show.")
-    figure, axes = panels(models_of(own))
-    for axis, (_, rows) in zip(axes, own.groupby("model", sort=False), strict=True):
+    found = by_panel(own)
+    figure, axes = panels(found)
+    for axis, rows in zip(axes, found.values(), strict=True):
         known = rows[rows["x"] != "none"].assign(x=lambda found: found["x"].astype(int))
         colors = ["#D55E00" if x == 0 else "#0072B2" for x in known["x"]]
         axis.bar(known["x"], known["share"], color=colors)
@@ -26,7 +27,7 @@ def critical_tokens(distributions: pd.DataFrame) -> Figure:
             0.02, 0.95, f"none found: {none.sum():.0f} %", transform=axis.transAxes, va="top", fontsize=7
         )
         axis.set_xlabel("tokens behind the first error")
-    axes[0].set_ylabel("failed samples, %")
+    label_left(axes, "failed samples, %")
     return figure
 
 

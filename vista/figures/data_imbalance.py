@@ -8,14 +8,17 @@ from __future__ import annotations
 import pandas as pd
 from matplotlib.figure import Figure
 
-from vista.figures.drawing import draw, models_of, panels
+from vista.figures.drawing import by_panel, draw, label_left, nothing, panels
 
 
 def data_imbalance(distributions: pd.DataFrame) -> Figure:
     """Share of the train queries by right samples of SFT-Seed, stacked by task, a panel for each model."""
     own = distributions[distributions["what"] == "imbalance"].assign(x=lambda rows: rows["x"].astype(int))
-    figure, axes = panels(models_of(own))
-    for axis, (_, rows) in zip(axes, own.groupby("model", sort=False), strict=True):
+    if own.empty:
+        return nothing("Nothing has been sampled in this suite.")
+    found = by_panel(own)
+    figure, axes = panels(found)
+    for axis, rows in zip(axes, found.values(), strict=True):
         table = rows.pivot_table(
             index="x", columns="group", values="count", aggfunc="sum", sort=False
         ).fillna(0)
@@ -25,7 +28,7 @@ def data_imbalance(distributions: pd.DataFrame) -> Figure:
             axis.bar(table.index, table[task], bottom=below, label=task, width=0.8)
             below = below + table[task]
         axis.set_xlabel("right samples of a query")
-    axes[0].set_ylabel("train queries, %")
+    label_left(axes, "train queries, %")
     axes[-1].legend(title=None)
     return figure
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import pandas as pd
 from matplotlib.figure import Figure
 
-from vista.figures.drawing import draw, models_of, nothing, panels
+from vista.figures.drawing import by_panel, draw, nothing, panels
 
 ALL, WITHIN = "auroc", "auroc-within-query"
 
@@ -22,13 +22,15 @@ def detectors(audit: pd.DataFrame) -> Figure:
         return nothing("No solutions of this suite are both scored and known to be unfaithful.")
     own = own.assign(name=[_name(*pair) for pair in zip(own["detector"], own["layer"], strict=True)])
     # Of each model the solutions of one policy with the most detectors, the first of several such.
-    pools = own.groupby(["model", "solutions", "policy"], sort=False)["name"].transform("nunique")
-    own = own[pools == pools.groupby(own["model"]).transform("max")]
-    chosen = own.groupby("model")[["solutions", "policy"]].transform("first")
+    of = ["model", "train_set"]
+    pools = own.groupby([*of, "solutions", "policy"], sort=False)["name"].transform("nunique")
+    own = own[pools == pools.groupby([own[name] for name in of]).transform("max")]
+    chosen = own.groupby(of)[["solutions", "policy"]].transform("first")
     own = own[(own[["solutions", "policy"]] == chosen).all(axis=1)]
     names, tasks = list(dict.fromkeys(own["name"])), list(dict.fromkeys(own["task"]))
-    figure, axes = panels(models_of(own), height=0.8 + 0.26 * len(names))
-    for axis, (_, rows) in zip(axes, own.groupby("model", sort=False), strict=True):
+    found = by_panel(own)
+    figure, axes = panels(found, height=0.8 + 0.26 * len(names))
+    for axis, rows in zip(axes, found.values(), strict=True):
         for number, task in enumerate(tasks):
             for measure, fill in ((ALL, "full"), (WITHIN, "none")):
                 line = rows[(rows["task"] == task) & (rows["measure"] == measure)]
@@ -56,8 +58,9 @@ def detectors(audit: pd.DataFrame) -> Figure:
     return figure
 
 
-def _name(detector: str, layer: float) -> str:
-    return detector if pd.isna(layer) else f"{detector}, layer {layer:.0f}"
+def _name(detector: str, layer: str | float) -> str:
+    """The detector, with its layer (several are joined by +) if it has one."""
+    return detector if pd.isna(layer) else f"{detector}, layer {layer}"
 
 
 if __name__ == "__main__":

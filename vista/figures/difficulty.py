@@ -10,25 +10,36 @@ from matplotlib.figure import Figure
 
 from vista.figures.drawing import ALL_MODELS, draw, nothing, panels
 
-SHOWN = ["rest-em", "vista-sft", "vista-prefix-only", "vista-vas-only", "r3v", "oracle-filter", "gold-prefix"]
+# What to show of many methods, and how many of others: as many as there are colours.
+FIRST = ["rest-em", "vista-sft", "vista-prefix-only", "vista-vas-only", "r3v", "oracle-filter", "gold-prefix"]
+MOST = 8
 
 
 def difficulty(difficulty: pd.DataFrame) -> Figure:
     """Points over SFT-Seed by kind of question, from those it finds hardest to those it finds easiest."""
     own = difficulty[(difficulty["part"] == "test") & (difficulty["model"] == ALL_MODELS)]
     own = own[own["round"] == own.groupby("method")["round"].transform("max")]
-    own = own[own["method"].isin(SHOWN) & own["delta"].notna()]
+    own = own[own["delta"].notna() & ~own["method"].str.contains("+", regex=False)]
     if own.empty:
         return nothing("No method of this suite can be compared with SFT-Seed.")
-    figure, (axis,) = panels([""], height=2.8)
-    for method, rows in own.groupby("method", sort=False):
-        line = rows.sort_values(["pass_rate", "group"])
-        errors = [line["delta"] - line["delta_low"], line["delta_high"] - line["delta"]]
-        axis.errorbar(line["pass_rate"], line["delta"], yerr=errors, marker="o", elinewidth=0.6, label=method)
-    axis.axhline(0, color="#555555", linewidth=1, linestyle=":")
-    axis.set_xlabel("SFT-Seed's pass rate on such questions, %")
-    axis.set_ylabel("points over SFT-Seed")
-    figure.legend(*axis.get_legend_handles_labels(), loc="outside lower center", ncols=3)
+    methods = list(dict.fromkeys(own["method"]))
+    shown = methods if len(methods) <= MOST else [name for name in FIRST if name in methods] or methods[:MOST]
+    sets = list(dict.fromkeys(own["train_set"]))
+    figure, axes = panels(sets if len(sets) > 1 else [""], height=2.8)
+    for axis, train_set in zip(axes, sets, strict=True):
+        rows = own[(own["train_set"] == train_set) & own["method"].isin(shown)]
+        for method, points in rows.groupby("method", sort=False):
+            line = points.sort_values(["pass_rate", "group"])
+            errors = [line["delta"] - line["delta_low"], line["delta_high"] - line["delta"]]
+            axis.errorbar(
+                line["pass_rate"], line["delta"], yerr=errors, marker="o", elinewidth=0.6, label=method
+            )
+        axis.axhline(0, color="#555555", linewidth=1, linestyle=":")
+        axis.set_xlabel("SFT-Seed's pass rate on such questions, %")
+    axes[0].set_ylabel("points over SFT-Seed")
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
+    if len(shown) < len(methods):
+        figure.supxlabel(f"{len(methods) - len(shown)} more methods are in the table", fontsize=6)
     return figure
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
 import matplotlib as mpl
 import pandas as pd
@@ -27,6 +26,7 @@ from vista.records import atomic_path
 
 STYLE = Path(__file__).with_name("vista.mplstyle")
 COLUMN, PAGE = 3.4, 7.0  # widths in inches: a column's, and a page's
+BESIDE = 3  # panels
 NAMES = [
     "objective",
     "model",
@@ -40,6 +40,12 @@ NAMES = [
     "what",
     "status",
     "x",
+    "layer",
+    "detector",
+    "policy",
+    "solutions",
+    "measure",
+    "source",
 ]
 NO_DATES = {"pdf": {"CreationDate": None, "Producer": None, "Creator": None}, "png": {"Software": None}}
 ALL_MODELS = "all models"
@@ -52,8 +58,15 @@ def draw(figure: Callable[..., Figure]) -> None:
     parser.add_argument("--to", type=Path, required=True, help="the files without their suffix")
     asked = parser.parse_args()
     recorder = Recorder("analysis", {"figure": asked.to.name}, asked.tables)
-    plt.style.use(STYLE)
+    style()
     save(figure(*(read(table) for table in asked.tables)), asked.to, recorder)
+
+
+def style() -> None:
+    """The look of every figure, whatever the user's own settings of matplotlib are."""
+    mpl.rcdefaults()
+    mpl.use("Agg")
+    plt.style.use(STYLE)
 
 
 def read(table: Path) -> pd.DataFrame:
@@ -81,19 +94,42 @@ def save(figure: Figure, to: Path, recorder: Recorder) -> None:
 
 
 def panels(names: Iterable[str], height: float = 2.1) -> tuple[Figure, list[Axes]]:
-    """A row of panels, each titled: as wide as a column for one, as a page for more."""
+    """Titled panels, a few beside each other: as wide as a column for one, as a page for more."""
     figure, rows = rows_of_panels(names, 1, height)
     return figure, rows[0]
 
 
 def rows_of_panels(names: Iterable[str], rows: int, height: float) -> tuple[Figure, list[list[Axes]]]:
-    """Rows of panels, the first row titled; a row shares its ordinate."""
+    """``rows`` times a panel for each name, ``height`` inches a time.
+
+    More panels than fit beside each other are broken into several lines. All panels of a row share their
+    ordinate.
+    """
     titles = list(names)
-    size = (COLUMN if len(titles) == 1 else PAGE, height)
-    figure, axes = plt.subplots(rows, len(titles), figsize=size, sharey="row", squeeze=False)
-    for axis, title in zip(axes[0], titles, strict=True):
-        axis.set_title(title)
-    return figure, [list(row) for row in axes]
+    columns = min(len(titles), BESIDE)
+    lines = -(-len(titles) // columns)
+    size = (COLUMN if columns == 1 else PAGE, height * rows * lines)
+    figure, axes = plt.subplots(rows * lines, columns, figsize=size, squeeze=False)
+    found = []
+    for row in range(rows):
+        flat = list(axes[row * lines : (row + 1) * lines].flat)
+        for axis in flat[len(titles) :]:
+            axis.remove()
+        own = flat[: len(titles)]
+        for place, axis in enumerate(own):
+            if axis is not own[0]:
+                axis.sharey(own[0])
+            axis.tick_params(labelleft=place % columns == 0)
+            if row == 0 or lines > 1:
+                axis.set_title(titles[place])
+        found.append(own)
+    return figure, found
+
+
+def label_left(axes: Sequence[Axes], text: str) -> None:
+    """Name the ordinate of the first panel of each line."""
+    for axis in axes[::BESIDE]:
+        axis.set_ylabel(text)
 
 
 def nothing(why: str) -> Figure:
@@ -104,24 +140,21 @@ def nothing(why: str) -> Figure:
     return figure
 
 
-def models_of(table: pd.DataFrame) -> list[str]:
-    """The models of a table in its order."""
-    return [name for name in dict.fromkeys(table["model"]) if name != ALL_MODELS]
+def by_panel(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """The rows of each model, in the table's order; of each train set apart, if there are several.
+
+    What was trained on other tasks is tested on others, and is not to be joined in one line.
+    """
+    own = table[table["model"] != ALL_MODELS]
+    several = own["train_set"].nunique() > 1
+    return {
+        f"{model}, {train_set}" if several else str(model): rows
+        for (model, train_set), rows in own.groupby(["model", "train_set"], sort=False)
+    }
 
 
 def missing_note(figure: Figure, table: pd.DataFrame) -> None:
-    """Say below a figure how many runs its table lacks."""
-    missing = int(table["missing"].fillna(0).sum()) if "missing" in table else 0
+    """Say below a figure how many runs its rows lack, those without any result included."""
+    missing = int(table["missing"].fillna(0).sum())
     if missing:
         figure.supxlabel(f"{missing} runs without a result are missing", fontsize=6, color="#555555")
-
-
-def bars(
-    axis: Axes, labels: Sequence[str], values: Sequence[float], errors: Any = None, **options: Any
-) -> None:
-    """Horizontal bars, the first on top."""
-    places = range(len(labels))
-    axis.barh(list(places), list(values), xerr=errors, height=0.7, **options)
-    axis.set_yticks(list(places), list(labels))
-    axis.invert_yaxis()
-    axis.grid(axis="y", visible=False)

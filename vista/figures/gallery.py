@@ -20,7 +20,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from matplotlib.figure import Figure
 from PIL import Image
 
-from vista.figures.drawing import NO_DATES, PAGE, STYLE
+from vista.figures.drawing import NO_DATES, PAGE, style
 from vista.images import open_images
 from vista.manifest import Recorder
 from vista.records import CASE, Row, read_rows
@@ -113,7 +113,7 @@ def _notes(row: Row) -> list[str]:
     low, high = min(row["visual"], default=0.0), max(row["visual"], default=0.0)
     notes = [f"attention on the image at layer {row['layer']}: {low:.0%} to {high:.0%}"]
     if row["vas"] is not None:
-        notes.append(f"attention score {row['vas']:+.2f}, threshold -0.5")
+        notes.append(f"attention score {row['vas']:+.2f}, below the paper's threshold of -0.5")
     if row["kept"] is not None:
         notes.append(f"kept instead: {row['kept']}")
     if row["scene"] is not None:
@@ -203,7 +203,7 @@ def main() -> None:
     asked = parser.parse_args()
     named = [each.split("=", 1) for each in asked.cases]
     recorder = Recorder("analysis", {"figure": "cases"}, [Path(file) for _, file in named])
-    plt.style.use(STYLE)
+    style()
     shown = [
         case(row, model, number)
         for model, file in named

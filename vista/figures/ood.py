@@ -1,4 +1,4 @@
-"""Accuracy on tasks that nothing is trained on.
+"""Who gains on tasks that nothing is trained on.
 
 A figure of the analysis stage: ``python -m vista.figures.ood TABLE --to FILE``.
 """
@@ -9,32 +9,41 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from vista.figures.drawing import draw, models_of, nothing, panels
+from vista.figures.drawing import by_panel, draw, missing_note, nothing, panels
 
 
-def ood(main: pd.DataFrame) -> Figure:
-    """Out-of-domain accuracy of every method in its last round, mean over models, against SFT-Seed's."""
-    names = list(main.columns)
-    tasks = names[names.index("seed_sd") + 1 : names.index("delta_sft_seed")]
-    last = main[(main["round"] == main.groupby("method")["round"].transform("max")) & main["overall"].notna()]
-    last = last[last["objective"].ne("select") & ~last["method"].str.contains("+", regex=False)]
-    if not tasks or last.empty:
-        return nothing("This suite evaluates no task out of domain.")
-    methods = list(dict.fromkeys(last["method"]))
+def ood(ood: pd.DataFrame) -> Figure:
+    """Points over SFT-Seed out of domain, every method in its last round: means as bars, models as points.
+
+    A method that runs on some models alone is a mean over these, and says so.
+    """
+    own = ood[~ood["method"].str.contains("+", regex=False)]
+    known = own[own["delta_sft_seed"].notna()]
+    if known.empty:
+        return nothing("No method of this suite can be compared with SFT-Seed out of domain.")
+    methods, tasks = list(dict.fromkeys(known["method"])), list(dict.fromkeys(known["task"]))
+    found = by_panel(known)
     figure, axes = panels(tasks, height=0.9 + 0.16 * len(methods))
+    places = np.arange(len(methods))
     for axis, task in zip(axes, tasks, strict=True):
-        table = last.pivot_table(index="method", columns="model", values=task, sort=False).loc[methods]
-        places = np.arange(len(methods))
-        axis.barh(places, table.mean(axis=1), height=0.7, color="#BBD7EA")
-        for model in models_of(last):
-            axis.plot(table[model], places, linestyle="", marker="o", markersize=3, label=model)
-        if "sft-seed" in methods:
-            axis.axvline(float(table.mean(axis=1)["sft-seed"]), color="#555555", linewidth=1, linestyle=":")
-        axis.set_yticks(places, methods)
-        axis.set_xlabel("accuracy, %")
+        deltas = pd.DataFrame(
+            {
+                name: rows[rows["task"] == task].set_index("method")["delta_sft_seed"].reindex(methods)
+                for name, rows in found.items()
+            }
+        )
+        axis.barh(places, deltas.mean(axis=1), height=0.7, color="#BBD7EA")
+        for name in deltas:
+            axis.plot(deltas[name], places, linestyle="", marker="o", markersize=3, label=name)
+        axis.axvline(0, color="#555555", linewidth=1, linestyle=":")
+        counts = deltas.notna().sum(axis=1)
+        some = [f" ({count} of {len(found)})" if count < len(found) else "" for count in counts]
+        axis.set_yticks(places, [f"{method}{note}" for method, note in zip(methods, some, strict=True)])
+        axis.set_xlabel("points over SFT-Seed")
         axis.grid(axis="y", visible=False)
     axes[0].invert_yaxis()
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
+    missing_note(figure, own)
     return figure
 
 

@@ -6,6 +6,7 @@ Pure functions of the suite, for the Snakefile. Each figure is a module beside t
 from __future__ import annotations
 
 from vista.config import Suite
+from vista.grid import rollout_files
 from vista.measured import first_policies, first_pools, first_resamples, has_scenes
 
 # Figure → the table it is drawn from.
@@ -14,7 +15,7 @@ FIGURES = {
     "attention": "distributions",
     "rounds": "main",
     "sweeps": "ablation",
-    "ood": "main",
+    "ood": "ood",
     "difficulty": "difficulty",
     "vas": "distributions",
     "detectors": "audit",
@@ -29,7 +30,7 @@ def figures(suite: Suite) -> list[str]:
     scenes = has_scenes(suite)
     shown = {
         "data_imbalance": bool(first_policies(suite)),
-        "attention": scenes and bool(first_pools(suite)),
+        "attention": any(rollout_files(method).scores for _, method in first_policies(suite)),
         "sweeps": bool(suite.swept),
         "ood": bool(suite.out_of_domain),
         "difficulty": bool(first_policies(suite)),

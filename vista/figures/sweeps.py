@@ -8,7 +8,7 @@ from __future__ import annotations
 import pandas as pd
 from matplotlib.figure import Figure
 
-from vista.figures.drawing import ALL_MODELS, draw, nothing, panels
+from vista.figures.drawing import ALL_MODELS, draw, label_left, missing_note, nothing, panels
 
 
 def sweeps(ablation: pd.DataFrame) -> Figure:
@@ -17,8 +17,11 @@ def sweeps(ablation: pd.DataFrame) -> Figure:
     own = own[(own["round"] == own.groupby("method")["round"].transform("max")) & own["difference"].notna()]
     if own.empty:
         return nothing("This suite sweeps no setting.")
+    several = own["train_set"].nunique() > 1
     settings = own["differs"].str.split(" = ", n=1, expand=True)
     own = own.assign(setting=settings[0], value=settings[1])
+    if several:
+        own["setting"] += ", " + own["train_set"]
     names = list(dict.fromkeys(own["setting"]))
     figure, axes = panels(names, height=2.2)
     for axis, name in zip(axes, names, strict=True):
@@ -28,7 +31,8 @@ def sweeps(ablation: pd.DataFrame) -> Figure:
         axis.axhline(0, color="#555555", linewidth=1, linestyle=":")
         axis.set_xticks(range(len(rows)), rows["value"], rotation=45 if len(rows) > 3 else 0)
         axis.set_xlim(-0.6, len(rows) - 0.4)
-    axes[0].set_ylabel("points against the default")
+    label_left(axes, "points against the default")
+    missing_note(figure, own)
     return figure
 
 

@@ -8,23 +8,24 @@ from __future__ import annotations
 import pandas as pd
 from matplotlib.figure import Figure
 
-from vista.figures.drawing import draw, models_of, nothing, panels
+from vista.figures.drawing import by_panel, draw, label_left, nothing, panels
 
 
 def vas(distributions: pd.DataFrame) -> Figure:
-    """Attention scores of right solutions at the middle layer, by faithfulness; the line is the threshold."""
+    """Attention scores of right solutions at the middle layer, by faithfulness; dotted: the paper's τ."""
     own = distributions[distributions["what"] == "vas"].assign(x=lambda rows: rows["x"].astype(float))
     if own.empty:
         return nothing("The tasks of this suite do not say what their images show.")
-    figure, axes = panels(models_of(own))
-    for axis, (_, rows) in zip(axes, own.groupby("model", sort=False), strict=True):
+    found = by_panel(own)
+    figure, axes = panels(found)
+    for axis, rows in zip(axes, found.values(), strict=True):
         for group, line in rows.groupby("group", sort=False):
             axis.step(line["x"], line["share"], where="mid", label=group)
             axis.fill_between(line["x"], line["share"], step="mid", alpha=0.15)
         axis.axvline(-0.5, color="#555555", linewidth=1, linestyle=":")
         axis.set_yscale("symlog", linthresh=5)
         axis.set_xlabel("attention score (z within the query)")
-    axes[0].set_ylabel("solutions of the kind, %")
+    label_left(axes, "solutions of the kind, %")
     axes[-1].legend()
     return figure
 

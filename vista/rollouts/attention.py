@@ -9,7 +9,7 @@ interface.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -27,6 +27,11 @@ AttentionMaskInterface.register(IMPLEMENTATION, sdpa_mask)
 CHUNK = 2**22  # attention weights held at a time: 16 MB
 # What changes the softmax in a way that is not computed here.
 UNKNOWN = ("softcap", "s_aux", "position_bias")
+
+# From query, key, scaling, mask, rows and segments to attention on the segments.
+Measure = Callable[
+    [torch.Tensor, torch.Tensor, float, torch.Tensor | None, torch.Tensor, torch.Tensor], torch.Tensor
+]
 
 
 class _LastLayerReached(Exception):
@@ -55,14 +60,49 @@ def segment_attention(
     Returns:
         [batch, segments] float32.
     """
+    batch, heads, length, _ = query.shape
+    summed = query.new_zeros((batch, heads, length), dtype=torch.float32)
+    for start, end, weights in _chunks(query, key, scaling, mask, int(rows.any(0).nonzero()[0])):
+        chosen = rows[:, None, None, start:end].float()
+        summed[:, :, :end] += (chosen @ weights)[:, :, 0]
+    mean = summed.mean(1) / rows.sum(1, keepdim=True)
+    return (mean[:, None] @ segments.float())[:, 0]
+
+
+def row_attention(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    scaling: float,
+    mask: torch.Tensor | None,
+    rows: torch.Tensor,
+    segments: torch.Tensor,
+) -> torch.Tensor:
+    """The same row by row: attention on each segment, mean over heads.
+
+    Takes the arguments of ``segment_attention``.
+
+    Returns:
+        [batch, length, segments] float32; zero on rows that are not asked for.
+    """
+    batch, _, length, _ = query.shape
+    found = query.new_zeros((batch, length, segments.shape[-1]), dtype=torch.float32)
+    for start, end, weights in _chunks(query, key, scaling, mask, int(rows.any(0).nonzero()[0])):
+        found[:, start:end] = weights.mean(1) @ segments[:, :end].float()
+    return found * rows[:, :, None]
+
+
+def _chunks(
+    query: torch.Tensor, key: torch.Tensor, scaling: float, mask: torch.Tensor | None, first: int
+) -> Iterator[tuple[int, int, torch.Tensor]]:
+    """From row ``first`` on, a few rows at a time: where they start and end, and their attention weights.
+
+    The weights are [batch, heads, end - start, end]: keys that no row of the chunk may see are left out.
+    """
     batch, heads, length, width = query.shape
     groups = heads // key.shape[1]
-    summed = query.new_zeros((batch, heads, length), dtype=torch.float32)
-    first = int(rows.any(0).nonzero()[0])
     size = max(1, CHUNK // (batch * heads * length))
     for start in range(first, length, size):
         end = min(start + size, length)
-        # Keys that no row of this chunk may see are left out.
         seen = key[:, :, None, :end].expand(-1, -1, groups, -1, -1).reshape(batch, heads, end, width)
         scores = (query[:, :, start:end] @ seen.transpose(-1, -2)).float() * scaling
         if mask is None:
@@ -73,10 +113,7 @@ def segment_attention(
             scores.masked_fill_(~mask[:, :, start:end, :end], -torch.inf)
         else:
             scores += mask[:, :, start:end, :end]
-        chosen = rows[:, None, None, start:end].float()
-        summed[:, :, :end] += (chosen @ scores.softmax(-1))[:, :, 0]
-    mean = summed.mean(1) / rows.sum(1, keepdim=True)
-    return (mean[:, None] @ segments.float())[:, 0]
+        yield start, end, scores.softmax(-1)
 
 
 class AttentionReader:
@@ -85,10 +122,12 @@ class AttentionReader:
     Args:
         model: The model; made ready by ``reading``.
         layers: Indices of the layers to read, ascending.
+        measure: What is computed at each: ``segment_attention`` or ``row_attention``.
     """
 
-    def __init__(self, model: Any, layers: Sequence[int]) -> None:
+    def __init__(self, model: Any, layers: Sequence[int], measure: Measure) -> None:
         self.model = model
+        self.measure = measure
         self.layers = list(layers)
         self._decoder_parts = {id(part) for part in model.get_decoder().modules()}
         self._rows = torch.empty(0)
@@ -98,7 +137,7 @@ class AttentionReader:
     def read(
         self, batch: dict[str, torch.Tensor], rows: torch.Tensor, segments: torch.Tensor
     ) -> torch.Tensor:
-        """Segment attention [batch, layers, segments] of one batch.
+        """Segment attention [batch, layers, segments] of one batch, or [batch, layers, length, segments].
 
         Args:
             batch: The model's inputs.
@@ -138,9 +177,7 @@ class AttentionReader:
                     f"{type(module).__name__}: attention with {', '.join(unknown)} cannot be scored"
                 )
             factor = query.shape[-1] ** -0.5 if scaling is None else scaling
-            self._found[layer] = segment_attention(
-                query, key, factor, attention_mask, self._rows, self._segments
-            )
+            self._found[layer] = self.measure(query, key, factor, attention_mask, self._rows, self._segments)
             if layer == self.layers[-1]:
                 raise _LastLayerReached
         output: tuple[torch.Tensor, None] = sdpa_attention_forward(
@@ -150,9 +187,11 @@ class AttentionReader:
 
 
 @contextmanager
-def reading(model: Any, layers: Sequence[int]) -> Iterator[AttentionReader]:
+def reading(
+    model: Any, layers: Sequence[int], measure: Measure = segment_attention
+) -> Iterator[AttentionReader]:
     """Put the reader in place of the text decoder's attention; as it was afterwards."""
-    reader = AttentionReader(model, sorted(layers))
+    reader = AttentionReader(model, sorted(layers), measure)
     decoder = model.get_decoder()
     before = decoder.config._attn_implementation
     ALL_ATTENTION_FUNCTIONS[IMPLEMENTATION] = reader.attend

@@ -23,7 +23,7 @@ from vista.manifest import Recorder
 from vista.measured import CasePool, case_pools
 from vista.paths import Paths
 from vista.records import CASE, CRITICAL, ROLLOUT, SCORES, Row, read_rows, write_rows
-from vista.rollouts.attention import reading
+from vista.rollouts.attention import reading, row_attention
 from vista.rollouts.policy import device_name, encode_queries, folder_of, has_weights, load_policy
 from vista.rollouts.score import SEGMENTS, one_hot
 from vista.rollouts.shards import query_files, shard_queries
@@ -32,7 +32,6 @@ from vista.segments import VISION, segments
 PER_TASK = 3  # cases of each kind and task
 TAU = -0.5  # the paper's threshold
 NO_SPREAD = 1e-5
-COPIES = 64  # of a solution read at a time, a row for each token
 
 
 def policy_cases(suite: Suite, paths: Paths, policy: str) -> None:
@@ -198,8 +197,6 @@ def visual_shares(
 ) -> list[float]:
     """The image's share of the attention that each response token pays to the prompt, mean over heads.
 
-    The reader averages over rows, so the solution is read once for each token, with that row alone.
-
     Args:
         checkpoint: The policy.
         prompt: The prompt.
@@ -207,15 +204,9 @@ def visual_shares(
         token_ids: The response.
         layer: Index of the layer.
     """
-    shares = [0.0] * len(token_ids)
-    copies = [token_ids] * len(token_ids)
-    with torch.inference_mode(), reading(checkpoint.model, [layer]) as reader:
-        for tokens, batch, in_response in forced_batches(checkpoint, [prompt] * len(copies), copies, COPIES):
-            rows = torch.zeros_like(in_response)
-            for row, token in enumerate(tokens):
-                rows[row, len(prompt) + token] = True
-            marks = one_hot([kinds] * len(tokens), rows.shape[1], rows.device)
-            attention = reader.read(batch, rows, marks)[:, 0, :SEGMENTS]
-            for token, share in zip(tokens, (attention[:, VISION] / attention.sum(1)).tolist(), strict=True):
-                shares[token] = share
+    with torch.inference_mode(), reading(checkpoint.model, [layer], row_attention) as reader:
+        ((_, batch, in_response),) = forced_batches(checkpoint, [prompt], [token_ids], 1)
+        marks = one_hot([kinds], in_response.shape[1], in_response.device)
+        attention = reader.read(batch, in_response, marks)[0, 0, in_response[0], :SEGMENTS]
+        shares: list[float] = (attention[:, VISION] / attention.sum(1)).tolist()
     return shares

@@ -6,7 +6,7 @@ rule sample:
     input:
         checkpoint=lambda w: PLAN.checkpoint(w.run),
         queries=lambda w: PLAN.sampled_queries(w.run, w.name),
-        code=PLAN.code("rollouts"),
+        code=PLAN.rollout_code(),
     output:
         f"{R}/rollouts/{{run}}/samples/{{name}}/{{shard}}-of-{SUITE.shards}.parquet",
         f"{R}/rollouts/{{run}}/samples/{{name}}/{{shard}}-of-{SUITE.shards}.parquet.manifest.json",
@@ -33,7 +33,7 @@ rule resample:
         checkpoint=lambda w: PLAN.checkpoint(w.run),
         queries=lambda w: PLAN.train_queries(w.run),
         samples=lambda w: PLAN.resample_inputs(w.run, w.name, w.shard),
-        code=PLAN.code("rollouts"),
+        code=PLAN.rollout_code(),
     output:
         f"{R}/rollouts/{{run}}/resamples/{{name}}/{{shard}}-of-{SUITE.shards}.parquet",
         f"{R}/rollouts/{{run}}/resamples/{{name}}/{{shard}}-of-{SUITE.shards}.parquet.manifest.json",
@@ -60,7 +60,7 @@ rule score:
         checkpoint=lambda w: PLAN.checkpoint(w.run),
         queries=lambda w: PLAN.train_queries(w.run),
         solutions=lambda w: PLAN.measure_inputs(w.run, "scores", w.name, w.shard),
-        code=PLAN.code("rollouts"),
+        code=PLAN.rollout_code(),
     output:
         f"{R}/rollouts/{{run}}/scores/{{name}}/{{shard}}-of-{SUITE.shards}.parquet",
         f"{R}/rollouts/{{run}}/scores/{{name}}/{{shard}}-of-{SUITE.shards}.parquet.manifest.json",
@@ -86,7 +86,7 @@ rule gains:
         checkpoint=lambda w: PLAN.checkpoint(w.run),
         queries=lambda w: PLAN.train_queries(w.run),
         solutions=lambda w: PLAN.measure_inputs(w.run, "gains", w.name, w.shard),
-        code=PLAN.code("rollouts"),
+        code=PLAN.rollout_code(),
     output:
         f"{R}/rollouts/{{run}}/gains/{{name}}/{{shard}}-of-{SUITE.shards}.parquet",
         f"{R}/rollouts/{{run}}/gains/{{name}}/{{shard}}-of-{SUITE.shards}.parquet.manifest.json",
