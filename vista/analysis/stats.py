@@ -50,18 +50,22 @@ def overall_mean(scores: pd.DataFrame) -> Estimate:
         VistaError: no rows, an empty cluster id, or a score that is no finite number.
     """
     _check(scores)
-    by_task = scores.groupby("task")
-    size = by_task["score"].transform("size")
-    residual = scores["score"] - by_task["score"].transform("mean")
-    clusters = by_task["cluster_id"].transform("nunique").astype(float)
-    correction = np.sqrt(clusters / (clusters - 1).replace(0.0, np.nan))
-    influence = correction * residual / (by_task.ngroups * size)
-    sums = influence.groupby(scores["cluster_id"]).sum(min_count=1)
+    task, names = pd.factorize(scores["task"])
+    cluster, images = pd.factorize(scores["cluster_id"])
+    values = scores["score"].to_numpy(dtype=float)
+    size = np.bincount(task)
+    mean = np.array([math.fsum(values[task == number]) for number in range(len(names))]) / size
+    images_of_task = np.unique(np.stack([task, cluster]), axis=1)[0]
+    clusters = np.bincount(images_of_task).astype(float)
+    with np.errstate(divide="ignore"):
+        correction = np.where(clusters > 1, np.sqrt(clusters / (clusters - 1)), math.nan)
+    influence = (correction / (len(names) * size))[task] * (values - mean[task])
+    sums = np.bincount(cluster, influence)
     return Estimate(
-        mean=math.fsum(by_task["score"].mean()) / by_task.ngroups,
+        mean=math.fsum(mean) / len(names),
         se=math.sqrt(math.fsum(sums**2)),
         n=len(scores),
-        clusters=len(sums),
+        clusters=len(images),
     )
 
 
@@ -82,6 +86,9 @@ def paired_scores(scores: pd.DataFrame, reference: pd.DataFrame) -> pd.DataFrame
         if frame.duplicated(KEYS).any():
             task, query_id = frame.loc[frame.duplicated(KEYS), KEYS].iloc[0]
             raise VistaError(f"task {task!r}: query {query_id!r} has two scores; one is expected")
+    if _same_rows(scores, reference):
+        found = scores[[*KEYS, "cluster_id", "score"]].reset_index(drop=True)
+        return found.assign(score=found["score"].to_numpy() - reference["score"].to_numpy())
     both = scores.merge(reference, on=KEYS, how="outer", suffixes=("", "_reference"), indicator=True)
     alone = both[both["_merge"] != "both"]
     if len(alone):
@@ -96,6 +103,13 @@ def paired_scores(scores: pd.DataFrame, reference: pd.DataFrame) -> pd.DataFrame
         raise VistaError(f"task {task!r}: query {query_id!r} has two cluster ids; evaluate both runs again")
     both["score"] = both["score"] - both["score_reference"]
     return both[[*KEYS, "cluster_id", "score"]]
+
+
+def _same_rows(scores: pd.DataFrame, reference: pd.DataFrame) -> bool:
+    """Whether two runs have the same queries in the same order, as those of one ``long.csv`` have."""
+    return len(scores) == len(reference) and all(
+        bool((scores[name].to_numpy() == reference[name].to_numpy()).all()) for name in [*KEYS, "cluster_id"]
+    )
 
 
 def paired_difference(scores: pd.DataFrame, reference: pd.DataFrame) -> Estimate:
@@ -172,6 +186,8 @@ def unlike(errors: Sequence[str | None]) -> list[bool]:
 def averaged(pairs: Mapping[tuple[str, int], pd.DataFrame]) -> pd.DataFrame:
     """Per query, the mean over models of the mean over seeds."""
     keys = [*KEYS, "cluster_id"]
+    if len(pairs) == 1:
+        return next(iter(pairs.values()))[[*keys, "score"]].reset_index(drop=True)
     frames = [frame.assign(model=model) for (model, _seed), frame in pairs.items()]
     by_model = pd.concat(frames, ignore_index=True).groupby([*keys, "model"], sort=False)["score"].mean()
     found = by_model.groupby(keys, sort=False).mean().reset_index()
