@@ -71,7 +71,7 @@ class Paths:
 
     @property
     def gallery(self) -> Path:
-        """Folder of the pictures of cases, with a page to browse them."""
+        """Folder of the pictures of cases; the page to browse them is ``figure("cases", "html")``."""
         return self.results / "figures" / "cases"
 
     def benchmark(self, stage: str, name: str) -> Path:

@@ -82,12 +82,13 @@ def gallery(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_folder_has_a_picture_for_each_case_and_its_manifest(gallery: Path) -> None:
     assert sorted(path.name for path in gallery.glob("*.png")) == ["nano-dropped-1.png", "nano-rescued-2.png"]
     assert read_manifest(gallery).counts["cases"] == 2
+    assert read_manifest(gallery.with_suffix(".html")).counts["cases"] == 2
     assert not gallery.with_name("cases.new").exists()
 
 
 @needs_chromium
 def test_a_browser_shows_the_gallery_without_an_error(gallery: Path) -> None:
-    document, console = opened(gallery / "index.html")
+    document, console = opened(gallery.with_suffix(".html"))
     assert 'id="nano-dropped-1"' in document
     assert console == []
 

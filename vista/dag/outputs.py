@@ -107,5 +107,6 @@ class Outputs(Inputs):
         return [f"{pool.policy.model}={self.paths.cases(pool.policy.id)}" for pool in pools]
 
     def gallery(self) -> list[str]:
-        """The folder of the gallery, where the suite has cases."""
-        return [str(self.paths.gallery)] if measured.case_pools(self.suite) else []
+        """The page to browse cases and the folder of their pictures, where the suite has cases."""
+        found = [str(self.paths.figure("cases", "html")), str(self.paths.gallery)]
+        return found if measured.case_pools(self.suite) else []

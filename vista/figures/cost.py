@@ -25,10 +25,10 @@ def cost(main: pd.DataFrame) -> Figure:
         ahead = rows.assign(drawn=drawn).sort_values(["drawn", "overall"], ascending=[True, False])
         ahead = ahead[ahead["overall"] > ahead["overall"].cummax().shift(fill_value=-1.0)]
         axis.step(ahead["drawn"], ahead["overall"], where="post", color="#D55E00", linewidth=1)
-        for row in ahead.to_dict("records"):
+        for number, row in enumerate(ahead.to_dict("records")):
             name = str(row["method"]) + (f" {row['round']}" if row["round"] else "")
             at = (row["drawn"], row["overall"])
-            axis.annotate(name, at, fontsize=5.5, xytext=(2, 3), textcoords="offset points")
+            axis.annotate(name, at, fontsize=5.5, xytext=(2, (3, -8)[number % 2]), textcoords="offset points")
         axis.set_xlabel("solutions sampled, thousands")
     label_left(axes, "overall accuracy, %")
     missing_note(figure, main)

@@ -19,6 +19,7 @@ def difficulty(difficulty: pd.DataFrame) -> Figure:
     """Points over SFT-Seed by kind of question, from those it finds hardest to those it finds easiest."""
     own = difficulty[(difficulty["part"] == "test") & (difficulty["model"] == ALL_MODELS)]
     own = own[own["round"] == own.groupby("method")["round"].transform("max")]
+    own = own[own["round"] > 0]  # a base model would squash the others
     own = own[own["delta"].notna() & ~own["method"].str.contains("+", regex=False)]
     if own.empty:
         return nothing("No method of this suite can be compared with SFT-Seed.")

@@ -1,6 +1,6 @@
 """Pictures of cases: image, question, rationale coloured by visual attention, what was dropped or mended.
 
-``python -m vista.figures.gallery MODEL=CASES… --to FOLDER`` writes a PNG for each case, and ``index.html`` to
+``python -m vista.figures.gallery MODEL=CASES… --to FOLDER`` writes a PNG for each case, and ``FOLDER.html`` to
 browse them, which needs no other file. Cases are chosen and read by ``vista cases``.
 """
 
@@ -23,7 +23,7 @@ from PIL import Image
 from vista.figures.drawing import NO_DATES, PAGE, style
 from vista.images import open_images
 from vista.manifest import Recorder
-from vista.records import CASE, Row, read_rows
+from vista.records import CASE, Row, read_rows, write_text
 from vista.testbed.audit import audit_query
 
 COLOURS = mpl.colormaps["viridis"]
@@ -196,7 +196,7 @@ def page(cases: list[Case]) -> str:
 
 
 def main() -> None:
-    """The command line: read cases, write the folder whole."""
+    """The command line: read cases, write the folder whole, then the page."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("cases", nargs="+", help="MODEL=cases.parquet")
     parser.add_argument("--to", type=Path, required=True)
@@ -216,10 +216,12 @@ def main() -> None:
         figure = picture(each)
         figure.savefig(fresh / f"{each.name}.png", metadata=NO_DATES["png"])
         plt.close(figure)
-    (fresh / "index.html").write_text(page(shown), encoding="utf-8")
     shutil.rmtree(asked.to, ignore_errors=True)
     fresh.rename(asked.to)
     recorder.write(asked.to, {"cases": len(shown)})
+    browsable = asked.to.with_name(f"{asked.to.name}.html")
+    write_text(browsable, page(shown))
+    recorder.write(browsable, {"cases": len(shown)})
 
 
 if __name__ == "__main__":

@@ -213,9 +213,10 @@ rule gallery:
             "figures", "gallery.py", also=["figures/gallery.html.j2", "testbed"]
         ),
     output:
+        directory(PLAN.paths.gallery),
+        f"{R}/figures/cases.html.manifest.json",
         report(
-            directory(PLAN.paths.gallery),
-            htmlindex="index.html",
+            f"{R}/figures/cases.html",
             caption="../report/cases.rst",
             category="Cases",
             labels={"what": "gallery", "format": "html"},
@@ -227,4 +228,4 @@ rule gallery:
     params:
         named=PLAN.named_cases(),
     shell:
-        "python -m vista.figures.gallery {params.named} --to {output} 2>&1 | tee {log}"
+        "python -m vista.figures.gallery {params.named} --to {output[0]} 2>&1 | tee {log}"
