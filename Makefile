@@ -70,4 +70,4 @@ bench: install  ## Benchmarks, each printing ratios measured side by side
 
 clean:  ## Remove what make main wrote; the environment stays
 	rm -rf results/smoke results/tasks results/models results/rollouts results/curation results/training \
-	  results/evaluation results/tables results/figures results/report.html results/benchmarks results/logs results/code results/long.csv* results/suite.json .snakemake
+	  results/evaluation results/tables results/figures results/report.html results/benchmarks results/logs results/code results/long.csv* results/suite.* .snakemake

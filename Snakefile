@@ -73,6 +73,7 @@ rule all:
 rule tables:
     input:
         PLAN.every_table(),
+        f"{R}/suite.yaml",
 
 
 rule figures:

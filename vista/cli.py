@@ -80,6 +80,19 @@ def schema(folder: Annotated[Path, typer.Argument(help="Where to write the schem
         write_json(folder / f"{name}.schema.json", value)
 
 
+@app.command()
+def suite(
+    suite_file: SuiteArgument, to: Annotated[Path, typer.Argument(help="The YAML file to write.")]
+) -> None:
+    """Write a resolved suite to read: as YAML, with every default spelled out."""
+    import yaml
+
+    from vista.records import write_text
+
+    resolved, _ = _open(suite_file)
+    write_text(to, yaml.safe_dump(resolved.model_dump(mode="json"), sort_keys=False, allow_unicode=True))
+
+
 ConfigFile = Annotated[Path, typer.Option("--configfile", help="A suite file, such as config/paper.yaml.")]
 Assume = Annotated[
     list[str] | None,

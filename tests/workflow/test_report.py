@@ -42,14 +42,15 @@ def test_the_report_holds_every_table_and_figure_with_its_caption(drawn: Checkou
         assert shown in page
     assert "Accuracy of every method by model and round" in page
     assert "Mean attention of response tokens" in page
-    assert "max_new_tokens" in page, "the suite as it was given"
+    assert "suite.yaml" in page
 
 
 @needs_chromium
 def test_a_browser_shows_the_report_without_an_error(drawn: Checkout) -> None:
     document, console = opened(drawn.folder / "report.html")
     assert "VISTA-bench, suite" in document
-    assert console == []
+    # Snakemake's own page uses a build of Tailwind that says what it is not meant for.
+    assert [line for line in console if "tailwindcss.com should not be used" not in line] == []
 
 
 def test_a_number_is_followed_to_the_checkpoint_behind_it(drawn: Checkout) -> None:

@@ -100,6 +100,10 @@ class Settings(Base):
             decoding = [method.model_dump(mode="json"), wording]
         return digest([self.suite.evaluated_tasks, self.suite.eval_max_new_tokens, *decoding])
 
+    def suite_settings(self) -> str:
+        """The whole suite."""
+        return digest([self.suite.model_dump(mode="json")])
+
     def comparison_settings(self) -> str:
         """What decides which runs are compared with which."""
         methods = {name: method.model_dump(mode="json") for name, method in self.suite.methods.items()}

@@ -1,6 +1,6 @@
 """Pictures of cases: image, question, rationale coloured by visual attention, what was dropped or mended.
 
-``python -m vista.figures.gallery MODEL=CASES… --to FOLDER`` writes a PNG for each case, and ``FOLDER.html`` to
+``python -m vista.figures.gallery MODEL=CASES… --to FOLDER`` writes a PNG of each case, and ``FOLDER.html`` to
 browse them, which needs no other file. Cases are chosen and read by ``vista cases``.
 """
 

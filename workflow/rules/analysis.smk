@@ -46,6 +46,25 @@ rule collect:
         "vista collect {params.suite} 2>&1 | tee {log}"
 
 
+rule suite:
+    output:
+        report(
+            f"{R}/suite.yaml",
+            caption="../report/suite.rst",
+            category="Provenance",
+            labels={"what": "suite", "format": "yaml"},
+        ),
+    log:
+        f"{R}/logs/analysis/suite.log",
+    conda:
+        "../../environment.yml"
+    params:
+        suite=PLAN.paths.suite,
+        settings=PLAN.suite_settings(),
+    shell:
+        "vista suite {params.suite} {output} 2>&1 | tee {log}"
+
+
 rule results:
     input:
         long=f"{R}/long.csv",
