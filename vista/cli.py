@@ -318,12 +318,11 @@ def show(
     column: Annotated[str, typer.Argument(help="The column of the number.")],
 ) -> None:
     """Say where a number of a table comes from: runs, predictions, checkpoint, training set, commit."""
-    from rich import print as show_rich
-
     from vista.provenance import show as trace
 
+    terminal = console()
     for part in trace(table, row, column):
-        show_rich(part)
+        terminal.print(part)
 
 
 def main() -> None:

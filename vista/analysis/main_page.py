@@ -16,6 +16,7 @@ from vista.analysis.cells import (
     QUERIES_ALONE,
     integer,
     number,
+    probability,
     signed,
     with_error,
     with_interval,
