@@ -103,7 +103,7 @@ def tasks_page(suite: Suite, table: pd.DataFrame) -> Page:
         )
     ]
     cells["test"] = table["test"].fillna("")
-    cells["p (Holm)"] = ["" if p is None else f"{p:.4f}" for p in table["p_holm"]]
+    cells["p (Holm)"] = table["p_holm"].map(probability)
     notes = [NOTES_ON_TASKS, *([NOTE_ON_MARK] if any(marked) else [])]
     return Page("tasks", title, [*_with_constants_below(title, cells, ""), *notes])
 
