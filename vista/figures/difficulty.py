@@ -40,7 +40,8 @@ def difficulty(difficulty: pd.DataFrame) -> Figure:
     axes[0].set_ylabel("points over SFT-Seed")
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
     if len(shown) < len(methods):
-        figure.supxlabel(f"{len(methods) - len(shown)} more methods are in the table", fontsize=6)
+        more = f"{len(methods) - len(shown)} more methods are in the table"
+        axes[-1].set_title(more, fontsize=6, loc="right")
     return figure
 
 
