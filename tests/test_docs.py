@@ -108,3 +108,15 @@ def test_results_in_the_documentation_are_those_of_the_reference_run(
     assert sum(map(len, shown)) > 20
     for table in shown:
         assert any(is_excerpt(table, whole) for whole in reference), f"{page}: {table[0]}"
+
+
+def test_every_picture_and_page_that_the_documentation_links_to_is_there(root: Path) -> None:
+    pages = [root / "README.md", *sorted((root / "docs").glob("*.md"))]
+    links = [
+        (page, link)
+        for page in pages
+        for link in re.findall(r"\]\(([^)#\s]+)[^)]*\)", page.read_text())
+        if "://" not in link
+    ]
+    assert len(links) > 20
+    assert [f"{page.name}: {link}" for page, link in links if not (page.parent / link).exists()] == []
