@@ -82,6 +82,7 @@ rule figures:
         PLAN.gallery(),
 
 
+include: "workflow/rules/common.smk"
 include: "workflow/rules/tasks.smk"
 include: "workflow/rules/models.smk"
 include: "workflow/rules/rollouts.smk"

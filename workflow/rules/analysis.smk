@@ -1,30 +1,6 @@
 # Stage 7: from per-sample scores to tables, figures and the report.
 
 
-def shown(files):
-    """The files of tables; CSVs and the main table's manifest stand in the report, each with its caption."""
-    return [in_report(file) for file in files]
-
-
-def in_report(file):
-    """A file as the report shows it, if it does."""
-    name = Path(file).name
-    if name == "main.csv.manifest.json":
-        caption, category = "manifest", "Provenance"
-    elif name.endswith(".csv"):
-        caption, category = Path(file).stem, "Tables"
-    else:
-        return file
-    if caption.startswith("sweep_"):
-        caption = "sweep"
-    return report(
-        file,
-        caption=f"../report/{caption}.rst",
-        category=category,
-        labels={"what": Path(file).stem, "format": Path(file).suffix[1:]},
-    )
-
-
 rule collect:
     input:
         predictions=PLAN.predictions(),
@@ -232,9 +208,9 @@ rule gallery:
             "figures", "gallery.py", also=["figures/gallery.html.j2", "testbed"]
         ),
     output:
-        directory(PLAN.paths.gallery),
-        f"{R}/figures/cases.html.manifest.json",
-        report(
+        pictures=directory(PLAN.paths.gallery),
+        manifest=f"{R}/figures/cases.html.manifest.json",
+        page=report(
             f"{R}/figures/cases.html",
             caption="../report/cases.rst",
             category="Cases",
@@ -247,4 +223,4 @@ rule gallery:
     params:
         named=PLAN.named_cases(),
     shell:
-        "python -m vista.figures.gallery {params.named} --to {output[0]} 2>&1 | tee {log}"
+        "python -m vista.figures.gallery {params.named} --to {output.pictures} 2>&1 | tee {log}"
