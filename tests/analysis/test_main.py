@@ -27,6 +27,10 @@ Row = dict[str, str]
 
 def table_of(world: World, name: str = "main") -> list[Row]:
     tabulate_all(world)
+    return read(world, name)
+
+
+def read(world: World, name: str = "main") -> list[Row]:
     with world.paths.table(name, "csv").open(newline="") as file:
         return list(csv.DictReader(file))
 
@@ -43,7 +47,19 @@ def one(rows: list[Row], **wanted: object) -> Row:
 @pytest.fixture
 def seeded(tmp_path: Path) -> World:
     """Three seeds, whose scores differ, as those of the methods do."""
-    suite = make_suite(tmp_path / "results", seeds=[0, 1, 2])
+    return three_seeds(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> World:
+    """The same with its tables; tests only read it."""
+    world = three_seeds(tmp_path_factory.mktemp("made"))
+    tabulate_all(world)
+    return world
+
+
+def three_seeds(folder: Path) -> World:
+    suite = make_suite(folder / "results", seeds=[0, 1, 2])
 
     def score(run: Run, task: str, index: int) -> float:
         return float(Random(f"{run.id}/{task}/{index}").random() < 0.5)
@@ -51,8 +67,8 @@ def seeded(tmp_path: Path) -> World:
     return World(suite, Paths(suite.results)).fill(score)
 
 
-def test_there_is_one_row_for_all_seeds_of_a_model_method_and_round(seeded: World) -> None:
-    rows = table_of(seeded)
+def test_there_is_one_row_for_all_seeds_of_a_model_method_and_round(made: World) -> None:
+    rows = read(made)
     assert [(row["method"], row["round"]) for row in rows if row["model"] == MODELS[0]] == [
         *[("zero-shot", "0"), ("sft-seed", "0"), ("rest-em", "1"), ("rest-em", "2")],
         *[("vista-sft", "1"), ("vista-sft", "2"), ("dpo", "1")],
@@ -61,16 +77,16 @@ def test_there_is_one_row_for_all_seeds_of_a_model_method_and_round(seeded: Worl
     assert one(rows, method="zero-shot", model="nano-a")["seeds"] == "1"
 
 
-def test_the_columns_are_those_documented(seeded: World, root: Path) -> None:
-    assert list(table_of(seeded)[0]) == columns(seeded.suite)
-    assert list(table_of(seeded, "tasks")[0]) == TASK_COLUMNS
-    assert undocumented(root, {*columns(seeded.suite), *TASK_COLUMNS} - set(TASKS)) == []
+def test_the_columns_are_those_documented(made: World, root: Path) -> None:
+    assert list(read(made)[0]) == columns(made.suite)
+    assert list(read(made, "tasks")[0]) == TASK_COLUMNS
+    assert undocumented(root, {*columns(made.suite), *TASK_COLUMNS} - set(TASKS)) == []
 
 
-def test_accuracies_are_means_over_seeds_and_their_spread_stands_apart(seeded: World) -> None:
-    row = one(table_of(seeded), model="nano-b", method="dpo")
+def test_accuracies_are_means_over_seeds_and_their_spread_stands_apart(made: World) -> None:
+    row = one(read(made), model="nano-b", method="dpo")
     runs = [Run("nano-b", "both", "dpo", seed, 1) for seed in range(3)]
-    scores = [recount(seeded, run) for run in runs]
+    scores = [recount(made, run) for run in runs]
     overall = [slow_overall([found["easy"], found["hard"]])[0] for found in scores]
     assert float(row["overall"]) == pytest.approx(statistics.mean(overall), abs=0.0051)
     assert float(row["seed_sd"]) == pytest.approx(statistics.stdev(overall), abs=0.0051)
@@ -89,8 +105,8 @@ def test_accuracies_are_means_over_seeds_and_their_spread_stands_apart(seeded: W
     assert float(row["low"]) <= float(row["overall"]) <= float(row["high"])
 
 
-def test_the_base_model_is_set_against_the_sft_seed_of_every_seed(seeded: World) -> None:
-    rows = table_of(seeded)
+def test_the_base_model_is_set_against_the_sft_seed_of_every_seed(made: World) -> None:
+    rows = read(made)
     zero, seed = (one(rows, model="nano-a", method=name) for name in ("zero-shot", "sft-seed"))
     difference = float(zero["overall"]) - float(seed["overall"])
     assert float(zero["delta_sft_seed"]) == pytest.approx(difference, abs=0.011)
@@ -115,12 +131,12 @@ def test_a_missing_run_is_counted_and_never_a_zero(seeded: World) -> None:
     row = one(table_of(seeded), model="nano-b", method="dpo")
     assert {row[name] for name in ("easy", "hard", "overall", "low", "far", "delta_sft_seed", "p")} == {""}
     assert row["status"] == "no-positives"
-    assert one(table_of(seeded, "tasks"), model="nano-b", method="dpo")["accuracy"] == ""
+    assert one(read(seeded, "tasks"), model="nano-b", method="dpo")["accuracy"] == ""
 
 
-def test_p_values_are_corrected_over_the_rows_of_a_model_and_over_its_tasks(seeded: World) -> None:
+def test_p_values_are_corrected_over_the_rows_of_a_model_and_over_its_tasks(made: World) -> None:
     for name, count in (("main", 6), ("tasks", 6 * len(TASKS))):
-        table = table_of(seeded, name)
+        table = read(made, name)
         for model in MODELS:
             rows = [row for row in table if row["model"] == model and row["method"] != "sft-seed"]
             assert len(rows) == count
