@@ -36,7 +36,7 @@ def planned(checkout: Checkout) -> dict[str, int]:
 
 def test_every_run_of_the_grid_has_a_row(finished: Checkout) -> None:
     suite = load_resolved(finished.results / "suite.json")
-    table = pd.read_csv(finished.main_csv)
+    table = pd.read_csv(finished.results / "tables/runs.csv")
     rows = list(
         zip(table["model"], table["train_set"], table["method"], table["seed"], table["round"], strict=True)
     )
