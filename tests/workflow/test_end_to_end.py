@@ -105,6 +105,8 @@ def test_a_second_run_killed_again_and_again_ends_with_the_same_bytes(
         ("curation/filters.py", {"curate", "train", "evaluate"}, {"models", "tasks"}),
         ("training/train.py", {"train", "sample", "evaluate"}, {"models", "tasks"}),
         ("tasks/generate.py", {"tasks"}, set()),
+        ("rollouts/score.py", {"sample", "score", "train"}, {"models", "tasks"}),
+        ("rollouts/cases.py", set(), {"sample", "resample", "score", "train", "evaluate", "results"}),
         ("tasks/benchmarks/slake.py", set(), {"tasks", "models", "sample", "train", "evaluate", "results"}),
     ],
 )

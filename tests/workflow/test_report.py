@@ -32,7 +32,7 @@ def test_tables_and_figures_are_made_again_without_a_model(
     dry = copy.snakemake("--dry-run", *TARGETS)
     rules = set(re.findall(r"^rule (\w+):", dry.stdout + dry.stderr, re.MULTILINE))
     analysis = (copy.folder / "workflow/rules/analysis.smk").read_text()
-    assert rules <= set(re.findall(r"^rule (\w+):", analysis, re.MULTILINE)), rules
+    assert rules - set(TARGETS) <= set(re.findall(r"^rule (\w+):", analysis, re.MULTILINE))
     assert {"results", "ablation", "figure", "gallery"} <= rules
 
 
