@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import shutil
 from importlib import metadata
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -217,10 +219,18 @@ def test_training_memory_is_split_where_accelerate_shards_it(tmp_path: Path) -> 
     assert memory(tuning={"kind": "lora"}) == 2e9
 
 
-def test_a_plan_larger_than_the_disk_fails(tmp_path: Path) -> None:
+def test_a_plan_larger_than_the_disk_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     suite = make_suite(tmp_path / "not/there/yet")
+    looked_at = []
+
+    def disk_usage(folder: Path) -> SimpleNamespace:
+        looked_at.append(folder)
+        return SimpleNamespace(free=100e9)
+
+    monkeypatch.setattr(shutil, "disk_usage", disk_usage)
     assert only(check_disk(suite, Assumptions(bytes_per_parameter=1e-9))).verdict == "ok"
     assert only(check_disk(suite, Assumptions(bytes_per_parameter=1e9))).verdict == "fail"
+    assert looked_at == [tmp_path, tmp_path], "the disk of the nearest folder that is there"
 
 
 def test_versions_other_than_those_locked_are_named(tmp_path: Path) -> None:

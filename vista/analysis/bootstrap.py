@@ -2,7 +2,7 @@
 
 Pure functions for the analysis stage. How often each image is drawn is one multinomial draw for all runs
 on the same images, so that an interval costs a matrix product; ``scipy.stats.bootstrap``, which draws
-indices and gathers the scores for every interval, is the oracle of the tests and several times slower.
+indices and gathers the scores for every interval, is the oracle of the tests (``benchmarks/bootstrap.py``).
 The seed is fixed, so equal scores have equal intervals.
 """
 
@@ -33,7 +33,7 @@ def bootstrap_interval(
     Returns:
         The ends of the interval; NaN where some stratum is a single image, which tells nothing about spread.
     """
-    cells = scores.groupby(["cluster_id", "task"])["score"].agg(["sum", "size"]).unstack(fill_value=0.0)
+    cells = scores.groupby(["cluster_id", "task"])["score"].agg(["sum", "size"]).unstack(fill_value=0)
     sums, sizes = (cells[name].to_numpy(dtype=float) for name in ("sum", "size"))
     _, kind = np.unique(sizes > 0, axis=0, return_inverse=True)
     strata = [np.flatnonzero(kind == number) for number in range(kind.max() + 1)]
