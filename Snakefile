@@ -4,12 +4,14 @@
 #   snakemake --cores all --configfile config/smoke.yaml results/smoke/tables/main.csv
 #
 # One rules file per stage; what each output is made from is decided in vista/dag/.
+import sys
 from pathlib import Path
 
 from snakemake.utils import min_version
 
 from vista.config import load_suite
 from vista.dag import Dag
+from vista.dag.failures import last_lines
 from vista.errors import VistaError
 from vista.records import write_text
 
@@ -48,6 +50,17 @@ onstart:
         workflow.scheduler.job_rate_limiter = None
 
 
+# On one machine, one job at a time may use the GPU, unless `--resources gpu=…` says how many there are.
+# Not a line of the default profile, which would win over that of a cluster.
+if workflow.local_exec and "gpu" not in workflow.global_resources:
+    workflow.register_resource("gpu", 1)
+
+
+onerror:
+    if workflow.is_main_process:
+        print(last_lines(logs_of_failed(workflow.scheduler)), file=sys.stderr)
+
+
 wildcard_constraints:
     task="[^/]+",
     split="seed|train|test",
@@ -58,10 +71,15 @@ wildcard_constraints:
     shard=r"\d+",
 
 
+# Light ones, which would only crowd the queue of a cluster.
 localrules:
     all,
     tables,
     figures,
+    suite,
+    cost,
+    figure,
+    gallery,
 
 
 rule all:

@@ -64,6 +64,7 @@ from vista.config.models import (
     ModelTraining,
     Tuning,
 )
+from vista.config.resources import JobResources, ModelResources, ModelStage
 from vista.config.suites import (
     AnnotatedRationales,
     EngineSettings,
@@ -115,6 +116,7 @@ __all__ = [
     "HubFiles",
     "HubModel",
     "Hyperparameters",
+    "JobResources",
     "Loading",
     "LocalFiles",
     "LocalModel",
@@ -124,6 +126,8 @@ __all__ = [
     "Method",
     "Methods",
     "Model",
+    "ModelResources",
+    "ModelStage",
     "ModelTraining",
     "Models",
     "NoFilter",

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, RootModel, field_validator
 
 from vista.config.base import Fraction, Name, Strict
+from vista.config.resources import ModelResources
 
 
 class FullTuning(Strict):
@@ -113,6 +114,9 @@ class BuiltModel(Strict):
     training: ModelTraining = Field(
         default_factory=lambda: ModelTraining(), description="How it is trained on self-generated data."
     )
+    resources: ModelResources = Field(
+        default_factory=ModelResources.small, description="What its jobs ask a cluster for."
+    )
 
 
 class LocalModel(Loading):
@@ -122,6 +126,9 @@ class LocalModel(Loading):
     path: Path = Field(description="The folder, absolute or relative to the working directory.")
     trust_remote_code: bool = Field(False, description="Run code that the checkpoint brings.")
     training: ModelTraining = Field(default_factory=lambda: ModelTraining(), description="How it is trained.")
+    resources: ModelResources = Field(
+        default_factory=lambda: ModelResources(), description="What its jobs ask a cluster for."
+    )
 
 
 class HubModel(Loading):
@@ -137,6 +144,9 @@ class HubModel(Loading):
     )
     trust_remote_code: bool = Field(False, description="Run code that the repository brings.")
     training: ModelTraining = Field(default_factory=lambda: ModelTraining(), description="How it is trained.")
+    resources: ModelResources = Field(
+        default_factory=lambda: ModelResources(), description="What its jobs ask a cluster for."
+    )
 
     @field_validator("revision")
     @classmethod

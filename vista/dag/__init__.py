@@ -5,10 +5,11 @@ the DAG can be tested without running it. The Snakefile calls them through ``Dag
 """
 
 from vista.dag.outputs import Outputs
+from vista.dag.resources import Resources
 from vista.dag.settings import Settings
 
 __all__ = ["Dag"]
 
 
-class Dag(Outputs, Settings):
+class Dag(Outputs, Settings, Resources):
     """Answers of the grid to the questions of the rules, as strings that Snakemake takes."""

@@ -102,10 +102,6 @@ class Inputs(Base):
         start = grid.restart(self.suite, this)
         return str(manifest_of(self.paths.base(this.model))) if start is None else self._checkpoint(start)
 
-    def training_processes(self, run: str) -> int:
-        """Processes that a run's training asks cores and GPUs for."""
-        return self.suite.models[Run.parse(run).model].training.processes
-
     def case_inputs(self, run: str) -> list[str]:
         """The rollouts that a policy's cases are chosen from."""
         (pool,) = [pool for pool in case_pools(self.suite) if pool.policy.id == run]

@@ -43,9 +43,9 @@ class Settings(Base):
         )
 
     def model_settings(self, model: str) -> str:
-        """Settings of a model: how it is trained later does not matter."""
+        """Settings of a model: how it is trained later does not matter, nor where its jobs run."""
         entry = self.suite.models[model]
-        settings = entry.model_dump(mode="json", exclude={"training"})
+        settings = entry.model_dump(mode="json", exclude={"training", "resources"})
         hint = [self.suite.wording.hint] if isinstance(entry, BuiltModel) else []
         return digest([settings, self.suite.threads, *hint])
 

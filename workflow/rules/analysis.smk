@@ -15,6 +15,9 @@ rule collect:
         f"{R}/benchmarks/analysis/collect.tsv"
     conda:
         "../../environment.yml"
+    resources:
+        mem_mb=lambda w, attempt: PLAN.light_memory(attempt),
+        runtime=lambda w, attempt: PLAN.light_minutes(attempt),
     params:
         suite=PLAN.paths.suite,
         settings=PLAN.analysis_settings(),
@@ -34,6 +37,9 @@ rule suite:
         f"{R}/logs/analysis/suite.log",
     conda:
         "../../environment.yml"
+    resources:
+        mem_mb=lambda w, attempt: PLAN.light_memory(attempt),
+        runtime=lambda w, attempt: PLAN.light_minutes(attempt),
     params:
         suite=PLAN.paths.suite,
         settings=PLAN.suite_settings(),
@@ -55,6 +61,9 @@ rule results:
         f"{R}/benchmarks/analysis/results.tsv"
     conda:
         "../../environment.yml"
+    resources:
+        mem_mb=lambda w, attempt: PLAN.light_memory(attempt),
+        runtime=lambda w, attempt: PLAN.light_minutes(attempt),
     params:
         suite=PLAN.paths.suite,
         settings=PLAN.analysis_settings(),
@@ -75,6 +84,9 @@ rule ablation:
         f"{R}/benchmarks/analysis/ablation.tsv"
     conda:
         "../../environment.yml"
+    resources:
+        mem_mb=lambda w, attempt: PLAN.light_memory(attempt),
+        runtime=lambda w, attempt: PLAN.light_minutes(attempt),
     params:
         suite=PLAN.paths.suite,
         settings=PLAN.comparison_settings(),
@@ -95,6 +107,9 @@ rule difficulty:
         f"{R}/benchmarks/analysis/difficulty.tsv"
     conda:
         "../../environment.yml"
+    resources:
+        mem_mb=lambda w, attempt: PLAN.light_memory(attempt),
+        runtime=lambda w, attempt: PLAN.light_minutes(attempt),
     params:
         suite=PLAN.paths.suite,
         settings=PLAN.comparison_settings(),
@@ -112,6 +127,9 @@ rule cost:
         f"{R}/logs/analysis/cost.log",
     conda:
         "../../environment.yml"
+    resources:
+        mem_mb=lambda w, attempt: PLAN.light_memory(attempt),
+        runtime=lambda w, attempt: PLAN.light_minutes(attempt),
     params:
         suite=PLAN.paths.suite,
         settings=PLAN.analysis_settings(),
@@ -131,6 +149,9 @@ rule audit:
         f"{R}/benchmarks/analysis/audit.tsv"
     conda:
         "../../environment.yml"
+    resources:
+        mem_mb=lambda w, attempt: PLAN.light_memory(attempt),
+        runtime=lambda w, attempt: PLAN.light_minutes(attempt),
     params:
         suite=PLAN.paths.suite,
         settings=lambda w: PLAN.measured_settings("audit"),
@@ -150,6 +171,9 @@ rule prefix:
         f"{R}/benchmarks/analysis/prefix.tsv"
     conda:
         "../../environment.yml"
+    resources:
+        mem_mb=lambda w, attempt: PLAN.light_memory(attempt),
+        runtime=lambda w, attempt: PLAN.light_minutes(attempt),
     params:
         suite=PLAN.paths.suite,
         settings=lambda w: PLAN.measured_settings("prefix"),
@@ -169,6 +193,9 @@ rule distributions:
         f"{R}/benchmarks/analysis/distributions.tsv"
     conda:
         "../../environment.yml"
+    resources:
+        mem_mb=lambda w, attempt: PLAN.light_memory(attempt),
+        runtime=lambda w, attempt: PLAN.light_minutes(attempt),
     params:
         suite=PLAN.paths.suite,
         settings=PLAN.comparison_settings(),
@@ -195,6 +222,9 @@ rule figure:
         f"{R}/logs/analysis/figures/{{figure}}.log",
     conda:
         "../../environment.yml"
+    resources:
+        mem_mb=lambda w, attempt: PLAN.light_memory(attempt),
+        runtime=lambda w, attempt: PLAN.light_minutes(attempt),
     params:
         to=lambda w: PLAN.paths.figure(w.figure, "pdf").with_suffix(""),
     shell:
@@ -220,6 +250,9 @@ rule gallery:
         f"{R}/logs/analysis/figures/gallery.log",
     conda:
         "../../environment.yml"
+    resources:
+        mem_mb=lambda w, attempt: PLAN.light_memory(attempt),
+        runtime=lambda w, attempt: PLAN.light_minutes(attempt),
     params:
         named=PLAN.named_cases(),
     shell:

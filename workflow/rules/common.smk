@@ -1,4 +1,4 @@
-# What several rules say about their outputs.
+# What several rules say about their outputs, and what is said of those that failed.
 
 
 def shown(files):
@@ -23,3 +23,13 @@ def in_report(file):
         category=category,
         labels={"what": Path(file).stem, "format": Path(file).suffix[1:]},
     )
+
+
+def logs_of_failed(scheduler):
+    """Log files of the jobs that failed for good, those of a group each by itself."""
+    failed = [
+        job
+        for one in scheduler.failed
+        for job in (one.jobs if one.is_group() else [one])
+    ]
+    return [log for job in failed for log in job.log]

@@ -14,6 +14,9 @@ rule curate:
         f"{R}/benchmarks/curation/{{run}}.tsv"
     conda:
         "../../environment.yml"
+    resources:
+        mem_mb=lambda w, attempt: PLAN.light_memory(attempt),
+        runtime=lambda w, attempt: PLAN.light_minutes(attempt),
     params:
         suite=PLAN.paths.suite,
         settings=lambda w: PLAN.curation_settings(w.run),

@@ -15,9 +15,11 @@ rule evaluate:
         f"{R}/benchmarks/evaluation/{{run}}.tsv"
     conda:
         "../../environment.yml"
-    threads: SUITE.threads
+    threads: lambda w: PLAN.cpus("evaluation", w.run)
     resources:
-        gpu=SUITE.gpus,
+        gpu=lambda w: PLAN.gpus("evaluation", w.run),
+        mem_mb=lambda w, attempt: PLAN.memory("evaluation", w.run, attempt),
+        runtime=lambda w, attempt: PLAN.minutes("evaluation", w.run, attempt),
     params:
         suite=PLAN.paths.suite,
         settings=lambda w: PLAN.evaluation_settings(w.run),

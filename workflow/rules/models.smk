@@ -11,11 +11,15 @@ rule models:
         f"{R}/logs/models/{{model}}.log",
     benchmark:
         f"{R}/benchmarks/models/{{model}}.tsv"
+    # Fetching needs the network, which nodes of a cluster often lack; building needs their cores.
+    localrule: PLAN.only_fetches()
     conda:
         "../../environment.yml"
-    threads: SUITE.threads
+    threads: lambda w: PLAN.cpus("models", w.model)
     resources:
-        gpu=SUITE.gpus,
+        gpu=lambda w: PLAN.gpus("models", w.model),
+        mem_mb=lambda w, attempt: PLAN.memory("models", w.model, attempt),
+        runtime=lambda w, attempt: PLAN.minutes("models", w.model, attempt),
     params:
         suite=PLAN.paths.suite,
         settings=lambda w: PLAN.model_settings(w.model),

@@ -16,9 +16,11 @@ rule sample:
         f"{R}/benchmarks/rollouts/{{run}}/samples/{{name}}/{{shard}}.tsv"
     conda:
         "../../environment.yml"
-    threads: SUITE.threads
+    threads: lambda w: PLAN.cpus("rollouts", w.run)
     resources:
-        gpu=SUITE.gpus,
+        gpu=lambda w: PLAN.gpus("rollouts", w.run),
+        mem_mb=lambda w, attempt: PLAN.memory("rollouts", w.run, attempt),
+        runtime=lambda w, attempt: PLAN.minutes("rollouts", w.run, attempt),
     params:
         vista=PLAN.sampler_command(),
         suite=PLAN.paths.suite,
@@ -43,9 +45,11 @@ rule resample:
         f"{R}/benchmarks/rollouts/{{run}}/resamples/{{name}}/{{shard}}.tsv"
     conda:
         "../../environment.yml"
-    threads: SUITE.threads
+    threads: lambda w: PLAN.cpus("rollouts", w.run)
     resources:
-        gpu=SUITE.gpus,
+        gpu=lambda w: PLAN.gpus("rollouts", w.run),
+        mem_mb=lambda w, attempt: PLAN.memory("rollouts", w.run, attempt),
+        runtime=lambda w, attempt: PLAN.minutes("rollouts", w.run, attempt),
     params:
         vista=PLAN.sampler_command(),
         suite=PLAN.paths.suite,
@@ -70,9 +74,11 @@ rule score:
         f"{R}/benchmarks/rollouts/{{run}}/scores/{{name}}/{{shard}}.tsv"
     conda:
         "../../environment.yml"
-    threads: SUITE.threads
+    threads: lambda w: PLAN.cpus("rollouts", w.run)
     resources:
-        gpu=SUITE.gpus,
+        gpu=lambda w: PLAN.gpus("rollouts", w.run),
+        mem_mb=lambda w, attempt: PLAN.memory("rollouts", w.run, attempt),
+        runtime=lambda w, attempt: PLAN.minutes("rollouts", w.run, attempt),
     params:
         suite=PLAN.paths.suite,
         settings=lambda w: PLAN.scoring_settings(w.name),
@@ -96,9 +102,11 @@ rule gains:
         f"{R}/benchmarks/rollouts/{{run}}/gains/{{name}}/{{shard}}.tsv"
     conda:
         "../../environment.yml"
-    threads: SUITE.threads
+    threads: lambda w: PLAN.cpus("rollouts", w.run)
     resources:
-        gpu=SUITE.gpus,
+        gpu=lambda w: PLAN.gpus("rollouts", w.run),
+        mem_mb=lambda w, attempt: PLAN.memory("rollouts", w.run, attempt),
+        runtime=lambda w, attempt: PLAN.minutes("rollouts", w.run, attempt),
     params:
         suite=PLAN.paths.suite,
         settings=lambda w: PLAN.gains_settings(w.name),
@@ -123,9 +131,11 @@ rule cases:
         f"{R}/benchmarks/rollouts/{{run}}/cases.tsv"
     conda:
         "../../environment.yml"
-    threads: SUITE.threads
+    threads: lambda w: PLAN.cpus("rollouts", w.run)
     resources:
-        gpu=SUITE.gpus,
+        gpu=lambda w: PLAN.gpus("rollouts", w.run),
+        mem_mb=lambda w, attempt: PLAN.memory("rollouts", w.run, attempt),
+        runtime=lambda w, attempt: PLAN.minutes("rollouts", w.run, attempt),
     params:
         suite=PLAN.paths.suite,
     shell:

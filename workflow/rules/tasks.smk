@@ -1,4 +1,5 @@
-# Stage 1: queries, one parquet file per task and split.
+# Stage 1: queries, one parquet file per task and split. Local: benchmarks and teachers are reached over
+# the network, which nodes of a cluster often lack.
 
 
 rule tasks:
@@ -12,8 +13,12 @@ rule tasks:
         f"{R}/logs/tasks/{{task}}/{{split}}.log",
     benchmark:
         f"{R}/benchmarks/tasks/{{task}}/{{split}}.tsv"
+    localrule: True
     conda:
         "../../environment.yml"
+    resources:
+        mem_mb=lambda w, attempt: PLAN.light_memory(attempt),
+        runtime=lambda w, attempt: PLAN.light_minutes(attempt),
     params:
         suite=PLAN.paths.suite,
         settings=lambda w: PLAN.task_settings(w.task, w.split),

@@ -16,9 +16,12 @@ rule train:
         f"{R}/benchmarks/training/{{run}}.tsv"
     conda:
         "../../environment.yml"
-    threads: lambda w: SUITE.threads * PLAN.training_processes(w.run)
+    threads: lambda w: PLAN.cpus("training", w.run)
     resources:
-        gpu=lambda w: SUITE.gpus * PLAN.training_processes(w.run),
+        gpu=lambda w: PLAN.gpus("training", w.run),
+        mem_mb=lambda w, attempt: PLAN.memory("training", w.run, attempt),
+        runtime=lambda w, attempt: PLAN.minutes("training", w.run, attempt),
+        slurm_extra=lambda w: PLAN.slurm_extra(w.run),
     params:
         suite=PLAN.paths.suite,
         settings=lambda w: PLAN.training_settings(w.run),
