@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 # Commands run as in an activated environment, so that Snakemake's jobs find `vista`.
 RUN := PATH="$(abspath $(BIN)):$$PATH" VIRTUAL_ENV="$(abspath $(VENV))"
 
-.PHONY: install main smoke report test test-vllm lint format schema lock freeze bench clean
+.PHONY: install main smoke report test test-slurm slurm-packages test-vllm lint format schema lock freeze bench clean
 
 install: $(VENV)/.installed
 
@@ -30,8 +30,15 @@ report: main  ## results/report.html: tables, figures, cases, runtimes and the D
 	$(RUN) snakemake --report results/report.html tables figures
 
 test: install  ## Unit, property and end-to-end tests
-	$(RUN) python -m pytest -n 2 --ignore tests/workflow
+	$(RUN) python -m pytest -n 2 --ignore tests/workflow --ignore tests/slurm
 	$(RUN) python -m pytest tests/workflow
+
+test-slurm: install $(if $(shell command -v slurmctld),,slurm-packages)  ## The Slurm profile, on a Slurm of this machine (root)
+	$(RUN) python -m pytest tests/slurm
+
+slurm-packages:
+	apt-get update --quiet
+	apt-get install --quiet --yes --no-install-recommends slurmctld slurmd slurm-client
 
 test-vllm: $(VLLM)/.installed  ## The vLLM engine, for real, with vLLM's build for CPUs
 	$(VLLM)/bin/python -m pytest tests/engines/test_vllm.py

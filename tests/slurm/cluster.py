@@ -226,7 +226,9 @@ def _write_config(nodes: list[Node]) -> None:
             f"NodeName={node.name} NodeAddr={node.address} CPUs={cores} RealMemory={memory} "
             f"Gres=gpu:{GPUS} State=UNKNOWN\n"
         )
-    lines.append(f"PartitionName=test Nodes={','.join(n.name for n in nodes)} Default=YES MaxTime=UNLIMITED\n")
+    lines.append(
+        f"PartitionName=test Nodes={','.join(n.name for n in nodes)} Default=YES MaxTime=UNLIMITED\n"
+    )
     for number in range(GPUS):
         device = STATE / f"gpu{number}"
         os.mknod(device, 0o20666, os.makedev(1, 3))  # as /dev/null

@@ -7,9 +7,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from tests.checkout import Checkout
 from vista.records import QUERY, ROLLOUT, read_rows, write_rows
-
-from .conftest import Checkout
 
 RUN = "nano-smoke/grids/sft-seed/seed0/round0"
 SAMPLES = "k6-t1-n80"
@@ -127,6 +126,8 @@ class TestOnAFinishedRun:
         log = copy.results / "logs/training/nano-smoke/grids/star/seed0/round1.log"
         assert "loss" in log.read_text()
         assert "Traceback" not in log.read_text()
+        quoted = done.stderr.rsplit(f"{log.relative_to(copy.folder)}:", 1)[-1]
+        assert log.read_text().splitlines()[-1] in quoted, "the last lines are shown where one looks first"
         assert copy.main_csv.read_bytes() == before
 
     def test_a_policy_without_positives_ends_in_a_row_that_says_so(self, copy: Checkout) -> None:

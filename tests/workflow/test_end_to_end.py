@@ -14,14 +14,13 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from tests.checkout import Checkout
 from vista import grid
 from vista.config import load_resolved
 from vista.dag import Dag
 from vista.manifest import read_manifest
 from vista.paths import manifest_of
 from vista.records import PREDICTION, read_rows
-
-from .conftest import Checkout
 
 pytestmark = [pytest.mark.slow, pytest.mark.end_to_end]
 

@@ -8,7 +8,7 @@ import shutil
 import pytest
 
 from tests.browser import needs_chromium, opened
-from tests.workflow.conftest import Checkout
+from tests.checkout import Checkout
 
 TARGETS = ("tables", "figures")
 

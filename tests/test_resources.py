@@ -1,0 +1,92 @@
+"""What jobs ask of a machine, and what is quoted of those that fail."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from vista.config import Suite, load_suite
+from vista.dag import Dag
+from vista.dag.failures import LINES, last_lines
+
+RUN = "nano-smoke/grids/star/seed0/round1"
+
+
+def smoke(root: Path, **model: Any) -> Dag:
+    """The smoke suite on a machine with GPUs, its model's entry changed."""
+    suite = load_suite(root / "config/smoke.yaml", root=root)
+    changed = suite.model_dump() | {"gpus": 1, "threads": 4}
+    changed["models"]["nano-smoke"] |= model
+    return Dag(Suite.model_validate(changed))
+
+
+def test_a_job_has_the_suites_threads_and_gpus_where_its_model_says_nothing(root: Path) -> None:
+    dag = smoke(root)
+    assert (dag.cpus("rollouts", RUN), dag.gpus("rollouts", RUN)) == (4, 1)
+    assert (dag.cpus("models", "nano-smoke"), dag.gpus("models", "nano-smoke")) == (4, 1)
+
+
+def test_training_has_them_for_each_process_and_a_node_to_itself(root: Path) -> None:
+    dag = smoke(root, training={"processes": 8})
+    assert (dag.cpus("training", RUN), dag.gpus("training", RUN)) == (32, 8)
+    assert dag.slurm_extra(RUN) == "--nodes=1 --exclusive"
+    assert dag.gpus("evaluation", RUN) == 1
+    assert smoke(root).slurm_extra(RUN) == "", "one process shares its node"
+
+
+def test_what_a_model_says_holds_for_the_whole_job(root: Path) -> None:
+    dag = smoke(root, training={"processes": 8}, resources={"training": {"cpus": 12, "gpus": 4}})
+    assert (dag.cpus("training", RUN), dag.gpus("training", RUN)) == (12, 4)
+
+
+@settings(max_examples=20, deadline=None)
+@given(attempt=st.integers(1, 5), memory=st.floats(0.1, 2000.0), hours=st.floats(0.05, 100.0))
+def test_memory_and_time_grow_with_every_attempt(
+    root: Path, attempt: int, memory: float, hours: float
+) -> None:
+    dag = smoke(root, resources={"rollouts": {"memory_gb": memory, "hours": hours}})
+    assert dag.memory("rollouts", RUN, attempt) >= 1000 * memory * attempt
+    assert dag.memory("rollouts", RUN, attempt) - 1000 * memory * attempt < 1
+    assert 0 <= dag.minutes("rollouts", RUN, attempt) - 60 * hours * attempt < 1
+    assert dag.light_memory(attempt + 1) > dag.light_memory(attempt)
+
+
+def test_what_a_job_asks_for_makes_no_output_stale(root: Path) -> None:
+    plain, other = smoke(root), smoke(root, resources={"models": {"memory_gb": 99, "hours": 99}})
+    assert plain.model_settings("nano-smoke") == other.model_settings("nano-smoke")
+    assert plain.training_settings(RUN) == other.training_settings(RUN)
+    assert plain.evaluation_settings(RUN) == other.evaluation_settings(RUN)
+
+
+def test_models_are_fetched_where_snakemake_runs_and_built_on_a_node(root: Path) -> None:
+    assert not smoke(root).only_fetches()
+    assert Dag(load_suite(root / "config/paper.yaml", root=root)).only_fetches()
+
+
+@pytest.mark.parametrize(
+    ("written", "quoted"),
+    [
+        (b"one\ntwo\n\n", ["one", "two"]),
+        (b"bar  1%\rbar 50%\rbar 99%\nerror: no space\n", ["bar 99%", "error: no space"]),
+        (b"bar 99%\r\nerror\r\n", ["bar 99%", "error"]),
+        (b"caf\xe9\n", ["caf\ufffd"]),
+        (b"".join(b"%d\n" % n for n in range(100_000)), [str(n) for n in range(100_000 - LINES, 100_000)]),
+    ],
+)
+def test_the_last_lines_of_a_log_are_quoted(tmp_path: Path, written: bytes, quoted: list[str]) -> None:
+    log = tmp_path / "a.log"
+    log.write_bytes(written)
+    assert last_lines([log, log]).splitlines() == [f"{log}:", *(f"    {line}" for line in quoted)]
+
+
+def test_a_log_that_says_nothing_is_named_all_the_same(tmp_path: Path) -> None:
+    empty, missing = tmp_path / "empty.log", tmp_path / "missing.log"
+    empty.write_text("\n")
+    assert last_lines([empty, missing]).splitlines() == [
+        f"{empty}: empty",
+        f"{missing}: not written; the job did not start, or its machine failed",
+    ]
