@@ -52,7 +52,8 @@ onstart:
 
 # On one machine, one job at a time may use the GPU, unless `--resources gpu=…` says how many there are.
 # Not a line of the default profile, which would win over that of a cluster.
-if workflow.local_exec and "gpu" not in workflow.global_resources:
+# (Where jobs are sent elsewhere, Snakemake counts nodes.)
+if workflow.resource_settings.nodes is None and "gpu" not in workflow.global_resources:
     workflow.register_resource("gpu", 1)
 
 
