@@ -19,7 +19,7 @@ rule collect:
         suite=PLAN.paths.suite,
         settings=PLAN.analysis_settings(),
     shell:
-        "vista collect {params.suite} 2>&1 | tee {log}"
+        "vista collect {params.suite:q} 2>&1 | tee {log:q}"
 
 
 rule suite:
@@ -38,7 +38,7 @@ rule suite:
         suite=PLAN.paths.suite,
         settings=PLAN.suite_settings(),
     shell:
-        "vista suite {params.suite} {output} 2>&1 | tee {log}"
+        "vista suite {params.suite:q} {output:q} 2>&1 | tee {log:q}"
 
 
 rule results:
@@ -59,7 +59,7 @@ rule results:
         suite=PLAN.paths.suite,
         settings=PLAN.analysis_settings(),
     shell:
-        "vista tables {params.suite} 2>&1 | tee {log}"
+        "vista tables {params.suite:q} 2>&1 | tee {log:q}"
 
 
 rule ablation:
@@ -79,7 +79,7 @@ rule ablation:
         suite=PLAN.paths.suite,
         settings=PLAN.comparison_settings(),
     shell:
-        "vista ablation {params.suite} 2>&1 | tee {log}"
+        "vista ablation {params.suite:q} 2>&1 | tee {log:q}"
 
 
 rule difficulty:
@@ -99,7 +99,7 @@ rule difficulty:
         suite=PLAN.paths.suite,
         settings=PLAN.comparison_settings(),
     shell:
-        "vista difficulty {params.suite} 2>&1 | tee {log}"
+        "vista difficulty {params.suite:q} 2>&1 | tee {log:q}"
 
 
 rule cost:
@@ -116,7 +116,7 @@ rule cost:
         suite=PLAN.paths.suite,
         settings=PLAN.analysis_settings(),
     shell:
-        "vista cost {params.suite} 2>&1 | tee {log}"
+        "vista cost {params.suite:q} 2>&1 | tee {log:q}"
 
 
 rule audit:
@@ -135,7 +135,7 @@ rule audit:
         suite=PLAN.paths.suite,
         settings=lambda w: PLAN.measured_settings("audit"),
     shell:
-        "vista audit {params.suite} 2>&1 | tee {log}"
+        "vista audit {params.suite:q} 2>&1 | tee {log:q}"
 
 
 rule prefix:
@@ -154,7 +154,7 @@ rule prefix:
         suite=PLAN.paths.suite,
         settings=lambda w: PLAN.measured_settings("prefix"),
     shell:
-        "vista prefix {params.suite} 2>&1 | tee {log}"
+        "vista prefix {params.suite:q} 2>&1 | tee {log:q}"
 
 
 rule distributions:
@@ -173,7 +173,7 @@ rule distributions:
         suite=PLAN.paths.suite,
         settings=PLAN.comparison_settings(),
     shell:
-        "vista distributions {params.suite} 2>&1 | tee {log}"
+        "vista distributions {params.suite:q} 2>&1 | tee {log:q}"
 
 
 # A figure is a module of vista/figures: editing it draws it alone again.
@@ -198,7 +198,7 @@ rule figure:
     params:
         to=lambda w: PLAN.paths.figure(w.figure, "pdf").with_suffix(""),
     shell:
-        "python -m vista.figures.{wildcards.figure} {input.table} --to {params.to} 2>&1 | tee {log}"
+        "python -m vista.figures.{wildcards.figure:q} {input.table:q} --to {params.to:q} 2>&1 | tee {log:q}"
 
 
 rule gallery:
@@ -223,4 +223,4 @@ rule gallery:
     params:
         named=PLAN.named_cases(),
     shell:
-        "python -m vista.figures.gallery {params.named} --to {output.pictures} 2>&1 | tee {log}"
+        "python -m vista.figures.gallery {params.named:q} --to {output.pictures:q} 2>&1 | tee {log:q}"
