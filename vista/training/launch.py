@@ -70,7 +70,7 @@ def become_launcher(suite: Suite, suite_file: Path, run: Run) -> None:
     elif command:
         check_launch(training, run.model)
         print(" ".join(command), file=sys.stderr, flush=True)
-        os.execv(command[0], command)
+        os.execv(command[0], command)  # noqa: S606 - without a shell is how it should be
 
 
 def check_world(training: ModelTraining, model: str) -> None:
