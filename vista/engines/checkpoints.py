@@ -81,7 +81,9 @@ def check_folder(folder: Path) -> None:
     index = folder / "model.safetensors.index.json"
     if not index.is_file() and not (folder / "model.safetensors").is_file():
         found = ", ".join(sorted(path.name for path in folder.glob("*.safetensors")))
-        raise VistaError(f"{folder}: neither model.safetensors nor its index, only {found}; rename the weights")
+        raise VistaError(
+            f"{folder}: neither model.safetensors nor its index, only {found}; rename the weights"
+        )
     if index.is_file():
         shards = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
         missing = sorted(name for name in shards if not (folder / name).is_file())
