@@ -21,17 +21,16 @@ from vista.errors import VistaError
 
 SUFFIXES = (".pt", ".pth", ".bin")
 NEVER_READ = "training_args.bin"  # written by transformers, and of no use to a resumed run
-SHARDS = ".metadata"  # of FSDP's sharded states: what lies where
+SHARDS = ".metadata"  # ends the names of descriptions of FSDP's sharded states
 
 _METADATA = "torch.distributed.checkpoint.metadata"
-_NAMES = ("BytesStorageMetadata", "ChunkStorageMetadata", "Metadata", "MetadataIndex", "StorageMeta")
+_NAMES = (
+    *("BytesStorageMetadata", "ChunkStorageMetadata", "Metadata", "MetadataIndex", "StorageMeta"),
+    *("TensorProperties", "TensorStorageMetadata", "_MEM_FORMAT_ENCODING"),
+)
 # All that torch puts into a description of shards, beside types of weights; none of it runs code.
 KNOWN = {
     *(f"{_METADATA}.{name}" for name in _NAMES),
-    *(
-        f"{_METADATA}.{name}"
-        for name in ("TensorProperties", "TensorStorageMetadata", "_MEM_FORMAT_ENCODING")
-    ),
     "torch.distributed.checkpoint.filesystem._StorageInfo",
     "torch.serialization._get_layout",
     "torch.Size",
@@ -51,7 +50,7 @@ def check_state(state: Path) -> None:
     """
     for file in sorted(state.rglob("*")):
         try:
-            if file.name == SHARDS:
+            if file.name.endswith(SHARDS):
                 _check_shards(file)
             elif file.suffix in SUFFIXES and file.name != NEVER_READ:
                 with safe_globals():  # numpy's random state
