@@ -9,6 +9,7 @@ the best turn counts, in wall time and in CPU time (the steadier one on a shared
 from __future__ import annotations
 
 import argparse
+import sys
 import time
 from collections.abc import Callable
 
@@ -49,7 +50,8 @@ def with_generate(checkpoint: Checkpoint, requests: list[Request], limit: int) -
     tokens = 0
     for start in range(0, len(requests), 64):
         prompts = [request.prompt for request in requests[start : start + 64]]
-        assert len({len(prompt) for prompt in prompts}) == 1, "generate() would need padding"
+        if len({len(prompt) for prompt in prompts}) != 1:
+            sys.exit("generate() would need padding")
         batch = collate(prompts, [[]] * len(prompts), checkpoint.pad_id)
         del batch["response_mask"]
         output = checkpoint.model.generate(

@@ -1,7 +1,7 @@
-"""Where everything is local, no stage touches the network.
+"""Where everything is local, no stage touches the network; and none ever unpickles anything.
 
 Every command runs on a minimal suite under a guard that refuses, and writes down, whatever leaves
-this machine (tests/offline/).
+this machine, and writes down what an unpickler looks up (tests/offline/).
 """
 
 from __future__ import annotations
@@ -22,7 +22,9 @@ def guarded(root: Path, attempts: Path, *command: str) -> subprocess.CompletedPr
     """Run a command under the guard, with none of the variables set that tell libraries to stay offline."""
     environment = {name: value for name, value in os.environ.items() if name not in OFFLINE_VARIABLES}
     environment |= {"PYTHONPATH": f"{root / 'tests/offline'}:{root}", "NETWORK_ATTEMPTS": str(attempts)}
+    environment["UNPICKLED"] = str(attempts.with_name("unpickled"))
     attempts.touch()
+    attempts.with_name("unpickled").touch()
     return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
 
 
@@ -36,7 +38,9 @@ def namespace() -> tuple[str, ...]:
 
 
 @pytest.mark.slow
-def test_no_stage_tries_the_network_though_nobody_told_it_not_to(root: Path, tmp_path: Path) -> None:
+def test_no_stage_unpickles_or_tries_the_network_though_nobody_told_it_not_to(
+    root: Path, tmp_path: Path
+) -> None:
     attempts = tmp_path / "attempts"
     script = str(root / "tests/offline/every_stage.py")
     done = guarded(root, attempts, *namespace(), sys.executable, script, str(tmp_path))
@@ -44,6 +48,23 @@ def test_no_stage_tries_the_network_though_nobody_told_it_not_to(root: Path, tmp
     statuses = json.loads(done.stdout.splitlines()[-1])
     assert set(statuses.values()) == {"complete"}, f"not every stage had something to do: {statuses}"
     assert attempts.read_text() == ""
+    assert (tmp_path / "unpickled").read_text() == ""
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "pickle.loads(pickle.dumps(Path()))",
+        "pickle._loads(pickle.dumps(Path()))",
+        "import dill; dill.loads(pickle.dumps(Path()))",
+        "import numpy; numpy.save('x.npy', Path()); numpy.load('x.npy', allow_pickle=True)",
+        "import torch; torch.save(Path(), 'x.pt'); torch.load('x.pt', weights_only=False)",
+    ],
+)
+def test_the_guard_sees_unpickling_whoever_does_it(root: Path, tmp_path: Path, code: str) -> None:
+    code = f"import os, pickle; from pathlib import Path; os.chdir({str(tmp_path)!r}); {code}"
+    guarded(root, tmp_path / "attempts", sys.executable, "-c", code)
+    assert "Path" in (tmp_path / "unpickled").read_text()
 
 
 @pytest.mark.parametrize(

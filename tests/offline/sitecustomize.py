@@ -1,12 +1,14 @@
 """A guard that Python installs at start-up where this folder is on PYTHONPATH: no way off this machine.
 
 Whoever connects to, or looks up, another host gets an ``OSError``, and a line in the file named by
-the environment variable NETWORK_ATTEMPTS; for a library may well swallow the error.
+the environment variable NETWORK_ATTEMPTS; for a library may well swallow the error. What an unpickler
+looks up is written to the file named by UNPICKLED.
 """
 
 import ipaddress
 import os
 import socket
+import sys
 import traceback
 from typing import Any
 
@@ -55,6 +57,14 @@ def looked_up(name: str) -> Any:
     return function
 
 
+def witness(event: str, arguments: tuple[Any, ...]) -> None:
+    """Write down every class or function that an unpickler looks up, with where."""
+    if event == "pickle.find_class":
+        with open(os.environ["UNPICKLED"], "a", encoding="utf-8") as file:
+            file.write(f"{arguments[0]}.{arguments[1]}\n{''.join(traceback.format_stack(limit=12))}\n")
+
+
+sys.addaudithook(witness)
 for method_name in ("connect", "connect_ex", "sendto"):
     setattr(socket.socket, method_name, checked(method_name))
 for function_name in ("getaddrinfo", "gethostbyname", "gethostbyname_ex"):

@@ -169,7 +169,8 @@ def filtered_value(solutions: Solutions, settings: ScoreFilter) -> tuple[pd.Seri
     rows = solutions.rows
     if isinstance(settings, (VigFilter, LogprobFilter)):
         return rows[settings.kind], pd.Series(LOGIT_SIZE, rows.index)
-    assert isinstance(settings, (VasFilter, RandomDropFilter)), settings
+    if not isinstance(settings, (VasFilter, RandomDropFilter)):
+        raise TypeError(f"{settings!r}: no values are known for this filter")
     if not solutions.layers:
         return pd.Series(np.nan, rows.index), None
     layers = layer_indices(settings.layers, solutions.num_layers)

@@ -105,7 +105,9 @@ class Inputs(Base):
     def case_inputs(self, run: str) -> list[str]:
         """The rollouts that a policy's cases are chosen from."""
         (pool,) = [pool for pool in case_pools(self.suite) if pool.policy.id == run]
-        return [file for kind, name in pool.files() for file in self.shards(run, kind, name)]
+        # No rule declares the critical tokens: they are written beside the resamples, by the same job.
+        files = [(kind, name) for kind, name in pool.files() if kind != "critical"]
+        return [file for kind, name in files for file in self.shards(run, kind, name)]
 
     def sampler_command(self) -> str:
         """The `vista` command of the environment that has the suite's sampling engine."""

@@ -15,6 +15,7 @@ from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor,
 
 from vista.chat import end_tokens, forbidden_tokens
 from vista.config import Loading
+from vista.engines.foreign import check_code, check_weights_are_own
 from vista.engines.presenter import LOADING_FILE, Presenter
 from vista.errors import VistaError
 
@@ -74,9 +75,15 @@ def check_folder(folder: Path) -> None:
             f"{folder}: no *.safetensors{found}; other formats can run code and are not loaded: take a "
             "revision that has safetensors, or load the model with transformers once and save it"
         )
+    check_weights_are_own(folder)
     if not list(folder.glob("*processor_config.json")):
         raise VistaError(f"{folder}: no processor_config.json; save the model's processor beside it")
     index = folder / "model.safetensors.index.json"
+    if not index.is_file() and not (folder / "model.safetensors").is_file():
+        found = ", ".join(sorted(path.name for path in folder.glob("*.safetensors")))
+        raise VistaError(
+            f"{folder}: neither model.safetensors nor its index, only {found}; rename the weights"
+        )
     if index.is_file():
         shards = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
         missing = sorted(name for name in shards if not (folder / name).is_file())
@@ -112,8 +119,10 @@ def load_processor(
         trust_remote_code: Run code that the checkpoint brings.
 
     Raises:
-        VistaError: it is missing, takes no images, has no chat template, or lacks an option.
+        VistaError: it is missing, takes no images, has no chat template, or lacks an option; or the
+            checkpoint brings code that may not run.
     """
+    check_code(folder, trust_remote_code)
     try:
         processor = AutoProcessor.from_pretrained(
             folder, local_files_only=True, trust_remote_code=trust_remote_code

@@ -33,10 +33,9 @@ def check_models(suite: Suite) -> list[Finding]:
     ]
 
 
-def _model(subject: str, spec: object) -> Finding:
+def _model(subject: str, spec: LocalModel | HubModel) -> Finding:
     if isinstance(spec, LocalModel):
         return _folder(subject, spec.path)
-    assert isinstance(spec, HubModel)
     if spec.path is not None:
         return _folder(subject, spec.path)
     if spec.revision is None:

@@ -40,7 +40,7 @@ def check_launch(training: ModelTraining, model: str) -> None:
 
     Raises:
         VistaError: the config file is missing or is none of accelerate's; it asks for DeepSpeed,
-            which is not installed.
+            which is not installed, or whose states would have to be unpickled.
     """
     if training.accelerate is None:
         return
@@ -49,6 +49,11 @@ def check_launch(training: ModelTraining, model: str) -> None:
         raise VistaError(
             f"{training.accelerate}: no distributed_type; this is no config file of accelerate "
             f"(training.accelerate of model {model})"
+        )
+    if kind == "DEEPSPEED" and training.save_every is not None:
+        raise VistaError(
+            f"training.save_every of model {model}: DeepSpeed unpickles the states that it goes on from, and "
+            "nothing is unpickled here; remove it, or train with config/accelerate/fsdp.yaml"
         )
     if kind == "DEEPSPEED" and importlib.util.find_spec("deepspeed") is None:
         raise VistaError(
@@ -70,7 +75,7 @@ def become_launcher(suite: Suite, suite_file: Path, run: Run) -> None:
     elif command:
         check_launch(training, run.model)
         print(" ".join(command), file=sys.stderr, flush=True)
-        os.execv(command[0], command)
+        os.execv(command[0], command)  # noqa: S606 - without a shell is how it should be
 
 
 def check_world(training: ModelTraining, model: str) -> None:

@@ -18,6 +18,7 @@ from safetensors.torch import load_file, save_file
 from transformers import TrainerCallback
 
 from vista.records import write_json
+from vista.training.pickles import check_state
 from vista.training.trainers import PaperTrainer
 
 WHOLE = "whole.json"  # in a state: its files and their sizes, written last
@@ -98,11 +99,17 @@ class KeepStates(TrainerCallback):  # type: ignore[misc]
 
 
 def go_on(states: States, trainer: PaperTrainer) -> Path | None:
-    """The state to go on from, the same in every process, with DPO's reference put in place."""
+    """The state to go on from, the same in every process, with DPO's reference put in place.
+
+    Raises:
+        VistaError: the state holds something that a training state does not.
+    """
     if trainer.accelerator.is_main_process:
         states.open()
     trainer.accelerator.wait_for_everyone()
     state = states.newest()
+    if state is not None:
+        check_state(state)
     if state is not None and trainer.objective.needs_reference:
         trainer.data_collator.reference = load_file(states.folder / REFERENCE)["log_probs"]
     if state is not None and trainer.accelerator.is_main_process:

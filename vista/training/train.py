@@ -203,7 +203,9 @@ def stored_dtype(folder: Path) -> torch.dtype:
     check_folder(folder)
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     name = config.get("dtype") or config.get("torch_dtype") or "float32"
-    found: torch.dtype = getattr(torch, str(name))
+    found = getattr(torch, str(name), None)
+    if not isinstance(found, torch.dtype):
+        raise VistaError(f"{folder / 'config.json'}: dtype {name!r} is no type of weights; mend it")
     return found
 
 

@@ -143,7 +143,9 @@ class PaperTrainer(SFTTrainer):  # type: ignore[misc]
         if self.is_fsdp_enabled or isinstance(self.model, PeftModel):
             super()._load_from_checkpoint(resume_from_checkpoint, model)
             return
-        stored = type(self.model).from_pretrained(resume_from_checkpoint, dtype=self.model.dtype)
+        stored = type(self.model).from_pretrained(
+            resume_from_checkpoint, dtype=self.model.dtype, use_safetensors=True, local_files_only=True
+        )
         self.model.load_state_dict(stored.state_dict())
 
     def floating_point_ops(self, inputs: Batch) -> int:

@@ -22,7 +22,7 @@ rule collect:
         suite=PLAN.paths.suite,
         settings=PLAN.analysis_settings(),
     shell:
-        "vista collect {params.suite} 2>&1 | tee {log}"
+        "vista collect {params.suite:q} 2>&1 | tee {log:q}"
 
 
 rule suite:
@@ -44,7 +44,7 @@ rule suite:
         suite=PLAN.paths.suite,
         settings=PLAN.suite_settings(),
     shell:
-        "vista suite {params.suite} {output} 2>&1 | tee {log}"
+        "vista suite {params.suite:q} {output:q} 2>&1 | tee {log:q}"
 
 
 rule results:
@@ -68,7 +68,7 @@ rule results:
         suite=PLAN.paths.suite,
         settings=PLAN.analysis_settings(),
     shell:
-        "vista tables {params.suite} 2>&1 | tee {log}"
+        "vista tables {params.suite:q} 2>&1 | tee {log:q}"
 
 
 rule ablation:
@@ -91,7 +91,7 @@ rule ablation:
         suite=PLAN.paths.suite,
         settings=PLAN.comparison_settings(),
     shell:
-        "vista ablation {params.suite} 2>&1 | tee {log}"
+        "vista ablation {params.suite:q} 2>&1 | tee {log:q}"
 
 
 rule difficulty:
@@ -114,7 +114,7 @@ rule difficulty:
         suite=PLAN.paths.suite,
         settings=PLAN.comparison_settings(),
     shell:
-        "vista difficulty {params.suite} 2>&1 | tee {log}"
+        "vista difficulty {params.suite:q} 2>&1 | tee {log:q}"
 
 
 rule cost:
@@ -134,7 +134,7 @@ rule cost:
         suite=PLAN.paths.suite,
         settings=PLAN.analysis_settings(),
     shell:
-        "vista cost {params.suite} 2>&1 | tee {log}"
+        "vista cost {params.suite:q} 2>&1 | tee {log:q}"
 
 
 rule audit:
@@ -156,7 +156,7 @@ rule audit:
         suite=PLAN.paths.suite,
         settings=lambda w: PLAN.measured_settings("audit"),
     shell:
-        "vista audit {params.suite} 2>&1 | tee {log}"
+        "vista audit {params.suite:q} 2>&1 | tee {log:q}"
 
 
 rule prefix:
@@ -178,7 +178,7 @@ rule prefix:
         suite=PLAN.paths.suite,
         settings=lambda w: PLAN.measured_settings("prefix"),
     shell:
-        "vista prefix {params.suite} 2>&1 | tee {log}"
+        "vista prefix {params.suite:q} 2>&1 | tee {log:q}"
 
 
 rule distributions:
@@ -200,7 +200,7 @@ rule distributions:
         suite=PLAN.paths.suite,
         settings=PLAN.comparison_settings(),
     shell:
-        "vista distributions {params.suite} 2>&1 | tee {log}"
+        "vista distributions {params.suite:q} 2>&1 | tee {log:q}"
 
 
 # A figure is a module of vista/figures: editing it draws it alone again.
@@ -228,7 +228,7 @@ rule figure:
     params:
         to=lambda w: PLAN.paths.figure(w.figure, "pdf").with_suffix(""),
     shell:
-        "python -m vista.figures.{wildcards.figure} {input.table} --to {params.to} 2>&1 | tee {log}"
+        "python -m vista.figures.{wildcards.figure:q} {input.table:q} --to {params.to:q} 2>&1 | tee {log:q}"
 
 
 rule gallery:
@@ -256,4 +256,4 @@ rule gallery:
     params:
         named=PLAN.named_cases(),
     shell:
-        "python -m vista.figures.gallery {params.named} --to {output.pictures} 2>&1 | tee {log}"
+        "python -m vista.figures.gallery {params.named:q} --to {output.pictures:q} 2>&1 | tee {log:q}"

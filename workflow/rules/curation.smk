@@ -21,4 +21,4 @@ rule curate:
         suite=PLAN.paths.suite,
         settings=lambda w: PLAN.curation_settings(w.run),
     shell:
-        "vista curate {params.suite} {wildcards.run} 2>&1 | tee {log}"
+        "vista curate {params.suite:q} {wildcards.run:q} 2>&1 | tee {log:q}"

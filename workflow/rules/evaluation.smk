@@ -24,4 +24,4 @@ rule evaluate:
         suite=PLAN.paths.suite,
         settings=lambda w: PLAN.evaluation_settings(w.run),
     shell:
-        "vista evaluate {params.suite} {wildcards.run} 2>&1 | tee {log}"
+        "vista evaluate {params.suite:q} {wildcards.run:q} 2>&1 | tee {log:q}"

@@ -24,4 +24,4 @@ rule models:
         suite=PLAN.paths.suite,
         settings=lambda w: PLAN.model_settings(w.model),
     shell:
-        "vista models {params.suite} {wildcards.model} 2>&1 | tee {log}"
+        "vista models {params.suite:q} {wildcards.model:q} 2>&1 | tee {log:q}"

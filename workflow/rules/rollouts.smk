@@ -26,8 +26,8 @@ rule sample:
         suite=PLAN.paths.suite,
         settings=lambda w: PLAN.sampling_settings(w.name),
     shell:
-        "{params.vista} sample {params.suite} {wildcards.run} {wildcards.name} {wildcards.shard}"
-        " 2>&1 | tee {log}"
+        "{params.vista:q} sample {params.suite:q} {wildcards.run:q} {wildcards.name:q} {wildcards.shard:q}"
+        " 2>&1 | tee {log:q}"
 
 
 rule resample:
@@ -55,8 +55,8 @@ rule resample:
         suite=PLAN.paths.suite,
         settings=lambda w: PLAN.resampling_settings(w.name),
     shell:
-        "{params.vista} resample {params.suite} {wildcards.run} {wildcards.name} {wildcards.shard}"
-        " 2>&1 | tee {log}"
+        "{params.vista:q} resample {params.suite:q} {wildcards.run:q} {wildcards.name:q} {wildcards.shard:q}"
+        " 2>&1 | tee {log:q}"
 
 
 rule score:
@@ -83,8 +83,8 @@ rule score:
         suite=PLAN.paths.suite,
         settings=lambda w: PLAN.scoring_settings(w.name),
     shell:
-        "vista score {params.suite} {wildcards.run} {wildcards.name} {wildcards.shard}"
-        " 2>&1 | tee {log}"
+        "vista score {params.suite:q} {wildcards.run:q} {wildcards.name:q} {wildcards.shard:q}"
+        " 2>&1 | tee {log:q}"
 
 
 rule gains:
@@ -111,8 +111,8 @@ rule gains:
         suite=PLAN.paths.suite,
         settings=lambda w: PLAN.gains_settings(w.name),
     shell:
-        "vista gains {params.suite} {wildcards.run} {wildcards.name} {wildcards.shard}"
-        " 2>&1 | tee {log}"
+        "vista gains {params.suite:q} {wildcards.run:q} {wildcards.name:q} {wildcards.shard:q}"
+        " 2>&1 | tee {log:q}"
 
 
 # Solutions to look at, with the attention of every token.
@@ -139,4 +139,4 @@ rule cases:
     params:
         suite=PLAN.paths.suite,
     shell:
-        "vista cases {params.suite} {wildcards.run} 2>&1 | tee {log}"
+        "vista cases {params.suite:q} {wildcards.run:q} 2>&1 | tee {log:q}"

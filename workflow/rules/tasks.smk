@@ -23,4 +23,4 @@ rule tasks:
         suite=PLAN.paths.suite,
         settings=lambda w: PLAN.task_settings(w.task, w.split),
     shell:
-        "vista tasks {params.suite} {wildcards.task} {wildcards.split} 2>&1 | tee {log}"
+        "vista tasks {params.suite:q} {wildcards.task:q} {wildcards.split:q} 2>&1 | tee {log:q}"

@@ -26,4 +26,4 @@ rule train:
         suite=PLAN.paths.suite,
         settings=lambda w: PLAN.training_settings(w.run),
     shell:
-        "vista train {params.suite} {wildcards.run} 2>&1 | tee {log}"
+        "vista train {params.suite:q} {wildcards.run:q} 2>&1 | tee {log:q}"

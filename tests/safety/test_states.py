@@ -1,0 +1,123 @@
+"""A state that training goes on from is read as tensors and plain values; anything else is refused."""
+
+from __future__ import annotations
+
+import io
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch.distributed import checkpoint as sharded
+from torch.distributed.checkpoint.api import CheckpointException
+from torch.distributed.checkpoint.state_dict import get_optimizer_state_dict
+
+from tests.safety.conftest import Payload, Trap
+from tests.training.conftest import hyper, suite
+from tests.training.test_resume import states_of, stopped
+from tests.training.test_train import run_of
+from vista.config import ModelTraining, Suite
+from vista.errors import VistaError
+from vista.manifest import read_manifest
+from vista.paths import Paths
+from vista.records import write_json
+from vista.training.launch import check_launch
+from vista.training.pickles import check_state
+from vista.training.resume import WHOLE, _sizes
+from vista.training.train import train
+
+__all__ = ["hyper", "stopped", "suite"]  # fixtures
+
+Stopped = Callable[[str], tuple[Suite, Paths]]
+
+
+def plant(state: Path, name: str, trap: Trap) -> None:
+    """Put a trap in the place of a file, and list it as whoever can write there would."""
+    trap.save(state / name)
+    write_json(state / WHOLE, _sizes(state))
+
+
+def test_going_on_unpickles_nothing(stopped: Stopped, looked_up: list[str]) -> None:
+    suite, paths = stopped("dpo")
+    looked_up.clear()
+    train(suite, paths, run_of("dpo"))
+    assert read_manifest(paths.trained(run_of("dpo").id)).counts["resumed_at_step"] == 6
+    assert looked_up == []
+
+
+@pytest.mark.parametrize(
+    "name", ["optimizer.pt", "scheduler.pt", "rng_state.pth", "pytorch_model.bin", "scaler.pt"]
+)
+def test_a_trap_in_a_state_does_not_spring_and_is_named(stopped: Stopped, trap: Trap, name: str) -> None:
+    suite, paths = stopped("rest-em")
+    state = states_of(paths, "rest-em") / "checkpoint-6"
+    plant(state, name, trap)
+    with pytest.raises(VistaError, match=rf"checkpoint-6/{name}.*delete .*checkpoint-6"):
+        train(suite, paths, run_of("rest-em"))
+    assert not trap.sprung
+    assert not paths.trained(run_of("rest-em").id).exists()
+
+
+def test_a_pickle_is_not_taken_for_the_weights_of_a_state(stopped: Stopped, trap: Trap) -> None:
+    suite, paths = stopped("rest-em")
+    state = states_of(paths, "rest-em") / "checkpoint-6"
+    (state / "model.safetensors").unlink()
+    torch.save({"x": torch.zeros(1)}, state / "pytorch_model.bin")
+    write_json(state / WHOLE, _sizes(state))
+    with pytest.raises((VistaError, OSError), match=r"model\.safetensors"):
+        train(suite, paths, run_of("rest-em"))
+
+
+@pytest.fixture
+def shards(tmp_path: Path) -> Path:
+    """The optimiser's part of a state as FSDP writes it."""
+    model = torch.nn.Linear(3, 2)
+    optimizer = torch.optim.AdamW(model.parameters())
+    model(torch.ones(1, 3)).sum().backward()
+    optimizer.step()
+    folder = tmp_path / "state/optimizer_0"
+    sharded.save({"optimizer": get_optimizer_state_dict(model, optimizer)}, checkpoint_id=folder)
+    return folder
+
+
+def test_shards_as_torch_writes_them_are_accepted(shards: Path) -> None:
+    check_state(shards.parent)
+
+
+@pytest.mark.parametrize("name", [".metadata", "__0.metadata"])
+def test_a_description_of_shards_with_a_trap_is_refused(shards: Path, trap: Trap, name: str) -> None:
+    (shards / ".metadata").unlink()
+    (shards / name).write_bytes(pickle.dumps(Payload(trap.mark)))
+    with pytest.raises(VistaError, match=rf"{name}.*mkdir has no place in it"):
+        check_state(shards.parent)
+    assert not trap.sprung
+    with pytest.raises(CheckpointException):  # what torch would have done
+        sharded.load({"x": torch.zeros(1)}, checkpoint_id=shards)
+    assert trap.sprung
+
+
+def test_a_value_among_shards_with_a_trap_is_refused(shards: Path, trap: Trap) -> None:
+    description = shards / ".metadata"
+    described: Any = pickle.loads(description.read_bytes())  # noqa: S301 - written above
+    name = "optimizer.param_groups.0.lr"
+    (index,) = [index for index in described.storage_data if index.fqn == name]
+    place = described.storage_data[index]
+    file = io.BytesIO()
+    torch.save(Payload(trap.mark), file)
+    shard = shards / place.relative_path
+    place.offset, place.length = shard.stat().st_size, len(file.getvalue())
+    shard.write_bytes(shard.read_bytes() + file.getvalue())
+    description.write_bytes(pickle.dumps(described))
+    with pytest.raises(VistaError, match=r"\.metadata: not a training state that can be trusted"):
+        check_state(shards.parent)
+    assert not trap.sprung
+    sharded.load({name: 1.0}, checkpoint_id=shards)  # what torch would have done
+    assert trap.sprung
+
+
+def test_deepspeeds_states_are_not_made_since_they_could_only_be_unpickled(root: Path) -> None:
+    training = ModelTraining(accelerate=root / "config/accelerate/zero3.yaml", save_every=10)
+    with pytest.raises(VistaError, match=r"save_every of model m: DeepSpeed unpickles"):
+        check_launch(training, "m")
