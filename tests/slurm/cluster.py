@@ -22,7 +22,7 @@ from pathlib import Path
 CONFIG = Path("/etc/slurm/slurm.conf")
 GRES = Path("/etc/slurm/gres.conf")
 MARK = "# Written by tests/slurm/cluster.py"
-STATE = Path("/var/tmp/vista-slurm")
+STATE = Path("/run/vista-slurm")
 GPUS = 2  # of each node; device files that lead nowhere
 BRIDGE = "vista0"
 NETWORK = "10.213.57"
