@@ -18,7 +18,7 @@ import typer
 
 from vista.config import BenchmarkTask, HubFiles, HubModel, Suite, load_resolved, load_suite
 from vista.errors import VistaError
-from vista.grid import Run
+from vista.grid import run_named
 from vista.paths import Paths
 from vista.records import Split
 
@@ -168,7 +168,7 @@ def sample(suite_file: SuiteArgument, policy: RunArgument, name: NameArgument, s
     suite, paths = _open(suite_file)
     from vista.rollouts.sample import sample_shard
 
-    sample_shard(suite, paths, Run.parse(policy), name, shard)
+    sample_shard(suite, paths, run_named(suite, policy), name, shard)
 
 
 @app.command()
@@ -179,7 +179,7 @@ def resample(
     suite, paths = _open(suite_file)
     from vista.rollouts.resample import resample_shard
 
-    resample_shard(suite, paths, Run.parse(policy), name, shard)
+    resample_shard(suite, paths, run_named(suite, policy), name, shard)
 
 
 @app.command()
@@ -188,7 +188,7 @@ def score(suite_file: SuiteArgument, policy: RunArgument, name: NameArgument, sh
     suite, paths = _open(suite_file)
     from vista.rollouts.score import score_shard
 
-    score_shard(suite, paths, Run.parse(policy), name, shard)
+    score_shard(suite, paths, run_named(suite, policy), name, shard)
 
 
 @app.command()
@@ -206,7 +206,7 @@ def gains(suite_file: SuiteArgument, policy: RunArgument, name: NameArgument, sh
     suite, paths = _open(suite_file)
     from vista.rollouts.gains import gains_shard
 
-    gains_shard(suite, paths, Run.parse(policy), name, shard)
+    gains_shard(suite, paths, run_named(suite, policy), name, shard)
 
 
 @app.command()
@@ -215,7 +215,7 @@ def curate(suite_file: SuiteArgument, run: RunArgument) -> None:
     suite, paths = _open(suite_file)
     from vista.curation.curate import curate as work
 
-    work(suite, paths, Run.parse(run))
+    work(suite, paths, run_named(suite, run))
 
 
 @app.command()
@@ -224,10 +224,10 @@ def train(suite_file: SuiteArgument, run: RunArgument) -> None:
     suite, paths = _open(suite_file)
     from vista.training.launch import become_launcher
 
-    become_launcher(suite, suite_file, Run.parse(run))
+    become_launcher(suite, suite_file, run_named(suite, run))
     from vista.training.train import train as work
 
-    work(suite, paths, Run.parse(run))
+    work(suite, paths, run_named(suite, run))
 
 
 @app.command()
@@ -236,7 +236,7 @@ def evaluate(suite_file: SuiteArgument, run: RunArgument) -> None:
     suite, paths = _open(suite_file)
     from vista.evaluation.evaluate import evaluate as work
 
-    work(suite, paths, Run.parse(run))
+    work(suite, paths, run_named(suite, run))
 
 
 @app.command()

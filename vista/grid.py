@@ -5,6 +5,7 @@ Pure: the Snakefile and the stages ask it the same questions and get the same an
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -21,9 +22,12 @@ from vista.config import (
     SelfRationales,
     Suite,
 )
+from vista.config.base import NAME
 from vista.errors import VistaError
 from vista.records import Split
 
+_NAME = NAME.strip("^$")
+RUN = re.compile(rf"({_NAME})/({_NAME})/({_NAME})/seed([0-9]{{1,18}})/round([0-9]{{1,9}})")
 # Ends the name of a samples folder that holds solutions to the seed queries, not the train queries.
 ON_SEED = "@seed"
 
@@ -46,13 +50,32 @@ class Run:
     @classmethod
     def parse(cls, text: str) -> Run:
         """The inverse of ``id``."""
-        parts = text.split("/")
-        if len(parts) != 5 or not parts[3].startswith("seed") or not parts[4].startswith("round"):
-            raise VistaError(f"{text!r} is no run; expected model/train_set/method/seedS/roundR")
-        try:
-            return cls(parts[0], parts[1], parts[2], int(parts[3][4:]), int(parts[4][5:]))
-        except ValueError as error:
-            raise VistaError(f"{text!r} is no run: seed and round must be numbers") from error
+        found = RUN.fullmatch(text)
+        if found is None:
+            raise VistaError(
+                f"{text!r} is no run; expected model/train_set/method/seedS/roundR, with names as in the "
+                "config and numbers"
+            )
+        model, train_set, method, seed, number = found.groups()
+        return cls(model, train_set, method, int(seed), int(number))
+
+
+def run_named(suite: Suite, text: str) -> Run:
+    """The run that a command's argument names.
+
+    Raises:
+        VistaError: it is no name of a run, or the suite does not have its model, train set or method.
+    """
+    run = Run.parse(text)
+    for what, name, known in (
+        ("model", run.model, suite.models),
+        ("train set", run.train_set, suite.train_sets),
+        ("method", run.method, suite.methods),
+    ):
+        if name not in known:
+            has = ", ".join(known)
+            raise VistaError(f"{text}: suite {suite.name!r} has no {what} {name!r}; it has {has}")
+    return run
 
 
 def runs(suite: Suite) -> list[Run]:

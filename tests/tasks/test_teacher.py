@@ -168,17 +168,16 @@ def test_a_request_holds_image_system_and_instruction_and_the_key_only_in_its_he
     assert not any(KEY in path.read_text() for path in written)
 
 
-def test_images_of_other_formats_are_sent_as_png(tmp_path: Path) -> None:
+def test_images_of_other_formats_are_sent_as_png() -> None:
     import io
 
     from PIL import Image
 
     buffer = io.BytesIO()
     Image.open(io.BytesIO(query(0)["images"][0]["bytes"])).save(buffer, format="BMP")
-    (tmp_path / "x.bmp").write_bytes(buffer.getvalue())
-    (url,) = image_urls({**query(0), "images": [{"bytes": None, "path": str(tmp_path / "x.bmp")}]})
+    (url,) = image_urls({**query(0), "images": [{"bytes": buffer.getvalue(), "path": None}]})
     sent = Image.open(io.BytesIO(base64.b64decode(url.removeprefix("data:image/png;base64,"))))
-    assert (sent.format, sent.tobytes()) == ("PNG", Image.open(tmp_path / "x.bmp").tobytes())
+    assert (sent.format, sent.tobytes()) == ("PNG", Image.open(buffer).tobytes())
 
 
 def test_a_second_run_sends_nothing_and_needs_no_key(

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from vista.config.base import Fraction, Name, Strict
 from vista.config.methods import BaseMethod, Method, Sampling
@@ -43,6 +43,17 @@ class TeacherRationales(Strict):
     api_key_variable: str = Field("VISTA_TEACHER_KEY", description="Environment variable with the key.")
     timeout: float = Field(120.0, gt=0.0, description="Seconds to wait for a reply.")
     parallel: int = Field(4, ge=1, description="Requests under way at a time.")
+
+    @field_validator("endpoint")
+    @classmethod
+    def _holds_no_password(cls, value: str) -> str:
+        """The endpoint stands in manifests and logs."""
+        if "@" in value.partition("://")[2].partition("/")[0]:
+            raise ValueError(
+                "no user name or password may stand in the address, since it is written to manifests; "
+                "put the key into the environment variable that api_key_variable names"
+            )
+        return value
 
 
 class SelfRationales(Strict):
@@ -197,6 +208,18 @@ class SuiteFields(Strict):
     gpus: int = Field(
         0, ge=0, description="GPUs that each job that runs a model asks for; training: for each process."
     )
+
+    @field_validator("results")
+    @classmethod
+    def _is_no_pattern(cls, value: Path) -> Path:
+        """Any folder will do, but for names that Snakemake or a command would take for something else."""
+        text = str(value)
+        if set("{}") & set(text) or not text.isprintable() or text.startswith("-"):
+            raise ValueError(
+                "a folder of this name cannot be used: Snakemake reads braces as wildcards, commands a "
+                "leading - as an option, and control characters spoil logs; choose another name"
+            )
+        return value
 
 
 class SuiteFile(SuiteFields):

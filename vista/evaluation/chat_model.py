@@ -22,7 +22,7 @@ from vista import chat
 from vista.engines.base import Engine, Request
 from vista.errors import VistaError
 from vista.evaluation.selection import Selection
-from vista.images import open_images
+from vista.images import decoded
 from vista.wording import check_wording
 
 # Encoded prompts wait in memory up to this size (or one batch, if that is larger).
@@ -115,7 +115,7 @@ def _opened(image: Any) -> Image.Image:
     """A decoded RGB image, from a decoded image or the path of a file."""
     if isinstance(image, Image.Image):
         return image.convert("RGB")
-    return open_images({"query_id": image, "images": [{"bytes": None, "path": image}]})[0]
+    return decoded(str(image), "a task's image")
 
 
 class VistaChatModel(lmms):  # type: ignore[misc]  # lmms-eval is untyped

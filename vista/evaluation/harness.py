@@ -33,6 +33,19 @@ def lone_process() -> Iterator[None]:
                 os.environ[name] = value
 
 
+@contextlib.contextmanager
+def no_request_cache() -> Iterator[None]:
+    """Keep lmms-eval from its cache of requests, which it unpickles even where it is told to use none."""
+    from lmms_eval.api import task
+
+    before = task.load_from_cache
+    task.load_from_cache = lambda file_name: None
+    try:
+        yield
+    finally:
+        task.load_from_cache = before
+
+
 def quiet() -> None:
     """Send lmms-eval's log to stderr, warnings and errors only; it had claimed stdout."""
     from loguru import logger
@@ -60,7 +73,7 @@ def run_lmms_eval(model: Any, task_folder: Path, tasks: Sequence[str]) -> dict[s
     # What only its own command line would set: score without decoding the images a second time.
     options = argparse.Namespace(process_with_media=False)
     # Whatever it prints is not this program's output.
-    with contextlib.redirect_stdout(sys.stderr):
+    with contextlib.redirect_stdout(sys.stderr), no_request_cache():
         report: dict[str, Any] = simple_evaluate(
             model=model,
             tasks=list(tasks),

@@ -7,6 +7,7 @@ as well: ``lmms-eval --model vista --tasks grid-open --include_path <folder> …
 from __future__ import annotations
 
 import os
+import shutil
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -72,14 +73,17 @@ def task_yaml(task: str, queries: Path, folder: Path, max_new_tokens: int, score
 
 
 def write_task_files(suite: Suite, paths: Paths, folder: Path) -> None:
-    """Write a task file for every evaluated task of ``suite`` to ``folder``, and no others."""
-    wanted = {f"{task}.yaml": task for task in suite.evaluated_tasks}
-    folder.mkdir(parents=True, exist_ok=True)
-    for stale in folder.glob("*.yaml"):
-        if stale.name not in wanted:
-            stale.unlink()
-    for name, task in wanted.items():
+    """Write a task file for every evaluated task of ``suite`` to ``folder``, which then holds nothing else.
+
+    lmms-eval would run Python files that lie there under the names of our modules.
+    """
+    if folder.is_symlink():
+        folder.unlink()
+    elif folder.exists():
+        shutil.rmtree(folder)
+    folder.mkdir(parents=True)
+    for task in suite.evaluated_tasks:
         spec = suite.tasks[task]
         scorer = LMMS_SCORERS.get(spec.kind) if isinstance(spec, BenchmarkTask) else None
         text = task_yaml(task, paths.queries(task, "test"), folder, suite.eval_max_new_tokens, scorer)
-        write_text(folder / name, text)
+        write_text(folder / f"{task}.yaml", text)

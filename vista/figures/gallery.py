@@ -137,7 +137,7 @@ def picture(shown: Case) -> Figure:
     right.set_xlim(0, LINE + 4)
     right.set_ylim(-(lines + 3.5), 0)
     right.text(0, -0.6, shown.title, fontweight="bold", va="center")
-    right.text(0, -1.7, f"{shown.question}    [{shown.answer}]", va="center", fontsize=7)
+    right.text(0, -1.7, f"{shown.question}    [{shown.answer}]", va="center", fontsize=7, parse_math=False)
     row = -3.0
     for text in texts:
         for line in _wrapped(text):
@@ -149,7 +149,7 @@ def picture(shown: Case) -> Figure:
         row -= 0.5
     for note in shown.notes:
         note = note if len(note) <= 2 * LINE else f"{note[: 2 * LINE]} …"
-        right.text(0, row, note, va="center", fontsize=6.5, color="#555555")
+        right.text(0, row, note, va="center", fontsize=6.5, color="#555555", parse_math=False)
         row -= 0.9
     return figure
 
@@ -184,6 +184,7 @@ def _write(axis: Any, column: float, row: float, token: Token) -> None:
         family="DejaVu Sans Mono",
         color=token.ink,
         bbox=box,
+        parse_math=False,  # a dollar sign is one
     )
 
 

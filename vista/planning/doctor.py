@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from rich.console import Console
+from rich.markup import escape
 
 from vista.config import Suite
 from vista.errors import VistaError
@@ -65,7 +66,8 @@ def show(findings: list[Finding], console: Console) -> None:
     order = {"ok": 0, "warn": 1, "fail": 2}
     listed = table("verdict", "what", "found", "remedy")
     for finding in sorted(findings, key=lambda finding: order[finding.verdict]):
-        listed.add_row(finding.verdict, finding.subject, finding.message, finding.remedy)
+        told = (finding.subject, finding.message, finding.remedy)
+        listed.add_row(finding.verdict, *map(escape, told))
     console.print(listed)
     counts = {verdict: sum(finding.verdict == verdict for finding in findings) for verdict in order}
     console.print(", ".join(f"{count} {verdict}" for verdict, count in counts.items()))

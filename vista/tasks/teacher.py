@@ -199,7 +199,7 @@ def image_urls(query: Mapping[str, Any]) -> list[str]:
     """The query's images as data URLs: the published bytes, or a PNG of them."""
     urls = []
     for image, picture in zip(query["images"], open_images(query), strict=True):
-        data = image["bytes"] if image["bytes"] is not None else Path(image["path"]).read_bytes()
+        data = image["bytes"]
         with Image.open(io.BytesIO(data)) as opened:
             kind = opened.format or ""
         if kind not in ACCEPTED:

@@ -14,6 +14,7 @@ from functools import cache
 from pathlib import Path
 
 from vista.errors import VistaError
+from vista.tasks.benchmarks.inside import inside
 from vista.tasks.benchmarks.items import Benchmark, Item, Published, PublishedSplit
 from vista.tasks.benchmarks.tables import json_rows
 
@@ -70,7 +71,8 @@ def image_reader(root: Path) -> Callable[[str], bytes]:
     @cache
     def from_folder(name: str) -> bytes:
         try:
-            return (folder / name).read_bytes()
+            path = inside(folder, name)
+            return path.read_bytes()
         except OSError as error:
             raise VistaError(f"column 'img_name': no image {folder / name}; unpack imgs.zip again") from error
 
@@ -85,7 +87,7 @@ def image_reader(root: Path) -> Callable[[str], bytes]:
     def from_archive(name: str) -> bytes:
         try:
             return opened.read(f"imgs/{name}")
-        except (KeyError, zipfile.BadZipFile) as error:
+        except (KeyError, ValueError, zipfile.BadZipFile) as error:
             raise VistaError(
                 f"column 'img_name': no image imgs/{name} in {archive}; download it again"
             ) from error

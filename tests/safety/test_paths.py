@@ -1,0 +1,257 @@
+"""Names of configs, data sets and arguments stay names: none leads out of the results and data folders."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.rollouts.conftest import POLICY, SAMPLES, policy_folder, suite_at
+from tests.tasks.published import write_slake
+from vista import cli, grid
+from vista.config import BenchmarkSizes, BenchmarkTask, LocalFiles, Suite, load_suite
+from vista.errors import VistaError
+from vista.grid import Run
+from vista.images import open_images
+from vista.paths import Paths
+from vista.records import QUERY, read_rows
+from vista.tasks.generate import generate_split
+
+__all__ = ["policy_folder"]  # a fixture
+
+NO_NAMES = [
+    "..",
+    ".",
+    "",
+    "../x",
+    "a/b",
+    "/etc/passwd",
+    "a\\b",
+    "-rf",
+    ".hidden",
+    "a b",
+    "a;b",
+    "$(id)",
+    "`id`",
+    "a'b",
+    'a"b',
+    "a*",
+    "~",
+    "a\0b",
+    "a\nb",
+    "a\n",
+    "{a}",
+    "A",
+    "é",
+]
+NO_RUNS = [
+    "../../x/seed0/round0",
+    "../grids/star/seed0/round0",
+    "nano/../star/seed0/round0",
+    "nano/tasks/../seed0/round0",
+    "/nano/tasks/star/seed0/round0",
+    "nano/tasks/star/seed0/round0/..",
+    "nano/tasks/star/seed0/round0\n",
+    "nano/tasks/star/seed-1/round0",
+    "nano/tasks/star/seed+1/round0",
+    "nano/tasks/star/seed1_0/round0",
+    "nano/tasks/star/seed٣/round0",
+    "nano/tasks/star/seed0/round../round0",
+    "nano/tasks/star\0/seed0/round0",
+    "nano/tasks/star;x/seed0/round0",
+    "",
+]
+
+
+def everything(folder: Path) -> dict[str, Any]:
+    """Every path below a folder, with what it holds."""
+    return {str(p): p.read_bytes() if p.is_file() else None for p in folder.rglob("*")}
+
+
+@pytest.fixture
+def suite_value(root: Path) -> dict[str, Any]:
+    resolved = load_suite(root / "config/smoke.yaml", root=root)
+    return json.loads(resolved.model_dump_json())  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("name", NO_NAMES)
+def test_nothing_in_a_config_is_called_like_a_path_or_like_words_of_a_shell(
+    suite_value: dict[str, Any], name: str
+) -> None:
+    Suite.model_validate(suite_value)
+    spoilt: list[dict[str, Any]] = [{"name": name}, {"out_of_domain": [name]}, {"train_sets": {name: []}}]
+    spoilt += [
+        {field: {name: next(iter(suite_value[field].values()))}} for field in ("models", "methods", "tasks")
+    ]
+    spoilt += [{"train_sets": {"x": [name]}}, {"only": {name: {}}}, {"max_rounds": {name: 1}}]
+    spoilt += [{"seed_rationales": {"kind": "annotated", "files": {name: "x"}}}]
+    for change in spoilt:
+        with pytest.raises(ValueError, match=r"pattern"):
+            Suite.model_validate({**suite_value, **change})
+
+
+def test_sweeps_names_are_checked_as_well(root: Path, tmp_path: Path) -> None:
+    text = (root / "config/smoke.yaml").read_text()
+    suite = tmp_path / "suite.yaml"
+    suite.write_text(text + "\nsweeps:\n  ../up: {method: vista-sft, set: filter.tau, values: [0.5]}\n")
+    with pytest.raises(VistaError, match=r"sweeps\.\.\./up"):
+        load_suite(suite, root=root)
+
+
+@pytest.mark.parametrize("text", NO_RUNS)
+def test_a_run_is_named_by_names_and_numbers(text: str) -> None:
+    with pytest.raises(VistaError, match="is no run"):
+        Run.parse(text)
+
+
+def test_a_run_is_the_inverse_of_its_name() -> None:
+    run = Run("nano-qwen2.5-vl", "grids", "vista-sft+tau=-0.5", 12, 3)
+    assert Run.parse(run.id) == run
+
+
+@pytest.mark.parametrize("text", ["other/tasks/vista/seed0/round1", "nano/other/vista/seed0/round1"])
+def test_a_run_of_another_suite_is_refused(tmp_path: Path, text: str) -> None:
+    with pytest.raises(VistaError, match="'other'; it has"):
+        grid.run_named(suite_at(tmp_path), text)
+
+
+UP = "../../../../outside"
+HOSTILE: list[list[str]] = [
+    *([command, run] for command in ("curate", "train", "evaluate", "cases") for run in (UP, NO_RUNS[0])),
+    *([command, POLICY.id, UP, "0"] for command in ("sample", "resample", "score", "gains")),
+    *([command, NO_RUNS[0], SAMPLES, "0"] for command in ("sample", "resample", "score", "gains")),
+    ["sample", POLICY.id, SAMPLES, "7"],
+    ["sample", POLICY.id, f"{SAMPLES}/{UP}", "0"],
+    ["sample", POLICY.id, f"{UP}@seed", "0"],
+    ["models", UP],
+    ["models", "/etc"],
+    ["tasks", UP, "train"],
+    ["tasks", "/etc", "train"],
+]
+
+
+@pytest.mark.parametrize("arguments", HOSTILE, ids=" ".join)
+def test_no_argument_of_a_command_makes_it_write_anything(
+    policy_folder: Path, tmp_path: Path, arguments: list[str]
+) -> None:
+    results = tmp_path / "one/two/results"
+    results.mkdir(parents=True)
+    for name in ("models", "tasks"):
+        (results / name).symlink_to(policy_folder / name)
+    Paths(results).suite.write_text(suite_at(results).model_dump_json())
+    before = everything(tmp_path), everything(policy_folder)
+    command, *rest = arguments
+    with pytest.raises(VistaError):
+        cli.app([command, str(Paths(results).suite), "--", *rest], standalone_mode=False)
+    assert (everything(tmp_path), everything(policy_folder)) == before
+
+
+@pytest.mark.parametrize("folder", ["a{task}", "-rf", "a\nb", "a\0b", "a\x1b[31m", "a}b"])
+def test_results_may_be_anywhere_but_not_under_a_name_that_is_read_as_something_else(
+    suite_value: dict[str, Any], folder: str
+) -> None:
+    with pytest.raises(ValueError, match="cannot be used"):
+        Suite.model_validate({**suite_value, "results": folder})
+    for fine in ("/anywhere/else", "../beside", "my results; $(x) 'y'", "ergebnisse/März"):
+        assert Suite.model_validate({**suite_value, "results": fine}).results == Path(fine)
+
+
+SLAKE = {"kind": "slake", "sizes": BenchmarkSizes(seed=2)}
+
+
+def slake(folder: Path, tmp_path: Path, root: Path) -> Paths:
+    """Make the test split of a copy of SLAKE."""
+    task = BenchmarkTask(**SLAKE, source=LocalFiles(kind="path", path=folder))  # type: ignore[arg-type]
+    smoke = load_suite(root / "config/smoke.yaml", root=root)
+    paths = Paths(tmp_path / "results")
+    generate_split(smoke.model_copy(update={"tasks": {"slake": task}}), paths, "slake", "test")
+    return paths
+
+
+def unpack(folder: Path) -> None:
+    with zipfile.ZipFile(folder / "imgs.zip") as archive:
+        archive.extractall(folder)
+    (folder / "imgs.zip").unlink()
+
+
+def name_image(folder: Path, name: str) -> str:
+    """Let the first English row of the test split show another image; returns the one that it showed."""
+    file = folder / "test.json"
+    rows = json.loads(file.read_text())
+    row = next(row for row in rows if row["q_lang"] == "en")
+    before, row["img_name"] = row["img_name"], name
+    file.write_text(json.dumps(rows))
+    return str(before)
+
+
+@pytest.mark.parametrize("packed", [True, False], ids=["archive", "folder"])
+@pytest.mark.parametrize(
+    "name", ["../../secret.png", "{}/secret.png", "x/../../../secret.png", "a\0b", "n" * 300]
+)
+def test_an_image_that_a_benchmark_names_lies_in_its_folder(
+    root: Path, tmp_path: Path, packed: bool, name: str
+) -> None:
+    folder = tmp_path / "slake"
+    write_slake(folder)
+    if not packed:
+        unpack(folder)
+    shown = name_image(folder, name.format(tmp_path))
+    picture = (
+        zipfile.ZipFile(folder / "imgs.zip").read(f"imgs/{shown}")
+        if packed
+        else (folder / "imgs" / shown).read_bytes()
+    )
+    (tmp_path / "secret.png").write_bytes(picture)
+    with pytest.raises(VistaError, match=r"test\.json: row \d+: "):
+        slake(folder, tmp_path, root)
+    assert not (tmp_path / "results/tasks/slake/test.parquet").exists()
+
+
+def test_a_link_that_leads_out_of_a_benchmarks_folder_is_not_followed(root: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "slake"
+    write_slake(folder)
+    unpack(folder)
+    shown = folder / "imgs" / name_image(folder, "xmlab9/source.jpg")
+    shown.rename(tmp_path / "secret.jpg")
+    (folder / "imgs/xmlab9").mkdir()
+    (folder / "imgs/xmlab9/source.jpg").symlink_to(tmp_path / "secret.jpg")
+    with pytest.raises(VistaError, match=r"lies outside .*imgs"):
+        slake(folder, tmp_path, root)
+
+
+def test_archives_are_read_and_never_unpacked(root: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "slake"
+    write_slake(folder)
+    with zipfile.ZipFile(folder / "imgs.zip", "a") as archive:
+        archive.writestr("../../outside.png", b"x")
+    before = everything(folder)
+    paths = slake(folder, tmp_path, root)
+    assert read_rows(paths.queries("slake", "test"), QUERY)
+    assert everything(folder) == before
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["results", "slake"]
+
+
+def test_a_query_cannot_show_a_file_of_this_machine(policy_folder: Path, tmp_path: Path) -> None:
+    (query,) = read_rows(Paths(policy_folder).queries("first", "train"), QUERY)[:1]
+    secret = tmp_path / "secret.png"
+    secret.write_bytes(query["images"][0]["bytes"])
+    with pytest.raises(VistaError, match="only the name of a file"):
+        open_images({**query, "images": [{"bytes": None, "path": str(secret)}]})
+
+
+def test_ids_of_queries_name_no_files(root: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "slake"
+    write_slake(folder)
+    file = folder / "test.json"
+    rows = json.loads(file.read_text())
+    for row in rows:
+        row["qid"] = int(f"9{row['qid']}")
+    file.write_text(json.dumps(rows))
+    paths = slake(folder, tmp_path, root)
+    ids = {row["query_id"] for row in read_rows(paths.queries("slake", "test"), QUERY)}
+    assert all(name.startswith("slake-test-9") for name in ids)
+    written = [p.name for p in paths.results.rglob("*") if p.is_file()]
+    assert sorted(written) == ["test.parquet", "test.parquet.manifest.json"]
