@@ -10,14 +10,13 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from vista.config import BenchmarkTask, HubFiles, HubModel, Suite, load_resolved, load_suite
-from vista.errors import VistaError
+from vista.errors import told
 from vista.grid import Run
 from vista.paths import Paths
 from vista.records import Split
@@ -326,12 +325,9 @@ def show(
 
 
 def main() -> None:
-    """Run the command line; a user's mistake is one message, not a traceback."""
-    try:
+    """Run the command line; a user's mistake, or a full disk, is one message, not a traceback."""
+    with told():
         app()
-    except VistaError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
 
 
 if __name__ == "__main__":

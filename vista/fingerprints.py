@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import vista
-from vista.manifest import sha256
+from vista.checksums import sha256
 from vista.paths import Paths
 from vista.records import write_text
 
