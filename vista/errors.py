@@ -55,8 +55,8 @@ def refusal(error: BaseException, path: Path | None = None) -> VistaError | None
         path = named  # something else than what was to be written
     room = ""
     if number in FULL:
-        folders = {_standing(path)} if path else {Path.cwd(), Path(tempfile.gettempdir())}
-        room = f" ({'; '.join(sorted(map(_room, folders)))})"
+        disks = {_disk(folder) for folder in ([path] if path else [Path.cwd(), Path(tempfile.gettempdir())])}
+        room = f" ({'; '.join(sorted(map(_room, disks)))})"
     return VistaError(f"{path or 'a file'}: {os.strerror(number)}{room}; {REFUSALS[number]}")
 
 
@@ -75,21 +75,17 @@ def _number(error: BaseException | None) -> tuple[int, Path | None] | None:
     return None
 
 
-def _standing(path: Path) -> Path:
-    """The nearest folder of ``path`` that exists."""
-    return next((folder for folder in (path, *path.absolute().parents) if folder.is_dir()), Path.cwd())
+def _disk(path: Path) -> Path:
+    """Where the disk is mounted that ``path`` lies on, or would."""
+    return next(folder for folder in (path, *path.absolute().parents) if folder.is_mount())
 
 
-def _room(folder: Path) -> str:
-    """How much is free where ``folder`` lies."""
-    try:
-        usage = shutil.disk_usage(folder)
-        files = os.statvfs(folder)
-    except OSError:
-        return f"{folder} cannot be looked at"
+def _room(disk: Path) -> str:
+    """How much is free on it."""
+    usage, files = shutil.disk_usage(disk), os.statvfs(disk)
     if files.f_files and not files.f_favail:
-        return f"no file can be added to the disk of {folder}: all {files.f_files} inodes are taken"
-    return f"{usage.free / 1e6:,.1f} MB of {usage.total / 1e6:,.0f} MB free at {folder}"
+        return f"all {files.f_files} inodes of the disk at {disk} are taken"
+    return f"{usage.free / 1e6:,.1f} MB of {usage.total / 1e6:,.0f} MB free on the disk at {disk}"
 
 
 @contextmanager
