@@ -23,6 +23,9 @@ from vista.manifest import Manifest, read_manifest
 from vista.paths import Paths, manifest_of
 
 SUFFIX = ".manifest.json"
+FOLDERS = {
+    *("tasks", "models", "rollouts", "curation", "training", "evaluation", "tables", "figures"),
+}
 
 
 @dataclass
@@ -73,26 +76,34 @@ def verify(suite: Suite) -> Report:
 
 
 def find_outputs(results: Path) -> Iterator[Path]:
-    """Every file and folder below ``results`` that has a manifest, but not those of a suite inside it."""
+    """Every file and folder below ``results`` that has a manifest.
 
-    def walk(folder: Path) -> Iterator[Path]:
-        try:
-            entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
-        except OSError as error:
-            raise VistaError(f"{folder}: cannot be listed ({error.strerror})") from error
-        for entry in entries:
-            path = Path(entry.path)
-            if entry.name.startswith("."):
-                continue  # half-written, or states to go on from
-            if not entry.is_dir():
-                if entry.name.endswith(SUFFIX):
-                    yield path.with_name(entry.name.removesuffix(SUFFIX))
-            elif (path / "manifest.json").is_file():
-                yield path
-            elif not (path / "suite.json").is_file():
-                yield from walk(path)
+    What lies beside the stages' folders, such as the results of another suite, is none of it.
+    """
+    for entry in _entries(results):
+        if entry.name in FOLDERS or not entry.is_dir():
+            yield from _outputs(entry)
 
-    return walk(results)
+
+def _outputs(entry: os.DirEntry[str]) -> Iterator[Path]:
+    path = Path(entry.path)
+    if not entry.is_dir():
+        if entry.name.endswith(SUFFIX):
+            yield path.with_name(entry.name.removesuffix(SUFFIX))
+    elif (path / "manifest.json").is_file():
+        yield path
+    else:
+        for inner in _entries(path):
+            yield from _outputs(inner)
+
+
+def _entries(folder: Path) -> list[os.DirEntry[str]]:
+    """What stands in a folder, but for what is half-written or kept to go on from."""
+    try:
+        found = sorted(os.scandir(folder), key=lambda entry: entry.name)
+    except OSError as error:
+        raise VistaError(f"{folder}: cannot be listed ({error.strerror})") from error
+    return [entry for entry in found if not entry.name.startswith(".")]
 
 
 def jobs_of(suite: Suite) -> Callable[[str], list[str]]:
