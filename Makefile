@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 # Commands run as in an activated environment, so that Snakemake's jobs find `vista`.
 RUN := PATH="$(abspath $(BIN)):$$PATH" VIRTUAL_ENV="$(abspath $(VENV))"
 
-.PHONY: install main smoke report test test-vllm lint format schema lock freeze bench clean
+.PHONY: install main smoke report test test-faults test-vllm lint format schema lock freeze bench clean
 
 install: $(VENV)/.installed
 
@@ -32,6 +32,9 @@ report: main  ## results/report.html: tables, figures, cases, runtimes and the D
 test: install  ## Unit, property and end-to-end tests
 	$(RUN) python -m pytest -n 2 --ignore tests/workflow
 	$(RUN) python -m pytest tests/workflow
+
+test-faults: install  ## A hundred kills (make test: 25), then signals, damaged files and full disks
+	$(RUN) VISTA_KILLS=100 python -m pytest tests/workflow/faults
 
 test-vllm: $(VLLM)/.installed  ## The vLLM engine, for real, with vLLM's build for CPUs
 	$(VLLM)/bin/python -m pytest tests/engines/test_vllm.py

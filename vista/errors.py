@@ -24,8 +24,12 @@ REFUSALS = {
 }
 # Libraries in other languages pass on the words and not the number.
 WORDS = {os.strerror(number): number for number in (errno.ENOSPC, errno.EDQUOT, errno.EROFS)}
-# torch.save says neither.
-TORCH_SAVE = "PytorchStreamWriter failed writing file"
+# torch.save says neither, but that its file is shorter than what it wrote.
+TORCH_SAVE = (
+    "PytorchStreamWriter failed writing file",
+    "inline_container.cc",
+    "basic_ios::clear: iostream error",
+)
 FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -69,7 +73,7 @@ def _number(error: BaseException | None) -> tuple[int, Path | None] | None:
         for words, number in WORDS.items():
             if words in str(error):
                 return number, None
-        if TORCH_SAVE in str(error):
+        if isinstance(error, RuntimeError) and any(words in str(error) for words in TORCH_SAVE):
             return errno.ENOSPC, None
         error = error.__cause__
     return None
