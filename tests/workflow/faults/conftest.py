@@ -45,14 +45,17 @@ class Watched:
         while not happened():
             if self.process.poll() is not None:
                 return happened()
-            assert time.monotonic() < end, self.said[-4000:]
+            if time.monotonic() > end:
+                self.kill()
+                raise AssertionError(f"it never happened:\n{self.said[-4000:]}")
             time.sleep(0.02)
         return True
 
     def finished_jobs(self) -> int:
         return len(re.findall(r"^Finished jobid", self.said, flags=re.MULTILINE))
 
-    def running(self, rule: str) -> bool:
+    def running(self, rule: str = r"\w+") -> bool:
+        """Whether a job of this rule, or any job, was started."""
         return re.search(rf"^(local)?rule {rule}:", self.said, flags=re.MULTILINE) is not None
 
     def end(self) -> int:

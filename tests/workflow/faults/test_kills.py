@@ -33,7 +33,7 @@ def wait_for_the_moment(run: Watched, moments: random.Random) -> None:
     if jobs is None:
         seconds = moments.uniform(0.0, STARTING)
     else:
-        run.wait_for(lambda: run.finished_jobs() >= jobs if jobs else "\nrule " in run.said)
+        run.wait_for(lambda: run.finished_jobs() >= jobs if jobs else run.running())
         seconds = moments.uniform(0.0, 2.0 if jobs else JOB)
     end = time.monotonic() + seconds
     run.wait_for(lambda: time.monotonic() >= end)
