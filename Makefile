@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 # Commands run as in an activated environment, so that Snakemake's jobs find `vista`.
 RUN := PATH="$(abspath $(BIN)):$$PATH" VIRTUAL_ENV="$(abspath $(VENV))"
 
-.PHONY: install main smoke report test test-slurm slurm-packages test-vllm lint format schema lock freeze bench clean
+.PHONY: install main smoke report test test-faults test-slurm slurm-packages test-vllm lint format schema lock freeze bench clean
 
 install: $(VENV)/.installed
 
@@ -39,6 +39,9 @@ test-slurm: install $(if $(shell command -v slurmctld),,slurm-packages)  ## The 
 slurm-packages:
 	apt-get update --quiet
 	apt-get install --quiet --yes --no-install-recommends slurmctld slurmd slurm-client
+
+test-faults: install  ## A hundred kills (make test: 25), then signals, damaged files and full disks
+	$(RUN) VISTA_KILLS=100 python -m pytest tests/workflow/faults
 
 test-vllm: $(VLLM)/.installed  ## The vLLM engine, for real, with vLLM's build for CPUs
 	$(VLLM)/bin/python -m pytest tests/engines/test_vllm.py

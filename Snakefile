@@ -13,7 +13,6 @@ from vista.config import load_suite
 from vista.dag import Dag
 from vista.dag.failures import last_lines
 from vista.errors import VistaError
-from vista.records import write_text
 
 min_version("9.0")
 
@@ -30,22 +29,23 @@ try:
     SUITE = load_suite(
         workflow.configfiles[-1], value=config, root=Path(workflow.basedir)
     )
+    PLAN = Dag(SUITE)
+    # Jobs read the resolved suite, so that what they do does not depend on how it was put together.
+    PLAN.write_suite()
 except VistaError as error:
     raise WorkflowError(str(error))
 
-PLAN = Dag(SUITE)
 R = str(SUITE.results)
-
-# Jobs read the resolved suite, so that what they do does not depend on how it was put together.
-resolved = SUITE.model_dump_json(indent=2)
-if not PLAN.paths.suite.exists() or PLAN.paths.suite.read_text() != resolved:
-    write_text(PLAN.paths.suite, resolved)
 
 
 # To start at most 100 jobs a second, Snakemake 9 wakes its scheduler once a second for every job that has
 # finished so far: after some hundred of them it takes half a core. Here no more jobs start than cores
 # are free, so the limit is not needed; on a cluster it stays.
 onstart:
+    try:
+        PLAN.begin()
+    except VistaError as error:
+        raise WorkflowError(str(error))
     if workflow.local_exec:
         workflow.scheduler.job_rate_limiter = None
 
@@ -109,3 +109,8 @@ include: "workflow/rules/curation.smk"
 include: "workflow/rules/training.smk"
 include: "workflow/rules/evaluation.smk"
 include: "workflow/rules/analysis.smk"
+
+
+# What the rules asked for while they were read, and could not be kept.
+if PLAN.refused:
+    raise WorkflowError(PLAN.refused)

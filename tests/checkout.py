@@ -9,6 +9,10 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from vista import verify
+from vista.config import Suite, load_resolved
+from vista.manifest import read_manifest
+
 COPIED = ("Snakefile", "environment.yml", "models.yaml", "config", "profiles", "vista", "workflow")
 
 
@@ -67,6 +71,34 @@ class Checkout:
             text=True,
             check=False,
         )
+
+    def start(self, *arguments: str, log: Path) -> subprocess.Popen[bytes]:
+        """Start Snakemake in a session of its own; what it says goes to ``log``."""
+        with log.open("wb") as said:
+            return subprocess.Popen(
+                self.command(*arguments),
+                cwd=self.folder,
+                env=self.environment,
+                stdout=said,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    def suite(self) -> Suite:
+        """The resolved suite, with its results where they lie."""
+        return load_resolved(self.results / "suite.json").model_copy(update={"results": self.results})
+
+    def remove(self, *outputs: str) -> list[Path]:
+        """Remove outputs with all that was made from them."""
+        suite = self.suite()
+        inputs = {
+            str(output.relative_to(self.results)): list(read_manifest(output).inputs)
+            for output in verify.find_outputs(self.results)
+        }
+        assert set(outputs) <= set(inputs)
+        follow = verify.made_from(outputs, inputs, verify.jobs_of(suite))
+        report = verify.Report(damaged={name: [] for name in outputs}, follow=sorted(follow - set(outputs)))
+        return verify.remove(suite, report)
 
     def vista(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run one command of the command line."""

@@ -10,14 +10,13 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from vista.config import BenchmarkTask, HubFiles, HubModel, Suite, load_resolved, load_suite
-from vista.errors import VistaError
+from vista.errors import told
 from vista.grid import run_named
 from vista.paths import Paths
 from vista.records import Split
@@ -325,13 +324,33 @@ def show(
         terminal.print(part)
 
 
+@app.command()
+def verify(
+    suite_file: Annotated[
+        Path | None, typer.Argument(help="The resolved suite: <results>/suite.json.")
+    ] = None,
+    configfile: Annotated[
+        Path | None, typer.Option("--configfile", help="A suite file, such as config/paper.yaml, instead.")
+    ] = None,
+    remove: Annotated[
+        bool, typer.Option("--remove", help="Remove what is damaged, and what was made from it.")
+    ] = False,
+) -> None:
+    """Look for outputs that something changed since they were made. Exit status 2 if any are left."""
+    from vista import verify as work
+
+    suite = work.open_suite(suite_file, configfile)
+    report = work.verify(suite)
+    removed = work.remove(suite, report) if remove else []
+    work.tell(report, suite, removed, console())
+    if report.damaged and not remove:
+        raise typer.Exit(2)
+
+
 def main() -> None:
-    """Run the command line; a user's mistake is one message, not a traceback."""
-    try:
+    """Run the command line; a user's mistake, or a full disk, is one message, not a traceback."""
+    with told():
         app()
-    except VistaError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,36 @@
-"""The one exception that stands for a mistake of the user or of the data, not of the code.
+"""Errors that stand for a mistake of the user, of the data or of the disk, not of the code.
 
-The command line prints its message without a traceback and exits with status 2.
+The command line prints their message without a traceback and exits with status 2.
 """
 
 from __future__ import annotations
+
+import errno
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+# What a disk may refuse, and what to do about it.
+REFUSALS = {
+    errno.ENOSPC: "make room, then run the same command again: what is finished stays",
+    errno.EDQUOT: "make room or raise the quota, then run the same command again: what is finished stays",
+    errno.EROFS: "mount it writable, or choose another folder; then run the same command again",
+    errno.EACCES: "have its permissions changed, or choose another folder; then run the same command again",
+    errno.EPERM: "have its permissions changed, or choose another folder; then run the same command again",
+}
+# Libraries in other languages pass on the words and not the number.
+WORDS = {os.strerror(number): number for number in (errno.ENOSPC, errno.EDQUOT, errno.EROFS)}
+# torch.save says neither, but that its file is shorter than what it wrote.
+TORCH_SAVE = (
+    "PytorchStreamWriter failed writing file",
+    "inline_container.cc",
+    "basic_ios::clear: iostream error",
+)
+FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 class VistaError(Exception):
@@ -15,3 +42,76 @@ def fail_if(problems: list[str], heading: str) -> None:
     if problems:
         listed = "\n".join(f"  - {problem}" for problem in problems)
         raise VistaError(f"{heading}\n{listed}")
+
+
+def refusal(error: BaseException, path: Path | None = None) -> VistaError | None:
+    """What to tell the user if the disk refused to be written; ``None`` for any other error.
+
+    Args:
+        error: From Python, or from a library that passed the system's words on.
+        path: What was being written, if that is known better than the error knows it.
+    """
+    found = _number(error)
+    if found is None:
+        return None
+    number, named = found
+    if path is None or (named is not None and not named.is_relative_to(path.parent)):
+        path = named  # something else than what was to be written
+    room = ""
+    if number in FULL:
+        disks = {_disk(folder) for folder in ([path] if path else [Path.cwd(), Path(tempfile.gettempdir())])}
+        room = f" ({'; '.join(sorted(map(_room, disks)))})"
+    return VistaError(f"{path or 'a file'}: {os.strerror(number)}{room}; {REFUSALS[number]}")
+
+
+def _number(error: BaseException | None) -> tuple[int, Path | None] | None:
+    """The system's error number behind an error or its causes, with the file that it names."""
+    while error is not None and not isinstance(error, VistaError):
+        if isinstance(error, OSError) and error.errno in REFUSALS:
+            named = error.filename2 or error.filename
+            return error.errno, Path(os.fsdecode(named)) if isinstance(named, str | bytes) else None
+        for words, number in WORDS.items():
+            if words in str(error):
+                return number, None
+        if isinstance(error, RuntimeError) and any(words in str(error) for words in TORCH_SAVE):
+            return errno.ENOSPC, None
+        error = error.__cause__
+    return None
+
+
+def _disk(path: Path) -> Path:
+    """Where the disk is mounted that ``path`` lies on, or would."""
+    return next(folder for folder in (path, *path.absolute().parents) if folder.is_mount())
+
+
+def _room(disk: Path) -> str:
+    """How much is free on it."""
+    usage, files = shutil.disk_usage(disk), os.statvfs(disk)
+    if files.f_files and not files.f_favail:
+        return f"all {files.f_files} inodes of the disk at {disk} are taken"
+    return f"{usage.free / 1e6:,.1f} MB of {usage.total / 1e6:,.0f} MB free on the disk at {disk}"
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turn a disk's refusal within the block into a ``VistaError`` that names ``path``."""
+    try:
+        yield
+    except Exception as error:
+        found = refusal(error, path)
+        if found is None:
+            raise
+        raise found from error
+
+
+@contextmanager
+def told() -> Iterator[None]:
+    """The edge of every command: a mistake is one message and exit status 2, not a traceback."""
+    try:
+        yield
+    except Exception as error:
+        found = error if isinstance(error, VistaError) else refusal(error)
+        if found is None:
+            raise
+        print(f"error: {found}", file=sys.stderr)
+        sys.exit(2)

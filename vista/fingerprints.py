@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import vista
-from vista.manifest import sha256
+from vista.checksums import sha256
+from vista.errors import writing
 from vista.paths import Paths
 from vista.records import write_text
 
@@ -59,7 +60,18 @@ def write_fingerprint(
     sums = {str(file.relative_to(PACKAGE)): sha256(file) for file in sorted(files)}
     parts = [stage, *([] if part == "**" else [part]), *also, *(["without", without] if without else [])]
     fingerprint = paths.code("-".join(Path(name).stem for name in parts))
-    text = json.dumps(sums, indent=2) + "\n"
-    if not fingerprint.exists() or fingerprint.read_text(encoding="utf-8") != text:
-        write_text(fingerprint, text)
+    update(fingerprint, json.dumps(sums, indent=2) + "\n")
     return fingerprint
+
+
+def update(file: Path, text: str) -> None:
+    """Write ``text`` to a file that the Snakefile keeps, if it holds anything else.
+
+    Several ``snakemake`` may do so at once: only later does one of them lock the folder.
+
+    Raises:
+        VistaError: the disk is full, read-only or not to be written by this user.
+    """
+    with writing(file):
+        if not file.exists() or file.read_bytes() != text.encode():
+            write_text(file, text, shared=True)

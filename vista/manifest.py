@@ -7,12 +7,12 @@ later stages pass its status on to the table (``no-positives``) instead of faili
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import platform
 import resource
 import subprocess
 import time
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -20,6 +20,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from vista.checksums import damages, sha256
 from vista.errors import VistaError
 from vista.paths import manifest_of
 from vista.records import write_json
@@ -43,6 +44,7 @@ class Manifest(BaseModel):
     settings: dict[str, Any] = Field(description="The part of the config that the output depends on.")
     inputs: dict[str, str] = Field(description="SHA-256 of each input file, or of its manifest.")
     checksums: dict[str, str] = Field(description="SHA-256 of each file of the output.")
+    sizes: dict[str, int] = Field({}, description="Bytes of each file of the output.")
     counts: dict[str, float] = Field({}, description="Rows in and out, tokens, losses …")
     commit: str = Field(description="Git commit of the code; 'unknown' outside a checkout.")
     dirty: bool | None = Field(description="Whether the checkout had uncommitted changes.")
@@ -53,12 +55,6 @@ class Manifest(BaseModel):
     seconds: float = Field(description="Wall time of the stage.")
     cpu_seconds: float = Field(description="CPU time of the process.")
     peak_rss_mb: float = Field(description="Peak resident memory of the process, MB.")
-
-
-def sha256(path: Path) -> str:
-    """Fingerprint of a file's bytes."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _git(*arguments: str) -> str | None:
@@ -87,15 +83,36 @@ def _versions() -> dict[str, str]:
 
 
 class Recorder:
-    """Started when a stage starts; ``write`` puts the manifest beside the finished output."""
+    """Started when a stage starts; ``write`` puts the manifest beside the finished output.
 
-    def __init__(self, stage: str, settings: dict[str, Any], inputs: list[Path], device: str = "cpu") -> None:
+    Inputs that have a manifest are held against it at the start: nothing is made from damaged bytes.
+
+    Args:
+        stage: The stage.
+        settings: What of the config the output depends on.
+        inputs: Files, and folders that have a manifest.
+        device: ``cpu``, or the GPU's name.
+        check: Whether to look at the inputs; of several processes, one does.
+
+    Raises:
+        VistaError: an input is not what its manifest says; names it and the way to make it again.
+    """
+
+    def __init__(
+        self,
+        stage: str,
+        settings: dict[str, Any],
+        inputs: list[Path],
+        device: str = "cpu",
+        check: bool = True,
+    ) -> None:
         self.stage = stage
         self.settings = settings
         self.inputs = inputs
         self.device = device
         self.started = datetime.now(UTC)
         self.clock = time.monotonic()
+        self.known = check_inputs(inputs) if check else {}
 
     def build(self, output: Path, counts: dict[str, float], status: Status = "complete") -> Manifest:
         """The manifest of ``output``, which must be on disk."""
@@ -106,13 +123,15 @@ class Recorder:
             files = sorted(p for p in output.rglob("*") if p.is_file() and p.name != "manifest.json")
         else:
             files = [output]
+        names = {str(p.relative_to(output)) if output.is_dir() else p.name: p for p in files}
         return Manifest(
             output=output.name,
             stage=self.stage,
             status=status,
             settings=self.settings,
-            inputs={str(path): sha256(_fingerprinted(path)) for path in self.inputs},
-            checksums={str(p.relative_to(output) if output.is_dir() else p.name): sha256(p) for p in files},
+            inputs={str(p): self.known.get(p) or sha256(_fingerprinted(p)) for p in self.inputs},
+            checksums={name: sha256(file) for name, file in names.items()},
+            sizes={name: file.stat().st_size for name, file in names.items()},
             counts=counts,
             commit=commit or "unknown",
             dirty=None if changes is None else bool(changes),
@@ -151,3 +170,32 @@ def read_manifest(output: Path) -> Manifest:
         ) from error
     except (json.JSONDecodeError, ValidationError) as error:
         raise VistaError(f"{path}: not a manifest ({error}); delete it and rerun the rule") from error
+
+
+def withdraw(output: Path) -> None:
+    """Remove the manifest of an output that is about to be replaced: until it is whole, none stands."""
+    manifest_of(output).unlink(missing_ok=True)
+
+
+def check_inputs(inputs: Sequence[Path]) -> dict[Path, str]:
+    """Refuse inputs that are damaged. What has no manifest is a user's own file, or is missing altogether.
+
+    Returns:
+        The fingerprints of the files that were held against their manifests, read once.
+
+    Raises:
+        VistaError: lists every damaged file.
+    """
+    manifests = {path: read_manifest(path) for path in inputs if manifest_of(path).is_file()}
+    found = {path: damages(path, each.checksums, each.sizes) for path, each in manifests.items()}
+    listed = [f"  - {damage}" for each in found.values() for damage in each]
+    if listed:
+        suites = [parent / "suite.json" for path in found for parent in path.parents if found[path]]
+        suite = next((file for file in suites if file.is_file()), "<results>/suite.json")
+        raise VistaError(
+            "These inputs are not what was made; something has changed them since:\n"
+            + "\n".join(listed)
+            + f"\nPut back a copy of them; or run `vista verify {suite} --remove`, which removes them with "
+            "all that was made from them, and snakemake after it"
+        )
+    return {path: next(iter(each.checksums.values())) for path, each in manifests.items() if path.is_file()}

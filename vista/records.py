@@ -9,14 +9,14 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from vista.errors import VistaError
+from vista.errors import VistaError, writing
 
 SCHEMA_VERSION = "1"
 
@@ -175,24 +175,34 @@ Row = dict[str, Any]
 
 
 @contextmanager
-def atomic_path(path: Path) -> Iterator[Path]:
+def atomic_path(path: Path, *, shared: bool = False) -> Iterator[Path]:
     """Give a temporary path beside ``path`` that takes its name only if the block succeeds.
 
     Its name is fixed, so that what a killed job left is overwritten and does not pile up; no
     two jobs of the DAG write the same output.
+
+    Args:
+        path: The file to be written.
+        shared: Several processes may write it at once: the temporary name is this process's own.
+
+    Raises:
+        VistaError: the disk is full, read-only or not to be written by this user.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.part")
+    own = f".{os.getpid()}" if shared else ""
+    temporary = path.with_name(f".{path.name}{own}.part")
     try:
-        yield temporary
-        os.replace(temporary, path)
+        with writing(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            yield temporary
+            os.replace(temporary, path)
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write ``text`` whole or not at all."""
-    with atomic_path(path) as temporary:
+def write_text(path: Path, text: str, *, shared: bool = False) -> None:
+    """Write ``text`` whole or not at all; ``shared`` as for ``atomic_path``."""
+    with atomic_path(path, shared=shared) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from vista import grid
+from vista.checksums import sha256
 from vista.config import Suite
 from vista.grid import Run
 from vista.manifest import Manifest, Recorder, Status
@@ -151,7 +152,12 @@ class World:
             output.write_bytes(b"") if output.suffix == ".parquet" else output.mkdir()
         stated = {"output": output.name, "stage": stage, "counts": counts, "status": status}
         times = {"started": next(CLOCK), "peak_rss_mb": peak}
-        manifest = manifest_template().model_copy(update=stated | times)
+        files = {output.name: output} if output.is_file() else {}
+        known = {
+            "checksums": {name: sha256(file) for name, file in files.items()},
+            "sizes": {name: file.stat().st_size for name, file in files.items()},
+        }
+        manifest = manifest_template().model_copy(update=stated | times | known)
         write_json(manifest_of(output), manifest.model_dump())
 
     def benchmark(

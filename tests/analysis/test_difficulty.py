@@ -7,6 +7,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -20,8 +21,9 @@ from vista.analysis.stats import paired_scores, pooled_difference
 from vista.config import Suite
 from vista.errors import VistaError
 from vista.grid import Run
+from vista.manifest import withdraw
 from vista.paths import Paths
-from vista.records import EXAMPLE, PAIR, QUERY, ROLLOUT, write_rows
+from vista.records import EXAMPLE, PAIR, QUERY, ROLLOUT, Row, write_rows
 from vista.testbed.questions import Question, dump
 from vista.testbed.scenes import Scene
 
@@ -73,6 +75,12 @@ def question(template: str) -> Question:
     return Question(template) if template == "sum-all" else Question(template, 1, column=2)
 
 
+def write_new(path: Path, rows: list[Row], schema: pa.Schema) -> None:
+    """Rows in the place of those that the manifest of the world knows."""
+    write_rows(path, rows, schema)
+    withdraw(path)
+
+
 def queries(world: World, split: str, templates: dict[str, str]) -> None:
     rows = [
         dict.fromkeys(QUERY.names)
@@ -80,7 +88,7 @@ def queries(world: World, split: str, templates: dict[str, str]) -> None:
         | {"cluster_id": f"easy-image-{index // 2}"}
         for index, (query, name) in enumerate(templates.items())
     ]
-    write_rows(world.paths.queries("easy", split), rows, QUERY)
+    write_new(world.paths.queries("easy", split), rows, QUERY)
 
 
 def solution(query: str, number: int, correct: bool, source: str = "sample") -> dict[str, Any]:
@@ -91,14 +99,14 @@ def solution(query: str, number: int, correct: bool, source: str = "sample") -> 
 def rollouts(world: World, kind: str, name: str, shard: int, rows: list[dict[str, Any]]) -> None:
     path = world.paths.rollouts(SEED, kind, name, shard, 2)
     assert path.exists(), "where the grid expects it"
-    write_rows(path, rows, ROLLOUT)
+    write_new(path, rows, ROLLOUT)
 
 
 def train(world: World, method: str, counts: Counter[str], seed_rows: int = 0, pairs: bool = False) -> None:
     schema = PAIR if pairs else EXAMPLE
     sources = [(query, "sample") for query in counts.elements()] + [("easy-seed", "seed")] * seed_rows
     rows = [dict.fromkeys(schema.names) | {"query_id": q, "source": s} for q, s in sources]
-    write_rows(world.paths.training_set(f"m/one/{method}/seed0/round1"), rows, schema)
+    write_new(world.paths.training_set(f"m/one/{method}/seed0/round1"), rows, schema)
 
 
 def table_of(world: World) -> list[dict[str, str]]:
@@ -206,7 +214,7 @@ def test_without_a_scene_the_kind_is_the_answer_type(made: World) -> None:
             | {"query_id": q, "task": "easy", "answer_type": "closed", "cluster_id": f"easy-image-{n // 2}"}
             for n, q in enumerate(ids)
         ]
-        write_rows(made.paths.queries("easy", split), rows, QUERY)
+        write_new(made.paths.queries("easy", split), rows, QUERY)
     assert column(table_of(made), "test", "rest-em", "pass_rate") == {"easy: closed": "50.00"}
 
 

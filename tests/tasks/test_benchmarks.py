@@ -13,9 +13,10 @@ from PIL import Image
 from tests.tasks import published as files
 from vista.answers import extract, verify
 from vista.chat import messages
+from vista.checksums import sha256
 from vista.config import BenchmarkTask
 from vista.images import open_images
-from vista.manifest import read_manifest, sha256
+from vista.manifest import read_manifest
 from vista.paths import Paths
 from vista.records import read_queries
 from vista.tasks.benchmarks.prepare import BENCHMARKS

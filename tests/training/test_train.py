@@ -10,11 +10,12 @@ from typing import Any
 import pytest
 
 from tests.training.conftest import WORDS, example, pair, responses
+from vista.checksums import sha256
 from vista.config import Hyperparameters, LoraTuning, ModelTraining, SftObjective, Suite
 from vista.engines.checkpoints import load_checkpoint, save_checkpoint
 from vista.errors import VistaError
 from vista.grid import Run
-from vista.manifest import Recorder, Status, read_manifest, sha256
+from vista.manifest import Recorder, Status, read_manifest
 from vista.models.nano import build_nano
 from vista.paths import Paths
 from vista.records import EXAMPLE, PAIR, Row, write_rows

@@ -8,7 +8,8 @@ import pandas as pd
 import pytest
 
 from tests.checkout import Checkout
-from vista.records import QUERY, ROLLOUT, read_rows, write_rows
+from vista.manifest import Recorder, withdraw
+from vista.records import QUERY, ROLLOUT, Row, read_rows, write_rows
 
 RUN = "nano-smoke/grids/sft-seed/seed0/round0"
 SAMPLES = "k6-t1-n80"
@@ -75,10 +76,15 @@ class TestOnAFinishedRun:
     def queries(self, checkout: Checkout) -> Path:
         return checkout.results / "tasks/grid-closed/train.parquet"
 
+    def rewrite(self, path: Path, rows: list[Row]) -> None:
+        """Queries of the user's own, as it were: no manifest knows them."""
+        write_rows(path, rows, QUERY)
+        withdraw(path)
+
     def test_a_corrupt_image_is_named_with_its_query(self, copy: Checkout) -> None:
         rows = read_rows(self.queries(copy), QUERY)
         rows[3]["images"][0]["bytes"] = b"this is no image"
-        write_rows(self.queries(copy), rows, QUERY)
+        self.rewrite(self.queries(copy), rows)
         said = self.fails(copy, "sample", "results/smoke/suite.json", RUN, SAMPLES, "0")
         assert rows[3]["query_id"] in said
         assert "corrupt image" in said
@@ -86,7 +92,7 @@ class TestOnAFinishedRun:
     def test_a_missing_image_is_named_with_its_query(self, copy: Checkout) -> None:
         rows = read_rows(self.queries(copy), QUERY)
         rows[5]["images"][0] = {"bytes": None, "path": "/no/such/image.png"}
-        write_rows(self.queries(copy), rows, QUERY)
+        self.rewrite(self.queries(copy), rows)
         said = self.fails(copy, "sample", "results/smoke/suite.json", RUN, SAMPLES, "0")
         assert rows[5]["query_id"] in said
         assert "/no/such/image.png" in said
@@ -94,7 +100,7 @@ class TestOnAFinishedRun:
     def test_duplicate_query_ids_are_named_with_both_rows(self, copy: Checkout) -> None:
         rows = read_rows(self.queries(copy), QUERY)
         rows[7]["query_id"] = rows[2]["query_id"]
-        write_rows(self.queries(copy), rows, QUERY)
+        self.rewrite(self.queries(copy), rows)
         said = self.fails(copy, "sample", "results/smoke/suite.json", RUN, SAMPLES, "0")
         assert rows[2]["query_id"] in said
         assert "row 7" in said
@@ -103,7 +109,7 @@ class TestOnAFinishedRun:
     def test_a_prompt_longer_than_the_context_is_named_with_its_query(self, copy: Checkout) -> None:
         rows = read_rows(self.queries(copy), QUERY)
         rows[1]["instruction"] = " ".join([rows[1]["instruction"]] * 2000)
-        write_rows(self.queries(copy), rows, QUERY)
+        self.rewrite(self.queries(copy), rows)
         said = self.fails(copy, "sample", "results/smoke/suite.json", RUN, SAMPLES, "0")
         assert rows[1]["query_id"] in said
         assert "context" in said
@@ -111,6 +117,7 @@ class TestOnAFinishedRun:
     def test_a_truncated_parquet_file_is_named(self, copy: Checkout) -> None:
         path = self.queries(copy)
         path.write_bytes(path.read_bytes()[:1000])
+        withdraw(path)
         said = self.fails(copy, "sample", "results/smoke/suite.json", RUN, SAMPLES, "0")
         assert "train.parquet" in said
 
@@ -136,6 +143,7 @@ class TestOnAFinishedRun:
         for path in [*folder.glob("samples/k1-*/*.parquet"), *folder.glob("resamples/k1-*/*.parquet")]:
             rows = [{**row, "correct": False} for row in read_rows(path, ROLLOUT)]
             write_rows(path, rows, ROLLOUT)
+            Recorder("rollouts", {}, []).write(path, {})
         suite = "results/smoke/suite.json"
         for command in (["curate", suite, run], ["train", suite, run], ["evaluate", suite, run]):
             done = copy.vista(*command)

@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import random
 import re
-import signal
-import subprocess
-import time
 from collections import Counter
 from pathlib import Path
 
@@ -68,32 +63,6 @@ def test_every_output_has_a_manifest_that_knows_its_bytes(finished: Checkout) ->
 
 def test_nothing_is_left_to_do_after_a_finished_run(finished: Checkout) -> None:
     assert planned(finished) == {}
-
-
-def test_a_second_run_killed_again_and_again_ends_with_the_same_bytes(
-    finished: Checkout, root: Path, tmp_path: Path
-) -> None:
-    """In a clean folder of its own: that two runs agree, and that a killed one does."""
-    checkout = Checkout.make(root, tmp_path)
-    moments = random.Random(20260511)
-    for _ in range(4):
-        process = subprocess.Popen(
-            checkout.command(),
-            cwd=checkout.folder,
-            env=checkout.environment,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
-        time.sleep(moments.uniform(8.0, 35.0))
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-        assert checkout.snakemake("--unlock").returncode == 0
-    done = checkout.snakemake()
-    assert done.returncode == 0, done.stderr[-8000:]
-    assert checkout.main_csv.read_bytes() == finished.main_csv.read_bytes()
-    leftovers = list(checkout.results.rglob("*.part*"))
-    assert all(path.name.startswith(".") for path in leftovers), "a half-written file has a final name"
 
 
 @pytest.mark.parametrize(

@@ -49,6 +49,7 @@ def difficulty_table(suite: Suite, paths: Paths) -> None:
     rows += accuracy_rows(suite, statuses, scores_by_run(read_long(paths.long)), reader)
     table = pd.DataFrame(rows, columns=COLUMNS, dtype=object).astype(object)
     table = table.where(table.notna(), None)
+    recorder.inputs += dict.fromkeys(reader.files)
     write_table(paths, recorder, as_text(table), difficulty_page(suite, table, BINS), {"rows": len(table)})
 
 

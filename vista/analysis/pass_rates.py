@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
+from pathlib import Path
 
 from vista.analysis.comparisons import reference_of
 from vista.config import SelfImprovement, Suite
 from vista.grid import Run
+from vista.manifest import check_inputs
 from vista.paths import Paths
 from vista.records import EXAMPLE, PAIR, ROLLOUT, Split, read_queries, read_table
 from vista.testbed.questions import load
@@ -43,11 +45,12 @@ class PassRates:
 
 
 class Reader:
-    """What the table takes from the results folder, each file read once."""
+    """What the table takes from the results folder, each file read once; ``files`` are those read so far."""
 
     def __init__(self, suite: Suite, paths: Paths) -> None:
         self.suite = suite
         self.paths = paths
+        self.files: list[Path] = []
         self._rates: dict[Run, PassRates | None] = {}
         self._solutions: dict[tuple[str, str, str], PassRates] = {}
         self._groups: dict[tuple[str, Split], dict[str, str]] = {}
@@ -82,7 +85,7 @@ class Reader:
         if key not in self._solutions:
             found = PassRates(Counter(), Counter())
             for shard in range(self.suite.shards):
-                path = self.paths.rollouts(policy.id, kind, name, shard, self.suite.shards)
+                path = self._sound(self.paths.rollouts(policy.id, kind, name, shard, self.suite.shards))
                 table = read_table(path, ROLLOUT, ["query_id", "correct"]).to_pandas()
                 found.samples.update(table["query_id"])
                 found.right.update(table.loc[table["correct"].astype(bool), "query_id"])
@@ -92,7 +95,8 @@ class Reader:
     def trained(self, run: Run, method: SelfImprovement) -> Counter[str]:
         """Examples (or pairs) of each train query in a run's training set."""
         schema = PAIR if method.objective.pairs else EXAMPLE
-        rows = read_table(self.paths.training_set(run.id), schema, ["query_id", "source"]).to_pandas()
+        path = self._sound(self.paths.training_set(run.id))
+        rows = read_table(path, schema, ["query_id", "source"]).to_pandas()
         return Counter(rows.loc[rows["source"] != "seed", "query_id"])
 
     def groups(self, train_set: str, split: Split) -> dict[str, str]:
@@ -101,8 +105,14 @@ class Reader:
             columns = ["query_id", "task", "answer_type", "scene"]
             found = {}
             for task in self.suite.train_sets[train_set]:
-                for row in read_queries(self.paths.queries(task, split), columns):
+                for row in read_queries(self._sound(self.paths.queries(task, split)), columns):
                     kind = load(row["scene"])[1].template if row["scene"] else row["answer_type"]
                     found[row["query_id"]] = f"{task}: {kind}"
             self._groups[train_set, split] = found
         return self._groups[train_set, split]
+
+    def _sound(self, path: Path) -> Path:
+        """``path``, held against its manifest."""
+        check_inputs([path])
+        self.files.append(path)
+        return path

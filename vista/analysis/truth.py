@@ -14,6 +14,7 @@ from tokenizers import Tokenizer
 
 from vista.config import Suite
 from vista.errors import VistaError
+from vista.manifest import check_inputs
 from vista.paths import Paths
 from vista.records import read_queries
 from vista.testbed import rationales
@@ -151,11 +152,12 @@ def read_tokenizer(folder: Path) -> Tokenizer:
     """The tokenizer of a base checkpoint.
 
     Raises:
-        VistaError: it has no ``tokenizer.json``.
+        VistaError: it has no ``tokenizer.json``, or is damaged.
     """
     path = folder / "tokenizer.json"
     if not path.is_file():
         raise VistaError(
             f"{path}: no such file; tokens cannot be told apart without the model's fast tokenizer"
         )
+    check_inputs([folder])
     return Tokenizer.from_file(str(path))

@@ -17,7 +17,8 @@ from vista.chat import end_tokens, forbidden_tokens
 from vista.config import Loading
 from vista.engines.foreign import check_code, check_weights_are_own
 from vista.engines.presenter import LOADING_FILE, Presenter
-from vista.errors import VistaError
+from vista.errors import VistaError, writing
+from vista.manifest import withdraw
 
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.msgpack", "*.h5")
 
@@ -211,15 +212,20 @@ def save_checkpoint(model: Any, processor: Any, folder: Path) -> None:
     """Save an ordinary checkpoint folder under a temporary name, then give it its own.
 
     A ``Presenter`` leaves its ``loading.json`` in the folder, so that options travel on.
+
+    Raises:
+        VistaError: the disk is full, read-only or not to be written by this user.
     """
-    folder.parent.mkdir(parents=True, exist_ok=True)
     temporary = folder.with_name(f".{folder.name}.part")
-    shutil.rmtree(temporary, ignore_errors=True)  # what a killed job left
     try:
-        model.save_pretrained(temporary)
-        processor.save_pretrained(temporary)
-        if folder.exists():
-            shutil.rmtree(folder)
-        temporary.rename(folder)
+        with writing(folder):
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            shutil.rmtree(temporary, ignore_errors=True)  # what a killed job left
+            model.save_pretrained(temporary)
+            processor.save_pretrained(temporary)
+            if folder.exists():
+                withdraw(folder)
+                shutil.rmtree(folder)
+            temporary.rename(folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)

@@ -20,7 +20,7 @@ import matplotlib.pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from vista.errors import VistaError
+from vista.errors import VistaError, told
 from vista.manifest import Recorder
 from vista.records import atomic_path
 
@@ -57,9 +57,10 @@ def draw(figure: Callable[..., Figure]) -> None:
     parser.add_argument("tables", type=Path, nargs="+")
     parser.add_argument("--to", type=Path, required=True, help="the files without their suffix")
     asked = parser.parse_args()
-    recorder = Recorder("analysis", {"figure": asked.to.name}, asked.tables)
-    style()
-    save(figure(*(read(table) for table in asked.tables)), asked.to, recorder)
+    with told():
+        recorder = Recorder("analysis", {"figure": asked.to.name}, asked.tables)
+        style()
+        save(figure(*(read(table) for table in asked.tables)), asked.to, recorder)
 
 
 def style() -> None:
@@ -83,7 +84,6 @@ def read(table: Path) -> pd.DataFrame:
 
 def save(figure: Figure, to: Path, recorder: Recorder) -> None:
     """Write ``to.pdf`` and ``to.png``, then their manifests."""
-    to.parent.mkdir(parents=True, exist_ok=True)
     files = {suffix: to.with_name(f"{to.name}.{suffix}") for suffix in NO_DATES}
     for suffix, file in files.items():
         with atomic_path(file) as temporary:

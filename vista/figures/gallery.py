@@ -20,9 +20,10 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from matplotlib.figure import Figure
 from PIL import Image
 
+from vista.errors import told, writing
 from vista.figures.drawing import NO_DATES, PAGE, style
 from vista.images import open_images
-from vista.manifest import Recorder
+from vista.manifest import Recorder, withdraw
 from vista.records import CASE, Row, read_rows, write_text
 from vista.testbed.audit import audit_query
 
@@ -203,6 +204,17 @@ def main() -> None:
     parser.add_argument("--to", type=Path, required=True)
     asked = parser.parse_args()
     named = [each.split("=", 1) for each in asked.cases]
+    with told():
+        make_gallery(named, asked.to)
+
+
+def make_gallery(named: list[list[str]], to: Path) -> None:
+    """Write the pictures of all cases into the folder ``to``, and the page beside it.
+
+    Args:
+        named: Pairs of a model's name and its file of cases.
+        to: The folder.
+    """
     recorder = Recorder("analysis", {"figure": "cases"}, [Path(file) for _, file in named])
     style()
     shown = [
@@ -210,17 +222,19 @@ def main() -> None:
         for model, file in named
         for number, row in enumerate(read_rows(Path(file), CASE), 1)
     ]
-    fresh = asked.to.with_name(asked.to.name + ".new")
-    shutil.rmtree(fresh, ignore_errors=True)
-    fresh.mkdir(parents=True)
-    for each in shown:
-        figure = picture(each)
-        figure.savefig(fresh / f"{each.name}.png", metadata=NO_DATES["png"])
-        plt.close(figure)
-    shutil.rmtree(asked.to, ignore_errors=True)
-    fresh.rename(asked.to)
-    recorder.write(asked.to, {"cases": len(shown)})
-    browsable = asked.to.with_name(f"{asked.to.name}.html")
+    fresh = to.with_name(f".{to.name}.part")
+    with writing(to):
+        shutil.rmtree(fresh, ignore_errors=True)
+        fresh.mkdir(parents=True)
+        for each in shown:
+            figure = picture(each)
+            figure.savefig(fresh / f"{each.name}.png", metadata=NO_DATES["png"])
+            plt.close(figure)
+        withdraw(to)
+        shutil.rmtree(to, ignore_errors=True)
+        fresh.rename(to)
+    recorder.write(to, {"cases": len(shown)})
+    browsable = to.with_name(f"{to.name}.html")
     write_text(browsable, page(shown))
     recorder.write(browsable, {"cases": len(shown)})
 

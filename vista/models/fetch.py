@@ -7,7 +7,6 @@ such a model holds links to the files.
 from __future__ import annotations
 
 import shutil
-import tempfile
 from pathlib import Path
 
 from huggingface_hub import snapshot_download
@@ -16,7 +15,8 @@ from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, Offl
 from vista.config import Loading
 from vista.engines.checkpoints import check_folder, load_processor, read_loading
 from vista.engines.presenter import LOADING_FILE, Presenter, write_loading
-from vista.errors import VistaError
+from vista.errors import VistaError, writing
+from vista.manifest import withdraw
 
 # Weights as safetensors, configs, tokenizers and chat templates; no pickles, no images.
 PATTERNS = ("*.safetensors", "*.json", "*.jinja", "*.txt", "*.model")
@@ -82,19 +82,21 @@ def link_files(source: Path, output: Path, loading: Loading) -> list[str]:
     Returns:
         The names of the files linked.
     """
-    output.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{output.name}.", suffix=".part", dir=output.parent))
+    temporary = output.with_name(f".{output.name}.part")
+    shutil.rmtree(temporary, ignore_errors=True)  # what a killed job left
     try:
-        names = []
-        for path in sorted(source.resolve().iterdir()):
-            if path.is_file() and not path.name.startswith(".") and path.name not in OWN_FILES:
-                (temporary / path.name).symlink_to(path)
-                names.append(path.name)
-        write_loading(temporary, loading)
-        temporary.chmod(0o755)
-        if output.exists():
-            shutil.rmtree(output)
-        temporary.rename(output)
+        with writing(output):
+            temporary.mkdir(parents=True)
+            names = []
+            for path in sorted(source.resolve().iterdir()):
+                if path.is_file() and not path.name.startswith(".") and path.name not in OWN_FILES:
+                    (temporary / path.name).symlink_to(path)
+                    names.append(path.name)
+            write_loading(temporary, loading)
+            if output.exists():
+                withdraw(output)
+                shutil.rmtree(output)
+            temporary.rename(output)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return names

@@ -13,7 +13,7 @@ from typing import Any
 from vista import grid
 from vista.config import Suite
 from vista.grid import Run
-from vista.manifest import Recorder
+from vista.manifest import Recorder, withdraw
 from vista.paths import Paths
 from vista.records import ROLLOUT, Row, read_rows, write_rows
 from vista.rollouts.budget import BudgetMatchedResampler
@@ -69,6 +69,7 @@ def resample_shard(suite: Suite, paths: Paths, policy: Run, name: str, shard: in
     outputs["resamples"] = file("resamples", name), ROLLOUT  # last: its manifest says that all is there
     if not has_weights(suite, paths, policy):
         for output, schema in outputs.values():
+            withdraw(output)
             write_rows(output, [], schema)
             recorder.write(output, {**tally(0, []), **_efforts([], [])}, "no-positives")
         return
@@ -83,6 +84,7 @@ def resample_shard(suite: Suite, paths: Paths, policy: Run, name: str, shard: in
     rows = resampler.run(queries, samples)
     counts = {**tally(len(queries), rows), **_efforts(samples, rows), **resampler.counts}
     for output_kind, (output, schema) in outputs.items():
+        withdraw(output)  # asides are no outputs of the rule, so Snakemake leaves those of an earlier run
         write_rows(output, resampler.aside_rows.get(output_kind, rows), schema)
         recorder.write(output, counts)
 

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from vista import grid
+from vista.checksums import sha256
 from vista.config import (
     BaseObjective,
     Hyperparameters,
@@ -28,9 +29,9 @@ from vista.config import (
     training_section,
 )
 from vista.engines.checkpoints import Checkpoint, check_folder, load_checkpoint, save_checkpoint
-from vista.errors import VistaError
+from vista.errors import VistaError, writing
 from vista.grid import Run
-from vista.manifest import Recorder, read_manifest, sha256
+from vista.manifest import Recorder, read_manifest, withdraw
 from vista.paths import Paths
 from vista.records import EXAMPLE, PAIR, read_rows
 from vista.wording import check_wording, trained_templates
@@ -50,7 +51,9 @@ def train(suite: Suite, paths: Paths, run: Run) -> None:
     start = start_folder(suite, paths, run)
     torch.set_num_threads(suite.threads)
     output = paths.trained(run.id)
-    recorder = Recorder("training", settings_of(suite, run), [examples, start], device_name())
+    recorder = Recorder(
+        "training", settings_of(suite, run), [examples, start], device_name(), is_main_process()
+    )
     if read_manifest(examples).status == "no-positives" or read_manifest(start).status == "no-positives":
         if is_main_process():
             _empty_folder(output)
@@ -224,6 +227,8 @@ def _load(suite: Suite, run: Run, folder: Path) -> Checkpoint:
 
 def _empty_folder(folder: Path) -> None:
     """A folder with nothing in it, even if an earlier run had left weights there."""
-    if folder.exists():
-        shutil.rmtree(folder)
-    folder.mkdir(parents=True)
+    with writing(folder):
+        if folder.exists():
+            withdraw(folder)
+            shutil.rmtree(folder)
+        folder.mkdir(parents=True)

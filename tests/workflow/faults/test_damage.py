@@ -1,0 +1,155 @@
+"""Files that something changes behind the DAG's back: found, named, refused, made again.
+
+In the ordinary run the damaged files that are removed are those from a training set on, so that few jobs
+have to run again; ``make test-faults`` (``VISTA_KILLS`` above 25) takes one of every stage.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.checkout import Checkout
+from tests.workflow.faults.conftest import KILLS, assert_a_plain_rerun_completes
+from vista.analysis.collect import collect
+from vista.analysis.tables import results_tables
+from vista.config import Suite
+from vista.curation.curate import curate
+from vista.errors import VistaError
+from vista.evaluation.evaluate import evaluate
+from vista.figures import drawing
+from vista.grid import Run
+from vista.models.build import build_model
+from vista.paths import Paths
+from vista.rollouts.resample import resample_shard
+from vista.rollouts.sample import sample_shard
+from vista.rollouts.score import score_shard
+from vista.training.train import train
+
+pytestmark = [pytest.mark.slow, pytest.mark.end_to_end]
+
+SEED = Run.parse("nano-smoke/grids/sft-seed/seed0/round0")
+STAR = Run.parse("nano-smoke/grids/star/seed0/round1")
+VISTA = Run.parse("nano-smoke/grids/vista-sft/seed0/round1")
+NEXT = Run.parse("nano-smoke/grids/vista-sft/seed0/round2")
+DPO = Run.parse("nano-smoke/grids/vista-dpo/seed0/round1")
+K6 = "k6-t1-n80"
+PREFIX = f"{K6}+prefix-j3-top1-swapped"
+
+Reader = Callable[[Suite, Paths], object]
+
+
+def draw_main(suite: Suite, paths: Paths) -> None:
+    drawing.Recorder("analysis", {}, [paths.table("main", "csv")])
+
+
+# A file of each stage, and who reads it next.
+FILES: dict[str, tuple[str, Reader]] = {
+    "corpus": ("tasks/printed/train.parquet", lambda s, p: build_model(s, p, "nano-smoke")),
+    "queries": ("tasks/grid-closed/train.parquet", lambda s, p: sample_shard(s, p, SEED, K6, 0)),
+    "model": ("models/nano-smoke/model.safetensors", lambda s, p: train(s, p, SEED)),
+    "samples": (
+        f"rollouts/{VISTA.id}/samples/{K6}/0-of-1.parquet",
+        lambda s, p: resample_shard(s, p, VISTA, PREFIX, 0),
+    ),
+    "resamples": (
+        f"rollouts/{VISTA.id}/resamples/{PREFIX}/0-of-1.parquet",
+        lambda s, p: score_shard(s, p, VISTA, f"{PREFIX}+positives", 0),
+    ),
+    "scores": (
+        f"rollouts/{VISTA.id}/scores/{PREFIX}+positives/0-of-1.parquet",
+        lambda s, p: curate(s, p, NEXT),
+    ),
+    "training set": (f"curation/{STAR.id}/train.parquet", lambda s, p: train(s, p, STAR)),
+    "checkpoint": (f"training/{DPO.id}/model.safetensors", lambda s, p: evaluate(s, p, DPO)),
+    "tokenizer": (f"training/{SEED.id}/tokenizer.json", lambda s, p: sample_shard(s, p, SEED, K6, 0)),
+    "predictions": (f"evaluation/{SEED.id}/predictions.parquet", collect),
+    "long": ("long.csv", results_tables),
+    "table": ("tables/main.csv", draw_main),
+}
+
+
+def truncate(file: Path) -> None:
+    os.truncate(file, file.stat().st_size // 2)
+
+
+def flip_a_bit(file: Path) -> None:
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 0b100
+    file.write_bytes(content)
+
+
+@pytest.fixture(scope="module")
+def spoiled(finished: Checkout, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Checkout]:
+    """A copy whose files are damaged and put back, one after the other."""
+    checkout = finished.copy(tmp_path_factory.mktemp("spoiled"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(checkout.folder)
+        yield checkout
+
+
+@pytest.mark.parametrize("damage", [truncate, flip_a_bit])
+@pytest.mark.parametrize("what", FILES)
+def test_a_damaged_file_is_named_alone_and_refused_by_the_next_stage(
+    spoiled: Checkout, what: str, damage: Callable[[Path], None]
+) -> None:
+    name, read = FILES[what]
+    file = spoiled.results / name
+    sound, times = file.read_bytes(), file.stat()
+    damage(file)
+    try:
+        done = spoiled.vista("verify", "results/smoke/suite.json")
+        assert done.returncode == 2
+        named = [line.split(": ")[0] for line in done.stdout.splitlines() if "expected" in line]
+        assert named == [f"results/smoke/{name}"]
+        assert ("cut short" in done.stdout) == (damage is truncate)
+        suite = spoiled.suite()
+        with pytest.raises(VistaError, match=r"vista verify .*suite\.json --remove") as refused:
+            read(suite, Paths(suite.results))
+        assert str(file) in str(refused.value)
+    finally:
+        file.write_bytes(sound)
+        os.utime(file, ns=(times.st_atime_ns, times.st_mtime_ns))
+
+
+def test_results_that_nobody_touched_are_found_sound(spoiled: Checkout) -> None:
+    done = spoiled.vista("verify", "--configfile", "config/smoke.yaml")
+    assert done.returncode == 0, done.stdout
+    assert "all are what was made" in done.stdout
+
+
+def test_results_may_be_copied_elsewhere(finished: Checkout, tmp_path: Path) -> None:
+    moved = finished.copy(tmp_path)
+    elsewhere = tmp_path / "other/place"
+    elsewhere.parent.mkdir()
+    moved.results.rename(elsewhere)
+    suite = finished.suite().model_copy(update={"results": elsewhere})
+    from vista import verify
+
+    report = verify.verify(suite)
+    assert report.outputs > 50
+    assert not report.damaged
+    # What was made from what is known there, too.
+    flip_a_bit(elsewhere / "evaluation" / SEED.id / "predictions.parquet")
+    follow = verify.verify(suite).follow
+    assert {"long.csv", "tables/main.csv"} <= set(follow)
+    assert not any(name.startswith(("training", "rollouts")) for name in follow)
+
+
+def test_what_is_damaged_is_removed_and_made_again_with_all_that_follows(copy: Checkout) -> None:
+    main_csv = copy.main_csv.read_bytes()
+    chosen = ("training set", "checkpoint", "predictions", "long", "table") if KILLS <= 25 else tuple(FILES)
+    files = [copy.results / FILES[what][0] for what in chosen]
+    sound = {file: file.read_bytes() for file in files}
+    for number, file in enumerate(files):
+        (truncate if number % 2 else flip_a_bit)(file)
+    done = copy.vista("verify", "results/smoke/suite.json", "--remove")
+    assert done.returncode == 0, done.stderr
+    assert not any(file.exists() for file in files)
+    assert copy.vista("verify", "results/smoke/suite.json").returncode == 0
+    assert_a_plain_rerun_completes(copy, main_csv)
+    weights = [file for file in files if file.suffix != ".csv"]
+    assert all(file.read_bytes() == sound[file] for file in weights)
