@@ -332,6 +332,14 @@ def main() -> None:
     except VistaError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
+    except (MemoryError, OSError, RuntimeError) as error:
+        from vista.engines.memory import is_out_of_memory, said
+
+        if not is_out_of_memory(error):
+            raise
+        command = " ".join(sys.argv[1:])
+        print(f"error: vista {command}: out of memory ({said(error)}); give it more memory", file=sys.stderr)
+        sys.exit(2)
 
 
 if __name__ == "__main__":

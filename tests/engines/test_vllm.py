@@ -26,7 +26,7 @@ from vista.engines import vllm as engine_module
 from vista.engines.base import Request, Sample
 from vista.engines.checkpoints import Checkpoint, load_checkpoint, load_outline, save_checkpoint
 from vista.engines.choose import choose_engine
-from vista.engines.forced import forced_batches
+from vista.engines.forced import forced_batch
 from vista.engines.hf import HfEngine
 from vista.engines.vllm import VllmEngine
 from vista.errors import VistaError
@@ -115,7 +115,7 @@ def test_the_suite_chooses_the_engine(fake: None) -> None:
     made = checkpoint("qwen2.5-vl")
     plain = choose_engine(HfEngineSettings(batch_size=7), made, Path("folder"))
     assert isinstance(plain, HfEngine)
-    assert plain.batch_size == 7
+    assert plain.batch.size == 7
     fast = choose_engine(SETTINGS, made, Path("folder"), trust_remote_code=True)
     assert isinstance(fast, VllmEngine)
     assert (fast.folder, fast.settings, fast.trust_remote_code) == (Path("folder"), SETTINGS, True)
@@ -295,7 +295,7 @@ def forced_logprobs(made: Checkpoint, request: Request, sample: Sample) -> list[
     found = []
     for end in made.end_ids if sample.finished else [None]:
         drawn = [*sample.token_ids, *([] if end is None else [end])]
-        ((_, batch, in_response),) = forced_batches(made, [request.prompt], [[*request.prefix, *drawn]], 1)
+        batch, in_response = forced_batch(made, [request.prompt], [[*request.prefix, *drawn]], [0])
         with torch.inference_mode():
             logits = made.model(**batch).logits.double()[:, :-1][in_response[:, 1:]]
         logits = logits[len(request.prefix) :].index_fill(1, torch.tensor(made.forbidden_ids), -math.inf)
