@@ -258,10 +258,10 @@ class VllmEngine:
                 raise
             raise VistaError(
                 f"{self.folder}: vLLM ran out of memory {when} ({said(error)}). Weights and cache share "
-                f"engine.memory: {self.settings.memory} of the GPU: raise it if the cache is too small for a "
-                f"response (engine.max_model_len: {self._length} tokens), lower it if sampling itself ran out or "
-                "others use the GPU; or lower engine.max_model_len, the model's max_pixels or engine.batch_size, "
-                "or take a larger GPU"
+                f"engine.memory: {self.settings.memory} of the GPU. If the cache is too small for a response "
+                f"(engine.max_model_len: {self._length} tokens), raise it; if sampling ran out or others use "
+                "the GPU, lower it; or lower engine.max_model_len, engine.batch_size or the model's "
+                "max_pixels, or take a larger GPU"
             ) from error
 
     def _dtype(self) -> str:
