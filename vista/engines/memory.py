@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import gc
+import resource
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from typing import TypeVar
@@ -31,6 +32,8 @@ MESSAGES = (
     "HOST_ALLOCATION_FAILED",
     "std::bad_alloc",
 )
+# What oneDNN says then, and seldom for another reason: it counts where memory is limited (ulimit -v).
+ONEDNN = ("could not create a primitive", "could not create a memory", "could not execute a primitive")
 MORE_MEMORY = "give the job more memory"
 FEWER_TOKENS = f"lower the model's max_pixels or the method's max_new_tokens, or {MORE_MEMORY}"
 
@@ -41,7 +44,9 @@ def is_out_of_memory(error: BaseException) -> bool:
         return True
     if isinstance(error, OSError):
         return error.errno == errno.ENOMEM
-    return isinstance(error, RuntimeError) and any(text in str(error) for text in MESSAGES)
+    limited = resource.getrlimit(resource.RLIMIT_AS)[0] != resource.RLIM_INFINITY
+    messages = (*MESSAGES, *ONEDNN) if limited else MESSAGES
+    return isinstance(error, RuntimeError) and any(text in str(error) for text in messages)
 
 
 def said(error: BaseException) -> str:
