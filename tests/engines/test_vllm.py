@@ -175,6 +175,48 @@ def test_vllm_is_started_for_what_is_asked_and_the_weights_are_given_up(fake: No
         engine.sample(requests, 1.0, LIMIT + 1)
 
 
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),
+        ValueError("No available memory for the cache blocks. Try increasing `gpu_memory_utilization`"),
+        ValueError(
+            "1.69 GiB KV cache is needed, which is larger than the available KV cache memory (0.87 GiB)"
+        ),
+        ValueError("Free memory on device (1/80 GiB) on startup is less than desired GPU memory utilization"),
+    ],
+    ids=str,
+)
+def test_too_little_memory_names_the_settings_that_matter(
+    fake: None, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    engine = fake_engine()
+
+    def full(*_: Any, **__: Any) -> None:
+        raise error
+
+    with monkeypatch.context() as patch:
+        patch.setattr(FakeLlm, "__init__", full)
+        with pytest.raises(VistaError, match=r"folder: vLLM ran out of memory when it started") as caught:
+            engine.sample(requests_for(engine.checkpoint, 1), 1.0, LIMIT)
+    for setting in ("engine.memory: 0.", "engine.max_model_len: 256", "engine.batch_size", str(error)[:60]):
+        assert setting in str(caught.value)
+    monkeypatch.setattr(FakeLlm, "generate", full)
+    engine = fake_engine()
+    with pytest.raises(VistaError, match=r"folder: vLLM ran out of memory while sampling"):
+        engine.sample(requests_for(engine.checkpoint, 1), 1.0, LIMIT)
+
+
+def test_other_errors_of_vllm_come_through(fake: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: Any, **__: Any) -> None:
+        raise ValueError("no such option")
+
+    monkeypatch.setattr(FakeLlm, "__init__", broken)
+    engine = fake_engine()
+    with pytest.raises(ValueError, match="no such option"):
+        engine.sample(requests_for(engine.checkpoint, 1), 1.0, LIMIT)
+
+
 def test_requests_go_over_in_waves_and_come_back_in_order(
     fake: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:

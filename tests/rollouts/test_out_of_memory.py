@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.nano import ARCHITECTURES, WORDS, own_checkpoint, query
+from tests.nano import ARCHITECTURES, own_checkpoint, query
 from tests.rollouts.conftest import POLICY, PREFIX, SAMPLES
 from tests.starved import Starvation
 from vista.chat import encode_query, messages
@@ -37,8 +37,8 @@ Readers = dict[str, Callable[[Checkpoint], Any]]
 def solutions(made: Checkpoint) -> tuple[list[Row], list[Row]]:
     """Queries, and a solution of random words to each, of few lengths."""
     draw = random.Random(0)
-    words = made.processor.tokenizer.convert_tokens_to_ids(WORDS)
-    ids = [token for token in words if token not in made.forbidden_ids]
+    special = {*made.forbidden_ids, *made.end_ids}
+    ids = [token for token in range(len(made.processor.tokenizer)) if token not in special]
     queries = [query(number, words=5) for number in range(COUNT)]
     rows = [
         {

@@ -106,11 +106,11 @@ class PaperTrainer(SFTTrainer):  # type: ignore[misc]
         if self.data_collator.reference is not None:
             return
         self.model_wrapped.eval()
-        count = len(self.data_collator.rows)
+        count, size = len(self.data_collator.rows), self.args.per_device_train_batch_size
         loader = self.accelerator.prepare_data_loader(
             DataLoader(
                 [{"index": index} for index in range(count)],  # type: ignore[arg-type]
-                batch_size=2 * self.args.per_device_train_batch_size,
+                batch_size=2 * size if size > 1 else 1,  # without gradients there is room for more
                 collate_fn=self.data_collator,
             )
         )
