@@ -36,6 +36,7 @@ class Prompt:
     text: str = ""  # what the template wrote, images not yet expanded
     images: int = 0
     open_images: Callable[[], list[Image.Image]] = list  # decodes the images once more
+    query_id: str = ""  # for errors
 
     def __len__(self) -> int:
         """Number of prompt tokens."""
@@ -215,7 +216,7 @@ def encode_queries(
     asked = [(messages(query, order), open_images(query)) for query in queries]
     prompts = encode_all(processor, asked)
     return [
-        replace(prompt, open_images=partial(open_images, query))
+        replace(prompt, open_images=partial(open_images, query), query_id=query["query_id"])
         for prompt, query in zip(prompts, queries, strict=True)
     ]
 

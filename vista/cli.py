@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from vista.config import BenchmarkTask, HubFiles, HubModel, Suite, load_resolved, load_suite
-from vista.errors import told
+from vista.errors import VistaError, told
 from vista.grid import run_named
 from vista.paths import Paths
 from vista.records import Split
@@ -348,9 +349,19 @@ def verify(
 
 
 def main() -> None:
-    """Run the command line; a user's mistake, or a full disk, is one message, not a traceback."""
+    """Run the command line; a user's mistake, a full disk or too little memory is one message."""
     with told():
-        app()
+        try:
+            app()
+        except (MemoryError, OSError, RuntimeError) as error:
+            from vista.engines.memory import is_out_of_memory, said
+
+            if not is_out_of_memory(error):
+                raise
+            command = " ".join(sys.argv[1:])
+            raise VistaError(
+                f"vista {command}: out of memory ({said(error)}); give it more memory"
+            ) from error
 
 
 if __name__ == "__main__":

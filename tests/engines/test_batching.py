@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from tests.nano import checkpoint
 from vista.chat import Prompt
 from vista.engines.batching import by_length, collate, near_length
-from vista.engines.forced import forced_batches
+from vista.engines.forced import read_forced
+from vista.engines.memory import BatchSize
 
 SHORT = Prompt([5, 6], {"kind": [0, 1]}, {"pixels": torch.tensor([[1.0], [2.0]])})
 LONG = Prompt([7, 8, 9], {"kind": [1, 0, 1]}, {"pixels": torch.tensor([[3.0]])})
@@ -43,9 +44,11 @@ def test_grouping_takes_every_row_once(lengths: list[int], size: int) -> None:
 
 def test_forced_batches_hold_rows_of_equal_length_and_no_padding() -> None:
     prompts, responses = [SHORT, LONG, SHORT], [[20, 21], [22], [23]]
-    batches = list(forced_batches(checkpoint("internvl"), prompts, responses, batch_size=4))
-    assert [rows for rows, _, _ in batches] == [[2], [0, 1]]
-    _, batch, in_response = batches[1]
+    batch_of = BatchSize(4, "reading")
+    batches = list(read_forced(checkpoint("internvl"), prompts, responses, batch_of, lambda *read: read))
+    assert [rows for rows, _ in batches] == [[2], [0, 1]]
+    _, (rows, batch, in_response) = batches[1]
+    assert rows == [0, 1]
     assert batch["input_ids"].tolist() == [[5, 6, 20, 21], [7, 8, 9, 22]]
     assert in_response.long().tolist() == [[0, 0, 1, 1], [0, 0, 0, 1]]
     assert "attention_mask" not in batch

@@ -26,7 +26,7 @@ from vista.engines import vllm as engine_module
 from vista.engines.base import Request, Sample
 from vista.engines.checkpoints import Checkpoint, load_checkpoint, load_outline, save_checkpoint
 from vista.engines.choose import choose_engine
-from vista.engines.forced import forced_batches
+from vista.engines.forced import forced_batch
 from vista.engines.hf import HfEngine
 from vista.engines.vllm import VllmEngine
 from vista.errors import VistaError
@@ -115,7 +115,7 @@ def test_the_suite_chooses_the_engine(fake: None) -> None:
     made = checkpoint("qwen2.5-vl")
     plain = choose_engine(HfEngineSettings(batch_size=7), made, Path("folder"))
     assert isinstance(plain, HfEngine)
-    assert plain.batch_size == 7
+    assert plain.batch.size == 7
     fast = choose_engine(SETTINGS, made, Path("folder"), trust_remote_code=True)
     assert isinstance(fast, VllmEngine)
     assert (fast.folder, fast.settings, fast.trust_remote_code) == (Path("folder"), SETTINGS, True)
@@ -173,6 +173,48 @@ def test_vllm_is_started_for_what_is_asked_and_the_weights_are_given_up(fake: No
     assert engine_module.os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] == "0"
     with pytest.raises(VistaError, match=r"started for .* tokens.*engine\.max_model_len"):
         engine.sample(requests, 1.0, LIMIT + 1)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB."),
+        ValueError("No available memory for the cache blocks. Try increasing `gpu_memory_utilization`"),
+        ValueError(
+            "1.69 GiB KV cache is needed, which is larger than the available KV cache memory (0.87 GiB)"
+        ),
+        ValueError("Free memory on device (1/80 GiB) on startup is less than desired GPU memory utilization"),
+    ],
+    ids=str,
+)
+def test_too_little_memory_names_the_settings_that_matter(
+    fake: None, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    engine = fake_engine()
+
+    def full(*_: Any, **__: Any) -> None:
+        raise error
+
+    with monkeypatch.context() as patch:
+        patch.setattr(FakeLlm, "__init__", full)
+        with pytest.raises(VistaError, match=r"folder: vLLM ran out of memory when it started") as caught:
+            engine.sample(requests_for(engine.checkpoint, 1), 1.0, LIMIT)
+    for setting in ("engine.memory: 0.", "engine.max_model_len: 256", "engine.batch_size", str(error)[:60]):
+        assert setting in str(caught.value)
+    monkeypatch.setattr(FakeLlm, "generate", full)
+    engine = fake_engine()
+    with pytest.raises(VistaError, match=r"folder: vLLM ran out of memory while sampling"):
+        engine.sample(requests_for(engine.checkpoint, 1), 1.0, LIMIT)
+
+
+def test_other_errors_of_vllm_come_through(fake: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: Any, **__: Any) -> None:
+        raise ValueError("no such option")
+
+    monkeypatch.setattr(FakeLlm, "__init__", broken)
+    engine = fake_engine()
+    with pytest.raises(ValueError, match="no such option"):
+        engine.sample(requests_for(engine.checkpoint, 1), 1.0, LIMIT)
 
 
 def test_requests_go_over_in_waves_and_come_back_in_order(
@@ -295,7 +337,7 @@ def forced_logprobs(made: Checkpoint, request: Request, sample: Sample) -> list[
     found = []
     for end in made.end_ids if sample.finished else [None]:
         drawn = [*sample.token_ids, *([] if end is None else [end])]
-        ((_, batch, in_response),) = forced_batches(made, [request.prompt], [[*request.prefix, *drawn]], 1)
+        batch, in_response = forced_batch(made, [request.prompt], [[*request.prefix, *drawn]], [0])
         with torch.inference_mode():
             logits = made.model(**batch).logits.double()[:, :-1][in_response[:, 1:]]
         logits = logits[len(request.prefix) :].index_fill(1, torch.tensor(made.forbidden_ids), -math.inf)

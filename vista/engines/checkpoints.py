@@ -16,6 +16,7 @@ from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor,
 from vista.chat import end_tokens, forbidden_tokens
 from vista.config import Loading
 from vista.engines.foreign import check_code, check_weights_are_own
+from vista.engines.memory import MORE_MEMORY, is_out_of_memory, said
 from vista.engines.presenter import LOADING_FILE, Presenter
 from vista.errors import VistaError, writing
 from vista.manifest import withdraw
@@ -160,7 +161,7 @@ def load_checkpoint(
         trust_remote_code: Run code that the checkpoint brings.
 
     Raises:
-        VistaError: the folder is missing, incomplete or damaged.
+        VistaError: the folder is missing, incomplete or damaged, or its weights do not fit in memory.
     """
     check_folder(folder)
     loading = read_loading(folder)
@@ -176,14 +177,20 @@ def load_checkpoint(
             local_files_only=True,
             use_safetensors=True,
         )
-    except (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError) as error:
+        model.to(where)
+    except (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError, MemoryError) as error:
+        if is_out_of_memory(error):
+            raise VistaError(
+                f"{folder}: out of memory while loading the weights to {where} ({said(error)}); "
+                f"{MORE_MEMORY}, or take a smaller dtype for the model"
+            ) from error
         raise VistaError(f"{folder}: the checkpoint cannot be loaded: {error}") from error
     absent = sorted(report["missing_keys"])
     if absent:  # transformers would go on with random numbers in their place
         raise VistaError(
             f"{folder}: the weights lack {len(absent)} tensors ({absent[0]} …); copy or train it again"
         )
-    return wrap(model.to(where).eval(), processor)
+    return wrap(model.eval(), processor)
 
 
 def load_outline(folder: Path, *, trust_remote_code: bool = False) -> Checkpoint:

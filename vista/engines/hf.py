@@ -26,6 +26,7 @@ from vista.engines.batching import collate, to_device
 from vista.engines.checkpoints import Checkpoint
 from vista.engines.drawing import draw
 from vista.engines.kept_cache import Arena, repeat
+from vista.engines.memory import BatchSize, names_of
 from vista.errors import VistaError
 from vista.seeding import uniforms
 
@@ -61,18 +62,18 @@ class HfEngine:
 
     Args:
         checkpoint: The model and its processor.
-        batch_size: Sequences decoded at a time.
+        batch_size: Sequences decoded at a time; fewer from where memory runs out.
         progress: What the progress bar counts; without it there is none.
     """
 
     def __init__(self, checkpoint: Checkpoint, batch_size: int, progress: str | None = None) -> None:
         self.checkpoint = checkpoint
-        self.batch_size = batch_size
         self.progress = progress
         device = checkpoint.device
         self._forbidden = torch.tensor(checkpoint.forbidden_ids, dtype=torch.long, device=device)
         self._ends = torch.tensor(checkpoint.end_ids, dtype=torch.long, device=device)
         self._arena = Arena()
+        self.batch = BatchSize(batch_size, "sampling", free=self._arena.clear)
 
     def sample(
         self, requests: Sequence[Request], temperature: float, max_new_tokens: int
@@ -80,8 +81,8 @@ class HfEngine:
         """Continue every request once per seed; see ``base.Engine``.
 
         Raises:
-            VistaError: a prompt with its response does not fit the context (before any work), or
-                the model's logits are not numbers.
+            VistaError: a prompt with its response does not fit the context (before any work), not even
+                one fits in memory, or the model's logits are not numbers.
         """
         for number, request in enumerate(requests):
             name = {"query_id": f"request {number}"}
@@ -95,19 +96,33 @@ class HfEngine:
             torch.inference_mode(),
             tqdm(total=total, desc=self.progress, unit=" samples", mininterval=5, disable=hidden) as bar,
         ):
-            for batch in _batches(requests, seeds, self.batch_size):
-                prefill = self._prefill([requests[index] for index in batch])
-                drawn = [(row, seed) for row, index in enumerate(batch) for seed in seeds[index]]
-                for first in range(0, len(drawn), self.batch_size):
-                    part = drawn[first : first + self.batch_size]
-                    starts = [len(requests[batch[row]].prefix) for row, _ in part]
-                    samples = self._decode(prefill, part, starts, temperature, max_new_tokens)
-                    for (row, _), sample in zip(part, samples, strict=True):
-                        results[batch[row]].append(sample)
-                    bar.update(len(part))
+
+            def draw_the_rest() -> None:
+                left = [own[len(made) :] for own, made in zip(seeds, results, strict=True)]
+                for index, sample in self._draw(requests, left, temperature, max_new_tokens):
+                    results[index].append(sample)
+                    bar.update()
+
+            self.batch.until_it_fits(draw_the_rest)
         if temperature == 0:
             return [made * len(request.seeds) for made, request in zip(results, requests, strict=True)]
         return results
+
+    def _draw(
+        self, requests: Sequence[Request], seeds: Sequence[Sequence[int]], temperature: float, limit: int
+    ) -> Iterator[tuple[int, Sample]]:
+        """The samples of each request, in order, with its index."""
+        for batch in _batches(requests, seeds, self.batch.size):
+            drawn = [(row, seed) for row, index in enumerate(batch) for seed in seeds[index]]
+            self.batch.trying(names_of(requests[batch[row]].prompt for row, _ in drawn[: self.batch.size]))
+            prefill = self._prefill([requests[index] for index in batch])
+            for first in range(0, len(drawn), self.batch.size):
+                part = drawn[first : first + self.batch.size]
+                self.batch.trying(names_of(requests[batch[row]].prompt for row, _ in part))
+                starts = [len(requests[batch[row]].prefix) for row, _ in part]
+                samples = self._decode(prefill, part, starts, temperature, limit)
+                for (row, _), sample in zip(part, samples, strict=True):
+                    yield batch[row], sample
 
     def _prefill(self, requests: Sequence[Request]) -> _Prefill:
         """One forward pass over prompts and prefixes, all of equal length."""
@@ -210,9 +225,14 @@ class HfEngine:
 def _batches(
     requests: Sequence[Request], seeds: Sequence[Sequence[int]], batch_size: int
 ) -> Iterator[list[int]]:
-    """Requests of equal length and with the same features, up to ``batch_size`` seeds together."""
+    """Requests of equal length and with the same features, up to ``batch_size`` seeds together.
+
+    Those without seeds are left out.
+    """
     groups: dict[tuple[int, tuple[str, ...]], list[int]] = {}
     for index, request in enumerate(requests):
+        if not seeds[index]:
+            continue
         names = (*sorted(request.prompt.token_features), *sorted(request.prompt.image_features))
         groups.setdefault((len(request.prompt) + len(request.prefix), names), []).append(index)
     for key in sorted(groups):

@@ -30,6 +30,10 @@ class Arena:
             kept = self._kept[name] = like.new_empty(size)
         return kept[:size].view(shape)
 
+    def clear(self) -> None:
+        """Keep nothing."""
+        self._kept.clear()
+
 
 class KeptLayer(DynamicLayer):  # type: ignore[misc]
     """One layer's keys and values [rows, heads, length, width] inside larger buffers."""

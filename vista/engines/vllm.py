@@ -15,6 +15,7 @@ import gc
 import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -27,11 +28,14 @@ from vista.chat import check_fits, template_ids
 from vista.config import VllmEngineSettings
 from vista.engines.base import Request, Sample
 from vista.engines.checkpoints import Checkpoint
+from vista.engines.memory import is_out_of_memory, said
 from vista.errors import VistaError
 
 # Read when vLLM is imported. In one process its scheduling, and so what it draws, is reproducible.
 ENVIRONMENT = {"VLLM_ENABLE_V1_MULTIPROCESSING": "0", "VLLM_NO_USAGE_STATS": "1"}
 WAVE = 8  # batches handed over at a time: their images wait in memory until they are served
+# What its errors say when there is too little memory for its cache, beside ``memory.MESSAGES``.
+NO_ROOM = ("memory for the cache blocks", "available KV cache memory", "desired GPU memory utilization")
 MOST_FORBIDDEN = 128  # vLLM reports the log-probabilities of at most so many tokens by name
 
 
@@ -91,7 +95,8 @@ class VllmEngine:
 
         Raises:
             VistaError: a prompt with its response does not fit (before any work), vLLM expands an
-                image otherwise than the processor does, or the model's logits are not numbers.
+                image otherwise than the processor does, the model's logits are not numbers, or vLLM has too
+                little memory.
         """
         for number, request in enumerate(requests):
             name = {"query_id": f"request {number}"}
@@ -130,11 +135,12 @@ class VllmEngine:
         inputs = {number: self._input(requests[number]) for number in {task.request for task in asked}}
         outputs: list[Any] = []
         if asked:
-            outputs = self._llm.generate(
-                [inputs[task.request] for task in asked],
-                [self._params(task, temperature) for task in asked],
-                use_tqdm=False,
-            )
+            with self._telling_of_memory("while sampling"):
+                outputs = self._llm.generate(
+                    [inputs[task.request] for task in asked],
+                    [self._params(task, temperature) for task in asked],
+                    use_tqdm=False,
+                )
         for task, output in zip(asked, outputs, strict=True):
             _check_prompt(task.request, requests[task.request], output.prompt_token_ids)
         made = iter([self._sample(output.outputs[0]) for output in outputs])
@@ -226,20 +232,37 @@ class VllmEngine:
         from vllm import LLM
 
         options = self.checkpoint.processor.loading.processor
-        return LLM(
-            model=str(self.folder),
-            dtype=dtype,
-            trust_remote_code=self.trust_remote_code,
-            max_model_len=self._length,
-            max_num_seqs=self.settings.batch_size,
-            gpu_memory_utilization=self.settings.memory,
-            enforce_eager=self.settings.eager,
-            limit_mm_per_prompt={"image": self._images, "video": 0},
-            mm_processor_kwargs=options or None,
-            generation_config="vllm",  # no defaults from the checkpoint: every request says all
-            logprobs_mode="raw_logprobs" if self.corrects else "processed_logprobs",
-            seed=0,
-        )
+        with self._telling_of_memory("when it started"):
+            return LLM(
+                model=str(self.folder),
+                dtype=dtype,
+                trust_remote_code=self.trust_remote_code,
+                max_model_len=self._length,
+                max_num_seqs=self.settings.batch_size,
+                gpu_memory_utilization=self.settings.memory,
+                enforce_eager=self.settings.eager,
+                limit_mm_per_prompt={"image": self._images, "video": 0},
+                mm_processor_kwargs=options or None,
+                generation_config="vllm",  # no defaults from the checkpoint: every request says all
+                logprobs_mode="raw_logprobs" if self.corrects else "processed_logprobs",
+                seed=0,
+            )
+
+    @contextmanager
+    def _telling_of_memory(self, when: str) -> Iterator[None]:
+        """Name the settings that matter where vLLM runs out of memory, which it divides by itself."""
+        try:
+            yield
+        except (MemoryError, RuntimeError, ValueError) as error:
+            if not is_out_of_memory(error) and not any(text in str(error) for text in NO_ROOM):
+                raise
+            raise VistaError(
+                f"{self.folder}: vLLM ran out of memory {when} ({said(error)}). Weights and cache share "
+                f"engine.memory: {self.settings.memory} of the GPU. If the cache is too small for a response "
+                f"(engine.max_model_len: {self._length} tokens), raise it; if sampling ran out or others use "
+                "the GPU, lower it; or lower engine.max_model_len, engine.batch_size or the model's "
+                "max_pixels, or take a larger GPU"
+            ) from error
 
     def _dtype(self) -> str:
         """Type of the weights, by name; vLLM's own ``auto`` would halve float32."""

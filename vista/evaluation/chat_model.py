@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -240,7 +240,7 @@ class VistaChatModel(lmms):  # type: ignore[misc]  # lmms-eval is untyped
         prompts = chat.encode_all(self.checkpoint.processor, split)
         for query_id, prompt in zip(query_ids, prompts, strict=True):
             chat.check_fits({"query_id": query_id}, len(prompt), limit, self.checkpoint.context)
-        return prompts
+        return [replace(prompt, query_id=name) for prompt, name in zip(prompts, query_ids, strict=True)]
 
     def _prompts(self, asked: Sequence[Asked], limit: int) -> list[chat.Prompt]:
         """What is responded to: the prompts as they are, or those that ask to choose."""

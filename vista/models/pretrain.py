@@ -17,10 +17,12 @@ from torch.nn import functional
 from tqdm import tqdm
 
 from vista.engines.batching import collate, near_length, to_device
+from vista.engines.memory import MORE_MEMORY, BatchSize
 from vista.errors import VistaError
 from vista.models.corpus import Corpus
 
-_PART = 32  # examples of a batch that go through the model together
+_PART = 32  # examples of a batch that go through the model together; fewer from where memory runs out
+_RISE = 1.0  # a loss that ends so much higher than it began, from scratch, has learnt nothing
 _MAX_GRAD_NORM = 1.0
 _WEIGHT_DECAY = 0.01
 _WARM_UP = 0.05  # share of the steps until the peak learning rate
@@ -91,8 +93,10 @@ def pretrain(model: Any, corpus: Corpus, pad_id: int, recipe: Recipe, label: str
         label: Name on the progress bar.
 
     Raises:
-        VistaError: the loss is not a number.
+        VistaError: the loss or a weight is not a number, or the loss ends higher than it began; or there
+            is not enough memory for one example.
     """
+    parts = BatchSize(_PART, "pretraining", f"lower the model's layers and widths, or {MORE_MEMORY}")
     active = optimizers(model, recipe)
     schedules = [
         torch.optim.lr_scheduler.LambdaLR(each, lambda step: rate(step, recipe.steps)) for each in active
@@ -101,29 +105,43 @@ def pretrain(model: Any, corpus: Corpus, pad_id: int, recipe: Recipe, label: str
     tokens = 0
     shown = tqdm(batches(corpus, recipe), total=recipe.steps, desc=label, unit="step", mininterval=5)
     for step, indices in enumerate(shown):
-        for optimizer in active:
-            optimizer.zero_grad()
-        losses.append(_accumulate(model, corpus, indices, pad_id))
+
+        def gradient(indices: list[int] = indices) -> float:
+            parts.trying([label] * parts.size)
+            for optimizer in active:
+                optimizer.zero_grad()  # a part that failed may have left some of its own
+            return _accumulate(model, corpus, indices, pad_id, parts.size)
+
+        losses.append(parts.until_it_fits(gradient))
         tokens += sum(len(corpus.responses[index]) for index in indices)
         if not math.isfinite(losses[-1]):
-            raise VistaError(
-                f"{label}: the loss is {losses[-1]} at step {step} of {recipe.steps}; "
-                f"lower the model's learning_rate (now {recipe.learning_rate:g})"
-            )
+            raise _diverged(label, f"the loss is {losses[-1]} at step {step} of {recipe.steps}", recipe)
         torch.nn.utils.clip_grad_norm_(model.parameters(), _MAX_GRAD_NORM)
         for optimizer, schedule in zip(active, schedules, strict=True):
             optimizer.step()
             schedule.step()
     tenth = max(1, len(losses) // 10)
-    return Outcome(sum(losses[:tenth]) / tenth, sum(losses[-tenth:]) / tenth, tokens)
+    outcome = Outcome(sum(losses[:tenth]) / tenth, sum(losses[-tenth:]) / tenth, tokens)
+    if outcome.final_loss > outcome.first_loss + _RISE:
+        rise = f"from {outcome.first_loss:.3g} to {outcome.final_loss:.3g}"
+        raise _diverged(label, f"the loss has risen {rise} in {recipe.steps} steps", recipe)
+    for name, weight in model.named_parameters():
+        if not bool(torch.isfinite(weight).all()):
+            raise _diverged(label, f"weight {name} is not finite after step {recipe.steps}", recipe)
+    return outcome
 
 
-def _accumulate(model: Any, corpus: Corpus, indices: list[int], pad_id: int) -> float:
+def _diverged(label: str, what: str, recipe: Recipe) -> VistaError:
+    """The error that ends a run which nothing can come of."""
+    return VistaError(f"{label}: {what}; lower the model's learning_rate (now {recipe.learning_rate:g})")
+
+
+def _accumulate(model: Any, corpus: Corpus, indices: list[int], pad_id: int, part_size: int = _PART) -> float:
     """Add the gradient of a batch's loss, part by part, and return the loss."""
     lengths = [len(corpus.prompts[index]) + len(corpus.responses[index]) for index in indices]
     total = sum(len(corpus.responses[index]) for index in indices)
     loss = 0.0
-    for places in near_length(lengths, _PART):
+    for places in near_length(lengths, part_size):
         part = [indices[place] for place in places]
         prompts = [corpus.prompts[index] for index in part]
         responses = [corpus.responses[index] for index in part]

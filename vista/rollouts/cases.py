@@ -17,7 +17,8 @@ import torch
 from vista.chat import Prompt, decode, messages
 from vista.config import Suite
 from vista.engines.checkpoints import Checkpoint
-from vista.engines.forced import forced_batches
+from vista.engines.forced import read_forced
+from vista.engines.memory import BatchSize
 from vista.errors import VistaError
 from vista.manifest import Recorder
 from vista.measured import CasePool, case_pools
@@ -205,8 +206,13 @@ def visual_shares(
         layer: Index of the layer.
     """
     with torch.inference_mode(), reading(checkpoint.model, [layer], row_attention) as reader:
-        ((_, batch, in_response),) = forced_batches(checkpoint, [prompt], [token_ids], 1)
-        marks = one_hot([kinds], in_response.shape[1], in_response.device)
-        attention = reader.read(batch, in_response, marks)[0, 0, in_response[0], :SEGMENTS]
-        shares: list[float] = (attention[:, VISION] / attention.sum(1)).tolist()
+
+        def read(_: list[int], batch: dict[str, torch.Tensor], in_response: torch.Tensor) -> list[float]:
+            marks = one_hot([kinds], in_response.shape[1], in_response.device)
+            attention = reader.read(batch, in_response, marks)[0, 0, in_response[0], :SEGMENTS]
+            shares: list[float] = (attention[:, VISION] / attention.sum(1)).tolist()
+            return shares
+
+        one = BatchSize(1, "reading attention of solutions")
+        ((_, shares),) = read_forced(checkpoint, [prompt], [token_ids], one, read)
     return shares

@@ -14,7 +14,8 @@ from tqdm import tqdm
 
 from vista.chat import Prompt
 from vista.engines.checkpoints import Checkpoint
-from vista.engines.forced import forced_batches
+from vista.engines.forced import read_forced
+from vista.engines.memory import BatchSize
 
 CHUNK = 2**23  # logits held at a time: 32 MB in float32
 
@@ -75,23 +76,26 @@ def read_predictions(
     """
     found = [Predictions([], []) for _ in responses]
     asked = [index for index, response in enumerate(responses) if len(response)]
-    batches = forced_batches(
-        checkpoint, [prompts[i] for i in asked], [responses[i] for i in asked], batch_size
-    )
+    own_prompts, own_responses = [prompts[i] for i in asked], [responses[i] for i in asked]
+
+    def read(rows: list[int], batch: dict[str, torch.Tensor], in_response: torch.Tensor) -> list[Predictions]:
+        hidden = checkpoint.model.base_model(**batch, use_cache=False).last_hidden_state
+        # A token is predicted from the position before it.
+        ranks, best = predictions(
+            checkpoint, hidden[:, :-1][in_response[:, 1:]], batch["input_ids"][in_response]
+        )
+        lengths = [len(own_responses[row]) for row in rows]
+        parts = zip(torch.split(ranks, lengths), torch.split(best, lengths), strict=True)
+        return [Predictions(rank.tolist(), top.tolist()) for rank, top in parts]
+
+    batch_of = BatchSize(batch_size, "reading solutions")
     with (
         torch.inference_mode(),
         tqdm(total=len(asked), desc="read", unit=" solutions", mininterval=5) as bar,
     ):
-        for rows, batch, in_response in batches:
-            hidden = checkpoint.model.base_model(**batch, use_cache=False).last_hidden_state
-            # A token is predicted from the position before it.
-            ranks, best = predictions(
-                checkpoint, hidden[:, :-1][in_response[:, 1:]], batch["input_ids"][in_response]
-            )
-            lengths = [len(responses[asked[row]]) for row in rows]
-            parts = zip(torch.split(ranks, lengths), torch.split(best, lengths), strict=True)
-            for row, (rank, top) in zip(rows, parts, strict=True):
-                found[asked[row]] = Predictions(rank.tolist(), top.tolist())
+        for rows, made in read_forced(checkpoint, own_prompts, own_responses, batch_of, read):
+            for row, each in zip(rows, made, strict=True):
+                found[asked[row]] = each
             bar.update(len(rows))
     return found
 

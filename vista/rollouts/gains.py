@@ -19,7 +19,8 @@ from tqdm import tqdm
 from vista.chat import Prompt
 from vista.config import Suite
 from vista.engines.checkpoints import Checkpoint
-from vista.engines.forced import forced_batches
+from vista.engines.forced import read_forced
+from vista.engines.memory import BatchSize
 from vista.errors import VistaError
 from vista.grid import Run
 from vista.images import open_images
@@ -31,6 +32,7 @@ from vista.rollouts.shards import asked_by
 
 Without = Literal["mean", "absent"]
 CHUNK = 2**22  # logits held at a time: 32 MB in float64
+READING = "reading solutions"
 
 
 def gains_shard(suite: Suite, paths: Paths, policy: Run, name: str, shard: int) -> None:
@@ -82,10 +84,11 @@ def gains_rows(
     responses = [_with_end(checkpoint, row) for row in solutions]
     owner = {query["query_id"]: number for number, query in enumerate(asked)}
     passes: list[list[float]] = []
+    batch = BatchSize(batch_size, READING)  # of both passes: what did not fit with images is not tried again
     for shown in (asked, [without_image(query, without) for query in asked]):
         prompts = encode_queries(checkpoint, shown, max(map(len, responses), default=0))
         own = [prompts[owner[row["query_id"]]] for row in solutions]
-        passes.append(mean_logprobs(checkpoint, own, responses, batch_size))
+        passes.append(mean_logprobs(checkpoint, own, responses, batch))
     return [
         _gains_row(row, len(response), logprob, bare)
         for row, response, logprob, bare in zip(solutions, responses, *passes, strict=True)
@@ -121,7 +124,10 @@ def _with_end(checkpoint: Checkpoint, solution: Row) -> list[int]:
 
 
 def mean_logprobs(
-    checkpoint: Checkpoint, prompts: Sequence[Prompt], responses: Sequence[Sequence[int]], batch_size: int
+    checkpoint: Checkpoint,
+    prompts: Sequence[Prompt],
+    responses: Sequence[Sequence[int]],
+    batch_size: int | BatchSize,
 ) -> list[float]:
     """Mean log-probability per token of each response, at temperature 1, as sampling draws.
 
@@ -138,19 +144,21 @@ def mean_logprobs(
         VistaError: the model changes its logits behind the output embedding.
     """
     means = [math.nan] * len(responses)
+    batch_of = batch_size if isinstance(batch_size, BatchSize) else BatchSize(batch_size, READING)
+
+    def read(rows: list[int], batch: dict[str, torch.Tensor], in_response: torch.Tensor) -> list[float]:
+        hidden = _last_hidden(checkpoint, batch)
+        # A token is predicted from the position before it.
+        values = _logprobs(checkpoint, hidden[:, :-1][in_response[:, 1:]], batch["input_ids"][in_response])
+        return [float(part.mean()) for part in torch.split(values, [len(responses[row]) for row in rows])]
+
     with (
         torch.inference_mode(),
         tqdm(total=len(responses), desc="log-probabilities", unit=" solutions", mininterval=5) as bar,
     ):
-        for rows, batch, in_response in forced_batches(checkpoint, prompts, responses, batch_size):
-            hidden = _last_hidden(checkpoint, batch)
-            # A token is predicted from the position before it.
-            values = _logprobs(
-                checkpoint, hidden[:, :-1][in_response[:, 1:]], batch["input_ids"][in_response]
-            )
-            parts = torch.split(values, [len(responses[row]) for row in rows])
-            for row, part in zip(rows, parts, strict=True):
-                means[row] = float(part.mean())
+        for rows, found in read_forced(checkpoint, prompts, responses, batch_of, read):
+            for row, mean in zip(rows, found, strict=True):
+                means[row] = mean
             bar.update(len(rows))
     return means
 

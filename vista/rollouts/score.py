@@ -15,7 +15,8 @@ from tqdm import tqdm
 from vista.chat import Prompt, messages
 from vista.config import Suite, layer_indices
 from vista.engines.checkpoints import Checkpoint
-from vista.engines.forced import forced_batches
+from vista.engines.forced import read_forced
+from vista.engines.memory import BatchSize
 from vista.grid import Run
 from vista.paths import Paths
 from vista.records import SCORES, Row
@@ -118,15 +119,23 @@ def attention_scores(
         [responses][layers][sys, vis, ins].
     """
     values: list[list[list[float]]] = [[] for _ in responses]
+    batch_of = BatchSize(batch_size, "reading attention of solutions")
     with (
         torch.inference_mode(),
         reading(checkpoint.model, layers) as reader,
         tqdm(total=len(responses), desc="attention", unit=" solutions", mininterval=5) as bar,
     ):
-        for rows, batch, in_response in forced_batches(checkpoint, prompts, responses, batch_size):
+
+        def read(
+            rows: list[int], batch: dict[str, torch.Tensor], in_response: torch.Tensor
+        ) -> list[list[list[float]]]:
             in_response[:, -1] = True  # the prompt's last row, where there is no response
             of_segment = one_hot([kinds[row] for row in rows], in_response.shape[1], in_response.device)
-            for row, value in zip(rows, reader.read(batch, in_response, of_segment).tolist(), strict=True):
+            found: list[list[list[float]]] = reader.read(batch, in_response, of_segment).tolist()
+            return found
+
+        for rows, found in read_forced(checkpoint, prompts, responses, batch_of, read):
+            for row, value in zip(rows, found, strict=True):
                 values[row] = value
             bar.update(len(rows))
     return values

@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate.state import GradientState
 
 from vista.config import BaseObjective, Hyperparameters, ModelTraining
 from vista.engines.checkpoints import Checkpoint
+from vista.engines.memory import MORE_MEMORY, is_out_of_memory, said
 from vista.errors import VistaError
 from vista.records import Row
 from vista.seeding import derive_seed
@@ -49,7 +51,7 @@ def fit(
         where the run went on from a state.
 
     Raises:
-        VistaError: the loss or a weight is not a number.
+        VistaError: the loss or a weight is not a number, or the model alone does not fit in memory.
     """
     began = time.monotonic()
     training = training or ModelTraining()
@@ -61,10 +63,15 @@ def fit(
         trainer.what_diverged = title
         trainers.make_quiet(trainer, f"train {title}")
         state = None if states is None else resume.go_on(states, trainer)
-        trainer.train(resume_from_checkpoint=None if state is None else str(state))
+        try:
+            trainer.train(resume_from_checkpoint=None if state is None else str(state))
+        except Exception as error:
+            if is_out_of_memory(error):
+                clear_up(trainer, title, error)
+            raise
     checkpoint.model = trainer.whole.of(trainer)
     if checkpoint.model is not None:
-        check_weights(checkpoint.model, title, hyper)
+        trainers.check_weights(checkpoint.model, title, "training", hyper.learning_rate)
         checkpoint.model.to(dtype).eval()
     losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
     return {
@@ -104,18 +111,21 @@ def make_trainer(
     trainer.objective = make_objective(objective)
     trainer.whole = whole
     trainer.add_callback(trainers.Start(trainer))
+    trainer.add_callback(trainers.Watch(trainer))
     return trainer
 
 
-def check_weights(model: Any, title: str, hyper: Hyperparameters) -> None:
-    """Refuse to save weights that a last step has broken, when no loss came after it to tell.
+def clear_up(trainer: Any, title: str, error: Exception) -> None:
+    """Make the process ready for another trainer, after a lack of memory.
 
     Raises:
-        VistaError: names the first such weight.
+        VistaError: nothing had gone through the model yet: fewer examples at a time would not help.
     """
-    for name, weight in model.named_parameters():
-        if not bool(torch.isfinite(weight).all()):
-            raise VistaError(
-                f"{title}: weight {name} is not finite after training; lower the learning rate "
-                f"(now {hyper.learning_rate:g}); nothing was saved"
-            )
+    trainer.accelerator.free_memory()
+    GradientState._reset_state()  # else the next one would think itself amid the step that failed
+    if not trainer.used:
+        raise VistaError(
+            f"{title}: out of memory before the first forward pass ({said(error)}): weights, gradients and "
+            "optimiser do not fit; under training of the model set tuning: {kind: lora}, or more processes "
+            f"with config/accelerate/fsdp.yaml; or {MORE_MEMORY}"
+        ) from error

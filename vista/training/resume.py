@@ -19,7 +19,7 @@ from transformers import TrainerCallback
 
 from vista.records import write_json
 from vista.training.pickles import check_state
-from vista.training.trainers import PaperTrainer
+from vista.training.trainers import PaperTrainer, check_weights
 
 WHOLE = "whole.json"  # in a state: its files and their sizes, written last
 IDENTITY = "identity.json"  # beside the states: the run that they are of
@@ -86,9 +86,17 @@ class KeepStates(TrainerCallback):  # type: ignore[misc]
             part.rename(file)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Log before a state is written, so that no loss is forgotten; none after the last step."""
+        """Log before a state is written, so that no loss is forgotten; none after the last step.
+
+        Raises:
+            VistaError: the step has broken the weights. From such a state a run could never go on.
+        """
         if state.global_step >= state.max_steps:
             control.should_save = False
+        if control.should_save:
+            trainer = self.trainer
+            when = f"step {state.global_step} of {state.max_steps}"
+            check_weights(trainer.model, trainer.what_diverged, when, args.learning_rate)
         control.should_log = control.should_log or control.should_save
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:

@@ -44,8 +44,8 @@ def train(suite: Suite, paths: Paths, run: Run) -> None:
     weights.
 
     Raises:
-        VistaError: an input is missing or broken, there are fewer GPUs than processes, or the loss is
-            not a number; nothing is saved.
+        VistaError: an input is missing or broken, there are fewer GPUs than processes, not even one
+            example fits in memory, or training diverged; nothing is saved.
     """
     examples = paths.training_set(run.id)
     start = start_folder(suite, paths, run)
@@ -66,25 +66,40 @@ def train(suite: Suite, paths: Paths, run: Run) -> None:
     training = suite.models[run.model].training
     processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     check_accelerate(training, torch.cuda.device_count(), processes, run.model)
+    from vista.training.device_batch import DeviceBatch, Note
     from vista.training.fit import fit  # TRL takes seconds to import
     from vista.training.resume import States
 
     dtype = stored_dtype(start)
     recorder.settings["dtype"] = _dtypes(training, dtype)
+    hyper = hyperparameters(suite, run)
+    identity = _identity(recorder.settings, examples, start)
     every = training.save_every
-    states = None
-    if every is not None:
-        identity = _identity(recorder.settings, examples, start)
-        states = States(output.with_name(f".{output.name}.resume"), identity, every)
-    checkpoint = _load(suite, run, start)
-    templates = trained_templates(suite.methods[run.method])
-    check_wording(checkpoint.processor.tokenizer, suite.wording, templates, run.model)
-    counts = fit(checkpoint, rows, hyperparameters(suite, run), objective, run.id, training, dtype, states)
+    states = None if every is None else States(_beside(output, "resume"), identity, every)
+    note = Note(_beside(output, "batch.json"), identity)
+    batch = DeviceBatch(training, hyper.batch_size, run.id, run.model, note)
+
+    def attempt() -> tuple[Checkpoint, dict[str, float]]:
+        """Train from the start, or from the newest state if there is one."""
+        checkpoint = _load(suite, run, start)
+        templates = trained_templates(suite.methods[run.method])
+        check_wording(checkpoint.processor.tokenizer, suite.wording, templates, run.model)
+        fitting = training.model_copy(update={"device_batch_size": batch.size})
+        recorder.settings["training"] |= _passes(fitting, hyper)
+        return checkpoint, fit(checkpoint, rows, hyper, objective, run.id, fitting, dtype, states)
+
+    checkpoint, counts = batch.until_it_fits(attempt)
     if is_main_process():
         save_checkpoint(checkpoint.model, checkpoint.processor, output)
         recorder.write(output, counts)
+        note.remove()
         if states is not None:
             states.remove()
+
+
+def _beside(output: Path, name: str) -> Path:
+    """A hidden file or folder beside ``output``: Snakemake removes what is in it before a new start."""
+    return output.with_name(f".{output.name}.{name}")
 
 
 def start_folder(suite: Suite, paths: Paths, run: Run) -> Path:
@@ -126,12 +141,17 @@ def settings_of(suite: Suite, run: Run) -> dict[str, Any]:
         "hyperparameters": hyper.model_dump(mode="json"),
         "training": {
             **training.model_dump(mode="json", exclude={"accelerate"}),
-            "device_batch_size": training.device_batch(hyper.batch_size),
-            "passes": training.passes(hyper.batch_size),
+            **_passes(training, hyper),
             "accelerate": None if training.accelerate is None else _text_of(training.accelerate),
         },
         "threads": suite.threads,
     }
+
+
+def _passes(training: ModelTraining, hyper: Hyperparameters) -> dict[str, int]:
+    """How a process's share of a step is cut."""
+    size = hyper.batch_size
+    return {"device_batch_size": training.device_batch(size), "passes": training.passes(size)}
 
 
 def _text_of(file: Path) -> dict[str, str]:

@@ -18,6 +18,7 @@ import torch
 from datasets import Dataset
 from peft import PeftModel
 from torch import Tensor
+from torch.distributed.tensor import DTensor
 from torch.utils.data import DataLoader, Sampler
 from tqdm import tqdm
 from transformers import PrinterCallback, TrainerCallback
@@ -26,7 +27,7 @@ from trl import SFTTrainer
 from vista.config import BaseObjective
 from vista.errors import VistaError
 from vista.training.data import IGNORED, Batch
-from vista.training.losses import is_finite
+from vista.training.losses import has_diverged, is_finite
 from vista.training.objectives import Objective
 from vista.training.order import LengthMixedSampler
 
@@ -38,6 +39,7 @@ class PaperTrainer(SFTTrainer):  # type: ignore[misc]
     # divide by the number of forward passes again.
     loss_is_scaled_for_ga = True
     what_diverged = "this run"
+    used = False  # whether anything has gone through the model
     objective: Objective[BaseObjective]
     sampler: LengthMixedSampler
 
@@ -92,6 +94,7 @@ class PaperTrainer(SFTTrainer):  # type: ignore[misc]
 
     def _forward(self, model: Any, batch: Batch) -> Any:
         """Log-probabilities of the labels, without the logits of prompt tokens."""
+        self.used = True
         inputs = {name: value for name, value in batch.items() if name != "reference"}
         return model(**inputs, use_cache=False, fused_lm_head=True)
 
@@ -103,11 +106,11 @@ class PaperTrainer(SFTTrainer):  # type: ignore[misc]
         if self.data_collator.reference is not None:
             return
         self.model_wrapped.eval()
-        count = len(self.data_collator.rows)
+        count, size = len(self.data_collator.rows), self.args.per_device_train_batch_size
         loader = self.accelerator.prepare_data_loader(
             DataLoader(
                 [{"index": index} for index in range(count)],  # type: ignore[arg-type]
-                batch_size=2 * self.args.per_device_train_batch_size,
+                batch_size=2 * size if size > 1 else 1,  # without gradients there is room for more
                 collate_fn=self.data_collator,
             )
         )
@@ -122,11 +125,15 @@ class PaperTrainer(SFTTrainer):  # type: ignore[misc]
 
     def _check(self, loss: Tensor) -> None:
         if not is_finite(loss):
-            raise VistaError(
-                f"{self.what_diverged}: the loss is {loss.item()} at step {self.state.global_step + 1} of "
-                f"{self.state.max_steps}; lower the learning rate (now {self.args.learning_rate:g}), "
-                "lengthen the warm-up, or look for broken rows in the training set; nothing was saved"
-            )
+            raise self.diverged(f"the loss is {loss.item()}", self.state.global_step + 1)
+
+    def diverged(self, what: str, step: int) -> VistaError:
+        """The error that ends a run whose training has diverged, as seen at ``step``."""
+        return VistaError(
+            f"{self.what_diverged}: {what} at step {step} of {self.state.max_steps}; lower the learning rate "
+            f"(now {self.args.learning_rate:g}), lengthen the warm-up, or look for broken rows in the "
+            "training set; nothing was saved"
+        )
 
     def _count_tokens(self, batch: Batch) -> None:
         """Add the tokens of a forward pass to Trainer's own count, which a resumed run goes on with."""
@@ -169,6 +176,20 @@ class Start(TrainerCallback):  # type: ignore[misc]
         self.trainer.sampler.set_epoch(int(state.epoch or 0))
 
 
+class Watch(TrainerCallback):  # type: ignore[misc]
+    """Ends a run that has diverged, though its loss is still a number."""
+
+    def __init__(self, trainer: PaperTrainer) -> None:
+        self.trainer = trainer
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
+        """Compare the mean loss since the last time with that of the first step."""
+        losses = [entry["loss"] for entry in state.log_history if "loss" in entry]
+        if logs and "loss" in logs and has_diverged(losses[0], logs["loss"]):
+            what = f"the loss has risen from {losses[0]:.3g} to {logs['loss']:.3g}"
+            raise self.trainer.diverged(what, state.global_step)
+
+
 class Progress(TrainerCallback):  # type: ignore[misc]
     """One progress bar on stderr, with the loss; in the main process only."""
 
@@ -199,6 +220,23 @@ class Progress(TrainerCallback):  # type: ignore[misc]
     def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Leave the bar as it is."""
         self.bar.close()
+
+
+def check_weights(model: Any, title: str, when: str, learning_rate: float) -> None:
+    """Refuse to save weights that a step has broken, when no loss came after it to tell.
+
+    Where they are spread over processes, each looks at its part.
+
+    Raises:
+        VistaError: names the first such weight.
+    """
+    for name, weight in model.named_parameters():
+        own = weight.to_local() if isinstance(weight, DTensor) else weight
+        if not bool(torch.isfinite(own).all()):
+            raise VistaError(
+                f"{title}: weight {name} is not finite after {when}; lower the learning rate "
+                f"(now {learning_rate:g}); nothing was saved"
+            )
 
 
 def index_dataset(count: int) -> Dataset:
