@@ -54,7 +54,7 @@ PLAN = "plan --configfile suite.yaml --assume 'parameters={nano: 1.0e+6}'"
 REMEDY = re.compile(
     r"\b(add|check|choose|copy|define|delete|download|evaluate|expected|export|give|install|known|leave|lower|"
     r"make|mend|must|name|point|put|quote|raise|remove|rename|replace|rerun|restore|run|save|say|see|set|"
-    r"should be|take|use|write|did you mean|it has)\b"
+    r"should|take|use|write|did you mean|it has)\b"
 )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.malformed.harness import CASES, COLLECT, CONFIG, CURATE, MODELS, PLAN, TABLES, TASKS, World, vista
+from tests.malformed.harness import COLLECT, CONFIG, CURATE, MODELS, PLAN, TABLES, TASKS, World, vista
 
 
 @pytest.mark.parametrize("command", [CONFIG, PLAN, TASKS, MODELS, CURATE, COLLECT, TABLES])
