@@ -18,7 +18,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from vista.errors import VistaError
 from vista.paths import manifest_of
@@ -145,5 +145,6 @@ def read_manifest(output: Path) -> Manifest:
         raise VistaError(
             f"{path}: no such file, so {output} is not known to be whole; rerun the rule"
         ) from error
-    except (json.JSONDecodeError, ValidationError) as error:
-        raise VistaError(f"{path}: not a manifest ({error}); delete it and rerun the rule") from error
+    except (OSError, ValueError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise VistaError(f"{path}: not a manifest ({reason}); delete it and rerun the rule") from error

@@ -23,7 +23,8 @@ class Strict(BaseModel):
             for each in value if isinstance(value, list) else [value]:
                 if isinstance(each, bool) and not {bool, Any} & _parts(field.annotation):
                     raise ValueError(
-                        f"{name}: no boolean is expected here; YAML reads yes, no, on and off as booleans, so quote text"
+                        f"{name}: no boolean is expected here; YAML reads yes, no, on and off as booleans, "
+                        "so quote text"
                     )
                 if isinstance(each, int) and abs(each) > LARGEST:
                     raise ValueError(f"{name}: a whole number should be at most {LARGEST}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor,
 
 from vista.chat import end_tokens, forbidden_tokens
 from vista.config import Loading
+from vista.engines.folders import check_contents, loading_problem, why_no_processor
 from vista.engines.presenter import LOADING_FILE, Presenter
 from vista.errors import VistaError
 
@@ -31,6 +31,7 @@ class Checkpoint:
     forbidden_ids: list[int]
     pad_id: int
     context: int | None
+    name: str = "the checkpoint"  # in errors: its folder
 
     @property
     def device(self) -> torch.device:
@@ -38,27 +39,58 @@ class Checkpoint:
         device: torch.device = next(self.model.parameters()).device
         return device
 
+    def damage(self) -> str:
+        """The first weight that is not finite, for an error that has been seen already."""
+        for name, weight in self.model.named_parameters():
+            if not bool(torch.isfinite(weight).all()):
+                return f"weight {name} is not finite"
+        return "all weights are finite"
 
-def wrap(model: Any, processor: Any) -> Checkpoint:
+
+def wrap(model: Any, processor: Any, name: str = "the checkpoint") -> Checkpoint:
     """Gather what the engines ask of a model and processor that are in memory.
 
     Args:
         model: In evaluation mode.
         processor: As transformers loads it, or with options: a ``Presenter``.
+        name: Of the checkpoint, in errors.
+
+    Raises:
+        VistaError: it declares no end token, or the tokenizer has tokens that the model lacks.
     """
     ends = end_tokens(model, processor)
     if not ends:
-        raise VistaError("the checkpoint declares no end token; set eos_token_id in generation_config.json")
+        raise VistaError(f"{name} declares no end token; set eos_token_id in generation_config.json")
+    forbidden = forbidden_tokens(processor, ends)
+    size = model.get_input_embeddings().weight.shape[0]
+    for what, ids in (("end token", ends), ("special token", forbidden)):
+        beyond = [token for token in ids if not 0 <= token < size]
+        if beyond:
+            raise VistaError(
+                f"{name}: {what} {beyond[0]} is beyond the model's vocabulary of {size}; take the tokenizer, "
+                "the generation config and the weights of the same checkpoint"
+            )
     pad = processor.tokenizer.pad_token_id
     text_config = model.config.get_text_config()
     return Checkpoint(
         model=model,
         processor=processor if isinstance(processor, Presenter) else Presenter(processor),
         end_ids=ends,
-        forbidden_ids=forbidden_tokens(processor, ends),
+        forbidden_ids=forbidden,
         pad_id=ends[0] if pad is None else pad,
         context=getattr(text_config, "max_position_embeddings", None),
+        name=name,
     )
+
+
+def _layers(model: Any) -> dict[str, int]:
+    """The most layers that any stack of a model has, by the name of such stacks."""
+    found: dict[str, int] = {}
+    for name, module in model.named_modules():
+        if isinstance(module, torch.nn.ModuleList):
+            stack = name.rpartition(".")[2]
+            found[stack] = max(found.get(stack, 0), len(module))
+    return found
 
 
 def check_folder(folder: Path) -> None:
@@ -66,7 +98,7 @@ def check_folder(folder: Path) -> None:
     if not folder.is_dir():
         raise VistaError(f"{folder}: no such folder; run the rule that makes it, or mend the model's path")
     if not (folder / "config.json").is_file():
-        raise VistaError(f"{folder}: no config.json; this is no checkpoint folder")
+        raise VistaError(f"{folder}: no config.json; this is no checkpoint folder, mend the model's path")
     if not list(folder.glob("*.safetensors")):
         others = sorted(path.name for pattern in PICKLES for path in folder.glob(pattern))
         found = f", only {', '.join(others)}" if others else ""
@@ -76,12 +108,7 @@ def check_folder(folder: Path) -> None:
         )
     if not list(folder.glob("*processor_config.json")):
         raise VistaError(f"{folder}: no processor_config.json; save the model's processor beside it")
-    index = folder / "model.safetensors.index.json"
-    if index.is_file():
-        shards = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
-        missing = sorted(name for name in shards if not (folder / name).is_file())
-        if missing:
-            raise VistaError(f"{folder}: missing {', '.join(missing)}; copy the checkpoint again")
+    check_contents(folder)
 
 
 def read_loading(folder: Path) -> Loading:
@@ -95,10 +122,12 @@ def read_loading(folder: Path) -> Loading:
         return Loading()
     try:
         return Loading.model_validate_json(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise VistaError(f"{path}: cannot be read ({error}); make the base checkpoint again") from error
     except ValidationError as error:
         first = error.errors()[0]
-        field = ".".join(map(str, first["loc"]))
-        raise VistaError(f"{path}: {field}: {first['msg']}; make the base checkpoint again") from error
+        field = "".join(f"{part}: " for part in first["loc"])
+        raise VistaError(f"{path}: {field}{first['msg']}; make the base checkpoint again") from error
 
 
 def load_processor(
@@ -118,8 +147,12 @@ def load_processor(
         processor = AutoProcessor.from_pretrained(
             folder, local_files_only=True, trust_remote_code=trust_remote_code
         )
-    except (OSError, ValueError, KeyError, TypeError, ImportError) as error:
-        raise VistaError(f"{folder}: the processor cannot be loaded: {error}") from error
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, ImportError) as error:
+        raise VistaError(why_no_processor(folder, error)) from error
+    except Exception as error:  # the tokenizers library raises nothing narrower
+        if type(error) is not Exception:
+            raise
+        raise VistaError(why_no_processor(folder, error)) from error
     if not hasattr(processor, "tokenizer") or not hasattr(processor, "image_processor"):
         raise VistaError(
             f"{folder}: {type(processor).__name__} is no processor of text and images; "
@@ -165,15 +198,14 @@ def load_checkpoint(
             trust_remote_code=trust_remote_code,
             local_files_only=True,
             use_safetensors=True,
+            ignore_mismatched_sizes=True,  # then the report names them
         )
     except (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError) as error:
         raise VistaError(f"{folder}: the checkpoint cannot be loaded: {error}") from error
-    absent = sorted(report["missing_keys"])
-    if absent:  # transformers would go on with random numbers in their place
-        raise VistaError(
-            f"{folder}: the weights lack {len(absent)} tensors ({absent[0]} …); copy or train it again"
-        )
-    return wrap(model.to(where).eval(), processor)
+    problem = loading_problem(report, _layers(model))
+    if problem:
+        raise VistaError(f"{folder}: {problem}")
+    return wrap(model.to(where).eval(), processor, str(folder))
 
 
 def load_outline(folder: Path, *, trust_remote_code: bool = False) -> Checkpoint:
@@ -195,7 +227,7 @@ def load_outline(folder: Path, *, trust_remote_code: bool = False) -> Checkpoint
             model.generation_config = GenerationConfig.from_pretrained(folder, local_files_only=True)
     except (OSError, ValueError, KeyError, ImportError) as error:
         raise VistaError(f"{folder}: the checkpoint cannot be loaded: {error}") from error
-    return wrap(model.eval(), processor)
+    return wrap(model.eval(), processor, str(folder))
 
 
 def save_checkpoint(model: Any, processor: Any, folder: Path) -> None:
