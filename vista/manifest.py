@@ -132,6 +132,28 @@ def _fingerprinted(path: Path) -> Path:
     return manifest_of(path) if path.is_dir() else path
 
 
+def check_count(output: Path, rows: int, name: str, required: bool = True) -> None:
+    """Refuse an output that has other than as many rows as its manifest counts.
+
+    Args:
+        output: A file.
+        rows: How many were read.
+        name: The manifest's name for their number.
+        required: Whether there must be a manifest.
+
+    Raises:
+        VistaError: they differ, or the manifest is missing or malformed.
+    """
+    if not required and not manifest_of(output).is_file():
+        return
+    counted = read_manifest(output).counts.get(name, rows)
+    if counted != rows:
+        raise VistaError(
+            f"{output}: {rows} rows, but its manifest counts {counted:.0f}; it was changed since it was "
+            "written: delete it and rerun the rule that makes it"
+        )
+
+
 def read_manifest(output: Path) -> Manifest:
     """The manifest of ``output``.
 

@@ -253,25 +253,30 @@ def read_table(path: Path, schema: pa.Schema, columns: list[str] | None = None) 
 def read_queries(path: Path, columns: list[str] | None = None) -> list[Row]:
     """Read queries, and refuse a file with duplicate or empty query ids, or what nobody can answer."""
     rows = read_rows(path, QUERY, columns)
+    if not rows:
+        raise VistaError(f"{path}: no rows; make the queries again")
     seen: dict[str, int] = {}
     for index, row in enumerate(rows):
         query_id = row["query_id"]
         if not query_id:
-            raise VistaError(f"{path}: row {index}: empty query_id; every query needs a unique one")
+            raise VistaError(f"{path}: row {index}: empty query_id; every query must have one")
         if query_id in seen:
             raise VistaError(
                 f"{path}: row {index}: query_id {query_id!r} already stands in row {seen[query_id]}; "
                 "query ids must be unique"
             )
         seen[query_id] = index
-        problem = _query_problem(row)
+        problem = _query_problem(row, path)
         if problem:
             raise VistaError(f"{path}: row {index}: query {query_id!r}: {problem}; make the queries again")
     return rows
 
 
-def _query_problem(row: Row) -> str | None:
-    """What keeps a query from being asked or verified; of the columns that were read."""
+def _query_problem(row: Row, path: Path) -> str | None:
+    """What keeps a query from being asked or verified, or from belonging here; of the columns that were read."""
+    for name, wanted in (("split", path.stem), ("task", path.parent.name)):
+        if name in row and row[name] != wanted:
+            return f"{name} is {row[name]!r}, but the file holds those of {wanted!r}"
     if row.get("answer_type", "open") not in get_args(AnswerType):
         return f"answer_type is {row['answer_type']!r}, expected one of {', '.join(get_args(AnswerType))}"
     for name in ("instruction", "answer"):

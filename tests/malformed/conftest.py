@@ -56,6 +56,7 @@ def suite_file() -> dict[str, object]:
         "methods": ["zero-shot", "sft-seed", "vista", "vig"],
         "methods_file": "methods.yaml",
         "method_defaults": {"rollouts": {"k": 2, "max_new_tokens": 40}},
+        "eval_max_new_tokens": 40,
         "tasks": tasks,
         "training": {"seed": {"epochs": 1}, "sft": {"epochs": 1}, "dpo": {"epochs": 1}},
     }
@@ -117,4 +118,4 @@ def world(pristine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Wo
     """A copy that a case may spoil, links made files; the working directory."""
     shutil.copytree(pristine, tmp_path / "world")
     monkeypatch.chdir(tmp_path / "world")
-    return World(tmp_path / "world")
+    return World(tmp_path / "world", monkeypatch)

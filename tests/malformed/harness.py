@@ -52,7 +52,7 @@ PLAN = "plan --configfile suite.yaml --assume 'parameters={nano: 1.0e+6}'"
 
 # What a remedy sounds like: something to do, what is known, or what is expected.
 REMEDY = re.compile(
-    r"\b(add|check|choose|copy|define|delete|download|evaluate|expected|export|give|install|known|leave|lower|"
+    r"\b(add|check|choose|collect|copy|define|delete|download|evaluate|expected|export|give|install|known|leave|lower|"
     r"make|mend|must|name|point|put|quote|raise|remove|rename|replace|rerun|restore|run|save|say|see|set|"
     r"should|take|use|write|did you mean|it has)\b"
 )
@@ -61,8 +61,9 @@ REMEDY = re.compile(
 class World:
     """A copy of the tiny benchmark; its folder is the working directory."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, patch: pytest.MonkeyPatch) -> None:
         self.folder = folder
+        self.patch = patch
 
     def path(self, name: str) -> Path:
         return self.folder / name
@@ -167,9 +168,14 @@ def files_below(folder: Path) -> dict[str, tuple[int, int]]:
     return found
 
 
+def _launched(*arguments: object) -> None:
+    raise AssertionError(f"a launcher would have been started: {arguments}")
+
+
 def refused(world: World, spoilt: Case) -> str:
     """Spoil, run, and make sure that the refusal is one; gives the message."""
     spoilt.spoil(world)
+    world.patch.setattr(os, "execv", _launched)
     before = files_below(world.folder)
     done = vista(spoilt.command)
     assert done.status == 2, f"status {done.status}\n{done.out[-2000:]}\n{done.err[-4000:]}"

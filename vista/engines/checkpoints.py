@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,16 @@ class Checkpoint:
         """Where the model lies."""
         device: torch.device = next(self.model.parameters()).device
         return device
+
+    def unsayable(self, token_ids: Sequence[int]) -> str | None:
+        """What keeps these from being tokens of a response of the model; nothing, if they may be."""
+        size = self.model.get_input_embeddings().weight.shape[0]
+        for token in token_ids:
+            if not 0 <= token < size:
+                return f"token {token} is not in the vocabulary of {self.name}, which has {size}"
+            if token in self.forbidden_ids:
+                return f"token {token} may not stand in a response to {self.name}: it marks images or turns"
+        return None
 
     def damage(self) -> str:
         """The first weight that is not finite, for an error that has been seen already."""

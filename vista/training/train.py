@@ -32,7 +32,7 @@ from vista.errors import VistaError
 from vista.grid import Run
 from vista.manifest import Recorder, read_manifest, sha256
 from vista.paths import Paths
-from vista.records import EXAMPLE, PAIR, read_rows
+from vista.training.rows import check_tokens, read_training_set
 from vista.wording import check_wording, trained_templates
 
 
@@ -57,9 +57,7 @@ def train(suite: Suite, paths: Paths, run: Run) -> None:
             recorder.write(output, {"examples": 0.0}, "no-positives")
         return
     objective = objective_of(suite, run)
-    rows = read_rows(examples, PAIR if objective.pairs else EXAMPLE)
-    if not rows:
-        raise VistaError(f"{examples}: no rows, though its manifest says complete; delete it and rerun")
+    rows = read_training_set(examples, objective.pairs)
     training = suite.models[run.model].training
     processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     check_accelerate(training, torch.cuda.device_count(), processes, run.model)
@@ -74,6 +72,7 @@ def train(suite: Suite, paths: Paths, run: Run) -> None:
         identity = _identity(recorder.settings, examples, start)
         states = States(output.with_name(f".{output.name}.resume"), identity, every)
     checkpoint = _load(suite, run, start)
+    check_tokens(examples, rows, checkpoint)
     templates = trained_templates(suite.methods[run.method])
     check_wording(checkpoint.processor.tokenizer, suite.wording, templates, run.model)
     counts = fit(checkpoint, rows, hyperparameters(suite, run), objective, run.id, training, dtype, states)
@@ -203,7 +202,11 @@ def stored_dtype(folder: Path) -> torch.dtype:
     check_folder(folder)
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     name = config.get("dtype") or config.get("torch_dtype") or "float32"
-    found: torch.dtype = getattr(torch, str(name))
+    found = getattr(torch, str(name), None)
+    if not isinstance(found, torch.dtype):
+        raise VistaError(
+            f"{folder / 'config.json'}: dtype: {name!r} is none of torch's; write float32 or bfloat16"
+        )
     return found
 
 
