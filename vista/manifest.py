@@ -18,7 +18,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from vista.checksums import damages, sha256
 from vista.errors import VistaError
@@ -155,6 +155,28 @@ def _fingerprinted(path: Path) -> Path:
     return manifest_of(path) if path.is_dir() else path
 
 
+def check_count(output: Path, rows: int, name: str, required: bool = True) -> None:
+    """Refuse an output that has other than as many rows as its manifest counts.
+
+    Args:
+        output: A file.
+        rows: How many were read.
+        name: The manifest's name for their number.
+        required: Whether there must be a manifest.
+
+    Raises:
+        VistaError: they differ, or the manifest is missing or malformed.
+    """
+    if not required and not manifest_of(output).is_file():
+        return
+    counted = read_manifest(output).counts.get(name, rows)
+    if counted != rows:
+        raise VistaError(
+            f"{output}: {rows} rows, but its manifest counts {counted:.0f}; it was changed since it was "
+            "written: delete it and rerun the rule that makes it"
+        )
+
+
 def read_manifest(output: Path) -> Manifest:
     """The manifest of ``output``.
 
@@ -168,8 +190,9 @@ def read_manifest(output: Path) -> Manifest:
         raise VistaError(
             f"{path}: no such file, so {output} is not known to be whole; rerun the rule"
         ) from error
-    except (json.JSONDecodeError, ValidationError) as error:
-        raise VistaError(f"{path}: not a manifest ({error}); delete it and rerun the rule") from error
+    except (OSError, ValueError) as error:
+        reason = " ".join(str(error).split())[:300]
+        raise VistaError(f"{path}: not a manifest ({reason}); delete it and rerun the rule") from error
 
 
 def withdraw(output: Path) -> None:

@@ -11,12 +11,13 @@ import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from vista.errors import VistaError, writing
+from vista.reading import check_columns, check_values
 
 SCHEMA_VERSION = "1"
 
@@ -239,7 +240,7 @@ def read_rows(path: Path, schema: pa.Schema, columns: list[str] | None = None) -
     """Read the rows of ``path``, all columns of ``schema`` or the named ones.
 
     Raises:
-        VistaError: the file is missing, is not parquet, or lacks a column.
+        VistaError: the file is missing, is not parquet, has other columns, or a value that no stage writes.
     """
     return [dict(row) for row in read_table(path, schema, columns).to_pylist()]
 
@@ -250,27 +251,47 @@ def read_table(path: Path, schema: pa.Schema, columns: list[str] | None = None) 
         raise VistaError(f"{path}: no such file; run the rule that makes it, or mend the path")
     wanted = columns or schema.names
     try:
-        present = set(pq.read_schema(path).names)
-        missing = sorted(set(wanted) - present)
-        if missing:
-            raise VistaError(f"{path}: missing columns {missing}; found {sorted(present)}")
-        return pq.read_table(path, columns=wanted)
-    except (pa.ArrowInvalid, OSError) as error:
+        check_columns(path, pq.read_schema(path), schema, wanted)
+        table = pq.read_table(path, columns=wanted)
+        table.validate(full=True)
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise VistaError(f"{path}: not a readable parquet file ({error}); delete it and rerun") from error
+    check_values(path, table)
+    return table
 
 
 def read_queries(path: Path, columns: list[str] | None = None) -> list[Row]:
-    """Read queries, and refuse a file with duplicate or empty query ids."""
+    """Read queries, and refuse a file with duplicate or empty query ids, or what nobody can answer."""
     rows = read_rows(path, QUERY, columns)
+    if not rows:
+        raise VistaError(f"{path}: no rows; make the queries again")
     seen: dict[str, int] = {}
     for index, row in enumerate(rows):
         query_id = row["query_id"]
         if not query_id:
-            raise VistaError(f"{path}: row {index}: empty query_id; every query needs a unique one")
+            raise VistaError(f"{path}: row {index}: empty query_id; every query must have one")
         if query_id in seen:
             raise VistaError(
                 f"{path}: row {index}: query_id {query_id!r} already stands in row {seen[query_id]}; "
                 "query ids must be unique"
             )
         seen[query_id] = index
+        problem = _query_problem(row, path)
+        if problem:
+            raise VistaError(f"{path}: row {index}: query {query_id!r}: {problem}; make the queries again")
     return rows
+
+
+def _query_problem(row: Row, path: Path) -> str | None:
+    """What keeps a query from being asked or verified, or from belonging here; of the columns that were read."""
+    for name, wanted in (("split", path.stem), ("task", path.parent.name)):
+        if name in row and row[name] != wanted:
+            return f"{name} is {row[name]!r}, but the file holds those of {wanted!r}"
+    if row.get("answer_type", "open") not in get_args(AnswerType):
+        return f"answer_type is {row['answer_type']!r}, expected one of {', '.join(get_args(AnswerType))}"
+    for name in ("instruction", "answer"):
+        if name in row and not (row[name] or "").strip():
+            return f"{name} is empty"
+    if "images" in row and not row["images"]:
+        return "there is no image"
+    return None

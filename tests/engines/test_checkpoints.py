@@ -1,21 +1,18 @@
-"""Saving and loading checkpoint folders."""
+"""Saving and loading checkpoint folders. Damaged ones: tests/malformed."""
 
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
 
 from tests.nano import ARCHITECTURES, checkpoint, query
 from vista.chat import encode_query
 from vista.engines.base import Request
 from vista.engines.checkpoints import load_checkpoint, save_checkpoint
 from vista.engines.hf import HfEngine
-from vista.errors import VistaError
 
 
 @pytest.fixture(scope="module")
@@ -68,48 +65,6 @@ def test_a_save_that_fails_leaves_the_older_one(folder: Path) -> None:
         save_checkpoint(checkpoint("internvl").model, Broken(), folder)
     assert sorted(path.name for path in folder.iterdir()) == before
     assert [path.name for path in folder.parent.iterdir()] == ["nano"]
-
-
-@pytest.mark.parametrize(
-    ("name", "complaint"),
-    [
-        ("config.json", "no config.json"),
-        ("model.safetensors", r"no \*.safetensors"),
-        ("processor_config.json", "no processor_config.json"),
-    ],
-)
-def test_an_incomplete_folder_is_refused(folder: Path, name: str, complaint: str) -> None:
-    (folder / name).unlink()
-    with pytest.raises(VistaError, match=complaint):
-        load_checkpoint(folder)
-
-
-def test_a_missing_folder_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(VistaError, match="nowhere: no such folder"):
-        load_checkpoint(tmp_path / "nowhere")
-
-
-def test_a_missing_part_of_the_weights_is_refused(folder: Path) -> None:
-    index = {"weight_map": {"a": "model.safetensors", "b": "other.safetensors"}}
-    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
-    with pytest.raises(VistaError, match=r"missing other\.safetensors"):
-        load_checkpoint(folder)
-
-
-def test_damaged_weights_are_refused(folder: Path) -> None:
-    weights = folder / "model.safetensors"
-    weights.write_bytes(weights.read_bytes()[:1000])
-    with pytest.raises(VistaError, match="cannot be loaded"):
-        load_checkpoint(folder)
-
-
-def test_weights_that_lack_a_tensor_are_refused(folder: Path) -> None:
-    tensors = load_file(folder / "model.safetensors")
-    name = next(name for name in tensors if name.endswith("q_proj.weight"))
-    del tensors[name]
-    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(VistaError, match="the weights lack 1 tensors"):
-        load_checkpoint(folder)
 
 
 def test_weights_are_stored_as_they_are(saved: Path) -> None:

@@ -16,7 +16,7 @@ from vista import grid
 from vista.config import Suite
 from vista.errors import VistaError, fail_if
 from vista.grid import Run
-from vista.manifest import Recorder, Status, read_manifest
+from vista.manifest import Recorder, Status, check_count, read_manifest
 from vista.paths import Paths, manifest_of
 from vista.records import PREDICTION, atomic_path, read_queries, read_table
 
@@ -120,16 +120,30 @@ def read_long(path: Path) -> pd.DataFrame:
     """``long.csv`` as written, with ids as text and scores to the last bit.
 
     Raises:
-        VistaError: the file is missing or has other columns.
+        VistaError: the file is missing or damaged, or has other columns.
     """
     if not path.exists():
         raise VistaError(f"{path}: no such file; run the rule that collects the predictions")
+    try:
+        return _read_long(path)
+    except (OSError, ValueError) as error:  # pandas' errors of parsing are ValueErrors
+        raise VistaError(f"{path}: cannot be read ({error}); delete it and rerun") from error
+
+
+def _read_long(path: Path) -> pd.DataFrame:
     # An id may look like a number or like a missing value ("007", "NA") and is neither.
     types = dict.fromkeys(TEXT_COLUMNS, "str") | {"seed": "int64", "round": "int64", "score": "float64"}
     header = list(pd.read_csv(path, nrows=0).columns)
     if header != LONG_COLUMNS:
         raise VistaError(f"{path}: expected the columns {LONG_COLUMNS}, found {header}; delete it and rerun")
-    return pd.read_csv(path, dtype=types, keep_default_na=False, float_precision="round_trip")
+    # Without missing values, pandas leaves a column with a word in it as it is; `astype` says so.
+    frame = pd.read_csv(path, dtype=types, keep_default_na=False, float_precision="round_trip")
+    scores = frame["score"].astype("float64")
+    if not scores.between(0.0, 1.0).all():
+        raise ValueError(
+            f"score: expected numbers within 0 … 1, found {scores[~scores.between(0, 1)].iloc[0]}"
+        )
+    return frame
 
 
 def scores_by_run(long: pd.DataFrame) -> dict[Run, pd.DataFrame]:
@@ -145,7 +159,9 @@ def in_domain(suite: Suite, run: Run, scores: pd.DataFrame) -> pd.DataFrame:
 
 
 def _test_split(paths: Paths, task: str) -> TestSplit:
-    rows = read_queries(paths.queries(task, "test"), ["query_id", "cluster_id"])
+    path = paths.queries(task, "test")
+    rows = read_queries(path, ["query_id", "cluster_id"])
+    check_count(path, len(rows), "queries", required=False)
     return {row["query_id"]: row["cluster_id"] for row in rows}
 
 

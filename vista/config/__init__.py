@@ -17,7 +17,6 @@ from vista.config.loading import (
     json_schemas,
     load_resolved,
     load_suite,
-    load_yaml,
     with_defaults,
     with_overrides,
 )
@@ -94,6 +93,7 @@ from vista.config.tasks import (
     Task,
 )
 from vista.config.wording import PLACEHOLDERS, Wording
+from vista.config.yaml_files import load_yaml, parse_yaml
 
 __all__ = [
     "PLACEHOLDERS",
@@ -172,6 +172,7 @@ __all__ = [
     "load_resolved",
     "load_suite",
     "load_yaml",
+    "parse_yaml",
     "published_sizes",
     "training_section",
     "with_defaults",

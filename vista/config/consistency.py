@@ -55,7 +55,13 @@ def _task_problems(suite: Suite, path: str) -> list[str]:
         if task not in suite.tasks:
             problems.append(f"{path}: out_of_domain: unknown task {task!r}; define it under tasks")
         elif suite.tasks[task].sizes.test == 0:
-            problems.append(f"{path}: tasks.{task}.sizes.test: 0, but the task is evaluated on")
+            problems.append(
+                f"{path}: tasks.{task}.sizes.test: 0, but the task is evaluated on; give it a query"
+            )
+        if any(task in tasks for tasks in suite.train_sets.values()):
+            problems.append(f"{path}: out_of_domain: {task!r} is trained on as well; remove it from either")
+    if suite.results.exists() and not suite.results.is_dir():
+        problems.append(f"{path}: results: {suite.results} is no folder; name another, or remove the file")
     return problems
 
 
@@ -69,7 +75,10 @@ def _model_problems(suite: Suite, path: str) -> list[str]:
         if isinstance(model, BuiltModel) and (
             model.corpus not in suite.tasks or suite.tasks[model.corpus].sizes.train == 0
         ):
-            problems.append(f"{path}: model {name}: corpus {model.corpus!r} is no task with a train split")
+            problems.append(
+                f"{path}: model {name}: corpus {model.corpus!r} is no task with a train split; "
+                "define it under tasks"
+            )
     return problems
 
 

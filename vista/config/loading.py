@@ -5,35 +5,24 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
+import reprlib
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
-import yaml
 from pydantic import BaseModel, ValidationError
 
+from vista.config.base import ADDRESS, NAME, REPOSITORY
 from vista.config.consistency import consistency_problems
-from vista.config.methods import Methods
+from vista.config.methods import Methods, SelfImprovement
 from vista.config.models import Models
 from vista.config.suites import Suite, SuiteFields, SuiteFile
 from vista.config.sweeps import expand
+from vista.config.yaml_files import load_yaml
 from vista.errors import VistaError, fail_if
 
-
-def load_yaml(path: Path) -> dict[str, Any]:
-    """Read a YAML mapping.
-
-    Raises:
-        VistaError: the file is missing, is not YAML, or is not a mapping.
-    """
-    try:
-        value = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise VistaError(f"{path}: no such file") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise VistaError(f"{path}: not valid YAML: {error}") from error
-    if not isinstance(value, dict):
-        raise VistaError(f"{path}: expected a mapping of keys to values, found {type(value).__name__}")
-    return value
+# Values are quoted in errors, but not a whole file of them.
+_QUOTE = reprlib.Repr()
+_QUOTE.maxlevel, _QUOTE.maxstring, _QUOTE.maxother = 3, 120, 120
 
 
 def _explain(path: str, error: ValidationError, model: type[BaseModel]) -> list[str]:
@@ -41,15 +30,32 @@ def _explain(path: str, error: ValidationError, model: type[BaseModel]) -> list[
     lines = []
     for item in error.errors():
         field = ".".join(str(part) for part in item["loc"])
+        where = f"{path}: {field}" if field else path
         if item["type"] == "extra_forbidden":
             close = difflib.get_close_matches(str(item["loc"][-1]), _all_keys(model), n=1)
             hint = f"; did you mean {close[0]!r}?" if close else "; remove it"
-            lines.append(f"{path}: {field}: unknown key{hint}")
+            lines.append(f"{where}: unknown key{hint}")
         elif item["type"] == "missing":
-            lines.append(f"{path}: {field}: missing; add it")
+            lines.append(f"{where}: missing; add it")
+        elif item["type"] == "union_tag_not_found":
+            lines.append(f"{where}: kind: missing; add it")
         else:
-            lines.append(f"{path}: {field}: {item['msg']}; found {item['input']!r}")
+            lines.append(f"{where}: {_message(item)}; found {_QUOTE.repr(item['input'])}")
     return lines
+
+
+def _message(item: Any) -> str:
+    """What is wrong, in pydantic's words where these say how to mend it."""
+    if item["type"] == "string_pattern_mismatch":
+        known = {
+            NAME: "a name is of small letters, digits and .+=-, and begins with a letter or digit; rename it",
+            REPOSITORY: "expected owner/name, as on the hub",
+            ADDRESS: "expected an address that begins with http:// or https://",
+        }
+        return known.get(item["ctx"]["pattern"], str(item["msg"]))
+    if item["type"] == "string_type" and isinstance(item["input"], bool):
+        return "expected text; YAML reads yes, no, on and off as booleans, so quote it"
+    return str(item["msg"]).removeprefix("Value error, ")
 
 
 def _all_keys(model: type[BaseModel]) -> list[str]:
@@ -94,6 +100,27 @@ def with_defaults(method: dict[str, Any], defaults: dict[str, Any]) -> dict[str,
     return filled
 
 
+def default_problems(defaults: dict[str, Any], path: str) -> list[str]:
+    """Keys of ``method_defaults`` that stand for no field of a method, and would change nothing."""
+    fields = SelfImprovement.model_fields
+    problems = []
+    for key in defaults:
+        section, dot, kind = key.partition(".")
+        kinds = _kinds(fields[section].annotation) if section in fields else []
+        known = list(fields) if section not in fields else [f"{section}.{each}" for each in kinds]
+        if section not in fields or (dot and kind not in kinds):
+            close = difflib.get_close_matches(key, known, n=1)
+            hint = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(known)}"
+            problems.append(f"{path}: method_defaults.{key}: no such setting of a method; {hint}")
+    return problems
+
+
+def _kinds(annotation: Any) -> list[str]:
+    """The kinds of a section, where it has several."""
+    members = [part for part in get_args(annotation) if hasattr(part, "model_fields")]
+    return [get_args(part.model_fields["kind"].annotation)[0] for part in members]
+
+
 def with_overrides(method: dict[str, Any], overrides: dict[str, Any]) -> dict[str, Any]:
     """Replace fields of a method, and within a section only the keys that are given."""
     if not isinstance(method, dict):
@@ -128,7 +155,9 @@ def load_suite(path: Path, value: dict[str, Any] | None = None, root: Path | Non
         VistaError: lists everything that is wrong in all three files.
     """
     problems: list[str] = []
-    raw = load_yaml(path) if value is None else value
+    # Snakemake's own reader keeps the last of two values of a key, so the file is read here in any case.
+    read = load_yaml(path) if value is None or Path(path).is_file() else {}
+    raw = read if value is None else value
     root = root or Path()
     suite_file = _validate(SuiteFile, raw, str(path), problems)
     if suite_file is None:
@@ -156,6 +185,7 @@ def load_suite(path: Path, value: dict[str, Any] | None = None, root: Path | Non
     }
     _validate(Models, picked_models, str(suite_file.models_file), problems)
     _validate(Methods, picked_methods, str(suite_file.methods_file), problems)
+    problems += default_problems(suite_file.method_defaults, str(path))
     sweeps = expand(suite_file, picked_methods, str(path), problems)
     fail_if(problems, "The configuration has errors:")
     fields = {name: getattr(suite_file, name) for name in SuiteFields.model_fields}
@@ -172,14 +202,22 @@ def load_suite(path: Path, value: dict[str, Any] | None = None, root: Path | Non
     return suite
 
 
+WRITTEN_BY = "run snakemake once (-n is enough) to write it anew"
+
+
 def load_resolved(path: Path) -> Suite:
     """Read a resolved suite, as the Snakefile writes it to ``<results>/suite.json``."""
     try:
-        return Suite.model_validate_json(path.read_text(encoding="utf-8"))
+        suite = Suite.model_validate_json(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise VistaError(f"{path}: no such file; run snakemake once (-n is enough) to write it") from error
+        raise VistaError(f"{path}: no such file; {WRITTEN_BY}") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise VistaError(f"{path}: cannot be read ({error}); {WRITTEN_BY}") from error
     except ValidationError as error:
-        raise VistaError("\n".join(_explain(str(path), error, Suite))) from error
+        fail_if(_explain(str(path), error, Suite), f"{path} is no resolved suite; {WRITTEN_BY}:")
+        raise
+    fail_if(consistency_problems(suite, str(path)), f"{path} is no resolved suite; {WRITTEN_BY}:")
+    return suite
 
 
 def digest(value: BaseModel | dict[str, Any] | list[Any]) -> str:

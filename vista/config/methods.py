@@ -8,11 +8,13 @@ from pydantic import Field, RootModel
 
 from vista.config.base import Fraction, Name, Strict
 
+MOST = 10_000  # solutions to one query that are asked for at a time
+
 
 class Sampling(Strict):
     """How a policy is sampled on the train queries (paper: Sec. 3, step 1)."""
 
-    k: int = Field(10, ge=1, description="Solutions sampled per query.")
+    k: int = Field(10, ge=1, le=MOST, description="Solutions sampled per query.")
     temperature: float = Field(1.0, ge=0.0, description="Sampling temperature; 0 is greedy.")
     max_new_tokens: int = Field(2048, ge=1, description="Length limit of a response, in tokens.")
 
@@ -32,7 +34,7 @@ class PrefixResample(Strict):
     """VISTA's prefix resampling (paper: Sec. 3, step 2)."""
 
     kind: Literal["prefix"] = Field(description="Resample from the corrected prefix.")
-    j: int = Field(3, ge=1, description="Continuations sampled from each corrected prefix.")
+    j: int = Field(3, ge=1, le=MOST, description="Continuations sampled from each corrected prefix.")
     top_k: int = Field(5, ge=1, description="A token outside this many best predictions is critical.")
     order: Literal["swapped", "original"] = Field(
         "swapped", description="Order of instruction and image in the teacher-forced pass."
@@ -48,7 +50,7 @@ class RationalizeResample(Strict):
     """STaR's rationalisation: the failed query again, with the right answer as a hint."""
 
     kind: Literal["rationalize"] = Field(description="Resample with the answer as a hint.")
-    j: int = Field(1, ge=1, description="Rationales sampled per failed query.")
+    j: int = Field(1, ge=1, le=MOST, description="Rationales sampled per failed query.")
     temperature: float = Field(0.0, ge=0.0, description="Sampling temperature; 0 is greedy.")
 
     @property
@@ -60,7 +62,7 @@ class RationalizeResample(Strict):
 class MatchedResample(Strict):
     """A control that is matched to a prefix resampling of the same samples, and reads its rows."""
 
-    j: int = Field(3, ge=1, description="`j` of the prefix resampling to match.")
+    j: int = Field(3, ge=1, le=MOST, description="`j` of the prefix resampling to match.")
     top_k: int = Field(5, ge=1, description="Its `top_k`.")
     order: Literal["swapped", "original"] = Field("swapped", description="Its `order`.")
 
@@ -107,7 +109,7 @@ class GoldPrefixResample(Strict):
     kind: Literal["gold-prefix"] = Field(
         description="Resample from the gold rationale, up to where the failed one leaves it (testbed only)."
     )
-    j: int = Field(3, ge=1, description="Continuations sampled from each prefix.")
+    j: int = Field(3, ge=1, le=MOST, description="Continuations sampled from each prefix.")
 
     @property
     def slug(self) -> str:
@@ -246,7 +248,7 @@ class SelfImprovement(Strict):
 
     kind: Literal["self-improvement"] = Field(description="Train on verified own solutions.")
     initial_policy: Name = Field("sft-seed", description="The method that samples in round 1.")
-    rounds: int = Field(1, ge=1, description="Rounds of sampling and training.")
+    rounds: int = Field(1, ge=1, le=1000, description="Rounds of sampling and training.")
     rollouts: Sampling = Field(default_factory=lambda: Sampling(), description="How to sample.")
     resample: Resample = Field(default_factory=NoResample, description="What to do with failures.")
     filter: Filter = Field(default_factory=NoFilter, description="Which positives to drop.")
@@ -282,7 +284,7 @@ class SelectMethod(Strict):
 
     kind: Literal["select"] = Field(description="Evaluate another method with test-time selection.")
     of: Name = Field(description="The method whose checkpoints are evaluated, every round of it.")
-    k: int = Field(3, ge=2, description="Candidates sampled per query.")
+    k: int = Field(3, ge=2, le=MOST, description="Candidates sampled per query.")
     temperature: float = Field(1.0, gt=0.0, description="Sampling temperature of the candidates.")
 
     @property

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, RootModel, field_validator
 
-from vista.config.base import Fraction, Name, Strict
+from vista.config.base import REPOSITORY, Fraction, Name, Strict
 from vista.config.resources import ModelResources
 
 
@@ -135,7 +135,7 @@ class HubModel(Loading):
     """A model of the Hugging Face hub at a pinned revision."""
 
     kind: Literal["hub"] = Field(description="A model of the Hugging Face hub.")
-    repo: str = Field(pattern=r"^[^/\s]+/[^/\s]+$", description="owner/name on the hub.")
+    repo: str = Field(pattern=REPOSITORY, description="owner/name on the hub.")
     revision: str | None = Field(
         description="The commit, 40 hex digits; null: not pinned yet, so that a plan can be made but no run."
     )

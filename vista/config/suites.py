@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator
 
-from vista.config.base import Fraction, Name, Strict
+from vista.config.base import ADDRESS, Distinct, Fraction, Name, Strict
 from vista.config.methods import BaseMethod, Method, Sampling
 from vista.config.models import Model
 from vista.config.tasks import Task
@@ -31,7 +31,7 @@ class TeacherRationales(Strict):
     """Rationales of the seed split from another model, kept if their answer is right."""
 
     kind: Literal["teacher"] = Field(description="Ask a model behind an OpenAI-compatible endpoint.")
-    endpoint: str = Field(pattern=r"^https?://", description="Base URL, such as http://localhost:8000/v1.")
+    endpoint: str = Field(pattern=ADDRESS, description="Base URL, such as http://localhost:8000/v1.")
     model: str = Field(description="Name of the model there.")
     cache: Path = Field(description="Folder that keeps every reply, so that none is paid for twice.")
     max_requests: int = Field(
@@ -171,11 +171,13 @@ class SuiteFields(Strict):
 
     name: Name = Field(description="Name of the suite.")
     results: Path = Field(description="Folder for all outputs.")
-    train_sets: dict[Name, list[Name]] = Field(
+    train_sets: dict[Name, Annotated[Distinct[Name], Field(min_length=1)]] = Field(
         min_length=1, description="Named lists of tasks to train on together."
     )
-    out_of_domain: list[Name] = Field([], description="Tasks that are only evaluated on.")
-    seeds: list[int] = Field([0], min_length=1, description="One run of the grid per seed.")
+    out_of_domain: Distinct[Name] = Field([], description="Tasks that are only evaluated on.")
+    seeds: Distinct[Annotated[int, Field(ge=0)]] = Field(
+        [0], min_length=1, description="One run of the grid per seed."
+    )
     max_rounds: dict[Name, Annotated[int, Field(ge=1)]] = Field(
         {}, description="By model, the rounds it runs at most; default: as many as each method has."
     )
@@ -203,7 +205,7 @@ class SuiteFields(Strict):
         description="A CSV file of published accuracies, under this suite's names, to set beside the "
         "reproduced ones (tables/reported.csv); relative to the working directory.",
     )
-    shards: int = Field(1, ge=1, description="Jobs over which a policy's queries are spread.")
+    shards: int = Field(1, ge=1, le=10_000, description="Jobs over which a policy's queries are spread.")
     threads: int = Field(1, ge=1, description="CPU threads of each job that runs a model.")
     gpus: int = Field(
         0, ge=0, description="GPUs that each job that runs a model asks for; training: for each process."
@@ -225,8 +227,8 @@ class SuiteFields(Strict):
 class SuiteFile(SuiteFields):
     """A suite as the user writes it: models and methods by name."""
 
-    models: list[Name] = Field(min_length=1, description="Names from models.yaml.")
-    methods: list[Name] = Field(min_length=1, description="Names from methods.yaml.")
+    models: Distinct[Name] = Field(min_length=1, description="Names from models.yaml.")
+    methods: Distinct[Name] = Field(min_length=1, description="Names from methods.yaml.")
     models_file: Path = Field(Path("models.yaml"), description="Where models are defined.")
     methods_file: Path = Field(Path("config/methods.yaml"), description="Where methods are defined.")
     method_defaults: dict[str, Any] = Field(

@@ -96,6 +96,11 @@ def _varied(
     for section in sections:
         part[section] = dict(part[section])
         part = part[section]
+    if isinstance(value, str) and isinstance(part[last], int | float):
+        problems.append(
+            f"{where}.values: {value!r} is text, not a number; write it with a dot, such as 1.0e-3"
+        )
+        return None
     part[last] = value
     try:
         return METHOD.validate_python(changed)

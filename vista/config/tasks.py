@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from vista.config.base import Fraction, Strict
+from vista.config.base import REPOSITORY, Fraction, Strict
 from vista.config.benchmarks import BenchmarkKind, Questions
 
 
@@ -45,7 +45,7 @@ class HubFiles(Strict):
     """A data set's published files on the Hugging Face hub, at a pinned revision."""
 
     kind: Literal["hub"] = Field(description="A data set of the Hugging Face hub.")
-    repo: str = Field(pattern=r"^[^/\s]+/[^/\s]+$", description="owner/name on the hub.")
+    repo: str = Field(pattern=REPOSITORY, description="owner/name on the hub.")
     revision: Annotated[str, Field(pattern=r"^[0-9a-f]{40}$")] | None = Field(
         description="The commit, 40 hex digits; null: not pinned yet, so it can be planned but not run."
     )

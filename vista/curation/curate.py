@@ -121,7 +121,7 @@ def _selected_rows(
     read = [
         (
             read_solutions(rollouts.solutions, queries, age=age),
-            read_scores(rollouts.scores, rollouts.schema),
+            read_scores(rollouts.scores, rollouts.schema, queries),
         )
         for age, rollouts in enumerate(pool)
     ]

@@ -6,7 +6,7 @@ It serves ``vista curate``.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from pathlib import Path
 
 import pyarrow as pa
@@ -15,6 +15,7 @@ from vista.config import Suite
 from vista.curation.solutions import Key, Solution, key_of
 from vista.errors import VistaError
 from vista.grid import Run
+from vista.manifest import check_count
 from vista.paths import Paths
 from vista.records import QUERY, ROLLOUT, Row, Split, read_queries, read_rows
 
@@ -36,7 +37,9 @@ def read_split(files: Sequence[Path], scene: bool = False) -> dict[str, Row]:
     wanted = [*PROMPT_COLUMNS, *(["scene"] if scene else [])]
     found: dict[str, Row] = {}
     for path in files:
-        for row in read_queries(path, [name for name in QUERY.names if name in wanted]):
+        read = read_queries(path, [name for name in QUERY.names if name in wanted])
+        check_count(path, len(read), "queries", required=False)
+        for row in read:
             if row["query_id"] in found:
                 raise VistaError(
                     f"{path}: query_id {row['query_id']!r} also belongs to task "
@@ -62,7 +65,9 @@ def read_solutions(
     """
     found: dict[str, dict[Key, Solution]] = defaultdict(dict)
     for path in files:
-        for index, row in enumerate(read_rows(path, ROLLOUT, SOLUTION_COLUMNS)):
+        rows = read_rows(path, ROLLOUT, SOLUTION_COLUMNS)
+        check_count(path, len(rows), "solutions")
+        for index, row in enumerate(rows):
             solution = Solution.of(row, age)
             known = found[solution.query_id]
             if solution.query_id not in queries:
@@ -79,10 +84,27 @@ def read_solutions(
     return found
 
 
-def read_scores(files: Sequence[Path], schema: pa.Schema) -> dict[str, dict[Key, Row]]:
-    """Attention scores or log-probabilities, by query and key."""
+def read_scores(files: Sequence[Path], schema: pa.Schema, known: Container[str]) -> dict[str, dict[Key, Row]]:
+    """Attention scores or log-probabilities, by query and key.
+
+    Args:
+        files: One policy's scores or gains.
+        schema: Theirs.
+        known: Ids of the queries.
+
+    Raises:
+        VistaError: they are of an unknown query, or two of one solution: the rollouts are stale.
+    """
     found: dict[str, dict[Key, Row]] = defaultdict(dict)
     for path in files:
-        for row in read_rows(path, schema):
-            found[row["query_id"]][key_of(row)] = row
+        rows = read_rows(path, schema)
+        check_count(path, len(rows), "solutions")
+        for index, row in enumerate(rows):
+            name, key = row["query_id"], key_of(row)
+            if name not in known or key in found[name]:
+                what = f"a second row of solution {key} of" if name in known else "an unknown"
+                raise VistaError(
+                    f"{path}: row {index}: {what} query {name!r}; delete the policy's rollouts and rerun"
+                )
+            found[name][key] = row
     return found

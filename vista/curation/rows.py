@@ -25,7 +25,7 @@ def gold_example(query: Row) -> Row:
     if not query["rationale"]:
         raise VistaError(
             f"seed query {query['query_id']!r} (task {query['task']!r}): no rationale; "
-            "every query of a seed split needs a gold one"
+            "every query of a seed split must have a gold one"
         )
     return {
         "query_id": query["query_id"],

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,8 @@ from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor,
 
 from vista.chat import end_tokens, forbidden_tokens
 from vista.config import Loading
-from vista.engines.foreign import check_code, check_weights_are_own
+from vista.engines.folders import check_contents, loading_problem, why_no_processor
+from vista.engines.foreign import check_code, check_no_adapters
 from vista.engines.memory import MORE_MEMORY, is_out_of_memory, said
 from vista.engines.presenter import LOADING_FILE, Presenter
 from vista.errors import VistaError, writing
@@ -34,6 +35,7 @@ class Checkpoint:
     forbidden_ids: list[int]
     pad_id: int
     context: int | None
+    name: str = "the checkpoint"  # in errors: its folder
 
     @property
     def device(self) -> torch.device:
@@ -41,27 +43,68 @@ class Checkpoint:
         device: torch.device = next(self.model.parameters()).device
         return device
 
+    def unsayable(self, token_ids: Sequence[int]) -> str | None:
+        """What keeps these from being tokens of a response of the model; nothing, if they may be."""
+        size = self.model.get_input_embeddings().weight.shape[0]
+        for token in token_ids:
+            if not 0 <= token < size:
+                return f"token {token} is not in the vocabulary of {self.name}, which has {size}"
+            if token in self.forbidden_ids:
+                return f"token {token} may not stand in a response to {self.name}: it marks images or turns"
+        return None
 
-def wrap(model: Any, processor: Any) -> Checkpoint:
+    def damage(self) -> str:
+        """The first weight that is not finite, for an error that has been seen already."""
+        for name, weight in self.model.named_parameters():
+            if not bool(torch.isfinite(weight).all()):
+                return f"weight {name} is not finite"
+        return "all weights are finite"
+
+
+def wrap(model: Any, processor: Any, name: str = "the checkpoint") -> Checkpoint:
     """Gather what the engines ask of a model and processor that are in memory.
 
     Args:
         model: In evaluation mode.
         processor: As transformers loads it, or with options: a ``Presenter``.
+        name: Of the checkpoint, in errors.
+
+    Raises:
+        VistaError: it declares no end token, or the tokenizer has tokens that the model lacks.
     """
     ends = end_tokens(model, processor)
     if not ends:
-        raise VistaError("the checkpoint declares no end token; set eos_token_id in generation_config.json")
+        raise VistaError(f"{name} declares no end token; set eos_token_id in generation_config.json")
+    forbidden = forbidden_tokens(processor, ends)
+    size = model.get_input_embeddings().weight.shape[0]
+    for what, ids in (("end token", ends), ("special token", forbidden)):
+        beyond = [token for token in ids if not 0 <= token < size]
+        if beyond:
+            raise VistaError(
+                f"{name}: {what} {beyond[0]} is beyond the model's vocabulary of {size}; take the tokenizer, "
+                "the generation config and the weights of the same checkpoint"
+            )
     pad = processor.tokenizer.pad_token_id
     text_config = model.config.get_text_config()
     return Checkpoint(
         model=model,
         processor=processor if isinstance(processor, Presenter) else Presenter(processor),
         end_ids=ends,
-        forbidden_ids=forbidden_tokens(processor, ends),
+        forbidden_ids=forbidden,
         pad_id=ends[0] if pad is None else pad,
         context=getattr(text_config, "max_position_embeddings", None),
+        name=name,
     )
+
+
+def _layers(model: Any) -> dict[str, int]:
+    """The most layers that any stack of a model has, by the name of such stacks."""
+    found: dict[str, int] = {}
+    for name, module in model.named_modules():
+        if isinstance(module, torch.nn.ModuleList):
+            stack = name.rpartition(".")[2]
+            found[stack] = max(found.get(stack, 0), len(module))
+    return found
 
 
 def check_folder(folder: Path) -> None:
@@ -69,7 +112,7 @@ def check_folder(folder: Path) -> None:
     if not folder.is_dir():
         raise VistaError(f"{folder}: no such folder; run the rule that makes it, or mend the model's path")
     if not (folder / "config.json").is_file():
-        raise VistaError(f"{folder}: no config.json; this is no checkpoint folder")
+        raise VistaError(f"{folder}: no config.json; this is no checkpoint folder, mend the model's path")
     if not list(folder.glob("*.safetensors")):
         others = sorted(path.name for pattern in PICKLES for path in folder.glob(pattern))
         found = f", only {', '.join(others)}" if others else ""
@@ -77,20 +120,10 @@ def check_folder(folder: Path) -> None:
             f"{folder}: no *.safetensors{found}; other formats can run code and are not loaded: take a "
             "revision that has safetensors, or load the model with transformers once and save it"
         )
-    check_weights_are_own(folder)
+    check_no_adapters(folder)
     if not list(folder.glob("*processor_config.json")):
         raise VistaError(f"{folder}: no processor_config.json; save the model's processor beside it")
-    index = folder / "model.safetensors.index.json"
-    if not index.is_file() and not (folder / "model.safetensors").is_file():
-        found = ", ".join(sorted(path.name for path in folder.glob("*.safetensors")))
-        raise VistaError(
-            f"{folder}: neither model.safetensors nor its index, only {found}; rename the weights"
-        )
-    if index.is_file():
-        shards = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values())
-        missing = sorted(name for name in shards if not (folder / name).is_file())
-        if missing:
-            raise VistaError(f"{folder}: missing {', '.join(missing)}; copy the checkpoint again")
+    check_contents(folder)
 
 
 def read_loading(folder: Path) -> Loading:
@@ -104,10 +137,12 @@ def read_loading(folder: Path) -> Loading:
         return Loading()
     try:
         return Loading.model_validate_json(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise VistaError(f"{path}: cannot be read ({error}); make the base checkpoint again") from error
     except ValidationError as error:
         first = error.errors()[0]
-        field = ".".join(map(str, first["loc"]))
-        raise VistaError(f"{path}: {field}: {first['msg']}; make the base checkpoint again") from error
+        field = "".join(f"{part}: " for part in first["loc"])
+        raise VistaError(f"{path}: {field}{first['msg']}; make the base checkpoint again") from error
 
 
 def load_processor(
@@ -129,8 +164,12 @@ def load_processor(
         processor = AutoProcessor.from_pretrained(
             folder, local_files_only=True, trust_remote_code=trust_remote_code
         )
-    except (OSError, ValueError, KeyError, TypeError, ImportError) as error:
-        raise VistaError(f"{folder}: the processor cannot be loaded: {error}") from error
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, ImportError) as error:
+        raise VistaError(why_no_processor(folder, error)) from error
+    except Exception as error:  # the tokenizers library raises nothing narrower
+        if type(error) is not Exception:
+            raise
+        raise VistaError(why_no_processor(folder, error)) from error
     if not hasattr(processor, "tokenizer") or not hasattr(processor, "image_processor"):
         raise VistaError(
             f"{folder}: {type(processor).__name__} is no processor of text and images; "
@@ -176,6 +215,7 @@ def load_checkpoint(
             trust_remote_code=trust_remote_code,
             local_files_only=True,
             use_safetensors=True,
+            ignore_mismatched_sizes=True,  # then the report names them
         )
         model.to(where)
     except (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError, MemoryError) as error:
@@ -185,12 +225,10 @@ def load_checkpoint(
                 f"{MORE_MEMORY}, or take a smaller dtype for the model"
             ) from error
         raise VistaError(f"{folder}: the checkpoint cannot be loaded: {error}") from error
-    absent = sorted(report["missing_keys"])
-    if absent:  # transformers would go on with random numbers in their place
-        raise VistaError(
-            f"{folder}: the weights lack {len(absent)} tensors ({absent[0]} …); copy or train it again"
-        )
-    return wrap(model.eval(), processor)
+    problem = loading_problem(report, _layers(model))
+    if problem:
+        raise VistaError(f"{folder}: {problem}")
+    return wrap(model.eval(), processor, str(folder))
 
 
 def load_outline(folder: Path, *, trust_remote_code: bool = False) -> Checkpoint:
@@ -212,7 +250,7 @@ def load_outline(folder: Path, *, trust_remote_code: bool = False) -> Checkpoint
             model.generation_config = GenerationConfig.from_pretrained(folder, local_files_only=True)
     except (OSError, ValueError, KeyError, ImportError) as error:
         raise VistaError(f"{folder}: the checkpoint cannot be loaded: {error}") from error
-    return wrap(model.eval(), processor)
+    return wrap(model.eval(), processor, str(folder))
 
 
 def save_checkpoint(model: Any, processor: Any, folder: Path) -> None:

@@ -174,7 +174,7 @@ class HfEngine:
                 break
             logits = self._forward(tokens, positions, cache)
             positions = positions + 1
-        return _samples(rows, len(drawn))
+        return _samples(rows, len(drawn), self.checkpoint)
 
     def _start(self, drawn: Sequence[tuple[int, int]], starts: Sequence[int], limit: int) -> _Rows:
         """Rows that have drawn nothing; padded with rows that never grow to ``MIN_ROWS``."""
@@ -259,13 +259,13 @@ def _compact(growing: torch.Tensor, size: int) -> torch.Tensor:
     return kept
 
 
-def _samples(rows: _Rows, count: int) -> list[Sample]:
+def _samples(rows: _Rows, count: int, checkpoint: Checkpoint) -> list[Sample]:
     """The finished book of the first ``count`` slots."""
     logprobs = rows.logprobs[:count].tolist()
     if not np.isfinite(logprobs).all():
         raise VistaError(
-            "the model's logits are not numbers (NaN); the checkpoint is damaged or its training "
-            "diverged: train it again with a lower learning rate"
+            f"{checkpoint.name}: the model's logits are not numbers (NaN); {checkpoint.damage()}: the "
+            "checkpoint is damaged or its training diverged; make it again, with a lower learning rate"
         )
     lengths, finished = rows.lengths[:count].tolist(), rows.finished[:count].tolist()
     tokens = rows.tokens[:count].tolist()

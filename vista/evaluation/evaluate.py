@@ -19,7 +19,7 @@ from vista.evaluation.harness import lone_process, run_lmms_eval
 from vista.evaluation.selection import Selection
 from vista.evaluation.task_files import write_task_files
 from vista.grid import Run
-from vista.manifest import Recorder, read_manifest
+from vista.manifest import Recorder, check_count, read_manifest
 from vista.paths import Paths
 from vista.records import PREDICTION, Row, read_queries, write_rows
 
@@ -85,7 +85,9 @@ def _settings(selection: Selection) -> dict[str, Any]:
 
 def _query_ids(path: Path) -> list[str]:
     """Ids of a file's queries, in its order."""
-    return [row["query_id"] for row in read_queries(path, ["query_id"])]
+    rows = read_queries(path)
+    check_count(path, len(rows), "queries", required=False)
+    return [row["query_id"] for row in rows]
 
 
 def _trusted(suite: Suite, run: Run) -> bool:

@@ -14,6 +14,7 @@ from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, Offl
 
 from vista.config import Loading
 from vista.engines.checkpoints import check_folder, load_processor, read_loading
+from vista.engines.folders import check_template
 from vista.engines.presenter import LOADING_FILE, Presenter, write_loading
 from vista.errors import VistaError, writing
 from vista.manifest import withdraw
@@ -71,7 +72,9 @@ def check_checkpoint(folder: Path, loading: Loading, trust_remote_code: bool = F
                 f"{folder / LOADING_FILE}: the checkpoint was trained with {', '.join(differing)}, but its "
                 "entry in models.yaml says otherwise; say the same there, or delete this file"
             )
-    return load_processor(folder, loading, trust_remote_code=trust_remote_code)
+    processor = load_processor(folder, loading, trust_remote_code=trust_remote_code)
+    check_template(processor, folder)
+    return processor
 
 
 def link_files(source: Path, output: Path, loading: Loading) -> list[str]:

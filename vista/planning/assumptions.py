@@ -7,12 +7,11 @@ them, from a YAML file or one by one.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-import yaml
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, field_validator
 
-from vista.config import load_yaml
+from vista.config import load_yaml, parse_yaml
 from vista.config.base import Fraction, Name, Strict
 from vista.errors import VistaError, fail_if
 
@@ -35,7 +34,9 @@ class Assumptions(Strict):
     """Round figures for a GPU of the A100/A800 class with 80 GB, and for answers with short rationales."""
 
     gpu_tflops: float = Field(312.0, gt=0.0, description="Peak of one GPU in bfloat16, TFLOP/s.")
-    utilisation: Fraction = Field(0.35, description="Share of the peak that training and scoring reach.")
+    utilisation: Fraction = Field(
+        0.35, gt=0.0, description="Share of the peak that training and scoring reach."
+    )
     vllm_tokens_per_second: float = Field(
         20_000.0,
         gt=0.0,
@@ -53,7 +54,7 @@ class Assumptions(Strict):
     critical: Fraction = Field(0.9, description="Share of wrong samples that have a critical token.")
     recovered: Fraction = Field(0.3, description="Share of resampled solutions that are right.")
     kept: Fraction = Field(0.69, description="Share of positives that a filter keeps (VAS at τ = −0.5).")
-    parameters: dict[Name, float] = Field(
+    parameters: dict[Name, Annotated[float, Field(gt=0.0)]] = Field(
         {}, description="Parameters by model; default: as the repository's or folder's name says (3B)."
     )
     bytes_per_parameter: float = Field(2.0, gt=0.0, description="Of a checkpoint on disk: bfloat16.")
@@ -73,6 +74,17 @@ class Assumptions(Strict):
     grid_image_kilobytes: float = Field(2.0, gt=0.0, description="The same of a generated task's image.")
     bytes_per_token: float = Field(8.0, gt=0.0, description="Of a solution on disk, ids and text.")
 
+    @field_validator("cpu_seconds")
+    @classmethod
+    def _has_seconds_of_rules(cls, seconds: dict[str, float]) -> dict[str, float]:
+        """Refuse rules that are not there, and times that run backwards."""
+        for rule, value in seconds.items():
+            if rule not in CPU_SECONDS:
+                raise ValueError(f"unknown rule {rule!r}; known: {', '.join(CPU_SECONDS)}")
+            if value < 0:
+                raise ValueError(f"{rule} should take 0 seconds or more")
+        return seconds
+
 
 def load_assumptions(given: list[str]) -> Assumptions:
     """The defaults, changed by each of ``given`` in turn.
@@ -90,7 +102,8 @@ def load_assumptions(given: list[str]) -> Assumptions:
         return Assumptions.model_validate(values)
     except ValidationError as error:
         lines = [
-            f"--assume {'.'.join(str(part) for part in item['loc'])}: {item['msg']}; found {item['input']!r}"
+            f"--assume {'.'.join(str(part) for part in item['loc'])}: "
+            f"{item['msg'].removeprefix('Value error, ')}; found {item['input']!r}"
             for item in error.errors()
         ]
         fail_if([*lines, f"known: {', '.join(Assumptions.model_fields)}"], "The assumptions have errors:")
@@ -100,6 +113,6 @@ def load_assumptions(given: list[str]) -> Assumptions:
 def _setting(item: str) -> dict[str, Any]:
     name, _, value = item.partition("=")
     try:
-        return {name.strip(): yaml.safe_load(value)}
-    except yaml.YAMLError as error:
+        return {name.strip(): parse_yaml(value)}
+    except ValueError as error:
         raise VistaError(f"--assume {item}: not a value in YAML: {error}") from error

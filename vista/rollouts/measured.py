@@ -16,9 +16,9 @@ from vista.engines.checkpoints import Checkpoint
 from vista.grid import Run
 from vista.manifest import Recorder
 from vista.paths import Paths
-from vista.records import ROLLOUT, Row, read_rows, write_rows
+from vista.records import Row, write_rows
 from vista.rollouts.policy import device_name, folder_of, has_weights, load_policy
-from vista.rollouts.shards import query_files, shard_queries
+from vista.rollouts.shards import query_files, read_solutions, shard_queries
 
 Kind = Literal["scores", "gains"]
 # From the policy, the shard's queries and the solutions in scope to a row for each solution.
@@ -67,9 +67,9 @@ def measure_shard(
         recorder.write(output, {"queries": 0, "solutions": 0}, "no-positives")
         return
     queries = shard_queries(suite, paths, policy, shard)
-    everything = [row for file in inputs for row in read_rows(file, ROLLOUT)]
-    solutions = [row for row in everything if row["correct"] or scope == "all"]
     checkpoint = load_policy(suite, paths, policy)
+    everything = [row for file in inputs for row in read_solutions(file, queries, checkpoint)]
+    solutions = [row for row in everything if row["correct"] or scope == "all"]
     recorder.device = device_name(checkpoint)
     rows = measure(checkpoint, queries, solutions)
     write_rows(output, rows, schema)

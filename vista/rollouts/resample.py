@@ -15,12 +15,12 @@ from vista.config import Suite
 from vista.grid import Run
 from vista.manifest import Recorder, withdraw
 from vista.paths import Paths
-from vista.records import ROLLOUT, Row, read_rows, write_rows
+from vista.records import ROLLOUT, Row, write_rows
 from vista.rollouts.budget import BudgetMatchedResampler
 from vista.rollouts.policy import device_name, folder_of, has_weights, load_policy, sampler
 from vista.rollouts.prefixes import GoldPrefixResampler, PrefixResampler, RandomPrefixResampler
 from vista.rollouts.resamplers import Job, RationalizeResampler, Resampler
-from vista.rollouts.shards import query_files, shard_queries
+from vista.rollouts.shards import query_files, read_solutions, shard_queries
 from vista.rollouts.solutions import tally
 
 # By the `kind` of a method's `resample`.
@@ -74,8 +74,8 @@ def resample_shard(suite: Suite, paths: Paths, policy: Run, name: str, shard: in
             recorder.write(output, {**tally(0, []), **_efforts([], [])}, "no-positives")
         return
     queries = shard_queries(suite, paths, policy, shard)
-    samples, *others = (read_rows(path, ROLLOUT) for path in inputs)
     checkpoint = load_policy(suite, paths, policy, read=kind.reads_model)
+    samples, *others = (read_solutions(path, queries, checkpoint) for path in inputs)
     recorder.device = device_name(checkpoint)
     engine = sampler(suite, paths, policy, checkpoint, "resample")
     matched = others[0] if others else []

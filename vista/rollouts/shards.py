@@ -6,10 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from vista.config import Suite
+from vista.engines.checkpoints import Checkpoint
 from vista.errors import VistaError
 from vista.grid import Run
+from vista.manifest import check_count
 from vista.paths import Paths
-from vista.records import Row, Split, read_queries
+from vista.records import ROLLOUT, Row, Split, read_queries, read_rows
 
 
 def query_files(suite: Suite, paths: Paths, policy: Run, split: Split = "train") -> list[Path]:
@@ -39,7 +41,9 @@ def shard_queries(suite: Suite, paths: Paths, policy: Run, shard: int, split: Sp
     queries: list[Row] = []
     seen: dict[str, Path] = {}
     for file in query_files(suite, paths, policy, split):
-        for query in read_queries(file):
+        read = read_queries(file)
+        check_count(file, len(read), "queries", required=False)
+        for query in read:
             name = query["query_id"]
             if name in seen:
                 raise VistaError(
@@ -50,6 +54,41 @@ def shard_queries(suite: Suite, paths: Paths, policy: Run, shard: int, split: Sp
             queries.append(query)
     first, last = shard_bounds(len(queries), shard, suite.shards)
     return queries[first:last]
+
+
+def read_solutions(file: Path, queries: Sequence[Row], checkpoint: Checkpoint | None = None) -> list[Row]:
+    """One shard's solutions (``records.ROLLOUT``) to ``queries``.
+
+    Args:
+        file: A shard of samples or resamples.
+        queries: The shard's queries.
+        checkpoint: The policy, whose vocabulary their tokens must be of.
+
+    Raises:
+        VistaError: the file is not as its manifest says; a solution stands twice, answers no query of the
+            shard, or has a token that the policy cannot say; names the row.
+    """
+    rows = read_rows(file, ROLLOUT)
+    check_count(file, len(rows), "solutions")
+    known = {query["query_id"] for query in queries}
+    seen: set[tuple[str, str, int | None, int]] = set()
+    for index, row in enumerate(rows):
+        key = row["query_id"], row["source"], row["parent"], row["sample"]
+        if row["query_id"] not in known:
+            raise VistaError(
+                f"{file}: row {index}: query {row['query_id']!r} is not among the shard's queries; the queries "
+                "changed after sampling: delete the policy's rollouts and rerun"
+            )
+        if key in seen:
+            raise VistaError(
+                f"{file}: row {index}: a second solution {key[1:]} of query {row['query_id']!r}; "
+                "delete the policy's rollouts and rerun"
+            )
+        seen.add(key)
+        token = None if checkpoint is None else checkpoint.unsayable(row["token_ids"])
+        if token is not None:
+            raise VistaError(f"{file}: row {index}: {token}; delete the policy's rollouts and rerun")
+    return rows
 
 
 def asked_by(queries: Sequence[Row], solutions: Sequence[Row]) -> list[Row]:

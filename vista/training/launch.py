@@ -15,6 +15,12 @@ from vista.config import ModelTraining, Suite, load_yaml
 from vista.errors import VistaError
 from vista.grid import Run
 
+# What accelerate calls ways of sharing a training among processes.
+KINDS = (
+    *("NO", "MULTI_CPU", "MULTI_GPU", "FSDP", "DEEPSPEED", "MEGATRON_LM", "TP", "XLA"),
+    *("MULTI_NPU", "MULTI_MLU", "MULTI_SDAA", "MULTI_MUSA", "MULTI_XPU"),
+)
+
 
 def is_launched() -> bool:
     """Whether a launcher started this process."""
@@ -47,13 +53,18 @@ def check_launch(training: ModelTraining, model: str) -> None:
     kind = load_yaml(training.accelerate).get("distributed_type")
     if kind is None:
         raise VistaError(
-            f"{training.accelerate}: no distributed_type; this is no config file of accelerate "
+            f"{training.accelerate}: no distributed_type; this is no config file of accelerate: name another "
             f"(training.accelerate of model {model})"
         )
     if kind == "DEEPSPEED" and training.save_every is not None:
         raise VistaError(
             f"training.save_every of model {model}: DeepSpeed unpickles the states that it goes on from, and "
             "nothing is unpickled here; remove it, or train with config/accelerate/fsdp.yaml"
+        )
+    if kind not in KINDS:
+        raise VistaError(
+            f"{training.accelerate}: distributed_type: {kind!r} is none of accelerate's; it knows "
+            f"{', '.join(KINDS)} (training.accelerate of model {model})"
         )
     if kind == "DEEPSPEED" and importlib.util.find_spec("deepspeed") is None:
         raise VistaError(

@@ -33,7 +33,7 @@ from vista.errors import VistaError, writing
 from vista.grid import Run
 from vista.manifest import Recorder, read_manifest, withdraw
 from vista.paths import Paths
-from vista.records import EXAMPLE, PAIR, read_rows
+from vista.training.rows import check_tokens, read_training_set
 from vista.wording import check_wording, trained_templates
 
 
@@ -60,9 +60,7 @@ def train(suite: Suite, paths: Paths, run: Run) -> None:
             recorder.write(output, {"examples": 0.0}, "no-positives")
         return
     objective = objective_of(suite, run)
-    rows = read_rows(examples, PAIR if objective.pairs else EXAMPLE)
-    if not rows:
-        raise VistaError(f"{examples}: no rows, though its manifest says complete; delete it and rerun")
+    rows = read_training_set(examples, objective.pairs)
     training = suite.models[run.model].training
     processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     check_accelerate(training, torch.cuda.device_count(), processes, run.model)
@@ -82,6 +80,7 @@ def train(suite: Suite, paths: Paths, run: Run) -> None:
     def attempt() -> tuple[Checkpoint, dict[str, float]]:
         """Train from the start, or from the newest state if there is one."""
         checkpoint = _load(suite, run, start)
+        check_tokens(examples, rows, checkpoint)
         templates = trained_templates(suite.methods[run.method])
         check_wording(checkpoint.processor.tokenizer, suite.wording, templates, run.model)
         fitting = training.model_copy(update={"device_batch_size": batch.size})
@@ -228,7 +227,9 @@ def stored_dtype(folder: Path) -> torch.dtype:
     name = config.get("dtype") or config.get("torch_dtype") or "float32"
     found = getattr(torch, str(name), None)
     if not isinstance(found, torch.dtype):
-        raise VistaError(f"{folder / 'config.json'}: dtype {name!r} is no type of weights; mend it")
+        raise VistaError(
+            f"{folder / 'config.json'}: dtype: {name!r} is none of torch's; write float32 or bfloat16"
+        )
     return found
 
 

@@ -1,0 +1,152 @@
+"""What must be in a checkpoint folder, looked at before anything heavy is loaded.
+
+Of large files only the first bytes are read. Every stage that loads a checkpoint asks here, through
+``vista.engines.checkpoints``; stage ``models`` also asks whether the chat template shows what it is given.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from jinja2 import TemplateError
+from safetensors import SafetensorError, safe_open
+from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
+
+from vista import chat
+from vista.errors import VistaError
+
+TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "*.tiktoken", "spiece.model")
+ANEW = "copy the checkpoint again"
+
+
+def read_object(file: Path) -> dict[str, Any]:
+    """The JSON object of a checkpoint's file.
+
+    Raises:
+        VistaError: it cannot be read, or is none.
+    """
+    try:
+        value = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise VistaError(f"{file}: not valid JSON ({error}); {ANEW}") from error
+    if not isinstance(value, dict):
+        raise VistaError(f"{file}: expected a JSON object, found {type(value).__name__}; {ANEW}")
+    return value
+
+
+def check_contents(folder: Path) -> None:
+    """Refuse a config of no vision-language model, weights that are cut short, and a missing tokenizer.
+
+    Raises:
+        VistaError: names the file and the remedy.
+    """
+    _check_config(folder / "config.json")
+    if (folder / "generation_config.json").is_file():
+        read_object(folder / "generation_config.json")
+    if not any(list(folder.glob(name)) for name in TOKENIZERS):
+        raise VistaError(f"{folder}: no tokenizer.json; save the model's processor beside it")
+    for index in sorted(folder.glob("*.safetensors.index.json")):
+        _check_index(index)
+    files = sorted(folder.glob("*.safetensors"))
+    if not any((folder / name).is_file() for name in ("model.safetensors", "model.safetensors.index.json")):
+        names = ", ".join(file.name for file in files)
+        raise VistaError(
+            f"{folder}: neither model.safetensors nor its index, only {names}; rename the weights"
+        )
+    for file in files:
+        try:
+            with safe_open(file, "pt"):  # reads the header, and compares it with the file's length
+                pass
+        except (SafetensorError, OSError) as error:
+            raise VistaError(f"{file}: not readable as safetensors ({error}); {ANEW}") from error
+
+
+def _check_config(file: Path) -> None:
+    config = read_object(file)
+    kind = config.get("model_type")
+    if kind is None:
+        raise VistaError(f"{file}: model_type: missing; take the checkpoint of a vision-language model")
+    if kind not in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES and "auto_map" not in config:
+        raise VistaError(
+            f"{file}: model_type: {kind!r} is no vision-language model of this version of transformers; "
+            "take another checkpoint, one in transformers' own format"
+        )
+
+
+def _check_index(file: Path) -> None:
+    shards = read_object(file).get("weight_map")
+    if not isinstance(shards, dict) or not all(isinstance(name, str) for name in shards.values()):
+        raise VistaError(f"{file}: weight_map: expected a map from weights to files; {ANEW}")
+    for name in sorted(set(shards.values())):
+        if Path(name).name != name or not name.endswith(".safetensors"):
+            raise VistaError(f"{file}: weight_map: {name!r} is no safetensors file of this folder; {ANEW}")
+    missing = sorted({name for name in shards.values() if not (file.parent / name).is_file()})
+    if missing:
+        raise VistaError(f"{file.parent}: missing {', '.join(missing)}; {ANEW}")
+
+
+def why_no_processor(folder: Path, error: Exception) -> str:
+    """Which file keeps a processor from being loaded; else what transformers said."""
+    for file in sorted(folder.glob("*.json")):
+        try:
+            json.loads(file.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as broken:
+            return f"{file}: not valid JSON ({broken}), so the processor cannot be loaded; {ANEW}"
+    said = " ".join(str(error).split()) or type(error).__name__
+    return f"{folder}: the processor cannot be loaded: {said[:500]}; save the model's processor anew"
+
+
+def check_template(processor: Any, folder: Path) -> None:
+    """Refuse a chat template that is none, or that leaves out the image or the question.
+
+    Raises:
+        VistaError: names the folder.
+    """
+    text, image = {"type": "text", "text": "question"}, {"type": "image", "text": None}
+    bare, shown = ([{"role": "user", "content": content}] for content in ([text], [image, text]))
+    try:
+        written = chat.render(processor, shown)
+        without = chat.render(processor, bare)
+    except (TemplateError, TypeError, KeyError) as error:
+        raise VistaError(
+            f"{folder}: the chat template cannot be used ({error}); mend chat_template.jinja"
+        ) from error
+    if "question" not in written or written == without:
+        what = "the question" if "question" not in written else "the image"
+        raise VistaError(f"{folder}: the chat template leaves out {what}; mend chat_template.jinja")
+
+
+def loading_problem(report: Mapping[str, Any], layers: Mapping[str, int]) -> str | None:
+    """What keeps loaded weights from being the config's, or nothing.
+
+    transformers would go on with random numbers where weights lack or have another shape, and leave out
+    the layers that a config does not know.
+
+    Args:
+        report: What transformers says of the loading.
+        layers: Layers of each stack of the model, by its name in the weights.
+    """
+    if absent := sorted(report["missing_keys"]):
+        return f"the weights lack {len(absent)} tensors ({absent[0]} …); copy or train it again"
+    if other := sorted(report["mismatched_keys"]):
+        name, found, wanted = other[0]
+        return (
+            f"weight {name} has shape {_shape(found)}, but config.json asks for {_shape(wanted)} "
+            f"({len(other)} weights differ); take weights and config.json of the same checkpoint"
+        )
+    for name in sorted(report["unexpected_keys"]):
+        for stack, number in re.findall(r"(?:^|\.)(layers|blocks|layer)\.(\d+)\.", name)[:1]:
+            if layers.get(stack) is not None and int(number) >= layers[stack]:
+                return (
+                    f"the weights have {name}, but config.json asks for {layers[stack]} {stack}; take "
+                    "weights and config.json of the same checkpoint"
+                )
+    return None
+
+
+def _shape(shape: Sequence[int]) -> str:
+    return "×".join(map(str, shape))
