@@ -1,4 +1,4 @@
-"""The rows of a training set, read and looked at before a model is loaded or TRL imported. ``vista train``."""
+"""The rows of a training set, read and looked at by ``vista train`` before a model is loaded."""
 
 from __future__ import annotations
 
