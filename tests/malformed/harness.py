@@ -23,6 +23,7 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
+from tests.vouched import vouch
 from vista import cli
 from vista.records import Row
 
@@ -175,6 +176,7 @@ def _launched(*arguments: object) -> None:
 def refused(world: World, spoilt: Case) -> str:
     """Spoil, run, and make sure that the refusal is one; gives the message."""
     spoilt.spoil(world)
+    vouch(world.folder)
     world.patch.setattr(os, "execv", _launched)
     before = files_below(world.folder)
     done = vista(spoilt.command)

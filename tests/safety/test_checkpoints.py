@@ -18,6 +18,7 @@ from tests.rollouts.conftest import POLICY, SAMPLES, policy_folder, suite_at
 from tests.safety.conftest import Trap
 from tests.training.conftest import example, responses
 from tests.training.test_train import prepare, run_of
+from tests.vouched import vouch
 from vista.config import HubModel, Loading, LocalModel, SelfImprovement, Suite, load_suite
 from vista.engines.checkpoints import load_checkpoint, load_outline, load_processor, save_checkpoint
 from vista.errors import VistaError
@@ -110,6 +111,7 @@ def give_code(folder: Path, trap: Trap, file: str = "config.json", kind: str = "
     if kind == "new":
         value["model_type"] = "own"  # none that transformers has
     path.write_text(json.dumps(value))
+    vouch(folder)
 
 
 def test_without_a_trap_each_stage_runs(stage: Stage, looked_up: list[str]) -> None:
