@@ -12,12 +12,14 @@ import pytest
 from tests.rollouts.conftest import POLICY, SAMPLES, policy_folder, suite_at
 from tests.tasks.published import write_slake
 from vista import cli, grid
-from vista.config import BenchmarkSizes, BenchmarkTask, LocalFiles, Suite, load_suite
+from vista.config import BenchmarkSizes, BenchmarkTask, HubFiles, LocalFiles, Suite, load_suite
 from vista.errors import VistaError
 from vista.grid import Run
 from vista.images import open_images
+from vista.models.fetch import download
 from vista.paths import Paths
 from vista.records import QUERY, read_rows
+from vista.tasks.benchmarks.sources import root_of
 from vista.tasks.generate import generate_split
 
 __all__ = ["policy_folder"]  # a fixture
@@ -255,3 +257,14 @@ def test_ids_of_queries_name_no_files(root: Path, tmp_path: Path) -> None:
     assert all(name.startswith("slake-test-9") for name in ids)
     written = [p.name for p in paths.results.rglob("*") if p.is_file()]
     assert sorted(written) == ["test.parquet", "test.parquet.manifest.json"]
+
+
+@pytest.mark.parametrize("repo", ["../up", "a/..", "-x/y", "a/b--c", "a/b\0"])
+def test_a_repository_has_a_name_of_the_hub(repo: str) -> None:
+    """Where the hub's client would make a folder of it."""
+    with pytest.raises(VistaError, match=r"repo: no name of a repository"):
+        download(repo, 40 * "0")
+    source = HubFiles(kind="hub", repo=repo, revision=40 * "0")
+    task = BenchmarkTask(kind="slake", source=source)
+    with pytest.raises(VistaError, match=r"repo: no name of a repository"):
+        root_of("slake", task, [["test.json"]])

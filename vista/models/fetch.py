@@ -10,7 +10,12 @@ import shutil
 from pathlib import Path
 
 from huggingface_hub import snapshot_download
-from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled
+from huggingface_hub.errors import (
+    HfHubHTTPError,
+    HFValidationError,
+    LocalEntryNotFoundError,
+    OfflineModeIsEnabled,
+)
 
 from vista.config import Loading
 from vista.engines.checkpoints import check_folder, load_processor, read_loading
@@ -39,6 +44,10 @@ def download(repo: str, revision: str, code: bool = False) -> Path:
     patterns = [*PATTERNS, *(["*.py"] if code else [])]
     try:
         return Path(snapshot_download(repo, revision=revision, allow_patterns=patterns))
+    except HFValidationError as error:
+        raise VistaError(
+            f"model {repo}: repo: no name of a repository ({error}); mend models.yaml"
+        ) from error
     except (HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled, OSError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise VistaError(

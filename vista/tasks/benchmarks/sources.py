@@ -63,7 +63,7 @@ def missing_files(root: Path, patterns: Patterns) -> list[str]:
 def _hub_folder(name: str, source: HubFiles, patterns: Patterns) -> Path:
     """The cached snapshot if it has all files; else what can be downloaded."""
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     if source.revision is None:
         raise VistaError(
@@ -86,6 +86,8 @@ def _hub_folder(name: str, source: HubFiles, patterns: Patterns) -> Path:
             return cached
     except LocalEntryNotFoundError:
         pass
+    except HFValidationError as error:
+        raise VistaError(f"{where}: source.repo: no name of a repository ({error}); mend it") from error
     try:
         folder = Path(fetch())
     except HfHubHTTPError as error:
