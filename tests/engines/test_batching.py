@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from tests.nano import checkpoint
 from vista.chat import Prompt
-from vista.engines.batching import by_length, collate, near_length
+from vista.engines.batching import apply_to_rows, by_length, collate, near_length
 from vista.engines.forced import read_forced
 from vista.engines.memory import BatchSize
 
@@ -53,3 +53,13 @@ def test_forced_batches_hold_rows_of_equal_length_and_no_padding() -> None:
     assert in_response.long().tolist() == [[0, 0, 1, 1], [0, 0, 0, 1]]
     assert "attention_mask" not in batch
     assert "response_mask" not in batch
+
+
+def test_few_rows_come_out_of_a_layer_as_they_do_in_company() -> None:
+    torch.manual_seed(0)
+    layer = torch.nn.Linear(96, 70, bias=False)
+    rows = torch.randn(40, 96)
+    with torch.no_grad():
+        whole = layer(rows)
+        for count in (1, 2, 3, 7, 8, 9):
+            assert torch.equal(apply_to_rows(layer, rows[:count]), whole[:count])

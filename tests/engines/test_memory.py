@@ -91,7 +91,7 @@ def test_samples_are_the_same_whichever_pass_fails(capfd: pytest.CaptureFixture[
     asked = requests(checkpoint("internvl"))
     counting = Starvation()
     expected = HfEngine(counting.of(own_checkpoint("internvl")), 32).sample(asked, 1.0, LIMIT)
-    for at in range(0, len(counting.passes), 5):
+    for at in range(0, len(counting.passes), 11):
         starved = Starvation(at=at)
         engine = HfEngine(starved.of(own_checkpoint("internvl")), 32)
         capfd.readouterr()

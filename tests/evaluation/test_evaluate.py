@@ -11,7 +11,9 @@ from typing import Any
 import pytest
 
 from tests.evaluation.conftest import RUN, TASKS, Script, ScriptedEngine, SmallSuite, query
+from tests.starved import Starvation
 from vista import chat
+from vista.engines import checkpoints
 from vista.engines.checkpoints import load_checkpoint
 from vista.errors import VistaError
 from vista.evaluation.evaluate import evaluate, predictions
@@ -224,3 +226,19 @@ def test_the_manifest_names_checkpoint_and_queries(small: SmallSuite, script: In
     wanted = [small.paths.base(RUN.model), *(small.paths.queries(task, "test") for task in TASKS)]
     assert set(manifest.inputs) == {str(path) for path in wanted}
     assert manifest_of(Path(manifest.output)).name == "predictions.parquet.manifest.json"
+
+
+def test_predictions_are_the_same_where_few_queries_fit_at_once(
+    small: SmallSuite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small.save_base()
+    for task in TASKS:
+        small.write_queries(task, [query(task, number) for number in range(10, 22)])
+    expected = run_and_read(small)
+    starved, wrap = Starvation(rows=8), checkpoints.wrap
+    monkeypatch.setattr(checkpoints, "wrap", lambda *loaded: starved.of(wrap(*loaded)))
+    assert run_and_read(small) == expected
+    assert starved.failures >= 1
+    starved.rows = 0
+    with pytest.raises(VistaError, match=r"query '.*': out of memory while sampling, even one at a time"):
+        run_and_read(small)

@@ -11,6 +11,9 @@ from vista.chat import Prompt
 
 Item = TypeVar("Item")
 
+# Below so many rows the kernels for CPUs add up a matrix product in another order.
+MIN_ROWS = 8
+
 
 def collate(
     prompts: Sequence[Prompt],
@@ -75,6 +78,16 @@ def _concatenated(parts: Sequence[torch.Tensor]) -> torch.Tensor:
 def to_device(batch: dict[str, torch.Tensor], device: torch.device) -> dict[str, torch.Tensor]:
     """Every tensor of ``batch`` on ``device``."""
     return {name: value.to(device) for name, value in batch.items()}
+
+
+def apply_to_rows(layer: torch.nn.Module, rows: torch.Tensor) -> torch.Tensor:
+    """``layer(rows)``, [rows, …] each, whose last bits do not depend on how few rows there are."""
+    missing = MIN_ROWS - len(rows)
+    if missing <= 0:
+        full: torch.Tensor = layer(rows)
+        return full
+    padded: torch.Tensor = layer(torch.cat([rows, rows.new_zeros((missing, *rows.shape[1:]))]))
+    return padded[: len(rows)]
 
 
 def by_length(lengths: Sequence[int], batch_size: int) -> Iterator[list[int]]:

@@ -22,7 +22,7 @@ from transformers.cache_utils import Cache, DynamicCache
 
 from vista.chat import check_fits
 from vista.engines.base import Request, Sample
-from vista.engines.batching import collate, to_device
+from vista.engines.batching import MIN_ROWS, collate, to_device
 from vista.engines.checkpoints import Checkpoint
 from vista.engines.drawing import draw
 from vista.engines.kept_cache import Arena, repeat
@@ -30,7 +30,6 @@ from vista.engines.memory import BatchSize, names_of
 from vista.errors import VistaError
 from vista.seeding import uniforms
 
-MIN_ROWS = 8
 CROWDED = 0.85  # rows are dropped when fewer than this share of them is still growing
 
 

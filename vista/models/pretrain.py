@@ -122,8 +122,8 @@ def pretrain(model: Any, corpus: Corpus, pad_id: int, recipe: Recipe, label: str
             schedule.step()
     tenth = max(1, len(losses) // 10)
     outcome = Outcome(sum(losses[:tenth]) / tenth, sum(losses[-tenth:]) / tenth, tokens)
-    if outcome.final_loss > outcome.first_loss + _RISE:
-        rise = f"from {outcome.first_loss:.3g} to {outcome.final_loss:.3g}"
+    if outcome.final_loss > losses[0] + _RISE:
+        rise = f"from {losses[0]:.3g} to {outcome.final_loss:.3g}"
         raise _diverged(label, f"the loss has risen {rise} in {recipe.steps} steps", recipe)
     for name, weight in model.named_parameters():
         if not bool(torch.isfinite(weight).all()):

@@ -13,6 +13,7 @@ import torch
 from tqdm import tqdm
 
 from vista.chat import Prompt
+from vista.engines.batching import apply_to_rows
 from vista.engines.checkpoints import Checkpoint
 from vista.engines.forced import read_forced
 from vista.engines.memory import BatchSize
@@ -121,7 +122,7 @@ def predictions(
     size = max(1, CHUNK // head.weight.shape[0])
     ranks, best = [], []
     for states, wanted in zip(torch.split(hidden, size), torch.split(tokens, size), strict=True):
-        logits = head(states).float().index_fill_(1, forbidden, -torch.inf)
+        logits = apply_to_rows(head, states).float().index_fill_(1, forbidden, -torch.inf)
         own = logits.gather(1, wanted[:, None])
         ranks.append((logits > own).sum(1))
         best.append(logits.argmax(1))

@@ -18,6 +18,7 @@ from tqdm import tqdm
 
 from vista.chat import Prompt
 from vista.config import Suite
+from vista.engines.batching import apply_to_rows
 from vista.engines.checkpoints import Checkpoint
 from vista.engines.forced import read_forced
 from vista.engines.memory import BatchSize
@@ -198,7 +199,7 @@ def _logprobs(checkpoint: Checkpoint, hidden: torch.Tensor, tokens: torch.Tensor
     size = max(1, CHUNK // head.weight.shape[0])
     found = []
     for states, wanted in zip(torch.split(hidden, size), torch.split(tokens, size), strict=True):
-        masked = head(states).double().index_fill_(1, forbidden, -torch.inf)
+        masked = apply_to_rows(head, states).double().index_fill_(1, forbidden, -torch.inf)
         logprobs = masked.log_softmax(1)
         own = logprobs.gather(1, wanted[:, None])[:, 0]
         found.append(torch.where(torch.isin(wanted, ends), logprobs[:, ends].logsumexp(1), own))
