@@ -37,8 +37,7 @@ class Disk:
 
     def run(self, *command: str, checkout: Checkout | None = None) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [*self.enter, *command],
-            cwd=None if checkout is None else checkout.folder,
+            [*self.enter, "env", f"--chdir={'/' if checkout is None else checkout.folder}", *command],
             env=dict(os.environ) if checkout is None else checkout.environment,
             capture_output=True,
             text=True,
