@@ -58,7 +58,7 @@ def check_launch(training: ModelTraining, model: str) -> None:
         )
     if kind not in KINDS:
         raise VistaError(
-            f"{training.accelerate}: distributed_type: {kind!r} is none of accelerate's; it knows "
+            f"{training.accelerate}: distributed_type: {kind!r} is none of accelerate's; write one of "
             f"{', '.join(KINDS)} (training.accelerate of model {model})"
         )
     if kind == "DEEPSPEED" and importlib.util.find_spec("deepspeed") is None:
