@@ -283,7 +283,7 @@ def read_queries(path: Path, columns: list[str] | None = None) -> list[Row]:
 
 
 def _query_problem(row: Row, path: Path) -> str | None:
-    """What keeps a query from being asked or verified, or from belonging here; of the columns read."""
+    """What keeps a query from being asked or verified, or from belonging here."""
     for name, wanted in (("split", path.stem), ("task", path.parent.name)):
         if name in row and row[name] != wanted:
             return f"{name} is {row[name]!r}, but the file holds those of {wanted!r}"

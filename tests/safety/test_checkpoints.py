@@ -228,6 +228,7 @@ def test_a_type_of_weights_is_looked_up_among_types_only(root: Path, tmp_path: P
     prepare(paths, run_of("rest-em"), [example(0, [30])])
     config = paths.base(run_of("rest-em").model) / "config.json"
     config.write_text(json.dumps({**json.loads(config.read_text()), "dtype": dtype}))
+    vouch(config.parent)
     suite: Suite = load_suite(root / "config/testbed.yaml", root=root)
     with pytest.raises(VistaError, match=r"config\.json: dtype"):
         train(suite, paths, run_of("rest-em"))

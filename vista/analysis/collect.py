@@ -127,7 +127,10 @@ def read_long(path: Path) -> pd.DataFrame:
     try:
         return _read_long(path)
     except (OSError, ValueError) as error:  # pandas' errors of parsing are ValueErrors
-        raise VistaError(f"{path}: cannot be read ({error}); delete it and rerun") from error
+        raise VistaError(
+            f"{path}: cannot be read ({error}); seed, round and score should be numbers, the score within "
+            "0 … 1: delete it and rerun"
+        ) from error
 
 
 def _read_long(path: Path) -> pd.DataFrame:
@@ -136,13 +139,10 @@ def _read_long(path: Path) -> pd.DataFrame:
     header = list(pd.read_csv(path, nrows=0).columns)
     if header != LONG_COLUMNS:
         raise VistaError(f"{path}: expected the columns {LONG_COLUMNS}, found {header}; delete it and rerun")
-    # Without missing values, pandas leaves a column with a word in it as it is; `astype` says so.
     frame = pd.read_csv(path, dtype=types, keep_default_na=False, float_precision="round_trip")
-    scores = frame["score"].astype("float64")
-    if not scores.between(0.0, 1.0).all():
-        raise ValueError(
-            f"score: expected numbers within 0 … 1, found {scores[~scores.between(0, 1)].iloc[0]}"
-        )
+    outside = ~frame["score"].between(0.0, 1.0)
+    if outside.any():
+        raise ValueError(f"score: expected numbers within 0 … 1, found {frame.loc[outside, 'score'].iloc[0]}")
     return frame
 
 

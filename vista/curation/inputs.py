@@ -20,7 +20,6 @@ from vista.paths import Paths
 from vista.records import QUERY, ROLLOUT, Row, Split, read_queries, read_rows
 
 PROMPT_COLUMNS = ["query_id", "task", "images", "system", "instruction", "rationale"]
-SOLUTION_COLUMNS = ["query_id", "sample", "source", "parent", "token_ids", "text", "answer", "correct"]
 
 
 def query_files(suite: Suite, paths: Paths, run: Run, split: Split) -> list[Path]:
@@ -65,7 +64,7 @@ def read_solutions(
     """
     found: dict[str, dict[Key, Solution]] = defaultdict(dict)
     for path in files:
-        rows = read_rows(path, ROLLOUT, SOLUTION_COLUMNS)
+        rows = read_rows(path, ROLLOUT)
         check_count(path, len(rows), "solutions")
         for index, row in enumerate(rows):
             solution = Solution.of(row, age)

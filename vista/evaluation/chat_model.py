@@ -115,7 +115,7 @@ def _opened(image: Any) -> Image.Image:
     """A decoded RGB image, from a decoded image or the path of a file."""
     if isinstance(image, Image.Image):
         return image.convert("RGB")
-    return decoded(str(image), "a task's image")
+    return decoded(Path(str(image)), "a task's image")
 
 
 class VistaChatModel(lmms):  # type: ignore[misc]  # lmms-eval is untyped

@@ -76,8 +76,8 @@ def read_solutions(file: Path, queries: Sequence[Row], checkpoint: Checkpoint | 
         key = row["query_id"], row["source"], row["parent"], row["sample"]
         if row["query_id"] not in known:
             raise VistaError(
-                f"{file}: row {index}: query {row['query_id']!r} is not among the shard's queries; they "
-                "changed after sampling: delete the policy's rollouts and rerun"
+                f"{file}: row {index}: query {row['query_id']!r} is not among the shard's queries, "
+                "which changed after sampling: delete the policy's rollouts and rerun"
             )
         if key in seen:
             raise VistaError(

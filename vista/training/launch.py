@@ -63,8 +63,8 @@ def check_launch(training: ModelTraining, model: str) -> None:
         )
     if kind not in KINDS:
         raise VistaError(
-            f"{training.accelerate}: distributed_type: {kind!r} is none of accelerate's; it knows "
-            f"{', '.join(KINDS)} (training.accelerate of model {model})"
+            f"{training.accelerate}: distributed_type: {kind!r} is none of accelerate's; write one of "
+            f"{', '.join(KINDS)}; take one of them (training.accelerate of model {model})"
         )
     if kind == "DEEPSPEED" and importlib.util.find_spec("deepspeed") is None:
         raise VistaError(

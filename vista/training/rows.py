@@ -1,4 +1,4 @@
-"""The rows of a training set, read and looked at by ``vista train`` before a model is loaded."""
+"""The rows of a training set, looked at before a model is loaded or TRL imported. Serves ``vista train``."""
 
 from __future__ import annotations
 

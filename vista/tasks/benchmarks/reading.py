@@ -6,17 +6,16 @@ Part of stage ``tasks``.
 from __future__ import annotations
 
 import hashlib
-import io
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from PIL import Image, ImageFile, UnidentifiedImageError
 from tqdm import tqdm
 
 from vista.answers import verify
 from vista.config import Questions
 from vista.errors import VistaError, fail_if
+from vista.images import BROKEN, decode_image
 from vista.tasks.benchmarks.items import Benchmark, Item, PublishedSplit
 
 MOST_PROBLEMS = 20  # listed in one error
@@ -126,10 +125,9 @@ def image_identifier() -> Callable[[bytes], str]:
 
 
 def _pixel_id(encoded: bytes) -> str:
-    ImageFile.LOAD_TRUNCATED_IMAGES = False  # some libraries set it for the whole process
     try:
-        picture = Image.open(io.BytesIO(encoded)).convert("RGB")
-    except (UnidentifiedImageError, OSError, SyntaxError, Image.DecompressionBombError) as error:
+        picture = decode_image(encoded)
+    except BROKEN as error:
         raise VistaError(f"the image cannot be read ({error}); download the file again") from error
     size = f"{picture.width}x{picture.height} ".encode()
     return hashlib.sha256(size + picture.tobytes()).hexdigest()[:16]
