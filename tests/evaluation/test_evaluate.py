@@ -232,6 +232,7 @@ def test_predictions_are_the_same_where_few_queries_fit_at_once(
     small: SmallSuite, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     small.save_base()
+    small.suite = small.suite.model_copy(update={"eval_batch_size": 24})
     for task in TASKS:
         small.write_queries(task, [query(task, number) for number in range(10, 22)])
     expected = run_and_read(small)
