@@ -11,6 +11,7 @@ from snakemake.utils import min_version
 
 from vista.config import load_suite
 from vista.dag import Dag
+from vista.dag.cluster import refuse_leftover_jobs
 from vista.dag.failures import last_lines
 from vista.errors import VistaError
 
@@ -44,6 +45,8 @@ R = str(SUITE.results)
 onstart:
     try:
         PLAN.begin()
+        if workflow.is_main_process and not workflow.local_exec:
+            refuse_leftover_jobs(Path.cwd())
     except VistaError as error:
         raise WorkflowError(str(error))
     if workflow.local_exec:

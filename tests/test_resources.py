@@ -1,4 +1,4 @@
-"""What jobs ask of a machine, and what is quoted of those that fail."""
+"""What jobs ask of a machine, what is quoted of those that fail, and which were left behind."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 
 from vista.config import Suite, load_suite
 from vista.dag import Dag
+from vista.dag.cluster import leftover_jobs, refuse_leftover_jobs
 from vista.dag.failures import LINES, last_lines
+from vista.errors import VistaError
 
 RUN = "nano-smoke/grids/star/seed0/round1"
 
@@ -90,3 +92,34 @@ def test_a_log_that_says_nothing_is_named_all_the_same(tmp_path: Path) -> None:
         f"{empty}: empty",
         f"{missing}: not written; the job did not start, or its machine failed",
     ]
+
+
+def test_jobs_left_behind_are_those_of_this_folder_with_this_projects_names(tmp_path: Path) -> None:
+    here = tmp_path.resolve()
+    listed = f"1|{here}|vista_ab\n2|{here}/other|vista_ab\n3|{here}|else\n4_2|{here}|vista_a|b\n\n"
+    assert leftover_jobs(listed, tmp_path) == ["1", "4_2"]
+
+
+def squeue(folder: Path, script: str) -> None:
+    """A ``squeue`` that says what a test wants."""
+    command = folder / "squeue"
+    command.write_text(f"#!/bin/sh\n{script}\n")
+    command.chmod(0o755)
+
+
+def test_nothing_starts_beside_jobs_that_were_left_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    squeue(tmp_path, f"echo '17|{tmp_path.resolve()}|vista_x'")
+    with pytest.raises(VistaError, match="scancel 17"):
+        refuse_leftover_jobs(tmp_path)
+    squeue(tmp_path, "true")
+    refuse_leftover_jobs(tmp_path)
+
+
+def test_a_slurm_that_does_not_answer_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    squeue(tmp_path, "echo 'Unable to contact slurm controller' >&2; exit 1")
+    with pytest.raises(VistaError, match="Unable to contact slurm controller"):
+        refuse_leftover_jobs(tmp_path)

@@ -165,7 +165,28 @@ def interrupt(checkout: Checkout) -> None:
     process.send_signal(signal.SIGINT)
     assert process.wait(timeout=120) != 0
     limit = time.monotonic() + 60
-    while running():
+    while run("squeue", "--noheader"):
+        assert time.monotonic() < limit, f"{running()} run on"
+        time.sleep(0.5)
+
+
+def kill_outright(checkout: Checkout) -> None:
+    """``kill -9``: the jobs live on, and nothing starts beside them until they are cancelled."""
+    process = submit(checkout)
+    while not running():
+        assert process.poll() is None, said(checkout)[-4000:]
+        time.sleep(0.2)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    unlocked = checkout.snakemake("--unlock")
+    assert unlocked.returncode == 0, unlocked.stderr
+    (left,) = running()
+    assert submit(checkout).wait() != 0
+    assert f"scancel {left.number}" in said(checkout)
+    assert "Traceback" not in said(checkout)
+    run("scancel", left.number)
+    limit = time.monotonic() + 60
+    while run("squeue", "--noheader"):
         assert time.monotonic() < limit, f"{running()} run on"
         time.sleep(0.5)
 
@@ -186,6 +207,7 @@ def survived(
     """A checkout in which the smoke suite has run on the cluster, through every fault."""
     checkout = on_cluster(Checkout.make(root, tmp_path_factory.mktemp("slurm")))
     interrupt(checkout)
+    kill_outright(checkout)
     faults = Faults(cluster, checkout)
     process = submit(checkout)
     while process.poll() is None:
