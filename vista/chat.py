@@ -214,11 +214,28 @@ def encode_queries(
 ) -> list[Prompt]:
     """``encode_all`` of the prompts that ask ``queries``."""
     asked = [(messages(query, order), open_images(query)) for query in queries]
-    prompts = encode_all(processor, asked)
+    try:
+        prompts = encode_all(processor, asked)
+    except ValueError as error:  # such as an image whose sides the processor finds too unlike
+        for query, conversation in zip(queries, asked, strict=True):
+            _check_encodes(processor, query["query_id"], conversation)
+        raise VistaError(f"the processor refuses the queries: {error}; make them again") from error
     return [
         replace(prompt, open_images=partial(open_images, query), query_id=query["query_id"])
         for prompt, query in zip(prompts, queries, strict=True)
     ]
+
+
+def _check_encodes(processor: Any, query_id: str, conversation: Conversation) -> None:
+    """Refuse a query that the processor refuses, by its name."""
+    try:
+        encode(processor, *conversation)
+    except ValueError as error:
+        sizes = ", ".join(f"{image.width}×{image.height}" for image in conversation[1])
+        raise VistaError(
+            f"query {query_id!r}: the processor refuses its prompt or its image ({sizes}): {error}; mend or "
+            "remove the query"
+        ) from error
 
 
 def template_ids(processor: Any, prompt: Prompt) -> list[int]:
