@@ -66,7 +66,7 @@ def check_values(path: Path, table: pa.Table) -> None:
             _refuse(path, column, pc.is_null(column), name, "a value")
         if flat is not column and flat.null_count and name != "choices":
             _refuse(path, column, _any(column, flat, pc.is_null(flat)), name, "values without a gap")
-        if name in NOT_NEGATIVE:
+        if name in NOT_NEGATIVE and pa.types.is_integer(flat.type):  # a case's replacement is a text
             wrong = pc.fill_null(pc.less(flat, 0), False)
             _refuse(path, column, _any(column, flat, wrong), name, "0 or more")
         if name in FINITE:

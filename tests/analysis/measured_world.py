@@ -58,7 +58,12 @@ class MeasuredWorld:
         for task, question in QUESTIONS.items():
             rows = [
                 dict.fromkeys(QUERY.names)
-                | {"query_id": f"{task}-{i}", "task": task, "scene": dump(SCENE, question)}
+                | {
+                    "query_id": f"{task}-{i}",
+                    "task": task,
+                    "answer_type": "open",
+                    "scene": dump(SCENE, question),
+                }
                 for i in range(queries)
             ]
             write_rows(self.paths.queries(task, "train"), rows, QUERY)

@@ -48,7 +48,9 @@ def suite(root: Path) -> Suite:
 @pytest.fixture
 def paths(tmp_path: Path, rows: Rows) -> Paths:
     made = Paths(tmp_path / "results")
-    records.write_rows(made.queries("printed", "train"), rows, records.QUERY)
+    records.write_rows(
+        made.queries("printed", "train"), [{**row, "task": "printed"} for row in rows], records.QUERY
+    )
     return made
 
 
@@ -88,7 +90,9 @@ def test_building_twice_gives_the_same_bytes(suite: Suite, paths: Paths) -> None
 
 def test_a_failed_build_leaves_nothing_behind(suite: Suite, paths: Paths, rows: Rows) -> None:
     rows[1]["rationale"] = None
-    records.write_rows(paths.queries("printed", "train"), rows, records.QUERY)
+    records.write_rows(
+        paths.queries("printed", "train"), [{**row, "task": "printed"} for row in rows], records.QUERY
+    )
     with pytest.raises(VistaError, match="no rationale"):
         build_model(suite, paths, "tiny")
     assert not paths.base("tiny").exists()

@@ -40,7 +40,7 @@ def test_a_query_id_in_two_tasks_is_refused(small: tuple[Suite, Paths]) -> None:
     suite, paths = small
     (paths.results / "tasks").unlink()
     for task in ("first", "second"):
-        write_rows(paths.queries(task, "train"), [query(0)], QUERY)
+        write_rows(paths.queries(task, "train"), [{**query(0), "task": task}], QUERY)
     with pytest.raises(VistaError, match=r"'q0' already stands in .*first"):
         shard_queries(suite, paths, POLICY, 0)
 
