@@ -51,6 +51,8 @@ BatchStartTimeout=30
 KillWait=5
 InactiveLimit=0
 JobRequeue=1
+# A job that is queued again may start when what let it start before has lost its validity.
+AuthInfo=cred_expire=10
 OverTimeLimit=0
 SlurmdParameters=config_overrides
 StateSaveLocation={state}/ctld
