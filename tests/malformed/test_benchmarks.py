@@ -423,6 +423,15 @@ RATIONALES = [
         annotated_table(query_id=BOTH, text=["x", "y"]),
     ),
     case(
+        "a parquet file with a column twice",
+        SEED,
+        ["r.parquet", "rationale"],
+        lambda w: (
+            annotated_table(query_id=BOTH, rationale=["x", "y"])(w),
+            w.table("r.parquet", lambda t: t.append_column("rationale", t["rationale"])),
+        ),
+    ),
+    case(
         "a parquet file with ids that are numbers",
         SEED,
         ["r.parquet: row 0", "must be text"],
