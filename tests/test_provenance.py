@@ -85,27 +85,6 @@ def test_a_number_is_made_of_the_runs_of_both_sides_of_a_difference(
     assert runs_behind(made.suite, cell) == runs
 
 
-@pytest.mark.parametrize(
-    ("row", "column", "said"),
-    [
-        ("model=nano-b", "overall", r"7 rows are 'model=nano-b'"),
-        ("model=nano-c", "overall", "no row is 'model=nano-c'"),
-        ("modell=nano-b", "overall", "no column 'modell'; write column=value"),
-        ("1", "overal", "no column 'overal'; it has model, train_set"),
-    ],
-)
-def test_a_row_or_column_that_is_not_there_is_an_error_that_says_so(
-    made: World, row: str, column: str, said: str
-) -> None:
-    with pytest.raises(VistaError, match=said):
-        find(made.paths.table("main", "csv"), row, column)
-
-
-def test_a_table_that_is_not_there_is_named(tmp_path: Path) -> None:
-    with pytest.raises(VistaError, match=r"main\.csv: no such file"):
-        find(tmp_path / "main.csv", "1", "overall")
-
-
 def test_what_was_changed_since_is_marked(made: World) -> None:
     table, row = made.paths.table("main", "csv"), "model=nano-a,method=dpo,round=1"
     assert "changed since" not in told(table, row, "overall")

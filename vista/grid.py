@@ -30,6 +30,7 @@ _NAME = NAME.strip("^$")
 RUN = re.compile(rf"({_NAME})/({_NAME})/({_NAME})/seed([0-9]{{1,18}})/round([0-9]{{1,9}})")
 # Ends the name of a samples folder that holds solutions to the seed queries, not the train queries.
 ON_SEED = "@seed"
+SHOWN = 5  # runs that an error names
 
 
 @dataclass(frozen=True, order=True)
@@ -64,7 +65,7 @@ def run_named(suite: Suite, text: str) -> Run:
     """The run that a command's argument names.
 
     Raises:
-        VistaError: it is no name of a run, or the suite does not have its model, train set or method.
+        VistaError: it is no name of a run, or the suite's grid does not have it.
     """
     run = Run.parse(text)
     for what, name, known in (
@@ -75,6 +76,10 @@ def run_named(suite: Suite, text: str) -> Run:
         if name not in known:
             has = ", ".join(known)
             raise VistaError(f"{text}: suite {suite.name!r} has no {what} {name!r}; it has {has}")
+    alike = [other.id for other in runs(suite) if other.method == run.method]
+    if run.id not in alike:
+        has = ", ".join(alike[:SHOWN]) + (", …" if len(alike) > SHOWN else "")
+        raise VistaError(f"{text}: suite {suite.name!r} has no such run of {run.method!r}; it has {has}")
     return run
 
 
@@ -259,7 +264,7 @@ def resampling_named(suite: Suite, name: str) -> Resampling:
         for work in (own, own and own.matched):
             if work is not None and work.name == name:
                 return work
-    raise VistaError(f"no method of suite {suite.name!r} asks for resamples {name!r}")
+    raise _unasked(suite, "resamples", name)
 
 
 def method_with(suite: Suite, kind: str, name: str) -> SelfImprovement:
@@ -271,4 +276,12 @@ def _method_where(suite: Suite, kind: str, name: str) -> SelfImprovement:
     for method in suite.methods.values():
         if isinstance(method, SelfImprovement) and getattr(rollout_files(method), kind) == name:
             return method
-    raise VistaError(f"no method of suite {suite.name!r} asks for {kind} {name!r}")
+    raise _unasked(suite, kind, name)
+
+
+def _unasked(suite: Suite, kind: str, name: str) -> VistaError:
+    """The error of a rollout folder that no method reads, with those that are."""
+    methods = [method for method in suite.methods.values() if isinstance(method, SelfImprovement)]
+    names = sorted({getattr(rollout_files(method), kind) or "" for method in methods} - {""})
+    known = ", ".join(names) or "none"
+    return VistaError(f"no method of suite {suite.name!r} asks for {kind} {name!r}; known: {known}")

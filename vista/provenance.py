@@ -28,6 +28,7 @@ KEYS = ["model", "train_set", "method", "round", "seed"]
 NAMED = [*KEYS, "against", "policy", "task", "detector", "layer", "measure", "what", "group", "x"]
 OF_DIFFERENCES = {"error", "test", "p", "p_holm"}  # columns beside a difference
 SHORT = 12  # characters of a fingerprint that are shown
+MOST_DIGITS = 18  # of a row's number: Python refuses to read thousands
 # Of a manifest's counts, those that say what an output is.
 TOLD = ["examples", "solutions", "predictions", "positives", "queries", "steps", "tokens", "rows"]
 
@@ -59,12 +60,15 @@ def find(table: Path, row: str, column: str) -> Cell:
     """
     if not table.is_file():
         raise VistaError(f"{table}: no such file; name a CSV such as results/tables/main.csv")
-    rows = pd.read_csv(table, dtype="str", keep_default_na=False)
+    try:
+        rows = pd.read_csv(table, dtype="str", keep_default_na=False)
+    except (OSError, ValueError) as error:  # pandas' own errors are ValueErrors
+        raise VistaError(f"{table}: cannot be read ({error}); delete it and rerun its rule") from error
     if column not in rows:
         raise VistaError(f"{table}: no column {column!r}; it has {', '.join(rows.columns)}")
-    if row.isdigit():
-        if not 1 <= int(row) <= len(rows):
-            raise VistaError(f"{table}: no row {row}; it has {len(rows)}")
+    if row.isdecimal():
+        if len(row) > MOST_DIGITS or not 1 <= int(row) <= len(rows):
+            raise VistaError(f"{table}: no row {row[:MOST_DIGITS]}; it has {len(rows)}")
         found = rows.iloc[[int(row) - 1]]
     else:
         found = rows

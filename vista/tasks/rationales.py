@@ -115,20 +115,21 @@ def _read_parquet(path: Path) -> list[Row]:
     table = pq.read_table(path)
     missing = [name for name in ("query_id", "rationale") if name not in table.column_names]
     if missing:
-        raise VistaError(f"{path}: missing columns {missing}; found {table.column_names}")
+        raise VistaError(f"{path}: missing columns {missing}; found {table.column_names}; add them")
     rows = table.select(["query_id", "rationale"]).to_pylist()
     return [_checked(row, f"{path}: row {index}") for index, row in enumerate(rows)]
 
 
 def _read_json_lines(path: Path) -> list[Row]:
     rows = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+    # Not splitlines: JSON may hold other ends of lines, such as U+2028, as they are.
+    for number, line in enumerate(path.read_text(encoding="utf-8").split("\n"), start=1):
         if not line.strip():
             continue
         where = f"{path}: line {number}"
         try:
             value = json.loads(line)
-        except json.JSONDecodeError as error:
+        except (json.JSONDecodeError, RecursionError) as error:
             raise VistaError(f"{where}: not JSON ({error}); expected one object per line") from error
         if not isinstance(value, dict) or not {"query_id", "rationale"} <= value.keys():
             found = sorted(value) if isinstance(value, dict) else type(value).__name__
@@ -144,4 +145,8 @@ def _checked(row: Mapping[str, object], where: str) -> Row:
         raise VistaError(
             f"{where}: query_id and rationale must be text; found {query_id!r} and {rationale!r}"
         )
+    try:
+        f"{query_id}{rationale}".encode()
+    except UnicodeEncodeError as error:
+        raise VistaError(f"{where}: query_id or rationale has half a character ({error}); mend it") from error
     return {"query_id": query_id, "rationale": rationale}

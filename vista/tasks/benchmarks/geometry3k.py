@@ -14,17 +14,15 @@ read ``annotat_text`` (the problem), ``choices`` (list of four strings) and ``an
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 from vista.errors import VistaError
 from vista.records import Row
 from vista.tasks.benchmarks.items import Item, Published, PublishedSplit
 from vista.tasks.benchmarks.parquet import ParquetBenchmark
 from vista.tasks.benchmarks.sources import matches
-from vista.tasks.benchmarks.tables import check_object, image_bytes
+from vista.tasks.benchmarks.tables import check_object, image_bytes, json_value
 
 AUTHORS_COLUMNS = {"annotat_text": str, "choices": list, "answer": str}
 
@@ -43,6 +41,9 @@ class _Geometry3kFiles(ParquetBenchmark):
         if files[0].name != "data.json":
             yield from super().rows(root, split)
             return
+        for folder in (root / split).iterdir():
+            if folder.name.isdecimal() and not (folder / "data.json").exists():
+                raise VistaError(f"{folder}: no data.json; unpack the archive again")
         for index, path in enumerate(sorted(files, key=_problem_number)):
             yield Published(str(path), index, _authors_row(path))
 
@@ -105,16 +106,12 @@ def _choice(letter: str, choices: Sequence[str], column: str) -> str:
 def _problem_number(path: Path) -> tuple[int, str]:
     """The folders are named by numbers, which count through train, validation and test."""
     name = path.parent.name
-    return (int(name) if name.isdigit() else 0), name
+    return (int(name) if name.isdecimal() else 0), name
 
 
 def _authors_row(path: Path) -> Row:
     """A problem from the authors' folder, in the columns of both parquet forms."""
-    try:
-        row: Any = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise VistaError(f"{path}: not valid JSON ({error}); unpack the archive again") from error
-    row = check_object(str(path), row, AUTHORS_COLUMNS)
+    row = check_object(str(path), json_value(path), AUTHORS_COLUMNS)
     picture = path.with_name("img_diagram.png")
     if not picture.is_file():
         raise VistaError(f"{picture}: no such image; unpack the archive again")

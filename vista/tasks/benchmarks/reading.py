@@ -19,6 +19,7 @@ from vista.images import BROKEN, decode_image
 from vista.tasks.benchmarks.items import Benchmark, Item, PublishedSplit
 
 MOST_PROBLEMS = 20  # listed in one error
+MOST_CHOICES = 26  # A to Z
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,10 @@ def read_split(
     if not reading.questions:
         total = reading.unanswered + reading.other
         reason = f"none of its {total} rows is a question of this task" if total else "its files have no rows"
-        raise VistaError(f"{root}: the {split} split of {benchmark.name} is empty: {reason}")
+        raise VistaError(
+            f"{root}: the {split} split of {benchmark.name} is empty: {reason}; "
+            "copy the files as published there"
+        )
     return reading
 
 
@@ -95,6 +99,12 @@ def _checked(item: Item, keys: set[str], identify: Callable[[bytes], str]) -> Qu
         raise VistaError("the question is empty; mend the row or leave it out of a local copy")
     if not item.images:
         raise VistaError("there is no image; mend the row or leave it out of a local copy")
+    if not item.answer.strip():
+        raise VistaError("the answer is empty; mend the row or leave it out of a local copy")
+    if any(choice is None for choice in item.choices or []):
+        raise VistaError("a choice is null; mend the row or leave it out of a local copy")
+    if len(item.choices or []) > MOST_CHOICES:
+        raise VistaError("there are more choices than letters; leave the row out of a local copy")
     if not verify(item.answer, item.answer, item.answer_type, item.choices):
         raise VistaError(f"answer {item.answer!r} is no {item.answer_type} answer; mend the row")
     image_id = " ".join(identify(image) for image in item.images)

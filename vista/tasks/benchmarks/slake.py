@@ -9,6 +9,7 @@ from the folder ``imgs/``.
 from __future__ import annotations
 
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
@@ -87,9 +88,14 @@ def image_reader(root: Path) -> Callable[[str], bytes]:
     def from_archive(name: str) -> bytes:
         try:
             return opened.read(f"imgs/{name}")
-        except (KeyError, ValueError, zipfile.BadZipFile) as error:
+        except (KeyError, ValueError) as error:
             raise VistaError(
                 f"column 'img_name': no image imgs/{name} in {archive}; download it again"
+            ) from error
+        # A RuntimeError asks for a password, or does not know how the member was packed.
+        except (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError) as error:
+            raise VistaError(
+                f"column 'img_name': imgs/{name} in {archive} cannot be unpacked ({error}); download it again"
             ) from error
 
     return from_archive

@@ -57,7 +57,17 @@ def missing_files(root: Path, patterns: Patterns) -> list[str]:
             sharded = re.search(r"-of-(\d+)", path.name)
             if sharded and len(found) != int(sharded.group(1)):
                 lines.append(f"{len(found)} of the {int(sharded.group(1))} files {alternatives[0]}")
+            elif sharded:
+                lines += _strange(found, alternatives[0])
     return lines
+
+
+def _strange(files: Sequence[Path], pattern: str) -> list[str]:
+    """A line if as many shards as there should be are not each of them once."""
+    numbers = [int(n) for path in files for n in re.findall(r"-(\d+)-of-\d+", path.name)]
+    if sorted(numbers) == list(range(len(files))):
+        return []
+    return [f"not each of the {len(files)} files {pattern} once, but {', '.join(f.name for f in files)}"]
 
 
 def _hub_folder(name: str, source: HubFiles, patterns: Patterns) -> Path:

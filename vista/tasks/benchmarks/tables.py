@@ -57,11 +57,18 @@ def parquet_rows(files: Sequence[Path], schemas: Sequence[Columns]) -> Iterator[
         except (pa.ArrowInvalid, OSError) as error:
             raise VistaError(f"{path}: not a readable parquet file ({error}); download it again") from error
         columns = _columns(path, file.schema_arrow, schemas)
-        row_number = 0
-        for batch in file.iter_batches(batch_size=256, columns=list(columns)):
-            for row in batch.to_pylist():
-                yield Published(f"{path}: row {row_number}", index, row)
-                row_number, index = row_number + 1, index + 1
+        for row_number, row in enumerate(_read(path, file, list(columns))):
+            yield Published(f"{path}: row {row_number}", index, row)
+            index += 1
+
+
+def _read(path: Path, file: pq.ParquetFile, columns: list[str]) -> Iterator[Row]:
+    """The rows of an open file, whose pages may be damaged all the same."""
+    try:
+        for batch in file.iter_batches(batch_size=256, columns=columns):
+            yield from batch.to_pylist()
+    except (OSError, ValueError) as error:  # pyarrow's are these; text that is not UTF-8 is a ValueError
+        raise VistaError(f"{path}: not a readable parquet file ({error}); download it again") from error
 
 
 def _columns(path: Path, schema: pa.Schema, schemas: Sequence[Columns]) -> Columns:
@@ -70,10 +77,11 @@ def _columns(path: Path, schema: pa.Schema, schemas: Sequence[Columns]) -> Colum
     best = min(lacking, key=lambda name: len(lacking[name]))
     columns = schemas[best]
     problems = [f"column {name!r} is missing" for name in lacking[best]]
+    problems += [f"column {name!r} stands twice" for name in columns if schema.names.count(name) > 1]
     problems += [
         f"column {name!r} is of type {schema.field(name).type}, expected {kind}"
         for name, kind in columns.items()
-        if name in schema.names and not KINDS[kind](schema.field(name).type)
+        if schema.names.count(name) == 1 and not KINDS[kind](schema.field(name).type)
     ]
     if problems:
         raise VistaError(
@@ -83,16 +91,25 @@ def _columns(path: Path, schema: pa.Schema, schemas: Sequence[Columns]) -> Colum
     return columns
 
 
+def json_value(path: Path) -> Any:
+    """What a JSON file holds.
+
+    Raises:
+        VistaError: it cannot be read, or is not JSON.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:  # bad JSON or UTF-8 is a ValueError
+        raise VistaError(f"{path}: not readable as JSON ({error}); download or unpack it again") from error
+
+
 def json_rows(path: Path, columns: Mapping[str, type]) -> Iterator[Published]:
     """Rows of a JSON file that holds a list of objects.
 
     Raises:
         VistaError: it is no such list, or a row lacks a column or has a value of another type.
     """
-    try:
-        rows: Any = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise VistaError(f"{path}: not valid JSON ({error}); download it again") from error
+    rows = json_value(path)
     if not isinstance(rows, list):
         raise VistaError(f"{path}: expected a list of objects, found {type(rows).__name__}")
     for index, row in enumerate(rows):
@@ -101,7 +118,7 @@ def json_rows(path: Path, columns: Mapping[str, type]) -> Iterator[Published]:
 
 
 def check_object(where: str, row: Any, columns: Mapping[str, type]) -> Row:
-    """A JSON object that has these columns, of these types.
+    """A JSON object that has these columns, of these types; lists are lists of texts.
 
     Raises:
         VistaError: it is none, or has not; says where.
@@ -116,7 +133,20 @@ def check_object(where: str, row: Any, columns: Mapping[str, type]) -> Row:
                 f"{where}: column {name!r} is {row[name]!r}, expected {kind.__name__}; "
                 "use the benchmark's files as published (docs/benchmarks.md)"
             )
+        for text in row[name] if kind is list else [row[name]]:
+            if kind is not int and not _is_whole_text(text):
+                raise VistaError(
+                    f"{where}: column {name!r} has {text!r}, expected text of whole characters; mend it"
+                )
     return row
+
+
+def _is_whole_text(value: Any) -> bool:
+    r"""Whether it can be written as UTF-8: JSON's \ud83d is half a character."""
+    try:
+        return isinstance(value, str) and value.encode() is not None
+    except UnicodeEncodeError:
+        return False
 
 
 def image_bytes(image: Row | None, column: str) -> bytes:
@@ -138,5 +168,7 @@ def lettered(answer: int, choices: Sequence[str], column: str) -> str:
         VistaError: there is no such choice.
     """
     if not 0 <= answer < len(choices):
-        raise VistaError(f"column {column!r} is {answer}, but there are {len(choices)} choices (from 0 on)")
+        raise VistaError(
+            f"column {column!r} is {answer}, but there are {len(choices)} choices (from 0 on); mend the row"
+        )
     return chr(ord("A") + answer)
