@@ -67,7 +67,7 @@ def test_missing_queries_are_refused(small: SmallSuite, tmp_path: Path) -> None:
 def test_a_file_without_queries_is_refused(small: SmallSuite, tmp_path: Path) -> None:
     small.write_queries(TASKS[0], [])
     write_task_files(small.suite, small.paths, tmp_path / "files")
-    with pytest.raises(VistaError, match="no queries"):
+    with pytest.raises(VistaError, match="no rows"):
         load(tmp_path / "files", TASKS[0])
 
 

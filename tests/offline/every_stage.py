@@ -16,7 +16,16 @@ import yaml
 
 from tests.tasks.published import write_slake
 from vista import cli, grid
-from vista.config import BenchmarkSizes, BenchmarkTask, HubModel, LocalFiles, LocalModel, Suite, load_suite
+from vista.config import (
+    BenchmarkSizes,
+    BenchmarkTask,
+    HubModel,
+    LocalFiles,
+    LocalModel,
+    SelfRationales,
+    Suite,
+    load_suite,
+)
 from vista.grid import Run
 from vista.manifest import read_manifest
 from vista.paths import Paths
@@ -101,7 +110,16 @@ def use_local_files(suite: Suite, folder: Path) -> None:
     write_slake(folder / "slake")
     source = LocalFiles(kind="path", path=folder / "slake")
     tasks = {"slake": BenchmarkTask(kind="slake", source=source, sizes=BenchmarkSizes(seed=2))}
-    local = suite.model_copy(update={"models": models, "tasks": tasks, "results": folder / "local"})
+    local = suite.model_copy(
+        update={
+            "models": models,
+            "tasks": tasks,
+            "train_sets": {"slake": ["slake"]},
+            "out_of_domain": [],
+            "seed_rationales": SelfRationales(kind="self"),
+            "results": folder / "local",
+        }
+    )
     write_text(Paths(local.results).suite, local.model_dump_json())
     for model in models:
         vista(local, "models", model)

@@ -37,8 +37,10 @@ def suite_at(results: Path, **changes: Any) -> Suite:
         "models": {"nano": {"kind": "built", "architecture": "qwen2.5-vl", "corpus": "corpus"}},
         "train_sets": {"tasks": ["first", "second"]},
         "tasks": {
-            name: GridTask(kind="grid", questions=["open"], sizes=Sizes()) for name in ("first", "second")
-        },
+            name: GridTask(kind="grid", questions=["open"], sizes=Sizes(seed=8, train=8, test=8))
+            for name in ("first", "second")
+        }
+        | {"corpus": GridTask(kind="grid", questions=["open"], sizes=Sizes(train=8))},
         "training": {"seed": {}, "sft": {}, "dpo": {}},
         "methods": {
             "zero-shot": {"kind": "base"},

@@ -146,6 +146,6 @@ def test_processes_and_passes_rerun_nothing_and_tuning_reruns_the_training(suite
     plain, wide, narrow = (
         Dag(with_model(suite, training)) for training in (ModelTraining(), spread, adapted)
     )
-    assert (plain.training_processes(run), wide.training_processes(run)) == (1, 2)
+    assert (plain.cpus("training", run), wide.cpus("training", run)) == (1, 2)
     assert plain.training_settings(run) == wide.training_settings(run) != narrow.training_settings(run)
     assert plain.model_settings(MODEL) == wide.model_settings(MODEL) == narrow.model_settings(MODEL)

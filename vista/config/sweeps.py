@@ -86,6 +86,15 @@ def _within(method: Only, sweep: Only) -> Only:
     return Only(models=sweep.models or method.models, seeds=sweep.seeds or method.seeds)
 
 
+def _is_number(text: str) -> bool:
+    """Whether YAML read as text what its writer meant as a number."""
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
 def _varied(
     plain: dict[str, Any], setting: str, value: Any, where: str, problems: list[str]
 ) -> Method | None:
@@ -96,7 +105,7 @@ def _varied(
     for section in sections:
         part[section] = dict(part[section])
         part = part[section]
-    if isinstance(value, str) and isinstance(part[last], int | float):
+    if isinstance(value, str) and isinstance(part[last], int | float) and _is_number(value):
         problems.append(
             f"{where}.values: {value!r} is text, not a number; write it with a dot, such as 1.0e-3"
         )
