@@ -27,7 +27,7 @@ SETTINGS = ("--config", "gpus=1", "shards=2")
 # A job that hangs is found after a minute; the next attempt has two.
 LIMIT = ("--set-resources", "evaluate:runtime=attempt")
 # The cluster has no slurmdbd; and a test has no time to wait for 40 seconds.
-POLLING = ("--slurm-status-command", "squeue", "--slurm-init-seconds-before-status-checks", "2")
+POLLING = ("--slurm-status-command", "squeue", "--slurm-init-seconds-before-status-checks", "5")
 TARGETS = ("results/smoke/tables/main.csv", "results/smoke/tables/cost.csv")
 
 
