@@ -8,7 +8,8 @@ import pandas as pd
 import pytest
 
 from tests.checkout import Checkout
-from vista.manifest import Recorder, withdraw
+from tests.vouched import vouch
+from vista.manifest import withdraw
 from vista.records import QUERY, ROLLOUT, Row, read_rows, write_rows
 
 RUN = "nano-smoke/grids/sft-seed/seed0/round0"
@@ -143,7 +144,7 @@ class TestOnAFinishedRun:
         for path in [*folder.glob("samples/k1-*/*.parquet"), *folder.glob("resamples/k1-*/*.parquet")]:
             rows = [{**row, "correct": False} for row in read_rows(path, ROLLOUT)]
             write_rows(path, rows, ROLLOUT)
-            Recorder("rollouts", {}, []).write(path, {})
+        vouch(folder)
         suite = "results/smoke/suite.json"
         for command in (["curate", suite, run], ["train", suite, run], ["evaluate", suite, run]):
             done = copy.vista(*command)
