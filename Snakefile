@@ -61,8 +61,9 @@ if workflow.resource_settings.nodes is None and "gpu" not in workflow.global_res
 
 
 onerror:
-    if workflow.is_main_process:
-        print(last_lines(logs_of_failed(workflow.scheduler)), file=sys.stderr)
+    quoted = last_lines(logs_of_failed(workflow.scheduler))
+    if workflow.is_main_process and quoted:
+        print(quoted, file=sys.stderr)
 
 
 wildcard_constraints:

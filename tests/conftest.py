@@ -13,6 +13,7 @@ os.environ.update(
     WANDB_MODE="disabled",
 )
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -29,3 +30,21 @@ ROOT = Path(__file__).parents[1]
 def root() -> Path:
     """The repository."""
     return ROOT
+
+
+@pytest.fixture(scope="session")
+def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny checkpoint folder. Tests must leave it as it is."""
+    from tests.nano import checkpoint
+    from vista.engines.checkpoints import save_checkpoint
+
+    folder = tmp_path_factory.mktemp("checkpoints") / "nano-2.5"
+    made = checkpoint("internvl")
+    save_checkpoint(made.model, made.processor, folder)
+    return folder
+
+
+@pytest.fixture
+def folder(saved: Path, tmp_path: Path) -> Path:
+    """A copy of the tiny checkpoint folder that a test may spoil."""
+    return shutil.copytree(saved, tmp_path / "nano")

@@ -6,12 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vista.config import Suite, load_suite
 from vista.dag import Dag
-from vista.dag.cluster import leftover_jobs, refuse_leftover_jobs
+from vista.dag.cluster import PREFIX, leftover_jobs, refuse_leftover_jobs
 from vista.dag.failures import LINES, last_lines
 from vista.errors import VistaError
 
@@ -92,6 +93,11 @@ def test_a_log_that_says_nothing_is_named_all_the_same(tmp_path: Path) -> None:
         f"{empty}: empty",
         f"{missing}: not written; the job did not start, or its machine failed",
     ]
+
+
+def test_jobs_are_named_as_the_profile_names_them(root: Path) -> None:
+    profile = yaml.safe_load((root / "profiles/slurm/config.yaml").read_text())
+    assert f"{profile['slurm-jobname-prefix']}_" == PREFIX
 
 
 def test_jobs_left_behind_are_those_of_this_folder_with_this_projects_names(tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 import pytest
@@ -13,20 +12,6 @@ from vista.chat import encode_query
 from vista.engines.base import Request
 from vista.engines.checkpoints import load_checkpoint, save_checkpoint
 from vista.engines.hf import HfEngine
-
-
-@pytest.fixture(scope="module")
-def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("checkpoints") / "nano-2.5"
-    made = checkpoint("internvl")
-    save_checkpoint(made.model, made.processor, folder)
-    return folder
-
-
-@pytest.fixture
-def folder(saved: Path, tmp_path: Path) -> Path:
-    """A copy that a test may damage."""
-    return shutil.copytree(saved, tmp_path / "nano")
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)

@@ -13,14 +13,13 @@ from safetensors.torch import load_file
 
 from tests.evaluation.conftest import RUN, TASKS, SmallSuite
 from tests.evaluation.conftest import query as asked
-from tests.nano import checkpoint
 from tests.rollouts.conftest import POLICY, SAMPLES, policy_folder, suite_at
 from tests.safety.conftest import Trap
 from tests.training.conftest import example, responses
 from tests.training.test_train import prepare, run_of
 from tests.vouched import vouch
 from vista.config import HubModel, Loading, LocalModel, SelfImprovement, Suite, load_suite
-from vista.engines.checkpoints import load_checkpoint, load_outline, load_processor, save_checkpoint
+from vista.engines.checkpoints import load_checkpoint, load_outline, load_processor
 from vista.errors import VistaError
 from vista.evaluation.evaluate import evaluate
 from vista.models.build import build_model
@@ -33,20 +32,6 @@ from vista.training.train import train
 __all__ = ["policy_folder"]  # a fixture
 
 Stage = tuple[Path, Callable[[], None]]  # the checkpoint folder that a stage loads, and the stage
-
-
-@pytest.fixture(scope="module")
-def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("checkpoints") / "nano"
-    made = checkpoint("internvl")
-    save_checkpoint(made.model, made.processor, folder)
-    return folder
-
-
-@pytest.fixture
-def folder(saved: Path, tmp_path: Path) -> Path:
-    """A copy that a test may set a trap in."""
-    return shutil.copytree(saved, tmp_path / "nano")
 
 
 @pytest.fixture(params=["models", "sample", "score", "gains", "train", "evaluate"])

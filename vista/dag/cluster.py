@@ -34,7 +34,7 @@ def refuse_leftover_jobs(folder: Path) -> None:
             command, capture_output=True, text=True, check=True, timeout=SECONDS
         )
     except (OSError, subprocess.SubprocessError) as error:
-        said = getattr(error, "stderr", None) or error
+        said = str(getattr(error, "stderr", None) or error).strip()
         raise VistaError(f"squeue: Slurm does not answer ({said}); try again when it does") from error
     jobs = leftover_jobs(done.stdout, folder)
     if jobs:
