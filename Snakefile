@@ -39,9 +39,6 @@ except VistaError as error:
 R = str(SUITE.results)
 
 
-# To start at most 100 jobs a second, Snakemake 9 wakes its scheduler once a second for every job that has
-# finished so far: after some hundred of them it takes half a core. Here no more jobs start than cores
-# are free, so the limit is not needed; on a cluster it stays.
 onstart:
     try:
         PLAN.begin()
@@ -49,7 +46,12 @@ onstart:
             refuse_leftover_jobs(Path.cwd())
     except VistaError as error:
         raise WorkflowError(str(error))
-    if workflow.local_exec:
+    # To start at most so many jobs in a span of time (100 a second, unless somebody says otherwise),
+    # Snakemake 9 wakes its scheduler once in each span for every job that has finished so far, which after
+    # some hundred of them takes half a core, and stays for one more span when it has ended or was
+    # interrupted. No more jobs start than cores are free or `jobs` allows, so this limit is not needed.
+    limit = workflow.scheduling_settings.max_jobs_per_timespan
+    if limit and (limit.max_jobs, limit.timespan) == (100, 1):
         workflow.scheduler.job_rate_limiter = None
 
 
@@ -82,6 +84,7 @@ localrules:
     tables,
     figures,
     suite,
+    collect,
     cost,
     figure,
     gallery,
