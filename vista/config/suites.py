@@ -208,7 +208,10 @@ class SuiteFields(Strict):
     shards: int = Field(1, ge=1, le=10_000, description="Jobs over which a policy's queries are spread.")
     threads: int = Field(1, ge=1, description="CPU threads of each job that runs a model.")
     gpus: int = Field(
-        0, ge=0, description="GPUs that each job that runs a model asks for; training: for each process."
+        0,
+        ge=0,
+        description="GPUs that each job that runs a model asks for; training: for each process. Where torch "
+        "sees none then, a model that is not built here refuses to run on the CPU.",
     )
 
     @field_validator("results")

@@ -34,7 +34,8 @@ def evaluate(suite: Suite, paths: Paths, run: Run) -> None:
     The task files stay beside the predictions, for lmms-eval's own command line.
 
     Raises:
-        VistaError: the checkpoint or a task's queries are missing, damaged or unusable.
+        VistaError: the checkpoint or a task's queries are missing, damaged or unusable, or there is no GPU
+            where the job was to have one.
         RuntimeError: lmms-eval's report is not one score for each query and their mean.
     """
     decoded = grid.weights(suite, run)
@@ -55,6 +56,9 @@ def evaluate(suite: Suite, paths: Paths, run: Run) -> None:
         write_rows(output, [], PREDICTION)
         recorder.write(output, {"predictions": 0, "tokens": 0}, status)
         return
+    from vista.engines.gpus import require_gpu  # torch takes seconds to import
+
+    require_gpu(suite, run.model, "evaluation")
     expected = {task: _query_ids(path) for task, path in queries.items()}
     folder = output.parent / "tasks"
     write_task_files(suite, paths, folder)

@@ -14,6 +14,7 @@ from vista.config import Suite
 from vista.engines.base import Engine
 from vista.engines.checkpoints import Checkpoint, load_checkpoint, load_outline
 from vista.engines.choose import choose_engine
+from vista.engines.gpus import require_gpu
 from vista.grid import Run
 from vista.manifest import read_manifest
 from vista.paths import Paths
@@ -42,7 +43,11 @@ def load_policy(suite: Suite, paths: Paths, policy: Run, read: bool = True) -> C
         policy: The run whose checkpoint it is.
         read: Whether the job itself reads from the model. If it only samples, an engine that
             loads the weights on its own needs none here.
+
+    Raises:
+        VistaError: the checkpoint cannot be loaded, or the job was to have a GPU and there is none.
     """
+    require_gpu(suite, policy.model, "rollouts")
     torch.set_num_threads(suite.threads)
     load = load_checkpoint if read or suite.engine.kind == "hf" else load_outline
     return load(folder_of(suite, paths, policy), trust_remote_code=_trusted(suite, policy))

@@ -29,6 +29,7 @@ from vista.config import (
     training_section,
 )
 from vista.engines.checkpoints import Checkpoint, check_folder, load_checkpoint, save_checkpoint
+from vista.engines.gpus import require_gpu
 from vista.errors import VistaError, writing
 from vista.grid import Run
 from vista.manifest import Recorder, read_manifest, withdraw
@@ -44,7 +45,7 @@ def train(suite: Suite, paths: Paths, run: Run) -> None:
     weights.
 
     Raises:
-        VistaError: an input is missing or broken, there are fewer GPUs than processes, not even one
+        VistaError: an input is missing or broken, there is no GPU or fewer than processes, not even one
             example fits in memory, or training diverged; nothing is saved.
     """
     examples = paths.training_set(run.id)
@@ -59,6 +60,7 @@ def train(suite: Suite, paths: Paths, run: Run) -> None:
             _empty_folder(output)
             recorder.write(output, {"examples": 0.0}, "no-positives")
         return
+    require_gpu(suite, run.model, "training")
     objective = objective_of(suite, run)
     rows = read_training_set(examples, objective.pairs)
     training = suite.models[run.model].training
