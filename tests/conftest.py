@@ -14,11 +14,14 @@ os.environ.update(
 )
 
 import shutil
+import signal
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
+# What a shell starts in the background ignores Ctrl-C, and with it all that the tests start and interrupt.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 # Timing never decides a test.
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
