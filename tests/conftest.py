@@ -41,7 +41,7 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from tests.nano import checkpoint
     from vista.engines.checkpoints import save_checkpoint
 
-    folder = tmp_path_factory.mktemp("checkpoints") / "nano-2.5"
+    folder = tmp_path_factory.mktemp("checkpoints") / "nano"
     made = checkpoint("internvl")
     save_checkpoint(made.model, made.processor, folder)
     return folder
