@@ -28,16 +28,18 @@ from PIL import Image
 from trl import DPOConfig, DPOTrainer, SFTConfig, SFTTrainer
 
 from vista.chat import gold_ids, messages, reply
-from vista.config import DpoObjective, Hyperparameters, SftObjective
+from vista.config import Hyperparameters
 from vista.engines.checkpoints import Checkpoint, wrap
 from vista.models.nano import build_nano
+from vista.objectives.dpo import DpoSettings
+from vista.objectives.sft import SftSettings
 from vista.records import Row
 from vista.training.fit import fit
 
 WORDS = [a + b for a in "abcdefgh" for b in "uvwxyz"]
 HYPER = Hyperparameters(epochs=1, learning_rate=1e-3, batch_size=32)
-SFT = SftObjective(kind="sft")
-DPO = DpoObjective(kind="dpo")
+SFT = SftSettings(kind="sft")
+DPO = DpoSettings(kind="dpo")
 PER_QUERY = 4
 
 

@@ -108,7 +108,7 @@ def test_errors_in_models_and_methods_are_reported_together(files: Path) -> None
     change(files / "config/methods.yaml", lambda v: v["vista-sft"]["filter"].update(tau="low"))
     text = message(files)
     assert "models.yaml: nano-smoke.built.stepz: unknown key; did you mean 'steps'?" in text
-    assert "methods.yaml: vista-sft.self-improvement.filter.vas.tau" in text
+    assert "methods.yaml: vista-sft.self-improvement.filter.tau" in text
 
 
 def test_a_branch_name_is_refused_as_a_revision() -> None:

@@ -17,16 +17,7 @@ import torch
 from tests.families import FAMILIES, INSTRUCTION, PLAIN, SYSTEM, WIDE, save
 from tests.nano import query
 from vista import chat, segments
-from vista.config import (
-    DpoObjective,
-    Hyperparameters,
-    LocalModel,
-    LoraTuning,
-    ModelTraining,
-    SftObjective,
-    Suite,
-    load_suite,
-)
+from vista.config import Hyperparameters, LocalModel, LoraTuning, ModelTraining, Suite, load_suite
 from vista.engines.base import Request
 from vista.engines.batching import collate
 from vista.engines.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
@@ -36,6 +27,8 @@ from vista.grid import Run
 from vista.images import open_images
 from vista.manifest import read_manifest
 from vista.models.build import build_model
+from vista.objectives.dpo import DpoSettings
+from vista.objectives.sft import SftSettings
 from vista.paths import Paths
 from vista.records import PREDICTION, QUERY, Row, read_rows, write_rows
 from vista.rollouts.critical import critical_tokens
@@ -46,7 +39,7 @@ from vista.training.fit import fit
 RUN = Run("mine", "grids", "zero-shot", 0, 0)
 TASK = "grid-open"
 LETTER = {segments.SYSTEM: "s", segments.VISION: "v", segments.INSTRUCTION: "i"}
-SFT = SftObjective(kind="sft")
+SFT = SftSettings(kind="sft")
 HYPER = Hyperparameters(epochs=1, learning_rate=1e-3, batch_size=4, warmup=0.0, schedule="constant")
 
 pytestmark = pytest.mark.parametrize("family", FAMILIES)
@@ -311,7 +304,7 @@ def test_training_by_dpo_starts_from_the_reference(made: Checkpoint) -> None:
     chosen, rejected = tokens_of(made, "the answer is 3"), tokens_of(made, "so no")
     rows = [pair(row, chosen, rejected) for row in two()]
     nll = sum(mean_nll(made, row, chosen) for row in two()) / 2
-    counts = fit(made, rows, HYPER, DpoObjective(kind="dpo"), "dpo")
+    counts = fit(made, rows, HYPER, DpoSettings(kind="dpo"), "dpo")
     assert counts["first_loss"] == pytest.approx(math.log(2) + 0.5 * nll, abs=1e-3)
 
 

@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vista import grid
-from vista.config import SelfImprovement, Suite, VigFilter, load_suite, load_yaml
+from vista.config import SelfImprovement, Suite, load_suite, load_yaml
 from vista.errors import VistaError
+from vista.filters.vig import VigSettings
 from vista.grid import Run
 
 NAMES = st.from_regex(r"[a-z0-9][a-z0-9.+-]{0,8}", fullmatch=True)
@@ -99,7 +100,7 @@ def test_a_pass_over_solutions_is_shared_by_all_filters_that_read_it(controls: S
 
 def test_a_pass_over_all_solutions_is_another_one(controls: Suite) -> None:
     method = grid.self_improvement(controls, Run("m", "t", "vig", 0, 1))
-    wide = method.model_copy(update={"filter": VigFilter(kind="vig", scope="all")})
+    wide = method.model_copy(update={"filter": VigSettings(kind="vig", scope="all")})
     assert grid.rollout_files(wide).gains == "k10-t1-n80+prefix-j3-top1-swapped+all"
 
 

@@ -6,9 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from vista.config import OracleFilter, RandomDropFilter, Suite, VigFilter, load_suite
+from vista.config import Suite, load_suite
 from vista.dag import Dag
 from vista.errors import VistaError
+from vista.filters.oracle import OracleSettings
+from vista.filters.random_drop import RandomDropSettings
+from vista.filters.vig import VigSettings
 from vista.measured import prefix_resamples, scored_pools
 
 
@@ -85,7 +88,7 @@ def test_another_threshold_is_another_audit(testbed: Suite) -> None:
 
 def test_gains_and_controls_of_other_filters_are_read_where_methods_ask_for_them(testbed: Suite) -> None:
     vista = testbed.methods["vista-sft"]
-    kinds = [VigFilter(kind="vig"), RandomDropFilter(kind="random-drop"), OracleFilter(kind="oracle")]
+    kinds = [VigSettings(kind="vig"), RandomDropSettings(kind="random-drop"), OracleSettings(kind="oracle")]
     one_round = {"rounds": 1}
     controls = {
         f"vista+{filter.kind}": vista.model_copy(update={"filter": filter} | one_round) for filter in kinds

@@ -11,10 +11,10 @@ import yaml
 
 from vista import grid
 from vista.config import Only, SelfImprovement, Suite, Swept, load_suite
-from vista.config.base import NAME
 from vista.config.sweeps import slug
 from vista.errors import VistaError
 from vista.grid import Run
+from vista.settings import NAME
 
 
 def load(root: Path, **changes: Any) -> Suite:

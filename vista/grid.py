@@ -15,16 +15,16 @@ from vista.config import (
     NoResample,
     ResampleSettings,
     Sampling,
-    ScoreFilter,
     SeedMethod,
     SelectMethod,
     SelfImprovement,
     SelfRationales,
     Suite,
 )
-from vista.config.base import NAME
 from vista.errors import VistaError
+from vista.filters import ScoreFilterSettings
 from vista.records import Split
+from vista.settings import NAME
 
 _NAME = NAME.strip("^$")
 RUN = re.compile(rf"({_NAME})/({_NAME})/({_NAME})/seed([0-9]{{1,18}})/round([0-9]{{1,9}})")
@@ -215,7 +215,7 @@ def rollout_files(method: SelfImprovement) -> RolloutFiles:
 
 def measured_scope(method: SelfImprovement) -> Literal["positives", "all"]:
     """Which solutions a method's filter wants measured."""
-    return method.filter.scope if isinstance(method.filter, ScoreFilter) else "positives"
+    return method.filter.scope if isinstance(method.filter, ScoreFilterSettings) else "positives"
 
 
 @dataclass(frozen=True)

@@ -23,8 +23,8 @@ from tests.analysis.measured_world import (
 from tests.documents import undocumented
 from vista.analysis.audit import audit_table
 from vista.analysis.measured_pages import _in_short
-from vista.config import VigFilter
 from vista.errors import VistaError
+from vista.filters.vig import VigSettings
 from vista.manifest import read_manifest
 from vista.records import Row
 from vista.testbed.audit import audit_query
@@ -184,7 +184,7 @@ def test_the_bytes_do_not_depend_on_when_or_in_which_order(world: MeasuredWorld)
 
 def test_information_gain_is_a_detector_and_a_cut_where_some_method_asks_for_it(tmp_path: Path) -> None:
     suite = measured_suite(tmp_path / "results")
-    vig = suite.methods["vista-sft"].model_copy(update={"filter": VigFilter(kind="vig")})
+    vig = suite.methods["vista-sft"].model_copy(update={"filter": VigSettings(kind="vig")})
     methods = {"sft-seed": suite.methods["sft-seed"], "vista+vig": vig}
     world = MeasuredWorld(suite.model_copy(update={"methods": methods}))
     samples, resamples, _ = rollouts()
@@ -233,7 +233,7 @@ def two_policies(tmp_path: Path) -> MeasuredWorld:
     """SFT-Seed, whose solutions one method filters by VIG, and round 1 of VISTA, of which none does."""
     suite = measured_suite(tmp_path / "results")
     vista = suite.methods["vista-sft"].model_copy(update={"rounds": 2})
-    vig = suite.methods["vista-sft"].model_copy(update={"filter": VigFilter(kind="vig")})
+    vig = suite.methods["vista-sft"].model_copy(update={"filter": VigSettings(kind="vig")})
     methods = {"sft-seed": suite.methods["sft-seed"], "vista-sft": vista, "vig": vig}
     return MeasuredWorld(suite.model_copy(update={"methods": methods}))
 

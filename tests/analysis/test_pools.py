@@ -10,11 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vista.analysis.pools import Solutions, dropped, visual_shares, z_scores
-from vista.config import LogprobFilter, ScoreFilter, VasFilter, VigFilter
-from vista.curation.filters import Context, make_filter
-from vista.curation.solutions import Solution
 from vista.errors import VistaError
+from vista.filters import Context, ScoreFilterSettings
+from vista.filters.logprob import LogprobSettings
+from vista.filters.vas import VasSettings
+from vista.filters.vig import VigSettings
+from vista.plugins import make
 from vista.records import SCORES
+from vista.solutions import Solution
 
 # A few values, so that some are equal, and the paper's −0.5 is hit exactly.
 shares = st.sampled_from([0.1, 0.2, 0.2 + 1e-9, 0.3, 0.7])
@@ -37,7 +40,7 @@ def score_row(index: int, query: str, vis: list[float], correct: bool = True) ->
     st.sampled_from([[0.5], [0.0, 0.5]]),
 )
 def test_the_cut_drops_what_curation_drops(values, tau, scope, ddof, min_group, layers) -> None:
-    cut = VasFilter(kind="vas", tau=tau, scope=scope, ddof=ddof, min_group=min_group, layers=layers)
+    cut = VasSettings(kind="vas", tau=tau, scope=scope, ddof=ddof, min_group=min_group, layers=layers)
     rows = [
         score_row(i, f"q{query}", [first, second], correct)
         for i, (query, first, second, correct) in enumerate(values)
@@ -58,7 +61,7 @@ logprobs = st.sampled_from([-1.0, -1.0 - 1e-7, -1.0 - 1e-4, -0.7, -3.0])
     st.lists(st.tuples(st.integers(0, 2), logprobs, logprobs, st.booleans()), min_size=1, max_size=20),
     st.sampled_from([-1.0, -0.5, 0.5]),
     st.sampled_from(["positives", "all"]),
-    st.sampled_from([VigFilter, LogprobFilter]),
+    st.sampled_from([VigSettings, LogprobSettings]),
 )
 def test_cuts_by_log_probability_drop_what_curation_drops(values, tau, scope, kind) -> None:
     cut = kind(kind=kind.model_fields["kind"].annotation.__args__[0], tau=tau, scope=scope)
@@ -72,7 +75,7 @@ def test_cuts_by_log_probability_drop_what_curation_drops(values, tau, scope, ki
     assert set(frame.index[found]) == by_curation(cut, rows)
 
 
-def by_curation(cut: ScoreFilter, rows: list[dict]) -> set[int]:
+def by_curation(cut: ScoreFilterSettings, rows: list[dict]) -> set[int]:
     """Indices of the solutions that curation's own filter drops, query by query."""
     fallen: set[int] = set()
     for query in {row["query_id"] for row in rows}:
@@ -81,7 +84,7 @@ def by_curation(cut: ScoreFilter, rows: list[dict]) -> set[int]:
         scores = {s.key: row for s, row in zip(solutions, own, strict=True)}
         context = Context(query, solutions, scores, lambda: np.random.default_rng(0))
         positives = [solution for solution in solutions if solution.correct]
-        keep = make_filter(cut).keep(positives, context)
+        keep = make(cut).keep(positives, context)
         fallen |= {s.key[2] for s, stays in zip(positives, keep, strict=True) if not stays}
     return fallen
 
@@ -115,4 +118,4 @@ def test_a_layer_that_was_not_scored_is_named() -> None:
     frame, _, _ = visual_shares(pa.Table.from_pylist([score_row(0, "q", [0.5])], schema=SCORES), "here")
     solutions = Solutions(frame.assign(correct=True), [0], 4)
     with pytest.raises(VistaError, match=r"layers \[2\] were not scored, only \[0\]"):
-        dropped(solutions, VasFilter(kind="vas"))
+        dropped(solutions, VasSettings(kind="vas"))

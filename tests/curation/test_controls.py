@@ -13,24 +13,22 @@ from hypothesis import strategies as st
 
 from tests.curation.conftest import CONTROLS, Folder, gain, rollout, score
 from tests.curation.test_filters import row, solution
-from vista.config import (
-    LogprobFilter,
-    OracleFilter,
-    RandomDropFilter,
-    SelfImprovement,
-    Suite,
-    VasFilter,
-    VigFilter,
-)
+from vista.config import SelfImprovement, Suite
 from vista.curation.curate import curate
-from vista.curation.filters import Context, make_filter
-from vista.curation.solutions import Solution
 from vista.errors import VistaError
+from vista.filters import Context
+from vista.filters.logprob import LogprobSettings
+from vista.filters.oracle import OracleSettings
+from vista.filters.random_drop import RandomDropSettings
+from vista.filters.vas import VasSettings
+from vista.filters.vig import VigSettings
 from vista.grid import Run
 from vista.manifest import read_manifest
 from vista.paths import Paths
+from vista.plugins import make
 from vista.records import EXAMPLE, Row, read_queries, read_rows
 from vista.seeding import generator
+from vista.solutions import Solution
 from vista.testbed.audit import audit_query
 from vista.testbed.questions import Question, dump
 from vista.testbed.rationales import rationale, text
@@ -61,7 +59,7 @@ def positives(given_context: Context) -> list[Solution]:
 
 
 def keep(settings: Any, given_context: Context) -> list[bool]:
-    return make_filter(settings).keep(positives(given_context), given_context)
+    return make(settings).keep(positives(given_context), given_context)
 
 
 def likely(*pairs: tuple[float, float]) -> list[Row]:
@@ -77,22 +75,22 @@ def test_as_many_fall_at_random_as_by_attention(
 ):
     flags = data.draw(st.lists(st.booleans(), min_size=len(shares), max_size=len(shares)))
     found = context([row(n, share) for n, share in enumerate(shares)], flags, seed)
-    by_attention = keep(VasFilter(kind="vas", **settings), found)
-    at_random = keep(RandomDropFilter(kind="random-drop", **settings), found)
+    by_attention = keep(VasSettings(kind="vas", **settings), found)
+    at_random = keep(RandomDropSettings(kind="random-drop", **settings), found)
     assert len(at_random) == sum(flags)
     assert at_random.count(False) == by_attention.count(False)
-    rules = [make_filter(VasFilter(kind="vas", **settings))]
-    rules.append(make_filter(RandomDropFilter(kind="random-drop", **settings)))
+    rules = [make(VasSettings(kind="vas", **settings))]
+    rules.append(make(RandomDropSettings(kind="random-drop", **settings)))
     assert len({rule.compares_just_two(found) for rule in rules}) == 1
 
 
 def test_which_fall_at_random_has_nothing_to_do_with_attention():
     rows = [row(n, 0.1 if n < 2 else 0.5) for n in range(5)]
-    masks = [keep(RandomDropFilter(kind="random-drop"), context(rows, seed=seed)) for seed in range(500)]
+    masks = [keep(RandomDropSettings(kind="random-drop"), context(rows, seed=seed)) for seed in range(500)]
     assert all(mask.count(False) == 2 for mask in masks)
     fallen = np.sum(~np.array(masks), axis=0)
     assert all(150 < times < 250 for times in fallen)
-    assert masks[7] == keep(RandomDropFilter(kind="random-drop"), context(rows, seed=7))
+    assert masks[7] == keep(RandomDropSettings(kind="random-drop"), context(rows, seed=7))
 
 
 # --- vig and logprob ---
@@ -100,26 +98,26 @@ def test_which_fall_at_random_has_nothing_to_do_with_attention():
 
 def test_solutions_fall_that_the_image_made_little_more_likely():
     rows = likely((-3.0, -3.5), (-1.0, -1.1), (-2.0, -2.5), (-0.5, -1.0))  # gains 0.5, 0.1, 0.5, 0.5
-    assert keep(VigFilter(kind="vig"), context(rows)) == [True, False, True, True]
-    assert keep(LogprobFilter(kind="logprob"), context(rows)) == [False, True, True, True]
+    assert keep(VigSettings(kind="vig"), context(rows)) == [True, False, True, True]
+    assert keep(LogprobSettings(kind="logprob"), context(rows)) == [False, True, True, True]
 
 
 def test_an_image_that_makes_a_solution_less_likely_counts_against_it():
     rows = likely((-1.0, -0.2), (-1.0, -1.2), (-1.0, -1.2))
-    assert keep(VigFilter(kind="vig"), context(rows)) == [False, True, True]
+    assert keep(VigSettings(kind="vig"), context(rows)) == [False, True, True]
 
 
 @pytest.mark.parametrize("near", [0.0, -5.0])
 def test_log_probabilities_that_differ_by_rounding_drop_none(near: float):
     rows = likely(*[(near - 1e-5 * n, near) for n in range(4)])
-    for settings in (VigFilter(kind="vig"), LogprobFilter(kind="logprob")):
+    for settings in (VigSettings(kind="vig"), LogprobSettings(kind="logprob")):
         assert keep(settings, context(rows)) == [True] * 4
 
 
 def test_equals_at_the_threshold_stay_whatever_their_rounding():
     # Four equal values and a larger one: z = -0.5 for the four.
     rows = likely(*[(-2.0 - 1e-6 * n, -2.0) for n in range(4)], (-1.0, -2.0))
-    for settings in (VigFilter(kind="vig"), LogprobFilter(kind="logprob")):
+    for settings in (VigSettings(kind="vig"), LogprobSettings(kind="logprob")):
         assert keep(settings, context(rows)) == [True] * 5
 
 
@@ -134,7 +132,7 @@ def test_a_constant_more_for_all_solutions_changes_no_verdict(
     flags = data.draw(st.lists(st.booleans(), min_size=len(pairs), max_size=len(pairs)))
     pairs = [(round(own, 2), round(without, 2)) for own, without in pairs]
     shifted = [(own + shift, without) for own, without in pairs]
-    for settings in (VigFilter(kind="vig", scope="all"), LogprobFilter(kind="logprob", min_group=3)):
+    for settings in (VigSettings(kind="vig", scope="all"), LogprobSettings(kind="logprob", min_group=3)):
         masks = [keep(settings, context(likely(*each), flags)) for each in (pairs, shifted)]
         assert masks[0] == masks[1]
 
@@ -143,7 +141,7 @@ def test_a_solution_that_was_not_measured_is_named():
     found = context(likely((-1.0, -2.0), (-1.0, -3.0)))
     bare = Context("q", found.solutions, {}, found.random)
     with pytest.raises(VistaError, match=r"'q'.*\('sample', -1, 0\) has no log-probability; delete.* gains"):
-        keep(VigFilter(kind="vig"), bare)
+        keep(VigSettings(kind="vig"), bare)
 
 
 # --- oracle ---
@@ -158,7 +156,7 @@ def test_the_oracle_keeps_exactly_what_the_audit_finds_faithful(number: int, sou
     found = [Solution("q", ("sample", -1, n), [n], each, True) for n, each in enumerate(texts)]
     truth = dump(scene, question)
     around = Context("q", found, {}, lambda: generator("test"), truth)
-    rule = make_filter(OracleFilter(kind="oracle"))
+    rule = make(OracleSettings(kind="oracle"))
     mask = rule.keep(found, around)
     assert mask == [audit_query(truth, each).faithful for each in texts]
     assert mask == [True] * sound + [False, False, False, True]
@@ -166,8 +164,8 @@ def test_the_oracle_keeps_exactly_what_the_audit_finds_faithful(number: int, sou
 
 
 def test_a_query_without_a_scene_is_named():
-    with pytest.raises(VistaError, match="query 'q' has no scene, which filter 'oracle' looks at"):
-        keep(OracleFilter(kind="oracle"), context(likely((-1.0, -2.0))))
+    with pytest.raises(VistaError, match="query 'q' has no scene, which filter 'oracle' needs"):
+        keep(OracleSettings(kind="oracle"), context(likely((-1.0, -2.0))))
 
 
 # --- the whole stage, on files made by hand ---

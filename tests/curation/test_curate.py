@@ -11,9 +11,10 @@ import datasets
 import pytest
 
 from tests.curation.conftest import TASKS, Folder, png, rollout, score
-from vista.config import NoFilter, Suite
+from vista.config import Suite
 from vista.curation.curate import curate
 from vista.errors import VistaError
+from vista.filters.none import NoFilterSettings
 from vista.grid import Run
 from vista.manifest import read_manifest
 from vista.paths import Paths
@@ -105,7 +106,7 @@ def test_rows_of_every_resampler_are_trained_on_and_counted(
     samples = [rollout("grid-chain-0", n, n < 2) for n in range(3)]
     resamples = [rollout("grid-chain-0", n, n == 0, source=source, parent=parent) for n in range(2)]
     folder.rollouts(run, samples, resamples, [])
-    curate(with_method(suite, "vista-sft", mix_seed=False, filter=NoFilter()), paths, run)
+    curate(with_method(suite, "vista-sft", mix_seed=False, filter=NoFilterSettings()), paths, run)
     assert [row["source"] for row in examples(paths, run)] == ["sample", "sample", source]
     found = counts(paths, run)
     assert (found["positives"], found["negatives"], found[name], found["from_prefix"]) == (3, 1, 1, 0)

@@ -39,7 +39,7 @@ def add_the_filter(root: Path, copy: Path) -> str:
     insert(methods, "\nFilter = Annotated[", settings + "\n")
     (name,) = re.findall(r"^class (\w+)", settings, re.MULTILINE)
     source = methods.read_text()
-    methods.write_text(re.sub(r"(Filter = Annotated\[\s+NoFilter)", rf"\1 | {name}", source))
+    methods.write_text(re.sub(r"(Filter = Annotated\[\s+NoFilterSettings)", rf"\1 | {name}", source))
     with (copy / "config/methods.yaml").open("a") as file:
         file.write(entry)
     (method,) = yaml.safe_load(entry)

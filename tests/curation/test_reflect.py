@@ -13,7 +13,7 @@ from tests.curation.conftest import score
 from vista.config import SelfImprovement
 from vista.curation.reflect import refine, select
 from vista.curation.select import Selected, Selector
-from vista.curation.solutions import Solution, capped, in_order, latest, negatives, positives
+from vista.solutions import Solution, capped, in_order, latest, negatives, positives
 
 R3V: dict[str, Any] = {"accumulate": True, "reflect": ["refine", "select"]}
 

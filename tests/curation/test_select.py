@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from vista.config import SelfImprovement
 from vista.curation.select import Selector
-from vista.curation.solutions import Key, Solution, capped, distinct, in_order, negatives, partner, positives
+from vista.solutions import Key, Solution, capped, distinct, in_order, negatives, partner, positives
 
 SFT, DPO = {"kind": "sft"}, {"kind": "dpo"}
 

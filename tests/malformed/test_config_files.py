@@ -211,7 +211,7 @@ NUMBERS = [
     case(
         "a threshold that is not a number",
         CONFIG,
-        "vista.self-improvement.filter.vas.tau",
+        "vista.self-improvement.filter.tau",
         of("methods.yaml", "vista", "filter", tau=float("nan")),
     ),
     case(

@@ -7,7 +7,7 @@ import pytest
 from tests.nano import checkpoint
 from tests.rollouts.conftest import POLICY, PREFIX, SAMPLES
 from vista import chat
-from vista.config import Suite, layer_indices
+from vista.config import Suite
 from vista.manifest import read_manifest
 from vista.paths import Paths
 from vista.records import ROLLOUT, SCORES, Row, read_rows
@@ -15,6 +15,7 @@ from vista.rollouts.resample import resample_shard
 from vista.rollouts.sample import sample_shard
 from vista.rollouts.score import attention_scores, score_shard
 from vista.rollouts.shards import shard_queries
+from vista.scores import layer_indices
 from vista.segments import segments
 
 POSITIVES, ALL = f"{PREFIX}+positives", f"{SAMPLES}+all"

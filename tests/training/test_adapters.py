@@ -11,9 +11,12 @@ import torch
 from torch import nn
 
 from tests.training.conftest import example, pair, responses
-from vista.config import BaseObjective, DpoObjective, Hyperparameters, LoraTuning, ModelTraining, SftObjective
+from vista.config import Hyperparameters, LoraTuning, ModelTraining
 from vista.engines.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
 from vista.errors import VistaError
+from vista.objectives import ObjectiveSettings
+from vista.objectives.dpo import DpoSettings
+from vista.objectives.sft import SftSettings
 from vista.training.adapters import adapted_layers
 from vista.training.fit import fit, make_trainer
 
@@ -21,8 +24,8 @@ Fresh = Callable[..., Checkpoint]
 Make = Callable[..., Hyperparameters]
 ARCHITECTURES = ("qwen2.5-vl", "qwen3-vl", "internvl")
 LORA = ModelTraining(tuning=LoraTuning(kind="lora", r=4, alpha=8))
-SFT = SftObjective(kind="sft")
-DPO = DpoObjective(kind="dpo")
+SFT = SftSettings(kind="sft")
+DPO = DpoSettings(kind="dpo")
 
 
 def logits(model: Any, batch: dict[str, torch.Tensor]) -> torch.Tensor:
@@ -54,7 +57,7 @@ def test_the_merged_model_is_the_adapted_one_and_only_adapters_were_trained(
 
 @pytest.mark.parametrize("objective", [SFT, DPO], ids=["sft", "dpo"])
 def test_a_trained_and_saved_checkpoint_is_an_ordinary_folder(
-    fresh: Fresh, hyper: Make, tmp_path: Path, objective: BaseObjective
+    fresh: Fresh, hyper: Make, tmp_path: Path, objective: ObjectiveSettings
 ):
     checkpoint = fresh()
     words = responses(4)

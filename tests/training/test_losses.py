@@ -11,26 +11,20 @@ import torch
 
 from tests.training.conftest import example, pair, responses
 from vista.chat import encode
-from vista.config import (
-    BaseObjective,
-    DpoObjective,
-    FullTuning,
-    Hyperparameters,
-    LoraTuning,
-    ModelTraining,
-    SftObjective,
-)
+from vista.config import FullTuning, Hyperparameters, LoraTuning, ModelTraining
 from vista.engines.batching import collate
 from vista.engines.checkpoints import Checkpoint
 from vista.images import open_images
+from vista.objectives import ObjectiveSettings, sequence_nll
+from vista.objectives.dpo import Dpo, DpoSettings, dpo
+from vista.objectives.sft import SftSettings
 from vista.records import Row
 from vista.training.fit import fit, make_trainer
-from vista.training.losses import dpo, dpo_with_nll, sequence_nll
 
 Fresh = Callable[..., Checkpoint]
 Hyper = Callable[..., Hyperparameters]
-SFT = SftObjective(kind="sft")
-DPO = DpoObjective(kind="dpo", beta=0.3, alpha=0.5)
+SFT = SftSettings(kind="sft")
+DPO = DpoSettings(kind="dpo", beta=0.3, alpha=0.5)
 
 
 def log_probs(checkpoint: Checkpoint, row: Row, ids: Sequence[int]) -> list[float]:
@@ -96,7 +90,7 @@ IDS = ("chosen_ids", "rejected_ids")
 @pytest.mark.parametrize("objective", [SFT, DPO], ids=["sft", "dpo"])
 @pytest.mark.parametrize("count", [4, 5, 7])
 def test_however_a_step_is_cut_into_forward_passes_it_is_the_same_step(
-    fresh: Fresh, hyper: Hyper, objective: BaseObjective, count: int
+    fresh: Fresh, hyper: Hyper, objective: ObjectiveSettings, count: int
 ):
     words = responses(count)
     rows = [
@@ -124,7 +118,7 @@ def test_the_losses_of_hand_made_log_probabilities_are_the_formulae():
     both = [math.log1p(math.exp(0.1)), math.log1p(math.exp(-0.1))]
     chosen, rejected = logs.sum(dim=1).chunk(2)
     assert dpo(chosen, rejected, *reference, 0.1).tolist() == pytest.approx(both)
-    total = dpo_with_nll(logs, logs != 0, reference, 0.1, 0.5)
+    total = Dpo(DpoSettings(kind="dpo", beta=0.1, alpha=0.5)).losses(logs, logs != 0, reference)
     assert total.tolist() == pytest.approx([both[0] + 0.75, both[1] + 2.0])
 
 

@@ -11,12 +11,13 @@ import pytest
 
 from tests.training.conftest import WORDS, example, pair, responses
 from vista.checksums import sha256
-from vista.config import Hyperparameters, LoraTuning, ModelTraining, SftObjective, Suite
+from vista.config import Hyperparameters, LoraTuning, ModelTraining, Suite
 from vista.engines.checkpoints import load_checkpoint, save_checkpoint
 from vista.errors import VistaError
 from vista.grid import Run
 from vista.manifest import Recorder, Status, read_manifest
 from vista.models.nano import build_nano
+from vista.objectives.sft import SftSettings
 from vista.paths import Paths
 from vista.records import EXAMPLE, PAIR, Row, write_rows
 from vista.training.fit import fit
@@ -124,7 +125,7 @@ def test_nothing_is_printed_to_stdout(suite: Suite, hyper: Make, paths: Paths, c
 def test_a_few_examples_are_learnt_by_heart(
     suite: Suite, hyper: Make, fresh: Any, method: str, architecture: str
 ):
-    objective = suite.methods[method].objective if method == "dpo" else SftObjective(kind="sft")  # type: ignore[union-attr]
+    objective = suite.methods[method].objective if method == "dpo" else SftSettings(kind="sft")  # type: ignore[union-attr]
     settings = hyper(epochs=40, learning_rate=3e-3)
     counts = fit(fresh(architecture), some_rows(method, 4), settings, objective, "overfit")
     assert counts["last_loss"] < 0.4 * counts["first_loss"]

@@ -19,9 +19,11 @@ from accelerate.utils import DistributedType, broadcast_object_list
 from torch.distributed.tensor import DTensor
 
 from tests.training.conftest import WORDS, example, pair, responses
-from vista.config import DpoObjective, Hyperparameters, LoraTuning, ModelTraining, SftObjective
+from vista.config import Hyperparameters, LoraTuning, ModelTraining
 from vista.engines.checkpoints import wrap
 from vista.models.nano import build_nano
+from vista.objectives.dpo import DpoSettings
+from vista.objectives.sft import SftSettings
 from vista.training import settings
 from vista.training.fit import make_trainer
 from vista.training.resume import States, go_on
@@ -43,7 +45,7 @@ def train_a_little(kind: str, training: ModelTraining, folder: Path, stop_at: in
     words = responses(7)
     model, processor = build_nano("internvl", WORDS, 0)
     pairs = kind in ("dpo", "resumed")
-    objective = DpoObjective(kind="dpo") if pairs else SftObjective(kind="sft")
+    objective = DpoSettings(kind="dpo") if pairs else SftSettings(kind="sft")
     resumed = kind.startswith("resumed")
     rows = [pair(n, words[n], words[n - 1]) if pairs else example(n, words[n]) for n in range(7)]
     if kind.endswith("lora"):

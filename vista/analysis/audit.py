@@ -20,10 +20,15 @@ from vista.analysis.intervals import Interval, ratio, share
 from vista.analysis.measured_pages import audit_page
 from vista.analysis.pools import Solutions, dropped, read_solutions, z_scores
 from vista.analysis.truth import Truth, read_truth
-from vista.config import LogprobFilter, ScoreFilter, Suite, VasFilter, VigFilter, layer_indices
+from vista.config import Suite
+from vista.filters import ScoreFilterSettings
+from vista.filters.logprob import LogprobSettings
+from vista.filters.vas import VasSettings
+from vista.filters.vig import VigSettings
 from vista.manifest import Recorder
 from vista.measured import ScoredPool, input_files, scored_pools
 from vista.paths import Paths
+from vista.scores import layer_indices
 from vista.testbed.rationales import Kind
 
 COLUMNS = [
@@ -90,13 +95,13 @@ def judged(solutions: Solutions, pool: ScoredPool) -> pd.DataFrame:
     columns[DETECTOR, "self-consistency", "", ""] = -rows["pass_rate"]
     columns[DETECTOR, "length", "", ""] = rows["length"].astype(float)
     for settings in pool.filters if len(rows) else ():
-        if isinstance(settings, (VasFilter, VigFilter, LogprobFilter)):
+        if isinstance(settings, (VasSettings, VigSettings, LogprobSettings)):
             cut = _cut(settings, solutions.num_layers)
             columns[cut] = dropped(solutions, settings)[rows.index].astype(float)
     return found.assign(**{"\t".join(column): values for column, values in columns.items()})
 
 
-def _cut(settings: ScoreFilter, num_layers: int) -> Column:
+def _cut(settings: ScoreFilterSettings, num_layers: int) -> Column:
     """The column of a filter's cut: its kind, its layers and the rest of its settings."""
     stated = settings.model_dump()
     kind, fractions = stated.pop("kind"), stated.pop("layers", None)

@@ -12,7 +12,6 @@ from typing import Literal
 
 from vista.config import (
     BaseMethod,
-    NoFilter,
     NoResample,
     PrefixResample,
     RationalizeResample,
@@ -20,14 +19,15 @@ from vista.config import (
     SelectMethod,
     SelfImprovement,
     Suite,
-    VasFilter,
 )
+from vista.filters.none import NoFilterSettings
+from vista.filters.vas import VasSettings
 from vista.grid import Run, runs
 
 ALL_MODELS = "all models"  # in the place of a model's name; none can have this one
 
 # The components of a method: what stands for "off", and what the paper has there.
-COMPONENTS = {"resample": (NoResample(), PrefixResample), "filter": (NoFilter(), VasFilter)}
+COMPONENTS = {"resample": (NoResample(), PrefixResample), "filter": (NoFilterSettings(), VasSettings)}
 
 # component: one or both are off in the reference. alternative: the reference has the paper's, this
 # method another. setting: anything else that differs. sweep: a value of a sweep. decoding: the same
@@ -53,7 +53,7 @@ def counterpart_of(suite: Suite, name: str) -> str | None:
     method = suite.methods[name]
     if not isinstance(method, SelfImprovement) or name in suite.swept:
         return None
-    plain = method.model_copy(update={"resample": NoResample(), "filter": NoFilter()})
+    plain = method.model_copy(update={"resample": NoResample(), "filter": NoFilterSettings()})
     if plain == method:
         return None
     for other, spec in suite.methods.items():
@@ -159,7 +159,7 @@ def _is_the_papers(method: SelfImprovement, part: str) -> bool:
 def _is_baseline(method: SelfImprovement) -> bool:
     """Whether a method has neither component, nor a control of one."""
     return isinstance(method.resample, NoResample | RationalizeResample) and isinstance(
-        method.filter, NoFilter
+        method.filter, NoFilterSettings
     )
 
 

@@ -15,19 +15,17 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from vista.analysis.truth import Truth
-from vista.config import (
-    LogprobFilter,
-    RandomDropFilter,
-    ScoreFilter,
-    Suite,
-    VasFilter,
-    VigFilter,
-    layer_indices,
-)
+from vista.config import Suite
 from vista.errors import VistaError
+from vista.filters import ScoreFilterSettings
+from vista.filters.logprob import LogprobSettings
+from vista.filters.random_drop import RandomDropSettings
+from vista.filters.vas import VasSettings
+from vista.filters.vig import VigSettings
 from vista.measured import ScoredPool
 from vista.paths import Paths
 from vista.records import GAINS, ROLLOUT, SCORES, read_table
+from vista.scores import layer_indices
 
 KEYS = ["query_id", "source", "parent", "sample"]
 SOLUTION_COLUMNS = [*KEYS, "task", "prefix_len", "token_ids", "text", "finished", "correct", "logprob"]
@@ -160,16 +158,16 @@ def _joined(rows: pd.DataFrame, scores: pd.DataFrame, where: str) -> pd.DataFram
     return both
 
 
-def filtered_value(solutions: Solutions, settings: ScoreFilter) -> tuple[pd.Series, pd.Series | None]:
+def filtered_value(solutions: Solutions, settings: ScoreFilterSettings) -> tuple[pd.Series, pd.Series | None]:
     """What a filter compares (the lowest fall), and the size of its numbers if that is not their mean.
 
     Raises:
         VistaError: a layer was not scored.
     """
     rows = solutions.rows
-    if isinstance(settings, (VigFilter, LogprobFilter)):
+    if isinstance(settings, (VigSettings, LogprobSettings)):
         return rows[settings.kind], pd.Series(LOGIT_SIZE, rows.index)
-    if not isinstance(settings, (VasFilter, RandomDropFilter)):
+    if not isinstance(settings, (VasSettings, RandomDropSettings)):
         raise TypeError(f"{settings!r}: no values are known for this filter")
     if not solutions.layers:
         return pd.Series(np.nan, rows.index), None
@@ -212,7 +210,7 @@ def z_scores(
     )
 
 
-def dropped(solutions: Solutions, settings: ScoreFilter) -> pd.Series:
+def dropped(solutions: Solutions, settings: ScoreFilterSettings) -> pd.Series:
     """Which solutions a filter of these settings drops; False for all that are not correct.
 
     For ``random-drop``: which ``vas`` drops.

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from vista.config.methods import RandomDropFilter, SelfImprovement, VasFilter
+from vista.config.methods import SelfImprovement
 from vista.config.suites import Suite
 from vista.config.tasks import GridTask
+from vista.filters.random_drop import RandomDropSettings
+from vista.filters.vas import VasSettings
 
 
 def filter_problems(suite: Suite, path: str) -> list[str]:
@@ -14,7 +16,7 @@ def filter_problems(suite: Suite, path: str) -> list[str]:
         if not isinstance(method, SelfImprovement):
             continue
         rule = method.filter
-        if isinstance(rule, VasFilter | RandomDropFilter) and suite.scoring.layers != "all":
+        if isinstance(rule, VasSettings | RandomDropSettings) and suite.scoring.layers != "all":
             missing = sorted(set(rule.layers) - set(suite.scoring.layers))
             if missing:
                 problems.append(

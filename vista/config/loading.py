@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
 
-from vista.config.base import ADDRESS, NAME, REPOSITORY
 from vista.config.consistency import consistency_problems
 from vista.config.methods import Methods, SelfImprovement
 from vista.config.models import Models
@@ -19,6 +19,8 @@ from vista.config.suites import Suite, SuiteFields, SuiteFile
 from vista.config.sweeps import expand
 from vista.config.yaml_files import load_yaml
 from vista.errors import VistaError, fail_if
+from vista.plugins import Plugin
+from vista.settings import ADDRESS, NAME, REPOSITORY
 
 # Values are quoted in errors, but not a whole file of them.
 _QUOTE = reprlib.Repr()
@@ -106,7 +108,7 @@ def default_problems(defaults: dict[str, Any], path: str) -> list[str]:
     problems = []
     for key in defaults:
         section, dot, kind = key.partition(".")
-        kinds = _kinds(fields[section].annotation) if section in fields else []
+        kinds = _kinds(fields[section]) if section in fields else []
         known = list(fields) if section not in fields else [f"{section}.{each}" for each in kinds]
         if section not in fields or (dot and kind not in kinds):
             close = difflib.get_close_matches(key, known, n=1)
@@ -115,9 +117,12 @@ def default_problems(defaults: dict[str, Any], path: str) -> list[str]:
     return problems
 
 
-def _kinds(annotation: Any) -> list[str]:
+def _kinds(field: FieldInfo) -> list[str]:
     """The kinds of a section, where it has several."""
-    members = [part for part in get_args(annotation) if hasattr(part, "model_fields")]
+    for mark in field.metadata:
+        if isinstance(mark, Plugin):
+            return mark.kinds()
+    members = [part for part in get_args(field.annotation) if hasattr(part, "model_fields")]
     return [get_args(part.model_fields["kind"].annotation)[0] for part in members]
 
 

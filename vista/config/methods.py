@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, RootModel
 
-from vista.config.base import Fraction, Name, Strict
+from vista.filters import FilterSettings
+from vista.filters.none import NoFilterSettings
+from vista.objectives import ObjectiveSettings
+from vista.objectives.sft import SftSettings
+from vista.plugins import Plugin
+from vista.settings import Name, Strict
 
 MOST = 10_000  # solutions to one query that are asked for at a time
 
@@ -123,102 +128,8 @@ ResampleSettings = (
 Resample = Annotated[NoResample | ResampleSettings, Field(discriminator="kind")]
 
 
-class BaseFilter(Strict):
-    """What every filter says of itself beside its settings."""
-
-    # The measurements of the solutions that the filter compares: attention (`vista score`) or
-    # log-probabilities (`vista gains`). The DAG makes what is read, and nothing else.
-    reads: ClassVar[Literal["scores", "gains"] | None] = None
-    needs_scene: ClassVar[bool] = False  # only generated tasks have one
-
-
-class NoFilter(BaseFilter):
-    """Every positive is kept."""
-
-    kind: Literal["none"] = Field("none", description="No filter.")
-
-
-class ScoreFilter(BaseFilter):
-    """Drop positives whose score, as a z-score within the query, is low."""
-
-    tau: float = Field(-0.5, description="Positives with a z-score below this are dropped.")
-    scope: Literal["positives", "all"] = Field(
-        "positives", description="The set, per query, over which the z-score is taken."
-    )
-    ddof: Literal[0, 1] = Field(0, description="Degrees of freedom of the standard deviation.")
-    min_group: int = Field(2, ge=1, description="Queries with fewer solutions in scope are exempt.")
-
-
-class VasFilter(ScoreFilter):
-    """Drop positives whose vision-aware attention score is low (paper: Sec. 3, step 3)."""
-
-    reads = "scores"
-    kind: Literal["vas"] = Field(description="Filter by the vision-aware attention score.")
-    layers: list[Fraction] = Field(
-        [0.5], min_length=1, description="Layers, as fractions of the depth; 0.5 is layer ⌊L/2⌋."
-    )
-
-
-class RandomDropFilter(ScoreFilter):
-    """Control: drop as many positives of each query as the attention score would, at random."""
-
-    reads = "scores"
-    kind: Literal["random-drop"] = Field(description="Drop as many as `vas` of these settings, at random.")
-    layers: list[Fraction] = Field([0.5], min_length=1, description="Layers of the score to match.")
-
-
-class VigFilter(ScoreFilter):
-    """Control: drop positives that the image makes little more likely (visual information gain)."""
-
-    reads = "gains"
-    kind: Literal["vig"] = Field(description="Filter by log p(r | image) − log p(r | no image), per token.")
-
-
-class LogprobFilter(ScoreFilter):
-    """Control: drop positives that the policy itself thinks unlikely."""
-
-    reads = "gains"
-    kind: Literal["logprob"] = Field(description="Filter by log p(r | image), per token.")
-
-
-class OracleFilter(BaseFilter):
-    """Control: drop positives that are unfaithful to the image. No filter can know more."""
-
-    needs_scene = True
-    kind: Literal["oracle"] = Field(description="Filter by the audit against the scene (testbed only).")
-
-
-Filter = Annotated[
-    NoFilter | VasFilter | RandomDropFilter | VigFilter | LogprobFilter | OracleFilter,
-    Field(discriminator="kind"),
-]
-
-
-class BaseObjective(Strict):
-    """What every objective says of itself beside its settings."""
-
-    # Trained on pairs of a positive and a negative, with the suite's `training.dpo`; or on positives,
-    # with `training.sft`.
-    pairs: ClassVar[bool] = False
-    kind: str
-
-
-class SftObjective(BaseObjective):
-    """Supervised fine-tuning, loss averaged per sequence first (paper: Sec. 3, step 4)."""
-
-    kind: Literal["sft"] = Field(description="Supervised fine-tuning on positives.")
-
-
-class DpoObjective(BaseObjective):
-    """DPO plus a length-normalised NLL on the chosen response (paper: Sec. 3, step 4)."""
-
-    pairs = True
-    kind: Literal["dpo"] = Field(description="Preference training on pairs.")
-    beta: float = Field(0.1, gt=0.0, description="DPO's inverse temperature.")
-    alpha: float = Field(0.5, ge=0.0, description="Weight of the NLL of the chosen response.")
-
-
-Objective = Annotated[SftObjective | DpoObjective, Field(discriminator="kind")]
+Filter = Annotated[FilterSettings, Plugin("filter", FilterSettings, "vista.filters")]
+Objective = Annotated[ObjectiveSettings, Plugin("objective", ObjectiveSettings, "vista.objectives")]
 
 
 class BaseMethod(Strict):
@@ -251,13 +162,13 @@ class SelfImprovement(Strict):
     rounds: int = Field(1, ge=1, le=1000, description="Rounds of sampling and training.")
     rollouts: Sampling = Field(default_factory=lambda: Sampling(), description="How to sample.")
     resample: Resample = Field(default_factory=NoResample, description="What to do with failures.")
-    filter: Filter = Field(default_factory=NoFilter, description="Which positives to drop.")
+    filter: Filter = Field(default_factory=NoFilterSettings, description="Which positives to drop.")
     dedupe: bool = Field(False, description="Keep one of several positives of equal text per query.")
     max_per_query: int | None = Field(
         None, ge=1, description="At most this many positives (or pairs) per query, at random."
     )
     objective: Objective = Field(
-        default_factory=lambda: SftObjective(kind="sft"), description="What to train."
+        default_factory=lambda: SftSettings(kind="sft"), description="What to train."
     )
     mix_seed: bool = Field(True, description="Add the seed split to an SFT training set.")
     restart: Literal["base", "previous"] = Field(

@@ -8,8 +8,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, RootModel, field_validator
 
-from vista.config.base import REPOSITORY, Fraction, Name, Strict
 from vista.config.resources import ModelResources
+from vista.settings import REPOSITORY, Fraction, Name, Strict
 
 
 class FullTuning(Strict):

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from vista.config.base import Strict
+from vista.settings import Strict
 
 ModelStage = Literal["models", "rollouts", "training", "evaluation"]
 

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator
 
-from vista.config.base import ADDRESS, Distinct, Fraction, Name, Strict
 from vista.config.methods import BaseMethod, Method, Sampling
 from vista.config.models import Model
 from vista.config.tasks import Task
 from vista.config.wording import Wording
+from vista.settings import ADDRESS, Distinct, Fraction, Name, Strict
 
 
 class AnnotatedRationales(Strict):
@@ -105,13 +103,6 @@ class ScoringSettings(Strict):
         "or no image at all.",
     )
     batch_size: int = Field(64, ge=1, description="Solutions per forward pass.")
-
-
-def layer_indices(layers: Literal["all"] | Sequence[float], num_layers: int) -> list[int]:
-    """Layers at these fractions of the depth: ⌊f·L⌋, the last layer for f = 1; each once, ascending."""
-    if layers == "all":
-        return list(range(num_layers))
-    return sorted({min(math.floor(fraction * num_layers), num_layers - 1) for fraction in layers})
 
 
 class HfEngineSettings(Strict):

@@ -14,9 +14,9 @@ from typing import Any
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
-from vista.config.base import NAME
 from vista.config.methods import Method, SelfImprovement
 from vista.config.suites import Only, SuiteFile, Sweep, Swept
+from vista.settings import NAME
 
 METHOD: TypeAdapter[Method] = TypeAdapter(Method)
 

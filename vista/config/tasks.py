@@ -7,8 +7,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from vista.config.base import REPOSITORY, Fraction, Strict
 from vista.config.benchmarks import BenchmarkKind, Questions
+from vista.settings import REPOSITORY, Fraction, Strict
 
 
 class Sizes(Strict):

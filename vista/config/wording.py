@@ -9,7 +9,7 @@ from pydantic import Field, field_validator
 from pydantic_core.core_schema import ValidationInfo
 
 from vista.answers import extract
-from vista.config.base import Strict
+from vista.settings import Strict
 
 # What stands for what in each template; all of it must be there, and nothing else.
 PLACEHOLDERS: dict[str, frozenset[str]] = {

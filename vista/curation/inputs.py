@@ -12,12 +12,12 @@ from pathlib import Path
 import pyarrow as pa
 
 from vista.config import Suite
-from vista.curation.solutions import Key, Solution, key_of
 from vista.errors import VistaError
 from vista.grid import Run
 from vista.manifest import check_count
 from vista.paths import Paths
 from vista.records import QUERY, ROLLOUT, Row, Split, read_queries, read_rows
+from vista.solutions import Key, Solution, key_of
 
 PROMPT_COLUMNS = ["query_id", "task", "images", "system", "instruction", "rationale"]
 

@@ -12,7 +12,7 @@ from typing import Literal
 
 import numpy as np
 
-from vista.curation.solutions import Solution
+from vista.solutions import Solution
 
 Kind = Literal["refine", "select"]
 

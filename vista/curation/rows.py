@@ -10,9 +10,9 @@ from vista.chat import messages, reply
 from vista.config import Wording
 from vista.curation.reflect import Reflection
 from vista.curation.select import Choice
-from vista.curation.solutions import Solution
 from vista.errors import VistaError
 from vista.records import Row
+from vista.solutions import Solution
 from vista.wording import chosen, refining, selecting
 
 

@@ -14,10 +14,10 @@ from vista import grid
 from vista.config import SelfRationales, Suite, TeacherRationales
 from vista.curation.inputs import query_files, read_solutions, read_split
 from vista.curation.rows import gold_example, own_example
-from vista.curation.solutions import capped, in_order, positives
 from vista.grid import Run
 from vista.paths import Paths
 from vista.records import Row
+from vista.solutions import capped, in_order, positives
 
 ANY_ROUND = 0  # a run's seed rows are the same in all of its rounds, and those of its SFT-Seed
 

@@ -9,14 +9,18 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Any
 
 import numpy as np
 
+from vista import plugins
 from vista.config import SelfImprovement
 from vista.curation import reflect
-from vista.curation.filters import Context, Filter, make_filter
 from vista.curation.reflect import Reflection
-from vista.curation.solutions import (
+from vista.filters import Context, Filter
+from vista.records import Row
+from vista.seeding import generator
+from vista.solutions import (
     Key,
     Solution,
     capped,
@@ -27,8 +31,6 @@ from vista.curation.solutions import (
     partner,
     positives,
 )
-from vista.records import Row
-from vista.seeding import generator
 
 COUNTS = (
     "examples",
@@ -85,7 +87,7 @@ class Selector:
 
     def __post_init__(self) -> None:
         """Make the filter once; it judges every query."""
-        self.filter: Filter = make_filter(self.method.filter)
+        self.filter: Filter[Any] = plugins.make(self.method.filter)
         self.pairs = self.method.objective.pairs
 
     def select(

@@ -12,8 +12,8 @@ from typing import Annotated, Any
 from pydantic import Field, ValidationError, field_validator
 
 from vista.config import load_yaml, parse_yaml
-from vista.config.base import Fraction, Name, Strict
 from vista.errors import VistaError, fail_if
+from vista.settings import Fraction, Name, Strict
 
 # By rule: what a job of the testbed takes with a tiny model, two jobs side by side on two cores; the
 # means of the run that results/reference/testbed-full is from. They are mostly start-up.

@@ -18,7 +18,6 @@ from vista.config import (
     BudgetMatchedResample,
     GoldPrefixResample,
     GridTask,
-    NoFilter,
     PrefixResample,
     RandomPrefixResample,
     ResampleSettings,
@@ -26,6 +25,7 @@ from vista.config import (
     SelfImprovement,
     Suite,
 )
+from vista.filters.none import NoFilterSettings
 from vista.grid import Resampling, Run
 from vista.planning.assumptions import Assumptions
 from vista.planning.jobs import RULE_OF_KIND, RolloutFile, rollout_files, splits
@@ -129,7 +129,7 @@ class Estimator:
         if not isinstance(method, SelfImprovement):
             return seed
         kept = self.positives(grid.policy(self.suite, run), method)
-        if not isinstance(method.filter, NoFilter):
+        if not isinstance(method.filter, NoFilterSettings):
             kept *= self.assumptions.kept
         if method.max_per_query is not None:
             kept = min(kept, method.max_per_query * train_queries(self.suite, run.train_set, "train"))

@@ -13,7 +13,7 @@ import torch
 from tqdm import tqdm
 
 from vista.chat import Prompt, messages
-from vista.config import Suite, layer_indices
+from vista.config import Suite
 from vista.engines.checkpoints import Checkpoint
 from vista.engines.forced import read_forced
 from vista.engines.memory import BatchSize
@@ -24,6 +24,7 @@ from vista.rollouts.attention import reading
 from vista.rollouts.measured import measure_shard, measured_columns
 from vista.rollouts.policy import encode_queries
 from vista.rollouts.shards import asked_by
+from vista.scores import layer_indices
 from vista.segments import segments
 
 SEGMENTS = 3

@@ -10,22 +10,23 @@ from typing import Any
 import torch
 from accelerate.state import GradientState
 
-from vista.config import BaseObjective, Hyperparameters, ModelTraining
+from vista import plugins
+from vista.config import Hyperparameters, ModelTraining
 from vista.engines.checkpoints import Checkpoint
 from vista.engines.memory import MORE_MEMORY, is_out_of_memory, said
 from vista.errors import VistaError
+from vista.objectives import ObjectiveSettings
 from vista.records import Row
 from vista.seeding import derive_seed
 from vista.training import adapters, resume, settings, trainers
 from vista.training.data import ExampleCollator, PairCollator
-from vista.training.objectives import make_objective
 
 
 def fit(
     checkpoint: Checkpoint,
     rows: list[Row],
     hyper: Hyperparameters,
-    objective: BaseObjective,
+    objective: ObjectiveSettings,
     title: str,
     training: ModelTraining | None = None,
     dtype: torch.dtype = torch.float32,
@@ -90,7 +91,7 @@ def make_trainer(
     checkpoint: Checkpoint,
     rows: list[Row],
     hyper: Hyperparameters,
-    objective: BaseObjective,
+    objective: ObjectiveSettings,
     folder: Path,
     seed: int,
     training: ModelTraining | None = None,
@@ -108,7 +109,7 @@ def make_trainer(
         data_collator=(PairCollator if objective.pairs else ExampleCollator)(rows, checkpoint),
         peft_config=lora,
     )
-    trainer.objective = make_objective(objective)
+    trainer.objective = plugins.make(objective)
     trainer.whole = whole
     trainer.add_callback(trainers.Start(trainer))
     trainer.add_callback(trainers.Watch(trainer))

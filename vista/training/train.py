@@ -17,13 +17,11 @@ import torch
 from vista import grid
 from vista.checksums import sha256
 from vista.config import (
-    BaseObjective,
     Hyperparameters,
     LoraTuning,
     ModelTraining,
     SeedMethod,
     SelfImprovement,
-    SftObjective,
     Suite,
     load_yaml,
     training_section,
@@ -33,6 +31,8 @@ from vista.engines.gpus import require_gpu
 from vista.errors import VistaError, writing
 from vista.grid import Run
 from vista.manifest import Recorder, read_manifest, withdraw
+from vista.objectives import ObjectiveSettings
+from vista.objectives.sft import SftSettings
 from vista.paths import Paths
 from vista.training.rows import check_tokens, read_training_set
 from vista.wording import check_wording, trained_templates
@@ -111,7 +111,7 @@ def start_folder(suite: Suite, paths: Paths, run: Run) -> Path:
     return paths.checkpoint(before, grid.is_trained(suite, before))
 
 
-def objective_of(suite: Suite, run: Run) -> BaseObjective:
+def objective_of(suite: Suite, run: Run) -> ObjectiveSettings:
     """What the run minimises; SFT where it trains on the seed split.
 
     Raises:
@@ -121,7 +121,7 @@ def objective_of(suite: Suite, run: Run) -> BaseObjective:
     if isinstance(method, SelfImprovement):
         return method.objective
     if isinstance(method, SeedMethod):
-        return SftObjective(kind="sft")
+        return SftSettings(kind="sft")
     raise VistaError(f"{run.id}: method {run.method!r} trains nothing; evaluate its model as it is")
 
 

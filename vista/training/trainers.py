@@ -24,11 +24,10 @@ from tqdm import tqdm
 from transformers import PrinterCallback, TrainerCallback
 from trl import SFTTrainer
 
-from vista.config import BaseObjective
 from vista.errors import VistaError
+from vista.objectives import Objective, ObjectiveSettings
 from vista.training.data import IGNORED, Batch
 from vista.training.losses import has_diverged, is_finite
-from vista.training.objectives import Objective
 from vista.training.order import LengthMixedSampler
 
 
@@ -40,7 +39,7 @@ class PaperTrainer(SFTTrainer):  # type: ignore[misc]
     loss_is_scaled_for_ga = True
     what_diverged = "this run"
     used = False  # whether anything has gone through the model
-    objective: Objective[BaseObjective]
+    objective: Objective[ObjectiveSettings]
     sampler: LengthMixedSampler
 
     def _prepare_dataset(self, dataset: Dataset, *args: Any, **kwargs: Any) -> Dataset:

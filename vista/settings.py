@@ -1,4 +1,4 @@
-"""What every part of the configuration shares: strictness, and the form of names."""
+"""What every settings class shares: strictness, and the form of names. Torch-free, like the config."""
 
 from __future__ import annotations
 

@@ -1,0 +1,106 @@
+"""VISTA's scores: the image's share of the attention, its z-score within a query, and the threshold τ.
+
+The one place that says how scores are computed and compared. Filters, the audit and the gallery ask it, so
+that a solution which one of them drops is dropped by all. Torch-free.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from vista.errors import VistaError
+from vista.records import Row
+
+TAU = -0.5  # the paper's threshold (Sec. 3, step 3)
+
+# Solutions of equal tokens can differ in the last bits of their scores, with the batch they were
+# scored in. A difference this small, relative to the numbers they are made of, is none.
+RESOLUTION = 1e-6
+# And a spread this small is no spread.
+NO_SPREAD = 1e-5
+# The size of the numbers that log-probabilities are made of: their rounding errors do not shrink with them.
+TYPICAL_LOGIT = 10.0
+
+
+def layer_indices(layers: Literal["all"] | Sequence[float], num_layers: int) -> list[int]:
+    """Layers at these fractions of the depth: ⌊f·L⌋, the last layer for f = 1; each once, ascending."""
+    if layers == "all":
+        return list(range(num_layers))
+    return sorted({min(math.floor(fraction * num_layers), num_layers - 1) for fraction in layers})
+
+
+def visual_share(row: Row, fractions: Sequence[float]) -> float:
+    """S = λ_vis / (λ_sys + λ_vis + λ_ins), averaged over the layers asked for (paper: Sec. 3, step 3).
+
+    Args:
+        row: A row of ``records.SCORES``.
+        fractions: Layers, as fractions of the depth.
+
+    Raises:
+        VistaError: a layer was not scored, or its attention does not add up to a positive number.
+    """
+    where = f"query {row['query_id']!r}: solution {(row['source'], row['parent'], row['sample'])}"
+    position = {layer: index for index, layer in enumerate(row["layers"])}
+    shares: list[float] = []
+    for layer in layer_indices(fractions, row["num_layers"]):
+        if layer not in position:
+            raise VistaError(
+                f"{where}: layer {layer} was not scored, only {sorted(position)}; "
+                "add its fraction to scoring.layers, delete the policy's scores files and rerun"
+            )
+        at = position[layer]
+        total = row["s_sys"][at] + row["s_vis"][at] + row["s_ins"][at]
+        if not (math.isfinite(total) and total > 0.0):
+            raise VistaError(
+                f"{where}: attention at layer {layer} sums to {total}, expected a positive number; "
+                "delete the policy's scores files and rerun"
+            )
+        shares.append(row["s_vis"][at] / total)
+    return sum(shares) / len(shares)
+
+
+@dataclass(frozen=True)
+class Standardised:
+    """The values of one query's solutions as z-scores.
+
+    ``z`` is (value − mean) / standard deviation, all 0 where there is no spread. Four equal values and a
+    larger one have z = −0.5, the paper's threshold. By the formula all four stay, and rounding must not
+    decide otherwise, so a value is below a threshold only if it is by more than ``tolerance``.
+    """
+
+    z: np.ndarray  # [solutions]
+    tolerance: float  # ``RESOLUTION`` as a difference of z-scores; 0 where there is no spread
+    has_spread: bool
+
+    def below(self, tau: float) -> np.ndarray:
+        """Which are below ``tau``, [solutions]; none where there is no spread, whatever ``tau``."""
+        found: np.ndarray = (self.z < tau - self.tolerance) & self.has_spread
+        return found
+
+
+def standardise(values: Sequence[float], ddof: int = 0, size: float | None = None) -> Standardised:
+    """z-scores of the values of one query's solutions (paper: Sec. 3, step 3).
+
+    Sums are exact, so the order of the solutions does not matter.
+
+    Args:
+        values: One for each solution that is compared.
+        ddof: Degrees of freedom of the standard deviation.
+        size: The size of the numbers that the values are made of, to which rounding errors are in
+            proportion; default: their mean.
+    """
+    array = np.asarray(values, dtype=float)
+    nothing = Standardised(np.zeros(len(values)), 0.0, False)
+    if len(values) < 2 or len(values) <= ddof:
+        return nothing
+    mean = math.fsum(values) / len(values)
+    deviation = math.sqrt(math.fsum((array - mean) ** 2) / (len(values) - ddof))
+    scale = abs(mean) if size is None else size
+    if deviation <= NO_SPREAD * scale:
+        return nothing
+    return Standardised((array - mean) / deviation, RESOLUTION * scale / deviation, True)
