@@ -14,7 +14,6 @@ from vista import grid
 from vista.config import (
     BudgetMatchedResample,
     GoldPrefixResample,
-    GridTask,
     PrefixResample,
     RandomPrefixResample,
     RationalizeResample,
@@ -124,10 +123,9 @@ def prefix_resamples(suite: Suite) -> list[Resamples]:
 
 def input_files(suite: Suite, paths: Paths, items: Sequence[ScoredPool | Resamples]) -> list[Path]:
     """Train queries and rollout files that the measurements of ``items`` read, each once."""
-    tasks = dict.fromkeys(task for tasks in suite.train_sets.values() for task in tasks)
     files = {(item.policy, *file): None for item in items for file in item.files()}
     return [
-        *(paths.queries(task, "train") for task in tasks),
+        *(paths.queries(task, "train") for task in suite.trained_tasks),
         *(
             paths.rollouts(policy.id, kind, name, shard, suite.shards)
             for policy, kind, name in files
@@ -138,7 +136,7 @@ def input_files(suite: Suite, paths: Paths, items: Sequence[ScoredPool | Resampl
 
 def has_scenes(suite: Suite) -> bool:
     """Whether the tasks trained on say what their images show."""
-    return not _without_scenes(suite)
+    return not suite.tasks_without_scene
 
 
 def first_policies(suite: Suite) -> list[tuple[Run, SelfImprovement]]:
@@ -208,8 +206,7 @@ def case_pools(suite: Suite) -> list[CasePool]:
 def distribution_files(suite: Suite, paths: Paths) -> list[Path]:
     """Every file that the distributions are counted in, each once."""
     found: dict[Path, None] = {}
-    for tasks in suite.train_sets.values():
-        found.update(dict.fromkeys(paths.queries(task, "train") for task in tasks))
+    found.update(dict.fromkeys(paths.queries(task, "train") for task in suite.trained_tasks))
     for policy, method in first_policies(suite):
         files = grid.rollout_files(method)
         for kind, name in (("samples", files.samples), ("scores", files.scores)):
@@ -230,13 +227,8 @@ def _readers(suite: Suite) -> list[tuple[Run, SelfImprovement]]:
     ]
 
 
-def _without_scenes(suite: Suite) -> list[str]:
-    tasks = dict.fromkeys(task for tasks in suite.train_sets.values() for task in tasks)
-    return [task for task in tasks if not isinstance(suite.tasks[task], GridTask)]
-
-
 def _check_scenes(suite: Suite, table: str) -> None:
-    if without := _without_scenes(suite):
+    if without := suite.tasks_without_scene:
         raise VistaError(
             f"suite {suite.name!r}: tables/{table}.csv needs to know what the images show, and the tasks "
             f"{without} do not say; it is for suites that train on generated tasks (kind: grid) only"

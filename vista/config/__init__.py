@@ -45,15 +45,17 @@ from vista.config.models import (
     BuiltModel,
     FullTuning,
     HubModel,
+    JobResources,
     Loading,
     LocalModel,
     LoraTuning,
     Model,
+    ModelResources,
     Models,
+    ModelStage,
     ModelTraining,
     Tuning,
 )
-from vista.config.resources import JobResources, ModelResources, ModelStage
 from vista.config.suites import (
     AnnotatedRationales,
     EngineSettings,

@@ -12,7 +12,7 @@ from typing import Any, TypeVar, get_args
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
-from vista.config.consistency import consistency_problems
+from vista.config.checks import consistency_problems
 from vista.config.methods import Methods, SelfImprovement
 from vista.config.models import Models
 from vista.config.suites import Suite, SuiteFields, SuiteFile

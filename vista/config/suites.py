@@ -9,7 +9,7 @@ from pydantic import Field, field_validator
 
 from vista.config.methods import BaseMethod, Method, Sampling
 from vista.config.models import Model
-from vista.config.tasks import Task
+from vista.config.tasks import GridTask, Task
 from vista.config.wording import Wording
 from vista.settings import ADDRESS, Distinct, Fraction, Name, Strict
 
@@ -256,7 +256,17 @@ class Suite(SuiteFields):
         )
 
     @property
+    def trained_tasks(self) -> list[str]:
+        """Every task of a train set, once, in the suite's order."""
+        return list(dict.fromkeys(task for tasks in self.train_sets.values() for task in tasks))
+
+    @property
     def evaluated_tasks(self) -> list[str]:
         """Every task with a part in the tables: those trained on, then those out of domain."""
-        trained = [task for tasks in self.train_sets.values() for task in tasks]
-        return list(dict.fromkeys([*trained, *self.out_of_domain]))
+        return list(dict.fromkeys([*self.trained_tasks, *self.out_of_domain]))
+
+    @property
+    def tasks_without_scene(self) -> list[str]:
+        """The tasks trained on that do not say what their images show; only generated ones do."""
+        known = [task for task in self.trained_tasks if task in self.tasks]  # others are reported elsewhere
+        return [task for task in known if not isinstance(self.tasks[task], GridTask)]

@@ -1,0 +1,294 @@
+"""Problems between the parts of a suite that are each well formed. Serves ``load_suite``.
+
+Every function takes the resolved suite and the path of its file, which each line names.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from typing import Any
+
+from vista.config.benchmarks import YES_NO_SIZES
+from vista.config.methods import (
+    BaseMethod,
+    GoldPrefixResample,
+    SeedMethod,
+    SelectMethod,
+    SelfImprovement,
+    training_section,
+)
+from vista.config.models import BuiltModel
+from vista.config.suites import AnnotatedRationales, SelfRationales, Suite
+from vista.config.tasks import BenchmarkTask
+from vista.filters import AttentionFilterSettings
+
+
+def consistency_problems(suite: Suite, path: str) -> list[str]:
+    """Everything that is wrong between the parts, a line each; ``path`` is the suite file's."""
+    return [
+        *_task_problems(suite, path),
+        *_model_problems(suite, path),
+        *_method_problems(suite, path),
+        *_only_problems(suite, path),
+        *_filter_problems(suite, path),
+        *_seed_problems(suite, path),
+        *_scene_problems(suite, path),
+        *_training_problems(suite, path),
+    ]
+
+
+def _task_problems(suite: Suite, path: str) -> list[str]:
+    """Tasks that are named but not defined, or lack a split or a kind of question that is asked for."""
+    problems = []
+    for train_set, tasks in suite.train_sets.items():
+        for task in tasks:
+            if task not in suite.tasks:
+                problems.append(
+                    f"{path}: train_sets.{train_set}: unknown task {task!r}; define it under tasks"
+                )
+                continue
+            for split in ("seed", "train", "test"):
+                if getattr(suite.tasks[task].sizes, split) == 0:
+                    problems.append(
+                        f"{path}: tasks.{task}.sizes.{split}: 0, but {train_set!r} trains on this task; "
+                        "give it at least one query"
+                    )
+    for name, spec in suite.tasks.items():
+        if isinstance(spec, BenchmarkTask) and spec.questions != "all" and spec.kind not in YES_NO_SIZES:
+            problems.append(
+                f"{path}: tasks.{name}.questions: {spec.questions!r}, but {spec.kind} does not tell yes/no "
+                "questions apart; use 'all'"
+            )
+    for task in suite.out_of_domain:
+        if task not in suite.tasks:
+            problems.append(f"{path}: out_of_domain: unknown task {task!r}; define it under tasks")
+        elif suite.tasks[task].sizes.test == 0:
+            problems.append(
+                f"{path}: tasks.{task}.sizes.test: 0, but the task is evaluated on; give it a query"
+            )
+        if any(task in tasks for tasks in suite.train_sets.values()):
+            problems.append(f"{path}: out_of_domain: {task!r} is trained on as well; remove it from either")
+    if suite.results.exists() and not suite.results.is_dir():
+        problems.append(f"{path}: results: {suite.results} is not a folder; name another, or remove the file")
+    return problems
+
+
+def _model_problems(suite: Suite, path: str) -> list[str]:
+    """Rounds of models that are not there, and models built from a corpus that is not."""
+    problems = [
+        f"{path}: max_rounds: {name!r} is not among the suite's models; remove it"
+        for name in sorted(set(suite.max_rounds) - set(suite.models))
+    ]
+    for name, model in suite.models.items():
+        if isinstance(model, BuiltModel) and (
+            model.corpus not in suite.tasks or suite.tasks[model.corpus].sizes.train == 0
+        ):
+            problems.append(
+                f"{path}: model {name}: corpus {model.corpus!r} is no task with a train split; "
+                "define it under tasks"
+            )
+    return problems
+
+
+def _method_problems(suite: Suite, path: str) -> list[str]:
+    """Methods that name another which cannot serve them, or whose parts do not go together."""
+    problems = []
+    for name, method in suite.methods.items():
+        if isinstance(method, SelectMethod):
+            problems += _select_problems(suite, name, method, path)
+        if not isinstance(method, SelfImprovement):
+            continue
+        if method.reflect and method.objective.pairs:
+            problems.append(
+                f"{path}: method {name}: reflect {method.reflect} makes examples, but objective "
+                f"{method.objective.kind} trains on pairs; remove reflect, or use objective sft"
+            )
+        first = suite.methods.get(method.initial_policy)
+        if not isinstance(first, BaseMethod | SeedMethod):
+            problems.append(
+                f"{path}: method {name}: initial_policy {method.initial_policy!r} must be among the "
+                "suite's methods and be of kind base or seed; add it to methods"
+            )
+    return problems
+
+
+def _select_problems(suite: Suite, name: str, method: SelectMethod, path: str) -> list[str]:
+    """What keeps a method of kind select from having checkpoints to decode."""
+    if method.of not in suite.methods:
+        close = difflib.get_close_matches(method.of, suite.methods, n=1)
+        hint = f"did you mean {close[0]!r}?" if close else "add it to methods"
+        return [f"{path}: method {name}: of {method.of!r} is not among the suite's methods; {hint}"]
+    kind = suite.methods[method.of].kind
+    if kind != "self-improvement":
+        return [
+            f"{path}: method {name}: of {method.of!r} is of kind {kind}; name a method of kind "
+            "self-improvement, whose rounds are evaluated"
+        ]
+    return []
+
+
+def _training_problems(suite: Suite, path: str) -> list[str]:
+    """Models whose processes cannot share the batch of a method that trains them, or start at all."""
+    sections = {name for method in suite.methods.values() if (name := training_section(method)) is not None}
+    problems = []
+    for model, entry in suite.models.items():
+        training = entry.training
+        for section in sorted(sections):
+            batch_size = getattr(suite.training, section).batch_size
+            if not training.divides(batch_size):
+                problems.append(
+                    f"{path}: training.{section}.batch_size: {batch_size} examples are not shared evenly by "
+                    f"model {model}: training.processes is {training.processes}, training.device_batch_size "
+                    f"{training.device_batch_size}; make batch_size a multiple of both together"
+                )
+        if training.accelerate is not None and not training.accelerate.is_file():
+            problems.append(
+                f"{path}: model {model}: training.accelerate: {training.accelerate} does not exist; "
+                "it is a config file of accelerate, such as config/accelerate/fsdp.yaml"
+            )
+    return problems
+
+
+def _only_problems(suite: Suite, path: str) -> list[str]:
+    """Everything that is wrong with ``only``, in the suite or in its sweeps, a line each."""
+    problems = []
+    for name, only in suite.only.items():
+        swept = suite.swept.get(name)
+        where = f"{path}: only.{name}" if swept is None else f"{path}: sweeps: {name}: only"
+        if name not in suite.methods:
+            problems.append(f"{where}: {_no_member(name, list(suite.methods), 'methods')}")
+            continue
+        wrong = _strangers(only.models, list(suite.models), f"{where}.models", "models")
+        wrong += _strangers(only.seeds, suite.seeds, f"{where}.seeds", "seeds")
+        problems += wrong
+        if not wrong and not all(suite.where(name)):
+            problems.append(f"{where}: leaves no run of {name}; a base method runs with the first seed alone")
+    return problems or _lacking(suite, path)
+
+
+def _lacking(suite: Suite, path: str) -> list[str]:
+    """Methods that run where a method that they build on does not."""
+    problems = []
+    for name in suite.methods:
+        models, seeds = suite.where(name)
+        for first, why in _builds_on(suite, name):
+            if first not in suite.methods:
+                continue  # reported elsewhere
+            its_models, its_seeds = suite.where(first)
+            missing: list[Any] = [model for model in models if model not in its_models]
+            if not isinstance(suite.methods[first], BaseMethod):
+                missing += [f"seed {seed}" for seed in seeds if seed not in its_seeds]
+            if missing:
+                problems.append(
+                    f"{path}: only: {name} needs {first} ({why}), which does not run on "
+                    f"{', '.join(missing)}; widen only.{first}"
+                )
+    return problems
+
+
+def _builds_on(suite: Suite, name: str) -> list[tuple[str, str]]:
+    """The other methods whose runs those of a method read, each with the reason."""
+    method = suite.methods[name]
+    found = []
+    if isinstance(method, SelfImprovement):
+        found.append((method.initial_policy, "its initial policy"))
+    if isinstance(method, SelectMethod):
+        found.append((method.of, "whose checkpoints it evaluates"))
+    if isinstance(suite.seed_rationales, SelfRationales) and method.trains_on_seed:
+        bases = [each for each, spec in suite.methods.items() if isinstance(spec, BaseMethod)]
+        found += [(bases[0], "which writes its seed rationales")] if bases else []
+    return found
+
+
+def _strangers(wanted: Sequence[Any] | None, known: Sequence[Any], where: str, what: str) -> list[str]:
+    return [f"{where}: {_no_member(each, known, what)}" for each in wanted or [] if each not in known]
+
+
+def _no_member(name: Any, known: Sequence[Any], what: str) -> str:
+    close = difflib.get_close_matches(str(name), [str(each) for each in known], n=1)
+    hint = f"did you mean {close[0]!r}?" if close else f"it has {', '.join(map(str, known))}"
+    return f"{name!r} is not among the suite's {what}; {hint}"
+
+
+def _seed_problems(suite: Suite, path: str) -> list[str]:
+    """Everything that is wrong with ``seed_rationales``, a line each."""
+    settings = suite.seed_rationales
+    where = f"{path}: seed_rationales"
+    if isinstance(settings, AnnotatedRationales):
+        return _file_problems(suite, settings, where) + _lacking_files(suite, settings, where)
+    if isinstance(settings, SelfRationales) and not any(
+        isinstance(method, BaseMethod) for method in suite.methods.values()
+    ):
+        return [
+            f"{where}: kind self samples the base model, but no method of the suite is of kind base; "
+            "add zero-shot to methods"
+        ]
+    return []
+
+
+def _file_problems(suite: Suite, settings: AnnotatedRationales, where: str) -> list[str]:
+    """Files of tasks that do not exist, or that have no seed split."""
+    problems = []
+    for task in settings.files:
+        if task not in suite.tasks:
+            close = difflib.get_close_matches(task, suite.tasks, n=1)
+            hint = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(sorted(suite.tasks))}"
+            problems.append(f"{where}.files: unknown task {task!r}; {hint}")
+        elif suite.tasks[task].sizes.seed == 0:
+            problems.append(
+                f"{where}.files.{task}: the task has no seed split (tasks.{task}.sizes.seed is 0); "
+                "give it one, or remove the file"
+            )
+    return problems
+
+
+def _lacking_files(suite: Suite, settings: AnnotatedRationales, where: str) -> list[str]:
+    """Benchmarks that are trained on and bring no rationales."""
+    if not any(method.trains_on_seed for method in suite.methods.values()):
+        return []
+    return [
+        f"{where}.files.{task}: missing; this benchmark brings no rationales: name a file with them, "
+        "or let a teacher (kind: teacher) or the base model (kind: self) write them"
+        for task in suite.trained_tasks
+        if isinstance(suite.tasks.get(task), BenchmarkTask) and task not in settings.files
+    ]
+
+
+def _filter_problems(suite: Suite, path: str) -> list[str]:
+    """Filters that read layers which nobody scores."""
+    problems = []
+    for name, method in suite.methods.items():
+        if not isinstance(method, SelfImprovement) or suite.scoring.layers == "all":
+            continue
+        if isinstance(method.filter, AttentionFilterSettings):
+            missing = sorted(set(method.filter.layers) - set(suite.scoring.layers))
+            if missing:
+                problems.append(
+                    f"{path}: method {name}: filter.layers {missing} are not scored; "
+                    "add them to scoring.layers"
+                )
+    return problems
+
+
+def _scene_problems(suite: Suite, path: str) -> list[str]:
+    """Filters that look at the scene, and resamplers that need gold rationales, where a task has neither."""
+    published = suite.tasks_without_scene
+    problems = []
+    for name, method in suite.methods.items():
+        if not isinstance(method, SelfImprovement):
+            continue
+        if method.filter.needs_scene:
+            problems += [
+                f"{path}: method {name}: filter {method.filter.kind!r} looks at the scene, but task {task!r} "
+                f"(kind: {suite.tasks[task].kind}) has none; only generated tasks (kind: grid) do: take the "
+                "method or the task out of the suite"
+                for task in published
+            ]
+        if published and isinstance(method.resample, GoldPrefixResample):
+            problems.append(
+                f"{path}: method {name}: resample.kind {method.resample.kind!r} needs gold rationales of the "
+                f"train queries, which {', '.join(published)} does not have; use it with generated tasks "
+                "(kind: grid) alone"
+            )
+    return problems
