@@ -1,4 +1,4 @@
-"""docs/adding.md, done literally: plug-ins in a package of one's own, run by Snakemake, staleness included."""
+"""docs/adding.md, done literally: plug-ins in one's own package, run by Snakemake, staleness included."""
 
 from __future__ import annotations
 
