@@ -66,7 +66,8 @@ def declared(texts: Iterable[str]) -> set[str]:
 
 
 def test_every_import_of_the_package_is_a_declared_dependency(root: Path) -> None:
-    names = declared(project(root)["dependencies"]) | declared(project(root)["optional-dependencies"]["vllm"])
+    extras = project(root)["optional-dependencies"]
+    names = declared([*project(root)["dependencies"], *extras["training"], *extras["vllm"]])
     missing = {name: sorted(files) for name, files in third_party(root).items() if name not in names}
     assert not missing, f"add to the dependencies in pyproject.toml: {missing}"
 
@@ -74,14 +75,20 @@ def test_every_import_of_the_package_is_a_declared_dependency(root: Path) -> Non
 def test_every_declared_dependency_is_imported_or_says_why_it_is_needed(root: Path) -> None:
     used = third_party(root)
     lines = (root / "pyproject.toml").read_text().splitlines()
-    for text in project(root)["dependencies"]:
+    for text in [*project(root)["dependencies"], *project(root)["optional-dependencies"]["training"]]:
         if canonicalize_name(Requirement(text).name) not in used:
             above = lines[next(n for n, line in enumerate(lines) if f'"{text}"' in line) - 1].strip()
             assert above.startswith("# Not imported by vista/:"), f"{text}: unused; drop it, or say why"
 
 
+def test_only_training_imports_what_only_training_installs(root: Path) -> None:
+    used = third_party(root)
+    for name in declared(project(root)["optional-dependencies"]["training"]):
+        assert all(file.startswith("vista/training/") for file in used[name]), f"{name}: {used[name]}"
+
+
 def test_dependencies_are_ranges_so_that_the_package_installs_beside_others(root: Path) -> None:
-    for text in project(root)["dependencies"]:
+    for text in [*project(root)["dependencies"], *project(root)["optional-dependencies"]["training"]]:
         assert not re.search("==|~=", text), f"{text}: exact versions belong in requirements.lock"
         assert ">=" in text, f"{text}: without a lower bound"
 
@@ -188,7 +195,7 @@ def locked(root: Path) -> dict[str, str]:
 def test_the_lock_satisfies_every_dependency_of_the_project(root: Path) -> None:
     extras = project(root)["optional-dependencies"]
     versions = locked(root)
-    for text in [*project(root)["dependencies"], *extras["dev"], *extras["slurm"]]:
+    for text in [*project(root)["dependencies"], *extras["training"], *extras["dev"], *extras["slurm"]]:
         requirement = Requirement(text)
         version = versions[canonicalize_name(requirement.name)]
         assert requirement.specifier.contains(version), f"{text}: the lock has {version}; run `make lock`"
