@@ -132,15 +132,7 @@ def test_every_idea_is_where_the_documentation_says(root: Path) -> None:
         defined = {node.name for node in tree.body if isinstance(node, ast.FunctionDef | ast.ClassDef)}
         assert name in defined, f"{row['idea']}: {path} defines no {name}"
     ideas = " ".join(row["idea"] for row in table)
-    for idea in (
-        "score",
-        "filter",
-        "critical token",
-        "prefix resampling",
-        "curation",
-        "SFT loss",
-        "DPO loss",
-    ):
+    for idea in ("attention score", "filter", "z-score", "critical token", "prefix resampling", "curation"):
         assert idea in ideas
-    for idea in ("answer verification", "staleness", "audit", "z-score"):
+    for idea in ("SFT loss", "DPO loss", "answer verification", "staleness", "audit"):
         assert idea in ideas
