@@ -77,8 +77,12 @@ def become_launcher(suite: Suite, suite_file: Path, run: Run) -> None:
     """Replace this process by the launcher, where there is need for one; else return.
 
     Raises:
-        VistaError: as ``check_launch``; or the launcher started another number of processes.
+        VistaError: as ``check_launch``; TRL is missing; the launcher started another number of processes.
     """
+    if importlib.util.find_spec("trl") is None:
+        raise VistaError(
+            "vista train needs TRL, which is not installed: `pip install 'vista-bench[training]'`"
+        )
     training = suite.models[run.model].training
     command = launch_command(training, suite_file, run)
     if is_launched():

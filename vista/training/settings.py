@@ -10,6 +10,10 @@ from trl import SFTConfig
 
 from vista.config import Hyperparameters, ModelTraining
 
+# transformers before 5.23 knows only the older name; later releases warn about it.
+RECOMPUTE = next(
+    name for name in ("activation_checkpointing", "gradient_checkpointing") if hasattr(SFTConfig, name)
+)
 SCHEDULES = {"cosine": "cosine", "linear": "linear", "constant": "constant_with_warmup"}
 
 
@@ -31,6 +35,7 @@ def trainer_config(
         saving = {"save_strategy": "steps", "save_steps": training.save_every}
     return SFTConfig(
         **saving,
+        **{RECOMPUTE: training.gradient_checkpointing},
         output_dir=str(folder),
         per_device_train_batch_size=training.device_batch(hyper.batch_size),
         gradient_accumulation_steps=training.passes(hyper.batch_size),
@@ -44,7 +49,6 @@ def trainer_config(
         data_seed=seed,
         bf16=low_precision,
         use_cpu=not on_gpu,
-        activation_checkpointing=training.gradient_checkpointing,
         dataloader_num_workers=0,
         dataloader_pin_memory=on_gpu,
         remove_unused_columns=False,
