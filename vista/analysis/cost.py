@@ -12,9 +12,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from vista.analysis.cells import integer, number
-from vista.analysis.files import write_table
-from vista.analysis.page import Page, Table
+from vista.analysis.page import Page, Table, integer, number, write_table
 from vista.config import Suite
 from vista.errors import VistaError
 from vista.manifest import Recorder, read_manifest
