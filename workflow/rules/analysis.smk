@@ -238,7 +238,6 @@ rule gallery:
             "figures", "gallery.py", also=["figures/gallery.html.j2", "testbed"]
         ),
     output:
-        pictures=directory(PLAN.paths.gallery),
         manifest=f"{R}/figures/cases.html.manifest.json",
         page=report(
             f"{R}/figures/cases.html",
@@ -256,4 +255,4 @@ rule gallery:
     params:
         named=PLAN.named_cases(),
     shell:
-        "python -m vista.figures.gallery {params.named:q} --to {output.pictures:q} 2>&1 | tee {log:q}"
+        "python -m vista.figures.gallery {params.named:q} --to {output.page:q} 2>&1 | tee {log:q}"
