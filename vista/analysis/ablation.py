@@ -226,7 +226,7 @@ def _unlike(table: pd.DataFrame) -> pd.Series[bool]:
 
 
 def ablation_page(suite: Suite, table: pd.DataFrame) -> Page:
-    """A section for each kind of comparison, all models in a row and each beside it."""
+    """A section for each kind of comparison, all models together, then each."""
     parts: list[str | Table] = []
     table = table.assign(marked=_unlike(table))
     for kind, title in TITLES.items():

@@ -152,10 +152,10 @@ def measures(part: pd.DataFrame) -> Iterator[dict[str, Any]]:
     groups = pd.factorize(pd.Series(list(zip(part["number"], queries, strict=True)), dtype=object))[0]
     unfaithful = part["unfaithful"].to_numpy(bool)
 
-    def behind(rows: np.ndarray) -> dict[str, int]:
+    def counts(rows: np.ndarray) -> dict[str, int]:
         return {"policies": part["number"][rows].nunique(), "unfaithful": int(unfaithful[rows].sum())}
 
-    none = {"detector": "", "layer": "", "setting": ""} | behind(np.ones(len(part), bool))
+    none = {"detector": "", "layer": "", "setting": ""} | counts(np.ones(len(part), bool))
     for row in _share_rows(part, unfaithful, groups, queries):
         yield none | row
     columns = {name: part[name] for name in part.columns if "\t" in name}
@@ -165,13 +165,13 @@ def measures(part: pd.DataFrame) -> Iterator[dict[str, Any]]:
             part[names].to_numpy(float)[rows], unfaithful[rows], groups[rows], queries[rows],
             part["length"].to_numpy(float)[rows], names,
         ):  # fmt: skip
-            yield row | behind(rows)
+            yield row | counts(rows)
     for name, values in columns.items():
         if name.startswith(CUT):
             rows = values.notna().to_numpy()
             drops = values.to_numpy(float)[rows] > 0
             for row in _cut_rows(drops, unfaithful[rows], groups[rows], queries[rows]):
-                yield _stated(name) | row | behind(rows)
+                yield _stated(name) | row | counts(rows)
 
 
 def _share_rows(
@@ -220,7 +220,7 @@ def _detector_rows(
 def _cut_rows(
     drops: np.ndarray, unfaithful: np.ndarray, groups: np.ndarray, queries: np.ndarray
 ) -> Iterator[dict[str, Any]]:
-    """Precision and recall of a cut, beside those of dropping as many of each query at random."""
+    """Precision and recall of a cut, and the precision of dropping as many of each query at random."""
     if len(groups):
         groups = pd.factorize(groups)[0]
         expected = (np.bincount(groups, unfaithful) / np.bincount(groups))[groups]
@@ -250,7 +250,7 @@ def _row(measure: str, found: Interval) -> dict[str, Any]:
 def audit_page(suite: Suite, table: pd.DataFrame) -> Page:
     """The audit of the solutions that most policies have, by the policy for which the most is measured.
 
-    Not of all policies together: a score that some policies' solutions lack would be set against scores
+    Not of all policies together: a score that some policies' solutions lack would be compared with scores
     of other solutions.
     """
     pools = _widest(table[table["source"] == ALL])

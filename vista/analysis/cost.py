@@ -1,7 +1,7 @@
 """Where the time went: seconds, memory and tokens per stage and model (``cost.csv``, ``cost.md``).
 
-The analysis stage's second table. It sums what stands in the results folder: Snakemake's
-benchmark files give time and memory, the manifests tokens. An output without a benchmark file
+``vista cost`` adds up what is in the results folder: Snakemake's benchmark files give time and memory, the
+manifests tokens. An output without a benchmark file
 is counted as unmeasured, never as having cost nothing. Unlike the main table it differs from
 run to run.
 """

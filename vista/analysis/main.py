@@ -200,7 +200,7 @@ def _pairs(
 ) -> dict[tuple[str, int], pd.DataFrame]:
     """By model and seed, the query-wise differences to SFT-Seed on ``tasks``.
 
-    A base model is one checkpoint for all seeds; it is set against the SFT-Seed of each.
+    A base model is one checkpoint for all seeds; it is compared with the SFT-Seed of each.
     """
     untrained = isinstance(suite.methods[group.method], BaseMethod)
     found = {}
@@ -231,7 +231,7 @@ def main_page(
         table: As ``main_rows`` gives it.
         tasks: As ``task_rows`` gives it, for the marks of the tasks' accuracies.
         scores: Scores of every run with a result, for the comparison of counterparts.
-        reported: Published accuracies on the run's train set, for a column beside ``overall``.
+        reported: Published accuracies on the run's train set, for a column next to ``overall``.
     """
     title = f"Main results of suite `{suite.name}`"
     table = table.assign(marked=unlike(table["error"].tolist()))

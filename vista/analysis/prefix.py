@@ -1,8 +1,8 @@
 """Does prefix resampling cut at the first error, and what is it worth? ``vista prefix``: ``prefix.csv``.
 
 Stage ``analysis``. On generated tasks the first error of a failed solution is known, so the critical
-token can be held against it, the prefixes against the only faithful rationale, and the queries that
-are rescued against what the same tokens buy as plain samples. No model is run here.
+token can be compared with it, the prefixes with the only faithful rationale, and the queries that
+are rescued with what the same tokens buy as plain samples. No model is run here.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ def prefix_rows(suite: Suite, paths: Paths, resamples: list[Resamples], truth: T
     tokenizers = {model: read_tokenizer(paths.base(model)) for model in {key[0] for key in together}}
     plain: dict[tuple[Run, str, str], Read] = {}
     rows: list[dict[str, Any]] = []
-    # Budget-matched ones first: prefix resampling is set against them.
+    # Budget-matched ones first: prefix resampling is compared with them.
     order = sorted(together, key=lambda key: not _is_control(together[key][0]))
     found: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
     for key in order:
@@ -131,7 +131,7 @@ class Joined:
 
     @classmethod
     def of(cls, parts: Sequence[Part]) -> Joined:
-        """Put the frames of all parts together, with plain resampling's rescues beside each query's."""
+        """Put the frames of all parts together, with plain resampling's rescues next to each query's."""
         queries = []
         for _, read, plain in parts:
             columns: dict[str, Any] = {}

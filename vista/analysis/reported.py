@@ -1,4 +1,4 @@
-"""Published accuracies beside the reproduced ones (``reported.csv``, ``.md``, ``.tex``).
+"""Published accuracies compared with the reproduced ones (``reported.csv``, ``.md``, ``.tex``).
 
 Part of ``vista tables`` in suites that set ``reported``. The file uses the suite's names of models,
 methods and tasks; ``mean`` is the mean over the tasks that are trained on.
@@ -171,7 +171,7 @@ def reported_page(suite: Suite, table: pd.DataFrame) -> Page:
         cells[name] = table[name].map(number)
     cells["difference"] = table["difference"].map(signed)
     sources = ", ".join(dict.fromkeys(str(source) for source in table["source"]))
-    title = f"Suite `{suite.name}` beside the reported numbers"
+    title = f"Suite `{suite.name}` compared with the reported numbers"
     parts: list[str | Table] = [
         Table(title, cells, ""),
         f"Reported in: {sources}." if sources else "No reported number is about a model of this suite.",

@@ -24,7 +24,7 @@ from vista.errors import VistaError
 
 PERCENT = 100.0
 RESAMPLES = 2000  # of the bootstrap
-LEVEL = 0.95  # of every interval
+LEVEL = 0.95  # of its intervals
 KEYS = ["task", "query_id"]
 QUERIES, SEEDS = "queries", "queries, seeds"  # what an error may account for
 
@@ -182,7 +182,7 @@ def pooled_difference(pairs: Mapping[tuple[str, int], pd.DataFrame]) -> Pooled:
 def unlike(errors: Sequence[str | None]) -> list[bool]:
     """Which numbers of a table lack the error over seeds that others of it have; ``None``: no number.
 
-    Theirs is over test queries alone, so that they look surer than they are beside the others.
+    Theirs is over test queries alone, so that they look surer than they are next to the others.
     """
     mixed = SEEDS in errors
     return [mixed and error == QUERIES for error in errors]

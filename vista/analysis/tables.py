@@ -55,6 +55,6 @@ def results_tables(suite: Suite, paths: Paths) -> None:
         write_table(paths, recorder, as_text(rounds), rounds_page(suite, rounds), {"rows": len(rounds)})
 
     if reported is not None:
-        beside = reported_rows(suite, scores, reported)
-        page = reported_page(suite, beside)
-        write_table(paths, recorder, as_text(beside), page, {"rows": len(beside)})
+        compared = reported_rows(suite, scores, reported)
+        page = reported_page(suite, compared)
+        write_table(paths, recorder, as_text(compared), page, {"rows": len(compared)})

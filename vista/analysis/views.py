@@ -63,7 +63,7 @@ def round_rows(
 
     Args:
         suite: The suite of the tables.
-        groups: The runs behind each row of ``main``.
+        groups: The runs of each row of ``main``.
         main: The main table in numbers.
         scores: Scores of every run with a result.
     """

@@ -50,11 +50,8 @@ NAMES = [
 ]
 NO_DATES = {"pdf": {"CreationDate": None, "Producer": None, "Creator": None}, "png": {"Software": None}}
 ALL_MODELS = "all models"
-GUIDE: dict[str, Any] = {
-    "color": "#555555",
-    "linewidth": 1,
-    "linestyle": ":",
-}  # a line to compare with, such as zero
+# A line to compare with, such as zero.
+GUIDE: dict[str, Any] = {"color": "#555555", "linewidth": 1, "linestyle": ":"}
 
 
 def draw(figure: Callable[..., Figure]) -> None:

@@ -12,7 +12,7 @@ from vista.figures.drawing import ALL_MODELS, GUIDE, draw, label_left, missing_n
 
 
 def sweeps(ablation: pd.DataFrame) -> Figure:
-    """Difference to the method as it is, with 95 % intervals, a panel for each setting that is swept."""
+    """Difference to the method with its default, with 95 % intervals, a panel for each swept setting."""
     own = ablation[(ablation["kind"] == "sweep") & (ablation["model"] == ALL_MODELS)]
     own = own[(own["round"] == own.groupby("method")["round"].transform("max")) & own["difference"].notna()]
     if own.empty:
