@@ -110,7 +110,7 @@ def test_solutions_scored_at_different_layers_are_refused() -> None:
 
 def test_attention_that_sums_to_nothing_is_refused() -> None:
     row = score_row(0, "q", [0.5]) | {"s_vis": [0.0], "s_ins": [0.0]}
-    with pytest.raises(VistaError, match="sums to no positive number"):
+    with pytest.raises(VistaError, match="the attention does not sum to more than 0"):
         visual_shares(pa.Table.from_pylist([row], schema=SCORES), "here")
 
 

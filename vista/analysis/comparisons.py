@@ -1,4 +1,4 @@
-"""Which runs are set against which: the reference of every run, and what each method is compared with.
+"""Which runs are compared: the reference of every run, and what each method is compared with.
 
 All of it follows from the methods' settings, not from their names, so that an ablation added to
 ``methods.yaml`` is compared without a change here. Serves the main and the ablation table of the
@@ -26,8 +26,8 @@ from vista.grid import Run, runs
 
 ALL_MODELS = "all models"  # in the place of a model's name; none can have this one
 
-# The components of a method: what stands for "off", and what the paper has there.
-COMPONENTS = {"resample": (NoResample(), PrefixResample), "filter": (NoFilterSettings(), VasSettings)}
+# The components of a method: what means "off", and what the paper has there.
+COMPONENTS = {"resample": (NoResample(), PrefixResample), "filter": (NoFilter(), VasFilter)}
 
 # component: one or both are off in the reference. alternative: the reference has the paper's, this
 # method another. setting: anything else that differs. sweep: a value of a sweep. decoding: the same
@@ -85,7 +85,7 @@ def counterparts(suite: Suite) -> list[Comparison]:
 
 @dataclass(frozen=True)
 class Contrast:
-    """A method, the method that it is set against, and what differs between the two."""
+    """A method, the method that it is compared with, and what differs between the two."""
 
     kind: Kind
     method: str
@@ -96,10 +96,10 @@ class Contrast:
 def contrasts(suite: Suite) -> list[Contrast]:
     """Everything that the ablation table compares, in the order of the suite's methods.
 
-    A swept method is set against the method that it varies; test-time selection against the same
+    A swept method is compared with the method that it varies; test-time selection against the same
     checkpoints without it; every other self-improvement method against those that differ from it in one
     part (or in both components, which are then off), and against SFT-Seed; methods with both of VISTA's
-    components against every baseline of the same objective. Rounds are no part: methods are compared
+    components against every baseline of the same objective. Rounds are not a part: methods are compared
     round by round.
     """
     found = []

@@ -22,13 +22,10 @@ import pandas as pd
 import pyarrow as pa
 
 from vista import grid
-from vista.analysis.cells import as_text
-from vista.analysis.files import write_table
-from vista.analysis.page import Page, Table
+from vista.analysis.page import Page, Table, as_text, write_table
 from vista.analysis.pass_rates import Reader
 from vista.analysis.pools import read_solutions, z_scores
-from vista.analysis.resamples import read_resamples
-from vista.analysis.truth import Truth, read_tokenizer, read_truth
+from vista.analysis.truth import Truth, read_resamples, read_tokenizer, read_truth
 from vista.config import Suite
 from vista.errors import VistaError
 from vista.grid import Run

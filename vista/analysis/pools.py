@@ -1,7 +1,7 @@
 """Correct solutions with everything that might tell the unfaithful among them: the rows of the audit.
 
 For ``vista audit``. One data frame for each policy and pool of solutions, joined from the rollout files
-on disk. The z-scores and the cut at τ are those of curation, which a test holds them against.
+on disk. The z-scores and the cut at τ are those of curation; a test compares the two.
 """
 
 from __future__ import annotations
@@ -114,7 +114,7 @@ def visual_shares(table: pa.Table, where: str) -> tuple[pd.DataFrame, list[int],
         ``KEYS`` and one column ``share{layer}`` for each scored layer; the layers; the model's depth.
 
     Raises:
-        VistaError: solutions were scored at different layers, or a sum is no positive number.
+        VistaError: solutions were scored at different layers, or a sum is not positive.
     """
     if not len(table):
         return pd.DataFrame(columns=KEYS), [], 0
@@ -133,7 +133,7 @@ def visual_shares(table: pa.Table, where: str) -> tuple[pd.DataFrame, list[int],
     ]
     total = parts[0] + parts[1] + parts[2]
     if not (np.isfinite(total) & (total > 0.0)).all():
-        raise VistaError(f"{where}: attention that sums to no positive number; delete the files and rerun")
+        raise VistaError(f"{where}: the attention does not sum to more than 0; delete the files and rerun")
     rows = _keyed(table.select(KEYS))
     rows[[f"share{layer}" for layer in layers]] = parts[1] / total
     return rows, layers, depths[0]
@@ -147,7 +147,7 @@ def _keyed(table: pa.Table) -> pd.DataFrame:
 
 def _joined(rows: pd.DataFrame, scores: pd.DataFrame, where: str) -> pd.DataFrame:
     """``rows`` with their scores; every correct solution must have them."""
-    # Two scopes overlap; where a solution stands in both it has the same scores.
+    # Two scopes overlap; a solution in both has the same scores.
     both = rows.merge(scores.drop_duplicates(KEYS), on=KEYS, how="left", indicator=True)
     missing = both[(both.pop("_merge") == "left_only") & both["correct"]]
     if len(missing):

@@ -127,6 +127,5 @@ class Outputs(Inputs):
         return [f"{pool.policy.model}={self.paths.cases(pool.policy.id)}" for pool in pools]
 
     def gallery(self) -> list[str]:
-        """The page to browse cases and the folder of their pictures, where the suite has cases."""
-        found = [str(self.paths.figure("cases", "html")), str(self.paths.gallery)]
-        return found if measured.case_pools(self.suite) else []
+        """The page to browse cases, where the suite has cases."""
+        return [str(self.paths.figure("cases", "html"))] if measured.case_pools(self.suite) else []

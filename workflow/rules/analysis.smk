@@ -129,7 +129,6 @@ rule gallery:
         cases=PLAN.cases(),
         code=PLAN.figure_code("gallery"),
     output:
-        pictures=directory(PLAN.paths.gallery),
         manifest=f"{R}/figures/cases.html.manifest.json",
         page=report(
             f"{R}/figures/cases.html",
@@ -147,4 +146,4 @@ rule gallery:
     params:
         named=PLAN.named_cases(),
     shell:
-        "python -m vista.figures.gallery {params.named:q} --to {output.pictures:q} 2>&1 | tee {log:q}"
+        "python -m vista.figures.gallery {params.named:q} --to {output.page:q} 2>&1 | tee {log:q}"
