@@ -22,7 +22,6 @@ from tests.analysis.measured_world import (
 )
 from tests.documents import undocumented
 from vista.analysis.audit import _in_short, audit_table
-from vista.config import VigFilter
 from vista.errors import VistaError
 from vista.filters.vig import VigSettings
 from vista.manifest import read_manifest
