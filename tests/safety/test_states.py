@@ -24,8 +24,7 @@ from vista.manifest import read_manifest
 from vista.paths import Paths
 from vista.records import write_json
 from vista.training.launch import check_launch
-from vista.training.pickles import check_state
-from vista.training.resume import WHOLE, _sizes
+from vista.training.resume import WHOLE, _sizes, check_state
 from vista.training.train import train
 
 __all__ = ["hyper", "stopped", "suite"]  # fixtures

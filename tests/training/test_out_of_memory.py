@@ -25,8 +25,8 @@ from vista.manifest import read_manifest
 from vista.paths import Paths
 from vista.training import train as stage
 from vista.training import trainers
-from vista.training.device_batch import DeviceBatch, Note
 from vista.training.launch import launch_command
+from vista.training.resume import DeviceBatch, Note
 from vista.training.train import train
 
 Make = Callable[..., Hyperparameters]

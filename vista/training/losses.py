@@ -1,11 +1,10 @@
 """The paper's losses as functions of log-probabilities, one value for each sequence or pair.
 
-They serve ``vista train``; ``trainers`` averages them over everything in an optimiser step.
+For ``vista train``; ``trainers`` averages them over everything in an optimiser step.
 """
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 from torch.nn import functional
 
@@ -61,17 +60,3 @@ def dpo_with_nll(
     nll, _ = sequence_nll(log_probs, counted).chunk(2)
     loss: Tensor = dpo(chosen, rejected, *reference, beta) + alpha * nll
     return loss
-
-
-def is_finite(loss: Tensor) -> bool:
-    """Whether a loss is a number that can be trained on."""
-    return bool(torch.isfinite(loss.detach()).all())
-
-
-def has_diverged(first: float, now: float) -> bool:
-    """Whether a loss has risen so far above its first value that nothing but divergence explains it.
-
-    By ten nats, for likelihoods a response e¹⁰ times less likely at every token; or to three times the
-    first value, for an objective of another scale.
-    """
-    return now > first + max(10.0, 2 * abs(first))
