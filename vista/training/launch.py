@@ -10,6 +10,7 @@ import importlib.util
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 from vista.config import ModelTraining, Suite, load_yaml
 from vista.errors import VistaError
@@ -44,9 +45,9 @@ def launch_command(training: ModelTraining, suite_file: Path, run: Run) -> list[
 def check_launch(training: ModelTraining, model: str) -> None:
     """Refuse what the launcher or a later resume would fail on, and say how to fix it.
 
-    DeepSpeed reads the states that it resumes from with ``torch.load(weights_only=False)``
-    (``TorchCheckpointEngine.load``, as of 0.19), which runs whatever code they hold, and has no setting for
-    it. The sharded states of FSDP version 1 hold types that ``weights_only=True`` does not read.
+    States to resume from are read as weights only. DeepSpeed reads its own with ``weights_only=False``
+    (``TorchCheckpointEngine.load``, as of 0.19.8), has no setting for it, and stores objects of its classes
+    in them (``ZeroStageEnum``, ``LossScaler``). FSDP's version 1 stores ``ShardedTensor`` objects.
 
     Raises:
         VistaError: the config file is missing or is not one of accelerate's; it asks for DeepSpeed, which is
@@ -67,6 +68,11 @@ def check_launch(training: ModelTraining, model: str) -> None:
             "they could run code, and no setting of DeepSpeed prevents it; remove save_every, or set "
             "training.accelerate to config/accelerate/fsdp.yaml"
         )
+    if kind == "FSDP" and training.save_every is not None and _fsdp_version(config) == "1":
+        raise VistaError(
+            f"{training.accelerate}: states of FSDP version 1 could only be unpickled and could run code; "
+            f"set fsdp_version: 2 under fsdp_config, or remove training.save_every of model {model}"
+        )
     if kind not in KINDS:
         raise VistaError(
             f"{training.accelerate}: distributed_type: {kind!r} is not known to accelerate; write one of "
@@ -77,6 +83,11 @@ def check_launch(training: ModelTraining, model: str) -> None:
             f"{training.accelerate}: DeepSpeed is not installed; `pip install 'vista-bench[deepspeed]'`, or "
             f"set training.accelerate of model {model} to config/accelerate/fsdp.yaml, which works without it"
         )
+
+
+def _fsdp_version(config: dict[str, Any]) -> str:
+    """FSDP's version in a config file of accelerate, whose default is 1."""
+    return str((config.get("fsdp_config") or {}).get("fsdp_version", 1))
 
 
 def become_launcher(suite: Suite, suite_file: Path, run: Run) -> None:

@@ -160,9 +160,8 @@ def check_state(state: Path) -> None:
                 with safe_globals():  # numpy's random state
                     torch.load(file, map_location="meta", mmap=True, weights_only=True)
         except Exception as error:  # torch raises many kinds for a broken file
-            reason = str(error).strip().splitlines()
             raise VistaError(
-                f"{file}: not a training state that can be trusted ({reason[0] if reason else error!r}); "
+                f"{file}: not a training state that can be trusted ({_reason(error)}); "
                 f"delete {state} and run again"
             ) from error
 
@@ -248,6 +247,12 @@ def remedies_for(model: str) -> str:
         f"under training of model {model} set gradient_checkpointing: true, tuning: {{kind: lora}}, or more "
         f"processes with config/accelerate/fsdp.yaml; lower its max_pixels; or {MORE_MEMORY}"
     )
+
+
+def _reason(error: Exception) -> str:
+    """The line in which torch names what it refused, after advice to unpickle it; else the first line."""
+    lines = str(error).strip().splitlines() or [repr(error)]
+    return next((line.strip() for line in lines if "GLOBAL" in line), lines[0]).rstrip(".")
 
 
 def _step(state: Path) -> int:
