@@ -172,7 +172,7 @@ def test_several_processes_leave_a_note_and_end(tmp_path: Path, monkeypatch: pyt
             batch = batch_of(tmp_path, identity)
             batch.size = size
             with pytest.raises(
-                VistaError, match=rf"the/run: .* one of 2 processes, with {size} .*goes on with {half}"
+                VistaError, match=rf"the/run: .* one of 2 processes, with {size} .*it uses {half},"
             ):
                 batch.halve("CUDA out of memory")
         assert batch_of(tmp_path, identity).size == half

@@ -125,7 +125,7 @@ def clear_up(trainer: Any, title: str, error: Exception) -> None:
         VistaError: nothing had gone through the model yet, so fewer examples at a time would not help.
     """
     trainer.accelerator.free_memory()
-    GradientState._reset_state()  # else the next trainer would go on inside the step that failed
+    GradientState._reset_state()  # else the next trainer would continue inside the step that failed
     if not trainer.used:
         raise VistaError(
             f"{title}: out of memory before the first forward pass ({said(error)}): weights, gradients and "

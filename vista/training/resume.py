@@ -68,7 +68,7 @@ class States:
             write_json(identity, self.identity)
 
     def newest(self) -> Path | None:
-        """The newest whole state; ``None`` where there is none."""
+        """The newest whole state; ``None`` if there is none."""
         whole = [state for state in self.folder.glob("checkpoint-*") if _is_whole(state)]
         return max(whole, key=_step, default=None)
 
@@ -236,8 +236,8 @@ class DeviceBatch(BatchSize):
         if self.processes > 1:
             raise VistaError(
                 f"{self.run}: out of memory in one of {self.processes} processes, with {tried} examples in a "
-                f"forward pass ({what}); start it again (Snakemake does with --retries): it goes on "
-                f"with {self.size}, as noted in {self.note.file}"
+                f"forward pass ({what}); start it again (Snakemake does with --retries): it uses "
+                f"{self.size}, as noted in {self.note.file}"
             )
 
 

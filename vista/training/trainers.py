@@ -138,7 +138,7 @@ class PaperTrainer(SFTTrainer):  # type: ignore[misc]
         )
 
     def _count_tokens(self, batch: Batch) -> None:
-        """Add the tokens of a forward pass to Trainer's own count, which a resumed run goes on with."""
+        """Add the tokens of a forward pass to Trainer's own count, which a resumed run continues."""
         counted = (batch["labels"] != IGNORED).any(dim=1, keepdim=True)
         tokens = (batch["attention_mask"] * counted).sum()
         self.state.num_input_tokens_seen += int(self.accelerator.gather(tokens).sum())
