@@ -52,9 +52,9 @@ def counterpart_of(suite: Suite, name: str) -> str | None:
     if _is_off(method, COMPONENTS):
         return None
     for other, spec in suite.methods.items():
-        if isinstance(spec, SelfImprovement) and _is_off(spec, COMPONENTS):
-            if set(_differing(method, spec)) <= set(COMPONENTS):
-                return other
+        plain = isinstance(spec, SelfImprovement) and _is_off(spec, COMPONENTS)
+        if plain and set(_differing(method, spec)) <= set(COMPONENTS):
+            return other
     return None
 
 
@@ -157,7 +157,7 @@ def _is_baseline(method: SelfImprovement) -> bool:
     return method.resample.kind in ("none", "rationalize") and method.filter.kind == "none"
 
 
-def _differing(method: SelfImprovement, other: SelfImprovement) -> list[str]:
+def _differing(method: SelfImprovement, other: Method) -> list[str]:
     """The parts in which two self-improvement methods differ; the number of rounds is none."""
     names = [name for name in SelfImprovement.model_fields if name not in ("kind", "rounds")]
     return [name for name in names if getattr(method, name) != getattr(other, name)]
