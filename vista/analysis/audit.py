@@ -33,9 +33,6 @@ from vista.analysis.pools import Solutions, dropped, read_solutions, z_scores
 from vista.analysis.truth import Truth, read_truth
 from vista.config import Suite
 from vista.filters import ScoreFilterSettings
-from vista.filters.logprob import LogprobSettings
-from vista.filters.vas import VasSettings
-from vista.filters.vig import VigSettings
 from vista.manifest import Recorder
 from vista.measured import ScoredPool, input_files, scored_pools
 from vista.paths import Paths
@@ -62,6 +59,9 @@ queries with at least two distinct ones: the others leave a filter within querie
 
 In short: the lowest, the median and the highest value over models and tasks, and in how many of these
 the whole interval lies above chance, or below it (0.5 for an AUROC, 0 for a gain in precision)."""
+
+# The filters whose cuts are held against the truth.
+AUDITED = ("vas", "vig", "logprob")
 
 # A column of what a detector gives or a cut drops: (DETECTOR or CUT, name, layer, setting).
 Column = tuple[str, str, str, str]
@@ -112,7 +112,7 @@ def judged(solutions: Solutions, pool: ScoredPool) -> pd.DataFrame:
     for layer in solutions.layers:
         shares = rows[f"share{layer}"]
         columns[DETECTOR, "visual-share", str(layer), ""] = -shares
-        columns[DETECTOR, "vas", str(layer), ""] = -z_scores(shares, rows["query_id"]).z
+        columns[DETECTOR, "vas", str(layer), ""] = -z_scores(shares, rows["query_id"])
     for name in ("vig", "logprob"):
         if name in rows:
             columns[DETECTOR, name, "", ""] = -rows[name]
@@ -120,7 +120,7 @@ def judged(solutions: Solutions, pool: ScoredPool) -> pd.DataFrame:
     columns[DETECTOR, "self-consistency", "", ""] = -rows["pass_rate"]
     columns[DETECTOR, "length", "", ""] = rows["length"].astype(float)
     for settings in pool.filters if len(rows) else ():
-        if isinstance(settings, (VasSettings, VigSettings, LogprobSettings)):
+        if isinstance(settings, ScoreFilterSettings) and settings.kind in AUDITED:
             cut = _cut(settings, solutions.num_layers)
             columns[cut] = dropped(solutions, settings)[rows.index].astype(float)
     return found.assign(**{"\t".join(column): values for column, values in columns.items()})

@@ -13,6 +13,7 @@ from typing import Literal
 
 from vista.config import (
     BaseMethod,
+    Method,
     SeedMethod,
     SelectMethod,
     SelfImprovement,
