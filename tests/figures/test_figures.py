@@ -292,9 +292,10 @@ def test_a_suite_has_the_figures_that_it_has_something_for(tmp_path: Path) -> No
 
 def test_a_figure_is_drawn_anew_for_its_own_script_alone(tmp_path: Path) -> None:
     dag = Dag(make_suite(tmp_path))
-    own, other = (Path(dag.code("figures", f"{name}.py")).read_text() for name in ("rounds", "cost"))
-    assert "figures/rounds.py" in own
-    assert "figures/cost.py" not in own
-    assert "figures/drawing.py" in own
+    own, other = (Path(dag.figure_code(name)).read_text() for name in ("rounds", "cost"))
+    assert "vista.figures.rounds" in own
+    assert "vista.figures.cost" not in own
+    assert "vista.figures.drawing" in own
+    assert "vista.mplstyle" in own
     assert own != other
-    assert "figures" not in Path(dag.code("analysis")).read_text()
+    assert "figures.rounds" not in Path(dag.code("tables")).read_text()
