@@ -26,9 +26,9 @@ LIGHT = (
     "answers",
     "testbed",
     "cli",
-    "alignment",
     "chat",
     "segments",
+    "engines.folders",
     "planning.report",
     "planning.doctor",
 )

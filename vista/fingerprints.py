@@ -24,7 +24,7 @@ SHARED_CODE: dict[str, list[str]] = {
     "tasks": ["records.py", "seeding.py"],
     "models": ["records.py", "seeding.py", *PROMPTS, "engines"],
     "rollouts": [
-        *("records.py", "seeding.py", *PROMPTS, "segments.py", "alignment.py", "answers.py"),
+        *("records.py", "seeding.py", *PROMPTS, "segments.py", "answers.py"),
         *("engines", "testbed"),
     ],
     "curation": ["records.py", "seeding.py", *PROMPTS, "testbed"],

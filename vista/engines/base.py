@@ -17,7 +17,7 @@ from vista.chat import Prompt
 class Request:
     """One prompt to continue once for each seed.
 
-    Every seed names a random stream of its own, so what is sampled does not depend on which
+    Every seed names its own random stream, so what is sampled does not depend on which
     requests share a batch.
     """
 

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from vista.config import ModelTraining
-from vista.engines.memory import MORE_MEMORY, BatchSize
-from vista.errors import VistaError
+from vista.engines.batching import BatchSize
+from vista.errors import MORE_MEMORY, VistaError
 from vista.records import write_json
 
 

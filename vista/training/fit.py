@@ -12,8 +12,7 @@ from accelerate.state import GradientState
 
 from vista.config import BaseObjective, Hyperparameters, ModelTraining
 from vista.engines.checkpoints import Checkpoint
-from vista.engines.memory import MORE_MEMORY, is_out_of_memory, said
-from vista.errors import VistaError
+from vista.errors import MORE_MEMORY, VistaError, is_out_of_memory, said
 from vista.records import Row
 from vista.seeding import derive_seed
 from vista.training import adapters, resume, settings, trainers
