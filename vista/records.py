@@ -2,6 +2,9 @@
 
 Every parquet file that a stage writes has one of these schemas. A file is written under a
 temporary name and renamed, so a reader sees all of it or none of it.
+
+A file that is read may come from an older version, another program, or an edit by hand. What a stage would
+fail on, or silently misread, is refused here, with the row; columns are checked whole, not row by row.
 """
 
 from __future__ import annotations
@@ -17,13 +20,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from vista.answers import AnswerType
 from vista.errors import VistaError, writing
 
 SCHEMA_VERSION = "1"
 
-AnswerType = Literal["closed", "open", "number", "choice", "term", "math", "relaxed"]
 Split = Literal["seed", "train", "test"]
-# Where a solution is from: the seed split, the K samples, or a resampler, each with a name of its own
+# Where a solution is from: the seed split, the K samples, or a resampler, each by its name
 # (prefix, rationalize, plain, random-prefix, gold-prefix).
 Source = str
 
@@ -56,7 +59,7 @@ ROLLOUT = pa.schema(
         ("task", pa.string()),
         ("sample", pa.int32()),  # index within (query, source, parent)
         ("source", pa.string()),  # sample, or what the resampler calls its rows
-        ("parent", pa.int32()),  # the failed sample that this one mends; null where it mends none
+        ("parent", pa.int32()),  # the failed sample that this one corrects; null where there is none
         ("prefix_len", pa.int32()),  # response tokens forced, not sampled
         ("token_ids", pa.list_(pa.int32())),  # response tokens, without the end-of-turn token
         ("text", pa.string()),
@@ -107,14 +110,14 @@ GAINS = pa.schema(
         ("correct", pa.bool_()),
         ("tokens", pa.int32()),  # of the response, with the end token where it finished
         ("logprob", pa.float64()),  # mean over these tokens, at temperature 1
-        ("logprob_without", pa.float64()),  # the same, behind the prompt without its image
+        ("logprob_without", pa.float64()),  # the same, after the prompt without its image
     ]
 )
 
 # A solution to look at: with what every token of it looked at (``vista cases``).
 CASE = pa.schema(
     [
-        ("kind", pa.string()),  # dropped: right, but below the threshold; rescued: wrong, and mended
+        ("kind", pa.string()),  # dropped: right, but below the threshold; rescued: wrong, and corrected
         ("query_id", pa.string()),
         ("task", pa.string()),
         ("images", pa.list_(IMAGE)),
@@ -129,7 +132,7 @@ CASE = pa.schema(
         ("kept", pa.string()),  # the text of a right solution to the query that stays; null if none does
         ("critical_token", pa.int32()),  # of a rescued one: its position; what replaces it, as text
         ("replacement", pa.string()),
-        ("continuation", pa.list_(pa.string())),  # what was sampled behind it, as text
+        ("continuation", pa.list_(pa.string())),  # what was sampled after it, as text
     ]
 )
 
@@ -173,7 +176,7 @@ PREDICTION = pa.schema(
 )
 
 REMEDY = "delete it and rerun the rule that makes it"
-# Columns that may lack a value; vista.records says what that means.
+# Columns that may lack a value; the schemas say what that means.
 MAY_BE_NULL = {
     *("system", "choices", "rationale", "scene", "parent", "answer", "critical_token", "replacement"),
     *("completion_ids", "chosen_ids", "rejected_ids", "vas", "kept", "continuation"),
@@ -263,7 +266,7 @@ def read_rows(path: Path, schema: pa.Schema, columns: list[str] | None = None) -
 def read_table(path: Path, schema: pa.Schema, columns: list[str] | None = None) -> pa.Table:
     """Like ``read_rows``, as a pyarrow table."""
     if not path.exists():
-        raise VistaError(f"{path}: no such file; run the rule that makes it, or mend the path")
+        raise VistaError(f"{path}: no such file; run the rule that makes it, or correct the path")
     wanted = columns or schema.names
     try:
         _check_columns(path, pq.read_schema(path), schema, wanted)
@@ -287,7 +290,7 @@ def read_queries(path: Path, columns: list[str] | None = None) -> list[Row]:
             raise VistaError(f"{path}: row {index}: empty query_id; every query must have one")
         if query_id in seen:
             raise VistaError(
-                f"{path}: row {index}: query_id {query_id!r} already stands in row {seen[query_id]}; "
+                f"{path}: row {index}: query_id {query_id!r} is already in row {seen[query_id]}; "
                 "query ids must be unique"
             )
         seen[query_id] = index

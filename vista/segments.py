@@ -1,7 +1,7 @@
 """Which segment of the prompt each token belongs to: what VISTA sums attention over (paper: Sec. 3, step 3).
 
-Generic over model families: all it knows is the processor's chat template and image token. It serves
-``vista score``.
+Generic over model families: all it knows is the processor's chat template and image token. ``align``
+knows token ids and nothing else. Serves ``vista score``.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ def segments(processor: Any, turns: Sequence[Message], prompt: Prompt) -> list[i
     """Which segment each prompt token belongs to: ``SYSTEM``, ``VISION`` or ``INSTRUCTION``.
 
     Every token has one. *System* is the system turn with its markers, whether the query gives
-    one or the template has one of its own; *vision* is what the processor puts in place of the
+    one or the template has a default; *vision* is what the processor puts in place of the
     image placeholder, with the markers around it; *instruction* is the rest: the user turn's text
     and the template's remaining markers.
 
     Found by comparing the template's text, tokenised as it is, with the prompt, in which each
-    placeholder has become a run of image tokens; so no family needs offsets of its own.
+    placeholder has become a run of image tokens; so no family needs its own offsets.
     """
     text = render(processor, turns)
     first, last = _system_span(processor, turns, text)
@@ -56,7 +56,7 @@ def _system_span(processor: Any, turns: Sequence[Message], text: str) -> tuple[i
 def _default_system_end(processor: Any, turns: Sequence[Message], text: str) -> int:
     """Where the system turn ends that a template writes when it is given none; 0 if it writes none.
 
-    What follows a system turn of our own is what follows the template's as well.
+    What follows a system turn that is given is what follows the template's as well.
     """
     own: Message = {"role": "system", "content": [{"type": "text", "text": "x"}]}
     alone = try_render(processor, [own])
@@ -67,7 +67,7 @@ def _default_system_end(processor: Any, turns: Sequence[Message], text: str) -> 
     end = len(text) - len(rest)
     ids = processor.tokenizer(text[:end], add_special_tokens=False)["input_ids"]
     says = set(ids) - set(processor.tokenizer.all_special_ids)
-    return end if says else 0  # a begin token by itself is no turn
+    return end if says else 0  # a begin token alone is not a turn
 
 
 def _image_tokens(processor: Any, turns: Sequence[Message], plain: Sequence[int]) -> set[int]:
@@ -86,7 +86,7 @@ def align(
 ) -> list[int]:
     """Carry ``kinds`` from the tokens of the template over to the prompt's tokens.
 
-    ``plain`` is cut at its image tokens into runs of text; the runs stand in ``expanded`` in
+    ``plain`` is cut at its image tokens into runs of text; the runs are in ``expanded`` in
     the same order, and all that lies between them is of kind ``between``. Where what the processor writes
     around an image merges with the text beside it (a newline with a newline) into other tokens,
     the run is matched without its edge, and the merged token is the text's.
@@ -132,7 +132,7 @@ def _runs(plain: Sequence[int], image: set[int]) -> list[tuple[int, int]]:
 def _place(
     run: list[int], expanded: Sequence[int], position: int, follows_image: bool, ends: bool
 ) -> tuple[int, int, int]:
-    """Where ``run`` stands in ``expanded`` from ``position`` on, and what of it had to be cut off.
+    """Where ``run`` is in ``expanded`` from ``position`` on, and what of it had to be cut off.
 
     Args:
         run: Tokens of the template's text between two placeholders.
