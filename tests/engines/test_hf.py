@@ -1,4 +1,4 @@
-"""The sampling engine against slow, obvious versions of itself, on all three architectures."""
+"""The sampling engine against slow, obvious versions of itself, on all architectures and a hybrid."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
+from transformers import Qwen3_5Config, Qwen3_5ForConditionalGeneration
 from transformers.cache_utils import (
     DynamicCache,
     DynamicLayer,
     DynamicSlidingWindowLayer,
-    LinearAttentionLayer,
 )
 
 from tests.nano import ARCHITECTURES, SQUARE, STRIP, checkpoint, own_checkpoint, query
@@ -23,7 +23,7 @@ from vista.chat import Prompt, encode_query
 from vista.engines import hf
 from vista.engines.base import Request, Sample
 from vista.engines.batching import collate
-from vista.engines.checkpoints import Checkpoint
+from vista.engines.checkpoints import Checkpoint, wrap
 from vista.engines.hf import HfEngine, draw, invert_cdf
 from vista.errors import VistaError
 from vista.seeding import uniforms
@@ -227,10 +227,10 @@ def test_no_requests_give_no_samples() -> None:
 # --- the cache ---
 
 
-def test_layers_of_every_kind_are_repeated_and_the_prefill_is_left_as_it_was() -> None:
+def test_rows_are_repeated_and_dropped_and_the_prefill_is_left_as_it_was() -> None:
     random = torch.Generator().manual_seed(0)
     cache = DynamicCache()
-    cache.layers = [DynamicLayer(), DynamicSlidingWindowLayer(sliding_window=4), LinearAttentionLayer()]
+    cache.layers = [DynamicLayer(), DynamicSlidingWindowLayer(sliding_window=4)]
 
     def states(rows: int, length: int) -> tuple[torch.Tensor, torch.Tensor]:
         shape = (rows, 2, length, 4)
@@ -238,23 +238,57 @@ def test_layers_of_every_kind_are_repeated_and_the_prefill_is_left_as_it_was() -
 
     for number in range(2):
         cache.update(*states(3, 5), number)
-    conv, recurrent = torch.randn(3, 6, 4, generator=random), torch.randn(3, 2, 4, 4, generator=random)
-    cache.update_conv_state(conv, 2)
-    cache.update_recurrent_state(recurrent, 2)
     before = [cache.layers[0].keys.clone(), cache.layers[1].values.clone()]
     owners = torch.tensor([2, 0, 0, 1])
     repeated = hf._repeat(cache, owners)
     assert torch.equal(repeated.layers[0].keys, before[0][owners])
     assert torch.equal(repeated.layers[1].values, before[1][owners])
-    assert torch.equal(repeated.layers[2].conv_states[0], conv[owners])
-    assert torch.equal(repeated.layers[2].recurrent_states[0], recurrent[owners])
     for number in range(2):
         repeated.update(*states(4, 1), number)
-    repeated.update_recurrent_state(torch.zeros(4, 2, 4, 4), 2)
     repeated.reorder_cache(torch.tensor([3, 1]))
+    assert torch.equal(repeated.layers[0].keys[:, :, :5], before[0][[1, 0]])
     assert torch.equal(cache.layers[0].keys, before[0])
     assert torch.equal(cache.layers[1].values, before[1])
-    assert torch.equal(cache.layers[2].recurrent_states[0], recurrent)
+
+
+def hybrid() -> Checkpoint:
+    """A tiny Qwen3.5, every second layer of which is linear attention."""
+    made = checkpoint("qwen3-vl")
+    old = made.model.config
+    vision = old.vision_config.to_dict()
+    for name in ("deepstack_visual_indexes", "model_type"):
+        del vision[name]
+    text = {
+        "hidden_size": old.text_config.hidden_size,
+        "intermediate_size": 64,
+        "vocab_size": old.text_config.vocab_size,
+        "layer_types": ["linear_attention", "full_attention"],
+        "num_hidden_layers": 2,
+        **{"num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 16},
+        **{"linear_num_key_heads": 2, "linear_num_value_heads": 4},
+        **{"linear_key_head_dim": 8, "linear_value_head_dim": 8},
+        "rope_parameters": {
+            **{"rope_type": "default", "rope_theta": 10_000.0, "partial_rotary_factor": 0.5},
+            **{"mrope_section": [2, 1, 1], "mrope_interleaved": True},
+        },
+    }
+    names = ("image_token_id", "video_token_id", "vision_start_token_id", "vision_end_token_id")
+    tokens = {name: getattr(old, name) for name in names}
+    torch.manual_seed(0)
+    model = Qwen3_5ForConditionalGeneration(Qwen3_5Config(text_config=text, vision_config=vision, **tokens))
+    model.generation_config.eos_token_id = made.model.generation_config.eos_token_id
+    return wrap(model.eval(), made.processor)
+
+
+def test_a_model_with_linear_attention_is_sampled_as_without_a_cache() -> None:
+    made = hybrid()
+    asked = requests(made, 4, 4)
+    results = HfEngine(made, 16).sample(asked, 1.0, LIMIT)
+    for request, samples in zip(asked, results, strict=True):
+        for seed, sample in zip(request.seeds, samples, strict=True):
+            expected = slow_sample(made, request, seed, 1.0)
+            assert (sample.token_ids, sample.finished) == (expected.token_ids, expected.finished)
+            assert sample.logprob == pytest.approx(expected.logprob, abs=1e-4)
 
 
 # --- drawing a token ---
