@@ -32,9 +32,9 @@ LIGHT = (
     "answers",
     "testbed",
     "cli",
-    "alignment",
     "chat",
     "segments",
+    "engines.folders",
     "planning.report",
     "planning.doctor",
 )

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 import typer
 
 from vista.config import BenchmarkTask, HubFiles, HubModel, Suite, load_resolved, load_suite
-from vista.errors import VistaError, told
+from vista.errors import VistaError, is_out_of_memory, said, told
 from vista.grid import run_named
 from vista.paths import Paths
 from vista.records import Split
@@ -382,8 +382,6 @@ def main() -> None:
         try:
             app()
         except (MemoryError, OSError, RuntimeError) as error:
-            from vista.engines.memory import is_out_of_memory, said
-
             if not is_out_of_memory(error):
                 raise
             command = " ".join(sys.argv[1:])

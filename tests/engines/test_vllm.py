@@ -23,9 +23,8 @@ from vista.chat import encode_query, template_ids
 from vista.config import HfEngineSettings, PrefixResample, Sampling, VllmEngineSettings
 from vista.dag import Dag
 from vista.engines import vllm as engine_module
-from vista.engines.base import Request, Sample
+from vista.engines.base import Request, Sample, choose_engine
 from vista.engines.checkpoints import Checkpoint, load_checkpoint, load_outline, save_checkpoint
-from vista.engines.choose import choose_engine
 from vista.engines.forced import forced_batch
 from vista.engines.hf import HfEngine
 from vista.engines.vllm import VllmEngine

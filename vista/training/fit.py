@@ -14,8 +14,7 @@ from trl import SFTConfig
 from vista import plugins
 from vista.config import Hyperparameters, ModelTraining
 from vista.engines.checkpoints import Checkpoint
-from vista.engines.memory import MORE_MEMORY, is_out_of_memory, said
-from vista.errors import VistaError
+from vista.errors import MORE_MEMORY, VistaError, is_out_of_memory, said
 from vista.objectives import ObjectiveSettings
 from vista.records import Row
 from vista.seeding import derive_seed

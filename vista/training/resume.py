@@ -27,8 +27,8 @@ from transformers import TrainerCallback
 from transformers.trainer_pt_utils import safe_globals
 
 from vista.config import ModelTraining
-from vista.engines.memory import MORE_MEMORY, BatchSize
-from vista.errors import VistaError
+from vista.engines.batching import BatchSize
+from vista.errors import MORE_MEMORY, VistaError
 from vista.records import write_json
 from vista.training.trainers import PaperTrainer, check_weights
 

@@ -26,8 +26,7 @@ from vista.config import (
     load_yaml,
     training_section,
 )
-from vista.engines.checkpoints import Checkpoint, check_folder, load_checkpoint, save_checkpoint
-from vista.engines.gpus import require_gpu
+from vista.engines.checkpoints import Checkpoint, check_folder, load_checkpoint, require_gpu, save_checkpoint
 from vista.errors import VistaError, writing
 from vista.grid import Run
 from vista.manifest import Recorder, read_manifest, withdraw

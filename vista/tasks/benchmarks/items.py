@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Literal
 
-from vista.records import AnswerType, Row
+from vista.answers import AnswerType
+from vista.records import Row
 
 PublishedSplit = Literal["train", "test"]
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from vista.records import AnswerType
+from vista.answers import AnswerType
 
 SYSTEM = "You are a helpful assistant. You look at the image closely and reason before you answer."
 
