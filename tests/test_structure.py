@@ -29,7 +29,7 @@ LIGHT = (
     "alignment",
     "chat",
     "segments",
-    "planning.report",
+    "planning.plan",
     "planning.doctor",
 )
 

@@ -108,8 +108,7 @@ def plan(
 ) -> None:
     """Say what a suite would run, share, and cost in GPU hours and disk. Reads the config alone."""
     from vista.planning.assumptions import load_assumptions
-    from vista.planning.plan import make_plan
-    from vista.planning.report import as_dict, show
+    from vista.planning.plan import as_dict, make_plan, show
 
     made = make_plan(load_suite(configfile), load_assumptions(assume or []))
     if as_json:

@@ -16,9 +16,8 @@ from vista.config import SelfImprovement, Suite, load_suite
 from vista.grid import Run
 from vista.planning.assumptions import CPU_SECONDS, Assumptions
 from vista.planning.estimate import Estimator
-from vista.planning.jobs import job_counts, rollout_files
-from vista.planning.plan import make_plan
-from vista.planning.sharing import Job, JobTree, sharing
+from vista.planning.jobs import Job, JobTree, job_counts, rollout_files
+from vista.planning.plan import make_plan, sharing
 
 
 @pytest.fixture(scope="module")

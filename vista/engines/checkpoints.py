@@ -15,14 +15,12 @@ from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor,
 
 from vista.chat import end_tokens, forbidden_tokens
 from vista.config import Loading
-from vista.engines.folders import check_contents, loading_problem, why_no_processor
-from vista.engines.foreign import check_code, check_no_adapters
+from vista.engines.folders import NO_TEMPLATE, check_folder, loading_problem, why_no_processor
+from vista.engines.foreign import check_code
 from vista.engines.memory import MORE_MEMORY, is_out_of_memory, said
 from vista.engines.presenter import LOADING_FILE, Presenter
 from vista.errors import VistaError, writing
 from vista.manifest import withdraw
-
-PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.msgpack", "*.h5")
 
 
 @dataclass
@@ -107,25 +105,6 @@ def _layers(model: Any) -> dict[str, int]:
     return found
 
 
-def check_folder(folder: Path) -> None:
-    """Refuse a folder that is no complete checkpoint, before anything heavy is loaded."""
-    if not folder.is_dir():
-        raise VistaError(f"{folder}: no such folder; run the rule that makes it, or mend the model's path")
-    if not (folder / "config.json").is_file():
-        raise VistaError(f"{folder}: no config.json; this is no checkpoint folder, mend the model's path")
-    if not list(folder.glob("*.safetensors")):
-        others = sorted(path.name for pattern in PICKLES for path in folder.glob(pattern))
-        found = f", only {', '.join(others)}" if others else ""
-        raise VistaError(
-            f"{folder}: no *.safetensors{found}; other formats can run code and are not loaded: take a "
-            "revision that has safetensors, or load the model with transformers once and save it"
-        )
-    check_no_adapters(folder)
-    if not list(folder.glob("*processor_config.json")):
-        raise VistaError(f"{folder}: no processor_config.json; save the model's processor beside it")
-    check_contents(folder)
-
-
 def read_loading(folder: Path) -> Loading:
     """How the checkpoint in ``folder`` is to be loaded; the defaults where nothing is said.
 
@@ -176,7 +155,7 @@ def load_processor(
             "use the checkpoint of a vision-language model"
         )
     if not getattr(processor, "chat_template", None):
-        raise VistaError(f"{folder}: no chat template; add chat_template.jinja to the folder")
+        raise VistaError(f"{folder}: {NO_TEMPLATE}")
     return Presenter(processor, read_loading(folder) if loading is None else loading, str(folder))
 
 

@@ -18,8 +18,8 @@ from huggingface_hub.errors import (
 )
 
 from vista.config import Loading
-from vista.engines.checkpoints import check_folder, load_processor, read_loading
-from vista.engines.folders import check_template
+from vista.engines.checkpoints import load_processor, read_loading
+from vista.engines.folders import check_folder, check_template
 from vista.engines.presenter import LOADING_FILE, Presenter, write_loading
 from vista.errors import VistaError, writing
 from vista.manifest import withdraw

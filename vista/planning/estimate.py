@@ -27,9 +27,8 @@ from vista.config import (
     Suite,
 )
 from vista.grid import Resampling, Run
-from vista.planning.assumptions import Assumptions
+from vista.planning.assumptions import Assumptions, parameters, queries, train_queries
 from vista.planning.jobs import RULE_OF_KIND, RolloutFile, rollout_files, splits
-from vista.planning.sizes import parameters, queries, train_queries
 
 HOUR = 3600.0
 BYTES_PER_SCORED_LAYER = 12.0  # three float32

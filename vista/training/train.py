@@ -28,7 +28,8 @@ from vista.config import (
     load_yaml,
     training_section,
 )
-from vista.engines.checkpoints import Checkpoint, check_folder, load_checkpoint, save_checkpoint
+from vista.engines.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
+from vista.engines.folders import check_folder
 from vista.engines.gpus import require_gpu
 from vista.errors import VistaError, writing
 from vista.grid import Run
