@@ -20,6 +20,7 @@ LIGHT = (
     "checksums",
     "manifest",
     "verify",
+    "versions",
     "dag",
     "fingerprints",
     "images",

@@ -332,18 +332,17 @@ def verify(
     configfile: Annotated[
         Path | None, typer.Option("--configfile", help="A suite file, such as config/paper.yaml, instead.")
     ] = None,
-    remove: Annotated[
-        bool, typer.Option("--remove", help="Remove what is damaged, and what was made from it.")
-    ] = False,
 ) -> None:
-    """Look for outputs that something changed since they were made. Exit status 2 if any are left."""
+    """Look for outputs that changed since they were made, and print the command that makes them again.
+
+    Exit status 2 if there are any.
+    """
     from vista import verify as work
 
     suite = work.open_suite(suite_file, configfile)
     report = work.verify(suite)
-    removed = work.remove(suite, report) if remove else []
-    work.tell(report, suite, removed, console())
-    if report.damaged and not remove:
+    work.tell(report, suite, configfile or work.file_of(suite), console())
+    if report.damaged:
         raise typer.Exit(2)
 
 

@@ -146,5 +146,5 @@ def test_the_plan_prints_what_sharing_saves(root: Path, monkeypatch: pytest.Monk
     assert found.exit_code == 0, found.output
     plan = make_plan(load_suite(Path("config/testbed-full.yaml")), Assumptions())
     assert f"{plan.sharing.hours / 2:,.1f} hours on 2 cores" in found.output
-    assert f"{plan.sharing.jobs_apart:,} jobs in place of {plan.sharing.jobs:,}" in found.output
+    assert f"{plan.sharing.jobs_apart:,} jobs instead of {plan.sharing.jobs:,}" in found.output
     assert f"The suite takes {plan.sharing.share:.0%} of that" in found.output

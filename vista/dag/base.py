@@ -6,6 +6,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from vista import versions
 from vista.config import GridTask, Suite, TeacherRationales
 from vista.errors import VistaError, writing
 from vista.fingerprints import update, write_fingerprint
@@ -32,8 +33,14 @@ class Base:
         if not (locked and self.paths.suite.exists()):
             update(self.paths.suite, self.suite.model_dump_json(indent=2))
 
-    def begin(self) -> None:
+    def begin(self, main: bool = True) -> str | None:
         """Once the folder is locked, make sure of the resolved suite and that results can be written.
+
+        Args:
+            main: Whether this is the process that the user started, and not one of its jobs.
+
+        Returns:
+            A line to print if the results were made with other versions than those installed.
 
         Raises:
             VistaError: they cannot.
@@ -43,6 +50,7 @@ class Base:
         with writing(self.paths.results):
             probe.touch()
             probe.unlink()
+        return versions.note(self.paths.results) if main else None
 
     def code(self, stage: str, part: str = "**", also: Sequence[str] = (), without: str = "") -> str:
         """A file that changes when code changes that the outputs of ``stage`` depend on."""
