@@ -64,16 +64,15 @@ class Checkout:
             *("--configfile", "config/smoke.yaml"),
         ]
 
-    def snakemake(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        """Run Snakemake to its end and return what it said."""
+    def run(self, *words: str) -> subprocess.CompletedProcess[str]:
+        """Run a command here to its end and return what it said."""
         return subprocess.run(
-            self.command(*arguments),
-            cwd=self.folder,
-            env=self.environment,
-            capture_output=True,
-            text=True,
-            check=False,
+            words, cwd=self.folder, env=self.environment, capture_output=True, text=True, check=False
         )
+
+    def snakemake(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run Snakemake on the suite."""
+        return self.run(*self.command(*arguments))
 
     def start(self, *arguments: str, log: Path) -> subprocess.Popen[bytes]:
         """Start Snakemake in a session of its own; what it says goes to ``log``."""
@@ -112,14 +111,7 @@ class Checkout:
 
     def vista(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run one command of the command line."""
-        return subprocess.run(
-            ["vista", *arguments],
-            cwd=self.folder,
-            env=self.environment,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        return self.run("vista", *arguments)
 
 
 def jobs_of(suite: Suite) -> Callable[[str], list[str]]:
