@@ -15,9 +15,8 @@ from typing import Any
 
 from vista import grid
 from vista.config import HubModel, LocalModel, Suite
-from vista.evaluation.harness import lone_process, run_lmms_eval
+from vista.evaluation.harness import lone_process, run_lmms_eval, write_task_files
 from vista.evaluation.selection import Selection
-from vista.evaluation.task_files import write_task_files
 from vista.grid import Run
 from vista.manifest import Recorder, check_count, read_manifest
 from vista.paths import Paths

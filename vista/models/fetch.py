@@ -46,7 +46,7 @@ def download(repo: str, revision: str, code: bool = False) -> Path:
         return Path(snapshot_download(repo, revision=revision, allow_patterns=patterns))
     except HFValidationError as error:
         raise VistaError(
-            f"model {repo}: repo: no name of a repository ({error}); mend models.yaml"
+            f"model {repo}: repo: not the name of a repository ({error}); correct models.yaml"
         ) from error
     except (HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled, OSError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
