@@ -48,7 +48,7 @@ class Report:
 def verify(suite: Suite) -> Report:
     """Compare every output of ``suite`` that has a manifest with it.
 
-    What lies beside the stages' folders, such as the results of another suite, is left out.
+    What lies outside the stages' folders, such as the results of another suite, is left out.
 
     Raises:
         VistaError: there are no results.
@@ -89,7 +89,7 @@ def outputs_of(suite: Suite) -> set[str]:
 
 
 def files_to_make(suite: Suite, outputs: Iterable[str]) -> dict[str, str | None]:
-    """By output, the file of a rule that stands for it, both relative to the results folder.
+    """By output, the file that a rule makes it under, both relative to the results folder.
 
     A checkpoint's is its manifest; critical tokens are written with the resamples, by the same job. There is
     none for an output that the suite does not have any more.
@@ -126,7 +126,7 @@ def command(suite: Suite, damaged: list[str], configfile: Path) -> str:
     ]
     targets = [file for file in wanted if Path(file).is_file()]
     files = [str(suite.results / name) for name in dict.fromkeys(damaged)]
-    # Targets stand first: Snakemake would read them as values of the options.
+    # Targets come first: after an option, Snakemake would read them as its values.
     words = ["snakemake", "--cores", "all", *targets, "--configfile", str(configfile), "--forcerun", *files]
     return shlex.join(words)
 

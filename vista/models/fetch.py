@@ -89,7 +89,7 @@ def check_checkpoint(folder: Path, loading: Loading, trust_remote_code: bool = F
 def link_files(source: Path, output: Path, loading: Loading) -> list[str]:
     """Make ``output`` a folder of links to the files of ``source``, whole or not at all.
 
-    ``loading`` is written beside the links.
+    ``loading`` is written to the same folder.
 
     Returns:
         The names of the files linked.

@@ -255,7 +255,7 @@ def pretrain(model: Any, corpus: Corpus, pad_id: int, recipe: Recipe, label: str
         def gradient(indices: list[int] = indices) -> float:
             parts.trying([label] * parts.size)
             for optimizer in active:
-                optimizer.zero_grad()  # a part that failed may have left some of its own
+                optimizer.zero_grad()  # a part that failed may have left gradients
             return _accumulate(model, corpus, indices, pad_id, parts.size)
 
         losses.append(parts.until_it_fits(gradient))

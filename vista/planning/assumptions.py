@@ -14,7 +14,7 @@ from pydantic import Field, ValidationError, field_validator
 
 from vista.config import BenchmarkTask, BuiltModel, HubModel, Suite, load_yaml, parse_yaml
 from vista.config.base import Fraction, Name, Strict
-from vista.config.benchmarks import BenchmarkKind, PublishedSplit, Questions, published_sizes
+from vista.config.benchmarks import PublishedSplit, published_sizes
 from vista.errors import VistaError, fail_if
 from vista.records import Split
 
@@ -125,18 +125,13 @@ def _setting(item: str) -> dict[str, Any]:
 # --- sizes of a suite, from the config alone ---
 
 
-def published_size(kind: BenchmarkKind, split: PublishedSplit, questions: Questions = "all") -> int:
-    """Questions in a split of a benchmark as it is published; an upper bound where some are left out."""
-    return published_sizes(kind, questions)[split]
-
-
 def queries(suite: Suite, task: str, split: Split) -> int:
-    """Queries in a split of a task, before duplicates are left out."""
+    """Queries in a split of a task, before duplicates are left out; of a benchmark as published, at most."""
     spec = suite.tasks[task]
     stated = getattr(spec.sizes, split)
     if stated is not None or not isinstance(spec, BenchmarkTask):
         return int(stated)
-    published = published_size(spec.kind, cast(PublishedSplit, split), spec.questions)
+    published = published_sizes(spec.kind, spec.questions)[cast(PublishedSplit, split)]
     return published - spec.sizes.seed if split == "train" else published
 
 

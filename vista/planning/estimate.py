@@ -148,7 +148,7 @@ class Estimator:
         return tokens * self.parameters[model] / 1e9 / per_billion / HOUR
 
     def pass_hours(self, model: str, tokens: float, operations: float) -> float:
-        """GPU hours of passes with so many floating-point operations per parameter and token."""
+        """GPU hours of passes that cost ``operations`` floating-point operations per parameter and token."""
         flops = tokens * operations * self.parameters[model]
         return flops / (self.assumptions.gpu_tflops * 1e12 * self.assumptions.utilisation) / HOUR
 
