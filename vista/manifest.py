@@ -190,7 +190,9 @@ def read_manifest(output: Path) -> Manifest:
     try:
         return Manifest.model_validate(json.loads(path.read_text(encoding="utf-8")))
     except FileNotFoundError as error:
-        raise VistaError(f"{path}: no such file, so {output} is not known to be whole; rerun the rule") from error
+        raise VistaError(
+            f"{path}: no such file, so {output} is not known to be whole; rerun the rule"
+        ) from error
     except (OSError, ValueError) as error:
         reason = " ".join(str(error).split())[:300]
         raise VistaError(f"{path}: not a manifest ({reason}); delete it and rerun the rule") from error

@@ -232,7 +232,12 @@ def check_rationales(suite: Suite) -> list[Finding]:
         if missing:
             remedy = "correct seed_rationales.files, or copy the files there"
             return [fail(subject, f"no such file: {', '.join(missing)}", remedy)]
-        return [ok(subject, f"annotated, {len(settings.files)} files")]
+        return [
+            ok(
+                subject,
+                f"annotated in {len(settings.files)} files" if settings.files else "come with the tasks",
+            )
+        ]
     if isinstance(settings, TeacherRationales):
         return _teacher(subject, suite, settings)
     return [ok(subject, "sampled from the base model")]

@@ -115,9 +115,10 @@ def test_a_damaged_file_is_named_alone_and_refused_by_the_next_stage(
         assert named == [f"results/smoke/{name}"]
         assert ("cut short" in done.stdout) == (damage is truncate)
         suite = spoiled.suite()
-        with pytest.raises(VistaError, match=r"vista verify .*suite\.json`, which prints") as refused:
+        with pytest.raises(VistaError, match=re.escape(str(file))) as refused:
             read(suite, Paths(suite.results))
-        assert str(file) in str(refused.value)
+        told = re.search(r"vista verify .*suite\.json`, which prints", str(refused.value))
+        assert told or damage is lose, "a file that is not there may be missed by whoever opens it"
     finally:
         file.write_bytes(sound)
         os.utime(file, ns=(times.st_atime_ns, times.st_mtime_ns))
@@ -168,7 +169,7 @@ def test_the_printed_command_plans_what_removing_the_files_would(copy: Checkout)
     damaged = {
         f"curation/{STAR.id}/train.parquet": truncate,
         f"training/{DPO.id}/model.safetensors": lose,
-        f"rollouts/{NEXT.id}/samples/{K6}/0-of-1.parquet": flip_a_bit,
+        f"rollouts/{VISTA.id}/samples/{K6}/0-of-1.parquet": flip_a_bit,
         f"evaluation/{SEED.id}/predictions.parquet": lose,
         "tables/main.csv": truncate,
     }
