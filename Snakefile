@@ -41,7 +41,9 @@ R = str(SUITE.results)
 
 onstart:
     try:
-        PLAN.begin()
+        said = PLAN.begin(main=workflow.is_main_process)
+        if said:
+            print(said, file=sys.stderr)
         if workflow.is_main_process and not workflow.local_exec:
             refuse_leftover_jobs(Path.cwd())
     except VistaError as error:

@@ -6,12 +6,15 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from vista import verify
 from vista.config import Suite, load_resolved
-from vista.manifest import read_manifest
+from vista.dag import Dag
+from vista.manifest import SUFFIX, find_outputs, read_manifest
+from vista.paths import manifest_of
 
 COPIED = ("Snakefile", "environment.yml", "models.yaml", "config", "profiles", "vista", "workflow")
 
@@ -61,16 +64,15 @@ class Checkout:
             *("--configfile", "config/smoke.yaml"),
         ]
 
-    def snakemake(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        """Run Snakemake to its end and return what it said."""
+    def run(self, *words: str) -> subprocess.CompletedProcess[str]:
+        """Run a command here to its end and return what it said."""
         return subprocess.run(
-            self.command(*arguments),
-            cwd=self.folder,
-            env=self.environment,
-            capture_output=True,
-            text=True,
-            check=False,
+            words, cwd=self.folder, env=self.environment, capture_output=True, text=True, check=False
         )
+
+    def snakemake(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Run Snakemake on the suite."""
+        return self.run(*self.command(*arguments))
 
     def start(self, *arguments: str, log: Path) -> subprocess.Popen[bytes]:
         """Start Snakemake in a session of its own; what it says goes to ``log``."""
@@ -89,24 +91,81 @@ class Checkout:
         return load_resolved(self.results / "suite.json").model_copy(update={"results": self.results})
 
     def remove(self, *outputs: str) -> list[Path]:
-        """Remove outputs with all that was made from them."""
-        suite = self.suite()
+        """Remove outputs with everything made from them, manifests first."""
         inputs = {
             str(output.relative_to(self.results)): list(read_manifest(output).inputs)
-            for output in verify.find_outputs(self.results)
+            for output in find_outputs(self.results, verify.FOLDERS)
         }
         assert set(outputs) <= set(inputs)
-        follow = verify.made_from(outputs, inputs, verify.jobs_of(suite))
-        report = verify.Report(damaged={name: [] for name in outputs}, follow=sorted(follow - set(outputs)))
-        return verify.remove(suite, report)
+        follow = made_from(outputs, inputs, jobs_of(self.suite()))
+        removed = []
+        for name in [*outputs, *sorted(follow - set(outputs))]:
+            output = self.results / name
+            manifest_of(output).unlink(missing_ok=True)
+            if output.is_dir() and not output.is_symlink():
+                shutil.rmtree(output)
+            else:
+                output.unlink(missing_ok=True)
+            removed.append(output)
+        return removed
 
     def vista(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run one command of the command line."""
-        return subprocess.run(
-            ["vista", *arguments],
-            cwd=self.folder,
-            env=self.environment,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        return self.run("vista", *arguments)
+
+
+def jobs_of(suite: Suite) -> Callable[[str], list[str]]:
+    """Tell, of an output, which outputs the same job makes: Snakemake makes all of them or none."""
+    dag, results = Dag(suite), suite.results
+    jobs = [dag.results(), dag.ablation(), dag.gallery()]
+    known: dict[str, list[str]] = {}
+    for files in jobs:
+        names = [str(Path(file).relative_to(results)) for file in files if not file.endswith(SUFFIX)]
+        known.update(dict.fromkeys(names, names))
+
+    def together(output: str) -> list[str]:
+        path = PurePosixPath(output)
+        if output in known:
+            return known[output]
+        if path.parts[0] == "tables":
+            return [str(path.with_suffix(suffix)) for suffix in (".csv", ".md", ".tex")]
+        if path.parts[0] == "figures":
+            return [str(path.with_suffix(suffix)) for suffix in (".pdf", ".png")]
+        if path.parts[0] == "rollouts" and path.parts[-3] in {"critical", "resamples"}:
+            kinds = ("critical", "resamples")
+            return [str(path.parents[2].joinpath(kind, *path.parts[-2:])) for kind in kinds]
+        return [output]
+
+    return together
+
+
+def made_from(
+    names: Iterable[str], inputs: Mapping[str, list[str]], together: Callable[[str], list[str]]
+) -> set[str]:
+    """``names``, what the same jobs made, and all that was made from them, directly or not.
+
+    Args:
+        names: Outputs, relative to the results folder.
+        inputs: Of every output, the paths that its manifest names as inputs, wherever the results
+            folder lay when it was made.
+        together: As from ``jobs_of``.
+    """
+    users: dict[str, list[str]] = {}
+    for output, read in inputs.items():
+        for path in read:
+            users.setdefault(_output_named(path, inputs), []).append(output)
+    found: set[str] = set()
+    queue = list(names)
+    while queue:
+        for name in together(queue.pop()):
+            if name not in found:
+                found.add(name)
+                queue += users.get(name, [])
+    return found & {*inputs, *names}
+
+
+def _output_named(path: str, outputs: Mapping[str, object]) -> str:
+    """Which output an input's path names: the one with the longest of the path's tails as its name."""
+    parts = PurePosixPath(path).parts
+    tails = (str(PurePosixPath(*parts[start:])) for start in range(len(parts)))
+    return next((tail for tail in tails if tail in outputs), path)

@@ -14,7 +14,7 @@ from vista.analysis.tables import results_tables
 from vista.errors import VistaError
 from vista.grid import Run
 from vista.paths import Paths
-from vista.provenance import about_policy, find, runs_behind, show
+from vista.provenance import about_policy, find, runs_of, show
 from vista.records import write_text
 
 
@@ -82,7 +82,7 @@ def test_a_number_is_made_of_the_runs_of_both_sides_of_a_difference(
     made: World, table: str, row: str, column: str, runs: list[Run]
 ) -> None:
     cell = find(made.paths.table(table, "csv"), row, column)
-    assert runs_behind(made.suite, cell) == runs
+    assert runs_of(made.suite, cell) == runs
 
 
 def test_what_was_changed_since_is_marked(made: World) -> None:

@@ -26,6 +26,7 @@ LIGHT = (
     "checksums",
     "manifest",
     "verify",
+    "versions",
     "dag",
     "fingerprints",
     "images",
@@ -35,7 +36,7 @@ LIGHT = (
     "chat",
     "segments",
     "engines.folders",
-    "planning.report",
+    "planning.plan",
     "planning.doctor",
 )
 

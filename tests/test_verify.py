@@ -1,16 +1,21 @@
-"""``vista verify``: which outputs are damaged, and what was made from them."""
+"""``vista verify``: which outputs are damaged or of other versions, and the command that makes them again."""
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
 import pytest
+from rich.console import Console
+from typer.testing import CliRunner
 
 from vista import verify
+from vista.cli import app
 from vista.config import Suite, load_suite
+from vista.dag import Dag
 from vista.errors import VistaError
-from vista.manifest import Recorder, read_manifest
+from vista.manifest import SUFFIX, Recorder, installed, read_manifest
 from vista.paths import manifest_of
 from vista.records import write_text
 
@@ -42,7 +47,7 @@ def found(suite: Suite) -> dict[str, str]:
 
 def test_sound_results_are_counted(suite: Suite) -> None:
     report = verify.verify(suite)
-    assert (report.outputs, report.files, report.damaged, report.follow) == (5, 5, {}, [])
+    assert (report.outputs, report.files, report.damaged, report.mixed) == (5, 5, {}, [])
 
 
 def test_a_missing_file_is_named(suite: Suite) -> None:
@@ -64,26 +69,110 @@ def test_a_malformed_manifest_is_damage(suite: Suite) -> None:
     assert "not a manifest" in found(suite)[f"training/{RUN}"]
 
 
-def test_what_follows_is_what_was_made_from_it_and_nothing_else(suite: Suite) -> None:
-    (suite.results / f"curation/{RUN}/train.parquet").write_text("")
+def test_the_command_makes_the_damaged_files_again(suite: Suite) -> None:
+    """Of a folder its manifest, which the rule makes; critical tokens come with their resamples."""
+    policy = "nano-smoke/grids/vista-sft/seed0/round1"
+    (resamples,) = (
+        name for name in verify.outputs_of(suite) if name.startswith(f"rollouts/{policy}/resamples")
+    )
+    made = {
+        "tasks/printed/train.parquet": "tasks/printed/train.parquet",
+        "models/nano-smoke": "models/nano-smoke/manifest.json",
+        f"training/{RUN}": f"training/{RUN}/manifest.json",
+        resamples.replace("/resamples/", "/critical/"): resamples,
+        "long.csv": "long.csv",
+        "tables/main.md": "tables/main.md",
+    }
+    assert verify.files_to_make(suite, made) == made
+
+
+def test_what_the_suite_no_longer_has_is_not_made_again(suite: Suite) -> None:
+    gone = [
+        "tasks/other/train.parquet",
+        "models/other",
+        f"training/{RUN.replace('star', 'other')}",
+        f"rollouts/{RUN}/samples/k999-t1-n80/0-of-1.parquet",
+        "tables/other.csv",
+    ]
+    assert verify.files_to_make(suite, gone) == dict.fromkeys(gone)
+
+
+@pytest.mark.parametrize("name", ["smoke", "testbed", "testbed-full", "paper"])
+def test_whatever_a_table_is_made_from_can_be_made_again(root: Path, name: str) -> None:
+    suite = load_suite(root / f"config/{name}.yaml", root=root)
+    dag = Dag(suite)
+    made_from = [*dag.manifests(), *dag.predictions(), *dag.difficulty_inputs(), *dag.distribution_inputs()]
+    if "audit" in map(stem, dag.every_table()):
+        made_from += [*dag.audit_inputs(), *dag.prefix_inputs()]
+    files = {str(Path(file).relative_to(suite.results)).removesuffix(SUFFIX) for file in made_from}
+    named = {file.removesuffix("/manifest.json") for file in files}
+    assert {name for name, file in verify.files_to_make(suite, named).items() if file is None} == set()
+
+
+def stem(file: str) -> str:
+    return Path(file).stem
+
+
+def told(suite: Suite, capsys: pytest.CaptureFixture[str]) -> list[str]:
     report = verify.verify(suite)
-    assert report.follow == [f"evaluation/{RUN}/predictions.parquet", f"training/{RUN}"]
-    verify.remove(suite, report)
-    assert verify.verify(suite).outputs == 2
-    assert not (suite.results / f"training/{RUN}").exists()
+    verify.tell(report, suite, Path("config/smoke.yaml"), Console(width=4000, color_system=None))
+    return capsys.readouterr().out.splitlines()
 
 
-def test_the_files_of_one_job_are_removed_together(suite: Suite) -> None:
-    """Snakemake makes all outputs of a job or none, and asks only for those that somebody needs."""
-    together = verify.jobs_of(suite)
-    assert {"tables/main.csv", "tables/main.tex", "tables/runs.csv"} <= set(together("tables/main.md"))
-    assert together("tables/cost.md") == ["tables/cost.csv", "tables/cost.md", "tables/cost.tex"]
-    critical = "rollouts/a/b/c/seed0/round1/critical/k/0-of-1.parquet"
-    assert critical.replace("critical", "resamples") in together(critical)
-    assert together("long.csv") == ["long.csv"]
+def test_the_command_names_targets_first_and_only_those_that_are_there(
+    suite: Suite, capsys: pytest.CaptureFixture[str]
+) -> None:
+    damaged = suite.results / f"curation/{RUN}/train.parquet"
+    damaged.write_text("")
+    line = told(suite, capsys)[-1].strip()
+    forced = f"--configfile config/smoke.yaml --forcerun {damaged}"
+    assert line == f"snakemake --cores all {forced}"
+    make(suite, "tables/main.csv")
+    make(suite, "tables/other.csv")
+    (suite.results / f"training/{RUN}/weights").unlink()
+    assert told(suite, capsys)[-1].strip() == (
+        f"snakemake --cores all {suite.results}/tables/main.csv {forced} "
+        f"{suite.results}/training/{RUN}/manifest.json"
+    )
 
 
-def test_links_are_followed_to_be_checked_and_not_to_be_removed(suite: Suite, tmp_path: Path) -> None:
+def test_damaged_outputs_that_the_suite_no_longer_has_are_to_be_deleted(
+    suite: Suite, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make(suite, "models/other/weights")
+    (suite.results / "models/other/weights").write_text("")
+    lines = told(suite, capsys)
+    assert lines[-1].endswith(f"delete them: {suite.results}/models/other")
+    assert not any("snakemake" in line for line in lines)
+
+
+def test_mixed_versions_are_listed_and_are_no_damage(
+    suite: Suite, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert not any("versions" in line for line in told(suite, capsys))
+    for name in ("training", "evaluation"):
+        for manifest in (suite.results / name).rglob("*manifest.json"):
+            value = json.loads(manifest.read_text())
+            value["packages"]["torch"] = "2.0.0"
+            manifest.write_text(json.dumps(value))
+    lines = told(suite, capsys)
+    assert lines[-2] == "The outputs were made with different versions of packages:"
+    assert lines[-1].strip() == (
+        f"torch: {installed()['torch']} (3 outputs), "
+        f"2.0.0 (2 outputs: evaluation/{RUN}/predictions.parquet, training/{RUN})"
+    )
+    write_text(suite.results / "suite.json", suite.model_dump_json())
+    done = CliRunner().invoke(app, ["verify", str(suite.results / "suite.json")])
+    assert done.exit_code == 0
+
+
+def test_nothing_is_removed(suite: Suite) -> None:
+    write_text(suite.results / "suite.json", suite.model_dump_json())
+    done = CliRunner().invoke(app, ["verify", str(suite.results / "suite.json"), "--remove"])
+    assert (done.exit_code, "No such option" in done.output) == (2, True)
+
+
+def test_links_are_followed(suite: Suite, tmp_path: Path) -> None:
     """The base folder of a model on disk holds links to files of the user's."""
     own = tmp_path / "mine"
     write_text(own / "weights", "mine")
@@ -96,9 +185,6 @@ def test_links_are_followed_to_be_checked_and_not_to_be_removed(suite: Suite, tm
     assert "weights" in found(suite)["models/mine"]
     (own / "weights").rename(own / "moved")
     assert f"a link to {own / 'weights'}, which is missing" in found(suite)["models/mine"]
-    verify.remove(suite, verify.verify(suite))
-    assert not folder.exists()
-    assert (own / "moved").read_text() == "more"
 
 
 def test_a_renamed_copy_is_sound(suite: Suite) -> None:
@@ -146,6 +232,6 @@ def test_an_input_that_is_damaged_is_refused_before_any_work(suite: Suite) -> No
     file.write_text("short")
     with pytest.raises(VistaError, match="cut short: 5 bytes") as refused:
         Recorder("curation", {}, [suite.results / "models/nano-smoke", file])
-    assert f"vista verify {suite.results / 'suite.json'} --remove" in str(refused.value)
+    assert f"vista verify {suite.results / 'suite.json'}`" in str(refused.value)
     manifest_of(file).unlink()  # a user's own file
     Recorder("curation", {}, [file])

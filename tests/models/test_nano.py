@@ -14,8 +14,8 @@ from vista.config import Wording
 from vista.engines.batching import collate
 from vista.engines.checkpoints import load_checkpoint, save_checkpoint
 from vista.images import open_images
-from vista.models.corpus import collect_words
 from vista.models.nano import build_nano
+from vista.models.pretrain import collect_words
 
 WORDS = collect_words([query(index) for index in range(10)], Wording())
 

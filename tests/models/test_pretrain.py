@@ -13,9 +13,18 @@ from vista.config import Wording
 from vista.engines.batching import collate
 from vista.engines.checkpoints import wrap
 from vista.errors import VistaError
-from vista.models.corpus import Corpus, collect_words, draw_examples, encode_corpus
 from vista.models.nano import build_nano
-from vista.models.pretrain import Recipe, _accumulate, batches, pretrain, response_loss
+from vista.models.pretrain import (
+    Corpus,
+    Recipe,
+    _accumulate,
+    batches,
+    collect_words,
+    draw_examples,
+    encode_corpus,
+    pretrain,
+    response_loss,
+)
 
 Rows = list[dict[str, Any]]
 

@@ -9,24 +9,31 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
+from safetensors.numpy import save_file
 from typer.testing import CliRunner
 
 from tests.planning.conftest import make_suite
 from vista.cli import app
 from vista.config import Suite
+from vista.engines.folders import check_folder, folder_problems
+from vista.errors import VistaError
 from vista.planning import doctor
 from vista.planning.assumptions import Assumptions
-from vista.planning.doctor import examine, has_failed
-from vista.planning.findings import Finding
-from vista.planning.inputs import check_data, check_models, check_rationales, checkpoint_problems
-from vista.planning.machine import (
+from vista.planning.doctor import (
+    Finding,
     check_commands,
+    check_data,
     check_disk,
     check_gpus,
+    check_models,
+    check_rationales,
     check_results,
     check_versions,
+    examine,
+    has_failed,
     training_memory,
 )
 
@@ -38,7 +45,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty hub cache, and no word on being offline."""
     folder = tmp_path / "hub"
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(folder))
-    monkeypatch.setattr("vista.planning.inputs.snapshot_download", offline_download(folder))
+    monkeypatch.setattr("vista.planning.doctor.snapshot_download", offline_download(folder))
     monkeypatch.delenv("HF_HUB_OFFLINE", raising=False)
     return folder
 
@@ -56,10 +63,11 @@ def offline_download(folder: Path) -> Any:
 
 def checkpoint(folder: Path) -> Path:
     folder.mkdir(parents=True)
-    for name in ("config.json", "preprocessor_config.json"):
+    for name in ("tokenizer.json", "preprocessor_config.json"):
         (folder / name).write_text("{}")
+    (folder / "config.json").write_text('{"model_type": "qwen2_5_vl"}')
     (folder / "tokenizer_config.json").write_text('{"chat_template": "{{ messages }}"}')
-    (folder / "model.safetensors").write_bytes(b"")
+    save_file({"weight": np.zeros(1)}, folder / "model.safetensors")
     return folder
 
 
@@ -118,16 +126,32 @@ def test_everything_that_a_checkpoint_lacks_is_named(tmp_path: Path) -> None:
     folder = tmp_path / "empty"
     folder.mkdir()
     (folder / "pytorch_model.bin").write_bytes(b"")
-    assert [problem.split(" (")[0] for problem in checkpoint_problems(folder)] == [
+    found = check_models(hub_model(tmp_path, path=str(folder)))
+    assert [finding.message.removeprefix(f"{folder}: ") for finding in found] == [
         "no config.json",
-        "no *.safetensors",
-        "no processor",
+        "no *.safetensors, only pytorch_model.bin",
+        "no processor_config.json",
+        "no tokenizer.json",
         "no chat template",
     ]
+    assert found[-1].remedy == "add chat_template.jinja to the folder"
     whole = checkpoint(tmp_path / "sharded")
     index = {"weight_map": {"a": "model-1.safetensors", "b": "model.safetensors"}}
     (whole / "model.safetensors.index.json").write_text(json.dumps(index))
-    assert checkpoint_problems(whole) == ["missing model-1.safetensors"]
+    assert "missing model-1.safetensors" in only(check_models(hub_model(tmp_path, path=str(whole)))).message
+
+
+def test_the_doctor_refuses_whatever_the_engines_refuse(tmp_path: Path) -> None:
+    whole = checkpoint(tmp_path / "whole")
+    assert folder_problems(whole) == []
+    check_folder(whole)
+    weights = whole / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1])
+    with pytest.raises(VistaError, match="not readable as safetensors") as refused:
+        check_folder(whole)
+    assert folder_problems(whole) == [str(refused.value)]
+    found = only(check_models(hub_model(tmp_path, path=str(whole))))
+    assert (found.verdict, "not readable as safetensors" in found.message) == ("fail", True)
 
 
 # --- data and rationales ---
@@ -168,7 +192,7 @@ def test_a_teachers_key_must_be_set_and_its_budget_suffice(
     found = check_rationales(suite)
     assert [finding.verdict for finding in found] == ["warn", "fail", "warn"]
     assert "SOME_KEY" in found[1].message
-    assert "80 is enough" in found[2].remedy
+    assert "80 is always enough" in found[2].remedy
     monkeypatch.setenv("SOME_KEY", "x")
     assert not has_failed(check_rationales(suite))
 

@@ -16,9 +16,8 @@ from vista.config import SelfImprovement, Suite, load_suite
 from vista.grid import Run
 from vista.planning.assumptions import CPU_SECONDS, Assumptions
 from vista.planning.estimate import Estimator
-from vista.planning.jobs import job_counts, rollout_files
-from vista.planning.plan import make_plan
-from vista.planning.sharing import Job, JobTree, sharing
+from vista.planning.jobs import Job, JobTree, job_counts, rollout_files
+from vista.planning.plan import make_plan, sharing
 
 
 @pytest.fixture(scope="module")
@@ -147,5 +146,5 @@ def test_the_plan_prints_what_sharing_saves(root: Path, monkeypatch: pytest.Monk
     assert found.exit_code == 0, found.output
     plan = make_plan(load_suite(Path("config/testbed-full.yaml")), Assumptions())
     assert f"{plan.sharing.hours / 2:,.1f} hours on 2 cores" in found.output
-    assert f"{plan.sharing.jobs_apart:,} jobs in place of {plan.sharing.jobs:,}" in found.output
+    assert f"{plan.sharing.jobs_apart:,} jobs instead of {plan.sharing.jobs:,}" in found.output
     assert f"The suite takes {plan.sharing.share:.0%} of that" in found.output

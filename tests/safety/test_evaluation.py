@@ -10,7 +10,7 @@ from lmms_eval.caching import cache
 from tests.evaluation.conftest import RUN, TASKS, SmallSuite, small
 from tests.safety.conftest import Payload, Trap
 from vista.evaluation.evaluate import evaluate
-from vista.evaluation.task_files import write_task_files
+from vista.evaluation.harness import write_task_files
 from vista.records import PREDICTION, read_rows
 
 __all__ = ["small"]  # a fixture

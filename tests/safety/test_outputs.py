@@ -15,8 +15,8 @@ from vista.analysis.page import inline
 from vista.figures.gallery import case, page
 from vista.manifest import read_manifest
 from vista.paths import manifest_of
+from vista.planning.doctor import fail
 from vista.planning.doctor import show as show_findings
-from vista.planning.findings import fail
 from vista.provenance import show
 from vista.records import write_json
 

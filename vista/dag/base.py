@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from vista import closure, grid
+from vista import closure, grid, versions
 from vista.closure import update
 from vista.config import SelfImprovement, Suite, TeacherRationales
 from vista.errors import VistaError, writing
@@ -37,8 +37,14 @@ class Base:
         if not (locked and self.paths.suite.exists()):
             update(self.paths.suite, self.suite.model_dump_json(indent=2))
 
-    def begin(self) -> None:
+    def begin(self, main: bool = True) -> str | None:
         """Once the folder is locked, make sure of the resolved suite and that results can be written.
+
+        Args:
+            main: Whether this is the process that the user started, and not one of its jobs.
+
+        Returns:
+            A line to print if the results were made with other versions than those installed.
 
         Raises:
             VistaError: they cannot.
@@ -48,6 +54,7 @@ class Base:
         with writing(self.paths.results):
             probe.touch()
             probe.unlink()
+        return versions.note(self.paths.results) if main else None
 
     def code(self, command: str, *named: str, module: str = "") -> str:
         """The checksums of the code that decides what a command computes.

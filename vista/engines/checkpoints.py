@@ -17,11 +17,10 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForImageTextToText, GenerationConfig
-from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
 
 from vista.chat import end_tokens, forbidden_tokens
 from vista.config import BuiltModel, ModelStage, Suite
-from vista.engines.folders import check_complete, read_object
+from vista.engines.folders import check_folder
 from vista.engines.presenter import Presenter, load_processor, read_loading
 from vista.errors import MORE_MEMORY, VistaError, is_out_of_memory, said, writing
 from vista.manifest import withdraw
@@ -97,23 +96,6 @@ def wrap(model: Any, processor: Any, name: str = "the checkpoint") -> Checkpoint
         context=getattr(text_config, "max_position_embeddings", None),
         name=name,
     )
-
-
-def check_folder(folder: Path) -> None:
-    """Refuse a folder without a complete checkpoint of a vision-language model, before it is loaded.
-
-    Raises:
-        VistaError: names the folder or file, what is missing or wrong, and the remedy.
-    """
-    check_complete(folder)
-    file = folder / "config.json"
-    config = read_object(file)
-    kind = config["model_type"]
-    if kind not in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES and "auto_map" not in config:
-        raise VistaError(
-            f"{file}: model_type: {kind!r} is not a vision-language model of this version of transformers; "
-            "take another checkpoint, one in transformers' own format"
-        )
 
 
 def load_checkpoint(

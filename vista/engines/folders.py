@@ -1,8 +1,8 @@
 """What a checkpoint folder must hold, and what it must not: looked at before anything heavy is loaded.
 
 It must be complete; it must not bring code, unless its model's entry says so, nor adapters. Of large files
-only the first bytes are read. Free of torch and transformers. Every stage that loads a checkpoint asks here,
-through ``vista.engines.checkpoints``.
+only the first bytes are read, and neither torch nor transformers is imported until a config is looked up.
+Every stage that loads a checkpoint asks here, and so does ``vista doctor``.
 """
 
 from __future__ import annotations
@@ -16,41 +16,17 @@ from safetensors import SafetensorError, safe_open
 
 from vista.errors import VistaError
 
-PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.msgpack", "*.h5")
 TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "*.tiktoken", "spiece.model")
+PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.msgpack", "*.h5")
 ANEW = "copy the checkpoint again"
-
-
-def check_complete(folder: Path) -> None:
-    """Refuse a folder that does not hold a complete checkpoint: weights, configs, processor, tokenizer.
-
-    Raises:
-        VistaError: names the folder or file, what is missing or wrong, and the remedy.
-    """
-    if not folder.is_dir():
-        raise VistaError(f"{folder}: no such folder; run the rule that makes it, or correct the model's path")
-    if not (folder / "config.json").is_file():
-        raise VistaError(
-            f"{folder}: no config.json, so it is not a checkpoint folder; correct the model's path"
-        )
-    if not list(folder.glob("*.safetensors")):
-        others = sorted(path.name for pattern in PICKLES for path in folder.glob(pattern))
-        found = f", only {', '.join(others)}" if others else ""
-        raise VistaError(
-            f"{folder}: no *.safetensors{found}; other formats can run code and are not loaded: take a "
-            "revision that has safetensors, or load the model with transformers once and save it"
-        )
-    check_no_adapters(folder)
-    if not list(folder.glob("*processor_config.json")):
-        raise VistaError(f"{folder}: no processor_config.json; save the model's processor beside it")
-    check_contents(folder)
+NO_TEMPLATE = "no chat template; add chat_template.jinja to the folder"
 
 
 def read_object(file: Path) -> dict[str, Any]:
     """The JSON object of a checkpoint's file.
 
     Raises:
-        VistaError: it cannot be read, or is not an object.
+        VistaError: it cannot be read, or is none.
     """
     try:
         value = json.loads(file.read_text(encoding="utf-8"))
@@ -61,33 +37,85 @@ def read_object(file: Path) -> dict[str, Any]:
     return value
 
 
-def check_contents(folder: Path) -> None:
-    """Refuse damaged configs, weights that are missing or cut short, and a missing tokenizer.
+def check_folder(folder: Path) -> None:
+    """Refuse a folder that is not a complete checkpoint, before anything heavy is loaded.
 
     Raises:
-        VistaError: names the file and the remedy.
+        VistaError: names the file, what is wrong with it and the remedy.
     """
-    config = folder / "config.json"
-    if read_object(config).get("model_type") is None:
-        raise VistaError(f"{config}: model_type: missing; take the checkpoint of a vision-language model")
+    for check in CHECKS:
+        check(folder)
+
+
+def folder_problems(folder: Path) -> list[str]:
+    """Everything that ``check_folder`` would refuse, and a missing chat template; for ``vista doctor``."""
+    found = []
+    for check in (*CHECKS, _check_template_file) if folder.is_dir() else CHECKS[:1]:
+        try:
+            check(folder)
+        except VistaError as error:
+            found.append(str(error))
+    return found
+
+
+def _check_folder(folder: Path) -> None:
+    if not folder.is_dir():
+        raise VistaError(f"{folder}: no such folder; run the rule that makes it, or correct the model's path")
+
+
+def _check_config_file(folder: Path) -> None:
+    if not (folder / "config.json").is_file():
+        raise VistaError(
+            f"{folder}: no config.json; this is not a checkpoint folder, correct the model's path"
+        )
+
+
+def _check_format(folder: Path) -> None:
+    if not list(folder.glob("*.safetensors")):
+        others = sorted(path.name for pattern in PICKLES for path in folder.glob(pattern))
+        found = f", only {', '.join(others)}" if others else ""
+        raise VistaError(
+            f"{folder}: no *.safetensors{found}; other formats can run code and are not loaded: take a "
+            "revision that has safetensors, or load the model with transformers once and save it"
+        )
+
+
+def _check_processor(folder: Path) -> None:
+    if not list(folder.glob("*processor_config.json")):
+        raise VistaError(f"{folder}: no processor_config.json; save the model's processor beside it")
+
+
+def _check_config(folder: Path) -> None:
+    """Refuse a config of anything but a vision-language model."""
+    file = folder / "config.json"
+    if not file.is_file():
+        return
+    config = read_object(file)
+    kind = config.get("model_type")
+    if kind is None:
+        raise VistaError(f"{file}: model_type: missing; take the checkpoint of a vision-language model")
+    from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
+
+    if kind not in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES and "auto_map" not in config:
+        raise VistaError(
+            f"{file}: model_type: {kind!r} is not a vision-language model of this version of transformers; "
+            "take another checkpoint, one in transformers' own format"
+        )
+
+
+def _check_generation_config(folder: Path) -> None:
     if (folder / "generation_config.json").is_file():
         read_object(folder / "generation_config.json")
+
+
+def _check_tokenizer(folder: Path) -> None:
     if not any(list(folder.glob(name)) for name in TOKENIZERS):
         raise VistaError(f"{folder}: no tokenizer.json; save the model's processor beside it")
+
+
+def _check_indices(folder: Path) -> None:
     for index in sorted(folder.glob("*.safetensors.index.json")):
         _check_index(index)
-    files = sorted(folder.glob("*.safetensors"))
-    if not any((folder / name).is_file() for name in ("model.safetensors", "model.safetensors.index.json")):
-        names = ", ".join(file.name for file in files)
-        raise VistaError(
-            f"{folder}: neither model.safetensors nor its index, only {names}; rename the weights"
-        )
-    for file in files:
-        try:
-            with safe_open(file, "np"):  # reads the header, and compares it with the file's length
-                pass
-        except (SafetensorError, OSError) as error:
-            raise VistaError(f"{file}: not readable as safetensors ({error}); {ANEW}") from error
 
 
 def _check_index(file: Path) -> None:
@@ -100,6 +128,53 @@ def _check_index(file: Path) -> None:
     missing = sorted({name for name in shards.values() if not (file.parent / name).is_file()})
     if missing:
         raise VistaError(f"{file.parent}: missing {', '.join(missing)}; {ANEW}")
+
+
+def _check_weights(folder: Path) -> None:
+    """Refuse weights under other names than transformers looks for, or cut short."""
+    files = sorted(folder.glob("*.safetensors"))
+    named = ("model.safetensors", "model.safetensors.index.json")
+    if files and not any((folder / name).is_file() for name in named):
+        names = ", ".join(file.name for file in files)
+        raise VistaError(
+            f"{folder}: neither model.safetensors nor its index, only {names}; rename the weights"
+        )
+    for file in files:
+        try:
+            with safe_open(file, "pt"):  # reads the header, and compares it with the file's length
+                pass
+        except (SafetensorError, OSError) as error:
+            raise VistaError(f"{file}: not readable as safetensors ({error}); {ANEW}") from error
+
+
+def _check_template_file(folder: Path) -> None:
+    """Refuse a folder without a chat template; who loads the processor knows for sure."""
+    if any((folder / name).is_file() for name in ("chat_template.jinja", "chat_template.json")):
+        return
+    configs = [folder / name for name in ("processor_config.json", "tokenizer_config.json")]
+    if not any(read_object(file).get("chat_template") for file in configs if file.is_file()):
+        raise VistaError(f"{folder}: {NO_TEMPLATE}")
+
+
+def check_no_adapters(folder: Path) -> None:
+    """Refuse adapters, which transformers would put on weights from elsewhere.
+
+    Raises:
+        VistaError: names the file and the remedy.
+    """
+    adapters = folder / "adapter_config.json"
+    if adapters.exists():
+        raise VistaError(
+            f"{adapters}: the folder holds adapters; merge them into the weights (peft's merge_and_unload), "
+            "save the model, and give that folder"
+        )
+
+
+# In the order in which a folder is refused for them.
+CHECKS = (
+    *(_check_folder, _check_config_file, _check_format, check_no_adapters, _check_processor),
+    *(_check_config, _check_generation_config, _check_tokenizer, _check_indices, _check_weights),
+)
 
 
 def check_code(folder: Path, trusted: bool) -> None:
@@ -152,17 +227,3 @@ def _strings(value: Any) -> Iterator[str]:
     elif isinstance(value, list | dict):
         for part in value.values() if isinstance(value, dict) else value:
             yield from _strings(part)
-
-
-def check_no_adapters(folder: Path) -> None:
-    """Refuse adapters, which transformers would put on weights from elsewhere.
-
-    Raises:
-        VistaError: names the file and the remedy.
-    """
-    adapters = folder / "adapter_config.json"
-    if adapters.exists():
-        raise VistaError(
-            f"{adapters}: the folder holds adapters; merge them into the weights (peft's merge_and_unload), "
-            "save the model, and give that folder"
-        )

@@ -1,7 +1,7 @@
 """A checkpoint folder as a model of lmms-eval: ``lmms-eval --model vista --model_args pretrained=…``.
 
 Stage ``evaluation``. Decodes greedily with the sampling engine and the prompts that the other
-stages use; with a ``Selection``, the model chooses among candidates of its own. Whatever goes
+stages use; with a ``Selection``, the model chooses among its own candidates. Whatever goes
 wrong is raised: an error is never scored as an empty answer.
 """
 
@@ -201,7 +201,7 @@ class VistaChatModel(lmms):  # type: ignore[misc]  # lmms-eval is untyped
     def _pools(
         self, requests: Sequence[Instance], members: Sequence[int], decodings: Sequence[Decoding]
     ) -> Iterator[dict[int, Asked]]:
-        """Requests by index, as many at a time as the engine may sort into batches of its own."""
+        """Requests by index, as many at a time as the engine may sort into batches."""
         pool: dict[int, Asked] = {}
         size = 0
         with tqdm(total=len(members), desc="encode", unit="query", mininterval=5) as bar:

@@ -15,9 +15,8 @@ from typing import Any
 
 from vista import grid
 from vista.config import HubModel, LocalModel, Suite
-from vista.evaluation.harness import lone_process, run_lmms_eval
+from vista.evaluation.harness import lone_process, run_lmms_eval, write_task_files
 from vista.evaluation.selection import Selection
-from vista.evaluation.task_files import write_task_files
 from vista.grid import Run
 from vista.manifest import Recorder, check_count, read_manifest
 from vista.paths import Paths
@@ -31,7 +30,7 @@ def evaluate(suite: Suite, paths: Paths, run: Run) -> None:
     """Write the predictions of ``run`` on every test query of every evaluated task.
 
     A checkpoint that had nothing to be trained on passes its status on: no predictions.
-    The task files stay beside the predictions, for lmms-eval's own command line.
+    The task files are kept with the predictions, for lmms-eval's own command line.
 
     Raises:
         VistaError: the checkpoint or a task's queries are missing, damaged or unusable, or there is no GPU

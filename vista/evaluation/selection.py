@@ -43,7 +43,7 @@ class Selection:
         """The query ``doc``, asked with its candidates in the order in which they were drawn.
 
         Raises:
-            VistaError: it is no query of ours.
+            VistaError: it is not a query of a suite.
         """
         if "instruction" not in doc:
             raise VistaError(

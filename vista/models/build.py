@@ -18,10 +18,16 @@ from vista.config import BuiltModel, HubModel, Loading, LocalModel, Suite
 from vista.engines.checkpoints import save_checkpoint
 from vista.errors import VistaError
 from vista.manifest import Recorder
-from vista.models.corpus import check_rows, collect_words, draw_examples, encode_corpus
 from vista.models.fetch import check_checkpoint, download, link_files
 from vista.models.nano import Size, build_nano
-from vista.models.pretrain import Recipe, pretrain
+from vista.models.pretrain import (
+    Recipe,
+    check_rows,
+    collect_words,
+    draw_examples,
+    encode_corpus,
+    pretrain,
+)
 from vista.paths import Paths
 from vista.wording import check_wording, templates_of
 

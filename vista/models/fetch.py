@@ -18,7 +18,7 @@ from huggingface_hub.errors import (
 )
 
 from vista.config import Loading
-from vista.engines.checkpoints import check_folder
+from vista.engines.folders import check_folder
 from vista.engines.presenter import (
     LOADING_FILE,
     Presenter,
@@ -52,7 +52,7 @@ def download(repo: str, revision: str, code: bool = False) -> Path:
         return Path(snapshot_download(repo, revision=revision, allow_patterns=patterns))
     except HFValidationError as error:
         raise VistaError(
-            f"model {repo}: repo: no name of a repository ({error}); mend models.yaml"
+            f"model {repo}: repo: not the name of a repository ({error}); correct models.yaml"
         ) from error
     except (HfHubHTTPError, LocalEntryNotFoundError, OfflineModeIsEnabled, OSError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
@@ -95,7 +95,7 @@ def check_checkpoint(folder: Path, loading: Loading, trust_remote_code: bool = F
 def link_files(source: Path, output: Path, loading: Loading) -> list[str]:
     """Make ``output`` a folder of links to the files of ``source``, whole or not at all.
 
-    ``loading`` is written beside the links.
+    ``loading`` is written to the same folder.
 
     Returns:
         The names of the files linked.

@@ -31,8 +31,7 @@ from transformers import (
     Qwen3VLVideoProcessor,
 )
 
-from vista.models.templates import INTERNVL, QWEN
-from vista.models.tokenizer import build_tokenizer
+from vista.models.tokenizer import INTERNVL, QWEN, build_tokenizer
 
 Architecture = Literal["qwen2.5-vl", "qwen3-vl", "internvl"]
 

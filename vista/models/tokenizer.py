@@ -1,9 +1,10 @@
-"""A word-level tokenizer for the nano models, of transformers' ordinary fast kind.
+"""The text side of the nano models: a word-level tokenizer, and chat templates like the real families'.
 
-Stage ``models``; used by ``vista.models.nano``. Its language is words separated by single
-spaces. A word is one token that carries its leading space (``▁row``). Numbers are split digit
-by digit: a digit after a space (``▁4``) and a digit right after another (``5``) are different
-tokens, so ``45`` is ``▁4 5`` and decodes to ``45`` again. A newline counts as a space.
+Stage ``models``; used by ``vista.models.nano``. The tokenizer is of transformers' ordinary fast kind. Its
+language is words separated by single spaces. A word is one token that carries its leading space (``▁row``).
+Numbers are split digit by digit: a digit after a space (``▁4``) and a digit right after another (``5``) are
+different tokens, so ``45`` is ``▁4 5`` and decodes to ``45`` again. A newline counts as a space. Templates
+write the parts of a turn in the order in which they are given, so an image may come before or after the text.
 """
 
 from __future__ import annotations
@@ -49,6 +50,32 @@ NAMED_SPECIAL = {
         "video_token": "<video>",
     },
 }
+
+_TURNS = """\
+{%- for message in messages -%}
+{{- '<|im_start|>' + message['role'] + '\\n' -}}
+{%- if message['content'] is string -%}
+{{- message['content'] -}}
+{%- else -%}
+{%- for part in message['content'] -%}
+{%- if part['type'] == 'image' -%}
+{{- 'IMAGE' -}}
+{%- elif part['type'] == 'text' -%}
+{{- part['text'] -}}
+{%- else -%}
+{{- raise_exception('unknown content type: ' + part['type']) -}}
+{%- endif -%}
+{%- endfor -%}
+{%- endif -%}
+{{- '<|im_end|>\\n' -}}
+{%- endfor -%}
+{%- if add_generation_prompt -%}
+{{- '<|im_start|>assistant\\n' -}}
+{%- endif -%}
+"""
+
+QWEN = _TURNS.replace("IMAGE", "<|vision_start|><|image_pad|><|vision_end|>")
+INTERNVL = _TURNS.replace("IMAGE", "<IMG_CONTEXT>\\n")
 
 
 def build_tokenizer(words: Iterable[str], architecture: str) -> PreTrainedTokenizerFast:

@@ -1,5 +1,5 @@
-"""Before anything is spent: what a suite would cost (``vista plan``), and what is amiss (``vista doctor``).
+"""Before anything is spent: what a suite would cost (``vista plan``), and what is wrong (``vista doctor``).
 
-No stage: the DAG runs nothing of it. It is free of torch, but for the doctor's look at the GPUs, and
-touches no network.
+Not a stage: no rule runs any of it. It does not import torch, except where the doctor looks at GPUs and
+checkpoints, and never uses the network.
 """

@@ -1,20 +1,24 @@
-"""What ``vista plan`` assumes about hardware and data; every number of a plan follows from these.
+"""What ``vista plan`` assumes about hardware and data, and how large the config says a suite is.
 
-They are round figures to plan with, not measurements of ours. ``vista plan --assume`` replaces any of
-them, from a YAML file or one by one.
+Every number of a plan follows from these. The assumptions are round figures to plan with, not
+measurements. ``vista plan --assume`` replaces any of them, from a YAML file or one by one.
 """
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 from pydantic import Field, ValidationError, field_validator
 
-from vista.config import load_yaml, parse_yaml
+from vista.config import BenchmarkTask, BuiltModel, HubModel, Suite, load_yaml, parse_yaml
+from vista.config.benchmarks import PublishedSplit, published_sizes
 from vista.errors import VistaError, fail_if
+from vista.records import Split
 from vista.settings import Fraction, Name, Strict
 
+BUILT_PARAMETERS = 0.6e6  # of a model that is built from scratch
 # By rule: what a job of the testbed takes with a tiny model, two jobs side by side on two cores; the
 # means of the run that results/reference/testbed-full is from. They are mostly start-up.
 CPU_SECONDS = {
@@ -116,3 +120,42 @@ def _setting(item: str) -> dict[str, Any]:
         return {name.strip(): parse_yaml(value)}
     except ValueError as error:
         raise VistaError(f"--assume {item}: not a value in YAML: {error}") from error
+
+
+# --- sizes of a suite, from the config alone ---
+
+
+def queries(suite: Suite, task: str, split: Split) -> int:
+    """Queries in a split of a task, before duplicates are left out; of a benchmark as published, at most."""
+    spec = suite.tasks[task]
+    stated = getattr(spec.sizes, split)
+    if stated is not None or not isinstance(spec, BenchmarkTask):
+        return int(stated)
+    published = published_sizes(spec.kind, spec.questions)[cast(PublishedSplit, split)]
+    return published - spec.sizes.seed if split == "train" else published
+
+
+def train_queries(suite: Suite, train_set: str, split: Split) -> int:
+    """Queries of a split over all tasks of a train set."""
+    return sum(queries(suite, task, split) for task in suite.train_sets[train_set])
+
+
+def parameters(suite: Suite, model: str, assumptions: Assumptions) -> float:
+    """Parameters of a model: as assumed, else as its name says.
+
+    Raises:
+        VistaError: neither tells.
+    """
+    if model in assumptions.parameters:
+        return assumptions.parameters[model]
+    spec = suite.models[model]
+    if isinstance(spec, BuiltModel):
+        return BUILT_PARAMETERS
+    name = spec.repo if isinstance(spec, HubModel) else f"{model} {spec.path.name}"
+    found = re.search(r"(?<![\d.])(\d+(?:\.\d+)?)\s*([BM])(?![a-z])", name, re.IGNORECASE)
+    if not found:
+        raise VistaError(
+            f"model {model}: {name!r} does not say how many parameters it has; "
+            f"add --assume 'parameters={{{model}: 3.0e9}}'"
+        )
+    return float(found[1]) * (1e9 if found[2].upper() == "B" else 1e6)

@@ -1,32 +1,75 @@
-"""Everything that can be found amiss before anything is spent; ``vista doctor``.
+"""Everything that can be found wrong before anything is spent; ``vista doctor``.
 
 Every check runs, whatever the others found. Nothing is downloaded, and no endpoint is asked.
 """
 
 from __future__ import annotations
 
+import os
+import re
+import shutil
+import subprocess
 from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
+from typing import Literal
 
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import LocalEntryNotFoundError
 from rich.console import Console
 from rich.markup import escape
 
-from vista.config import Suite
-from vista.errors import VistaError
-from vista.planning.assumptions import Assumptions
-from vista.planning.findings import Finding, fail
-from vista.planning.inputs import check_data, check_models, check_rationales
-from vista.planning.machine import (
-    check_commands,
-    check_disk,
-    check_git,
-    check_gpus,
-    check_results,
-    check_versions,
+from vista import grid
+from vista.config import (
+    AnnotatedRationales,
+    BenchmarkTask,
+    HubFiles,
+    HubModel,
+    LocalModel,
+    SeedMethod,
+    Suite,
+    TeacherRationales,
 )
-from vista.planning.report import table
+from vista.engines.folders import folder_problems
+from vista.errors import VistaError
+from vista.planning.assumptions import Assumptions, parameters, train_queries
+from vista.planning.plan import make_plan, table
+
+Verdict = Literal["ok", "warn", "fail"]
 
 LOCK = Path("requirements.lock")
+DATA = ("*.parquet", "*.json", "*.jsonl", "*.csv", "*.arrow", "*.zip")
+CHECKED = (
+    *("torch", "torchvision", "transformers", "trl", "accelerate", "peft", "datasets", "lmms-eval"),
+    *("numpy", "pandas", "snakemake", "snakemake-executor-plugin-slurm"),
+)
+GIGABYTE = 1e9
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of the doctor's report."""
+
+    subject: str
+    verdict: Verdict
+    message: str
+    remedy: str = ""
+
+
+def ok(subject: str, message: str) -> Finding:
+    """Nothing is wrong."""
+    return Finding(subject, "ok", message)
+
+
+def warn(subject: str, message: str, remedy: str) -> Finding:
+    """It may run, but somebody should look first."""
+    return Finding(subject, "warn", message, remedy)
+
+
+def fail(subject: str, message: str, remedy: str) -> Finding:
+    """It cannot run as it is."""
+    return Finding(subject, "fail", message, remedy)
 
 
 def examine(suite: Suite, assumptions: Assumptions, lock: Path = LOCK) -> list[Finding]:
@@ -56,9 +99,15 @@ def _guarded(subject: str, check: Callable[[], list[Finding]]) -> list[Finding]:
     try:
         return check()
     except VistaError as error:
-        return [fail(subject, str(error), "as it says")]
+        return [fail(subject, str(error), "see the message")]
     except (OSError, ValueError, KeyError, ImportError) as error:
-        return [fail(subject, f"could not be checked: {type(error).__name__}: {error}", "look into it first")]
+        return [
+            fail(
+                subject,
+                f"could not be checked: {type(error).__name__}: {error}",
+                "fix this first, then run the doctor again",
+            )
+        ]
 
 
 def show(findings: list[Finding], console: Console) -> None:
@@ -76,3 +125,278 @@ def show(findings: list[Finding], console: Console) -> None:
 def has_failed(findings: list[Finding]) -> bool:
     """Whether the suite cannot run as it is."""
     return any(finding.verdict == "fail" for finding in findings)
+
+
+# --- what the suite reads ---
+
+
+def check_models(suite: Suite) -> list[Finding]:
+    """Every model: pinned, available, and a complete checkpoint."""
+    found = []
+    for name, spec in suite.models.items():
+        if isinstance(spec, LocalModel | HubModel):
+            found += _model(f"model {name}", spec)
+    return found or [ok("models", "all are built by the DAG")]
+
+
+def _model(subject: str, spec: LocalModel | HubModel) -> list[Finding]:
+    if spec.path is not None:
+        return _folder(subject, spec.path)
+    if spec.revision is None:
+        return [_unpinned(subject, spec.repo, f"https://huggingface.co/{spec.repo}", "models.yaml")]
+    folder = _cached(spec.repo, spec.revision, "model")
+    if folder is None:
+        return [_not_cached(subject, f"hf download {spec.repo} --revision {spec.revision}")]
+    return _folder(subject, folder)
+
+
+def _folder(subject: str, folder: Path) -> list[Finding]:
+    """What the engines would refuse a checkpoint folder for: each what is wrong and, after it, the remedy."""
+    told = [problem.partition("; ") for problem in folder_problems(folder)]
+    found = [fail(subject, what, remedy or "see the message") for what, _, remedy in told]
+    return found or [ok(subject, f"{folder}: has weights, processor and chat template")]
+
+
+def check_data(suite: Suite) -> list[Finding]:
+    """Every benchmark: pinned and available."""
+    found = []
+    for name, task in suite.tasks.items():
+        if not isinstance(task, BenchmarkTask):
+            continue
+        subject, source = f"task {name}", task.source
+        if isinstance(source, HubFiles):
+            if source.revision is None:
+                url = f"https://huggingface.co/datasets/{source.repo}"
+                found.append(_unpinned(subject, source.repo, url, f"tasks.{name}.source"))
+                continue
+            folder = _cached(source.repo, source.revision, "dataset")
+            if folder is None:
+                command = f"hf download --repo-type dataset {source.repo} --revision {source.revision}"
+                found.append(_not_cached(subject, command))
+                continue
+        else:
+            folder = source.path
+        found.append(_data_folder(subject, folder))
+    return found or [ok("data", "all tasks are generated by the DAG")]
+
+
+def _data_folder(subject: str, folder: Path) -> Finding:
+    if not folder.is_dir():
+        return fail(
+            subject, f"{folder}: no such folder", "correct source.path, or copy the published files there"
+        )
+    count = sum(1 for pattern in DATA for _ in folder.rglob(pattern))
+    if not count:
+        wanted = ", ".join(DATA)
+        return fail(
+            subject, f"{folder}: no data files ({wanted})", "copy the published files there, unchanged"
+        )
+    return ok(subject, f"{folder}: {count} data files")
+
+
+def _unpinned(subject: str, repo: str, url: str, where: str) -> Finding:
+    return fail(
+        subject,
+        f"{repo} is not pinned (revision: null)",
+        f"write the commit that `git ls-remote {url} HEAD` prints as `revision` in {where}",
+    )
+
+
+def _not_cached(subject: str, command: str) -> Finding:
+    offline = os.environ.get("HF_HUB_OFFLINE", "").lower() in ("1", "true", "yes", "on")
+    message, remedy = (
+        "not in the local cache",
+        f"{command} (after `hf auth login` if the repository is gated)",
+    )
+    if offline:
+        return fail(
+            subject, f"{message}, and HF_HUB_OFFLINE is set", f"unset HF_HUB_OFFLINE and run {remedy}"
+        )
+    return warn(subject, f"{message}; the job will download it if it has network access", remedy)
+
+
+def _cached(repo: str, revision: str, kind: str) -> Path | None:
+    try:
+        return Path(snapshot_download(repo, repo_type=kind, revision=revision, local_files_only=True))
+    except LocalEntryNotFoundError:
+        return None
+
+
+def check_rationales(suite: Suite) -> list[Finding]:
+    """Where the seed split's rationales come from."""
+    subject, settings = "seed rationales", suite.seed_rationales
+    if not any(isinstance(method, SeedMethod) for method in suite.methods.values()):
+        return [ok(subject, "no method trains on the seed split alone")]
+    if isinstance(settings, AnnotatedRationales):
+        missing = [f"{task}: {path}" for task, path in settings.files.items() if not path.is_file()]
+        if missing:
+            remedy = "correct seed_rationales.files, or copy the files there"
+            return [fail(subject, f"no such file: {', '.join(missing)}", remedy)]
+        return [
+            ok(
+                subject,
+                f"annotated in {len(settings.files)} files" if settings.files else "come with the tasks",
+            )
+        ]
+    if isinstance(settings, TeacherRationales):
+        return _teacher(subject, suite, settings)
+    return [ok(subject, "sampled from the base model")]
+
+
+def _teacher(subject: str, suite: Suite, settings: TeacherRationales) -> list[Finding]:
+    found = [
+        warn(
+            subject,
+            f"{settings.endpoint} is not contacted by the doctor",
+            f"make sure it serves {settings.model}",
+        )
+    ]
+    if not os.environ.get(settings.api_key_variable):
+        found.append(
+            fail(
+                subject,
+                f"the environment variable {settings.api_key_variable} is not set",
+                f"export {settings.api_key_variable}=… (any text if the server needs no key)",
+            )
+        )
+    sets = {run.train_set for run in grid.runs(suite)}
+    most = max(train_queries(suite, train_set, "seed") for train_set in sets)
+    if settings.max_requests < most:
+        remedy = f"raise seed_rationales.max_requests; {most * settings.attempts} is always enough"
+        found.append(warn(subject, f"{settings.max_requests} requests for up to {most} queries", remedy))
+    return found
+
+
+# --- what the suite runs on ---
+
+
+def check_gpus(suite: Suite, assumptions: Assumptions) -> list[Finding]:
+    """GPUs of this machine against what the jobs ask for, and their memory against training's needs."""
+    if not suite.gpus:
+        return [ok("GPUs", "the suite needs none")]
+    asked = max(suite.gpus * model.training.processes for model in suite.models.values())
+    import torch
+
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if not count:
+        remedy = "fine on a login node; otherwise run the doctor where the jobs run"
+        return [warn("GPUs", f"none on this machine; a job needs up to {asked}", remedy)]
+    found = []
+    if count < asked:
+        remedy = "fine if the jobs run on larger nodes; otherwise lower training.processes in models.yaml"
+        found.append(warn("GPUs", f"{count} on this machine; a job needs up to {asked}", remedy))
+    memory = min(torch.cuda.get_device_properties(index).total_memory for index in range(count))
+    for model in suite.models:
+        need = training_memory(suite, model, assumptions)
+        if need > memory:
+            found.append(
+                fail(
+                    f"GPU memory for {model}",
+                    f"training needs about {need / GIGABYTE:.0f} GB per GPU before activations; "
+                    f"the smallest GPU here has {memory / GIGABYTE:.0f} GB",
+                    "shard it over more processes (training.accelerate, training.processes), or use LoRA",
+                )
+            )
+    return found or [ok("GPUs", f"{count}, at least {memory / GIGABYTE:.0f} GB each")]
+
+
+def training_memory(suite: Suite, model: str, assumptions: Assumptions) -> float:
+    """Bytes of weights, gradients and optimiser state on each GPU; sharded where accelerate is configured."""
+    training = suite.models[model].training
+    lora = training.tuning.kind == "lora"
+    each = assumptions.bytes_per_parameter if lora else assumptions.training_bytes_per_parameter
+    whole = parameters(suite, model, assumptions) * each
+    return whole / training.processes if training.accelerate is not None else whole
+
+
+def check_disk(suite: Suite, assumptions: Assumptions) -> list[Finding]:
+    """Free disk against the plan's estimate."""
+    plan = make_plan(suite, assumptions)
+    need = plan.total(lambda work: work.disk_bytes) + plan.state_bytes
+    folder = _existing(suite.results)
+    free = shutil.disk_usage(folder).free
+    message = f"{folder}: {free / GIGABYTE:,.0f} GB free; the plan needs about {need / GIGABYTE:,.0f} GB"
+    if free < need:
+        remedy = (
+            "move `results` to a larger disk, or run fewer models or methods (`vista plan` shows the largest)"
+        )
+        return [fail("disk", message, remedy)]
+    return [ok("disk", message)]
+
+
+def check_versions(lock: Path) -> list[Finding]:
+    """Installed packages against ``requirements.lock``."""
+    if not lock.is_file():
+        return [warn("versions", f"{lock}: no such file", "run the doctor in the checkout")]
+    locked = dict(
+        re.findall(r"^([A-Za-z0-9_.-]+)==([^\s;\\]+)", lock.read_text(encoding="utf-8"), re.MULTILINE)
+    )
+    found = []
+    for name in CHECKED:
+        try:
+            installed = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            found.append(fail("versions", f"{name} is not installed", "make install"))
+            continue
+        if name in locked and installed.split("+")[0] != locked[name]:
+            message = f"{name} {installed} is installed, {locked[name]} is locked"
+            found.append(warn("versions", message, "make install, unless the difference is intended"))
+    return found or [ok("versions", f"{len(CHECKED)} packages match {lock.name}")]
+
+
+def check_commands(suite: Suite) -> list[Finding]:
+    """The vLLM environment and accelerate's config files."""
+    found = []
+    if suite.engine.kind == "vllm":
+        command = suite.engine.command
+        if shutil.which(command):
+            found.append(ok("vLLM", f"{command} is installed"))
+        else:
+            remedy = "create its environment (docs/paper.md), or correct engine.command"
+            found.append(fail("vLLM", f"{command}: no such command", remedy))
+    configs = {model.training.accelerate: name for name, model in suite.models.items()}
+    for path, name in configs.items():
+        if path is not None and not path.is_file():
+            remedy = f"correct training.accelerate of {name} in models.yaml"
+            found.append(fail("accelerate", f"{path}: no such file", remedy))
+    return found or [ok("commands", "no other environment is needed")]
+
+
+def check_results(suite: Suite) -> list[Finding]:
+    """A results folder that can be written, and the file of reported numbers."""
+    folder = _existing(suite.results)
+    found = [
+        ok("results", f"{folder} can be written")
+        if os.access(folder, os.W_OK | os.X_OK)
+        else fail(
+            "results", f"{folder} cannot be written", "change its permissions, or `results` in the suite file"
+        )
+    ]
+    if suite.reported is not None and not suite.reported.is_file():
+        found.append(
+            fail("reported", f"{suite.reported}: no such file", "correct `reported` in the suite file")
+        )
+    return found
+
+
+def check_git() -> list[Finding]:
+    """Whether results can be traced to a commit."""
+    git = ["git", "-C", str(Path(__file__).parent)]
+    asked = [*git, "status", "--porcelain"]
+    done = subprocess.run(asked, capture_output=True, text=True, check=False)  # noqa: S603 - fixed words
+    if done.returncode:
+        return [
+            warn("git", "not a git checkout", "run from a clone, so that results can be traced to a commit")
+        ]
+    if done.stdout.strip():
+        changed = len(done.stdout.strip().splitlines())
+        return [warn("git", f"{changed} uncommitted files", "commit them before a long run")]
+    return [ok("git", "no uncommitted changes")]
+
+
+def _existing(folder: Path) -> Path:
+    """The folder, or its nearest parent that exists."""
+    folder = folder.absolute()
+    while not folder.exists():
+        folder = folder.parent
+    return folder

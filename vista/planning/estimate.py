@@ -27,9 +27,8 @@ from vista.config import (
 )
 from vista.filters.none import NoFilterSettings
 from vista.grid import Resampling, Run
-from vista.planning.assumptions import Assumptions
+from vista.planning.assumptions import Assumptions, parameters, queries, train_queries
 from vista.planning.jobs import RULE_OF_KIND, RolloutFile, rollout_files, splits
-from vista.planning.sizes import parameters, queries, train_queries
 
 HOUR = 3600.0
 BYTES_PER_SCORED_LAYER = 12.0  # three float32
@@ -149,7 +148,7 @@ class Estimator:
         return tokens * self.parameters[model] / 1e9 / per_billion / HOUR
 
     def pass_hours(self, model: str, tokens: float, operations: float) -> float:
-        """GPU hours of passes with so many floating-point operations per parameter and token."""
+        """GPU hours of passes that cost ``operations`` floating-point operations per parameter and token."""
         flops = tokens * operations * self.parameters[model]
         return flops / (self.assumptions.gpu_tflops * 1e12 * self.assumptions.utilisation) / HOUR
 

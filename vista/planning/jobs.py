@@ -1,12 +1,13 @@
-"""Which jobs a suite's tables need, and which rollouts several methods share; for ``vista plan``.
+"""Which jobs a suite's tables and each of its runs need, and which rollouts several methods share.
 
-Read off the inputs that ``vista.dag`` gives to the rules, so that a plan counts what Snakemake would
-run (a test compares the two).
+For ``vista plan``. Read off the inputs that ``vista.dag`` gives to the rules, so that a plan counts what
+Snakemake would run (a test compares the two).
 """
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -49,8 +50,8 @@ def _rollouts(dag: Dag, path: str) -> list[tuple[Run, str, str]]:
     if key is None:
         return []
     policy, kind, name = key
-    read = dag.resample_inputs(policy.id, name, "0") if kind == "resamples" else []
-    return [*(found for each in read for found in _rollouts(dag, each)), key]
+    read = dag.reads.resampling(policy, name, 0) if kind == "resamples" else []
+    return [*(found for each in read for found in _rollouts(dag, str(each))), key]
 
 
 def _rollout(dag: Dag, path: str) -> tuple[Run, str, str] | None:
@@ -78,7 +79,7 @@ def splits(suite: Suite) -> list[tuple[str, Split]]:
 
 
 def job_counts(suite: Suite) -> dict[str, int]:
-    """Jobs of each rule that ``tables/main.csv`` needs when nothing is made yet, by stage."""
+    """Jobs of each rule that ``tables/main.csv`` needs when nothing has been made yet, by stage."""
     runs = grid.runs(suite)
     trained = sum(grid.is_trained(suite, run) for run in runs)
     rollouts = Counter(RULE_OF_KIND[file.kind] for file in rollout_files(suite))
@@ -93,3 +94,52 @@ def job_counts(suite: Suite) -> dict[str, int]:
         "results": 1,
     }
     return {rule: count for rule, count in counts.items() if count}
+
+
+@dataclass(frozen=True)
+class Job:
+    """One job: its rule, and what it is about, as in its output's path below the rule's folder."""
+
+    rule: str
+    name: str
+
+
+class JobTree:
+    """Which jobs a run needs when nothing has been made yet."""
+
+    def __init__(self, suite: Suite) -> None:
+        self.dag = Dag(suite)
+        self._known: dict[str, frozenset[Job]] = {}
+
+    def of_run(self, run: Run) -> frozenset[Job]:
+        """Every job that a run's predictions need."""
+        inputs = [*self.dag.test_queries(), self.dag.checkpoint(run.id)]
+        return self._all(inputs) | {Job("evaluate", run.id)}
+
+    def _all(self, paths: Iterable[str]) -> frozenset[Job]:
+        return frozenset[Job]().union(*(self._of_file(path) for path in paths))
+
+    def _of_file(self, path: str) -> frozenset[Job]:
+        if path not in self._known:
+            own, inputs = self._job(path)
+            self._known[path] = self._all(inputs) | frozenset(own)
+        return self._known[path]
+
+    def _job(self, path: str) -> tuple[list[Job], list[str]]:
+        """The jobs that make a file, and their inputs; none for a user's own file."""
+        dag, file = self.dag, Path(path)
+        if not file.is_relative_to(dag.paths.results):
+            return [], []
+        stage, *parts = file.relative_to(dag.paths.results).parts
+        folder = "/".join(parts[:-1])
+        if stage == "tasks":
+            return [Job("tasks", f"{folder}/{file.stem}")], []
+        if stage == "models":
+            return [Job("models", folder)], dag.corpus(folder)
+        if stage == "training":
+            inputs = [*dag.curation_inputs(folder), dag.training_start(folder)]
+            return [Job("curate", folder), Job("train", folder)], inputs
+        *run, kind, name, shard_file = parts
+        policy, shard = "/".join(run), shard_file.split("-of-")[0]
+        job = Job(RULE_OF_KIND[kind], "/".join([policy, kind, name, shard]))
+        return [job], [dag.checkpoint(policy), *dag.rollout_inputs(kind, policy, name, shard)]

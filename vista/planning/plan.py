@@ -1,15 +1,64 @@
-"""A suite's plan: its jobs, their cost, and what they share; what ``vista plan`` prints."""
+"""A suite's plan: its jobs, their cost, what sharing them saves; printed by ``vista plan``.
+
+Sharing is measured against the suite's methods run apart: each makes all that its own predictions need
+(queries, base models, initial policies, rollouts). Everything is read off the inputs that ``vista.dag``
+gives to the rules.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from vista import grid
 from vista.config import Suite
-from vista.planning.assumptions import Assumptions
-from vista.planning.estimate import Estimator, Shared, Work
-from vista.planning.jobs import job_counts
-from vista.planning.sharing import Sharing, sharing
+from vista.grid import Run
+from vista.planning.assumptions import CPU_SECONDS, Assumptions
+from vista.planning.estimate import HOUR, Estimator, Shared, Work
+from vista.planning.jobs import RULE_OF_KIND, Job, JobTree, RolloutFile, job_counts
+
+STAGE_OF_RULE = {
+    "tasks": "tasks",
+    "models": "models",
+    "sample": "rollouts",
+    "resample": "rollouts",
+    "score": "rollouts",
+    "gains": "rollouts",
+    "curate": "curation",
+    "train": "training",
+    "evaluate": "evaluation",
+}
+GIGABYTE = 1e9
+# The same for every method, and made (or fetched) once even by users who run one method after the other.
+COMMON = ("tasks", "models")
+
+
+@dataclass(frozen=True)
+class Sharing:
+    """Jobs and hours (GPU hours, or core hours without GPUs) of a suite, and of its methods apart."""
+
+    jobs: int
+    jobs_apart: int
+    hours: float
+    hours_apart: float
+    hours_common: float  # of ``hours``: queries and base models
+    hours_common_apart: float
+
+    @property
+    def share(self) -> float:
+        """Hours of the suite by those of the methods apart."""
+        return self.hours / self.hours_apart if self.hours_apart else 1.0
+
+    @property
+    def share_without_common(self) -> float:
+        """The same if queries and base models already exist."""
+        apart = self.hours_apart - self.hours_common_apart
+        return (self.hours - self.hours_common) / apart if apart else 1.0
 
 
 @dataclass(frozen=True)
@@ -31,7 +80,7 @@ class Plan:
 
 
 def make_plan(suite: Suite, assumptions: Assumptions) -> Plan:
-    """Everything that the main table of ``suite`` takes, when nothing is made yet."""
+    """Everything that the main table of ``suite`` needs, when nothing has been made yet."""
     estimator = Estimator(suite, assumptions)
     return Plan(
         suite=suite.name,
@@ -43,3 +92,178 @@ def make_plan(suite: Suite, assumptions: Assumptions) -> Plan:
         gpus=suite.gpus,
         assumptions=assumptions,
     )
+
+
+# --- what sharing saves ---
+
+
+def sharing(suite: Suite, estimator: Estimator) -> Sharing:
+    """Count and cost the jobs of all runs together, and of each method by itself."""
+    tree = JobTree(suite)
+    apart: dict[str, set[Job]] = {}
+    for run in grid.runs(suite):
+        apart.setdefault(run.method, set()).update(tree.of_run(run))
+    together = set().union(*apart.values())
+    hours = {job: job_hours(estimator, job) for job in together}
+
+    def total(jobs: set[Job], common: bool = False) -> float:
+        return sum(hours[job] for job in jobs if not common or job.rule in COMMON)
+
+    return Sharing(
+        jobs=len(together),
+        jobs_apart=sum(len(jobs) for jobs in apart.values()),
+        hours=total(together),
+        hours_apart=sum(total(jobs) for jobs in apart.values()),
+        hours_common=total(together, common=True),
+        hours_common_apart=sum(total(jobs, common=True) for jobs in apart.values()),
+    )
+
+
+def job_hours(estimator: Estimator, job: Job) -> float:
+    """Hours of one job: of GPUs, or of a CPU core where the suite asks for none."""
+    suite = estimator.suite
+    if not suite.gpus:
+        return (CPU_SECONDS | estimator.assumptions.cpu_seconds)[job.rule] * suite.threads / HOUR
+    if job.rule == "train":
+        return estimator.training_hours(Run.parse(job.name))
+    if job.rule == "evaluate":
+        return estimator.evaluation_hours(Run.parse(job.name))
+    if job.rule in RULE_OF_KIND.values():
+        *policy, kind, name, _shard = job.name.split("/")
+        file = RolloutFile(Run.parse("/".join(policy)), kind, name, ())
+        return estimator.rollout_hours(file) / suite.shards
+    return 0.0
+
+
+# --- as tables, and as JSON ---
+
+
+def as_dict(plan: Plan) -> dict[str, Any]:
+    """The plan as plain values, for ``--json``."""
+    return {
+        "suite": plan.suite,
+        "jobs": plan.jobs,
+        "gpu_hours": {rule: plan.total(lambda work: work.gpu_hours, rule) for rule in plan.jobs},
+        "gpu_hours_by_model": {
+            model: sum(work.gpu_hours for work in plan.work if work.model == model) for model in models(plan)
+        },
+        "gpu_hours_total": plan.total(lambda work: work.gpu_hours),
+        "disk_bytes": {rule: plan.total(lambda work: work.disk_bytes, rule) for rule in plan.jobs},
+        "disk_bytes_total": plan.total(lambda work: work.disk_bytes) + plan.state_bytes,
+        "training_state_bytes": plan.state_bytes,
+        "sharing": asdict(plan.sharing) | {"share": plan.sharing.share},
+        "shared": [asdict(group) | {"unshared_gpu_hours": group.unshared_gpu_hours} for group in plan.shared],
+        "assumptions": plan.assumptions.model_dump(),
+    }
+
+
+def models(plan: Plan) -> list[str]:
+    """The models of a plan, in its order."""
+    return list(dict.fromkeys(work.model for work in plan.work if work.model))
+
+
+def show(plan: Plan, console: Console) -> None:
+    """Print the plan."""
+    console.print(_stages(plan), _models(plan), _sharing(plan), sep="\n")
+    console.print(*_saving(plan), sep="\n", soft_wrap=True)
+    console.print(
+        "Estimates, not measurements. They follow from these assumptions; change any of them with "
+        "`--assume name=value`:",
+        soft_wrap=True,
+    )
+    console.print(_assumptions(plan))
+
+
+def table(*columns: str, title: str | None = None) -> Table:
+    """An empty table that reads the same on a terminal and in a file."""
+    return Table(*columns, title=title, title_justify="left", box=box.MARKDOWN)
+
+
+def _stages(plan: Plan) -> Table:
+    found = table("stage", "rule", title=f"Jobs of suite {plan.suite}, when nothing has been made yet")
+    for name in ("jobs", "GPU hours", "disk GB"):
+        found.add_column(name, justify="right")
+    for rule, jobs in plan.jobs.items():
+        hours, disk = (plan.total(what, rule) for what in (lambda w: w.gpu_hours, lambda w: w.disk_bytes))
+        found.add_row(STAGE_OF_RULE.get(rule, "analysis"), rule, f"{jobs:,}", _hours(hours), _gigabytes(disk))
+    found.add_row("training", "state to resume from, during a run", "", "", _gigabytes(plan.state_bytes))
+    found.add_section()
+    hours, disk = plan.total(lambda w: w.gpu_hours), plan.total(lambda w: w.disk_bytes) + plan.state_bytes
+    found.add_row("all", "", f"{sum(plan.jobs.values()):,}", _hours(hours), _gigabytes(disk))
+    return found
+
+
+def _models(plan: Plan) -> Table:
+    found = table("model", title="By model")
+    for name in ("GPU hours", "disk GB"):
+        found.add_column(name, justify="right")
+    for model in models(plan):
+        own = [work for work in plan.work if work.model == model]
+        hours, disk = sum(work.gpu_hours for work in own), sum(work.disk_bytes for work in own)
+        found.add_row(model, _hours(hours), _gigabytes(disk))
+    return found
+
+
+def _sharing(plan: Plan) -> Table:
+    found = table(
+        "rollouts", "settings", "sampled by", "read by", title="Rollouts, and which methods share them"
+    )
+    for name in ("files", "GPU hours", "unshared"):
+        found.add_column(name, justify="right")
+    for group in plan.shared:
+        found.add_row(
+            group.kind,
+            group.name,
+            group.policy,
+            ", ".join(group.readers),
+            f"{group.files}",
+            _hours(group.gpu_hours),
+            _hours(group.unshared_gpu_hours),
+        )
+    return found
+
+
+def _saving(plan: Plan) -> list[str]:
+    """What the suite takes in all, compared with its methods run apart."""
+    found, unit = plan.sharing, "GPU hours" if plan.gpus else "core hours"
+    lines = []
+    if plan.gpus:
+        made = sum(group.gpu_hours for group in plan.shared)
+        unshared = sum(group.unshared_gpu_hours for group in plan.shared)
+        if unshared:
+            saved, share = unshared - made, 1 - made / unshared
+            lines.append(f"Sharing rollouts saves {saved:,.1f} of {unshared:,.1f} GPU hours ({share:.0%}).")
+    else:
+        cores = plan.assumptions.cores
+        lines.append(
+            f"The suite needs no GPUs: {found.hours:,.1f} core hours, {found.hours / cores:,.1f} hours on "
+            f"{cores} cores."
+        )
+    lines.append(
+        f"Run separately, each from the start, the methods take {found.jobs_apart:,} jobs instead of "
+        f"{found.jobs:,} and {found.hours_apart:,.1f} {unit} instead of {found.hours:,.1f}. The suite takes "
+        f"{found.share:.0%} of that, or {found.share_without_common:.0%} if queries and base models "
+        "already exist."
+    )
+    return lines
+
+
+def _assumptions(plan: Plan) -> Table:
+    found = table("assumption", "value", "meaning")
+    for name, field in type(plan.assumptions).model_fields.items():
+        value = getattr(plan.assumptions, name)
+        shown = (
+            ", ".join(f"{key}: {number:g}" for key, number in value.items()) or "{}"
+            if isinstance(value, dict)
+            else format(value, ",g")
+        )
+        found.add_row(name, shown, field.description)
+    return found
+
+
+def _hours(value: float) -> str:
+    return f"{value:,.1f}" if value else ""
+
+
+def _gigabytes(value: float) -> str:
+    return f"{value / GIGABYTE:,.1f}" if value else ""

@@ -26,7 +26,8 @@ from vista.config import (
     load_yaml,
     training_section,
 )
-from vista.engines.checkpoints import Checkpoint, check_folder, load_checkpoint, require_gpu, save_checkpoint
+from vista.engines.checkpoints import Checkpoint, load_checkpoint, require_gpu, save_checkpoint
+from vista.engines.folders import check_folder
 from vista.errors import VistaError, writing
 from vista.grid import Run
 from vista.manifest import Recorder, read_manifest, withdraw

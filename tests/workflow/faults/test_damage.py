@@ -1,12 +1,15 @@
-"""Files that something changes behind the DAG's back: found, named, refused, made again.
+"""Files that something changes without the DAG: found, named, refused, made again.
 
-In the ordinary run the damaged files that are removed are those from a training set on, so that few jobs
-have to run again; ``make test-faults`` (``VISTA_KILLS`` above 25) takes one of every stage.
+In the ordinary run the damaged files that are made again are those from a training set on, so that few jobs
+have to run; ``make test-faults`` (``VISTA_KILLS`` above 25) takes one of every stage.
 """
 
 from __future__ import annotations
 
 import os
+import re
+import shlex
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -14,6 +17,7 @@ import pytest
 
 from tests.checkout import Checkout
 from tests.workflow.faults.conftest import KILLS, assert_a_plain_rerun_completes
+from vista import verify
 from vista.analysis.collect import collect
 from vista.analysis.tables import results_tables
 from vista.config import Suite
@@ -82,6 +86,10 @@ def flip_a_bit(file: Path) -> None:
     file.write_bytes(content)
 
 
+def lose(file: Path) -> None:
+    file.unlink()
+
+
 @pytest.fixture(scope="module")
 def spoiled(finished: Checkout, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Checkout]:
     """A copy whose files are damaged and put back, one after the other."""
@@ -91,7 +99,7 @@ def spoiled(finished: Checkout, tmp_path_factory: pytest.TempPathFactory) -> Ite
         yield checkout
 
 
-@pytest.mark.parametrize("damage", [truncate, flip_a_bit])
+@pytest.mark.parametrize("damage", [truncate, flip_a_bit, lose])
 @pytest.mark.parametrize("what", FILES)
 def test_a_damaged_file_is_named_alone_and_refused_by_the_next_stage(
     spoiled: Checkout, what: str, damage: Callable[[Path], None]
@@ -107,9 +115,10 @@ def test_a_damaged_file_is_named_alone_and_refused_by_the_next_stage(
         assert named == [f"results/smoke/{name}"]
         assert ("cut short" in done.stdout) == (damage is truncate)
         suite = spoiled.suite()
-        with pytest.raises(VistaError, match=r"vista verify .*suite\.json --remove") as refused:
+        with pytest.raises(VistaError, match=re.escape(str(file))) as refused:
             read(suite, Paths(suite.results))
-        assert str(file) in str(refused.value)
+        told = re.search(r"vista verify .*suite\.json`, which prints", str(refused.value))
+        assert told or damage is lose, "a file that is not there may be missed by whoever opens it"
     finally:
         file.write_bytes(sound)
         os.utime(file, ns=(times.st_atime_ns, times.st_mtime_ns))
@@ -127,29 +136,62 @@ def test_results_may_be_copied_elsewhere(finished: Checkout, tmp_path: Path) -> 
     elsewhere.parent.mkdir()
     moved.results.rename(elsewhere)
     suite = finished.suite().model_copy(update={"results": elsewhere})
-    from vista import verify
-
     report = verify.verify(suite)
     assert report.outputs > 50
     assert not report.damaged
-    # What was made from what is known there, too.
+    # What is damaged there is named there.
     flip_a_bit(elsewhere / "evaluation" / SEED.id / "predictions.parquet")
-    follow = verify.verify(suite).follow
-    assert {"long.csv", "tables/main.csv"} <= set(follow)
-    assert not any(name.startswith(("training", "rollouts")) for name in follow)
+    damaged = verify.verify(suite).damaged
+    assert list(damaged) == [f"evaluation/{SEED.id}/predictions.parquet"]
+    files = verify.files_to_make(suite, damaged)
+    line = verify.command(suite, [str(file) for file in files.values()], Path("config/smoke.yaml"))
+    assert line.endswith(f"--forcerun {elsewhere}/evaluation/{SEED.id}/predictions.parquet")
 
 
-def test_what_is_damaged_is_removed_and_made_again_with_all_that_follows(copy: Checkout) -> None:
+def printed(checkout: Checkout) -> list[str]:
+    """The command that ``vista verify`` prints."""
+    done = checkout.vista("verify", "results/smoke/suite.json")
+    assert done.returncode == 2, done.stderr
+    (line,) = (line for line in done.stdout.splitlines() if line.startswith("  snakemake "))
+    return shlex.split(line)
+
+
+def jobs(checkout: Checkout, *command: str) -> dict[str, int]:
+    """How many jobs of each rule a command plans."""
+    done = checkout.run(*command, "--dry-run")
+    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-8000:]
+    said = done.stdout + done.stderr
+    return dict(Counter(re.findall(r"^(?:local)?rule (\w+):$", said, flags=re.MULTILINE)))
+
+
+def test_the_printed_command_plans_what_removing_the_files_would(copy: Checkout) -> None:
+    """All that was made from them, and nothing else."""
+    damaged = {
+        f"curation/{STAR.id}/train.parquet": truncate,
+        f"training/{DPO.id}/model.safetensors": lose,
+        f"rollouts/{VISTA.id}/samples/{K6}/0-of-1.parquet": flip_a_bit,
+        f"evaluation/{SEED.id}/predictions.parquet": lose,
+        "tables/main.csv": truncate,
+    }
+    for name, damage in damaged.items():
+        damage(copy.results / name)
+    planned = jobs(copy, *printed(copy))
+    copy.remove(*(name.removesuffix("/model.safetensors") for name in damaged))
+    assert planned == jobs(copy, *copy.command())
+    assert planned["curate"] == 2, "STaR's, and that of the second round"
+
+
+def test_the_printed_command_makes_damaged_and_lost_files_again_with_all_that_follows(copy: Checkout) -> None:
     main_csv = copy.main_csv.read_bytes()
     chosen = ("training set", "checkpoint", "predictions", "long", "table") if KILLS <= 25 else tuple(FILES)
     files = [copy.results / FILES[what][0] for what in chosen]
     sound = {file: file.read_bytes() for file in files}
     for number, file in enumerate(files):
-        (truncate if number % 2 else flip_a_bit)(file)
-    done = copy.vista("verify", "results/smoke/suite.json", "--remove")
-    assert done.returncode == 0, done.stderr
-    assert not any(file.exists() for file in files)
+        (truncate, flip_a_bit, lose)[number % 3](file)
+    done = copy.run(*printed(copy))
+    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-8000:]
     assert copy.vista("verify", "results/smoke/suite.json").returncode == 0
+    assert jobs(copy, *copy.command()) == {}
     assert_a_plain_rerun_completes(copy, main_csv)
     weights = [file for file in files if file.suffix != ".csv"]
     assert all(file.read_bytes() == sound[file] for file in weights)

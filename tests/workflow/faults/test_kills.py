@@ -20,6 +20,7 @@ from tests.workflow.faults.conftest import (
     assert_nothing_is_half_written,
 )
 from vista import verify
+from vista.manifest import find_outputs
 
 pytestmark = [pytest.mark.slow, pytest.mark.end_to_end]
 
@@ -41,7 +42,9 @@ def wait_for_the_moment(run: Watched, moments: random.Random) -> None:
 
 def remove_some(checkout: Checkout, moments: random.Random) -> None:
     """Some outputs, with what was made from them."""
-    names = sorted(str(each.relative_to(checkout.results)) for each in verify.find_outputs(checkout.results))
+    names = sorted(
+        str(each.relative_to(checkout.results)) for each in find_outputs(checkout.results, verify.FOLDERS)
+    )
     checkout.remove(*moments.sample(names, 3))
 
 

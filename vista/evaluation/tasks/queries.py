@@ -22,7 +22,7 @@ Message = dict[str, Any]
 
 
 def doc_to_messages(doc: Mapping[str, Any]) -> list[Message]:
-    """The conversation that asks a query, in lmms-eval's form: images stand in the turns.
+    """The conversation that asks a query, in lmms-eval's form: with images in the turns.
 
     The turns are those of ``chat.messages``, which also training and sampling show a model.
     """
@@ -42,7 +42,7 @@ def process_results(doc: Mapping[str, Any], results: Sequence[str]) -> dict[str,
 
     Returns:
         ``accuracy``, the metric: a score of 0 or 1 with the cluster that standard errors need.
-        The other entries are no metrics; they end up in lmms-eval's per-sample log.
+        The other entries are not metrics; they end up in lmms-eval's per-sample log.
 
     Raises:
         VistaError: the query's ground truth is malformed; names the query.

@@ -1,4 +1,4 @@
-"""lmms-eval's own scorers of the benchmarks that it has, beside ours.
+"""lmms-eval's own scorers of the benchmarks that it has, in addition to ours.
 
 Named by the task files of stage ``evaluation``; imported by lmms-eval. Each function is
 ``queries.process_results`` with one metric more, ``lmms_score``: the verdict of lmms-eval's task

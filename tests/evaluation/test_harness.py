@@ -11,7 +11,7 @@ from lmms_eval.tasks import TaskManager
 from tests.evaluation.conftest import TASKS, SmallSuite
 from vista import chat
 from vista.errors import VistaError
-from vista.evaluation.task_files import write_task_files
+from vista.evaluation.harness import write_task_files
 from vista.evaluation.tasks.queries import doc_to_messages, mean_score, process_results
 from vista.images import open_images
 
