@@ -10,6 +10,9 @@ from vista.grid import Run, sampled_split
 from vista.measured import case_pools
 from vista.paths import manifest_of
 
+# By kind of rollout file, the rule (and command) that makes it.
+RULE_OF_KIND = {"samples": "sample", "resamples": "resample", "scores": "score", "gains": "gains"}
+
 
 class Inputs(Base):
     """Input files and commands of the rules from tasks to evaluation, as strings that Snakemake takes."""
@@ -44,7 +47,7 @@ class Inputs(Base):
 
     def rollout_kinds(self) -> dict[str, str]:
         """The commands that make rollouts, with the kind of file that each makes."""
-        return {"sample": "samples", "resample": "resamples", "score": "scores", "gains": "gains"}
+        return {rule: kind for kind, rule in RULE_OF_KIND.items()}
 
     def rollout_inputs(self, kind: str, policy: str, name: str, shard: str) -> list[str]:
         """Queries that a shard of rollouts answers, and the rollouts that it starts from or measures."""

@@ -25,10 +25,11 @@ from vista.config import (
     SelfImprovement,
     Suite,
 )
+from vista.dag.inputs import RULE_OF_KIND
 from vista.filters.none import NoFilterSettings
 from vista.grid import Resampling, Run
 from vista.planning.assumptions import Assumptions, parameters, queries, train_queries
-from vista.planning.jobs import RULE_OF_KIND, RolloutFile, rollout_files, splits
+from vista.planning.jobs import RolloutFile, rollout_files, splits
 
 HOUR = 3600.0
 BYTES_PER_SCORED_LAYER = 12.0  # three float32

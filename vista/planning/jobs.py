@@ -15,10 +15,9 @@ from typing import cast
 from vista import grid
 from vista.config import BuiltModel, Suite
 from vista.dag import Dag
+from vista.dag.inputs import RULE_OF_KIND
 from vista.grid import Run
 from vista.records import Split
-
-RULE_OF_KIND = {"samples": "sample", "resamples": "resample", "scores": "score", "gains": "gains"}
 
 
 @dataclass(frozen=True)

@@ -17,10 +17,11 @@ from rich.table import Table
 
 from vista import grid
 from vista.config import Suite
+from vista.dag.inputs import RULE_OF_KIND
 from vista.grid import Run
 from vista.planning.assumptions import CPU_SECONDS, Assumptions
 from vista.planning.estimate import HOUR, Estimator, Shared, Work
-from vista.planning.jobs import RULE_OF_KIND, Job, JobTree, RolloutFile, job_counts
+from vista.planning.jobs import Job, JobTree, RolloutFile, job_counts
 
 STAGE_OF_RULE = {
     "tasks": "tasks",
