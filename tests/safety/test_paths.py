@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from vista.tasks.benchmarks.sources import root_of
 
 from tests.rollouts.conftest import POLICY, SAMPLES, policy_folder, suite_at
 from tests.tasks.published import write_slake
@@ -19,7 +20,6 @@ from vista.images import open_images
 from vista.models.fetch import download
 from vista.paths import Paths
 from vista.records import QUERY, read_rows
-from vista.tasks.benchmarks.sources import root_of
 from vista.tasks.generate import generate_split
 
 __all__ = ["policy_folder"]  # a fixture

@@ -9,6 +9,7 @@ import socket
 
 import pytest
 from PIL import Image
+from vista.tasks.benchmarks.prepare import BENCHMARKS
 
 from tests.tasks import published as files
 from vista.answers import extract, verify
@@ -19,7 +20,6 @@ from vista.images import open_images
 from vista.manifest import read_manifest
 from vista.paths import Paths
 from vista.records import read_queries
-from vista.tasks.benchmarks.prepare import BENCHMARKS
 from vista.tasks.generate import SPLITS, generate_split
 
 KINDS = sorted(files.WRITERS)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from sklearn.datasets import load_digits
-
 from vista.tasks.testbed.digits import CELL, FONTS, VARIANTS, pool
 
 

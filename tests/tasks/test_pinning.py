@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import pytest
+from vista.tasks.benchmarks.sources import root_of
 
 from vista.config import BenchmarkTask
 from vista.errors import VistaError
-from vista.tasks.benchmarks.sources import root_of
 
 
 def test_an_unpinned_benchmark_is_refused_with_the_command_that_pins_it() -> None:

@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from vista.config import GridTask, Suite, TeacherRationales
+from vista.config import Suite, TeacherRationales
 from vista.errors import VistaError, writing
 from vista.fingerprints import update, write_fingerprint
 from vista.paths import Paths
@@ -62,7 +62,9 @@ class Base:
         A generated task does not depend on how benchmarks are read. A teacher's replies are
         verified as well.
         """
-        generated = isinstance(self.suite.tasks[task], GridTask)
         asks = split == "seed" and isinstance(self.suite.seed_rationales, TeacherRationales)
-        also = [*(["testbed"] if generated else []), *(["answers.py", "images.py"] if asks else [])]
-        return self.code("tasks", also=also, without="benchmarks" if generated else "testbed")
+        also = ["answers.py", "images.py"] if asks else []
+        if not self.suite.tasks[task].has_scene:
+            return self.code("tasks", also=also)
+        grid = ["tasks/kinds/__init__.py", "tasks/kinds/grid.py", "testbed"]
+        return self.code("tasks", also=[*grid, *also], without="kinds")

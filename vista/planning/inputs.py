@@ -12,8 +12,6 @@ from huggingface_hub.errors import LocalEntryNotFoundError
 from vista import grid
 from vista.config import (
     AnnotatedRationales,
-    BenchmarkTask,
-    HubFiles,
     HubModel,
     LocalModel,
     SeedMethod,
@@ -22,6 +20,7 @@ from vista.config import (
 )
 from vista.planning.findings import Finding, fail, ok, warn
 from vista.planning.sizes import train_queries
+from vista.tasks.benchmarks import BenchmarkSettings, HubFiles
 
 DATA = ("*.parquet", "*.json", "*.jsonl", "*.csv", "*.arrow", "*.zip")
 
@@ -89,7 +88,7 @@ def check_data(suite: Suite) -> list[Finding]:
     """Every benchmark: pinned, and at hand."""
     found = []
     for name, task in suite.tasks.items():
-        if not isinstance(task, BenchmarkTask):
+        if not isinstance(task, BenchmarkSettings):
             continue
         subject, source = f"task {name}", task.source
         if isinstance(source, HubFiles):

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import re
-from typing import cast
 
-from vista.config import BenchmarkTask, BuiltModel, HubModel, Suite
-from vista.config.benchmarks import BenchmarkKind, PublishedSplit, Questions, published_sizes
+from vista.config import BuiltModel, HubModel, Suite
 from vista.errors import VistaError
 from vista.planning.assumptions import Assumptions
 from vista.records import Split
@@ -14,19 +12,9 @@ from vista.records import Split
 BUILT_PARAMETERS = 0.6e6
 
 
-def published_size(kind: BenchmarkKind, split: PublishedSplit, questions: Questions = "all") -> int:
-    """Questions in a split of a benchmark as it is published; an upper bound where some are left out."""
-    return published_sizes(kind, questions)[split]
-
-
 def queries(suite: Suite, task: str, split: Split) -> int:
     """Queries in a split of a task, before duplicates are left out."""
-    spec = suite.tasks[task]
-    stated = getattr(spec.sizes, split)
-    if stated is not None or not isinstance(spec, BenchmarkTask):
-        return int(stated)
-    published = published_size(spec.kind, cast(PublishedSplit, split), spec.questions)
-    return published - spec.sizes.seed if split == "train" else published
+    return suite.tasks[task].queries(split)
 
 
 def train_queries(suite: Suite, train_set: str, split: Split) -> int:

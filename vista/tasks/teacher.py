@@ -41,6 +41,20 @@ ACCEPTED = {"PNG", "JPEG", "WEBP", "GIF"}  # formats that such endpoints take; o
 Reply = dict[str, Any]
 
 
+def with_rationales(
+    settings: TeacherRationales, task: str, queries: Sequence[Row]
+) -> tuple[list[Row], dict[str, float]]:
+    """The queries of a seed split with the teacher's rationales, and counts for the manifest.
+
+    Raises:
+        VistaError: the teacher cannot be asked any further.
+    """
+    teacher = Teacher(settings, task)
+    found = teacher.rationales(queries)
+    rows = [{**row, "rationale": found.get(row["query_id"])} for row in queries]
+    return rows, {"without_rationale": len(rows) - len(found), "requests": teacher.requests}
+
+
 class BudgetSpent(Exception):
     """As many requests were sent as ``max_requests`` allows."""
 
@@ -89,7 +103,7 @@ class Teacher:
 
     @property
     def requests(self) -> int:
-        """Requests sent since the job started; replies from the cache are none."""
+        """Requests sent since the job started; replies from the cache do not count."""
         return self.ledger.now
 
     @cached_property

@@ -202,7 +202,7 @@ def answer(scene: Scene, question: Question) -> str:
         case "sum-row" | "sum-rows" | "sum-all":
             return str(sum(digits))
         case _:
-            raise VistaError(f"{question} is no testbed question; make the task's queries again")
+            raise VistaError(f"{question} is not a testbed question; make the task's queries again")
 
 
 def _yes(fact: bool) -> str:
@@ -220,7 +220,7 @@ def load(text: str) -> tuple[Scene, Question]:
     """The inverse of ``dump``.
 
     Raises:
-        VistaError: the text is no such ground truth.
+        VistaError: the text is something else.
     """
     try:
         truth = json.loads(text)
