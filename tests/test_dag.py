@@ -78,9 +78,9 @@ def test_a_rule_may_depend_on_further_shared_modules(package: Path, suite: Suite
 
 def test_a_rule_may_leave_out_a_folder_of_its_stage(package: Path, suite: Suite) -> None:
     plan = Dag(suite)
-    before = Path(plan.code("tasks", without="testbed")).read_text(), fingerprint(suite, "tasks")
-    edit(package / "tasks/testbed/painting.py")
-    after = Path(plan.code("tasks", without="testbed")).read_text(), fingerprint(suite, "tasks")
+    before = Path(plan.code("tasks", without="kinds")).read_text(), fingerprint(suite, "tasks")
+    edit(package / "tasks/kinds/slake.py")
+    after = Path(plan.code("tasks", without="kinds")).read_text(), fingerprint(suite, "tasks")
     assert before[0] == after[0]
     assert before[1] != after[1]
 

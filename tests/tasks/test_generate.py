@@ -12,7 +12,8 @@ from vista.errors import VistaError
 from vista.images import open_images
 from vista.manifest import read_manifest
 from vista.paths import Paths
-from vista.tasks.generate import SPLITS, generate_split, grid_query
+from vista.tasks.generate import SPLITS, generate_split
+from vista.tasks.kinds.grid import grid_query
 from vista.testbed.questions import load, templates_of
 
 

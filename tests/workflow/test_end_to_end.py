@@ -75,7 +75,7 @@ def test_nothing_is_left_to_do_after_a_finished_run(finished: Checkout) -> None:
         ("tasks/generate.py", {"tasks"}, set()),
         ("rollouts/score.py", {"sample", "score", "train"}, {"models", "tasks"}),
         ("rollouts/cases.py", set(), {"sample", "resample", "score", "train", "evaluate", "results"}),
-        ("tasks/benchmarks/slake.py", set(), {"tasks", "models", "sample", "train", "evaluate", "results"}),
+        ("tasks/kinds/slake.py", set(), {"tasks", "models", "sample", "train", "evaluate", "results"}),
     ],
 )
 def test_editing_a_module_reruns_what_depends_on_it_and_nothing_else(

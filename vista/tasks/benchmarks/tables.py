@@ -178,6 +178,6 @@ def lettered(answer: int, choices: Sequence[str], column: str) -> str:
     """
     if not 0 <= answer < len(choices):
         raise VistaError(
-            f"column {column!r} is {answer}, but there are {len(choices)} choices (from 0 on); correct the row"
+            f"column {column!r} is {answer}, but there are {len(choices)} choices (from 0 on); correct it"
         )
     return chr(ord("A") + answer)
