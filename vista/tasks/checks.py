@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+import pyarrow as pa
+
 from vista import records
 from vista.answers import solves
 from vista.errors import VistaError, fail_if
@@ -51,8 +53,12 @@ def _problem(row: Row, task: str, split: Split, seen: set[str]) -> str | None:
     wrong = sorted(row.keys() ^ set(records.QUERY.names))
     if wrong:
         return f"columns {wrong} are missing or unknown; expected {', '.join(records.QUERY.names)}"
+    try:
+        (row,) = pa.Table.from_pylist([row], schema=records.QUERY).to_pylist()
+    except (pa.ArrowInvalid, pa.ArrowTypeError, TypeError) as error:
+        return f"a value does not fit its column: {error}"
     for name in ("query_id", "cluster_id"):
-        if not isinstance(row[name], str) or not row[name]:
+        if not row[name]:
             return f"{name} is {row[name]!r}, expected text"
     if row["query_id"] in seen:
         return f"query_id {row['query_id']!r} is that of an earlier row; query ids must be unique"
