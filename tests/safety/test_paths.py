@@ -262,7 +262,7 @@ def test_ids_of_queries_name_no_files(root: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize("repo", ["../up", "a/..", "-x/y", "a/b--c", "a/b\0"])
 def test_a_repository_has_a_name_of_the_hub(repo: str) -> None:
     """Where the hub's client would make a folder of it."""
-    with pytest.raises(VistaError, match=r"repo: not the name of a repository"):
+    with pytest.raises(VistaError, match=r"repo: no name of a repository"):
         download(repo, 40 * "0")
     source = HubFiles(kind="hub", repo=repo, revision=40 * "0")
     with pytest.raises(VistaError, match=r"repo: not the name of a repository"):

@@ -67,4 +67,4 @@ class Base:
         if not self.suite.tasks[task].has_scene:
             return self.code("tasks", also=also)
         grid = ["tasks/kinds/__init__.py", "tasks/kinds/grid.py", "testbed"]
-        return self.code("tasks", also=[*grid, *also], without="kinds")
+        return self.code("tasks", "*.py", [*grid, *also])
