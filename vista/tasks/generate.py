@@ -9,15 +9,17 @@ import difflib
 import importlib
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from vista import plugins, records
-from vista.config import AnnotatedRationales, Suite, TeacherRationales
 from vista.errors import VistaError
-from vista.manifest import Recorder
-from vista.paths import Paths
 from vista.records import Row, Split
 from vista.tasks.kinds import Prepared, TaskKind
+
+# The config imports this package for the kinds' settings, so what imports the config waits here.
+if TYPE_CHECKING:
+    from vista.config import Suite
+    from vista.paths import Paths
 
 SPLITS: tuple[Split, ...] = ("seed", "train", "test")
 
@@ -29,6 +31,8 @@ def generate_split(suite: Suite, paths: Paths, task_name: str, split: Split) -> 
         VistaError: the suite has no such task, the split has no size, the task's published files are
             missing or wrong, or its kind makes queries that nobody can be asked.
     """
+    from vista.manifest import Recorder
+
     if task_name not in suite.tasks:
         close = difflib.get_close_matches(task_name, suite.tasks, n=1)
         hint = f"did you mean {close[0]!r}?" if close else f"it has {', '.join(sorted(suite.tasks))}"
@@ -66,8 +70,7 @@ def rationale_source(suite: Suite, task: str, split: Split) -> str | None:
 
     It is imported by name, since the queries of other splits do not depend on its code.
     """
-    settings = suite.seed_rationales
-    if split == "seed" and isinstance(settings, TeacherRationales):
+    if split == "seed" and suite.seed_rationales.kind == "teacher":
         return "vista.tasks.teacher"
     return "vista.tasks.rationales" if _annotations(suite, task, split) else None
 
@@ -75,6 +78,6 @@ def rationale_source(suite: Suite, task: str, split: Split) -> str | None:
 def _annotations(suite: Suite, task: str, split: Split) -> list[Path]:
     """The user's file with a task's annotated rationales, if this split takes them from one."""
     settings = suite.seed_rationales
-    if split != "seed" or not isinstance(settings, AnnotatedRationales) or task not in settings.files:
+    if split != "seed" or settings.kind != "annotated" or task not in settings.files:
         return []
     return [settings.files[task]]
