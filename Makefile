@@ -69,7 +69,7 @@ schema: install  ## Write the JSON schemas of the config files anew
 	$(RUN) vista schema workflow/schemas
 
 lock:  ## Resolve requirements.lock and environment.yml anew (needs uv)
-	uv pip compile --universal --generate-hashes --no-emit-index-url --python-version 3.11 --extra dev --extra slurm --quiet -o requirements.lock pyproject.toml
+	uv pip compile --universal --generate-hashes --no-emit-index-url --python-version 3.11 --extra training --extra dev --extra slurm --quiet -o requirements.lock pyproject.toml
 	$(PYTHON) workflow/scripts/environment.py
 
 freeze: install  ## Keep the SFT-Seed checkpoints of `make main` for the tests

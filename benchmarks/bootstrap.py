@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import bootstrap
 
-from vista.analysis.bootstrap import RESAMPLES, bootstrap_interval
+from vista.analysis.stats import RESAMPLES, bootstrap_interval
 
 TASKS, IMAGES, RUNS = 4, 320, 10
 

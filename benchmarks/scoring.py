@@ -3,7 +3,7 @@
 Run: ``python benchmarks/scoring.py``
 
 Twelve layers of width 512, two sequences of 2,048 tokens (``--length``), the last half response.
-Each way runs in a process of its own, so that its peak memory is its own; time is CPU time, which
+Each way runs in a separate process, so that its peak memory is its own; time is CPU time, which
 a busy neighbour disturbs less than wall time:
 
 - *eager*: all attention matrices, as ``output_attentions=True`` gives them;

@@ -50,7 +50,7 @@ class Checkout:
         # The copy's package, and the commands of the environment that the tests run in.
         return {
             **os.environ,
-            "PYTHONPATH": str(self.folder),
+            "PYTHONPATH": ":".join([str(self.folder), *filter(None, [os.environ.get("PYTHONPATH")])]),
             "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
         }
 

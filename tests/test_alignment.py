@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vista.alignment import align
 from vista.errors import VistaError
+from vista.segments import align
 
 IMAGE, SOFT, NEWLINE, TWO_NEWLINES, THREE_NEWLINES = 100, 101, 10, 11, 12
 BETWEEN = 9

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from pathlib import Path
 from typing import Any
@@ -120,3 +121,18 @@ def test_every_picture_and_page_that_the_documentation_links_to_is_there(root: P
     ]
     assert len(links) > 10
     assert [f"{page.name}: {link}" for page, link in links if not (page.parent / link).exists()] == []
+
+
+def test_every_idea_is_where_the_documentation_says(root: Path) -> None:
+    (table,) = tables_of(section(root, "methods.md", "Where is …"))
+    for row in table:
+        path, name = row["module"].strip("`"), row["name"].strip("`")
+        assert (root / path).is_file(), f"{row['idea']}: {path} is not there"
+        tree = ast.parse((root / path).read_text())
+        defined = {node.name for node in tree.body if isinstance(node, ast.FunctionDef | ast.ClassDef)}
+        assert name in defined, f"{row['idea']}: {path} defines no {name}"
+    ideas = " ".join(row["idea"] for row in table)
+    for idea in ("attention score", "filter", "z-score", "critical token", "prefix resampling", "curation"):
+        assert idea in ideas
+    for idea in ("SFT loss", "DPO loss", "answer verification", "staleness", "audit"):
+        assert idea in ideas

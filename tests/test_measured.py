@@ -34,7 +34,7 @@ def test_the_audit_reads_what_methods_score_once_for_each_policy(testbed: Suite)
 def test_the_rules_take_rollouts_that_the_grid_makes_anyway(testbed: Suite, table: str) -> None:
     plan = Dag(testbed)
     made = {path.removesuffix(".manifest.json") for path in plan.manifests()}
-    asked = getattr(plan, f"{table}_inputs")()
+    asked = plan.table_inputs(table)
     assert len(asked) == len(set(asked))
     rollouts = {path for path in asked if "/rollouts/" in path and "/scores/" not in path}
     assert rollouts
@@ -57,15 +57,15 @@ def test_every_way_of_resampling_is_measured_once_for_each_policy_on_its_own_sam
 def test_only_prefix_resampling_needs_the_tokenizers(testbed: Suite) -> None:
     plan = Dag(testbed)
     bases = [f"results/models/{model}/manifest.json" for model in testbed.models]
-    assert [path for path in plan.prefix_inputs() if "/models/" in path] == bases
-    assert not [path for path in plan.audit_inputs() if "/models/" in path]
+    assert [path for path in plan.table_inputs("prefix") if "/models/" in path] == bases
+    assert not [path for path in plan.table_inputs("audit") if "/models/" in path]
 
 
 @pytest.mark.parametrize("table", ["audit", "prefix"])
 def test_a_suite_without_scenes_is_refused_by_name(root: Path, table: str) -> None:
     plan = Dag(load_suite(root / "config/paper.yaml", root=root))
     with pytest.raises(VistaError, match=rf"tables/{table}\.csv .*'slake', 'vqa-rad', 'geometry3k'"):
-        getattr(plan, f"{table}_inputs")()
+        plan.table_inputs(table)
 
 
 def test_a_suite_without_the_component_says_what_is_missing(testbed: Suite) -> None:
@@ -82,8 +82,8 @@ def test_another_threshold_is_another_audit(testbed: Suite) -> None:
     vista = testbed.methods["vista-sft"]
     other = vista.model_copy(update={"filter": vista.filter.model_copy(update={"tau": 0.0})})
     changed = testbed.model_copy(update={"methods": testbed.methods | {"vista-sft": other}})
-    assert Dag(changed).measured_settings("audit") != Dag(testbed).measured_settings("audit")
-    assert Dag(changed).measured_settings("prefix") == Dag(testbed).measured_settings("prefix")
+    assert Dag(changed).table_settings("audit") != Dag(testbed).table_settings("audit")
+    assert Dag(changed).table_settings("prefix") == Dag(testbed).table_settings("prefix")
 
 
 def test_gains_and_controls_of_other_filters_are_read_where_methods_ask_for_them(testbed: Suite) -> None:
@@ -98,5 +98,5 @@ def test_gains_and_controls_of_other_filters_are_read_where_methods_ask_for_them
     assert first.policy.method == "sft-seed"
     assert first.gains == first.scores == (f"{first.name}+positives",)
     assert [setting.kind for setting in first.filters] == ["vas", "vig", "random-drop"]
-    assert any("/gains/" in path for path in Dag(changed).audit_inputs())
-    assert not any("/gains/" in path for path in Dag(testbed).audit_inputs())
+    assert any("/gains/" in path for path in Dag(changed).table_inputs("audit"))
+    assert not any("/gains/" in path for path in Dag(testbed).table_inputs("audit"))

@@ -158,8 +158,8 @@ def test_settings_change_with_what_they_depend_on_alone(suite: Suite) -> None:
             "model": dag.model_settings(MODEL),
             "r3v": dag.curation_settings(run_of("r3v", 1).id),
             "rest-em": dag.curation_settings(run_of("rest-em", 1).id),
-            "hinted": dag.resampling_settings(
-                str(grid.rollout_files(improving(changed, "star-plus")).resamples)
+            "hinted": dag.rollout_settings(
+                "resamples", str(grid.rollout_files(improving(changed, "star-plus")).resamples)
             ),
             "select": dag.evaluation_settings(run_of("r3v-select", 1).id),
             "greedy": dag.evaluation_settings(run_of("r3v", 1).id),

@@ -114,8 +114,10 @@ def test_curation_waits_for_the_seed_samples_and_these_for_the_seed_queries(load
     samples = f"results/smoke/rollouts/{base}/samples/k4-t1-n60@seed/0-of-1.parquet"
     assert plain.curation_inputs(run) == queries
     assert plan.curation_inputs(run) == [*queries, samples]
-    assert plan.sampled_queries(base, "k4-t1-n60@seed") == queries
-    assert plan.sampled_queries(base, "k4-t1-n60") == [name.replace("seed", "train") for name in queries]
+    assert plan.rollout_inputs("samples", base, "k4-t1-n60@seed", "0") == queries
+    assert plan.rollout_inputs("samples", base, "k4-t1-n60", "0") == [
+        name.replace("seed", "train") for name in queries
+    ]
     dpo = Run.parse(run.replace("sft-seed", "vista-dpo")).id.replace("round0", "round1")
     assert plan.curation_inputs(dpo) == plain.curation_inputs(dpo)
 
@@ -151,7 +153,9 @@ def test_a_task_s_seed_split_depends_on_its_file_and_on_the_verifier_of_a_teache
     assert plan.rationale_files("grid-chain", "seed") == ["a.jsonl"]
     assert plan.rationale_files("grid-chain", "train") == plan.rationale_files("grid-closed", "seed") == []
     asks = Dag(load(TEACHER, **results))
-    assert asks.task_code("grid-chain", "train") == plan.task_code("grid-chain", "seed")
-    assert not [file for file in code(plan.task_code("grid-chain", "seed")) if "/benchmarks/" in file]
-    verifying = code(asks.task_code("grid-chain", "seed")) - code(plan.task_code("grid-chain", "seed"))
-    assert verifying == {"answers.py", "images.py"}
+    generated = asks.task_code("grid-chain", "train")
+    assert generated == plan.task_code("grid-chain", "train") == plan.task_code("grid-closed", "seed")
+    assert not [module for module in code(generated) if "benchmarks" in module]
+    assert code(plan.task_code("grid-chain", "seed")) - code(generated) == {"vista.tasks.rationales"}
+    verifying = code(asks.task_code("grid-chain", "seed")) - code(generated)
+    assert {"vista.tasks.teacher", "vista.images"} <= verifying

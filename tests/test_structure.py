@@ -9,7 +9,13 @@ from pathlib import Path
 
 import pytest
 
-STAGES = ("tasks", "models", "rollouts", "curation", "training", "evaluation", "analysis")
+from benchmarks.structure import STAGES, Structure, circles, measure
+
+# What `python benchmarks/structure.py` prints must stay within these.
+MOST_MODULES = 204
+MOST_IMPORTS_PER_1000_LINES = 37.7
+MOST_LINES_OF_A_MODULE = 450
+
 LIGHT = (
     "config",
     "grid",
@@ -26,9 +32,9 @@ LIGHT = (
     "answers",
     "testbed",
     "cli",
-    "alignment",
     "chat",
     "segments",
+    "engines.folders",
     "planning.report",
     "planning.doctor",
 )
@@ -79,3 +85,52 @@ def test_a_stage_has_one_name_in_five_places(root: Path, stage: str) -> None:
 def test_every_module_says_what_it_is_for(root: Path) -> None:
     for path in (root / "vista").rglob("*.py"):
         assert ast.get_docstring(ast.parse(path.read_text())), f"{path} has no docstring"
+
+
+@pytest.fixture(scope="module")
+def structure(root: Path) -> Structure:
+    return measure(root / "vista")
+
+
+def test_there_are_few_modules_and_few_imports_between_them(structure: Structure) -> None:
+    assert len(structure.lines) <= MOST_MODULES
+    assert structure.imports_per_1000_lines <= MOST_IMPORTS_PER_1000_LINES
+    assert structure.lines[structure.longest] <= MOST_LINES_OF_A_MODULE, structure.longest
+
+
+def test_nothing_imports_itself_by_way_of_others(structure: Structure) -> None:
+    assert structure.module_circles() == []
+    assert structure.package_circles() == []
+    assert structure.stage_arrows() == []
+
+
+def test_circles_statements_and_stages_are_found_where_there_are_some(tmp_path: Path) -> None:
+    package = tmp_path / "vista"
+    files = {
+        "__init__.py": "",
+        "one.py": "from vista.tasks import a\nfrom vista import two\n",
+        "two.py": "import vista.three\nimport os\n",
+        "three.py": "if True:\n    from vista.one import x\n\n\ndef f():\n    from vista.two import g\n",
+        "four.py": (
+            "from typing import TYPE_CHECKING\n\nif TYPE_CHECKING:\n    from vista.five import x\n"
+            "\n\ndef f():\n    import vista.five\n"
+        ),
+        "five.py": "from vista.four import f\n",
+        "tasks/__init__.py": "",
+        "tasks/a.py": "def f():\n    from vista.models.b import g\n",
+        "models/__init__.py": "",
+        "models/b.py": '"""No module but from vista import this."""\n',
+    }
+    for name, text in files.items():
+        (package / name).parent.mkdir(parents=True, exist_ok=True)
+        (package / name).write_text(text)
+    found = measure(package)
+    assert found.import_statements == 9
+    assert found.module_circles() == [["vista.one", "vista.three", "vista.two"]]
+    assert found.stage_arrows() == [("vista.tasks.a", "vista.models.b")]
+    assert found.longest == "vista.four"
+
+
+def test_circles_are_the_strongly_connected_components() -> None:
+    graph = {"a": {"b"}, "b": {"a", "c"}, "c": {"d"}, "d": {"e"}, "e": {"c"}, "f": {"a"}}
+    assert circles(graph) == [["c", "d", "e"], ["a", "b"]]

@@ -12,23 +12,23 @@ import unicodedata
 from collections.abc import Mapping, Sequence
 from decimal import Decimal, InvalidOperation
 from functools import lru_cache
-from typing import Any
+from typing import Any, Literal, get_args
 
 from vista.errors import VistaError
 
-ANSWER_TYPES = ("closed", "open", "number", "choice", "term", "math", "relaxed")
+AnswerType = Literal["closed", "open", "number", "choice", "term", "math", "relaxed"]
 
 # The marks before an answer. What is written last counts, whichever mark it has.
 _MARK = re.compile(r"\\boxed\s*\{|\banswer\s*(?::|=|\bis\b)\s*:?", re.IGNORECASE)
 _PLAIN_NUMBER = re.compile(r"[+-]?(\d+|\d{1,3}(,\d{3})+)?(\.\d*)?([eE][+-]?\d{1,3})?")
 _FORMULA = re.compile(r"\d|\\|[√π∞]|\b(pi|sqrt|infinity)\b", re.IGNORECASE)
 _RELATIVE_TOLERANCE = Decimal("1e-6")
-_LONGEST_FORMULA = 300  # characters; what is longer is no final result, and may take sympy forever
+_LONGEST_FORMULA = 300  # characters; what is longer is not a final result, and may take sympy forever
 _NUMBER_WORDS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"]
 _NUMERALS = {word: str(value) for value, word in enumerate(_NUMBER_WORDS)}
 _ARTICLES = ("a", "an", "the")
 
-# Units of geometry, by the name that stands for them. A mere "units" says nothing.
+# Units of geometry, each by one name. The word "units" alone names none.
 _UNITS = {
     "degree": r"\^?\s*\{?\s*\\circ\s*\}?|\\degree|°|degrees?|deg",
     "mm": r"mm|millimet(?:er|re)s?",
@@ -53,7 +53,7 @@ def extract(text: str) -> str | None:
     r"""The answer that a response gives: after its last "answer : X", "the answer is X" or \boxed{X}.
 
     Of a plain mark the rest of its line counts (the next line, if it ends its own), up to a full
-    stop that stands alone. ``None`` if there is no mark, or nothing behind the last one.
+    stop that is set apart by blanks. ``None`` if there is no mark, or nothing after the last one.
     """
     marks = list(_MARK.finditer(text))
     if not marks:
@@ -68,7 +68,7 @@ def extract(text: str) -> str | None:
 
 
 def _to_closing_brace(text: str) -> str | None:
-    r"""What stands before the brace that closes one already open; ``None`` if none does."""
+    r"""The text before the brace that closes one already open; ``None`` if there is none."""
     depth = 1
     for index, character in enumerate(text):
         depth += {"{": 1, "}": -1}.get(character, 0)
@@ -83,7 +83,7 @@ def verify(found: str | None, answer: str, answer_type: str, choices: Sequence[s
     Args:
         found: What the response answers; ``None`` or blank is wrong.
         answer: The ground truth.
-        answer_type: One of ``ANSWER_TYPES`` (see the functions below).
+        answer_type: An ``AnswerType`` (see the functions below).
         choices: The texts of the choices, in the order of their letters, for type ``choice``.
 
     Raises:
@@ -107,7 +107,9 @@ def verify(found: str | None, answer: str, answer_type: str, choices: Sequence[s
             return bool(given) and _math(given, answer)
         case "relaxed":
             return relaxed_correctness(given, answer.strip())
-    raise VistaError(f"unknown answer_type {answer_type!r}; expected one of {', '.join(ANSWER_TYPES)}")
+    raise VistaError(
+        f"unknown answer_type {answer_type!r}; expected one of {', '.join(get_args(AnswerType))}"
+    )
 
 
 def solves(query: Mapping[str, Any], found: str | None) -> bool:
@@ -194,11 +196,11 @@ def _number(given: str, answer: str) -> bool:
     """Equal as numbers: decimals within a relative 1e-6, formulae as math-verify finds."""
     gold = _decimal(answer)
     if gold is None and not (_FORMULA.search(answer) and _parse_formula(answer)):
-        raise VistaError(f"answer {answer!r} is not a number or formula; mend it, or its answer_type")
+        raise VistaError(f"answer {answer!r} is not a number or formula; correct it, or its answer_type")
     value = _decimal(given)
     if gold is not None and value is not None:
         return abs(value - gold) <= _RELATIVE_TOLERANCE * abs(gold)
-    # Digits and signs that are no number ("1 1", "3 + 4") state no result, and words alone none.
+    # Digits and signs that are not a number ("1 1", "3 + 4") state no result, and words alone none.
     if value is None and (re.fullmatch(r"[\d\s.,+=-]*", given) or not _FORMULA.search(given)):
         return False
     return len(given) <= _LONGEST_FORMULA and _equal_formulae(given, answer)
@@ -219,14 +221,14 @@ def _decimal(text: str) -> Decimal | None:
 def _math(given: str, answer: str) -> bool:
     r"""Equal as numbers or formulae, in LaTeX or plain; a unit may be missing, but not another one.
 
-    What is no number ("1 : 2 : 3") must be the same text, blanks aside.
+    What is not a number ("1 : 2 : 3") must be the same text, blanks aside.
     """
     (value, unit), (gold, gold_unit) = _split_unit(given), _split_unit(answer)
     if unit and gold_unit and unit != gold_unit:
         return False
     if re.sub(r"\s", "", value).casefold() == re.sub(r"\s", "", gold).casefold():
         return True
-    if max(value.count(":"), gold.count(":")) > 1:  # 2 : 3 : 4 is no number
+    if max(value.count(":"), gold.count(":")) > 1:  # 2 : 3 : 4 is not a number
         return False
     if _decimal(gold) is None and not (_FORMULA.search(gold) and _parse_formula(gold)):
         return False
@@ -253,7 +255,7 @@ def _split_unit(text: str) -> tuple[str, str]:
 def relaxed_correctness(given: str, answer: str) -> bool:
     """ChartQA's measure (arXiv 2203.10244, Sec. 5.1): a number within 5 %, else the same text.
 
-    As published and as lmms-eval has it: "5%" is 0.05, "1,000" is no number but a text, case
+    As published and as lmms-eval has it: "5%" is 0.05, "1,000" is a text, not a number, case
     does not matter, and an answer of zero must be met as a text.
     """
     value, gold = _float(given), _float(answer)

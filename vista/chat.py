@@ -24,7 +24,7 @@ Message = dict[str, Any]
 
 @dataclass(frozen=True)
 class Prompt:
-    """A rendered prompt: token ids with what the model wants beside them.
+    """A rendered prompt: token ids, with what else the model needs.
 
     ``token_features`` hold one value per token (such as ``mm_token_type_ids``),
     ``image_features`` tensors whose first axis is patches or images (such as ``pixel_values``).
@@ -233,8 +233,8 @@ def _check_encodes(processor: Any, query_id: str, conversation: Conversation) ->
     except ValueError as error:
         sizes = ", ".join(f"{image.width}×{image.height}" for image in conversation[1])
         raise VistaError(
-            f"query {query_id!r}: the processor refuses its prompt or its image ({sizes}): {error}; mend or "
-            "remove the query"
+            f"query {query_id!r}: the processor refuses its prompt or its image ({sizes}): {error}; "
+            "correct or remove the query"
         ) from error
 
 
@@ -270,7 +270,7 @@ def end_tokens(model: Any, processor: Any) -> list[int]:
 
 
 def _closing_tokens(processor: Any) -> list[int]:
-    """Tokens that the template writes behind what the assistant says."""
+    """Tokens that the template writes after what the assistant says."""
     asked: Message = {"role": "user", "content": [{"type": "text", "text": "x"}]}
     text = try_render(processor, [asked, *reply("y")])
     ids: list[int] = processor.tokenizer(text[text.rfind("y") + 1 :], add_special_tokens=False)["input_ids"]

@@ -3,7 +3,7 @@
 ``vista --help`` lists them. Snakemake runs them; each can be run by hand just as well, from
 the resolved suite that Snakemake writes to ``<results>/suite.json``.
 
-Exit status: 0 done, 2 a mistake that the message says how to mend, 1 a fault of the code.
+Exit status: 0 done, 2 a mistake that the message says how to correct, 1 a fault of the code.
 """
 
 from __future__ import annotations
@@ -11,13 +11,15 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from string import ascii_lowercase
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
 from vista.config import HubModel, Suite, load_resolved, load_suite
-from vista.errors import VistaError, told
+from vista.errors import VistaError, is_out_of_memory, said, told
 from vista.grid import run_named
 from vista.paths import Paths
 from vista.records import Split
@@ -26,6 +28,32 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
+
+# The commands that Snakemake runs, by stage, in the order of the DAG. Their help is lettered by it.
+STAGE_COMMANDS = {
+    "tasks": ["tasks"],
+    "models": ["models"],
+    "rollouts": ["sample", "resample", "score", "gains", "cases"],
+    "curation": ["curate"],
+    "training": ["train"],
+    "evaluation": ["evaluate"],
+    "analysis": [
+        *("collect", "tables", "ablation", "difficulty", "cost", "audit", "prefix", "distributions"),
+    ],
+}
+Command = TypeVar("Command", bound=Callable[..., None])
+
+
+def stage_command(command: Command) -> Command:
+    """Register a command of ``STAGE_COMMANDS``; its help begins with its stage: ``Stage 3b``."""
+    for number, commands in enumerate(STAGE_COMMANDS.values(), 1):
+        if command.__name__ in commands:
+            letter = ascii_lowercase[commands.index(command.__name__)] if len(commands) > 1 else ""
+            text = f"Stage {number}{letter}: {command.__doc__}"
+            app.command(help=text, rich_help_panel="Stages, which Snakemake runs")(command)
+            return command
+    raise AssertionError(f"{command.__name__} is in no stage")
+
 
 SuiteArgument = Annotated[Path, typer.Argument(help="The resolved suite: <results>/suite.json.")]
 RunArgument = Annotated[str, typer.Argument(help="model/train_set/method/seedS/roundR")]
@@ -136,89 +164,89 @@ def console() -> Console:
     return found if found.is_terminal else Console(width=4000, color_system=None)
 
 
-@app.command()
+@stage_command
 def tasks(
     suite_file: SuiteArgument,
     task: Annotated[str, typer.Argument(help="Name of the task.")],
     split: Annotated[Split, typer.Argument(help="Which split.")],
 ) -> None:
-    """Stage 1: write one split of a task's queries."""
+    """Write one split of a task's queries."""
     suite, paths = _open(suite_file, task=task)
     from vista.tasks.generate import generate_split
 
     generate_split(suite, paths, task, split)
 
 
-@app.command()
+@stage_command
 def models(
     suite_file: SuiteArgument, model: Annotated[str, typer.Argument(help="Name of the model.")]
 ) -> None:
-    """Stage 2: build or fetch a base checkpoint."""
+    """Build or fetch a base checkpoint."""
     suite, paths = _open(suite_file, model)
     from vista.models.build import build_model
 
     build_model(suite, paths, model)
 
 
-@app.command()
+@stage_command
 def sample(suite_file: SuiteArgument, policy: RunArgument, name: NameArgument, shard: ShardArgument) -> None:
-    """Stage 3a: sample a policy's solutions to the train (or seed) queries and verify them."""
+    """Sample a policy's solutions to the train (or seed) queries and verify them."""
     suite, paths = _open(suite_file)
     from vista.rollouts.sample import sample_shard
 
     sample_shard(suite, paths, run_named(suite, policy), name, shard)
 
 
-@app.command()
+@stage_command
 def resample(
     suite_file: SuiteArgument, policy: RunArgument, name: NameArgument, shard: ShardArgument
 ) -> None:
-    """Stage 3b: try failed solutions again, from prefixes, with a hint, or as a control of these."""
+    """Try failed solutions again, from prefixes, with a hint, or as a control of these."""
     suite, paths = _open(suite_file)
     from vista.rollouts.resample import resample_shard
 
     resample_shard(suite, paths, run_named(suite, policy), name, shard)
 
 
-@app.command()
+@stage_command
 def score(suite_file: SuiteArgument, policy: RunArgument, name: NameArgument, shard: ShardArgument) -> None:
-    """Stage 3c: score solutions by their attention to the prompt's segments."""
+    """Score solutions by their attention to the prompt's segments."""
     suite, paths = _open(suite_file)
     from vista.rollouts.score import score_shard
 
     score_shard(suite, paths, run_named(suite, policy), name, shard)
 
 
-@app.command()
+@stage_command
 def cases(suite_file: SuiteArgument, policy: RunArgument) -> None:
-    """Stage 3e: read solutions worth a look, token by token."""
+    """Read solutions worth a look, token by token."""
     suite, paths = _open(suite_file)
     from vista.rollouts.cases import policy_cases
 
     policy_cases(suite, paths, policy)
 
 
-@app.command()
+@stage_command
 def gains(suite_file: SuiteArgument, policy: RunArgument, name: NameArgument, shard: ShardArgument) -> None:
-    """Stage 3d: measure how likely solutions are, with their image and without it."""
+    """Measure how likely solutions are, with their image and without it."""
     suite, paths = _open(suite_file)
     from vista.rollouts.gains import gains_shard
 
     gains_shard(suite, paths, run_named(suite, policy), name, shard)
 
 
-@app.command()
+@stage_command
 def curate(suite_file: SuiteArgument, run: RunArgument) -> None:
-    """Stage 4: select a run's training set from its policy's rollouts."""
+    """Select a run's training set from its policy's rollouts."""
     suite, paths = _open(suite_file)
     from vista.curation.curate import curate as work
 
     work(suite, paths, run_named(suite, run))
 
 
-@app.command()
+@stage_command
 def train(suite_file: SuiteArgument, run: RunArgument) -> None:
-    """Stage 5: train a run's checkpoint, through `accelerate launch` where the model asks for it."""
+    """Train a run's checkpoint, through `accelerate launch` where the model asks for it."""
     suite, paths = _open(suite_file)
     from vista.training.launch import become_launcher
 
@@ -228,81 +256,81 @@ def train(suite_file: SuiteArgument, run: RunArgument) -> None:
     work(suite, paths, run_named(suite, run))
 
 
-@app.command()
+@stage_command
 def evaluate(suite_file: SuiteArgument, run: RunArgument) -> None:
-    """Stage 6: evaluate a run's checkpoint on every test query, through lmms-eval."""
+    """Evaluate a run's checkpoint on every test query, through lmms-eval."""
     suite, paths = _open(suite_file)
     from vista.evaluation.evaluate import evaluate as work
 
     work(suite, paths, run_named(suite, run))
 
 
-@app.command()
+@stage_command
 def collect(suite_file: SuiteArgument) -> None:
-    """Stage 7a: gather the per-sample scores of all runs into long.csv."""
+    """Gather the per-sample scores of all runs into long.csv."""
     suite, paths = _open(suite_file)
     from vista.analysis.collect import collect as work
 
     work(suite, paths)
 
 
-@app.command()
+@stage_command
 def tables(suite_file: SuiteArgument) -> None:
-    """Stage 7b: write the results tables."""
+    """Write the results tables."""
     suite, paths = _open(suite_file)
     from vista.analysis.tables import results_tables
 
     results_tables(suite, paths)
 
 
-@app.command()
+@stage_command
 def ablation(suite_file: SuiteArgument) -> None:
-    """Stage 7c: write the table of what each part of a method is worth."""
+    """Write the table of what each part of a method is worth."""
     suite, paths = _open(suite_file)
     from vista.analysis.ablation import ablation_table
 
     ablation_table(suite, paths)
 
 
-@app.command()
+@stage_command
 def difficulty(suite_file: SuiteArgument) -> None:
-    """Stage 7d: write the table of training and accuracy by the difficulty of the queries."""
+    """Write the table of training and accuracy by the difficulty of the queries."""
     suite, paths = _open(suite_file)
     from vista.analysis.difficulty import difficulty_table
 
     difficulty_table(suite, paths)
 
 
-@app.command()
+@stage_command
 def cost(suite_file: SuiteArgument) -> None:
-    """Stage 7e: write the table of where the time went."""
+    """Write the table of where the time went."""
     suite, paths = _open(suite_file)
     from vista.analysis.cost import cost_table
 
     cost_table(suite, paths)
 
 
-@app.command()
+@stage_command
 def audit(suite_file: SuiteArgument) -> None:
-    """Stage 7d: measure how well scores detect unfaithful rationales (generated tasks only)."""
+    """Measure how well scores detect unfaithful rationales (generated tasks only)."""
     suite, paths = _open(suite_file)
     from vista.analysis.audit import audit_table
 
     audit_table(suite, paths)
 
 
-@app.command()
+@stage_command
 def prefix(suite_file: SuiteArgument) -> None:
-    """Stage 7e: measure where prefix resampling cuts, and what it rescues (generated tasks only)."""
+    """Measure where prefix resampling cuts, and what it rescues (generated tasks only)."""
     suite, paths = _open(suite_file)
     from vista.analysis.prefix import prefix_table
 
     prefix_table(suite, paths)
 
 
-@app.command()
+@stage_command
 def distributions(suite_file: SuiteArgument) -> None:
-    """Stage 7h: count what the figures draw."""
+    """Count what the figures draw."""
     suite, paths = _open(suite_file)
     from vista.analysis.distributions import distributions_table
 
@@ -352,8 +380,6 @@ def main() -> None:
         try:
             app()
         except (MemoryError, OSError, RuntimeError) as error:
-            from vista.engines.memory import is_out_of_memory, said
-
             if not is_out_of_memory(error):
                 raise
             command = " ".join(sys.argv[1:])

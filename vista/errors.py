@@ -1,12 +1,16 @@
-"""Errors that stand for a mistake of the user, of the data or of the disk, not of the code.
+"""Errors that are a mistake of the user, of the data or of the machine, not of the code.
 
-The command line prints their message without a traceback and exits with status 2.
+The command line prints their message without a traceback and exits with status 2. A full disk and a
+lack of memory are recognised by what Python and the libraries say.
+(accelerate has a list of out-of-memory messages too. It lacks Python's own error, C++'s and cuBLAS's, and
+takes an operation that cuDNN does not support for a lack of memory.)
 """
 
 from __future__ import annotations
 
 import errno
 import os
+import resource
 import shutil
 import sys
 import tempfile
@@ -32,9 +36,24 @@ TORCH_SAVE = (
 )
 FULL = (errno.ENOSPC, errno.EDQUOT)
 
+# What libraries say when an allocation has failed.
+OUT_OF_MEMORY = (
+    " out of memory",  # CUDA, HIP, XPU, MPS
+    "DefaultCPUAllocator: can't allocate memory",  # torch on processors
+    "DefaultCPUAllocator: not enough memory",  # the same on Windows
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "CUDNN_STATUS_ALLOC_FAILED",
+    "DEVICE_ALLOCATION_FAILED",  # newer cuDNN
+    "HOST_ALLOCATION_FAILED",
+    "std::bad_alloc",
+)
+# What oneDNN says then, and seldom for another reason: it counts where memory is limited (ulimit -v).
+ONEDNN = ("could not create a primitive", "could not create a memory", "could not execute a primitive")
+MORE_MEMORY = "give the job more memory"
+
 
 class VistaError(Exception):
-    """Something a user can mend; the message names the file, the field or row, and the remedy."""
+    """Something a user can fix; the message names the file, the field or row, and the remedy."""
 
 
 def fail_if(problems: list[str], heading: str) -> None:
@@ -65,7 +84,7 @@ def refusal(error: BaseException, path: Path | None = None) -> VistaError | None
 
 
 def _number(error: BaseException | None) -> tuple[int, Path | None] | None:
-    """The system's error number behind an error or its causes, with the file that it names."""
+    """The system's error number in an error or its causes, with the file that it names."""
     while error is not None and not isinstance(error, VistaError):
         if isinstance(error, OSError) and error.errno in REFUSALS:
             named = error.filename2 or error.filename
@@ -90,6 +109,23 @@ def _room(disk: Path) -> str:
     if files.f_files and not files.f_favail:
         return f"all {files.f_files} inodes of the disk at {disk} are taken"
     return f"{usage.free / 1e6:,.1f} MB of {usage.total / 1e6:,.0f} MB free on the disk at {disk}"
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether ``error`` says that memory could not be had, on a GPU or in the machine."""
+    if isinstance(error, MemoryError):
+        return True
+    if isinstance(error, OSError):
+        return error.errno == errno.ENOMEM
+    limited = resource.getrlimit(resource.RLIMIT_AS)[0] != resource.RLIM_INFINITY
+    messages = (*OUT_OF_MEMORY, *ONEDNN) if limited else OUT_OF_MEMORY
+    return isinstance(error, RuntimeError) and any(text in str(error) for text in messages)
+
+
+def said(error: BaseException) -> str:
+    """What an error says, in one line of bounded length."""
+    lines = str(error).strip().splitlines()
+    return (lines[0][:200] if lines else "") or type(error).__name__
 
 
 @contextmanager

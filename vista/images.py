@@ -13,7 +13,7 @@ from PIL import Image, ImageFile, UnidentifiedImageError
 
 from vista.errors import VistaError
 
-# All that Pillow raises for files that are no image, or only the beginning of one.
+# All that Pillow raises for files that are not an image, or only the beginning of one.
 BROKEN = (
     *(UnidentifiedImageError, OSError, SyntaxError, ValueError, EOFError, IndexError, struct.error),
     *(OverflowError, Image.DecompressionBombError, Image.DecompressionBombWarning),
@@ -22,10 +22,10 @@ DEEP = {"I;16", "I;16B", "I;16L", "I;16N"}
 
 
 def decode_image(data: bytes | Path) -> Image.Image:
-    """An encoded image in RGB: the first frame, 16 bits as 8, what is transparent in white.
+    """An encoded image in RGB: the first frame, 16 bits as 8, transparent parts in white.
 
     Raises:
-        one of ``BROKEN``: it is no image, is cut short, or has more pixels than Pillow takes for safe.
+        one of ``BROKEN``: it is not an image, is cut short, or has more pixels than Pillow considers safe.
     """
     # Some libraries (lmms-eval's among them) set this for the whole process, and a truncated image
     # would then be shown with its lower half grey.
@@ -42,7 +42,7 @@ def decode_image(data: bytes | Path) -> Image.Image:
 
 
 def open_images(query: Mapping[str, Any]) -> list[Image.Image]:
-    """Decode a query's images, which stand in the query itself: it cannot name files of this machine.
+    """Decode a query's images, whose bytes are in the query itself: it cannot name files of this machine.
 
     Raises:
         VistaError: an image is missing or cannot be decoded; names the query.

@@ -99,6 +99,14 @@ def scored_pools(suite: Suite) -> list[ScoredPool]:
     return list(found.values())
 
 
+def audited_filters(suite: Suite) -> list[FilterSettings]:
+    """The filters whose cuts the audit repeats, each once."""
+    filters: list[FilterSettings] = []
+    for pool in scored_pools(suite):
+        filters += [settings for settings in pool.filters if settings not in filters]
+    return filters
+
+
 def prefix_resamples(suite: Suite) -> list[Resamples]:
     """Every way in which the grid resamples, in its order, each once.
 

@@ -69,11 +69,6 @@ class Paths:
         """A figure, ``suffix`` without the dot."""
         return self.results / "figures" / f"{name}.{suffix}"
 
-    @property
-    def gallery(self) -> Path:
-        """Folder of the pictures of cases; the page to browse them is ``figure("cases", "html")``."""
-        return self.results / "figures" / "cases"
-
     def benchmark(self, stage: str, name: str) -> Path:
         """Snakemake's measurement of one job."""
         return self.results / "benchmarks" / stage / f"{name}.tsv"

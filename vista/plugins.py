@@ -183,13 +183,18 @@ def make(settings: Strict, *args: Any) -> Any:
     return implementation(settings)(*args, settings)
 
 
+def module_of(settings: Strict) -> str:
+    """The module of a plug-in: its code decides what the jobs that name it compute."""
+    return type(settings).__module__
+
+
 def origin(settings: Strict) -> dict[str, str] | None:
     """Where a plug-in from outside comes from, for a manifest; ``None`` for one of this package.
 
     Returns:
         Kind, module, SHA-256 of its file, and name and version of its package if it is installed.
     """
-    name = type(settings).__module__
+    name = module_of(settings)
     top = name.partition(".")[0]
     if top == "vista":
         return None

@@ -2,28 +2,31 @@
 
 Every parquet file that a stage writes has one of these schemas. A file is written under a
 temporary name and renamed, so a reader sees all of it or none of it.
+
+A file that is read may come from an older version, another program, or an edit by hand. What a stage would
+fail on, or silently misread, is refused here, with the row; columns are checked whole, not row by row.
 """
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from vista.answers import AnswerType
 from vista.errors import VistaError, writing
-from vista.reading import check_columns, check_values
 
 SCHEMA_VERSION = "1"
 
-AnswerType = Literal["closed", "open", "number", "choice", "term", "math", "relaxed"]
 Split = Literal["seed", "train", "test"]
-# Where a solution is from: the seed split, the K samples, or a resampler, each with a name of its own
+# Where a solution is from: the seed split, the K samples, or a resampler, each by its name
 # (prefix, rationalize, plain, random-prefix, gold-prefix).
 Source = str
 
@@ -56,7 +59,7 @@ ROLLOUT = pa.schema(
         ("task", pa.string()),
         ("sample", pa.int32()),  # index within (query, source, parent)
         ("source", pa.string()),  # sample, or what the resampler calls its rows
-        ("parent", pa.int32()),  # the failed sample that this one mends; null where it mends none
+        ("parent", pa.int32()),  # the failed sample that this one corrects; null where there is none
         ("prefix_len", pa.int32()),  # response tokens forced, not sampled
         ("token_ids", pa.list_(pa.int32())),  # response tokens, without the end-of-turn token
         ("text", pa.string()),
@@ -107,14 +110,14 @@ GAINS = pa.schema(
         ("correct", pa.bool_()),
         ("tokens", pa.int32()),  # of the response, with the end token where it finished
         ("logprob", pa.float64()),  # mean over these tokens, at temperature 1
-        ("logprob_without", pa.float64()),  # the same, behind the prompt without its image
+        ("logprob_without", pa.float64()),  # the same, after the prompt without its image
     ]
 )
 
 # A solution to look at: with what every token of it looked at (``vista cases``).
 CASE = pa.schema(
     [
-        ("kind", pa.string()),  # dropped: right, but below the threshold; rescued: wrong, and mended
+        ("kind", pa.string()),  # dropped: right, but below the threshold; rescued: wrong, and corrected
         ("query_id", pa.string()),
         ("task", pa.string()),
         ("images", pa.list_(IMAGE)),
@@ -129,7 +132,7 @@ CASE = pa.schema(
         ("kept", pa.string()),  # the text of a right solution to the query that stays; null if none does
         ("critical_token", pa.int32()),  # of a rescued one: its position; what replaces it, as text
         ("replacement", pa.string()),
-        ("continuation", pa.list_(pa.string())),  # what was sampled behind it, as text
+        ("continuation", pa.list_(pa.string())),  # what was sampled after it, as text
     ]
 )
 
@@ -171,6 +174,21 @@ PREDICTION = pa.schema(
         ("score", pa.float64()),
     ]
 )
+
+REMEDY = "delete it and rerun the rule that makes it"
+# Columns that may lack a value; the schemas say what that means.
+MAY_BE_NULL = {
+    *("system", "choices", "rationale", "scene", "parent", "answer", "critical_token", "replacement"),
+    *("completion_ids", "chosen_ids", "rejected_ids", "vas", "kept", "continuation"),
+    "score",  # of a prediction: what collects them lists all that are none
+}
+NOT_NEGATIVE = {
+    *("sample", "prefix_len", "token_ids", "completion_ids", "chosen_ids", "rejected_ids"),
+    *("critical_token", "replacement", "parent", "tokens", "layers", "num_layers"),
+}
+FINITE = {"logprob", "logprob_without", "s_sys", "s_vis", "s_ins", "visual"}
+# One number for each of `layers`.
+BY_LAYER = ("s_sys", "s_vis", "s_ins")
 
 Row = dict[str, Any]
 
@@ -248,15 +266,15 @@ def read_rows(path: Path, schema: pa.Schema, columns: list[str] | None = None) -
 def read_table(path: Path, schema: pa.Schema, columns: list[str] | None = None) -> pa.Table:
     """Like ``read_rows``, as a pyarrow table."""
     if not path.exists():
-        raise VistaError(f"{path}: no such file; run the rule that makes it, or mend the path")
+        raise VistaError(f"{path}: no such file; run the rule that makes it, or correct the path")
     wanted = columns or schema.names
     try:
-        check_columns(path, pq.read_schema(path), schema, wanted)
+        _check_columns(path, pq.read_schema(path), schema, wanted)
         table = pq.read_table(path, columns=wanted)
         table.validate(full=True)
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise VistaError(f"{path}: not a readable parquet file ({error}); delete it and rerun") from error
-    check_values(path, table)
+    _check_values(path, table)
     return table
 
 
@@ -272,7 +290,7 @@ def read_queries(path: Path, columns: list[str] | None = None) -> list[Row]:
             raise VistaError(f"{path}: row {index}: empty query_id; every query must have one")
         if query_id in seen:
             raise VistaError(
-                f"{path}: row {index}: query_id {query_id!r} already stands in row {seen[query_id]}; "
+                f"{path}: row {index}: query_id {query_id!r} is already in row {seen[query_id]}; "
                 "query ids must be unique"
             )
         seen[query_id] = index
@@ -295,3 +313,76 @@ def query_problem(row: Row, split: str, task: str) -> str | None:
     if "images" in row and not row["images"]:
         return "there is no image"
     return None
+
+
+def _check_columns(path: Path, found: pa.Schema, schema: pa.Schema, wanted: Sequence[str]) -> None:
+    """Refuse a file that lacks a column, has an unknown one, or one of another type.
+
+    Raises:
+        VistaError: names the columns.
+    """
+    missing = sorted(set(wanted) - set(found.names))
+    if missing:
+        raise VistaError(f"{path}: missing columns {missing}; found {sorted(found.names)}; {REMEDY}")
+    unknown = sorted(set(found.names) - set(schema.names))
+    if unknown:
+        raise VistaError(f"{path}: unknown columns {unknown}; expected {schema.names}; {REMEDY}")
+    for name in wanted:
+        if found.field(name).type != schema.field(name).type:
+            raise VistaError(
+                f"{path}: column {name!r} is of type {found.field(name).type}, expected "
+                f"{schema.field(name).type}; {REMEDY}"
+            )
+
+
+def _check_values(path: Path, table: pa.Table) -> None:
+    """Refuse values that no stage writes: nulls, negative ids and counts, numbers that are not finite.
+
+    Raises:
+        VistaError: names the first row.
+    """
+    for name in table.column_names if len(table) else ():
+        column = table[name]
+        flat = column
+        if pa.types.is_list(column.type):
+            flat = pc.list_flatten(column)
+        if name not in MAY_BE_NULL and column.null_count:
+            _refuse(path, column, pc.is_null(column), name, "a value")
+        if flat is not column and flat.null_count and name != "choices":
+            _refuse(path, column, _any(column, flat, pc.is_null(flat)), name, "values without a gap")
+        if name in NOT_NEGATIVE and pa.types.is_integer(flat.type):  # a case's replacement is a text
+            wrong = pc.fill_null(pc.less(flat, 0), False)
+            _refuse(path, column, _any(column, flat, wrong), name, "0 or more")
+        if name in FINITE:
+            wrong = pc.fill_null(pc.invert(pc.is_finite(flat)), False)
+            _refuse(path, column, _any(column, flat, wrong), name, "finite numbers")
+    if len(table):
+        _check_lengths(path, table)
+
+
+def _check_lengths(path: Path, table: pa.Table) -> None:
+    """Lists of a row that must be as long as each other."""
+    if {"token_ids", "prefix_len"} <= set(table.column_names):
+        short = pc.less(pc.list_value_length(table["token_ids"]), table["prefix_len"])
+        _refuse(path, table["prefix_len"], short, "prefix_len", "no more than there are token_ids")
+    if {"layers", *BY_LAYER} <= set(table.column_names):
+        lengths = pc.list_value_length(table["layers"])
+        for name in BY_LAYER:
+            other = pc.not_equal(pc.list_value_length(table[name]), lengths)
+            _refuse(path, table[name], other, name, "a number for each of its layers")
+
+
+def _any(column: pa.ChunkedArray, flat: pa.ChunkedArray, wrong: pa.ChunkedArray) -> pa.ChunkedArray:
+    """For each row, whether any of its values is wrong."""
+    if flat is column or not pc.any(wrong).as_py():
+        return wrong if flat is column else pa.chunked_array([pa.array([False] * len(column))])
+    rows = set(pc.filter(pc.list_parent_indices(column.combine_chunks()), wrong).to_pylist())
+    return pa.chunked_array([pa.array([index in rows for index in range(len(column))])])
+
+
+def _refuse(path: Path, column: pa.ChunkedArray, wrong: pa.ChunkedArray, name: str, expected: str) -> None:
+    row = pc.index(pc.fill_null(wrong, False), True).as_py()
+    if row >= 0:
+        value = repr(column[row].as_py())
+        found = value if len(value) <= 80 else value[:80] + " …"
+        raise VistaError(f"{path}: row {row}: column {name!r} is {found}, expected {expected}; {REMEDY}")

@@ -9,12 +9,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeVar
 
 import numpy as np
 
 from vista.errors import VistaError
 from vista.records import Row
+
+Numbers = TypeVar("Numbers", float, np.ndarray)
 
 TAU = -0.5  # the paper's threshold (Sec. 3, step 3)
 
@@ -34,8 +36,31 @@ def layer_indices(layers: Literal["all"] | Sequence[float], num_layers: int) -> 
     return sorted({min(math.floor(fraction * num_layers), num_layers - 1) for fraction in layers})
 
 
+def middle_layer(num_layers: int) -> int:
+    """The paper's layer, ⌊L/2⌋."""
+    return layer_indices([0.5], num_layers)[0]
+
+
+def share_of_vision(system: Numbers, vision: Numbers, instruction: Numbers) -> Numbers:
+    """S = λ_vis / (λ_sys + λ_vis + λ_ins) (paper: Sec. 3, step 3).
+
+    Args:
+        system: Attention of responses to the system tokens: a number, or an array of any shape.
+        vision: The same to the image's tokens.
+        instruction: The same to the instruction.
+
+    Raises:
+        ValueError: a sum is not a positive number.
+    """
+    total = system + vision + instruction
+    if not np.all(np.isfinite(total) & (total > 0.0)):
+        raise ValueError(f"attention sums to {total}, expected a positive number")
+    share: Numbers = vision / total
+    return share
+
+
 def visual_share(row: Row, fractions: Sequence[float]) -> float:
-    """S = λ_vis / (λ_sys + λ_vis + λ_ins), averaged over the layers asked for (paper: Sec. 3, step 3).
+    """The image's share of a solution's attention, averaged over the layers asked for.
 
     Args:
         row: A row of ``records.SCORES``.
@@ -54,13 +79,12 @@ def visual_share(row: Row, fractions: Sequence[float]) -> float:
                 "add its fraction to scoring.layers, delete the policy's scores files and rerun"
             )
         at = position[layer]
-        total = row["s_sys"][at] + row["s_vis"][at] + row["s_ins"][at]
-        if not (math.isfinite(total) and total > 0.0):
+        try:
+            shares.append(share_of_vision(row["s_sys"][at], row["s_vis"][at], row["s_ins"][at]))
+        except ValueError as error:
             raise VistaError(
-                f"{where}: attention at layer {layer} sums to {total}, expected a positive number; "
-                "delete the policy's scores files and rerun"
-            )
-        shares.append(row["s_vis"][at] / total)
+                f"{where}: layer {layer}: {error}; delete the policy's scores files and rerun"
+            ) from error
     return sum(shares) / len(shares)
 
 

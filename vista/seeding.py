@@ -18,7 +18,7 @@ def derive_seed(*parts: object) -> int:
 
 
 def generator(*parts: object) -> np.random.Generator:
-    """A counter-based generator (Philox) of its own for the stream named by ``parts``."""
+    """A counter-based generator (Philox) for the stream named by ``parts``."""
     return np.random.Generator(np.random.Philox(derive_seed(*parts)))
 
 

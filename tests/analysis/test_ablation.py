@@ -16,9 +16,9 @@ from scipy import stats
 from tests.analysis.conftest import MODELS, World, make_suite
 from tests.documents import undocumented
 from vista.analysis.ablation import ALL_MODELS, COLUMNS, ablation_table
-from vista.analysis.cells import probability
 from vista.analysis.collect import collect
 from vista.analysis.comparisons import Contrast, contrasts
+from vista.analysis.page import probability
 from vista.analysis.stats import holm, overall_mean, paired_difference, pooled_difference, unlike
 from vista.config import Suite, Swept
 from vista.errors import VistaError

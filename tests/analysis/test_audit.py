@@ -21,8 +21,7 @@ from tests.analysis.measured_world import (
     solution,
 )
 from tests.documents import undocumented
-from vista.analysis.audit import audit_table
-from vista.analysis.measured_pages import _in_short
+from vista.analysis.audit import _in_short, audit_table
 from vista.errors import VistaError
 from vista.filters.vig import VigSettings
 from vista.manifest import read_manifest

@@ -10,8 +10,7 @@ import pytest
 import scipy.stats
 
 from tests.analysis.test_stats import frame, scores_of
-from vista.analysis.bootstrap import bootstrap_interval
-from vista.analysis.stats import overall_mean
+from vista.analysis.stats import bootstrap_interval, overall_mean
 
 
 def slow_interval(rows: pd.DataFrame, resamples: int, seed: int) -> tuple[float, float]:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from scipy.stats import norm, rankdata
 from sklearn.metrics import roc_auc_score
 
-from vista.analysis.detectors import auroc, auroc_within, partial_correlation
+from vista.analysis.intervals import auroc, auroc_within, partial_correlation
 from vista.seeding import generator
 
 few = st.integers(0, 4)  # so that there are many ties

@@ -91,7 +91,7 @@ def test_distances_are_those_of_critical_tokens_from_first_errors(world: Measure
 def test_the_files_read_are_the_rules_inputs(world: MeasuredWorld) -> None:
     distributions_table(world.suite, world.paths)
     read = read_manifest(world.paths.table("distributions", "csv")).inputs
-    assert set(read) <= set(Dag(world.suite).distribution_inputs())
+    assert set(read) <= set(Dag(world.suite).table_inputs("distributions"))
 
 
 def test_the_columns_are_those_documented(root: Path) -> None:

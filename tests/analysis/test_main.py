@@ -16,8 +16,7 @@ from scipy.stats import binom
 from tests.analysis.conftest import MODELS, TASKS, World, make_suite
 from tests.analysis.test_tables import recount, slow_overall, tabulate_all
 from tests.documents import undocumented
-from vista.analysis.main import TASK_COLUMNS, columns, main_rows, task_rows
-from vista.analysis.main_page import AGAINST
+from vista.analysis.main import AGAINST, TASK_COLUMNS, columns, main_rows, task_rows
 from vista.analysis.stats import holm, mcnemar_p, pooled_difference
 from vista.grid import Run
 from vista.paths import Paths

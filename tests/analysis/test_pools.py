@@ -92,7 +92,7 @@ def by_curation(cut: ScoreFilterSettings, rows: list[dict]) -> set[int]:
 def test_z_scores_by_hand() -> None:
     values = pd.Series([1.0, 3.0, 5.0, 5.0, 2.0])
     queries = pd.Series(["a", "a", "b", "b", "c"])
-    assert z_scores(values, queries).z.tolist() == [-1.0, 1.0, 0.0, 0.0, 0.0]
+    assert z_scores(values, queries).tolist() == [-1.0, 1.0, 0.0, 0.0, 0.0]
 
 
 def test_the_visual_share_is_of_all_three_segments() -> None:
@@ -110,7 +110,7 @@ def test_solutions_scored_at_different_layers_are_refused() -> None:
 
 def test_attention_that_sums_to_nothing_is_refused() -> None:
     row = score_row(0, "q", [0.5]) | {"s_vis": [0.0], "s_ins": [0.0]}
-    with pytest.raises(VistaError, match="sums to no positive number"):
+    with pytest.raises(VistaError, match="does not sum to more than 0"):
         visual_shares(pa.Table.from_pylist([row], schema=SCORES), "here")
 
 

@@ -20,7 +20,7 @@ from tests.analysis.measured_world import (
 )
 from tests.documents import undocumented
 from vista import grid
-from vista.analysis.measured_pages import _most_shared
+from vista.analysis.intervals import most_shared
 from vista.analysis.prefix import prefix_table
 from vista.errors import VistaError
 from vista.records import Row
@@ -197,10 +197,10 @@ def test_the_markdown_shows_the_policy_that_most_ways_of_resampling_share(tmp_pa
     first, second = (
         {"policy": name, "policies": 1, "resamples": way} for name, way in (("a", "x"), ("b", "x"))
     )
-    assert _most_shared(pd.DataFrame([first, second]), ["resamples"]) == "a", "the first of several"
+    assert most_shared(pd.DataFrame([first, second]), ["resamples"]) == "a", "the first of several"
     more = second | {"resamples": "y"}
-    assert _most_shared(pd.DataFrame([first, second, more]), ["resamples"]) == "b"
-    assert _most_shared(pd.DataFrame([first, first | {"policy": "all"}]), ["resamples"]) == "a"
+    assert most_shared(pd.DataFrame([first, second, more]), ["resamples"]) == "b"
+    assert most_shared(pd.DataFrame([first, first | {"policy": "all"}]), ["resamples"]) == "a"
 
 
 def test_rescues_are_of_queries_without_a_correct_sample(world: MeasuredWorld) -> None:

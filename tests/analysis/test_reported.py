@@ -71,12 +71,21 @@ def test_each_reported_number_of_the_suites_models_has_a_row(tmp_path: Path, fil
     assert (r3v["reported"], r3v["reproduced"], r3v["difference"], r3v["seed"]) == ("70.00", "", "", "")
 
 
-def test_the_interval_is_that_of_the_clustered_error(tmp_path: Path, file: Path) -> None:
-    easy, hard = beside(make_suite(tmp_path / "results", reported=file))[:2]
+def test_the_interval_is_that_of_the_main_table(tmp_path: Path, file: Path) -> None:
+    suite = make_suite(tmp_path / "results", reported=file)
+    easy, hard, mean = beside(suite)[:3]
     # easy: each image has one right answer of two, so the images agree exactly.
     assert (easy["low"], easy["high"]) == ("50.00", "50.00")
-    # hard: images of 2, 1 and 0 right: residual sums 1, 0, −1; variance 3/2 · 2 / 36; 1.96 errors are 56.58.
-    assert (hard["low"], hard["high"]) == ("-6.58", "106.58")
+    # hard: images of 2, 1 and 0 right answers of 2: the first (or the last) is drawn three times in 1 of 27.
+    assert (hard["low"], hard["high"]) == ("0.00", "100.00")
+    with Paths(suite.results).table("main", "csv").open(newline="") as opened:
+        (main,) = [
+            row
+            for row in csv.DictReader(opened)
+            if (row["model"], row["method"], row["round"]) == ("nano-b", "rest-em", mean["round"])
+        ]
+    assert (mean["low"], mean["high"]) == (main["low"], main["high"])
+    assert mean["low"] < mean["reproduced"] < mean["high"]
 
 
 def test_a_checkpoint_for_each_task_has_its_mean_over_the_checkpoints(tmp_path: Path, file: Path) -> None:
@@ -144,7 +153,7 @@ def test_every_mistake_in_the_file_is_named_at_once(tmp_path: Path) -> None:
     with pytest.raises(VistaError) as caught:
         read_reported(path)
     text = str(caught.value)
-    assert "line 3: m/a/1/easy stands in an earlier line already" in text
+    assert "line 3: m/a/1/easy is in an earlier line already" in text
     assert "line 4: round: expected a whole number, found 'one'" in text
     assert "line 5: accuracy: expected a percentage, found '140'" in text
     assert "line 6: accuracy: empty" in text

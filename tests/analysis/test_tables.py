@@ -12,9 +12,9 @@ import pytest
 from tests.analysis.conftest import MODELS, TASKS, World, make_suite
 from tests.documents import undocumented
 from vista import grid
-from vista.analysis.cells import number, with_error
 from vista.analysis.collect import collect
 from vista.analysis.comparisons import counterpart_of, reference_of
+from vista.analysis.page import number, with_error
 from vista.analysis.runs import columns
 from vista.analysis.tables import results_tables
 from vista.errors import VistaError

@@ -14,10 +14,10 @@ from tests.analysis.conftest import MODELS, World, make_suite
 from tests.analysis.test_ablation import ablation_suite
 from tests.analysis.test_tables import recount, slow_overall, tabulate_all
 from tests.documents import undocumented
-from vista.analysis import rounds, sweeps
-from vista.analysis.ablation import ablation_table
+from vista.analysis.ablation import SWEEP_COLUMNS, ablation_table
 from vista.analysis.main import TASK_COLUMNS
 from vista.analysis.plan import ablation_names, results_names, table_names
+from vista.analysis.views import ROUND_COLUMNS
 from vista.config import Swept
 from vista.grid import Run
 from vista.paths import Paths
@@ -178,5 +178,5 @@ def test_the_rules_ask_for_exactly_the_tables_that_are_written(world: World, swe
 
 
 def test_every_column_is_documented(root: Path) -> None:
-    names = {*rounds.COLUMNS, *sweeps.COLUMNS, *TASK_COLUMNS} - {"marked"}
+    names = {*ROUND_COLUMNS, *SWEEP_COLUMNS, *TASK_COLUMNS} - {"marked"}
     assert undocumented(root, names) == []

@@ -127,7 +127,7 @@ def test_a_layer_that_was_not_scored_is_named():
 @pytest.mark.parametrize("value", [0.0, float("nan")])
 def test_attention_that_sums_to_nothing_is_refused(value: float):
     scored = {**row(0, 0.5), "s_sys": [value] * 3, "s_vis": [value] * 3, "s_ins": [value] * 3}
-    with pytest.raises(VistaError, match="layer 1 sums to"):
+    with pytest.raises(VistaError, match="layer 1: attention sums to"):
         visual_share(scored, [0.5])
 
 

@@ -8,9 +8,8 @@ from hypothesis import strategies as st
 
 from tests.nano import checkpoint
 from vista.chat import Prompt
-from vista.engines.batching import apply_to_rows, by_length, collate, near_length
-from vista.engines.forced import read_forced
-from vista.engines.memory import BatchSize
+from vista.engines.batching import BatchSize, apply_to_rows, collate, near_length
+from vista.engines.forced import by_length, read_forced
 
 SHORT = Prompt([5, 6], {"kind": [0, 1]}, {"pixels": torch.tensor([[1.0], [2.0]])})
 LONG = Prompt([7, 8, 9], {"kind": [1, 0, 1]}, {"pixels": torch.tensor([[3.0]])})

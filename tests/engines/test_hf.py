@@ -1,21 +1,30 @@
-"""The sampling engine against slow, obvious versions of itself, on all three architectures."""
+"""The sampling engine against slow, obvious versions of itself, on all architectures and a hybrid."""
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Sequence
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from scipy import stats
+from transformers import Qwen3_5Config, Qwen3_5ForConditionalGeneration
+from transformers.cache_utils import (
+    DynamicCache,
+    DynamicLayer,
+    DynamicSlidingWindowLayer,
+)
 
 from tests.nano import ARCHITECTURES, SQUARE, STRIP, checkpoint, own_checkpoint, query
 from vista.chat import Prompt, encode_query
 from vista.engines import hf
 from vista.engines.base import Request, Sample
 from vista.engines.batching import collate
-from vista.engines.checkpoints import Checkpoint
-from vista.engines.hf import HfEngine
+from vista.engines.checkpoints import Checkpoint, wrap
+from vista.engines.hf import HfEngine, draw, invert_cdf
 from vista.errors import VistaError
 from vista.seeding import uniforms
 
@@ -213,3 +222,127 @@ def test_a_model_that_diverged_is_refused() -> None:
 
 def test_no_requests_give_no_samples() -> None:
     assert HfEngine(checkpoint("internvl"), 8).sample([], 1.0, 4) == []
+
+
+# --- the cache ---
+
+
+def test_rows_are_repeated_and_dropped_and_the_prefill_is_left_as_it_was() -> None:
+    random = torch.Generator().manual_seed(0)
+    cache = DynamicCache()
+    cache.layers = [DynamicLayer(), DynamicSlidingWindowLayer(sliding_window=4)]
+
+    def states(rows: int, length: int) -> tuple[torch.Tensor, torch.Tensor]:
+        shape = (rows, 2, length, 4)
+        return torch.randn(shape, generator=random), torch.randn(shape, generator=random)
+
+    for number in range(2):
+        cache.update(*states(3, 5), number)
+    before = [cache.layers[0].keys.clone(), cache.layers[1].values.clone()]
+    owners = torch.tensor([2, 0, 0, 1])
+    repeated = hf._repeat(cache, owners)
+    assert torch.equal(repeated.layers[0].keys, before[0][owners])
+    assert torch.equal(repeated.layers[1].values, before[1][owners])
+    for number in range(2):
+        repeated.update(*states(4, 1), number)
+    repeated.reorder_cache(torch.tensor([3, 1]))
+    assert torch.equal(repeated.layers[0].keys[:, :, :5], before[0][[1, 0]])
+    assert torch.equal(cache.layers[0].keys, before[0])
+    assert torch.equal(cache.layers[1].values, before[1])
+
+
+def hybrid() -> Checkpoint:
+    """A tiny Qwen3.5, every second layer of which is linear attention."""
+    made = checkpoint("qwen3-vl")
+    old = made.model.config
+    vision = old.vision_config.to_dict()
+    for name in ("deepstack_visual_indexes", "model_type"):
+        del vision[name]
+    text = {
+        "hidden_size": old.text_config.hidden_size,
+        "intermediate_size": 64,
+        "vocab_size": old.text_config.vocab_size,
+        "layer_types": ["linear_attention", "full_attention"],
+        "num_hidden_layers": 2,
+        **{"num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 16},
+        **{"linear_num_key_heads": 2, "linear_num_value_heads": 4},
+        **{"linear_key_head_dim": 8, "linear_value_head_dim": 8},
+        "rope_parameters": {
+            **{"rope_type": "default", "rope_theta": 10_000.0, "partial_rotary_factor": 0.5},
+            **{"mrope_section": [2, 1, 1], "mrope_interleaved": True},
+        },
+    }
+    names = ("image_token_id", "video_token_id", "vision_start_token_id", "vision_end_token_id")
+    tokens = {name: getattr(old, name) for name in names}
+    torch.manual_seed(0)
+    model = Qwen3_5ForConditionalGeneration(Qwen3_5Config(text_config=text, vision_config=vision, **tokens))
+    model.generation_config.eos_token_id = made.model.generation_config.eos_token_id
+    return wrap(model.eval(), made.processor)
+
+
+def test_a_model_with_linear_attention_is_sampled_as_without_a_cache() -> None:
+    made = hybrid()
+    asked = requests(made, 4, 4)
+    results = HfEngine(made, 16).sample(asked, 1.0, LIMIT)
+    for request, samples in zip(asked, results, strict=True):
+        for seed, sample in zip(request.seeds, samples, strict=True):
+            expected = slow_sample(made, request, seed, 1.0)
+            assert (sample.token_ids, sample.finished) == (expected.token_ids, expected.finished)
+            assert sample.logprob == pytest.approx(expected.logprob, abs=1e-4)
+
+
+# --- drawing a token ---
+
+NONE = torch.tensor([], dtype=torch.long)
+LARGEST = math.nextafter(1.0, 0.0)
+
+
+def test_the_token_is_the_one_whose_share_of_the_unit_interval_holds_the_uniform() -> None:
+    probabilities = torch.tensor([[0.25, 0.5, 0.25]], dtype=torch.float64)
+    for uniform, token in [(0.0, 0), (0.2499, 0), (0.25, 1), (0.7499, 1), (0.75, 2), (LARGEST, 2)]:
+        assert invert_cdf(probabilities, torch.tensor([uniform], dtype=torch.float64)).tolist() == [token]
+
+
+@given(
+    weights=st.lists(st.sampled_from([0.0, 1e-12, 0.1, 3.0]), min_size=2, max_size=12).filter(any),
+    uniform=st.one_of(st.sampled_from([0.0, LARGEST]), st.floats(0.0, LARGEST)),
+)
+def test_a_token_of_probability_zero_never_comes(weights: list[float], uniform: float) -> None:
+    probabilities = torch.tensor([weights], dtype=torch.float64)
+    probabilities /= probabilities.sum()
+    token = int(invert_cdf(probabilities, torch.tensor([uniform], dtype=torch.float64)))
+    assert weights[token] > 0
+
+
+def test_forbidden_tokens_never_come_and_do_not_count_in_the_log_probability() -> None:
+    logits = torch.tensor([[50.0, 1.0, 1.0]]).repeat(100, 1)
+    uniforms = torch.linspace(0, 0.999, 100, dtype=torch.float64)
+    for temperature in (0.0, 0.5, 1.0):
+        tokens, logprobs = draw(logits, uniforms, temperature, torch.tensor([0]))
+        assert 0 not in tokens.tolist()
+        assert logprobs.tolist() == pytest.approx([math.log(0.5)] * 100)
+
+
+def test_log_probabilities_are_those_at_temperature_one_whatever_the_temperature() -> None:
+    logits = torch.randn(50, 7, generator=torch.Generator().manual_seed(0))
+    uniforms = torch.rand(50, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    for temperature in (0.0, 0.3, 1.0, 2.0):
+        tokens, logprobs = draw(logits, uniforms, temperature, NONE)
+        expected = logits.double().log_softmax(1)[torch.arange(50), tokens]
+        torch.testing.assert_close(logprobs, expected)
+
+
+def test_temperature_zero_takes_the_likeliest_token_that_may_come() -> None:
+    logits = torch.tensor([[3.0, 2.0, 1.0], [0.0, 1.0, 2.0]])
+    tokens, _ = draw(logits, torch.full((2,), 0.9999, dtype=torch.float64), 0.0, torch.tensor([0]))
+    assert tokens.tolist() == [1, 2]
+
+
+def test_drawing_in_chunks_draws_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    logits = torch.randn(23, 11, generator=torch.Generator().manual_seed(0))
+    uniforms = torch.rand(23, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    whole = draw(logits, uniforms, 1.0, NONE)
+    monkeypatch.setattr(hf, "CHUNK", 30)
+    parts = draw(logits, uniforms, 1.0, NONE)
+    assert torch.equal(whole[0], parts[0])
+    assert torch.equal(whole[1], parts[1])

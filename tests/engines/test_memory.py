@@ -18,10 +18,10 @@ from tests.nano import ARCHITECTURES, checkpoint, own_checkpoint, query
 from tests.starved import MESSAGE, Starvation
 from vista.chat import encode_query
 from vista.engines.base import Request
+from vista.engines.batching import BatchSize
 from vista.engines.checkpoints import Checkpoint, load_checkpoint, save_checkpoint
 from vista.engines.hf import HfEngine
-from vista.engines.memory import BatchSize, is_out_of_memory
-from vista.errors import VistaError
+from vista.errors import VistaError, is_out_of_memory
 
 LIMIT = 16
 OUT_OF_MEMORY = [
@@ -142,21 +142,6 @@ def test_other_errors_end_the_sampling_at_once() -> None:
     with pytest.raises(RuntimeError, match="a kernel is broken"):
         engine.sample(requests(engine.checkpoint), 1.0, LIMIT)
     assert len(starved.passes) == 4
-
-
-def test_memory_that_is_kept_for_later_is_given_up_first() -> None:
-    starved = Starvation(rows=8)
-    engine = HfEngine(starved.of(own_checkpoint("internvl")), 64)
-    sizes: list[int] = []
-    clear = engine.batch.free
-
-    def free() -> None:
-        clear()
-        sizes.append(len(engine._arena._kept))
-
-    engine.batch.free = free
-    engine.sample(requests(engine.checkpoint), 1.0, LIMIT)
-    assert sizes == [0] * starved.failures
 
 
 def test_sizes_divide_what_they_have_to() -> None:

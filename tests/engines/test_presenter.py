@@ -16,8 +16,8 @@ from tests.families import INSTRUCTION, SYSTEM, save
 from tests.nano import query
 from vista import chat
 from vista.config import Loading
-from vista.engines.checkpoints import load_checkpoint, load_processor, read_loading, save_checkpoint
-from vista.engines.presenter import shrunk, write_loading
+from vista.engines.checkpoints import load_checkpoint, save_checkpoint
+from vista.engines.presenter import load_processor, read_loading, shrunk, write_loading
 from vista.errors import VistaError
 from vista.evaluation.chat_model import VistaChatModel
 from vista.evaluation.tasks.queries import doc_to_messages

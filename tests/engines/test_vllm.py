@@ -23,9 +23,8 @@ from vista.chat import encode_query, template_ids
 from vista.config import HfEngineSettings, PrefixResample, Sampling, VllmEngineSettings
 from vista.dag import Dag
 from vista.engines import vllm as engine_module
-from vista.engines.base import Request, Sample
+from vista.engines.base import Request, Sample, choose_engine
 from vista.engines.checkpoints import Checkpoint, load_checkpoint, load_outline, save_checkpoint
-from vista.engines.choose import choose_engine
 from vista.engines.forced import forced_batch
 from vista.engines.hf import HfEngine
 from vista.engines.vllm import VllmEngine
@@ -124,9 +123,9 @@ def test_the_suite_chooses_the_engine(fake: None) -> None:
 def test_the_rules_sample_with_the_command_of_its_environment(tmp_path: Path) -> None:
     plain = suite_at(tmp_path)
     fast = suite_at(tmp_path, engine={"kind": "vllm", "command": "elsewhere/bin/vista"})
-    assert Dag(plain).sampler_command() == "vista"
-    assert Dag(fast).sampler_command() == "elsewhere/bin/vista"
-    assert Dag(fast).sampling_settings(SAMPLES) != Dag(plain).sampling_settings(SAMPLES)
+    assert Dag(plain).command("samples") == Dag(fast).command("scores") == "vista"
+    assert Dag(fast).command("samples") == "elsewhere/bin/vista"
+    assert Dag(fast).rollout_settings("samples", SAMPLES) != Dag(plain).rollout_settings("samples", SAMPLES)
 
 
 def test_without_vllm_the_error_says_where_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:

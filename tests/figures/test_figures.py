@@ -235,6 +235,14 @@ def test_a_method_that_lacks_a_model_says_so_out_of_domain() -> None:
     assert [label.get_text() for label in axis.get_yticklabels()] == ["rest-em", "vista-sft (1 of 2)"]
 
 
+def test_an_interval_that_rounding_puts_beside_its_value_is_drawn_as_none() -> None:
+    rows = pd.DataFrame({"overall": [50.0, 33.33], "low": [40.0, 33.34], "high": [60.0, 33.34]})
+    below, above = drawing.reach(rows, "overall")
+    assert below.tolist() == [10.0, 0.0]
+    assert above.tolist() == pytest.approx([10.0, 0.01])
+    figure("reported", REPORTED.assign(low=REPORTED["reproduced"] + 0.01))
+
+
 def test_the_users_own_matplotlib_settings_change_nothing() -> None:
     with plt.rc_context({"font.size": 30, "lines.linewidth": 9}):
         drawing.style()
@@ -284,9 +292,10 @@ def test_a_suite_has_the_figures_that_it_has_something_for(tmp_path: Path) -> No
 
 def test_a_figure_is_drawn_anew_for_its_own_script_alone(tmp_path: Path) -> None:
     dag = Dag(make_suite(tmp_path))
-    own, other = (Path(dag.code("figures", f"{name}.py")).read_text() for name in ("rounds", "cost"))
-    assert "figures/rounds.py" in own
-    assert "figures/cost.py" not in own
-    assert "figures/drawing.py" in own
+    own, other = (Path(dag.figure_code(name)).read_text() for name in ("rounds", "cost"))
+    assert "vista.figures.rounds" in own
+    assert "vista.figures.cost" not in own
+    assert "vista.figures.drawing" in own
+    assert "vista.mplstyle" in own
     assert own != other
-    assert "figures" not in Path(dag.code("analysis")).read_text()
+    assert "figures.rounds" not in Path(dag.code("tables")).read_text()

@@ -22,7 +22,7 @@ from tests.malformed.harness import (
     refused,
 )
 from vista.config import load_suite
-from vista.engines.gpus import require_gpu
+from vista.engines.checkpoints import require_gpu
 
 
 def suite_asks(world: World) -> None:

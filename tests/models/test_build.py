@@ -24,8 +24,8 @@ from vista.config import (
     load_yaml,
 )
 from vista.dag import Dag
-from vista.engines.checkpoints import load_checkpoint, read_loading, save_checkpoint
-from vista.engines.presenter import write_loading
+from vista.engines.checkpoints import load_checkpoint, save_checkpoint
+from vista.engines.presenter import read_loading, write_loading
 from vista.errors import VistaError
 from vista.manifest import read_manifest
 from vista.models import fetch

@@ -19,7 +19,8 @@ from tests.training.conftest import example, responses
 from tests.training.test_train import prepare, run_of
 from tests.vouched import vouch
 from vista.config import HubModel, Loading, LocalModel, SelfImprovement, Suite, load_suite
-from vista.engines.checkpoints import load_checkpoint, load_outline, load_processor
+from vista.engines.checkpoints import load_checkpoint, load_outline
+from vista.engines.presenter import load_processor
 from vista.errors import VistaError
 from vista.evaluation.evaluate import evaluate
 from vista.models.build import build_model

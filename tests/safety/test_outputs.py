@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 from html.parser import HTMLParser
 
-import matplotlib.pyplot as plt
 import pytest
 from rich.console import Console
 
@@ -13,7 +12,7 @@ from tests.analysis.conftest import World
 from tests.figures.test_gallery import DROPPED, RESCUED
 from tests.test_provenance import made
 from vista.analysis.page import inline
-from vista.figures.gallery import case, page, picture
+from vista.figures.gallery import case, page
 from vista.manifest import read_manifest
 from vista.paths import manifest_of
 from vista.planning.doctor import show as show_findings
@@ -55,13 +54,6 @@ def test_the_gallery_shows_hostile_texts_as_texts() -> None:
     assert shown.handlers == []
     assert shown.tags.count("img") == 2
     assert sum(EVIL in text for text in shown.texts) > 10
-
-
-def test_pictures_show_dollar_signs_as_they_are() -> None:
-    texts = {"instruction": EVIL, "answer": EVIL, "tokens": ["$\\frac$"] * 10, "kept": "$\\frac{$"}
-    figure = picture(case(DROPPED | texts, "nano", 1))
-    figure.savefig(io.BytesIO(), format="png")
-    plt.close(figure)
 
 
 @pytest.mark.parametrize("text", [r"\input{/etc/passwd}", r"\write18{id}", "a & b % c $ d # e _ f { } ~ ^"])

@@ -3,30 +3,36 @@
 from __future__ import annotations
 
 import math
+import sys
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-from torch.nn.functional import logsigmoid
 
 from tests.documents import code, section
 from tests.training.conftest import pair
 from tests.training.test_losses import Fresh, Hyper, log_probs, mean
-from vista.config import SelfImprovement, methods, training_section
+from vista.config import SelfImprovement, training_section
 from vista.engines.checkpoints import Checkpoint
+from vista.plugins import name_modules
 from vista.records import Row
-from vista.training import objectives
 from vista.training.fit import fit
 
 
-def written(root: Path) -> dict[str, Any]:
-    """The two classes of the example, each run where the page says that it belongs."""
-    settings, loss = code(section(root, "adding.md", "An objective"), "python")
-    names = dict(vars(methods))
-    exec(settings, names)
-    names = {**vars(objectives), "SimpoObjective": names["SimpoObjective"], "logsigmoid": logsigmoid}
-    exec(loss, names)
-    return names
+@pytest.fixture
+def simpo(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, str]]:
+    """The module of the page, where a suite that names it finds it."""
+    (module,) = code(section(root, "adding.md", "An objective"), "python")
+    (tmp_path / "simpo.py").write_text(module)
+    monkeypatch.syspath_prepend(tmp_path)
+    name_modules(["simpo"])
+    yield {"kind": "simpo"}
+    name_modules([])
+    sys.modules.pop("simpo")
+
+
+def method_with(objective: dict[str, str]) -> SelfImprovement:
+    return SelfImprovement.model_validate({"kind": "self-improvement", "objective": objective})
 
 
 def margins(checkpoint: Checkpoint, rows: list[Row]) -> list[float]:
@@ -38,12 +44,8 @@ def margins(checkpoint: Checkpoint, rows: list[Row]) -> list[float]:
     ]
 
 
-def test_the_documented_objective_trains_once_it_is_registered(
-    fresh: Fresh, hyper: Hyper, root: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    example = written(root)
-    monkeypatch.setitem(objectives.OBJECTIVES, "simpo", example["Simpo"])
-    settings = example["SimpoObjective"](kind="simpo")
+def test_the_documented_objective_trains(fresh: Fresh, hyper: Hyper, simpo: dict[str, str]) -> None:
+    settings = method_with(simpo).objective
     checkpoint = fresh("qwen2.5-vl")
     rows = [pair(n, [30 + n, 31, 32], [33 + n, 34]) for n in range(4)]
 
@@ -55,8 +57,8 @@ def test_the_documented_objective_trains_once_it_is_registered(
     assert mean(margins(checkpoint, rows)) > mean(before)
 
 
-def test_a_method_with_a_pairwise_objective_gets_pairs_and_no_seed_split(root: Path) -> None:
+def test_a_method_with_a_pairwise_objective_gets_pairs_and_no_seed_split(simpo: dict[str, str]) -> None:
     plain = SelfImprovement.model_validate({"kind": "self-improvement"})
-    method = plain.model_copy(update={"objective": written(root)["SimpoObjective"](kind="simpo")})
+    method = method_with(simpo)
     assert (training_section(plain), plain.trains_on_seed) == ("sft", True)
     assert (training_section(method), method.trains_on_seed) == ("dpo", False)

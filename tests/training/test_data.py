@@ -14,8 +14,14 @@ from tests.training.conftest import example, pair, responses
 from vista.chat import gold_ids
 from vista.engines.checkpoints import Checkpoint
 from vista.errors import VistaError
-from vista.training.data import IGNORED, ExampleCollator, PairCollator, Prompts
-from vista.training.order import LengthMixedSampler, shuffled
+from vista.training.data import (
+    IGNORED,
+    ExampleCollator,
+    LengthMixedSampler,
+    PairCollator,
+    Prompts,
+    shuffled,
+)
 
 Fresh = Callable[..., Checkpoint]
 

@@ -83,6 +83,12 @@ def test_a_config_that_needs_deepspeed_says_how_to_get_it(root: Path, monkeypatc
         check_launch(training, "m")
 
 
+def test_training_without_trl_says_how_to_get_it(suite: Suite, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(VistaError, match=r"needs TRL, which is not installed.*vista-bench\[training\]"):
+        become_launcher(suite, Path("suite.json"), run_of("rest-em"))
+
+
 def test_a_file_that_is_no_config_of_accelerate_is_refused(root: Path):
     with pytest.raises(VistaError, match=r"methods.yaml: no distributed_type"):
         check_launch(ModelTraining(accelerate=root / "config/methods.yaml"), "m")

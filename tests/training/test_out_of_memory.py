@@ -25,8 +25,8 @@ from vista.manifest import read_manifest
 from vista.paths import Paths
 from vista.training import train as stage
 from vista.training import trainers
-from vista.training.device_batch import DeviceBatch, Note
 from vista.training.launch import launch_command
+from vista.training.resume import DeviceBatch, Note
 from vista.training.train import train
 
 Make = Callable[..., Hyperparameters]
@@ -172,7 +172,7 @@ def test_several_processes_leave_a_note_and_end(tmp_path: Path, monkeypatch: pyt
             batch = batch_of(tmp_path, identity)
             batch.size = size
             with pytest.raises(
-                VistaError, match=rf"the/run: .* one of 2 processes, with {size} .*goes on with {half}"
+                VistaError, match=rf"the/run: .* one of 2 processes, with {size} .*it uses {half},"
             ):
                 batch.halve("CUDA out of memory")
         assert batch_of(tmp_path, identity).size == half

@@ -24,7 +24,7 @@ from vista.engines.checkpoints import wrap
 from vista.models.nano import build_nano
 from vista.objectives.dpo import DpoSettings
 from vista.objectives.sft import SftSettings
-from vista.training import settings
+from vista.training import fit
 from vista.training.fit import make_trainer
 from vista.training.resume import States, go_on
 
@@ -87,14 +87,14 @@ def run(kind: str, training: ModelTraining) -> Outcome:
 
 def take_processors_for_gpus() -> None:
     """accelerate spreads weights over GPUs only. PyTorch can do it on processors as well."""
-    make = settings.trainer_config
+    make = fit.trainer_config
 
     def and_then_rename(*args: Any) -> Any:
         made = make(*args)
         PartialState._shared_state["distributed_type"] = DistributedType.MULTI_GPU
         return made
 
-    settings.trainer_config = and_then_rename
+    fit.trainer_config = and_then_rename
 
 
 def main(output: Path) -> None:

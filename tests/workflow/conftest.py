@@ -13,7 +13,11 @@ from tests.checkout import Checkout
 def finished(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Checkout:
     """A checkout in which the smoke suite has run. Tests must leave its results as they are."""
     checkout = Checkout.make(root, tmp_path_factory.mktemp("finished"))
-    done = checkout.snakemake()
+    with pytest.MonkeyPatch.context() as patch:
+        # Each process writes down which modules it had loaded.
+        patch.setenv("VISTA_LOADED", str(checkout.folder / "loaded"))
+        patch.setenv("PYTHONPATH", str(root / "tests/loaded"))
+        done = checkout.snakemake()
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-8000:]
     return checkout
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections import Counter
 from pathlib import Path
@@ -10,11 +11,12 @@ import pandas as pd
 import pytest
 
 from tests.checkout import Checkout
-from vista import grid
+from vista import closure, grid
 from vista.config import load_resolved
 from vista.dag import Dag
 from vista.manifest import read_manifest
 from vista.paths import manifest_of
+from vista.plugins import module_of
 from vista.records import PREDICTION, read_rows
 
 pytestmark = [pytest.mark.slow, pytest.mark.end_to_end]
@@ -65,15 +67,27 @@ def test_nothing_is_left_to_do_after_a_finished_run(finished: Checkout) -> None:
     assert planned(finished) == {}
 
 
+def test_adding_code_that_nothing_uses_and_rewriting_comments_reruns_nothing(copy: Checkout) -> None:
+    package = copy.folder / "vista"
+    for folder in ("filters", "resamplers", "objectives", "tasks/kinds", "figures"):
+        (package / folder / "unused.py").write_text('"""Used by nothing."""\n\nVALUE = 1\n')
+    for path in package.rglob("*.py"):
+        path.write_text(path.read_text() + "\n\n# A comment.\n")
+    assert planned(copy) == {}
+
+
 @pytest.mark.parametrize(
     ("module", "stale", "fresh"),
     [
-        ("analysis/tables.py", {"results"}, {"evaluate", "train", "curate", "sample", "models", "tasks"}),
+        ("analysis/main.py", {"results"}, {"evaluate", "train", "curate", "sample", "models", "tasks"}),
         ("evaluation/evaluate.py", {"evaluate", "collect", "results", "cost"}, {"train", "sample", "models"}),
-        ("curation/filters.py", {"curate", "train", "evaluate"}, {"models", "tasks"}),
+        ("filters/vas.py", {"curate", "train", "evaluate"}, {"models", "tasks", "score", "resample"}),
+        ("scores.py", {"score", "curate", "train", "evaluate"}, {"models", "tasks"}),
+        ("filters/oracle.py", set(), {"curate", "train", "evaluate", "results"}),
         ("training/train.py", {"train", "sample", "evaluate"}, {"models", "tasks"}),
-        ("tasks/generate.py", {"tasks"}, set()),
-        ("rollouts/score.py", {"sample", "score", "train"}, {"models", "tasks"}),
+        ("tasks/kinds/grid.py", {"tasks"}, set()),
+        ("rollouts/score.py", {"score", "train"}, {"models", "tasks"}),
+        ("rollouts/gains.py", set(), {"sample", "resample", "score", "train", "evaluate", "results"}),
         ("rollouts/cases.py", set(), {"sample", "resample", "score", "train", "evaluate", "results"}),
         ("tasks/kinds/slake.py", set(), {"tasks", "models", "sample", "train", "evaluate", "results"}),
     ],
@@ -82,10 +96,51 @@ def test_editing_a_module_reruns_what_depends_on_it_and_nothing_else(
     copy: Checkout, module: str, stale: set[str], fresh: set[str]
 ) -> None:
     path = copy.folder / "vista" / module
-    path.write_text(path.read_text() + "\n# edited\n")
+    path.write_text(path.read_text() + "\n\nEDITED = 1\n")
     jobs = planned(copy)
     assert stale <= set(jobs)
     assert not fresh & set(jobs)
+
+
+def test_the_closure_of_every_job_holds_all_that_the_job_had_loaded(
+    finished: Checkout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """``tests/loaded/sitecustomize.py`` had each process of the finished run write down its modules."""
+    monkeypatch.chdir(finished.folder)
+    plan = Dag(load_resolved(Path("results/smoke/suite.json")))
+    plug_ins = {
+        module_of(part)
+        for method in plan.suite.methods.values()
+        for part in (getattr(method, name, None) for name in ("filter", "resample", "objective"))
+        if part is not None
+    } | {module_of(task) for task in plan.suite.tasks.values()}
+    seen = set()
+    for file in (finished.folder / "loaded").glob("*.json"):
+        command, *arguments = json.loads(file.read_text())["arguments"]
+        loaded = set(json.loads(file.read_text())["modules"])
+        own = plan.entries[code_of(plan, command, arguments)]
+        # Settings of all methods are read; the plug-ins of others are loaded for these alone.
+        others = set(closure.closure(plug_ins - set(own)))
+        missing = loaded - set(closure.closure([*own, "vista.cli"]))
+        assert missing <= others, (command, arguments, missing - others)
+        seen.add(command)
+    assert {"tasks", "models", "sample", "resample", "score", "curate", "train", "evaluate"} <= seen
+    assert {"collect", "tables", "cost"} <= seen
+
+
+def code_of(plan: Dag, command: str, arguments: list[str]) -> str:
+    """The file of checksums that the rule of a command reads."""
+    _, *rest = arguments
+    if command == "tasks":
+        return plan.task_code(rest[0], rest[1])
+    if command == "models":
+        return plan.model_code(rest[0])
+    kinds = plan.rollout_kinds()
+    if command in kinds:
+        return plan.rollout_code(kinds[command], rest[1])
+    if command == "curate":
+        return plan.curation_code(rest[0])
+    return plan.training_code(rest[0]) if command == "train" else plan.code(command)
 
 
 def test_changing_one_methods_setting_reruns_that_method_alone(copy: Checkout) -> None:

@@ -41,7 +41,7 @@ def test_the_report_holds_every_table_and_figure_with_its_caption(drawn: Checkou
     for shown in ("main.csv", "ablation.csv", "rounds.png", "attention.png", "main.csv.manifest.json"):
         assert shown in page
     assert "Accuracy of every method by model and round" in page
-    assert "Mean attention of response tokens" in page
+    assert "Mean share of the attention of response tokens" in page
     assert "suite.yaml" in page
 
 

@@ -1,26 +1,46 @@
-"""What each part of a method is worth: every method against its references (``ablation.csv``, ``.md``).
+"""What each part of a method is worth: every method against its references (``ablation.*``).
 
-A table of the analysis stage (``vista ablation``), from ``long.csv`` and the manifests' status alone.
-``comparisons.contrasts`` says who is compared with whom, ``stats.pooled_difference`` how sure that is.
+``vista ablation``, from ``long.csv`` and the manifests' status alone. ``comparisons.contrasts`` says which
+methods are compared, ``stats.pooled_difference`` how sure that is. Each sweep of the suite has a table too
+(``sweep_tau.*`` and its like): its rows of the ablation table, value by value, with the value that the method
+itself has.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 import pandas as pd
 
-from vista.analysis.cells import QUERIES_ALONE, as_text, number, probability, signed
 from vista.analysis.collect import in_domain, read_long, run_statuses, scores_by_run
 from vista.analysis.comparisons import ALL_MODELS, Contrast, contrasts
-from vista.analysis.differences import PERCENT
-from vista.analysis.files import write_table
-from vista.analysis.page import Page, Table
-from vista.analysis.stats import holm, overall_mean, paired_scores, pooled_difference, unlike
-from vista.analysis.sweeps import sweep_page, sweep_rows
+from vista.analysis.page import (
+    DAGGER,
+    Page,
+    Table,
+    as_text,
+    bold_if,
+    dagger,
+    is_clear,
+    number,
+    of_all,
+    probability,
+    signed,
+    with_interval,
+    write_table,
+)
+from vista.analysis.plan import sweep_name, sweeps
+from vista.analysis.stats import (
+    PERCENT,
+    holm,
+    overall_mean,
+    paired_scores,
+    pooled_difference,
+    unlike,
+)
 from vista.config import SeedMethod, Suite
 from vista.grid import Run
 from vista.manifest import Recorder, Status
@@ -46,9 +66,21 @@ train set), in the same round, paired on model, seed and query, averaged over se
 behind it its 95 % interval, over other test queries and, where there are several, other seeds.
 `p (Holm)` is corrected for all comparisons of the table in their last round (those against SFT-Seed are
 a family of their own); earlier rounds have none. **Bold**: below 0.05. `runs` counts pairs of runs."""
-NOTE_ON_MARK = f"""\
-{QUERIES_ALONE} behind an interval: it is over test queries alone, as no model has a second seed there.
+NOTE_ON_DAGGER = f"""\
+{DAGGER} behind an interval: it is over test queries alone, as no model has a second seed there.
 Beside the others it looks surer than it is, so there is no `p (Holm)`, and nothing is bold."""
+KEPT = [
+    *("model", "train_set", "round", "status", "models", "runs", "missing", "accuracy", "against_accuracy"),
+    *("difference", "se", "low", "high", "error", "p", "p_holm", "n_test"),
+]
+SWEEP_COLUMNS = ["setting", "value", "default", "method", "against", *KEPT, "marked"]
+NOTES_ON_SWEEPS = """\
+Overall accuracy in percent; `difference` is to the same method with its own value, in points, in the same
+round, paired on model, seed and query, with its 95 % interval. `p (Holm)` is that of the ablation table,
+corrected for all its comparisons in their last round. **Bold**: below 0.05."""
+NOTE_ON_SWEEPS_DAGGER = f"""\
+{DAGGER}: the interval is over test queries alone, as there is no second seed. It looks surer than
+others of the ablation table, so there is no `p (Holm)`."""
 
 
 def ablation_table(suite: Suite, paths: Paths) -> None:
@@ -194,7 +226,7 @@ def _unlike(table: pd.DataFrame) -> pd.Series[bool]:
 
 
 def ablation_page(suite: Suite, table: pd.DataFrame) -> Page:
-    """A section for each kind of comparison, all models in a row and each beside it."""
+    """A section for each kind of comparison, all models together, then each."""
     parts: list[str | Table] = []
     table = table.assign(marked=_unlike(table))
     for kind, title in TITLES.items():
@@ -203,7 +235,7 @@ def ablation_page(suite: Suite, table: pd.DataFrame) -> Page:
             parts.append(Table(title, _cells(suite, own), kind))
     parts.append(NOTES if len(table) else "No two methods of this suite differ in one part.")
     if table["marked"].any():
-        parts.append(NOTE_ON_MARK)
+        parts.append(NOTE_ON_DAGGER)
     return Page("ablation", f"Ablation of suite `{suite.name}`", parts)
 
 
@@ -217,17 +249,76 @@ def _cells(suite: Suite, table: pd.DataFrame) -> pd.DataFrame:
         cells = {key: str(row[key]) for key in keys}
         if len(suite.train_sets) == 1:
             del cells["train_set"]
-        interval = f" [{signed(row['low'])}, {signed(row['high'])}]" if row["low"] is not None else ""
-        interval += QUERIES_ALONE if row["marked"] else ""
-        significant = row["p_holm"] is not None and row["p_holm"] < 0.05
-        shown = signed(row["difference"]) or row["status"]
         rows.append(
             cells
             | ({"differs": row["differs"]} if row["differs"] else {})
-            | {"runs": f"{row['runs']} of {row['runs'] + row['missing']}" if row["missing"] else row["runs"]}
-            | {"accuracy": number(row["accuracy"]), "of against": number(row["against_accuracy"])}
-            | {"difference": (f"**{shown}**" if significant else shown) + interval}
-            | {"p (Holm)": probability(row["p_holm"])}
+            | _numbers(row, "of against")
             | {m: signed(single.get((*(row[key] for key in keys), m))) for m in suite.models}
         )
     return pd.DataFrame(rows)
+
+
+def _numbers(row: Mapping[Hashable, Any], against: str) -> dict[str, str]:
+    """The cells of a comparison; ``against`` heads the accuracy of what it is compared with."""
+    shown = bold_if(is_clear(row["p_holm"]), signed(row["difference"]) or str(row["status"]))
+    difference = with_interval(shown, signed(row["low"]), signed(row["high"]))
+    return {
+        "runs": of_all(row["runs"], row["missing"]),
+        "accuracy": number(row["accuracy"]),
+        against: number(row["against_accuracy"]),
+        "difference": difference + dagger(row["marked"]),
+        "p (Holm)": probability(row["p_holm"]),
+    }
+
+
+# --- sweeps ---
+
+
+def sweep_rows(suite: Suite, ablation: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """By sweep its table in numbers, ``SWEEP_COLUMNS``; the values in the order of the suite.
+
+    ``marked`` says that a row lacks the error over seeds that others of the ablation table have.
+
+    Args:
+        suite: The suite of the sweeps.
+        ablation: The ablation table in numbers.
+    """
+    found = {}
+    ablation = ablation.assign(marked=unlike(ablation["error"].tolist()))
+    for sweep, methods in sweeps(suite).items():
+        rows = ablation[(ablation["kind"] == "sweep") & ablation["method"].isin(methods)]
+        swept = [suite.swept[method] for method in rows["method"]]
+        settings = [
+            {"setting": each.set, "value": str(each.value), "default": str(_own(suite, each.of, each.set))}
+            for each in swept
+        ]
+        beside = pd.DataFrame(
+            settings, index=rows.index, columns=["setting", "value", "default"], dtype=object
+        )
+        found[sweep] = pd.concat([beside, rows[["method", "against", *KEPT, "marked"]]], axis=1)[
+            SWEEP_COLUMNS
+        ].reset_index(drop=True)
+    return found
+
+
+def _own(suite: Suite, method: str, setting: str) -> Any:
+    value: Any = suite.methods[method].model_dump(mode="json")
+    for part in setting.split("."):
+        value = value[part]
+    return value
+
+
+def sweep_page(suite: Suite, sweep: str, table: pd.DataFrame) -> Page:
+    """A row for each value, model and round."""
+    first = suite.swept[sweeps(suite)[sweep][0]]
+    title = f"Sweep of `{first.set}` in suite `{suite.name}`"
+    default = f"`{first.of}` itself has `{first.set}` = {_own(suite, first.of, first.set)}."
+    rows = []
+    for row in table.to_dict("records"):
+        cells = {key: str(row[key]) for key in ("value", "model", "train_set", "round")}
+        rows.append(cells | _numbers(row, "of default"))
+    cells_of = pd.DataFrame(rows)
+    if len(suite.train_sets) == 1:
+        cells_of = cells_of.drop(columns="train_set", errors="ignore")
+    notes = [default, NOTES_ON_SWEEPS, *([NOTE_ON_SWEEPS_DAGGER] if table["marked"].any() else [])]
+    return Page(sweep_name(sweep), title, [Table(title, cells_of, ""), *notes])

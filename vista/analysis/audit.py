@@ -2,7 +2,9 @@
 
 An answer can be right for wrong reasons, and VISTA's attention score is to find such rationales among
 the correct ones. On generated tasks the truth is known (``vista.testbed.audit``), so this is measured,
-against other scores and against the length of the rationale. Nothing is run on a model here.
+against other scores and against the length of the rationale. No model is run here. Numbers that are to be
+compared must be about the same solutions, and few policies have everything that is measured: the page shows
+one policy's, the CSV has all.
 """
 
 from __future__ import annotations
@@ -14,17 +16,23 @@ from typing import Any, get_args
 import numpy as np
 import pandas as pd
 
-from vista.analysis.detectors import auroc, auroc_within, partial_correlation
-from vista.analysis.files import write_table
-from vista.analysis.intervals import Interval, ratio, share
-from vista.analysis.measured_pages import audit_page
+from vista.analysis.intervals import (
+    ALL,
+    Interval,
+    auroc,
+    auroc_within,
+    most_shared,
+    partial_correlation,
+    pivot,
+    quoted,
+    ratio,
+    share,
+)
+from vista.analysis.page import Page, Table, write_table
 from vista.analysis.pools import Solutions, dropped, read_solutions, z_scores
 from vista.analysis.truth import Truth, read_truth
 from vista.config import Suite
 from vista.filters import ScoreFilterSettings
-from vista.filters.logprob import LogprobSettings
-from vista.filters.vas import VasSettings
-from vista.filters.vig import VigSettings
 from vista.manifest import Recorder
 from vista.measured import ScoredPool, input_files, scored_pools
 from vista.paths import Paths
@@ -35,8 +43,25 @@ COLUMNS = [
     *("model", "train_set", "solutions", "policy", "policies", "task", "source"),
     *("detector", "layer", "setting", "measure", "value", "low", "high", "n", "queries", "unfaithful"),
 ]
-ALL = "all"  # policies, or sources, together
 DETECTOR, CUT = "detector", "cut"  # first part of a column's name; then name, layer and setting
+
+NOTES = """\
+Only correct solutions are counted. In brackets stand 95 % intervals, clustered on the query.
+`auroc` is the probability that an unfaithful rationale has a lower score than a faithful one (for
+`length`: more tokens): 1 is a perfect detector, 0.5 a blind one. `auroc-within-query` compares only
+solutions of one policy to the same query, which is all that a filter within queries can use; there
+`visual-share` and `vas` say the same. The partial correlations are with unfaithfulness, the number of
+tokens held fixed; positive ones detect. A cut's precision is the share of what it drops that is
+unfaithful, to be compared with dropping as many of each query at random. `unfaithful-read`, `-compute`,
+`-answer` and `-form` say what the unfaithful have wrong first. `distinct-share` is the share of solutions to
+queries with at least two distinct ones: the others leave a filter within queries nothing to choose.
+`policies` counts the checkpoints behind a row.
+
+In short: the lowest, the median and the highest value over models and tasks, and in how many of these
+the whole interval lies above chance, or below it (0.5 for an AUROC, 0 for a gain in precision)."""
+
+# The filters whose cuts are held against the truth.
+AUDITED = ("vas", "vig", "logprob")
 
 # A column of what a detector gives or a cut drops: (DETECTOR or CUT, name, layer, setting).
 Column = tuple[str, str, str, str]
@@ -87,7 +112,7 @@ def judged(solutions: Solutions, pool: ScoredPool) -> pd.DataFrame:
     for layer in solutions.layers:
         shares = rows[f"share{layer}"]
         columns[DETECTOR, "visual-share", str(layer), ""] = -shares
-        columns[DETECTOR, "vas", str(layer), ""] = -z_scores(shares, rows["query_id"]).z
+        columns[DETECTOR, "vas", str(layer), ""] = -z_scores(shares, rows["query_id"])
     for name in ("vig", "logprob"):
         if name in rows:
             columns[DETECTOR, name, "", ""] = -rows[name]
@@ -95,7 +120,7 @@ def judged(solutions: Solutions, pool: ScoredPool) -> pd.DataFrame:
     columns[DETECTOR, "self-consistency", "", ""] = -rows["pass_rate"]
     columns[DETECTOR, "length", "", ""] = rows["length"].astype(float)
     for settings in pool.filters if len(rows) else ():
-        if isinstance(settings, (VasSettings, VigSettings, LogprobSettings)):
+        if isinstance(settings, ScoreFilterSettings) and settings.kind in AUDITED:
             cut = _cut(settings, solutions.num_layers)
             columns[cut] = dropped(solutions, settings)[rows.index].astype(float)
     return found.assign(**{"\t".join(column): values for column, values in columns.items()})
@@ -132,10 +157,10 @@ def measures(part: pd.DataFrame) -> Iterator[dict[str, Any]]:
     groups = pd.factorize(pd.Series(list(zip(part["number"], queries, strict=True)), dtype=object))[0]
     unfaithful = part["unfaithful"].to_numpy(bool)
 
-    def behind(rows: np.ndarray) -> dict[str, int]:
+    def counts(rows: np.ndarray) -> dict[str, int]:
         return {"policies": part["number"][rows].nunique(), "unfaithful": int(unfaithful[rows].sum())}
 
-    none = {"detector": "", "layer": "", "setting": ""} | behind(np.ones(len(part), bool))
+    none = {"detector": "", "layer": "", "setting": ""} | counts(np.ones(len(part), bool))
     for row in _share_rows(part, unfaithful, groups, queries):
         yield none | row
     columns = {name: part[name] for name in part.columns if "\t" in name}
@@ -145,13 +170,13 @@ def measures(part: pd.DataFrame) -> Iterator[dict[str, Any]]:
             part[names].to_numpy(float)[rows], unfaithful[rows], groups[rows], queries[rows],
             part["length"].to_numpy(float)[rows], names,
         ):  # fmt: skip
-            yield row | behind(rows)
+            yield row | counts(rows)
     for name, values in columns.items():
         if name.startswith(CUT):
             rows = values.notna().to_numpy()
             drops = values.to_numpy(float)[rows] > 0
             for row in _cut_rows(drops, unfaithful[rows], groups[rows], queries[rows]):
-                yield _stated(name) | row | behind(rows)
+                yield _stated(name) | row | counts(rows)
 
 
 def _share_rows(
@@ -200,7 +225,7 @@ def _detector_rows(
 def _cut_rows(
     drops: np.ndarray, unfaithful: np.ndarray, groups: np.ndarray, queries: np.ndarray
 ) -> Iterator[dict[str, Any]]:
-    """Precision and recall of a cut, beside those of dropping as many of each query at random."""
+    """Precision and recall of a cut, and the precision of dropping as many of each query at random."""
     if len(groups):
         groups = pd.factorize(groups)[0]
         expected = (np.bincount(groups, unfaithful) / np.bincount(groups))[groups]
@@ -222,3 +247,64 @@ def _stated(name: str) -> dict[str, str]:
 def _row(measure: str, found: Interval) -> dict[str, Any]:
     numbers = {"value": found.value, "low": found.low, "high": found.high}
     return {"measure": measure} | numbers | {"n": found.n, "queries": found.clusters}
+
+
+# --- the table to read ---
+
+
+def audit_page(suite: Suite, table: pd.DataFrame) -> Page:
+    """The audit of the solutions that most policies have, by the policy for which the most is measured.
+
+    Not of all policies together: a score that some policies' solutions lack would be compared with scores
+    of other solutions.
+    """
+    pools = _widest(table[table["source"] == ALL])
+    policy = most_shared(pools, ["model", "train_set", "solutions", "detector", "layer", "setting"])
+    shown = pools[pools["policy"] == policy]
+    which = f"Solutions of {quoted(shown, 'policy', 'no policy')}: {quoted(shown, 'solutions')}"
+    parts: list[str | Table] = [
+        f"{which}. `audit.csv` has the others, those of the other policies, and all policies together.",
+    ]
+    base, detectors = shown["detector"] == "", shown["measure"].str.contains("auroc|partial")
+    keys = ["model", "train_set", "task", "policies"]
+    counts = shown[shown["measure"] == "unfaithful-share"].set_index(keys)["n"].to_dict()
+    found = [counts[key] for key in shown.loc[base, keys].itertuples(index=False, name=None)]
+    aurocs, gain = dict.fromkeys(("auroc", "auroc-within-query"), 0.5), {"precision-gain": 0.0}
+    parts += [
+        Table(
+            "How many correct solutions are unfaithful",
+            pivot(shown[base].assign(solutions=found), [*keys, "solutions", "unfaithful"]),
+            "unfaithful",
+        ),
+        Table("Detectors in short", _in_short(shown, ["detector", "layer"], aurocs), "detectors-in-short"),
+        Table("Cuts in short", _in_short(shown, ["detector", "layer", "setting"], gain), "cuts-in-short"),
+        Table("Detectors", pivot(shown[detectors], [*keys, "detector", "layer", "unfaithful"]), "detectors"),
+        Table("Cuts", pivot(shown[~base & ~detectors], [*keys, "detector", "layer", "setting"]), "cuts"),
+        NOTES,
+    ]
+    return Page("audit", f"Do scores detect unfaithful rationales? Suite `{suite.name}`", parts)
+
+
+def _widest(table: pd.DataFrame) -> pd.DataFrame:
+    """Of each model, the pool of solutions that most policies have; the first of several."""
+    keys = ["model", "train_set"]
+    pools = table.groupby([*keys, "solutions"], sort=False)["policies"].max().reset_index()
+    first = pools.sort_values("policies", ascending=False, kind="stable").drop_duplicates(keys)
+    chosen = first[[*keys, "solutions"]]
+    return table.merge(chosen, on=[*keys, "solutions"], how="inner")
+
+
+def _in_short(table: pd.DataFrame, keys: list[str], chance: dict[str, float]) -> pd.DataFrame:
+    """How far each measure of ``chance`` ranges over models and tasks, and how often it clearly differs."""
+    own = table[table["measure"].isin(list(chance)) & table["value"].notna()]
+    rows = []
+    for key, group in own.groupby(keys, sort=False):
+        row: dict[str, object] = dict(zip(keys, key, strict=True))
+        for measure, level in chance.items():
+            part = group[group["measure"] == measure]
+            values = (part["value"].min(), part["value"].median(), part["value"].max())
+            row[measure] = " / ".join(f"{round(value, 3) + 0.0:.3f}" for value in values)
+            clear = int((part["low"] > level).sum()), int((part["high"] < level).sum())
+            row[f"{measure}: above, below {level:g}"] = f"{clear[0]}, {clear[1]} of {len(part)}"
+        rows.append(row)
+    return pd.DataFrame(rows)

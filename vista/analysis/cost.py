@@ -1,7 +1,7 @@
 """Where the time went: seconds, memory and tokens per stage and model (``cost.csv``, ``cost.md``).
 
-The analysis stage's second table. It sums what stands in the results folder: Snakemake's
-benchmark files give time and memory, the manifests tokens. An output without a benchmark file
+``vista cost`` adds up what is in the results folder: Snakemake's benchmark files give time and memory, the
+manifests tokens. An output without a benchmark file
 is counted as unmeasured, never as having cost nothing. Unlike the main table it differs from
 run to run.
 """
@@ -12,9 +12,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from vista.analysis.cells import integer, number
-from vista.analysis.files import write_table
-from vista.analysis.page import Page, Table
+from vista.analysis.page import Page, Table, integer, number, write_table
 from vista.config import Suite
 from vista.errors import VistaError
 from vista.manifest import Recorder, read_manifest

@@ -22,13 +22,10 @@ import pandas as pd
 import pyarrow as pa
 
 from vista import grid
-from vista.analysis.cells import as_text
-from vista.analysis.files import write_table
-from vista.analysis.page import Page, Table
+from vista.analysis.page import Page, Table, as_text, write_table
 from vista.analysis.pass_rates import Reader
 from vista.analysis.pools import read_solutions, z_scores
-from vista.analysis.resamples import read_resamples
-from vista.analysis.truth import Truth, read_tokenizer, read_truth
+from vista.analysis.truth import Truth, read_resamples, read_tokenizer, read_truth
 from vista.config import Suite
 from vista.errors import VistaError
 from vista.grid import Run
@@ -36,6 +33,7 @@ from vista.manifest import Recorder
 from vista.measured import distribution_files, first_policies, first_pools, first_resamples, has_scenes
 from vista.paths import Paths
 from vista.records import SCORES, read_table
+from vista.scores import middle_layer
 
 COLUMNS = ["what", "model", "train_set", "group", "x", "count", "share"]
 SEGMENTS = {"s_sys": "system", "s_vis": "vision", "s_ins": "instruction"}
@@ -133,11 +131,11 @@ def scores(suite: Suite, paths: Paths, truth: Truth) -> Iterator[dict[str, Any]]
     values: dict[tuple[str, str], dict[str, list[np.ndarray]]] = {}
     for pool in first_pools(suite):
         solutions = read_solutions(suite, paths, pool, truth)
-        middle = solutions.num_layers // 2
+        middle = middle_layer(solutions.num_layers)
         if middle not in solutions.layers:
             continue
         rows = solutions.rows[solutions.rows["correct"]]
-        z = z_scores(rows[f"share{middle}"], rows["query_id"]).z
+        z = z_scores(rows[f"share{middle}"], rows["query_id"])
         own = values.setdefault((pool.policy.model, pool.policy.train_set), {})
         for group, chosen in (("faithful", ~rows["unfaithful"]), ("unfaithful", rows["unfaithful"])):
             own.setdefault(group, []).append(z[chosen].to_numpy(float))

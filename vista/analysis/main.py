@@ -1,25 +1,53 @@
 """Accuracies over all seeds: for each model, method and round (``main.csv``), and by task (``tasks.csv``).
 
 Part of ``vista tables``. Accuracies are means over seeds; how they vary over test queries (``se``, ``low``,
-``high``) and over seeds (``seed_sd``) is kept apart. ``runs.csv`` has every run by itself.
+``high``) and over seeds (``seed_sd``) is kept apart. The CSV has every column and is what programs read; in
+the pages (``.md``, ``.tex``) columns that say the same in every row are named once below the table, and
+errors follow their values. ``runs.csv`` has every run by itself.
 """
 
 from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Iterable, Mapping
+from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 import pandas as pd
 
-from vista.analysis.bootstrap import bootstrap_interval
 from vista.analysis.collect import in_domain
-from vista.analysis.comparisons import reference_of
-from vista.analysis.differences import PERCENT, corrected, difference_columns, difference_numbers
+from vista.analysis.comparisons import counterparts, reference_of
+from vista.analysis.page import (
+    NOTE_ON_DAGGER,
+    Page,
+    Table,
+    bold_if,
+    dagger,
+    integer,
+    is_clear,
+    number,
+    probability,
+    signed,
+    signed_with_error,
+    star,
+    with_constants_below,
+    with_interval,
+)
 from vista.analysis.runs import Cost, trained_tasks
-from vista.analysis.stats import averaged, mcnemar_p, overall_mean, paired_scores
+from vista.analysis.stats import (
+    PERCENT,
+    averaged,
+    bootstrap_interval,
+    corrected,
+    difference_columns,
+    difference_numbers,
+    mcnemar_p,
+    overall_mean,
+    paired_scores,
+    pooled_difference,
+    unlike,
+)
 from vista.config import BaseMethod, SelectMethod, Suite, training_section
 from vista.grid import Run
 from vista.manifest import Status
@@ -32,6 +60,21 @@ TASK_COLUMNS = [
     *("accuracy", "se", "low", "high", "seed_sd"),
     *(*DIFFERENCE, "test", "p", "p_holm", "n_test"),
 ]
+NOTES = """\
+Accuracies are percentages of the test queries, means over seeds; `overall` is the mean over the tasks
+of the train set, each task with the same weight. Of each model the best value of a column is **bold**,
+the second <u>underlined</u>. After ± stands one standard error in points, clustered on the image with
+the finite correction C/(C−1) for C images; `seed sd` is the standard deviation between seeds.
+Differences to SFT-Seed are paired on the query, and their error is over test queries and, where there
+are several, over seeds. \\* marks what differs from SFT-Seed after Holm's correction (p < 0.05): an
+`overall` among all rows of the model, a task's accuracy among all rows and tasks. `train_samples`
+counts the examples or pairs trained on, `drawn` the solutions sampled up to and including that round."""
+NOTES_ON_TASKS = """\
+In brackets stand 95 % intervals: of accuracies by drawing the images again (2,000 times), of
+differences to SFT-Seed from their standard error. `p (Holm)` is corrected for all rows and tasks of the
+model; `test` names what the p-value is of: McNemar's exact test (one seed, right-or-wrong scores, one
+question for each image), else a t or normal test of the clustered difference."""
+AGAINST = "Against the same method without resampling and filter"
 
 Scores = Mapping[Run, pd.DataFrame]
 
@@ -157,7 +200,7 @@ def _pairs(
 ) -> dict[tuple[str, int], pd.DataFrame]:
     """By model and seed, the query-wise differences to SFT-Seed on ``tasks``.
 
-    A base model is one checkpoint for all seeds; it is set against the SFT-Seed of each.
+    A base model is one checkpoint for all seeds; it is compared with the SFT-Seed of each.
     """
     untrained = isinstance(suite.methods[group.method], BaseMethod)
     found = {}
@@ -169,3 +212,147 @@ def _pairs(
             both = (frame[frame["task"].isin(tasks)] for frame in (scores[run], scores[reference]))
             found[run.model, seed] = paired_scores(*both)
     return found
+
+
+# --- the tables to read ---
+
+
+def main_page(
+    suite: Suite,
+    table: pd.DataFrame,
+    tasks: pd.DataFrame,
+    scores: Mapping[Run, pd.DataFrame],
+    reported: Mapping[Run, float] | None = None,
+) -> Page:
+    """The main table, how many runs have a result, and the plain counterparts.
+
+    Args:
+        suite: The suite of the table.
+        table: As ``main_rows`` gives it.
+        tasks: As ``task_rows`` gives it, for the marks of the tasks' accuracies.
+        scores: Scores of every run with a result, for the comparison of counterparts.
+        reported: Published accuracies on the run's train set, for a column next to ``overall``.
+    """
+    title = f"Main results of suite `{suite.name}`"
+    table = table.assign(marked=unlike(table["error"].tolist()))
+    parts: list[str | Table] = [
+        runs_sentence(table),
+        *with_constants_below(title, _main_cells(suite, table, tasks, reported), ""),
+        NOTES,
+    ]
+    if table["marked"].any():
+        parts.append(NOTE_ON_DAGGER)
+    compared = _counterpart_cells(suite, scores)
+    if len(compared):
+        parts += [
+            *with_constants_below(AGAINST, compared, "against"),
+            "Difference of `overall` in points, same seeds, same round, same query, with its 95 % interval. "
+            "**Bold**: the interval excludes 0, each taken alone.",
+        ]
+    return Page("main", title, parts)
+
+
+def tasks_page(suite: Suite, table: pd.DataFrame) -> Page:
+    """Every accuracy with its interval, task by task."""
+    title = f"Accuracies by task in suite `{suite.name}`"
+    marked = unlike(table["error"].tolist())
+    cells = table[[*KEYS, "task", "status"]].copy().astype(object)
+    cells = cells.where(cells.notna(), "")
+    cells["accuracy"] = [
+        with_interval(number(value), number(low), number(high))
+        for value, low, high in table[["accuracy", "low", "high"]].itertuples(index=False, name=None)
+    ]
+    names = ["delta_sft_seed", "delta_low", "delta_high"]
+    cells["Δ SFT-Seed"] = [
+        with_interval(signed(value), signed(low), signed(high)) + dagger(alone)
+        for (value, low, high), alone in zip(
+            table[names].itertuples(index=False, name=None), marked, strict=True
+        )
+    ]
+    cells["test"] = table["test"].fillna("")
+    cells["p (Holm)"] = table["p_holm"].map(probability)
+    notes = [NOTES_ON_TASKS, *([NOTE_ON_DAGGER] if any(marked) else [])]
+    return Page("tasks", title, [*with_constants_below(title, cells, ""), *notes])
+
+
+def runs_sentence(table: pd.DataFrame) -> str:
+    """How many runs of the grid have a result, and how many have none."""
+    found, missing = int(table["seeds"].sum()), int(table["missing"].sum())
+    sentence = f"Runs of the grid: {found + missing}; with a result: {found}; without: {missing}"
+    return f"{sentence}." if not missing else f"{sentence} (no positives to train on)."
+
+
+def _main_cells(
+    suite: Suite, table: pd.DataFrame, tasks: pd.DataFrame, reported: Mapping[Run, float] | None
+) -> pd.DataFrame:
+    cells = table[[*KEYS, "status", "seeds"]].copy()
+    names = list(table.columns)
+    trained = names[names.index("missing") + 1 : names.index("overall")]
+    outside = names[names.index("seed_sd") + 1 : names.index("delta_sft_seed")]
+    starred = _starred(tasks)
+    keys = list(table[KEYS].itertuples(index=False, name=None))
+    ranked = {name: _ranked(table, name) for name in [*trained, "overall", *outside]}
+
+    def accuracy(task: str) -> list[str]:
+        stars = ["\\*" if (*key, task) in starred else "" for key in keys]
+        return [f"{value}{star}" for value, star in zip(ranked[task], stars, strict=True)]
+
+    for task in trained:
+        cells[task] = accuracy(task)
+    errors = [f" ± {number(se)}" if number(se) else "" for se in table["se"]]
+    cells["overall"] = [f"{value}{error}" for value, error in zip(ranked["overall"], errors, strict=True)]
+    if table["seed_sd"].notna().any():
+        cells["seed sd"] = table["seed_sd"].map(number)
+    if reported is not None:
+        known = {(r.model, r.train_set, r.method, r.round): value for r, value in reported.items()}
+        cells["reported"] = [number(known.get(key)) for key in keys]
+    for task in outside:
+        cells[task] = accuracy(task)
+    cells["Δ SFT-Seed"] = [_delta(row) for row in table.to_dict("records")]
+    cells["train_samples"] = table["train_samples"].map(integer)
+    cells["drawn"] = table["samples_drawn_total"].map(integer)
+    return cells
+
+
+def _starred(tasks: pd.DataFrame) -> set[tuple[Any, ...]]:
+    """Model, train set, method, round and task of what differs from SFT-Seed."""
+    clear = tasks[tasks["p_holm"].map(is_clear).astype(bool)]
+    return set(clear[[*KEYS, "task"]].itertuples(index=False, name=None))
+
+
+def _ranked(table: pd.DataFrame, name: str) -> list[str]:
+    """The values of a column as text, of each model the best in bold and the second underlined."""
+    shown = pd.Series([number(value) for value in table[name]], table.index)
+    for _, own in table[table[name].notna()].groupby(["model", "train_set"], sort=False):
+        best = sorted({float(shown[index]) for index in own.index}, reverse=True)
+        for index in own.index if len(own) > 1 else []:
+            place = best.index(float(shown[index]))
+            if place < 2:
+                shown[index] = f"**{shown[index]}**" if place == 0 else f"<u>{shown[index]}</u>"
+    return list(shown)
+
+
+def _delta(row: Mapping[Hashable, Any]) -> str:
+    shown = signed_with_error(row["delta_sft_seed"], row["delta_se"], star(row["p_holm"]))
+    return shown + dagger(row["marked"]) if shown else ""
+
+
+def _counterpart_cells(suite: Suite, scores: Mapping[Run, pd.DataFrame]) -> pd.DataFrame:
+    """Every method against its plain counterpart, over the seeds that both have."""
+    pairs: dict[tuple[str, str, str, int, str], dict[tuple[str, int], pd.DataFrame]] = {}
+    for comparison in counterparts(suite):
+        run, against = comparison.run, comparison.against
+        if run in scores and against in scores:
+            both = (in_domain(suite, each, scores[each]) for each in (run, against))
+            key = (run.model, run.train_set, run.method, run.round, against.method)
+            pairs.setdefault(key, {})[run.model, run.seed] = paired_scores(*both)
+    rows = []
+    for key, found in pairs.items():
+        difference = pooled_difference(found)
+        value, low, high = (
+            signed(end * PERCENT) for end in (difference.mean, difference.low, difference.high)
+        )
+        value = bold_if(difference.low > 0.0 or difference.high < 0.0, value)
+        names = dict(zip((*KEYS, "against"), key, strict=True))
+        rows.append(names | {"seeds": len(found), "difference": with_interval(value, low, high)})
+    return pd.DataFrame(rows)

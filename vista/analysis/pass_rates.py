@@ -1,7 +1,7 @@
-"""How difficult SFT-Seed finds queries, and what else the table of difficulty reads.
+"""How difficult SFT-Seed finds queries: its pass rates, and the rollouts and training sets they explain.
 
-Serves ``vista.analysis.difficulty``. A train query's pass rate is the share of SFT-Seed's samples to it
-that are right.
+Serves the tables of difficulty and distributions. A train query's pass rate is the share of
+SFT-Seed's samples to it that are right.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ BINS = ["0", "(0, 0.3]", "(0.3, 0.7)", "[0.7, 1)", "1"]
 
 
 def bin_of(right: int, samples: int) -> str:
-    """The bin of a query of whose ``samples`` so many are right."""
+    """The bin of a query with ``right`` correct ones among its ``samples``."""
     if right == 0:
         return BINS[0]
     if right == samples:
         return BINS[4]
-    # In whole numbers: 3 of 10 is 0.3 and nothing beside it.
+    # In whole numbers, so that 3 of 10 is exactly 0.3.
     return BINS[1] if 10 * right <= 3 * samples else BINS[2] if 10 * right < 7 * samples else BINS[3]
 
 
@@ -112,7 +112,7 @@ class Reader:
         return self._groups[train_set, split]
 
     def _sound(self, path: Path) -> Path:
-        """``path``, held against its manifest."""
+        """``path``, checked against its manifest."""
         check_inputs([path])
         self.files.append(path)
         return path

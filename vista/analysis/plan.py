@@ -20,7 +20,7 @@ def results_names(suite: Suite) -> list[str]:
 
 
 def ablation_names(suite: Suite) -> list[str]:
-    """The tables of ``vista ablation``: one for each sweep beside the ablation itself."""
+    """The tables of ``vista ablation``: the ablation itself, and one for each sweep."""
     return ["ablation", *(sweep_name(sweep) for sweep in sweeps(suite))]
 
 

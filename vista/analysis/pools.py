@@ -1,7 +1,7 @@
 """Correct solutions with everything that might tell the unfaithful among them: the rows of the audit.
 
 For ``vista audit``. One data frame for each policy and pool of solutions, joined from the rollout files
-on disk. The z-scores and the cut at τ are those of curation, which a test holds them against.
+on disk. The z-scores and the cut at τ are those of curation; a test compares the two.
 """
 
 from __future__ import annotations
@@ -17,25 +17,16 @@ import pyarrow.compute as pc
 from vista.analysis.truth import Truth
 from vista.config import Suite
 from vista.errors import VistaError
-from vista.filters import ScoreFilterSettings
-from vista.filters.logprob import LogprobSettings
-from vista.filters.random_drop import RandomDropSettings
-from vista.filters.vas import VasSettings
-from vista.filters.vig import VigSettings
+from vista.filters import AttentionFilterSettings, ScoreFilterSettings
 from vista.measured import ScoredPool
 from vista.paths import Paths
+from vista.plugins import implementation
 from vista.records import GAINS, ROLLOUT, SCORES, read_table
-from vista.scores import layer_indices
+from vista.scores import layer_indices, share_of_vision, standardise
 
 KEYS = ["query_id", "source", "parent", "sample"]
 SOLUTION_COLUMNS = [*KEYS, "task", "prefix_len", "token_ids", "text", "finished", "correct", "logprob"]
 NO_PARENT = -1
-
-# As in curation: what differs by less, relative to the size of the numbers, is the same; and a
-# standard deviation below this is none.
-RESOLUTION = 1e-6
-NO_SPREAD = 1e-5
-LOGIT_SIZE = 10.0  # of what log-probabilities are made of
 
 
 @dataclass(frozen=True)
@@ -114,7 +105,7 @@ def visual_shares(table: pa.Table, where: str) -> tuple[pd.DataFrame, list[int],
         ``KEYS`` and one column ``share{layer}`` for each scored layer; the layers; the model's depth.
 
     Raises:
-        VistaError: solutions were scored at different layers, or a sum is no positive number.
+        VistaError: solutions were scored at different layers, or a sum is not positive.
     """
     if not len(table):
         return pd.DataFrame(columns=KEYS), [], 0
@@ -131,11 +122,13 @@ def visual_shares(table: pa.Table, where: str) -> tuple[pd.DataFrame, list[int],
         table[name].combine_chunks().flatten().to_numpy().astype(float).reshape(-1, len(layers))
         for name in ("s_sys", "s_vis", "s_ins")
     ]
-    total = parts[0] + parts[1] + parts[2]
-    if not (np.isfinite(total) & (total > 0.0)).all():
-        raise VistaError(f"{where}: attention that sums to no positive number; delete the files and rerun")
     rows = _keyed(table.select(KEYS))
-    rows[[f"share{layer}" for layer in layers]] = parts[1] / total
+    try:
+        rows[[f"share{layer}" for layer in layers]] = share_of_vision(*parts)
+    except ValueError as error:
+        raise VistaError(
+            f"{where}: the attention of a solution does not sum to more than 0; delete the files and rerun"
+        ) from error
     return rows, layers, depths[0]
 
 
@@ -147,7 +140,7 @@ def _keyed(table: pa.Table) -> pd.DataFrame:
 
 def _joined(rows: pd.DataFrame, scores: pd.DataFrame, where: str) -> pd.DataFrame:
     """``rows`` with their scores; every correct solution must have them."""
-    # Two scopes overlap; where a solution stands in both it has the same scores.
+    # Two scopes overlap; a solution in both has the same scores.
     both = rows.merge(scores.drop_duplicates(KEYS), on=KEYS, how="left", indicator=True)
     missing = both[(both.pop("_merge") == "left_only") & both["correct"]]
     if len(missing):
@@ -158,74 +151,51 @@ def _joined(rows: pd.DataFrame, scores: pd.DataFrame, where: str) -> pd.DataFram
     return both
 
 
-def filtered_value(solutions: Solutions, settings: ScoreFilterSettings) -> tuple[pd.Series, pd.Series | None]:
-    """What a filter compares (the lowest fall), and the size of its numbers if that is not their mean.
+def filtered_value(solutions: Solutions, settings: ScoreFilterSettings) -> pd.Series:
+    """What a filter compares; the lowest fall.
 
     Raises:
         VistaError: a layer was not scored.
     """
     rows = solutions.rows
-    if isinstance(settings, (VigSettings, LogprobSettings)):
-        return rows[settings.kind], pd.Series(LOGIT_SIZE, rows.index)
-    if not isinstance(settings, (VasSettings, RandomDropSettings)):
-        raise TypeError(f"{settings!r}: no values are known for this filter")
+    if not isinstance(settings, AttentionFilterSettings):
+        values: pd.Series = rows[settings.kind]
+        return values
     if not solutions.layers:
-        return pd.Series(np.nan, rows.index), None
+        return pd.Series(np.nan, rows.index)
     layers = layer_indices(settings.layers, solutions.num_layers)
     missing = sorted(set(layers) - set(solutions.layers))
     if missing:
         raise VistaError(f"layers {missing} were not scored, only {solutions.layers}; see scoring.layers")
-    return rows[[f"share{layer}" for layer in layers]].mean(axis=1), None
+    return rows[[f"share{layer}" for layer in layers]].mean(axis=1)
 
 
-@dataclass(frozen=True)
-class Standardised:
-    """z-scores within queries, and by how much rounding may have moved each."""
-
-    z: pd.Series
-    tolerance: pd.Series
-    size: pd.Series  # solutions compared
-
-
-def z_scores(
-    values: pd.Series, queries: pd.Series, ddof: int = 0, size: pd.Series | None = None
-) -> Standardised:
+def z_scores(values: pd.Series, queries: pd.Series) -> pd.Series:
     """(value − mean) / standard deviation within each query, 0 where there is no spread.
 
     Args:
         values: What is compared.
         queries: The query of each.
-        ddof: Degrees of freedom of the standard deviation.
-        size: Size of the numbers that the values are made of; default: their mean.
     """
-    groups = values.groupby(queries)
-    count = groups.transform("size")
-    centred = values - groups.transform("mean")
-    scale = groups.transform("mean").abs() if size is None else size
-    free = (count - ddof).where(count > max(ddof, 1))
-    deviation = np.sqrt((centred**2).groupby(queries).transform("sum") / free)
-    spread = deviation > NO_SPREAD * scale
-    return Standardised(
-        (centred / deviation).where(spread, 0.0), (RESOLUTION * scale / deviation).where(spread, 0.0), count
-    )
+    found: pd.Series = values.groupby(queries).transform(lambda group: standardise(group.tolist()).z)
+    return found
 
 
 def dropped(solutions: Solutions, settings: ScoreFilterSettings) -> pd.Series:
     """Which solutions a filter of these settings drops; False for all that are not correct.
 
-    For ``random-drop``: which ``vas`` drops.
+    The values are those of the frame; what is done with them is ``vista.scores``, as in the filter itself.
     """
     rows = solutions.rows
-    values, size = filtered_value(solutions, settings)
-    compared = rows["correct"] | (settings.scope == "all")
-    compared &= values.notna()
-    found = z_scores(
-        values[compared],
-        rows.loc[compared, "query_id"],
-        settings.ddof,
-        None if size is None else size[compared],
-    )
-    falls = (found.z < settings.tau - found.tolerance) & (found.size >= settings.min_group)
-    # Where nothing is told apart everything stays, even if τ is above 0.
-    falls &= found.tolerance > 0.0
-    return falls.reindex(rows.index, fill_value=False) & rows["correct"]
+    values = filtered_value(solutions, settings)
+    compared = (rows["correct"] | (settings.scope == "all")) & values.notna()
+    magnitude = implementation(settings).magnitude
+
+    def falls(group: pd.Series) -> np.ndarray:
+        if len(group) < settings.min_group:
+            return np.zeros(len(group), dtype=bool)
+        return standardise(group.tolist(), settings.ddof, magnitude).below(settings.tau)
+
+    below = values[compared].groupby(rows.loc[compared, "query_id"]).transform(falls).astype(bool)
+    found: pd.Series = below.reindex(rows.index, fill_value=False) & rows["correct"]
+    return found

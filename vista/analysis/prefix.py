@@ -1,8 +1,8 @@
 """Does prefix resampling cut at the first error, and what is it worth? ``vista prefix``: ``prefix.csv``.
 
 Stage ``analysis``. On generated tasks the first error of a failed solution is known, so the critical
-token can be held against it, the prefixes against the only faithful rationale, and the queries that
-are rescued against what the same tokens buy as plain samples. Nothing is run on a model here.
+token can be compared with it, the prefixes with the only faithful rationale, and the queries that
+are rescued with what the same tokens buy as plain samples. No model is run here.
 """
 
 from __future__ import annotations
@@ -15,11 +15,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from vista.analysis.files import write_table
-from vista.analysis.intervals import Interval, mean, ratio, share
-from vista.analysis.measured_pages import prefix_page
-from vista.analysis.resamples import Read, read_resamples
-from vista.analysis.truth import Truth, read_tokenizer, read_truth
+from vista.analysis.intervals import ALL, Interval, mean, most_shared, pivot, quoted, ratio, share
+from vista.analysis.page import Page, Table, write_table
+from vista.analysis.truth import Read, Truth, read_resamples, read_tokenizer, read_truth
 from vista.config import BudgetMatchedResample, Suite
 from vista.grid import Run
 from vista.manifest import Recorder
@@ -30,10 +28,30 @@ COLUMNS = [
     *("model", "train_set", "resamples", "policy", "policies", "task"),
     *("measure", "value", "low", "high", "n", "queries"),
 ]
-ALL = "all"  # policies, or tasks, together
 THOUSAND = 1000.0
 # By `match` of the plain samples: what prefix resampling rescues beyond them.
 RESCUED_BEYOND = {"tokens": "rescued-beyond-budget-matched", "samples": "rescued-beyond-number-matched"}
+NOTES = """\
+In brackets stand 95 % intervals, clustered on the query. The true first error is the first token of a failed
+sample that differs from the only faithful rationale. Continuations of which nothing but the end was drawn
+(`nothing-sampled`) are their prefix; `correct-if-sampled` is of the others. `rescued` is the share of the
+queries without a correct sample (`zero-positive-queries`) that got one, `rescued-by-sampling` that of those
+that got one with at least a token drawn; tokens are those drawn, prefixes not counted. Rationalisation has
+no prefix and sees the answer; where its samples are others, so are the queries without a correct one."""
+MEASURES = {
+    "Where the critical token stands": [
+        *("found-exactly", "found-before", "found-after", "found-none"),
+        *("distance-mean", "distance-absolute", "distance-median"),
+    ],
+    "What is continued, and with what success": [
+        *("prefix-error-free", "correct", "correct-and-faithful", "faithful-of-correct"),
+        *("nothing-sampled", "correct-if-sampled", "correct-per-1000-tokens"),
+    ],
+    "Queries without a correct sample": [
+        *("zero-positive-queries", "rescued", "rescued-by-sampling", "rescued-per-1000-tokens"),
+        *("rescued-beyond-budget-matched", "rescued-beyond-number-matched"),
+    ],
+}
 
 
 def prefix_table(suite: Suite, paths: Paths) -> None:
@@ -57,7 +75,7 @@ def prefix_rows(suite: Suite, paths: Paths, resamples: list[Resamples], truth: T
     tokenizers = {model: read_tokenizer(paths.base(model)) for model in {key[0] for key in together}}
     plain: dict[tuple[Run, str, str], Read] = {}
     rows: list[dict[str, Any]] = []
-    # Budget-matched ones first: prefix resampling is set against them.
+    # Budget-matched ones first: prefix resampling is compared with them.
     order = sorted(together, key=lambda key: not _is_control(together[key][0]))
     found: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
     for key in order:
@@ -113,7 +131,7 @@ class Joined:
 
     @classmethod
     def of(cls, parts: Sequence[Part]) -> Joined:
-        """Put the frames of all parts together, with plain resampling's rescues beside each query's."""
+        """Put the frames of all parts together, with plain resampling's rescues next to each query's."""
         queries = []
         for _, read, plain in parts:
             columns: dict[str, Any] = {}
@@ -162,9 +180,9 @@ def measures(joined: Joined) -> Iterator[tuple[str, Interval]]:
 
 
 def _sampled(made: pd.DataFrame) -> Iterator[tuple[str, Interval]]:
-    """How many continuations are nothing but their prefix, and how good the others are.
+    """How many continuations consist of their prefix alone, and how good the others are.
 
-    Where the critical token is the last, its replacement is all that mends the solution: the continuations
+    Where the critical token is the last, its replacement alone corrects the solution: the continuations
     are one text J times over, each right or each wrong, for a token apiece.
     """
     yield "nothing-sampled", _share(made.assign(none=~made["sampled"]), "none")
@@ -221,3 +239,21 @@ def _share(rows: pd.DataFrame, column: str) -> Interval:
 def _codes(rows: pd.DataFrame) -> np.ndarray:
     codes: np.ndarray = pd.factorize(rows["query_id"])[0]
     return codes
+
+
+# --- the table to read ---
+
+
+def prefix_page(suite: Suite, table: pd.DataFrame) -> Page:
+    """Prefix resampling and its controls, by the policy that most of them share."""
+    shown = table[table["policy"] == most_shared(table, ["model", "train_set", "resamples"])]
+    parts: list[str | Table] = [
+        f"Failed samples of {quoted(shown, 'policy', 'no policy')}. "
+        "`prefix.csv` has the other policies, and all together.",
+    ]
+    for heading, measures in MEASURES.items():
+        part = shown[shown["measure"].isin(measures)]
+        keys = ["model", "train_set", "task", "resamples", "policies"]
+        parts.append(Table(heading, pivot(part, keys, measures), measures[0]))
+    title = f"Does prefix resampling cut at the first error? Suite `{suite.name}`"
+    return Page("prefix", title, [*parts, NOTES])

@@ -1,7 +1,7 @@
-"""Published accuracies beside the reproduced ones (``reported.csv``, ``reported.md``).
+"""Published accuracies compared with the reproduced ones (``reported.csv``, ``.md``, ``.tex``).
 
 Part of ``vista tables`` in suites that set ``reported``. The file uses the suite's names of models,
-methods and tasks; ``mean`` stands for the mean over the tasks that are trained on.
+methods and tasks; ``mean`` is the mean over the tasks that are trained on.
 """
 
 from __future__ import annotations
@@ -14,10 +14,9 @@ from typing import Any
 import pandas as pd
 
 from vista import grid
-from vista.analysis.cells import number
 from vista.analysis.collect import in_domain
-from vista.analysis.page import Page, Table
-from vista.analysis.stats import Estimate, overall_mean
+from vista.analysis.page import Page, Table, number, signed
+from vista.analysis.stats import PERCENT, bootstrap_interval, overall_mean
 from vista.config import Suite
 from vista.errors import VistaError, fail_if
 from vista.grid import Run
@@ -25,17 +24,17 @@ from vista.grid import Run
 FILE_COLUMNS = ["model", "method", "round", "task", "accuracy", "source"]
 KEY = ["model", "method", "round", "task"]
 MEAN = "mean"
-NORMAL_95 = 1.959964  # two-sided 95 % quantile of the normal distribution
 COLUMNS = [
     *("model", "train_set", "method", "round", "seed", "task"),
     *("reproduced", "low", "high", "reported", "difference", "source"),
 ]
 NOTES = """\
-Accuracies are percentages. `low` and `high` bound the 95 % confidence interval of the reproduced one
-(± 1.96 standard errors, clustered on the image); it says nothing about other training seeds, nor about
-the error of the reported number. `difference` is reproduced minus reported, in points. `mean` is over
-the tasks that are trained on; where each has a checkpoint of its own, over these checkpoints. A row without
-a reproduced number is a method or round that this suite does not have, or a run without a result."""
+Accuracies are percentages. `low` and `high` bound the 95 % confidence interval of the reproduced one,
+by drawing the images again (2,000 times) as in the main table; it says nothing about other training
+seeds, nor about the error of the reported number. `difference` is reproduced minus reported, in points.
+`mean` is over the tasks that are trained on; where each task has its own checkpoint, over these
+checkpoints. A row without a reproduced number is a method or round that this suite does not have, or a run
+without a result."""
 
 Key = tuple[str, str, int, str]
 
@@ -48,7 +47,7 @@ def read_reported(path: Path) -> pd.DataFrame:
             number out of range, or the key of an earlier row.
     """
     if not path.is_file():
-        raise VistaError(f"{path}: no such file; mend `reported` in the suite file")
+        raise VistaError(f"{path}: no such file; correct `reported` in the suite file")
     frame = pd.read_csv(path, dtype="str", keep_default_na=False)
     if list(frame.columns) != FILE_COLUMNS:
         raise VistaError(f"{path}: expected the columns {FILE_COLUMNS}, found {list(frame.columns)}")
@@ -65,7 +64,7 @@ def read_reported(path: Path) -> pd.DataFrame:
             for index, text in frame.loc[wrong & (frame[name] != ""), name].items()
         ]
     problems += [
-        f"{path}: line {int(str(index)) + 2}: {'/'.join(row)} stands in an earlier line already"
+        f"{path}: line {int(str(index)) + 2}: {'/'.join(row)} is in an earlier line already"
         for index, row in frame.loc[frame.duplicated(KEY), KEY].iterrows()
     ]
     fail_if(problems, "The reported accuracies have errors:")
@@ -89,7 +88,7 @@ def reported_rows(suite: Suite, scores: Mapping[Run, pd.DataFrame], reported: pd
         key = (row["model"], row["method"], row["round"], row["task"])
         base = {name: row[name] for name in (*KEY, "source")} | {"reported": row["accuracy"]}
         rows += [
-            base | _compared(estimate, row["accuracy"]) | where for where, estimate in found.get(key, [])
+            base | each | {"difference": each["reproduced"] - row["accuracy"]} for each in found.get(key, [])
         ] or [base]
     table = pd.DataFrame(rows, columns=COLUMNS, dtype=object)
     return table.where(table.notna(), None)
@@ -105,15 +104,10 @@ def averaged_tasks(suite: Suite, reported: pd.DataFrame) -> list[str]:
     )
 
 
-def _compared(estimate: Estimate, accuracy: float) -> dict[str, float]:
-    mean, half = 100 * estimate.mean, NORMAL_95 * 100 * estimate.se
-    return {"reproduced": mean, "low": mean - half, "high": mean + half, "difference": mean - accuracy}
-
-
 def estimates(
     suite: Suite, scores: Mapping[Run, pd.DataFrame], averaged: list[str]
-) -> dict[Key, list[tuple[dict[str, Any], Estimate]]]:
-    """Every accuracy that may be set beside a published one, by model, method, round and task.
+) -> dict[Key, list[dict[str, Any]]]:
+    """Every accuracy that may be compared with a published one, by model, method, round and task.
 
     Args:
         suite: The suite whose grid the runs are.
@@ -121,14 +115,19 @@ def estimates(
         averaged: The tasks that a published mean is over.
 
     Returns:
-        For each key the train set and seed of each reproduction, and its estimate.
+        For each key ``train_set``, ``seed``, ``reproduced``, ``low`` and ``high`` of each reproduction, in
+        percent.
     """
-    found: dict[Key, list[tuple[dict[str, Any], Estimate]]] = {}
+    found: dict[Key, list[dict[str, Any]]] = {}
 
     def add(run: Run, train_set: str, task: str, rows: Iterable[pd.DataFrame]) -> None:
-        estimate = overall_mean(pd.concat(list(rows)))
-        where = {"train_set": train_set, "seed": run.seed}
-        found.setdefault((run.model, run.method, run.round, task), []).append((where, estimate))
+        own = pd.concat(list(rows))
+        numbers = (overall_mean(own).mean, *bootstrap_interval(own))
+        row: dict[str, Any] = {"train_set": train_set, "seed": run.seed}
+        row |= {
+            name: value * PERCENT for name, value in zip(("reproduced", "low", "high"), numbers, strict=True)
+        }
+        found.setdefault((run.model, run.method, run.round, task), []).append(row)
 
     for run, rows in scores.items():
         for task in [*suite.train_sets[run.train_set], *suite.out_of_domain]:
@@ -170,11 +169,9 @@ def reported_page(suite: Suite, table: pd.DataFrame) -> Page:
     cells = table.drop(columns=["source"]).astype(object).where(table.notna(), "")
     for name in ("reproduced", "low", "high", "reported"):
         cells[name] = table[name].map(number)
-    cells["difference"] = [
-        "" if value is None else f"{round(value, 2) + 0.0:+.2f}" for value in table["difference"]
-    ]
+    cells["difference"] = table["difference"].map(signed)
     sources = ", ".join(dict.fromkeys(str(source) for source in table["source"]))
-    title = f"Suite `{suite.name}` beside the reported numbers"
+    title = f"Suite `{suite.name}` compared with the reported numbers"
     parts: list[str | Table] = [
         Table(title, cells, ""),
         f"Reported in: {sources}." if sources else "No reported number is about a model of this suite.",

@@ -16,13 +16,18 @@ import pandas as pd
 from vista import grid
 from vista.analysis.collect import in_domain
 from vista.analysis.comparisons import reference_of
-from vista.analysis.differences import PERCENT
-from vista.analysis.stats import overall_mean, paired_difference
+from vista.analysis.page import Page, integer, number, signed_with_error, with_constants_below, with_error
+from vista.analysis.stats import PERCENT, overall_mean, paired_difference
 from vista.config import SelfImprovement, Suite
 from vista.errors import VistaError
 from vista.grid import Run
 from vista.manifest import Status, read_manifest
 from vista.paths import Paths, manifest_of
+
+IDENTITY = ["model", "train_set", "method", "round", "seed"]
+NOTES = """\
+Every run by itself: `overall` and the difference to the SFT-Seed of the same seed, in percent and
+points, ± one standard error over test queries."""
 
 
 @dataclass(frozen=True)
@@ -48,7 +53,7 @@ def columns(suite: Suite) -> list[str]:
     """
     trained = trained_tasks(suite)
     outside = [task for task in suite.evaluated_tasks if task not in trained]
-    first = ["model", "train_set", "method", "round", "seed", "status"]
+    first = [*IDENTITY, "status"]
     overall = ["overall", "se"]
     last = ["delta_sft_seed", "delta_se", *(field.name for field in fields(Cost)), "n_test"]
     clash = sorted(set(suite.evaluated_tasks) & {*first, *overall, *last})
@@ -110,6 +115,21 @@ def _accuracies(suite: Suite, run: Run, scores: pd.DataFrame) -> dict[str, Any]:
 def _difference(suite: Suite, run: Run, scores: pd.DataFrame, reference: pd.DataFrame) -> dict[str, Any]:
     difference = paired_difference(in_domain(suite, run, scores), in_domain(suite, run, reference))
     return {"delta_sft_seed": difference.mean * PERCENT, "delta_se": difference.se * PERCENT}
+
+
+def runs_page(suite: Suite, table: pd.DataFrame) -> Page:
+    """Every run by itself."""
+    title = f"Runs of suite `{suite.name}`"
+    cells = table[[*IDENTITY, "status"]].copy()
+    for task in suite.evaluated_tasks:
+        cells[task] = table[task].map(number)
+    cells["overall"] = [with_error(*pair) for pair in zip(table["overall"], table["se"], strict=True)]
+    cells["Δ SFT-Seed"] = [
+        signed_with_error(*pair) for pair in zip(table["delta_sft_seed"], table["delta_se"], strict=True)
+    ]
+    cells["train_samples"] = table["train_samples"].map(integer)
+    cells["drawn"] = table["samples_drawn_total"].map(integer)
+    return Page("runs", title, [*with_constants_below(title, cells, ""), NOTES])
 
 
 # --- what the manifests count ----------------------------------------------------------------

@@ -1,9 +1,9 @@
-"""Means of test scores and how sure they are: clustered, paired, over several tasks.
+"""Means of test scores and how sure they are: errors, intervals, paired differences and tests.
 
-Pure functions on data frames for the analysis stage. Questions on one image are not
-independent, so every standard error is clustered on the image (Miller 2024,
-arXiv 2411.00640, Sec. 2.2) with the finite correction C/(C−1), C the number of images. Nothing is
-read here and nothing is rounded; ``docs/tables.md`` has the formulas in full.
+Pure functions on data frames for the results tables, the ablation and the table of difficulty. Questions on
+one image are not independent, so standard errors are clustered on the image (Miller 2024, arXiv 2411.00640,
+Sec. 2.2) with the finite correction C/(C−1), C the number of images, and the bootstrap draws whole images.
+Nothing is read here and nothing is rounded; ``docs/tables.md`` has the formulas in full.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -20,6 +22,9 @@ from statsmodels.stats.multitest import multipletests
 
 from vista.errors import VistaError
 
+PERCENT = 100.0
+RESAMPLES = 2000  # of the bootstrap
+LEVEL = 0.95  # of its intervals
 KEYS = ["task", "query_id"]
 QUERIES, SEEDS = "queries", "queries, seeds"  # what an error may account for
 
@@ -47,7 +52,7 @@ def overall_mean(scores: pd.DataFrame) -> Estimate:
         scores: One row per query, columns ``task``, ``cluster_id`` and ``score``.
 
     Raises:
-        VistaError: no rows, an empty cluster id, or a score that is no finite number.
+        VistaError: no rows, an empty cluster id, or a score that is not a finite number.
     """
     _check(scores)
     task, names = pd.factorize(scores["task"])
@@ -177,7 +182,7 @@ def pooled_difference(pairs: Mapping[tuple[str, int], pd.DataFrame]) -> Pooled:
 def unlike(errors: Sequence[str | None]) -> list[bool]:
     """Which numbers of a table lack the error over seeds that others of it have; ``None``: no number.
 
-    Theirs is over test queries alone, so that they look surer than they are beside the others.
+    Theirs is over test queries alone, so that they look surer than they are next to the others.
     """
     mixed = SEEDS in errors
     return [mixed and error == QUERIES for error in errors]
@@ -236,3 +241,90 @@ def _check(scores: pd.DataFrame) -> None:
         raise VistaError(
             f"task {scores.loc[wrong, 'task'].iloc[0]!r}: {int(wrong.sum())} scores are not finite numbers"
         )
+
+
+# --- bootstrap ---
+#
+# How often each image is drawn is one multinomial draw for all runs on the same images, so that an interval
+# costs a matrix product; ``scipy.stats.bootstrap``, which draws indices and gathers the scores for every
+# interval, is the oracle of the tests (``benchmarks/bootstrap.py``). The seed is fixed, so equal scores have
+# equal intervals.
+
+
+def bootstrap_interval(
+    scores: pd.DataFrame, resamples: int = RESAMPLES, seed: int = 0
+) -> tuple[float, float]:
+    """The 95 % percentile interval of the mean over tasks of the mean over queries.
+
+    Whole images are drawn with replacement; images that the same tasks ask about form a stratum, of which as
+    many are drawn as there are, so that no task is left without queries.
+
+    Args:
+        scores: One row per query, columns ``task``, ``cluster_id`` and ``score``.
+        resamples: How often the images are drawn again.
+        seed: Of the drawing.
+
+    Returns:
+        The ends of the interval; NaN where some stratum is a single image, which tells nothing about spread.
+    """
+    cells = scores.groupby(["cluster_id", "task"])["score"].agg(["sum", "size"]).unstack(fill_value=0)
+    sums, sizes = (cells[name].to_numpy(dtype=float) for name in ("sum", "size"))
+    _, kind = np.unique(sizes > 0, axis=0, return_inverse=True)
+    strata = [np.flatnonzero(kind == number) for number in range(kind.max() + 1)]
+    if any(len(stratum) < 2 for stratum in strata):
+        return float("nan"), float("nan")
+    total = np.zeros((resamples, len(sums[0])))
+    count = np.zeros_like(total)
+    for number, images in enumerate(strata):
+        drawn = times_drawn(len(images), resamples, (seed, number))
+        total += drawn @ sums[images]
+        count += drawn @ sizes[images]
+    tail = (1.0 - LEVEL) / 2.0
+    low, high = np.quantile((total / count).mean(axis=1), [tail, 1.0 - tail])
+    return float(low), float(high)
+
+
+@lru_cache(maxsize=32)
+def times_drawn(images: int, resamples: int, seed: tuple[int, ...]) -> np.ndarray:
+    """How often each of ``images`` is among as many drawn with replacement: ``resamples × images``."""
+    random = np.random.default_rng(seed)
+    drawn: np.ndarray = random.multinomial(images, np.full(images, 1.0 / images), size=resamples)
+    return drawn.astype(float)
+
+
+# --- rows of the tables ---
+
+
+def difference_columns(name: str) -> list[str]:
+    """The columns of a difference: itself, its error and the ends of its 95 % interval, and their source."""
+    stem = name.removesuffix("_sft_seed")
+    return [name, f"{stem}_se", f"{stem}_low", f"{stem}_high", "error"]
+
+
+def difference_numbers(pairs: Mapping[tuple[str, int], pd.DataFrame], name: str) -> dict[str, Any]:
+    """``difference_columns`` with ``test`` and ``p``; nothing where no pair of runs is compared.
+
+    Args:
+        pairs: By model and seed, the rows of ``stats.paired_scores``.
+        name: What the difference is called.
+    """
+    if not pairs:
+        return {}
+    found = pooled_difference(pairs)
+    numbers = [value * PERCENT for value in (found.mean, found.se, found.low, found.high)]
+    row: dict[str, Any] = dict(zip(difference_columns(name), [*numbers, found.error], strict=True))
+    return row | {"p": found.p, "test": "t" if found.seeds else "normal"}
+
+
+def corrected(table: pd.DataFrame) -> pd.DataFrame:
+    """With Holm's p-values, and ``None`` for what is unknown.
+
+    All comparisons of one model and train set are a family. Where some comparisons have the error over
+    seeds, those without are in no family.
+    """
+    alone = pd.Series(unlike(table["error"].tolist()), table.index, dtype=bool)
+    p = table["p"].astype(float).mask(alone)
+    families = p.groupby([table["model"], table["train_set"]], sort=False)
+    table["p_holm"] = families.transform(lambda values: holm([float(each) for each in values]))
+    table = table.astype(object)
+    return table.where(table.notna(), None)

@@ -8,16 +8,13 @@ runs were made, so equal results give equal bytes.
 
 from __future__ import annotations
 
-from vista.analysis.cells import as_text
 from vista.analysis.collect import read_long, run_statuses, scores_by_run
-from vista.analysis.files import write_table
-from vista.analysis.main import groups, main_rows, task_rows
-from vista.analysis.main_page import main_page, runs_page, tasks_page
-from vista.analysis.ood import ood_page, ood_rows
+from vista.analysis.main import groups, main_page, main_rows, task_rows, tasks_page
+from vista.analysis.page import as_text, write_table
 from vista.analysis.plan import results_names
 from vista.analysis.reported import read_reported, reported_overall, reported_page, reported_rows
-from vista.analysis.rounds import round_rows, rounds_page
-from vista.analysis.runs import run_cost, run_rows
+from vista.analysis.runs import run_cost, run_rows, runs_page
+from vista.analysis.views import ood_page, ood_rows, round_rows, rounds_page
 from vista.config import Suite
 from vista.manifest import Recorder
 from vista.paths import Paths
@@ -58,6 +55,6 @@ def results_tables(suite: Suite, paths: Paths) -> None:
         write_table(paths, recorder, as_text(rounds), rounds_page(suite, rounds), {"rows": len(rounds)})
 
     if reported is not None:
-        beside = reported_rows(suite, scores, reported)
-        page = reported_page(suite, beside)
-        write_table(paths, recorder, as_text(beside), page, {"rows": len(beside)})
+        compared = reported_rows(suite, scores, reported)
+        page = reported_page(suite, compared)
+        write_table(paths, recorder, as_text(compared), page, {"rows": len(compared)})

@@ -1,28 +1,36 @@
-"""The truth about the train queries: which rationales are faithful, and at which token the others err.
+"""What policies wrote, held against the truth about the train queries.
 
-For ``vista audit`` and ``vista prefix``. A suite has millions of rationales and few different ones, so
-each is audited once.
+For ``vista audit``, ``vista prefix`` and ``vista distributions``: which rationales are faithful, at which
+token the others err, and what a policy resampled. A suite has millions of rationales but few different ones,
+so each is audited once.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
 from tokenizers import Tokenizer
 
-from vista.config import Suite
+from vista.config import GoldPrefixResample, PrefixResample, RandomPrefixResample, Suite
 from vista.errors import VistaError
 from vista.manifest import check_inputs
+from vista.measured import Resamples
 from vista.paths import Paths
-from vista.records import read_queries
+from vista.records import CRITICAL, ROLLOUT, read_queries, read_table
 from vista.testbed import rationales
 from vista.testbed.audit import Audit, audit
 from vista.testbed.questions import Question, load
 from vista.testbed.scenes import Scene
 
 REMEMBERED = 2**19
+SAMPLE_COLUMNS = ["query_id", "task", "sample", "token_ids", "text", "finished", "correct"]
+RESAMPLE_COLUMNS = [*SAMPLE_COLUMNS, "parent", "prefix_len"]
 
 
 class Truth:
@@ -32,7 +40,7 @@ class Truth:
         scenes: The ``scene`` column of each query.
 
     Raises:
-        VistaError: a scene is none.
+        VistaError: a scene is malformed.
     """
 
     def __init__(self, scenes: dict[str, str]) -> None:
@@ -161,3 +169,121 @@ def read_tokenizer(folder: Path) -> Tokenizer:
         )
     check_inputs([folder])
     return Tokenizer.from_file(str(path))
+
+
+# --- resamples ---
+
+
+@dataclass(frozen=True)
+class Read:
+    """Rows of one policy; every frame has ``query_id`` and ``task``.
+
+    * ``failed``: failed samples, with the positions ``first_error`` (NaN: none but that it does not
+      end) and ``critical`` (NaN: none was found, or none looked for).
+    * ``prefixes``: what was continued, with ``error_free``; none for plain samples.
+    * ``continuations``: ``correct``, ``faithful`` (and correct), ``tokens`` sampled (the end is one), and
+      whether any but the end was (``sampled``).
+    * ``queries``: ``solved`` by a sample, ``rescued`` by a resample, ``rescued_by_sampling`` by one that has
+      sampled tokens, ``tokens`` sampled in resamples.
+    """
+
+    failed: pd.DataFrame
+    prefixes: pd.DataFrame
+    continuations: pd.DataFrame
+    queries: pd.DataFrame
+    finds: bool  # whether critical tokens were looked for
+    prefixed: bool  # whether failed samples were continued
+
+
+def read_resamples(suite: Suite, paths: Paths, item: Resamples, truth: Truth, tokenizer: Tokenizer) -> Read:
+    """Read samples, resamples and critical tokens, and audit what has to be.
+
+    Raises:
+        VistaError: a file is missing or malformed, or a critical token has no failed sample.
+    """
+
+    def read(kind: str, name: str, schema: pa.Schema, columns: list[str]) -> pa.Table:
+        files = (
+            paths.rollouts(item.policy.id, kind, name, shard, suite.shards) for shard in range(suite.shards)
+        )
+        return pa.concat_tables([read_table(file, schema, columns) for file in files])
+
+    samples = read("samples", item.samples, ROLLOUT, SAMPLE_COLUMNS)
+    resamples = read("resamples", item.name, ROLLOUT, RESAMPLE_COLUMNS)
+    finds = isinstance(item.settings, PrefixResample)
+    failed = pd.DataFrame(columns=["query_id", "task", "first_error", "critical"])
+    if finds:
+        critical = read("critical", item.name, CRITICAL, ["query_id", "sample", "critical_token"])
+        where = f"{item.policy.id}: critical tokens {item.name}"
+        failed = _failed(samples, critical.to_pandas(), truth, tokenizer, where)
+    made = _continuations(resamples, truth)
+    prefixed = isinstance(item.settings, PrefixResample | RandomPrefixResample | GoldPrefixResample)
+    prefixes = _prefixes(resamples, truth, tokenizer)
+    return Read(failed, prefixes, made, _queries(samples, made), finds, prefixed)
+
+
+def _failed(
+    samples: pa.Table, critical: pd.DataFrame, truth: Truth, tokenizer: Tokenizer, where: str
+) -> pd.DataFrame:
+    """Failed samples with the position of their first error and of their critical token."""
+    wrong = samples.filter(pc.invert(samples["correct"]))
+    rows: pd.DataFrame = wrong.select(["query_id", "task", "sample"]).to_pandas()
+    rows["first_error"] = _first_errors(wrong, truth, tokenizer)
+    both = rows.merge(critical, on=["query_id", "sample"], how="left", indicator=True)
+    missing = both[both.pop("_merge") == "left_only"]
+    if len(missing) or len(critical) != len(rows):
+        raise VistaError(
+            f"{where}: {len(critical)} rows for {len(rows)} failed samples; delete the file and rerun"
+        )
+    both["critical"] = both.pop("critical_token").astype(float)
+    return both.drop(columns="sample")
+
+
+def _first_errors(table: pa.Table, truth: Truth, tokenizer: Tokenizer) -> pd.Series:
+    """Position of the first error of each solution, NaN where there is none; equal texts are read once."""
+    rows: pd.DataFrame = table.select(["query_id", "text", "token_ids", "finished"]).to_pandas()
+    found: dict[tuple[str, bytes, bool], int | None] = {}
+    positions = []
+    for query_id, text, ids, finished in rows.itertuples(index=False, name=None):
+        key = (query_id, ids.tobytes(), finished)
+        if key not in found:
+            found[key] = first_error(truth, tokenizer, query_id, text, ids.tolist(), finished)
+        positions.append(found[key])
+    return pd.Series(positions, rows.index, dtype=float)
+
+
+def _prefixes(resamples: pa.Table, truth: Truth, tokenizer: Tokenizer) -> pd.DataFrame:
+    """Each prefix that was continued once, and whether all its tokens are right.
+
+    They are if the first continuation, of which the prefix is the beginning, errs after it or not at all.
+    """
+    first = resamples.filter(
+        pc.and_(pc.equal(resamples["sample"], 0), pc.greater(resamples["prefix_len"], 0))
+    )
+    rows: pd.DataFrame = first.select(["query_id", "task", "prefix_len"]).to_pandas()
+    errors = _first_errors(first, truth, tokenizer)
+    rows["error_free"] = errors.isna() | (errors >= rows.pop("prefix_len"))
+    return rows
+
+
+def _continuations(resamples: pa.Table, truth: Truth) -> pd.DataFrame:
+    """Every continuation with its verdicts and the tokens that it cost (as the manifests count them)."""
+    lengths = pc.list_value_length(resamples["token_ids"]).to_numpy()
+    rows: pd.DataFrame = resamples.drop_columns(["token_ids", "sample", "parent"]).to_pandas()
+    drawn = lengths - rows.pop("prefix_len")
+    rows["sampled"] = drawn > 0
+    rows["tokens"] = drawn + rows.pop("finished")
+    texts = zip(rows["query_id"], rows.pop("text"), rows["correct"], strict=True)
+    rows["faithful"] = [correct and truth.faithful(query, text) for query, text, correct in texts]
+    return rows
+
+
+def _queries(samples: pa.Table, made: pd.DataFrame) -> pd.DataFrame:
+    """Every query: solved by a sample, rescued by a resample, and for how many tokens."""
+    rows: pd.DataFrame = samples.select(["query_id", "task", "correct"]).to_pandas()
+    queries = rows.groupby(["query_id", "task"], sort=False)["correct"].any().rename("solved").reset_index()
+    by_query = made.assign(by_sampling=made["correct"] & made["sampled"]).groupby("query_id")
+    queries["rescued"] = queries["query_id"].map(by_query["correct"].any()).eq(True)
+    queries["rescued_by_sampling"] = queries["query_id"].map(by_query["by_sampling"].any()).eq(True)
+    queries["tokens"] = queries["query_id"].map(by_query["tokens"].sum()).fillna(0.0).astype(float)
+    return queries

@@ -5,12 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from vista.config.methods import BaseMethod, Method, Sampling
 from vista.config.models import Model
 from vista.config.wording import Wording
-from vista.plugins import Plugin
+from vista.errors import VistaError
+from vista.plugins import Plugin, name_modules
 from vista.settings import ADDRESS, Distinct, Fraction, Name, Strict
 from vista.tasks.kinds import TaskSettings
 
@@ -165,6 +166,11 @@ class SuiteFields(Strict):
 
     name: Name = Field(description="Name of the suite.")
     results: Path = Field(description="Folder for all outputs.")
+    plugins: Distinct[str] = Field(
+        [],
+        description="Your own modules with plug-ins (filters, resamplers, objectives, kinds of tasks), such "
+        "as `my_lab.vista`; packages that declare theirs as entry points need no mention.",
+    )
     train_sets: dict[Name, Annotated[Distinct[Name], Field(min_length=1)]] = Field(
         min_length=1, description="Named lists of tasks to train on together."
     )
@@ -207,6 +213,18 @@ class SuiteFields(Strict):
         description="GPUs that each job that runs a model asks for; training: for each process. Where torch "
         "sees none then, a model that is not built here refuses to run on the CPU.",
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _finds_its_plugins(cls, values: Any) -> Any:
+        """Import the modules with plug-ins before any field names one of these."""
+        named = values.get("plugins", []) if isinstance(values, dict) else []
+        if isinstance(named, list) and all(isinstance(each, str) for each in named):
+            try:
+                name_modules(named)
+            except VistaError as error:
+                raise ValueError(str(error)) from error
+        return values
 
     @field_validator("results")
     @classmethod

@@ -6,22 +6,19 @@ Command: ``vista curate <results>/suite.json MODEL/TRAIN_SET/METHOD/seedS/roundR
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-
-from vista import grid
 from vista.config import SeedMethod, SelfImprovement, Suite, Wording
-from vista.curation.inputs import query_files, read_scores, read_solutions, read_split
+from vista.curation.inputs import read_scores, read_solutions, read_split
 from vista.curation.rows import example, pair, reflection_example
-from vista.curation.seeds import SeedSplit
+from vista.curation.seeds import seed_rows
 from vista.curation.select import COUNTS, Selector
 from vista.errors import VistaError
 from vista.grid import Run
 from vista.manifest import Recorder, Status, read_manifest
 from vista.paths import Paths
+from vista.reads import Reads, RolloutFiles
 from vista.records import EXAMPLE, GAINS, PAIR, SCORES, Row, write_rows
 
 
@@ -52,78 +49,44 @@ def curate(suite: Suite, paths: Paths, run: Run) -> None:
 
 def _curate_seed(suite: Suite, paths: Paths, run: Run) -> None:
     """SFT-Seed: every seed query that has a rationale."""
-    seed = SeedSplit.of(suite, paths, run)
-    recorder = Recorder("curation", _settings(suite, run), seed.every_file)
+    files = Reads(suite, paths).curation(run)
+    recorder = Recorder("curation", _settings(suite, run), files.every_file)
     counts: Counter[str] = Counter()
-    rows = seed.rows(counts)
+    rows = seed_rows(suite, run, files.seed, counts)
     status: Status = "complete" if rows else "no-positives"
     _write(recorder, paths.training_set(run.id), rows, counts, False, status)
 
 
 def _curate_rollouts(suite: Suite, paths: Paths, run: Run, method: SelfImprovement) -> None:
     """The policy's verified solutions (or all policies' so far), as the method selects them."""
-    files = query_files(suite, paths, run, "train")
-    seed = SeedSplit.of(suite, paths, run) if method.trains_on_seed else None
-    pool = [RolloutPaths.of(suite, paths, policy, method) for policy in grid.policies(suite, run)]
-    seed_files = seed.every_file if seed else []
-    rollout_files = [file for rollouts in pool for file in rollouts.every_file]
-    recorder = Recorder("curation", _settings(suite, run), [*files, *seed_files, *rollout_files])
+    files = Reads(suite, paths).curation(run)
+    recorder = Recorder("curation", _settings(suite, run), files.every_file)
     selector = Selector(method, run.seed, run.round)
     rows = []
-    if any(rollouts.has_result() for rollouts in pool):
-        queries = read_split(files, scene=method.filter.needs_scene)
-        rows = _selected_rows(selector, queries, pool, suite.wording)
+    if any(map(_was_sampled, files.policies)):
+        queries = read_split(files.queries, scene=method.filter.needs_scene)
+        rows = _selected_rows(selector, queries, files.policies, suite.wording)
     status: Status = "complete" if rows else "no-positives"
-    if rows and seed:
-        rows = seed.rows(selector.counts) + rows
+    if rows and files.seed:
+        rows = seed_rows(suite, run, files.seed, selector.counts) + rows
     _write(recorder, paths.training_set(run.id), rows, selector.counts, selector.pairs, status)
 
 
-@dataclass(frozen=True)
-class RolloutPaths:
-    """The files of one policy's rollouts that a method reads, all shards."""
-
-    solutions: list[Path]  # samples, then resamples if there are any
-    samples: list[Path]
-    scores: list[Path]  # what the filter reads
-    schema: pa.Schema  # of these
-
-    @classmethod
-    def of(cls, suite: Suite, paths: Paths, policy: Run, method: SelfImprovement) -> RolloutPaths:
-        """Where ``grid`` says that they lie."""
-        names = grid.rollout_files(method)
-
-        def shards(kind: str, name: str | None) -> list[Path]:
-            if name is None:
-                return []
-            return [paths.rollouts(policy.id, kind, name, n, suite.shards) for n in range(suite.shards)]
-
-        samples = shards("samples", names.samples)
-        solutions = samples + shards("resamples", names.resamples)
-        if names.gains is not None:
-            return cls(solutions, samples, shards("gains", names.gains), GAINS)
-        return cls(solutions, samples, shards("scores", names.scores), SCORES)
-
-    @property
-    def every_file(self) -> list[Path]:
-        """All inputs, for the manifest."""
-        return [*self.solutions, *self.scores]
-
-    def has_result(self) -> bool:
-        """Whether the policy sampled anything: one that was never trained has nothing to give."""
-        return any(read_manifest(path).status == "complete" for path in self.samples)
+def _was_sampled(rollouts: RolloutFiles) -> bool:
+    """Whether the policy sampled anything: one that was never trained has nothing to give."""
+    return any(read_manifest(path).status == "complete" for path in rollouts.samples)
 
 
 def _selected_rows(
-    selector: Selector, queries: dict[str, Row], pool: list[RolloutPaths], wording: Wording
+    selector: Selector, queries: dict[str, Row], policies: list[RolloutFiles], wording: Wording
 ) -> list[Row]:
-    """Training rows in the order of the queries; training shuffles them. ``pool`` begins with the latest."""
+    """Training rows in the order of the queries; training shuffles them. The latest policy is first."""
     read = [
         (
             read_solutions(rollouts.solutions, queries, age=age),
-            read_scores(rollouts.scores, rollouts.schema, queries),
+            read_scores(rollouts.scores, SCORES, queries) | read_scores(rollouts.gains, GAINS, queries),
         )
-        for age, rollouts in enumerate(pool)
+        for age, rollouts in enumerate(policies)
     ]
     build = pair if selector.pairs else example
     rows: list[Row] = []

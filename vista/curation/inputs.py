@@ -11,20 +11,12 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from vista.config import Suite
 from vista.errors import VistaError
-from vista.grid import Run
 from vista.manifest import check_count
-from vista.paths import Paths
 from vista.records import QUERY, ROLLOUT, Row, Split, read_queries, read_rows
 from vista.solutions import Key, Solution, key_of
 
 PROMPT_COLUMNS = ["query_id", "task", "images", "system", "instruction", "rationale"]
-
-
-def query_files(suite: Suite, paths: Paths, run: Run, split: Split) -> list[Path]:
-    """One split of each of the run's tasks, in the order of the train set."""
-    return [paths.queries(task, split) for task in suite.train_sets[run.train_set]]
 
 
 def read_split(files: Sequence[Path], scene: bool = False) -> dict[str, Row]:

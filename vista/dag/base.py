@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from pathlib import Path
 
-from vista.config import Suite, TeacherRationales
+from vista import closure, grid
+from vista.closure import update
+from vista.config import SelfImprovement, Suite
 from vista.errors import VistaError, writing
-from vista.fingerprints import update, write_fingerprint
+from vista.grid import Run
 from vista.paths import Paths
+from vista.plugins import module_of
+from vista.reads import Reads
+from vista.tasks.generate import rationale_source
 
 LOCKS = Path(".snakemake/locks")  # Snakemake's, in the folder that it works in
 
@@ -20,7 +24,9 @@ class Base:
     def __init__(self, suite: Suite) -> None:
         self.suite = suite
         self.paths = Paths(suite.results)
+        self.reads = Reads(suite, self.paths)
         self.refused = ""  # why a checksum of the code could not be kept
+        self.entries: dict[str, list[str]] = {}  # by file of checksums, the modules that its jobs enter at
 
     def write_suite(self) -> None:
         """Keep the resolved suite, which jobs read; not while another ``snakemake`` is at work with its own.
@@ -44,27 +50,60 @@ class Base:
             probe.touch()
             probe.unlink()
 
-    def code(self, stage: str, part: str = "**", also: Sequence[str] = (), without: str = "") -> str:
-        """A file that changes when code changes that the outputs of ``stage`` depend on."""
+    def code(self, command: str, *named: str, module: str = "") -> str:
+        """The checksums of the code that decides what a command computes.
+
+        Args:
+            command: Of ``vista.cli``; with a ``module``, just a name for the file.
+            named: Modules of the plug-ins that the job's method, task or model name.
+            module: The entry point, where it is not one of ``vista.cli``.
+        """
+        entries = [module] if module else closure.entry_points(command)
+        kinds = [name.rpartition(".")[2] if name.startswith("vista.") else name for name in named]
+        file = self.paths.code("-".join([command, *kinds]))
+        if str(file) in self.entries:
+            return str(file)
+        self.entries[str(file)] = [*entries, *named]
         try:
-            return str(write_fingerprint(self.paths, stage, part, also, without))
+            closure.write_checksums(file, [*entries, *named])
         except VistaError as error:
             self.refused = str(error)
-            return self.refused
-
-    def rollout_code(self) -> str:
-        """A file that changes when code changes that decides rollouts; which of them are shown does not."""
-        return self.code("rollouts", without="cases.py")
+        return str(file)
 
     def task_code(self, task: str, split: str) -> str:
-        """A file that changes when code changes that decides a split of a task.
+        """The code of a split of a task: that of its kind, and of what adds rationales to it."""
+        source = rationale_source(self.suite, task, split)
+        return self.code("tasks", module_of(self.suite.tasks[task]), *([source] if source else []))
 
-        A generated task does not depend on how benchmarks are read. A teacher's replies are
-        verified as well.
-        """
-        asks = split == "seed" and isinstance(self.suite.seed_rationales, TeacherRationales)
-        also = ["answers.py", "images.py"] if asks else []
-        if not self.suite.tasks[task].has_scene:
-            return self.code("tasks", also=also)
-        grid = ["tasks/kinds/__init__.py", "tasks/kinds/grid.py", "testbed"]
-        return self.code("tasks", "*.py", [*grid, *also])
+    def model_code(self, model: str) -> str:
+        """The code of a base model: how it is built, or how it is fetched."""
+        return self.code("models")
+
+    def rollout_code(self, kind: str, name: str) -> str:
+        """The code of rollouts of a kind and name: with the engine that samples, and the resampler."""
+        if kind == "samples":
+            return self.code("sample", self._engine())
+        if kind == "resamples":
+            settings = grid.resampling_named(self.suite, name).settings
+            return self.code("resample", module_of(settings), self._engine())
+        return self.code("score" if kind == "scores" else "gains")
+
+    def _engine(self) -> str:
+        return f"vista.engines.{self.suite.engine.kind}"
+
+    def curation_code(self, run: str) -> str:
+        """The code of a training set, with the method's filter."""
+        method = self.suite.methods[Run.parse(run).method]
+        return self.code(
+            "curate", *([module_of(method.filter)] if isinstance(method, SelfImprovement) else [])
+        )
+
+    def training_code(self, run: str) -> str:
+        """The code of a training, with the method's objective."""
+        method = self.suite.methods[Run.parse(run).method]
+        named = [module_of(method.objective)] if isinstance(method, SelfImprovement) else []
+        return self.code("train", *named)
+
+    def figure_code(self, figure: str) -> str:
+        """The code of one figure."""
+        return self.code(f"figure-{figure}", module=f"vista.figures.{figure}")

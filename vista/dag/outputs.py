@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from vista import grid, measured
 from vista.analysis.plan import ablation_names, results_names, table_names
-from vista.config import SelfImprovement, digest
+from vista.config import SelfImprovement
 from vista.dag.inputs import Inputs
 from vista.figures.plan import FIGURES, figures
 from vista.paths import TABLE_SUFFIXES, manifest_of
+from vista.plugins import module_of
 
 
 class Outputs(Inputs):
@@ -26,16 +27,43 @@ class Outputs(Inputs):
         for run in grid.runs(self.suite):
             if grid.is_trained(self.suite, run):
                 found[str(self.paths.training_set(run.id))] = None
-                found.update(dict.fromkeys(p for p in self.curation_inputs(run.id) if "/rollouts/" in p))
+                read = self.reads.curation(run)
+                files = [*(read.seed.samples if read.seed else []), *read.rollouts]
+                found.update(dict.fromkeys(map(str, files)))
         return list(found)
 
-    def results(self) -> list[str]:
-        """The results tables and their manifests."""
-        return [path for name in results_names(self.suite) for path in self.table(name)]
+    def table_commands(self) -> dict[str, str]:
+        """The rules that make tables from scores and rollouts, with the command that each calls."""
+        tables = ("ablation", "difficulty", "audit", "prefix", "distributions")
+        return {"results": "tables", **{table: table for table in tables}}
 
-    def ablation(self) -> list[str]:
-        """The ablation table, those of the sweeps, and their manifests."""
-        return [path for name in ablation_names(self.suite) for path in self.table(name)]
+    def table_inputs(self, rule: str) -> list[str]:
+        """What the tables of a rule are made from.
+
+        Raises:
+            VistaError: they need scenes, which a task does not have.
+        """
+        long = str(self.paths.long)
+        return {
+            "results": lambda: [long, *self.manifests(), *self._reported()],
+            "ablation": lambda: [long, *self.manifests()],
+            "difficulty": lambda: [long, *self._difficulty_inputs()],
+            "audit": self._audit_inputs,
+            "prefix": self._prefix_inputs,
+            "distributions": self._distribution_inputs,
+        }[rule]()
+
+    def table_outputs(self, rule: str) -> list[str]:
+        """The tables that a rule makes, as CSV, Markdown and LaTeX, and their manifests."""
+        several = {"results": results_names, "ablation": ablation_names}
+        names = several[rule](self.suite) if rule in several else [rule]
+        return [path for name in names for path in self.table(name)]
+
+    def table_code(self, rule: str) -> str:
+        """The code of a rule's tables, with the plug-ins whose decisions they repeat."""
+        filters = [] if rule != "audit" else measured.audited_filters(self.suite)
+        named = dict.fromkeys(module_of(settings) for settings in filters)
+        return self.code(self.table_commands()[rule], *named)
 
     def every_table(self) -> list[str]:
         """The CSV of every table that the suite can have."""
@@ -46,7 +74,7 @@ class Outputs(Inputs):
         files = [self.paths.table(name, suffix) for suffix in TABLE_SUFFIXES]
         return [str(path) for file in files for path in (file, manifest_of(file))]
 
-    def distribution_inputs(self) -> list[str]:
+    def _distribution_inputs(self) -> list[str]:
         """Queries, rollouts and tokenizers that the distributions are counted in."""
         bases = [str(manifest_of(self.paths.base(model))) for model in self.suite.models]
         return [*bases, *map(str, measured.distribution_files(self.suite, self.paths))]
@@ -64,7 +92,7 @@ class Outputs(Inputs):
         """The table that a figure is drawn from."""
         return str(self.paths.table(FIGURES[name], "csv"))
 
-    def difficulty_inputs(self) -> list[str]:
+    def _difficulty_inputs(self) -> list[str]:
         """Queries, rollouts and training sets that the table of difficulty is made from."""
         found = dict.fromkeys(self.test_queries())
         for run in grid.runs(self.suite):
@@ -73,27 +101,19 @@ class Outputs(Inputs):
                 found[str(self.paths.training_set(run.id))] = None
         return list(found)
 
-    def audit_inputs(self) -> list[str]:
+    def _audit_inputs(self) -> list[str]:
         """Train queries, solutions and scores that the audit reads; an error where there are no scenes."""
         pools = measured.scored_pools(self.suite)
         return [str(file) for file in measured.input_files(self.suite, self.paths, pools)]
 
-    def prefix_inputs(self) -> list[str]:
+    def _prefix_inputs(self) -> list[str]:
         """Train queries, samples, resamples and tokenizers that the table of prefixes reads."""
         items = measured.prefix_resamples(self.suite)
         bases = {str(manifest_of(self.paths.base(item.policy.model))): None for item in items}
         files = measured.input_files(self.suite, self.paths, items)
         return [*bases, *(str(file) for file in files)]
 
-    def measured_settings(self, table: str) -> str:
-        """What decides the rows of ``audit`` or ``prefix``, beside which files there are."""
-        if table == "prefix":
-            return digest([self.suite.train_sets])
-        pools = measured.scored_pools(self.suite)
-        filters = [[setting.model_dump() for setting in pool.filters] for pool in pools]
-        return digest([self.suite.train_sets, filters])
-
-    def reported(self) -> list[str]:
+    def _reported(self) -> list[str]:
         """The file of published accuracies, if the suite names one."""
         return [] if self.suite.reported is None else [str(self.suite.reported)]
 
@@ -107,6 +127,5 @@ class Outputs(Inputs):
         return [f"{pool.policy.model}={self.paths.cases(pool.policy.id)}" for pool in pools]
 
     def gallery(self) -> list[str]:
-        """The page to browse cases and the folder of their pictures, where the suite has cases."""
-        found = [str(self.paths.figure("cases", "html")), str(self.paths.gallery)]
-        return found if measured.case_pools(self.suite) else []
+        """The page to browse cases, where the suite has cases."""
+        return [str(self.paths.figure("cases", "html"))] if measured.case_pools(self.suite) else []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from vista import grid
+from vista import grid, measured
 from vista.config import (
     BuiltModel,
     RationalizeResample,
@@ -48,24 +48,21 @@ class Settings(Base):
         hint = [self.suite.wording.hint] if isinstance(entry, BuiltModel) else []
         return digest([settings, self.suite.threads, *hint])
 
-    def sampling_settings(self, name: str) -> str:
-        """Settings of samples."""
-        return digest([self.suite.engine.kind, grid.sampling_named(self.suite, name).model_dump()])
+    def rollout_settings(self, kind: str, name: str) -> str:
+        """Settings of rollouts of a kind and name."""
+        if kind == "samples":
+            return digest([self.suite.engine.kind, grid.sampling_named(self.suite, name).model_dump()])
+        if kind == "resamples":
+            return self._resampling_settings(name)
+        if kind == "scores":
+            return digest([self.suite.scoring.model_dump(include={"layers"}), name])
+        return digest([self.suite.scoring.without, name])
 
-    def resampling_settings(self, name: str) -> str:
-        """Settings of resamples."""
+    def _resampling_settings(self, name: str) -> str:
         work = grid.resampling_named(self.suite, name)
         hint = [self.suite.wording.hint] if isinstance(work.settings, RationalizeResample) else []
         settings = [work.sampling.model_dump(), work.settings.model_dump()]
         return digest([self.suite.engine.kind, *settings, *hint])
-
-    def scoring_settings(self, name: str) -> str:
-        """Settings of scores."""
-        return digest([self.suite.scoring.model_dump(include={"layers"}), name])
-
-    def gains_settings(self, name: str) -> str:
-        """Settings of log-probabilities."""
-        return digest([self.suite.scoring.without, name])
 
     def curation_settings(self, run: str) -> str:
         """Settings of a training set."""
@@ -73,11 +70,11 @@ class Settings(Base):
         words = trained_templates(method)
         wording = [self.suite.wording.model_dump(include=set(words))] if words else []
         if not method.trains_on_seed:
-            return digest([method.model_dump(mode="json"), *wording])
+            return digest([method.model_dump(mode="json"), training_section(method), *wording])
         settings = self.suite.seed_rationales
         # Other rationales than the base model's own come with the queries.
         own = settings.model_dump(mode="json") if isinstance(settings, SelfRationales) else settings.kind
-        return digest([method.model_dump(mode="json"), own, *wording])
+        return digest([method.model_dump(mode="json"), training_section(method), own, *wording])
 
     def training_settings(self, run: str) -> str:
         """Settings of a training run; not over how many processes and passes a step is spread."""
@@ -112,3 +109,17 @@ class Settings(Base):
     def analysis_settings(self) -> str:
         """What decides which rows and columns the tables have."""
         return digest([[run.id for run in grid.runs(self.suite)], self.suite.evaluated_tasks])
+
+    def table_settings(self, rule: str) -> str:
+        """What decides the rows of a rule's tables, beside which files they are made from."""
+        if rule in ("audit", "prefix"):
+            return self._measured_settings(rule)
+        return self.analysis_settings() if rule == "results" else self.comparison_settings()
+
+    def _measured_settings(self, table: str) -> str:
+        """What decides the rows of ``audit`` or ``prefix``, beside which files there are."""
+        if table == "prefix":
+            return digest([self.suite.train_sets])
+        pools = measured.scored_pools(self.suite)
+        filters = [[setting.model_dump() for setting in pool.filters] for pool in pools]
+        return digest([self.suite.train_sets, filters])

@@ -1,23 +1,30 @@
 """What a sampling engine takes and gives: token ids in, token ids out.
 
 An engine knows nothing of answers, verdicts or methods. ``hf.HfEngine`` is the one that
-needs nothing but transformers.
+needs nothing but transformers. An engine's module is named after its kind and imported only where
+a suite asks for it, so that samples depend on the code of their own engine alone.
 """
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
 
 from vista.chat import Prompt
+from vista.config import EngineSettings
+
+if TYPE_CHECKING:
+    from vista.engines.checkpoints import Checkpoint
 
 
 @dataclass(frozen=True)
 class Request:
     """One prompt to continue once for each seed.
 
-    Every seed names a random stream of its own, so what is sampled does not depend on which
+    Every seed names its own random stream, so what is sampled does not depend on which
     requests share a batch.
     """
 
@@ -52,3 +59,29 @@ class Engine(Protocol):
             For each request, one sample per seed, in order.
         """
         ...
+
+
+def choose_engine(
+    settings: EngineSettings,
+    checkpoint: Checkpoint,
+    folder: Path,
+    *,
+    trust_remote_code: bool = False,
+    progress: str | None = None,
+) -> Engine:
+    """The engine that a suite's ``engine`` asks for.
+
+    Args:
+        settings: The suite's ``engine``.
+        checkpoint: The policy. The ``vllm`` engine gives up its weights, if it has any, when it
+            first samples: read from the model what is to be read before that.
+        folder: Where the checkpoint is.
+        trust_remote_code: Run code that the checkpoint brings.
+        progress: What the progress bar counts; without it there is none.
+
+    Raises:
+        VistaError: vLLM is asked for and not installed.
+    """
+    module = importlib.import_module(f"vista.engines.{settings.kind}")
+    engine: Engine = module.make_engine(settings, checkpoint, folder, trust_remote_code, progress)
+    return engine

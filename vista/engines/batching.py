@@ -1,18 +1,26 @@
-"""From prompts and responses of many lengths to one batch of tensors."""
+"""From prompts and responses of many lengths to batches of tensors that fit in memory.
+
+Serves every stage that runs a model. Where memory runs out, ``BatchSize`` halves the batch.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import gc
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Literal, TypeVar
 
 import torch
+from tqdm import tqdm
 
 from vista.chat import Prompt
+from vista.errors import MORE_MEMORY, VistaError, is_out_of_memory, said
 
-Item = TypeVar("Item")
+Result = TypeVar("Result")
 
-# Below so many rows the kernels for CPUs add up a matrix product in another order.
+# With fewer rows the kernels for CPUs add up a matrix product in another order.
 MIN_ROWS = 8
+FEWER_TOKENS = f"lower the model's max_pixels or the method's max_new_tokens, or {MORE_MEMORY}"
 
 
 def collate(
@@ -55,7 +63,7 @@ def image_features(prompts: Sequence[Prompt]) -> dict[str, torch.Tensor]:
     """Image features of all prompts, concatenated along their first axis.
 
     Where the other axes differ (images of one query in more tiles than those of another), zeros
-    fill up their ends, as transformers' processors do in batches of their own.
+    fill up their ends, as transformers' processors do in their own batches.
     """
     names = {name for prompt in prompts for name in prompt.image_features}
     return {
@@ -90,22 +98,98 @@ def apply_to_rows(layer: torch.nn.Module, rows: torch.Tensor) -> torch.Tensor:
     return padded[: len(rows)]
 
 
-def by_length(lengths: Sequence[int], batch_size: int) -> Iterator[list[int]]:
-    """Indices in batches of at most ``batch_size``, each of equal lengths, so without padding.
-
-    Padding would change the last bits of a row's results with the company it is in.
-    """
-    groups: dict[int, list[int]] = {}
-    for index, length in enumerate(lengths):
-        groups.setdefault(length, []).append(index)
-    for length in sorted(groups):
-        members = groups[length]
-        for start in range(0, len(members), batch_size):
-            yield members[start : start + batch_size]
-
-
 def near_length(lengths: Sequence[int], batch_size: int) -> Iterator[list[int]]:
     """Indices in batches of ``batch_size``, sorted by length, so with little padding."""
     order = sorted(range(len(lengths)), key=lambda index: (lengths[index], index))
     for start in range(0, len(order), batch_size):
         yield order[start : start + batch_size]
+
+
+def _free_memory() -> None:
+    """Give back what nobody holds any more."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+def names_of(prompts: Iterable[Prompt]) -> list[str]:
+    """What errors call prompts: by their queries, where these are known."""
+    return [f"query {prompt.query_id!r}" if prompt.query_id else "" for prompt in prompts]
+
+
+class BatchSize:
+    """How many sequences go through a model together; halved where memory runs out, for the rest of a job.
+
+    Args:
+        size: To begin with.
+        doing: What messages say was being done, such as ``sampling``.
+        remedies: What a user can do when not even one fits.
+        whole: Sizes divide it; default: any size will do.
+    """
+
+    def __init__(
+        self,
+        size: int,
+        doing: str,
+        remedies: str = FEWER_TOKENS,
+        whole: int | None = None,
+    ) -> None:
+        self.size = size
+        self.doing = doing
+        self.remedies = remedies
+        self.whole = whole
+        self.failed: list[int] = []  # sizes that did not fit
+        self._names: Sequence[str] = ()
+
+    def trying(self, names: Sequence[str]) -> None:
+        """Note what goes through the model next: the name of a query or a run for each sequence."""
+        self._names = names
+
+    def until_it_fits(self, work: Callable[[], Result]) -> Result:
+        """``work()``; where memory runs out, again with half the size, until it does not.
+
+        Args:
+            work: Reads ``size``, calls ``trying`` before each attempt, keeps what is done outside of
+                itself, and does only what is not done yet when it is called again.
+
+        Raises:
+            VistaError: there is not enough memory for one alone.
+        """
+        while True:
+            try:
+                return work()
+            except Exception as error:
+                if not is_out_of_memory(error):
+                    raise
+                what = said(error)
+            # Not sooner: while the error is at hand, so is all that its frames hold.
+            _free_memory()
+            self.halve(what)
+
+    def halve(self, what: str) -> None:
+        """Go down to half of what was tried, and say so.
+
+        Args:
+            what: What the error said.
+
+        Raises:
+            VistaError: it was one alone.
+        """
+        self.failed.append(self.size)
+        whose = f"{self._subject()}: out of memory while {self.doing}"
+        if self.size == 1:
+            sizes = ", ".join(map(str, self.failed))
+            raise VistaError(f"{whose}, even one at a time (tried {sizes} at once; {what}); {self.remedies}")
+        tried = len(self._names)
+        self.size = self._half(tried if 1 < tried < self.size else self.size)
+        tqdm.write(f"{whose} {tried} at once ({what}); going on with {self.size}", file=sys.stderr)
+
+    def _half(self, size: int) -> int:
+        half = size // 2
+        while self.whole is not None and self.whole % half:
+            half -= 1
+        return half
+
+    def _subject(self) -> str:
+        named = [name for name in dict.fromkeys(self._names) if name]
+        return named[0] if named else "this job"

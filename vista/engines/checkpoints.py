@@ -1,28 +1,30 @@
-"""Loading and saving checkpoint folders: a model with its processor, whole or not at all."""
+"""Loading and saving checkpoint folders: a model with its processor, whole or not at all.
+
+Serves every stage that runs a model.
+"""
 
 from __future__ import annotations
 
+import os
+import re
 import shutil
-from collections.abc import Sequence
+import socket
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import ValidationError
 from safetensors import SafetensorError
-from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor, GenerationConfig
+from transformers import AutoConfig, AutoModelForImageTextToText, GenerationConfig
+from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
 
 from vista.chat import end_tokens, forbidden_tokens
-from vista.config import Loading
-from vista.engines.folders import check_contents, loading_problem, why_no_processor
-from vista.engines.foreign import check_code, check_no_adapters
-from vista.engines.memory import MORE_MEMORY, is_out_of_memory, said
-from vista.engines.presenter import LOADING_FILE, Presenter
-from vista.errors import VistaError, writing
+from vista.config import BuiltModel, ModelStage, Suite
+from vista.engines.folders import check_complete, read_object
+from vista.engines.presenter import Presenter, load_processor, read_loading
+from vista.errors import MORE_MEMORY, VistaError, is_out_of_memory, said, writing
 from vista.manifest import withdraw
-
-PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.msgpack", "*.h5")
 
 
 @dataclass
@@ -44,13 +46,13 @@ class Checkpoint:
         return device
 
     def unsayable(self, token_ids: Sequence[int]) -> str | None:
-        """What keeps these from being tokens of a response of the model; nothing, if they may be."""
+        """Why these cannot be tokens of a response of the model; nothing, if they can."""
         size = self.model.get_input_embeddings().weight.shape[0]
         for token in token_ids:
             if not 0 <= token < size:
                 return f"token {token} is not in the vocabulary of {self.name}, which has {size}"
             if token in self.forbidden_ids:
-                return f"token {token} may not stand in a response to {self.name}: it marks images or turns"
+                return f"token {token} must not be in a response of {self.name}: it marks images or turns"
         return None
 
     def damage(self) -> str:
@@ -97,87 +99,21 @@ def wrap(model: Any, processor: Any, name: str = "the checkpoint") -> Checkpoint
     )
 
 
-def _layers(model: Any) -> dict[str, int]:
-    """The most layers that any stack of a model has, by the name of such stacks."""
-    found: dict[str, int] = {}
-    for name, module in model.named_modules():
-        if isinstance(module, torch.nn.ModuleList):
-            stack = name.rpartition(".")[2]
-            found[stack] = max(found.get(stack, 0), len(module))
-    return found
-
-
 def check_folder(folder: Path) -> None:
-    """Refuse a folder that is no complete checkpoint, before anything heavy is loaded."""
-    if not folder.is_dir():
-        raise VistaError(f"{folder}: no such folder; run the rule that makes it, or mend the model's path")
-    if not (folder / "config.json").is_file():
-        raise VistaError(f"{folder}: no config.json; this is no checkpoint folder, mend the model's path")
-    if not list(folder.glob("*.safetensors")):
-        others = sorted(path.name for pattern in PICKLES for path in folder.glob(pattern))
-        found = f", only {', '.join(others)}" if others else ""
-        raise VistaError(
-            f"{folder}: no *.safetensors{found}; other formats can run code and are not loaded: take a "
-            "revision that has safetensors, or load the model with transformers once and save it"
-        )
-    check_no_adapters(folder)
-    if not list(folder.glob("*processor_config.json")):
-        raise VistaError(f"{folder}: no processor_config.json; save the model's processor beside it")
-    check_contents(folder)
-
-
-def read_loading(folder: Path) -> Loading:
-    """How the checkpoint in ``folder`` is to be loaded; the defaults where nothing is said.
+    """Refuse a folder without a complete checkpoint of a vision-language model, before it is loaded.
 
     Raises:
-        VistaError: its ``loading.json`` is malformed.
+        VistaError: names the folder or file, what is missing or wrong, and the remedy.
     """
-    path = folder / LOADING_FILE
-    if not path.is_file():
-        return Loading()
-    try:
-        return Loading.model_validate_json(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise VistaError(f"{path}: cannot be read ({error}); make the base checkpoint again") from error
-    except ValidationError as error:
-        first = error.errors()[0]
-        field = "".join(f"{part}: " for part in first["loc"])
-        raise VistaError(f"{path}: {field}{first['msg']}; make the base checkpoint again") from error
-
-
-def load_processor(
-    folder: Path, loading: Loading | None = None, *, trust_remote_code: bool = False
-) -> Presenter:
-    """The processor of a checkpoint folder, without its model and without the network.
-
-    Args:
-        folder: The checkpoint.
-        loading: Its options; default: those of its ``loading.json``.
-        trust_remote_code: Run code that the checkpoint brings.
-
-    Raises:
-        VistaError: it is missing, takes no images, has no chat template, or lacks an option; or the
-            checkpoint brings code that may not run.
-    """
-    check_code(folder, trust_remote_code)
-    try:
-        processor = AutoProcessor.from_pretrained(
-            folder, local_files_only=True, trust_remote_code=trust_remote_code
-        )
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, ImportError) as error:
-        raise VistaError(why_no_processor(folder, error)) from error
-    except Exception as error:  # the tokenizers library raises nothing narrower
-        if type(error) is not Exception:
-            raise
-        raise VistaError(why_no_processor(folder, error)) from error
-    if not hasattr(processor, "tokenizer") or not hasattr(processor, "image_processor"):
+    check_complete(folder)
+    file = folder / "config.json"
+    config = read_object(file)
+    kind = config["model_type"]
+    if kind not in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES and "auto_map" not in config:
         raise VistaError(
-            f"{folder}: {type(processor).__name__} is no processor of text and images; "
-            "use the checkpoint of a vision-language model"
+            f"{file}: model_type: {kind!r} is not a vision-language model of this version of transformers; "
+            "take another checkpoint, one in transformers' own format"
         )
-    if not getattr(processor, "chat_template", None):
-        raise VistaError(f"{folder}: no chat template; add chat_template.jinja to the folder")
-    return Presenter(processor, read_loading(folder) if loading is None else loading, str(folder))
 
 
 def load_checkpoint(
@@ -225,10 +161,52 @@ def load_checkpoint(
                 f"{MORE_MEMORY}, or take a smaller dtype for the model"
             ) from error
         raise VistaError(f"{folder}: the checkpoint cannot be loaded: {error}") from error
-    problem = loading_problem(report, _layers(model))
+    problem = _loading_problem(report, _layers(model))
     if problem:
         raise VistaError(f"{folder}: {problem}")
     return wrap(model.eval(), processor, str(folder))
+
+
+def _layers(model: Any) -> dict[str, int]:
+    """The most layers that any stack of a model has, by the name of such stacks."""
+    found: dict[str, int] = {}
+    for name, module in model.named_modules():
+        if isinstance(module, torch.nn.ModuleList):
+            stack = name.rpartition(".")[2]
+            found[stack] = max(found.get(stack, 0), len(module))
+    return found
+
+
+def _loading_problem(report: Mapping[str, Any], layers: Mapping[str, int]) -> str | None:
+    """What keeps loaded weights from being the config's, or nothing.
+
+    transformers would go on with random numbers where weights lack or have another shape, and leave out
+    the layers that a config does not know.
+
+    Args:
+        report: What transformers says of the loading.
+        layers: Layers of each stack of the model, by its name in the weights.
+    """
+    if absent := sorted(report["missing_keys"]):
+        return f"the weights lack {len(absent)} tensors ({absent[0]} …); copy or train it again"
+    if other := sorted(report["mismatched_keys"]):
+        name, found, wanted = other[0]
+        return (
+            f"weight {name} has shape {_shape(found)}, but config.json asks for {_shape(wanted)} "
+            f"({len(other)} weights differ); take weights and config.json of the same checkpoint"
+        )
+    for name in sorted(report["unexpected_keys"]):
+        for stack, number in re.findall(r"(?:^|\.)(layers|blocks|layer)\.(\d+)\.", name)[:1]:
+            if layers.get(stack) is not None and int(number) >= layers[stack]:
+                return (
+                    f"the weights have {name}, but config.json asks for {layers[stack]} {stack}; take "
+                    "weights and config.json of the same checkpoint"
+                )
+    return None
+
+
+def _shape(shape: Sequence[int]) -> str:
+    return "×".join(map(str, shape))
 
 
 def load_outline(folder: Path, *, trust_remote_code: bool = False) -> Checkpoint:
@@ -274,3 +252,32 @@ def save_checkpoint(model: Any, processor: Any, folder: Path) -> None:
             temporary.rename(folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def require_gpu(suite: Suite, model: str, stage: ModelStage) -> None:
+    """Refuse to run a pretrained model on the CPU of a machine that was to have a GPU for it.
+
+    A node whose driver fails would otherwise spend the job's hours, and those of its retries, on
+    its CPU. The small models that are built here run anywhere.
+
+    Args:
+        suite: Says how many GPUs a job asks for.
+        model: Name of the model.
+        stage: What is to be done with it.
+
+    Raises:
+        VistaError: the model's jobs ask for a GPU and torch sees none.
+    """
+    entry = suite.models[model]
+    own = entry.resources.of(stage).gpus
+    asked = suite.gpus if own is None else own
+    if isinstance(entry, BuiltModel) or not asked or torch.cuda.is_available():
+        return
+    built = f"for CUDA {torch.version.cuda}" if torch.version.cuda else "without CUDA"
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "not set")
+    field = f"gpus: {asked}" if own is None else f"resources.{stage}.gpus: {asked} of model {model}"
+    raise VistaError(
+        f"{field} asks for a GPU, and torch {torch.__version__} ({built}) sees none on "
+        f"{socket.gethostname()} (CUDA_VISIBLE_DEVICES: {visible}); look at `nvidia-smi` there, have the "
+        f"scheduler leave the node out, or set gpus: 0 to run {model} on the CPU"
+    )

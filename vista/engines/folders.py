@@ -1,33 +1,56 @@
-"""What must be in a checkpoint folder, looked at before anything heavy is loaded.
+"""What a checkpoint folder must hold, and what it must not: looked at before anything heavy is loaded.
 
-Of large files only the first bytes are read. Every stage that loads a checkpoint asks here, through
-``vista.engines.checkpoints``; stage ``models`` also asks whether the chat template shows what it is given.
+It must be complete; it must not bring code, unless its model's entry says so, nor adapters. Of large files
+only the first bytes are read. Free of torch and transformers. Every stage that loads a checkpoint asks here,
+through ``vista.engines.checkpoints``.
 """
 
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from jinja2 import TemplateError
 from safetensors import SafetensorError, safe_open
-from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
 
-from vista import chat
 from vista.errors import VistaError
 
+PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.msgpack", "*.h5")
 TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "*.tiktoken", "spiece.model")
 ANEW = "copy the checkpoint again"
+
+
+def check_complete(folder: Path) -> None:
+    """Refuse a folder that does not hold a complete checkpoint: weights, configs, processor, tokenizer.
+
+    Raises:
+        VistaError: names the folder or file, what is missing or wrong, and the remedy.
+    """
+    if not folder.is_dir():
+        raise VistaError(f"{folder}: no such folder; run the rule that makes it, or correct the model's path")
+    if not (folder / "config.json").is_file():
+        raise VistaError(
+            f"{folder}: no config.json, so it is not a checkpoint folder; correct the model's path"
+        )
+    if not list(folder.glob("*.safetensors")):
+        others = sorted(path.name for pattern in PICKLES for path in folder.glob(pattern))
+        found = f", only {', '.join(others)}" if others else ""
+        raise VistaError(
+            f"{folder}: no *.safetensors{found}; other formats can run code and are not loaded: take a "
+            "revision that has safetensors, or load the model with transformers once and save it"
+        )
+    check_no_adapters(folder)
+    if not list(folder.glob("*processor_config.json")):
+        raise VistaError(f"{folder}: no processor_config.json; save the model's processor beside it")
+    check_contents(folder)
 
 
 def read_object(file: Path) -> dict[str, Any]:
     """The JSON object of a checkpoint's file.
 
     Raises:
-        VistaError: it cannot be read, or is none.
+        VistaError: it cannot be read, or is not an object.
     """
     try:
         value = json.loads(file.read_text(encoding="utf-8"))
@@ -39,12 +62,14 @@ def read_object(file: Path) -> dict[str, Any]:
 
 
 def check_contents(folder: Path) -> None:
-    """Refuse a config of no vision-language model, weights that are cut short, and a missing tokenizer.
+    """Refuse damaged configs, weights that are missing or cut short, and a missing tokenizer.
 
     Raises:
         VistaError: names the file and the remedy.
     """
-    _check_config(folder / "config.json")
+    config = folder / "config.json"
+    if read_object(config).get("model_type") is None:
+        raise VistaError(f"{config}: model_type: missing; take the checkpoint of a vision-language model")
     if (folder / "generation_config.json").is_file():
         read_object(folder / "generation_config.json")
     if not any(list(folder.glob(name)) for name in TOKENIZERS):
@@ -59,22 +84,10 @@ def check_contents(folder: Path) -> None:
         )
     for file in files:
         try:
-            with safe_open(file, "pt"):  # reads the header, and compares it with the file's length
+            with safe_open(file, "np"):  # reads the header, and compares it with the file's length
                 pass
         except (SafetensorError, OSError) as error:
             raise VistaError(f"{file}: not readable as safetensors ({error}); {ANEW}") from error
-
-
-def _check_config(file: Path) -> None:
-    config = read_object(file)
-    kind = config.get("model_type")
-    if kind is None:
-        raise VistaError(f"{file}: model_type: missing; take the checkpoint of a vision-language model")
-    if kind not in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES and "auto_map" not in config:
-        raise VistaError(
-            f"{file}: model_type: {kind!r} is no vision-language model of this version of transformers; "
-            "take another checkpoint, one in transformers' own format"
-        )
 
 
 def _check_index(file: Path) -> None:
@@ -83,70 +96,73 @@ def _check_index(file: Path) -> None:
         raise VistaError(f"{file}: weight_map: expected a map from weights to files; {ANEW}")
     for name in sorted(set(shards.values())):
         if Path(name).name != name or not name.endswith(".safetensors"):
-            raise VistaError(f"{file}: weight_map: {name!r} is no safetensors file of this folder; {ANEW}")
+            raise VistaError(f"{file}: weight_map: {name!r} is not a safetensors file of this folder; {ANEW}")
     missing = sorted({name for name in shards.values() if not (file.parent / name).is_file()})
     if missing:
         raise VistaError(f"{file.parent}: missing {', '.join(missing)}; {ANEW}")
 
 
-def why_no_processor(folder: Path, error: Exception) -> str:
-    """Which file keeps a processor from being loaded; else what transformers said."""
-    for file in sorted(folder.glob("*.json")):
-        try:
-            json.loads(file.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as broken:
-            return f"{file}: not valid JSON ({broken}), so the processor cannot be loaded; {ANEW}"
-    said = " ".join(str(error).split()) or type(error).__name__
-    return f"{folder}: the processor cannot be loaded: {said[:500]}; save the model's processor anew"
+def check_code(folder: Path, trusted: bool) -> None:
+    """Refuse a checkpoint that brings code, or names another repository's.
 
-
-def check_template(processor: Any, folder: Path) -> None:
-    """Refuse a chat template that is none, or that leaves out the image or the question.
-
-    Raises:
-        VistaError: names the folder.
-    """
-    text, image = {"type": "text", "text": "question"}, {"type": "image", "text": None}
-    bare, shown = ([{"role": "user", "content": content}] for content in ([text], [image, text]))
-    try:
-        written = chat.render(processor, shown)
-        without = chat.render(processor, bare)
-    except (TemplateError, TypeError, KeyError) as error:
-        raise VistaError(
-            f"{folder}: the chat template cannot be used ({error}); mend chat_template.jinja"
-        ) from error
-    if "question" not in written or written == without:
-        what = "the question" if "question" not in written else "the image"
-        raise VistaError(f"{folder}: the chat template leaves out {what}; mend chat_template.jinja")
-
-
-def loading_problem(report: Mapping[str, Any], layers: Mapping[str, int]) -> str | None:
-    """What keeps loaded weights from being the config's, or nothing.
-
-    transformers would go on with random numbers where weights lack or have another shape, and leave out
-    the layers that a config does not know.
+    transformers would pass over the code of an architecture that it has itself. Which of the two
+    is meant is not for it to say, since they may compute differently.
 
     Args:
-        report: What transformers says of the loading.
-        layers: Layers of each stack of the model, by its name in the weights.
+        folder: The checkpoint.
+        trusted: Whether the model's entry in ``models.yaml`` lets its code run. Code of another
+            repository stays out all the same: nothing pins its revision.
+
+    Raises:
+        VistaError: names the file, the code and the remedy.
     """
-    if absent := sorted(report["missing_keys"]):
-        return f"the weights lack {len(absent)} tensors ({absent[0]} …); copy or train it again"
-    if other := sorted(report["mismatched_keys"]):
-        name, found, wanted = other[0]
-        return (
-            f"weight {name} has shape {_shape(found)}, but config.json asks for {_shape(wanted)} "
-            f"({len(other)} weights differ); take weights and config.json of the same checkpoint"
+    for file in sorted(folder.glob("*config*.json")):
+        try:
+            value = json.loads(file.read_text(encoding="utf-8"))
+        except ValueError:
+            continue  # whoever loads it says so
+        names = sorted(set(_code_names(value)))
+        elsewhere = [name for name in names if "--" in name]
+        if elsewhere:
+            raise VistaError(
+                f"{file}: auto_map: {', '.join(elsewhere)} is code of another repository, at no fixed "
+                "revision; copy it into the folder and correct auto_map"
+            )
+        if names and not trusted:
+            raise VistaError(
+                f"{file}: auto_map: the checkpoint brings code ({', '.join(names)}), and it is not run; "
+                "if you trust it, set trust_remote_code: true in the model's entry in models.yaml; if "
+                "transformers has the architecture itself, remove auto_map from this file"
+            )
+
+
+def _code_names(value: Any) -> Iterator[str]:
+    """Every class that an ``auto_map`` names, at any depth."""
+    if isinstance(value, list):
+        for part in value:
+            yield from _code_names(part)
+    if isinstance(value, dict):
+        for key, part in value.items():
+            yield from _strings(part) if key == "auto_map" else _code_names(part)
+
+
+def _strings(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, list | dict):
+        for part in value.values() if isinstance(value, dict) else value:
+            yield from _strings(part)
+
+
+def check_no_adapters(folder: Path) -> None:
+    """Refuse adapters, which transformers would put on weights from elsewhere.
+
+    Raises:
+        VistaError: names the file and the remedy.
+    """
+    adapters = folder / "adapter_config.json"
+    if adapters.exists():
+        raise VistaError(
+            f"{adapters}: the folder holds adapters; merge them into the weights (peft's merge_and_unload), "
+            "save the model, and give that folder"
         )
-    for name in sorted(report["unexpected_keys"]):
-        for stack, number in re.findall(r"(?:^|\.)(layers|blocks|layer)\.(\d+)\.", name)[:1]:
-            if layers.get(stack) is not None and int(number) >= layers[stack]:
-                return (
-                    f"the weights have {name}, but config.json asks for {layers[stack]} {stack}; take "
-                    "weights and config.json of the same checkpoint"
-                )
-    return None
-
-
-def _shape(shape: Sequence[int]) -> str:
-    return "×".join(map(str, shape))

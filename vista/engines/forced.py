@@ -11,9 +11,8 @@ from typing import TypeVar
 import torch
 
 from vista.chat import Prompt
-from vista.engines.batching import by_length, collate, to_device
+from vista.engines.batching import BatchSize, collate, names_of, to_device
 from vista.engines.checkpoints import Checkpoint
-from vista.engines.memory import BatchSize, names_of
 
 Result = TypeVar("Result")
 # From the indices of the rows, the model's inputs and ``response_mask`` to what is read from the model.
@@ -27,7 +26,7 @@ def read_forced(
     batch: BatchSize,
     read: Read[Result],
 ) -> Iterator[tuple[list[int], Result]]:
-    """Read batches of rows of equal length, so that a row's results do not depend on its company.
+    """Read batches of rows of equal length, so that a row's results do not depend on the others.
 
     Where memory runs out, a batch is read again in halves.
 
@@ -68,3 +67,17 @@ def forced_batch(
     del batch["attention_mask"]
     batch = to_device(batch, checkpoint.device)
     return batch, batch.pop("response_mask")
+
+
+def by_length(lengths: Sequence[int], batch_size: int) -> Iterator[list[int]]:
+    """Indices in batches of at most ``batch_size``, each of equal lengths, so without padding.
+
+    Padding would change the last bits of a row's results with the company it is in.
+    """
+    groups: dict[int, list[int]] = {}
+    for index, length in enumerate(lengths):
+        groups.setdefault(length, []).append(index)
+    for length in sorted(groups):
+        members = groups[length]
+        for start in range(0, len(members), batch_size):
+            yield members[start : start + batch_size]

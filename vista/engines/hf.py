@@ -1,7 +1,8 @@
 """The embedded sampling engine: transformers alone, one random stream for each sample.
 
 Serves every stage that samples. What it knows: token ids in, token ids out. It prefills each
-prompt once, repeats the cache for the prompt's seeds, and drops rows that have ended.
+prompt once, repeats the cache for the prompt's seeds, and drops rows that have ended. A token is
+drawn by softmax and inverse CDF.
 
 A sample depends on its request and its seed only. Each draws its own uniform number at each
 position of the response; batches hold rows of equal length, so that no padding shifts a sum;
@@ -12,30 +13,31 @@ change a token whose uniform number falls within rounding of a boundary.)
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
 from tqdm import tqdm
-from transformers.cache_utils import Cache, DynamicCache
+from transformers.cache_utils import DynamicCache
 
 from vista.chat import check_fits
+from vista.config import HfEngineSettings
 from vista.engines.base import Request, Sample
-from vista.engines.batching import MIN_ROWS, collate, to_device
+from vista.engines.batching import MIN_ROWS, BatchSize, collate, names_of, to_device
 from vista.engines.checkpoints import Checkpoint
-from vista.engines.drawing import draw
-from vista.engines.kept_cache import Arena, repeat
-from vista.engines.memory import BatchSize, names_of
 from vista.errors import VistaError
 from vista.seeding import uniforms
 
+CHUNK = 2**24  # logits widened to float64 at a time: 128 MB
 CROWDED = 0.85  # rows are dropped when fewer than this share of them is still growing
 
 
 @dataclass(frozen=True)
 class _Prefill:
-    """What the prompts of a batch of requests leave behind."""
+    """What a forward pass over the prompts of a batch of requests gives."""
 
     cache: DynamicCache
     logits: torch.Tensor  # [requests, vocabulary], of the first new token
@@ -71,8 +73,7 @@ class HfEngine:
         device = checkpoint.device
         self._forbidden = torch.tensor(checkpoint.forbidden_ids, dtype=torch.long, device=device)
         self._ends = torch.tensor(checkpoint.end_ids, dtype=torch.long, device=device)
-        self._arena = Arena()
-        self.batch = BatchSize(batch_size, "sampling", free=self._arena.clear)
+        self.batch = BatchSize(batch_size, "sampling")
 
     def sample(
         self, requests: Sequence[Request], temperature: float, max_new_tokens: int
@@ -155,7 +156,7 @@ class HfEngine:
         count = len(rows.slots)
         padded = [row for row, _ in drawn] + [drawn[-1][0]] * (count - len(drawn))
         owners = torch.tensor(padded, device=self.checkpoint.device)
-        cache = repeat(prefill.cache, owners, limit - min(starts), self._arena)
+        cache = _repeat(prefill.cache, owners)
         positions = prefill.positions.index_select(-2, owners)
         logits = prefill.logits[owners]
         for step in range(limit):
@@ -166,7 +167,7 @@ class HfEngine:
                 kept = _compact(rows.growing, max(growing, MIN_ROWS))
                 rows.slots, rows.growing = rows.slots[kept], rows.growing[kept]
                 positions, logits = positions.index_select(-2, kept), logits[kept]
-                cache.batch_select_indices(kept)
+                cache.reorder_cache(kept)
                 count = len(kept)
             tokens = self._step(rows, logits, step, temperature, limit)
             if not bool(rows.growing.any()):
@@ -212,7 +213,7 @@ class HfEngine:
         rows.growing = rows.growing & ~ended & (position + 1 < limit)
         return tokens
 
-    def _forward(self, tokens: torch.Tensor, positions: torch.Tensor, cache: Cache) -> torch.Tensor:
+    def _forward(self, tokens: torch.Tensor, positions: torch.Tensor, cache: DynamicCache) -> torch.Tensor:
         """Logits [rows, vocabulary] of the tokens after ``tokens``."""
         output = self.checkpoint.model(
             input_ids=tokens[:, None], position_ids=positions, past_key_values=cache, use_cache=True
@@ -246,6 +247,16 @@ def _batches(
         yield batch
 
 
+def _repeat(cache: DynamicCache, owners: torch.Tensor) -> DynamicCache:
+    """A cache with a row for each of ``owners``, rows of ``cache``, which stays as it is.
+
+    ``reorder_cache`` is what layers of every kind have: full attention, sliding windows, linear attention.
+    """
+    repeated = copy.deepcopy(cache)
+    repeated.reorder_cache(owners)
+    return repeated
+
+
 def _compact(growing: torch.Tensor, size: int) -> torch.Tensor:
     """Rows to keep, ``size`` of them: those that grow stay where they are or fill the gaps.
 
@@ -256,6 +267,64 @@ def _compact(growing: torch.Tensor, size: int) -> torch.Tensor:
     movers = growing[size:].nonzero()[:, 0] + size
     kept[gaps[: len(movers)]] = movers
     return kept
+
+
+def draw(
+    logits: torch.Tensor, uniforms: torch.Tensor, temperature: float, forbidden: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Draw a token for each row of ``logits``, which depends on that row and its uniform number alone.
+
+    Args:
+        logits: [rows, vocabulary].
+        uniforms: [rows] float64 in [0, 1); ignored at temperature 0.
+        temperature: 0 takes the likeliest token.
+        forbidden: Ids of tokens that cannot come.
+
+    Returns:
+        Token ids [rows], and their log-probabilities [rows] (float64) at temperature 1 among the
+        tokens that can come.
+    """
+    size = max(1, CHUNK // logits.shape[1])
+    if logits.shape[0] <= size:
+        return _draw(logits, uniforms, temperature, forbidden)
+    parts = [
+        _draw(logits[start : start + size], uniforms[start : start + size], temperature, forbidden)
+        for start in range(0, logits.shape[0], size)
+    ]
+    return torch.cat([tokens for tokens, _ in parts]), torch.cat([logprobs for _, logprobs in parts])
+
+
+def _draw(
+    logits: torch.Tensor, uniforms: torch.Tensor, temperature: float, forbidden: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    masked = logits.double().index_fill_(1, forbidden, -torch.inf)
+    logprobs = masked.log_softmax(1)
+    if temperature == 0:
+        tokens = masked.argmax(1)
+    else:
+        # At temperature 1 the softmax is at hand.
+        tempered = logprobs.exp() if temperature == 1 else (masked / temperature).softmax(1)
+        tokens = invert_cdf(tempered, uniforms)
+    return tokens, logprobs.gather(1, tokens[:, None])[:, 0]
+
+
+def invert_cdf(probabilities: torch.Tensor, uniforms: torch.Tensor) -> torch.Tensor:
+    """The first token whose cumulative probability exceeds its row's uniform number.
+
+    A token of probability 0 never comes: its cumulative probability is its predecessor's.
+
+    Args:
+        probabilities: [rows, vocabulary] float64; a sum that is off 1 by rounding is allowed for.
+        uniforms: [rows] float64 in [0, 1).
+    """
+    cumulative = probabilities.cumsum(1)
+    total = cumulative[:, -1:]
+    # The product may round up to the total, which no cumulative probability exceeds.
+    below_total = torch.nextafter(total, torch.zeros_like(total))
+    target = torch.minimum(uniforms[:, None] * total, below_total)
+    tokens = torch.searchsorted(cumulative, target, right=True)[:, 0]
+    # Beyond the end only where probabilities are NaN: the log-probability then tells.
+    return tokens.clamp_(max=probabilities.shape[1] - 1)
 
 
 def _samples(rows: _Rows, count: int, checkpoint: Checkpoint) -> list[Sample]:
@@ -272,3 +341,14 @@ def _samples(rows: _Rows, count: int, checkpoint: Checkpoint) -> list[Sample]:
         Sample(ids[:length], logprob, done)
         for ids, length, logprob, done in zip(tokens, lengths, logprobs, finished, strict=True)
     ]
+
+
+def make_engine(
+    settings: HfEngineSettings,
+    checkpoint: Checkpoint,
+    folder: Path,
+    trust_remote_code: bool,
+    progress: str | None,
+) -> HfEngine:
+    """As ``base.choose_engine`` asks for it: the loaded checkpoint samples, whatever its folder."""
+    return HfEngine(checkpoint, settings.batch_size, progress)

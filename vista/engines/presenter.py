@@ -1,4 +1,4 @@
-"""A checkpoint's processor together with how its model is to be shown queries.
+"""A checkpoint's processor together with how its model is to be shown queries: loaded, checked, applied.
 
 Serves every stage that encodes a prompt: ``vista.chat`` takes it in place of the processor, so
 that rollouts, scoring, training and evaluation show a model the same pixels and the same text.
@@ -6,14 +6,21 @@ that rollouts, scoring, training and evaluation show a model the same pixels and
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from jinja2 import TemplateError
 from PIL import Image
+from pydantic import ValidationError
+from transformers import AutoProcessor
+from transformers.utils.chat_template_utils import _get_template_variables
 
+from vista import chat
 from vista.config import Loading
+from vista.engines.folders import ANEW, check_code
 from vista.errors import VistaError
 from vista.records import write_json
 
@@ -72,22 +79,6 @@ class Presenter:
             write_loading(folder, self.loading)
 
 
-def shrunk(image: Image.Image, max_pixels: int) -> Image.Image:
-    """``image`` with at most ``max_pixels`` pixels: bicubic, the ratio of its sides kept."""
-    width, height = image.size
-    if width * height <= max_pixels:
-        return image
-    factor = math.sqrt(max_pixels / (width * height))
-    # A side that rounds to nothing keeps one pixel; the other one is then cut to the limit.
-    width, height = max(1, math.floor(width * factor)), max(1, math.floor(height * factor))
-    return image.resize((min(width, max_pixels), min(height, max_pixels)), Image.Resampling.BICUBIC)
-
-
-def write_loading(folder: Path, loading: Loading) -> None:
-    """Write ``loading.json`` into a checkpoint folder; a link of that name is replaced."""
-    write_json(folder / LOADING_FILE, loading.model_dump(mode="json"))
-
-
 def _check_options(processor: Any, loading: Loading, where: str) -> None:
     """Refuse options that transformers would ignore with a warning at most."""
     if loading.chat:
@@ -110,10 +101,109 @@ def _check_options(processor: Any, loading: Loading, where: str) -> None:
 
 def _template_variables(processor: Any) -> set[str]:
     """Names that the chat template reads and that are not handed to it anyway."""
-    from transformers.utils.chat_template_utils import _get_template_variables
-
     template = processor.chat_template
     if isinstance(template, dict):
         template = template.get("default")
     found: set[str] = set(_get_template_variables(template))
     return found - {"messages", "add_generation_prompt", "raise_exception", "strftime_now"}
+
+
+def shrunk(image: Image.Image, max_pixels: int) -> Image.Image:
+    """``image`` with at most ``max_pixels`` pixels: bicubic, the ratio of its sides kept."""
+    width, height = image.size
+    if width * height <= max_pixels:
+        return image
+    factor = math.sqrt(max_pixels / (width * height))
+    # A side that rounds to nothing keeps one pixel; the other one is then cut to the limit.
+    width, height = max(1, math.floor(width * factor)), max(1, math.floor(height * factor))
+    return image.resize((min(width, max_pixels), min(height, max_pixels)), Image.Resampling.BICUBIC)
+
+
+def write_loading(folder: Path, loading: Loading) -> None:
+    """Write ``loading.json`` into a checkpoint folder; a link of that name is replaced."""
+    write_json(folder / LOADING_FILE, loading.model_dump(mode="json"))
+
+
+def read_loading(folder: Path) -> Loading:
+    """How the checkpoint in ``folder`` is to be loaded; the defaults where nothing is said.
+
+    Raises:
+        VistaError: its ``loading.json`` is malformed.
+    """
+    path = folder / LOADING_FILE
+    if not path.is_file():
+        return Loading()
+    try:
+        return Loading.model_validate_json(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise VistaError(f"{path}: cannot be read ({error}); make the base checkpoint again") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = "".join(f"{part}: " for part in first["loc"])
+        raise VistaError(f"{path}: {field}{first['msg']}; make the base checkpoint again") from error
+
+
+def load_processor(
+    folder: Path, loading: Loading | None = None, *, trust_remote_code: bool = False
+) -> Presenter:
+    """The processor of a checkpoint folder, without its model and without the network.
+
+    Args:
+        folder: The checkpoint.
+        loading: Its options; default: those of its ``loading.json``.
+        trust_remote_code: Run code that the checkpoint brings.
+
+    Raises:
+        VistaError: it is missing, takes no images, has no chat template, or lacks an option; or the
+            checkpoint brings code that may not run.
+    """
+    check_code(folder, trust_remote_code)
+    try:
+        processor = AutoProcessor.from_pretrained(
+            folder, local_files_only=True, trust_remote_code=trust_remote_code
+        )
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, ImportError) as error:
+        raise VistaError(_why_no_processor(folder, error)) from error
+    except Exception as error:  # the tokenizers library raises nothing narrower
+        if type(error) is not Exception:
+            raise
+        raise VistaError(_why_no_processor(folder, error)) from error
+    if not hasattr(processor, "tokenizer") or not hasattr(processor, "image_processor"):
+        raise VistaError(
+            f"{folder}: {type(processor).__name__} is not a processor of text and images; "
+            "use the checkpoint of a vision-language model"
+        )
+    if not getattr(processor, "chat_template", None):
+        raise VistaError(f"{folder}: no chat template; add chat_template.jinja to the folder")
+    return Presenter(processor, read_loading(folder) if loading is None else loading, str(folder))
+
+
+def _why_no_processor(folder: Path, error: Exception) -> str:
+    """Which file keeps a processor from being loaded; else what transformers said."""
+    for file in sorted(folder.glob("*.json")):
+        try:
+            json.loads(file.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as broken:
+            return f"{file}: not valid JSON ({broken}), so the processor cannot be loaded; {ANEW}"
+    said = " ".join(str(error).split()) or type(error).__name__
+    return f"{folder}: the processor cannot be loaded: {said[:500]}; save the model's processor anew"
+
+
+def check_template(processor: Any, folder: Path) -> None:
+    """Refuse a chat template that cannot be used, or that leaves out the image or the question.
+
+    Raises:
+        VistaError: names the folder.
+    """
+    text, image = {"type": "text", "text": "question"}, {"type": "image", "text": None}
+    bare, shown = ([{"role": "user", "content": content}] for content in ([text], [image, text]))
+    try:
+        written = chat.render(processor, shown)
+        without = chat.render(processor, bare)
+    except (TemplateError, TypeError, KeyError) as error:
+        raise VistaError(
+            f"{folder}: the chat template cannot be used ({error}); correct chat_template.jinja"
+        ) from error
+    if "question" not in written or written == without:
+        what = "the question" if "question" not in written else "the image"
+        raise VistaError(f"{folder}: the chat template leaves out {what}; correct chat_template.jinja")

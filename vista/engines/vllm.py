@@ -1,7 +1,7 @@
 """The sampling engine for GPUs: vLLM, which loads the weights itself and batches as it likes.
 
 Serves ``vista sample`` and ``vista resample`` where the suite says ``engine: {kind: vllm}``; they
-then run in an environment of their own (docs/engines.md). What it knows: token ids and images
+then run in another environment (docs/engines.md). What it knows: token ids and images
 in, token ids out. Prompts go in as the chat template's tokens, images not expanded, and vLLM
 expands them: what it makes of them must equal, token by token, what scoring and training see.
 
@@ -28,15 +28,14 @@ from vista.chat import check_fits, template_ids
 from vista.config import VllmEngineSettings
 from vista.engines.base import Request, Sample
 from vista.engines.checkpoints import Checkpoint
-from vista.engines.memory import is_out_of_memory, said
-from vista.errors import VistaError
+from vista.errors import VistaError, is_out_of_memory, said
 
 # Read when vLLM is imported. In one process its scheduling, and so what it draws, is reproducible.
 ENVIRONMENT = {"VLLM_ENABLE_V1_MULTIPROCESSING": "0", "VLLM_NO_USAGE_STATS": "1"}
 WAVE = 8  # batches handed over at a time: their images wait in memory until they are served
-# What its errors say when there is too little memory for its cache, beside ``memory.MESSAGES``.
+# What its errors say when there is too little memory for its cache, beside ``errors.OUT_OF_MEMORY``.
 NO_ROOM = ("memory for the cache blocks", "available KV cache memory", "desired GPU memory utilization")
-MOST_FORBIDDEN = 128  # vLLM reports the log-probabilities of at most so many tokens by name
+MOST_FORBIDDEN = 128  # vLLM reports the log-probabilities of at most this many tokens by name
 
 
 @dataclass(frozen=True)
@@ -82,7 +81,7 @@ class VllmEngine:
         self.settings = settings
         self.trust_remote_code = trust_remote_code
         self.progress = progress
-        # Up to so many, their probability is asked for and taken out of the samples' own.
+        # Up to that many, their probability is asked for and taken out of the samples' own.
         self.corrects = len(checkpoint.forbidden_ids) <= MOST_FORBIDDEN
         self._llm: Any = None
         self._length = 0  # longest prompt with response that vLLM was started for
@@ -284,3 +283,14 @@ def _check_prompt(number: int, request: Request, expanded: Sequence[int]) -> Non
         f"differ from token {where} on. This version of vLLM prepares the model's images in another way: "
         "take engine: {kind: hf}"
     )
+
+
+def make_engine(
+    settings: VllmEngineSettings,
+    checkpoint: Checkpoint,
+    folder: Path,
+    trust_remote_code: bool,
+    progress: str | None,
+) -> VllmEngine:
+    """As ``base.choose_engine`` asks for it."""
+    return VllmEngine(folder, checkpoint, settings, trust_remote_code=trust_remote_code, progress=progress)

@@ -56,7 +56,7 @@ def evaluate(suite: Suite, paths: Paths, run: Run) -> None:
         write_rows(output, [], PREDICTION)
         recorder.write(output, {"predictions": 0, "tokens": 0}, status)
         return
-    from vista.engines.gpus import require_gpu  # torch takes seconds to import
+    from vista.engines.checkpoints import require_gpu  # torch takes seconds to import
 
     require_gpu(suite, run.model, "evaluation")
     expected = {task: _query_ids(path) for task, path in queries.items()}

@@ -24,7 +24,7 @@ def attention(distributions: pd.DataFrame) -> Figure:
         axis.set_xlabel("layer")
         axis.set_xticks(sorted(set(rows["x"])))
         axis.set_ylim(0, 100)
-    label_left(axes, "attention, %")
+    label_left(axes, "share of attention, %")
     axes[-1].legend()
     return figure
 

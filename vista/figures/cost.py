@@ -8,13 +8,12 @@ from __future__ import annotations
 import pandas as pd
 from matplotlib.figure import Figure
 
-from vista.figures.drawing import by_panel, draw, label_left, missing_note, nothing, panels
+from vista.figures.drawing import by_panel, draw, label_left, missing_note, nothing, panels, unswept
 
 
 def cost(main: pd.DataFrame) -> Figure:
-    """Overall accuracy against the solutions sampled by then; the line joins what is best for its cost."""
-    own = main[main["overall"].notna() & main["objective"].ne("select")]
-    own = own[~own["method"].str.contains("+", regex=False)]
+    """Overall accuracy against the solutions sampled by then; the line joins the best method at each cost."""
+    own = unswept(main[main["overall"].notna() & main["objective"].ne("select")])
     if own.empty:
         return nothing("No run of this suite has a result.")
     found = by_panel(own)

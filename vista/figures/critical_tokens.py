@@ -1,4 +1,4 @@
-"""Where critical tokens fall against the true first errors.
+"""How far critical tokens are from the true first errors.
 
 A figure of the analysis stage: ``python -m vista.figures.critical_tokens TABLE --to FILE``.
 """
@@ -26,7 +26,7 @@ def critical_tokens(distributions: pd.DataFrame) -> Figure:
         axis.text(
             0.02, 0.95, f"none found: {none.sum():.0f} %", transform=axis.transAxes, va="top", fontsize=7
         )
-        axis.set_xlabel("tokens behind the first error")
+        axis.set_xlabel("tokens after the first error")
     label_left(axes, "failed samples, %")
     return figure
 

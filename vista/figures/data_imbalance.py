@@ -27,7 +27,7 @@ def data_imbalance(distributions: pd.DataFrame) -> Figure:
         for task in table:
             axis.bar(table.index, table[task], bottom=below, label=task, width=0.8)
             below = below + table[task]
-        axis.set_xlabel("right samples of a query")
+        axis.set_xlabel("right samples per query")
     label_left(axes, "train queries, %")
     axes[-1].legend(title=None)
     return figure

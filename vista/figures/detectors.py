@@ -8,7 +8,7 @@ from __future__ import annotations
 import pandas as pd
 from matplotlib.figure import Figure
 
-from vista.figures.drawing import by_panel, draw, nothing, panels
+from vista.figures.drawing import GUIDE, by_panel, draw, nothing, panels, reach
 
 ALL, WITHIN = "auroc", "auroc-within-query"
 
@@ -38,7 +38,7 @@ def detectors(audit: pd.DataFrame) -> Figure:
                 axis.errorbar(
                     line["value"],
                     [names.index(name) + shift for name in line["name"]],
-                    xerr=[line["value"] - line["low"], line["high"] - line["value"]],
+                    xerr=reach(line, "value"),
                     color=f"C{number}",
                     marker="o",
                     markersize=3,
@@ -48,7 +48,7 @@ def detectors(audit: pd.DataFrame) -> Figure:
                     capsize=0,
                     label=task if measure == ALL else None,
                 )
-        axis.axvline(0.5, color="#555555", linewidth=1, linestyle=":")
+        axis.axvline(0.5, **GUIDE)
         axis.set_xlim(0, 1)
         axis.set_yticks(range(len(names)), names)
         axis.set_xlabel("AUROC")

@@ -8,7 +8,7 @@ from __future__ import annotations
 import pandas as pd
 from matplotlib.figure import Figure
 
-from vista.figures.drawing import ALL_MODELS, draw, nothing, panels
+from vista.figures.drawing import ALL_MODELS, GUIDE, draw, nothing, panels, reach, unswept
 
 # What to show of many methods, and how many of others: as many as there are colours.
 FIRST = ["rest-em", "vista-sft", "vista-prefix-only", "vista-vas-only", "r3v", "oracle-filter", "gold-prefix"]
@@ -20,7 +20,7 @@ def difficulty(difficulty: pd.DataFrame) -> Figure:
     own = difficulty[(difficulty["part"] == "test") & (difficulty["model"] == ALL_MODELS)]
     own = own[own["round"] == own.groupby("method")["round"].transform("max")]
     own = own[own["round"] > 0]  # a base model would squash the others
-    own = own[own["delta"].notna() & ~own["method"].str.contains("+", regex=False)]
+    own = unswept(own[own["delta"].notna()])
     if own.empty:
         return nothing("No method of this suite can be compared with SFT-Seed.")
     methods = list(dict.fromkeys(own["method"]))
@@ -31,13 +31,13 @@ def difficulty(difficulty: pd.DataFrame) -> Figure:
         rows = own[(own["train_set"] == train_set) & own["method"].isin(shown)]
         for method, points in rows.groupby("method", sort=False):
             line = points.sort_values(["pass_rate", "group"])
-            errors = [line["delta"] - line["delta_low"], line["delta_high"] - line["delta"]]
+            errors = reach(line, "delta", "delta_low", "delta_high")
             axis.errorbar(
                 line["pass_rate"], line["delta"], yerr=errors, marker="o", elinewidth=0.6, label=method
             )
-        axis.axhline(0, color="#555555", linewidth=1, linestyle=":")
-        axis.set_xlabel("SFT-Seed's pass rate on such questions, %")
-    axes[0].set_ylabel("points over SFT-Seed")
+        axis.axhline(0, **GUIDE)
+        axis.set_xlabel("SFT-Seed's pass rate on this kind of question, %")
+    axes[0].set_ylabel("difference to SFT-Seed, points")
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
     if len(shown) < len(methods):
         more = f"{len(methods) - len(shown)} more methods are in the table"

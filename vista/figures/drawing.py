@@ -1,4 +1,4 @@
-"""What the figures share: reading their tables, their look, their files.
+"""What the figures share: how they read tables, how they look, and how they are written.
 
 Each figure is a module of this folder, run by the rule ``figure`` as ``python -m vista.figures.NAME TABLE
 --to FILE``; it has one function from a table to a matplotlib figure. Equal tables give equal bytes: no dates,
@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
 import pandas as pd
@@ -49,6 +50,8 @@ NAMES = [
 ]
 NO_DATES = {"pdf": {"CreationDate": None, "Producer": None, "Creator": None}, "png": {"Software": None}}
 ALL_MODELS = "all models"
+# A line to compare with, such as zero.
+GUIDE: dict[str, Any] = {"color": "#555555", "linewidth": 1, "linestyle": ":"}
 
 
 def draw(figure: Callable[..., Figure]) -> None:
@@ -103,7 +106,7 @@ def rows_of_panels(names: Iterable[str], rows: int, height: float) -> tuple[Figu
     """``rows`` times a panel for each name, ``height`` inches a time.
 
     More panels than fit beside each other are broken into several lines. All panels of a row share their
-    ordinate.
+    y axis.
     """
     titles = list(names)
     columns = min(len(titles), BESIDE)
@@ -127,7 +130,7 @@ def rows_of_panels(names: Iterable[str], rows: int, height: float) -> tuple[Figu
 
 
 def label_left(axes: Sequence[Axes], text: str) -> None:
-    """Name the ordinate of the first panel of each line."""
+    """Label the y axis of the first panel of each line."""
     for axis in axes[::BESIDE]:
         axis.set_ylabel(text)
 
@@ -143,7 +146,7 @@ def nothing(why: str) -> Figure:
 def by_panel(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
     """The rows of each model, in the table's order; of each train set apart, if there are several.
 
-    What was trained on other tasks is tested on others, and is not to be joined in one line.
+    What was trained on other tasks is tested on others, and must not be joined in one line.
     """
     own = table[table["model"] != ALL_MODELS]
     several = own["train_set"].nunique() > 1
@@ -153,8 +156,22 @@ def by_panel(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
     }
 
 
+def reach(rows: pd.DataFrame, value: str, low: str = "low", high: str = "high") -> list[pd.Series[float]]:
+    """How far the interval of each row reaches below and above its value, as ``errorbar`` takes it.
+
+    Rounding in the table may put an end on the wrong side of its value: that is a reach of zero.
+    """
+    below, above = rows[value] - rows[low], rows[high] - rows[value]
+    return [below.clip(lower=0), above.clip(lower=0)]
+
+
+def unswept(table: pd.DataFrame) -> pd.DataFrame:
+    """The rows of the methods that no sweep makes; a swept one has its value after a ``+`` in its name."""
+    return table[~table["method"].str.contains("+", regex=False)]
+
+
 def missing_note(figure: Figure, table: pd.DataFrame) -> None:
-    """Say below a figure how many runs its rows lack, those without any result included."""
+    """Note below a figure how many runs its rows lack, those without any result included."""
     missing = int(table["missing"].fillna(0).sum())
     if missing:
         figure.supxlabel(f"{missing} runs without a result are missing", fontsize=6, color="#555555")

@@ -1,6 +1,6 @@
 """Which figures a suite has, and the tables that each is drawn from: the plan of the rule ``figure``.
 
-Pure functions of the suite, for the Snakefile. Each figure is a module beside this one.
+Pure functions of the suite, for the Snakefile. Each figure is a module of this folder.
 """
 
 from __future__ import annotations

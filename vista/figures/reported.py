@@ -8,7 +8,7 @@ from __future__ import annotations
 import pandas as pd
 from matplotlib.figure import Figure
 
-from vista.figures.drawing import draw, nothing, panels
+from vista.figures.drawing import GUIDE, draw, nothing, panels, reach
 
 
 def reported(reported: pd.DataFrame) -> Figure:
@@ -18,12 +18,12 @@ def reported(reported: pd.DataFrame) -> Figure:
         return nothing("No published number has been reproduced by this suite.")
     figure, (axis,) = panels([""], height=3.2)
     for method, rows in own.groupby("method", sort=False):
-        errors = [rows["reproduced"] - rows["low"], rows["high"] - rows["reproduced"]]
+        errors = reach(rows, "reproduced")
         axis.errorbar(
             rows["reported"], rows["reproduced"], yerr=errors, marker="o", linestyle="", label=method
         )
     ends = [own[["reported", "reproduced"]].min().min() - 2, own[["reported", "reproduced"]].max().max() + 2]
-    axis.plot(ends, ends, color="#555555", linewidth=1, linestyle=":")
+    axis.plot(ends, ends, **GUIDE)
     axis.set_xlabel("reported accuracy, %")
     axis.set_ylabel("reproduced accuracy, %")
     axis.legend()

@@ -8,14 +8,23 @@ from __future__ import annotations
 import pandas as pd
 from matplotlib.figure import Figure
 
-from vista.figures.drawing import by_panel, draw, label_left, missing_note, nothing, rows_of_panels
+from vista.figures.drawing import (
+    GUIDE,
+    by_panel,
+    draw,
+    label_left,
+    missing_note,
+    nothing,
+    reach,
+    rows_of_panels,
+    unswept,
+)
 
 
 def rounds(main: pd.DataFrame) -> Figure:
     """Overall accuracy with 95 % intervals over test queries; a row for each objective, SFT-Seed dotted."""
     several = main.groupby("method")["round"].transform("max") > 1
-    trained = main["objective"].isin(["sft", "dpo"]) & ~main["method"].str.contains("+", regex=False)
-    asked = main[several & trained]
+    asked = unswept(main[several & main["objective"].isin(["sft", "dpo"])])
     own = asked[asked["overall"].notna()]
     if own.empty:
         return nothing("No method of this suite with several rounds has a result.")
@@ -26,11 +35,11 @@ def rounds(main: pd.DataFrame) -> Figure:
         methods = list(dict.fromkeys(own.loc[own["objective"] == objective, "method"]))
         for axis, (panel, lines) in zip(axes, found.items(), strict=True):
             for level in seeds[panel]["overall"] if panel in seeds else []:
-                axis.axhline(level, color="#555555", linewidth=1, linestyle=":")
+                axis.axhline(level, **GUIDE)
             for place, method in enumerate(methods):
                 line = lines[lines["method"] == method]
                 shift = 0.2 * (place / max(1, len(methods) - 1) - 0.5)
-                errors = [line["overall"] - line["low"], line["high"] - line["overall"]]
+                errors = reach(line, "overall")
                 axis.errorbar(
                     line["round"] + shift,
                     line["overall"],

@@ -8,11 +8,11 @@ from __future__ import annotations
 import pandas as pd
 from matplotlib.figure import Figure
 
-from vista.figures.drawing import ALL_MODELS, draw, label_left, missing_note, nothing, panels
+from vista.figures.drawing import ALL_MODELS, GUIDE, draw, label_left, missing_note, nothing, panels, reach
 
 
 def sweeps(ablation: pd.DataFrame) -> Figure:
-    """Difference to the method as it is, with 95 % intervals, a panel for each setting that is swept."""
+    """Difference to the method with its default, with 95 % intervals, a panel for each swept setting."""
     own = ablation[(ablation["kind"] == "sweep") & (ablation["model"] == ALL_MODELS)]
     own = own[(own["round"] == own.groupby("method")["round"].transform("max")) & own["difference"].notna()]
     if own.empty:
@@ -26,12 +26,12 @@ def sweeps(ablation: pd.DataFrame) -> Figure:
     figure, axes = panels(names, height=2.2)
     for axis, name in zip(axes, names, strict=True):
         rows = own[own["setting"] == name]
-        errors = [rows["difference"] - rows["low"], rows["high"] - rows["difference"]]
+        errors = reach(rows, "difference")
         axis.errorbar(range(len(rows)), rows["difference"], yerr=errors, marker="o", linestyle="")
-        axis.axhline(0, color="#555555", linewidth=1, linestyle=":")
+        axis.axhline(0, **GUIDE)
         axis.set_xticks(range(len(rows)), rows["value"], rotation=45 if len(rows) > 3 else 0)
         axis.set_xlim(-0.6, len(rows) - 0.4)
-    label_left(axes, "points against the default")
+    label_left(axes, "difference to the default, points")
     missing_note(figure, own)
     return figure
 

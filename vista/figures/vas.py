@@ -8,7 +8,7 @@ from __future__ import annotations
 import pandas as pd
 from matplotlib.figure import Figure
 
-from vista.figures.drawing import by_panel, draw, label_left, nothing, panels
+from vista.figures.drawing import GUIDE, by_panel, draw, label_left, nothing, panels
 
 
 def vas(distributions: pd.DataFrame) -> Figure:
@@ -22,10 +22,10 @@ def vas(distributions: pd.DataFrame) -> Figure:
         for group, line in rows.groupby("group", sort=False):
             axis.step(line["x"], line["share"], where="mid", label=group)
             axis.fill_between(line["x"], line["share"], step="mid", alpha=0.15)
-        axis.axvline(-0.5, color="#555555", linewidth=1, linestyle=":")
+        axis.axvline(-0.5, **GUIDE)
         axis.set_yscale("symlog", linthresh=5)
-        axis.set_xlabel("attention score (z within the query)")
-    label_left(axes, "solutions of the kind, %")
+        axis.set_xlabel("attention score (z-score within the query)")
+    label_left(axes, "solutions of each group, %")
     axes[-1].legend()
     return figure
 

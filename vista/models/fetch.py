@@ -18,9 +18,15 @@ from huggingface_hub.errors import (
 )
 
 from vista.config import Loading
-from vista.engines.checkpoints import check_folder, load_processor, read_loading
-from vista.engines.folders import check_template
-from vista.engines.presenter import LOADING_FILE, Presenter, write_loading
+from vista.engines.checkpoints import check_folder
+from vista.engines.presenter import (
+    LOADING_FILE,
+    Presenter,
+    check_template,
+    load_processor,
+    read_loading,
+    write_loading,
+)
 from vista.errors import VistaError, writing
 from vista.manifest import withdraw
 

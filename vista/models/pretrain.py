@@ -16,9 +16,8 @@ import torch
 from torch.nn import functional
 from tqdm import tqdm
 
-from vista.engines.batching import collate, near_length, to_device
-from vista.engines.memory import MORE_MEMORY, BatchSize
-from vista.errors import VistaError
+from vista.engines.batching import BatchSize, collate, near_length, to_device
+from vista.errors import MORE_MEMORY, VistaError
 from vista.models.corpus import Corpus
 
 _PART = 32  # examples of a batch that go through the model together; fewer from where memory runs out

@@ -8,8 +8,7 @@ tokens, so ``45`` is ``▁4 5`` and decodes to ``45`` again. A newline counts as
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Iterable
 
 from tokenizers import Regex, Tokenizer, decoders, normalizers, pre_tokenizers
 from tokenizers.models import WordLevel
@@ -97,22 +96,3 @@ def _pieces(backend: Tokenizer, words: Iterable[str]) -> list[str]:
             )
         pieces += [piece for piece, _ in backend.pre_tokenizer.pre_tokenize_str(word)]
     return list(dict.fromkeys(pieces))
-
-
-def check_words(tokenizer: Any, texts: Sequence[str]) -> None:
-    """Refuse texts with a word that the tokenizer does not know.
-
-    Raises:
-        VistaError: names the unknown words and the text they stand in.
-    """
-    for text in texts:
-        encoded = tokenizer(text, return_offsets_mapping=True, add_special_tokens=False)
-        pairs = zip(encoded["input_ids"], encoded["offset_mapping"], strict=True)
-        unknown = [
-            text[start:end].strip() for token, (start, end) in pairs if token == tokenizer.unk_token_id
-        ]
-        if unknown:
-            raise VistaError(
-                f"the tokenizer does not know {sorted(set(unknown))} in {text!r}; "
-                "add them to the corpus that the model was built from, and build it again"
-            )

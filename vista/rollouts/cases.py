@@ -16,9 +16,9 @@ import torch
 
 from vista.chat import Prompt, decode, messages
 from vista.config import Suite
+from vista.engines.batching import BatchSize
 from vista.engines.checkpoints import Checkpoint
 from vista.engines.forced import read_forced
-from vista.engines.memory import BatchSize
 from vista.errors import VistaError
 from vista.manifest import Recorder
 from vista.measured import CasePool, case_pools

@@ -13,10 +13,9 @@ import torch
 from tqdm import tqdm
 
 from vista.chat import Prompt
-from vista.engines.batching import apply_to_rows
+from vista.engines.batching import BatchSize, apply_to_rows
 from vista.engines.checkpoints import Checkpoint
 from vista.engines.forced import read_forced
-from vista.engines.memory import BatchSize
 
 CHUNK = 2**23  # logits held at a time: 32 MB in float32
 

@@ -18,10 +18,9 @@ from tqdm import tqdm
 
 from vista.chat import Prompt
 from vista.config import Suite
-from vista.engines.batching import apply_to_rows
+from vista.engines.batching import BatchSize, apply_to_rows
 from vista.engines.checkpoints import Checkpoint
 from vista.engines.forced import read_forced
-from vista.engines.memory import BatchSize
 from vista.errors import VistaError
 from vista.grid import Run
 from vista.images import open_images

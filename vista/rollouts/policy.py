@@ -11,10 +11,8 @@ from tqdm import tqdm
 from vista import chat, grid
 from vista.chat import TOGETHER, Order, Prompt, check_fits
 from vista.config import Suite
-from vista.engines.base import Engine
-from vista.engines.checkpoints import Checkpoint, load_checkpoint, load_outline
-from vista.engines.choose import choose_engine
-from vista.engines.gpus import require_gpu
+from vista.engines.base import Engine, choose_engine
+from vista.engines.checkpoints import Checkpoint, load_checkpoint, load_outline, require_gpu
 from vista.grid import Run
 from vista.manifest import read_manifest
 from vista.paths import Paths

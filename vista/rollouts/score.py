@@ -14,9 +14,9 @@ from tqdm import tqdm
 
 from vista.chat import Prompt, messages
 from vista.config import Suite
+from vista.engines.batching import BatchSize
 from vista.engines.checkpoints import Checkpoint
 from vista.engines.forced import read_forced
-from vista.engines.memory import BatchSize
 from vista.grid import Run
 from vista.paths import Paths
 from vista.records import SCORES, Row

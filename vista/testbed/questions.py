@@ -17,8 +17,8 @@ from typing import Literal
 
 import numpy as np
 
+from vista.answers import AnswerType
 from vista.errors import VistaError
-from vista.records import AnswerType
 from vista.testbed.scenes import Cell, Scene
 
 Family = Literal["read", "closed", "open", "chain"]

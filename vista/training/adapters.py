@@ -1,7 +1,7 @@
-"""Which weights are trained, and from what was trained to an ordinary model again.
+"""Which weights are trained, and how the trained model becomes an ordinary one again.
 
-It serves ``vista train``. Low-rank adapters are merged at the end, and weights that were spread
-over processes (FSDP, ZeRO-3) are gathered by the first one.
+For ``vista train``. At the end low-rank adapters are merged, and the first process gathers weights that
+were spread over processes (FSDP, ZeRO-3).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ def lora_config(model: nn.Module, tuning: FullTuning | LoraTuning) -> LoraConfig
     """peft's description of the adapters; ``None`` where all weights are trained.
 
     Raises:
-        VistaError: a target is the name of no linear layer of the text decoder.
+        VistaError: a target is not the name of a linear layer of the text decoder.
     """
     if isinstance(tuning, FullTuning):
         return None
@@ -35,9 +35,9 @@ def lora_config(model: nn.Module, tuning: FullTuning | LoraTuning) -> LoraConfig
 
 
 def adapted_layers(model: Any, targets: str | list[str]) -> list[str]:
-    """Names of the text decoder's linear layers that ``targets`` means.
+    """Names of the text decoder's linear layers that ``targets`` selects.
 
-    peft's own ``all-linear`` reaches into the vision tower, whose layers often have the same names.
+    peft's own ``all-linear`` also selects layers of the vision tower, which often have the same names.
     """
     decoder = {id(module) for module in model.get_decoder().modules()}
     linear = [
@@ -62,7 +62,7 @@ def _ends(name: str, target: str) -> bool:
 
 
 class Whole:
-    """Makes the trained model an ordinary one again, with all of its weights in one process."""
+    """Turns the trained model into an ordinary one again, with all of its weights in one process."""
 
     def __init__(self, model: Any, lora: LoraConfig | None) -> None:
         # Trainer changes the class of a model that it spreads over processes.
@@ -72,7 +72,7 @@ class Whole:
         self.lora = lora
 
     def of(self, trainer: PaperTrainer) -> Any:
-        """The trained model on the first process; ``None`` on others, where weights were spread.
+        """The trained model; ``None`` on all but the first process if weights were spread.
 
         Adapters are merged in float32, whatever the type of the weights they are added to.
         """
@@ -91,7 +91,7 @@ class Whole:
             model = self.kind(self.config)
             if self.lora is not None:
                 model = get_peft_model(model, self.lora)
-        # Tied weights may be missing: they are tied below.
+        # Tied weights may be missing here; they are tied below.
         _, unexpected = model.load_state_dict(state, strict=False, assign=True)
         base = model if self.lora is None else model.get_base_model()
         base.tie_weights()

@@ -1,34 +1,145 @@
-"""From the rows of a training set to batches of tensors. It serves ``vista train``.
+"""The rows of a training set: checked, ordered and stacked into batches of tensors, for ``vista train``.
 
-A response is trained on as the tokens that were sampled, never as text tokenised again, with
-the end token after it; only gold text has no tokens and is tokenised here.
+A response is trained on as the tokens that were sampled, never as text tokenised again, followed by
+the end token. Only gold text has no tokens, and is tokenised here.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from torch.utils.data import Sampler
 
 from vista import chat
 from vista.engines.batching import collate
 from vista.engines.checkpoints import Checkpoint
+from vista.errors import VistaError
 from vista.images import open_images
-from vista.records import Row
+from vista.manifest import check_count
+from vista.records import EXAMPLE, PAIR, Row, read_rows
+from vista.seeding import generator
 
-Item = dict[str, int]  # what the dataset that TRL sees holds of an example: its index
+Item = dict[str, int]  # an example in the dataset that TRL sees: only its index
 Batch = dict[str, torch.Tensor]
 
 IGNORED = -100  # label of a token that is not trained on
+POOL = 4  # batches that are sorted by length together
+ANEW = "delete it and curate again"
+
+
+def read_training_set(path: Path, pairs: bool) -> list[Row]:
+    """Examples or pairs of a training set.
+
+    Raises:
+        VistaError: the file has no rows, or not as many as its manifest says; a row has no prompt, no
+            response, or not the images that its prompt shows.
+    """
+    rows = read_rows(path, PAIR if pairs else EXAMPLE)
+    if not rows:
+        raise VistaError(f"{path}: no rows, though its manifest says complete; {ANEW}")
+    check_count(path, len(rows), "examples")
+    for index, row in enumerate(rows):
+        problem = _problem(row, ("chosen", "rejected") if pairs else ("completion",))
+        if problem:
+            raise VistaError(f"{path}: row {index}: {problem}; {ANEW}")
+    return rows
+
+
+def check_tokens(path: Path, rows: list[Row], checkpoint: Checkpoint) -> None:
+    """Refuse tokens that are not in the model's vocabulary, or that mark images or turns.
+
+    Raises:
+        VistaError: names the row.
+    """
+    for index, row in enumerate(rows):
+        for name in ("completion_ids", "chosen_ids", "rejected_ids"):
+            token = checkpoint.unsayable(row.get(name) or [])
+            if token is not None:
+                raise VistaError(f"{path}: row {index}: column {name!r}: {token}; {ANEW}")
+
+
+def _problem(row: Row, responses: tuple[str, ...]) -> str | None:
+    parts = [part for turn in row["prompt"] for part in turn["content"] or []]
+    if not any(turn["role"] == "user" for turn in row["prompt"]) or not parts:
+        return "column 'prompt' holds no question"
+    shown = sum(part["type"] == "image" for part in parts)
+    if shown != len(row["images"]):
+        return f"column 'images' holds {len(row['images'])} images, but the prompt shows {shown}"
+    for name in responses:
+        turns = row[name]
+        if len(turns) != 1 or not turns[0]["content"] or turns[0]["content"][0]["text"] is None:
+            return f"column {name!r} is not one turn with a text"
+    return None
+
+
+# torch's samplers draw from the global random state, which anything else that draws from it shifts. This
+# order depends on the seed and the epoch alone.
+def shuffled(lengths: Sequence[int], batch_size: int, seed: int, epoch: int) -> list[int]:
+    """Every index once, so that batches of ``batch_size`` hold similar lengths.
+
+    Indices are shuffled, cut into pools of a few batches, sorted by length within a pool and cut
+    into batches, and the batches shuffled. Small pools keep the batches mixed: with large ones
+    a batch would hold one kind of question only. A smaller last batch stays the last.
+    """
+    random = generator("training order", seed, epoch)
+    order = random.permutation(len(lengths))
+    by_length = np.asarray(lengths)
+    batches: list[np.ndarray] = []
+    for start in range(0, len(order), POOL * batch_size):
+        pool = order[start : start + POOL * batch_size]
+        pool = pool[np.argsort(by_length[pool], kind="stable")]
+        batches += [pool[at : at + batch_size] for at in range(0, len(pool), batch_size)]
+    full = [batch for batch in batches if len(batch) == batch_size]
+    rest = [batch for batch in batches if len(batch) < batch_size]
+    mixed = [full[index] for index in random.permutation(len(full))] + rest
+    return [int(index) for batch in mixed for index in batch]
+
+
+class LengthMixedSampler(Sampler[int]):
+    """``shuffled`` for every epoch, then fillers that the loss does not count.
+
+    Each process needs a part of every forward pass. Where the last pass would be smaller, accelerate
+    repeats examples. Here it is filled up with the index ``len(lengths)``, so that the step is the same on
+    any number of processes.
+    """
+
+    def __init__(self, lengths: Sequence[int], batch_size: int, seed: int, together: int = 1) -> None:
+        """``lengths``, ``batch_size`` and ``seed`` are those of ``shuffled``.
+
+        Args:
+            lengths: Response tokens of each example.
+            batch_size: Examples in a step.
+            seed: Of the run.
+            together: Examples in one forward pass of all processes; 1 fills nothing up.
+        """
+        self.lengths = lengths
+        self.batch_size = batch_size
+        self.seed = seed
+        self.fillers = -len(lengths) % together
+        self.epoch = 0
+
+    def __len__(self) -> int:
+        return len(self.lengths) + self.fillers
+
+    def __iter__(self) -> Iterator[int]:
+        yield from shuffled(self.lengths, self.batch_size, self.seed, self.epoch)
+        yield from [len(self.lengths)] * self.fillers
+
+    def set_epoch(self, epoch: int) -> None:
+        """Switch to the order of ``epoch``."""
+        self.epoch = epoch
 
 
 class Prompts:
-    """Encoded prompts, each encoded once as long as there is room to keep it.
+    """Encoded prompts, each encoded once while there is room to keep it.
 
-    The examples of a query share one prompt, but for those that show solutions as well. What does
-    not fit into ``budget`` bytes, as with large images, is encoded anew whenever it is needed.
+    The examples of a query share one prompt, except those that also show solutions. Prompts that do not
+    fit into ``budget`` bytes, such as those with large images, are encoded whenever they are needed.
     """
 
     def __init__(self, processor: Any, budget: int = 2 * 1024**3) -> None:
@@ -61,7 +172,7 @@ class Responses:
 
         Args:
             ids: Tokens as sampled, without the end token; ``None`` for gold text.
-            turns: The assistant's turn, whose text counts when there are no tokens.
+            turns: The assistant's turn; its text is tokenised when there are no tokens.
         """
         if ids is None:
             ids = chat.gold_ids(self.processor, turns[0]["content"][0]["text"])
@@ -69,7 +180,7 @@ class Responses:
 
 
 class _Collator:
-    """Rows by index. The index after the last stands for a filler: a row that is not trained on."""
+    """Rows by index. The index after the last row means a filler: a row that is not trained on."""
 
     lengths: list[int]  # response tokens of each row
 
@@ -79,11 +190,11 @@ class _Collator:
         self.prompts = Prompts(checkpoint.processor)
 
     def row_of(self, index: int) -> int:
-        """The row that stands at ``index``; for a filler the shortest one, which costs least."""
+        """The row at ``index``; for a filler the shortest one, which costs least."""
         return index if index < len(self.rows) else self.lengths.index(min(self.lengths))
 
     def stack(self, items: Sequence[Item], *sides: Sequence[Sequence[int]]) -> Batch:
-        """Stack the rows of ``items`` with their responses of each side; a filler has no labels."""
+        """Stack the rows of ``items`` with their responses from each side; a filler has no labels."""
         indices = [item["index"] for item in items]
         real = [index < len(self.rows) for index in indices]
         at = [self.row_of(index) for index in indices]
@@ -111,7 +222,7 @@ class ExampleCollator(_Collator):
 class PairCollator(_Collator):
     """Batches of ``records.PAIR`` rows in TRL's layout: all chosen, then all rejected."""
 
-    # Log-probabilities of chosen and rejected under the reference model [pairs, 2], once taken.
+    # Log-probabilities of chosen and rejected under the reference model [pairs, 2], once computed.
     reference: torch.Tensor | None = None
 
     def __init__(self, rows: Sequence[Row], checkpoint: Checkpoint) -> None:

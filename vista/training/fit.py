@@ -1,4 +1,4 @@
-"""Training a loaded checkpoint on rows, whatever the processes. ``vista train`` calls it."""
+"""Trains a loaded checkpoint on rows, in one process or several. ``vista train`` calls it."""
 
 from __future__ import annotations
 
@@ -9,17 +9,23 @@ from typing import Any
 
 import torch
 from accelerate.state import GradientState
+from trl import SFTConfig
 
 from vista import plugins
 from vista.config import Hyperparameters, ModelTraining
 from vista.engines.checkpoints import Checkpoint
-from vista.engines.memory import MORE_MEMORY, is_out_of_memory, said
-from vista.errors import VistaError
+from vista.errors import MORE_MEMORY, VistaError, is_out_of_memory, said
 from vista.objectives import ObjectiveSettings
 from vista.records import Row
 from vista.seeding import derive_seed
-from vista.training import adapters, resume, settings, trainers
+from vista.training import adapters, resume, trainers
 from vista.training.data import ExampleCollator, PairCollator
+
+# transformers before 5.23 knows only the older name; later releases warn about it.
+RECOMPUTE = next(
+    name for name in ("activation_checkpointing", "gradient_checkpointing") if hasattr(SFTConfig, name)
+)
+SCHEDULES = {"cosine": "cosine", "linear": "linear", "constant": "constant_with_warmup"}
 
 
 def fit(
@@ -32,10 +38,10 @@ def fit(
     dtype: torch.dtype = torch.float32,
     states: resume.States | None = None,
 ) -> dict[str, float]:
-    """Train ``checkpoint.model`` on examples, or on pairs where the ``objective`` asks for these.
+    """Train ``checkpoint.model`` on examples, or on pairs if the ``objective`` asks for them.
 
-    Afterwards ``checkpoint.model`` is the trained model, adapters merged; where weights were spread over
-    processes (FSDP, ZeRO-3) it is that in the main process only, and ``None`` in the others.
+    Afterwards ``checkpoint.model`` is the trained model, adapters merged. Where weights were spread over
+    processes (FSDP, ZeRO-3) only the main process has it; in the others it is ``None``.
 
     Args:
         checkpoint: Where to start; the reference of an objective that needs one.
@@ -45,11 +51,11 @@ def fit(
         title: Names the run in errors; its random streams derive from it.
         training: The model's settings; default: all weights, one process.
         dtype: What the weights end in; bfloat16 also for computing where a GPU has it.
-        states: Where to keep states to go on from, and to look for one; ``None`` keeps none.
+        states: Where to keep states to resume from, and to look for one; ``None`` keeps none.
 
     Returns:
         examples, steps, epochs, tokens, first_loss, last_loss and train_seconds; resumed_at_step
-        where the run went on from a state.
+        if the run resumed from a state.
 
     Raises:
         VistaError: the loss or a weight is not a number, or the model alone does not fit in memory.
@@ -97,7 +103,7 @@ def make_trainer(
     training: ModelTraining | None = None,
     low_precision: bool = False,
 ) -> Any:
-    """The trainer for ``rows``. Arguments as those of ``fit`` and of ``settings.trainer_config``."""
+    """The trainer for ``rows``. Arguments are those of ``fit`` and of ``trainer_config``."""
     training = training or ModelTraining()
     lora = adapters.lora_config(checkpoint.model, training.tuning)
     whole = adapters.Whole(checkpoint.model, lora)
@@ -105,7 +111,7 @@ def make_trainer(
         model=checkpoint.model,
         processing_class=checkpoint.processor.inner,
         train_dataset=trainers.index_dataset(len(rows)),
-        args=settings.trainer_config(hyper, training, folder, seed, low_precision),
+        args=trainer_config(hyper, training, folder, seed, low_precision),
         data_collator=(PairCollator if objective.pairs else ExampleCollator)(rows, checkpoint),
         peft_config=lora,
     )
@@ -117,16 +123,63 @@ def make_trainer(
 
 
 def clear_up(trainer: Any, title: str, error: Exception) -> None:
-    """Make the process ready for another trainer, after a lack of memory.
+    """Prepare the process for another trainer after it ran out of memory.
 
     Raises:
-        VistaError: nothing had gone through the model yet: fewer examples at a time would not help.
+        VistaError: nothing had gone through the model yet, so fewer examples at a time would not help.
     """
     trainer.accelerator.free_memory()
-    GradientState._reset_state()  # else the next one would think itself amid the step that failed
+    GradientState._reset_state()  # else the next trainer would continue inside the step that failed
     if not trainer.used:
         raise VistaError(
             f"{title}: out of memory before the first forward pass ({said(error)}): weights, gradients and "
             "optimiser do not fit; under training of the model set tuning: {kind: lora}, or more processes "
             f"with config/accelerate/fsdp.yaml; or {MORE_MEMORY}"
         ) from error
+
+
+def trainer_config(
+    hyper: Hyperparameters, training: ModelTraining, folder: Path, seed: int, low_precision: bool
+) -> SFTConfig:
+    """TRL's configuration object: the arguments of transformers' Trainer.
+
+    Args:
+        hyper: The suite's settings.
+        training: The model's settings.
+        folder: Where Trainer may write.
+        seed: Seed of this run, below 2³².
+        low_precision: Compute in bfloat16 over float32 weights.
+    """
+    on_gpu = torch.cuda.is_available()
+    saving: dict[str, Any] = {"save_strategy": "no"}
+    if training.save_every is not None:
+        saving = {"save_strategy": "steps", "save_steps": training.save_every}
+    return SFTConfig(
+        **saving,
+        **{RECOMPUTE: training.gradient_checkpointing},
+        output_dir=str(folder),
+        per_device_train_batch_size=training.device_batch(hyper.batch_size),
+        gradient_accumulation_steps=training.passes(hyper.batch_size),
+        num_train_epochs=hyper.epochs,
+        learning_rate=hyper.learning_rate,
+        warmup_steps=hyper.warmup,  # below 1: a share of all steps
+        lr_scheduler_type=SCHEDULES[hyper.schedule],
+        weight_decay=hyper.weight_decay,
+        max_grad_norm=hyper.max_grad_norm,
+        seed=seed,
+        data_seed=seed,
+        bf16=low_precision,
+        use_cpu=not on_gpu,
+        dataloader_num_workers=0,
+        dataloader_pin_memory=on_gpu,
+        remove_unused_columns=False,
+        max_length=None,  # TRL would cut image tokens off; lengths are checked instead
+        logging_nan_inf_filter=False,  # it would hide a NaN; ours stops the run
+        logging_strategy="steps",
+        logging_steps=0.05,  # a share of all steps
+        logging_first_step=True,
+        eval_strategy="no",
+        report_to="none",
+        disable_tqdm=True,
+        dataset_kwargs={"skip_prepare_dataset": True},
+    )

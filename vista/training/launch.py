@@ -1,7 +1,7 @@
 """Several training processes, through ``accelerate launch``. ``vista train`` calls it first.
 
-Free of torch: where a model asks for more than one process, or for a config file of accelerate,
-this process becomes the launcher, and the launcher starts ``vista train`` in each of them.
+Where a model asks for more than one process, or for a config file of accelerate, this process becomes
+the launcher, which starts ``vista train`` in each of them. Imports no torch.
 """
 
 from __future__ import annotations
@@ -10,12 +10,13 @@ import importlib.util
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 from vista.config import ModelTraining, Suite, load_yaml
 from vista.errors import VistaError
 from vista.grid import Run
 
-# What accelerate calls ways of sharing a training among processes.
+# accelerate's names for the ways in which processes share a training.
 KINDS = (
     *("NO", "MULTI_CPU", "MULTI_GPU", "FSDP", "DEEPSPEED", "MEGATRON_LM", "TP", "XLA"),
     *("MULTI_NPU", "MULTI_MLU", "MULTI_SDAA", "MULTI_MUSA", "MULTI_XPU"),
@@ -28,57 +29,77 @@ def is_launched() -> bool:
 
 
 def launch_command(training: ModelTraining, suite_file: Path, run: Run) -> list[str]:
-    """The command that trains ``run`` in all its processes; empty where this process is enough."""
+    """The command that trains ``run`` in all its processes; empty if this process is enough."""
     if training.processes == 1 and training.accelerate is None:
         return []
     kind = ["--multi_gpu"] if training.accelerate is None else ["--config_file", str(training.accelerate)]
     return [
         *(sys.executable, "-m", "accelerate.commands.launch"),
         *("--num_processes", str(training.processes), "--num_machines", "1"),
-        # A free port: two trainings on one machine would meet at a fixed one.
+        # A free port: two trainings on one machine would both want a fixed one.
         *("--main_process_port", "0", "--dynamo_backend", "no", *kind),
         *("-m", "vista.cli", "train", str(suite_file), run.id),
     ]
 
 
 def check_launch(training: ModelTraining, model: str) -> None:
-    """Refuse what the launcher would stumble over, each with a remedy.
+    """Refuse what the launcher or a later resume would fail on, and say how to fix it.
+
+    States to resume from are read as weights only. DeepSpeed reads its own with ``weights_only=False``
+    (``TorchCheckpointEngine.load``, as of 0.19.8), has no setting for it, and stores objects of its classes
+    in them (``ZeroStageEnum``, ``LossScaler``). FSDP's version 1 stores ``ShardedTensor`` objects.
 
     Raises:
-        VistaError: the config file is missing or is none of accelerate's; it asks for DeepSpeed,
-            which is not installed, or whose states would have to be unpickled.
+        VistaError: the config file is missing or is not one of accelerate's; it asks for DeepSpeed, which is
+            not installed; or it asks for ``save_every`` with states that can only be unpickled.
     """
     if training.accelerate is None:
         return
-    kind = load_yaml(training.accelerate).get("distributed_type")
+    config = load_yaml(training.accelerate)
+    kind = config.get("distributed_type")
     if kind is None:
         raise VistaError(
-            f"{training.accelerate}: no distributed_type; this is no config file of accelerate: name another "
-            f"(training.accelerate of model {model})"
+            f"{training.accelerate}: no distributed_type, so this is not a config file of accelerate; name "
+            f"another under training.accelerate of model {model}"
         )
     if kind == "DEEPSPEED" and training.save_every is not None:
         raise VistaError(
-            f"training.save_every of model {model}: DeepSpeed unpickles the states that it goes on from, and "
-            "nothing is unpickled here; remove it, or train with config/accelerate/fsdp.yaml"
+            f"training.save_every of model {model}: DeepSpeed unpickles the states that it resumes from, so "
+            "they could run code, and no setting of DeepSpeed prevents it; remove save_every, or set "
+            "training.accelerate to config/accelerate/fsdp.yaml"
+        )
+    if kind == "FSDP" and training.save_every is not None and _fsdp_version(config) == "1":
+        raise VistaError(
+            f"{training.accelerate}: states of FSDP version 1 could only be unpickled and could run code; "
+            f"set fsdp_version: 2 under fsdp_config, or remove training.save_every of model {model}"
         )
     if kind not in KINDS:
         raise VistaError(
-            f"{training.accelerate}: distributed_type: {kind!r} is none of accelerate's; write one of "
-            f"{', '.join(KINDS)}; take one of them (training.accelerate of model {model})"
+            f"{training.accelerate}: distributed_type: {kind!r} is not known to accelerate; write one of "
+            f"{', '.join(KINDS)} (training.accelerate of model {model})"
         )
     if kind == "DEEPSPEED" and importlib.util.find_spec("deepspeed") is None:
         raise VistaError(
             f"{training.accelerate}: DeepSpeed is not installed; `pip install 'vista-bench[deepspeed]'`, or "
-            f"set training.accelerate of model {model} to config/accelerate/fsdp.yaml, which needs no more"
+            f"set training.accelerate of model {model} to config/accelerate/fsdp.yaml, which works without it"
         )
 
 
+def _fsdp_version(config: dict[str, Any]) -> str:
+    """FSDP's version in a config file of accelerate, whose default is 1."""
+    return str((config.get("fsdp_config") or {}).get("fsdp_version", 1))
+
+
 def become_launcher(suite: Suite, suite_file: Path, run: Run) -> None:
-    """Replace this process by the launcher, where there is need for one; else return.
+    """Replace this process by the launcher if the training needs one; else return.
 
     Raises:
-        VistaError: as ``check_launch``; or the launcher started another number of processes.
+        VistaError: as ``check_launch``; TRL is missing; the launcher started another number of processes.
     """
+    if importlib.util.find_spec("trl") is None:
+        raise VistaError(
+            "vista train needs TRL, which is not installed: `pip install 'vista-bench[training]'`"
+        )
     training = suite.models[run.model].training
     command = launch_command(training, suite_file, run)
     if is_launched():
@@ -86,11 +107,11 @@ def become_launcher(suite: Suite, suite_file: Path, run: Run) -> None:
     elif command:
         check_launch(training, run.model)
         print(" ".join(command), file=sys.stderr, flush=True)
-        os.execv(command[0], command)  # noqa: S606 - without a shell is how it should be
+        os.execv(command[0], command)  # noqa: S606 - no shell is intended
 
 
 def check_world(training: ModelTraining, model: str) -> None:
-    """Refuse to train in another number of processes than a step is cut for."""
+    """Refuse to train in a number of processes other than the one that a step is divided among."""
     started = int(os.environ.get("WORLD_SIZE", "1"))
     if started != training.processes:
         raise VistaError(

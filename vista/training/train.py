@@ -1,4 +1,4 @@
-"""Stage 5's entry: from a training set and a start checkpoint to a trained checkpoint.
+"""Entry of the training stage: trains a start checkpoint on a training set.
 
 Command: ``vista train <results>/suite.json MODEL/TRAIN_SET/METHOD/seedS/roundR``.
 """
@@ -26,27 +26,25 @@ from vista.config import (
     load_yaml,
     training_section,
 )
-from vista.engines.checkpoints import Checkpoint, check_folder, load_checkpoint, save_checkpoint
-from vista.engines.gpus import require_gpu
+from vista.engines.checkpoints import Checkpoint, check_folder, load_checkpoint, require_gpu, save_checkpoint
 from vista.errors import VistaError, writing
 from vista.grid import Run
 from vista.manifest import Recorder, read_manifest, withdraw
 from vista.objectives import ObjectiveSettings
 from vista.objectives.sft import SftSettings
 from vista.paths import Paths
-from vista.training.rows import check_tokens, read_training_set
+from vista.training.data import check_tokens, read_training_set
 from vista.wording import check_wording, trained_templates
 
 
 def train(suite: Suite, paths: Paths, run: Run) -> None:
-    """Train ``run`` and save its checkpoint folder with a manifest, from the first of its processes.
+    """Train ``run``; its first process saves the checkpoint folder with a manifest.
 
-    A training set without positives gives a folder with a manifest of that status and no
-    weights.
+    A training set without positives gives a folder without weights, whose manifest has that status.
 
     Raises:
-        VistaError: an input is missing or broken, there is no GPU or fewer than processes, not even one
-            example fits in memory, or training diverged; nothing is saved.
+        VistaError: an input is missing or broken, there are no GPUs or fewer than processes, not even one
+            example fits in memory, or training diverged; no checkpoint is saved.
     """
     examples = paths.training_set(run.id)
     start = start_folder(suite, paths, run)
@@ -66,9 +64,8 @@ def train(suite: Suite, paths: Paths, run: Run) -> None:
     training = suite.models[run.model].training
     processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     check_accelerate(training, torch.cuda.device_count(), processes, run.model)
-    from vista.training.device_batch import DeviceBatch, Note
     from vista.training.fit import fit  # TRL takes seconds to import
-    from vista.training.resume import States
+    from vista.training.resume import DeviceBatch, Note, States
 
     dtype = stored_dtype(start)
     recorder.settings["dtype"] = _dtypes(training, dtype)
@@ -80,7 +77,7 @@ def train(suite: Suite, paths: Paths, run: Run) -> None:
     batch = DeviceBatch(training, hyper.batch_size, run.id, run.model, note)
 
     def attempt() -> tuple[Checkpoint, dict[str, float]]:
-        """Train from the start, or from the newest state if there is one."""
+        """Train from the start checkpoint, or from the newest state if there is one."""
         checkpoint = _load(suite, run, start)
         check_tokens(examples, rows, checkpoint)
         templates = trained_templates(suite.methods[run.method])
@@ -99,7 +96,7 @@ def train(suite: Suite, paths: Paths, run: Run) -> None:
 
 
 def _beside(output: Path, name: str) -> Path:
-    """A hidden file or folder beside ``output``: Snakemake removes what is in it before a new start."""
+    """A hidden file or folder beside ``output``, whose content Snakemake deletes before a new start."""
     return output.with_name(f".{output.name}.{name}")
 
 
@@ -132,7 +129,7 @@ def hyperparameters(suite: Suite, run: Run) -> Hyperparameters:
 
 
 def settings_of(suite: Suite, run: Run) -> dict[str, Any]:
-    """What of the config a checkpoint depends on, and how it was trained, for its manifest."""
+    """The settings that a checkpoint depends on, and how it was trained, for its manifest."""
     objective = objective_of(suite, run)  # refuses a method that trains nothing
     hyper = hyperparameters(suite, run)
     training = suite.models[run.model].training
@@ -150,7 +147,7 @@ def settings_of(suite: Suite, run: Run) -> dict[str, Any]:
 
 
 def _passes(training: ModelTraining, hyper: Hyperparameters) -> dict[str, int]:
-    """How a process's share of a step is cut."""
+    """How a process's share of a step is cut into forward passes."""
     size = hyper.batch_size
     return {"device_batch_size": training.device_batch(size), "passes": training.passes(size)}
 
@@ -160,7 +157,7 @@ def _text_of(file: Path) -> dict[str, str]:
     try:
         text = file.read_text(encoding="utf-8")
     except OSError as error:
-        raise VistaError(f"{file}: cannot be read ({error.strerror}); see training.accelerate") from error
+        raise VistaError(f"{file}: cannot be read ({error.strerror}); correct training.accelerate") from error
     return {"file": str(file), "sha256": hashlib.sha256(text.encode()).hexdigest(), "text": text}
 
 
@@ -177,7 +174,7 @@ def _dtypes(training: ModelTraining, stored: torch.dtype) -> dict[str, str]:
 
 
 def _identity(settings: dict[str, Any], examples: Path, start: Path) -> dict[str, Any]:
-    """What a run's states depend on: they are gone on from only if all of this is as it was."""
+    """What a run's states depend on; they are used only if all of it is unchanged."""
     kept = {name: value for name, value in settings["training"].items() if name != "save_every"}
     return {
         "settings": {**settings, "training": kept},
@@ -187,7 +184,7 @@ def _identity(settings: dict[str, Any], examples: Path, start: Path) -> dict[str
 
 
 def check_accelerate(training: ModelTraining, gpus: int, processes: int, model: str) -> None:
-    """Refuse what a machine with this many GPUs cannot do, or would do otherwise without a word.
+    """Refuse what a machine with this many GPUs cannot do, or would silently do differently.
 
     Args:
         training: The model's settings.
@@ -202,8 +199,8 @@ def check_accelerate(training: ModelTraining, gpus: int, processes: int, model: 
         kind = load_yaml(training.accelerate).get("distributed_type")
         if kind != "MULTI_CPU":
             raise VistaError(
-                f"{training.accelerate}: {kind} needs GPUs, and none is found; accelerate would train "
-                f"without it; remove training.accelerate of model {model}"
+                f"{training.accelerate}: {kind} needs GPUs, but this machine has none, and accelerate would "
+                f"train without {kind}; remove training.accelerate of model {model}"
             )
     if 0 < gpus < processes:
         raise VistaError(
@@ -223,25 +220,25 @@ def device_name() -> str:
 
 
 def stored_dtype(folder: Path) -> torch.dtype:
-    """The type of a checkpoint's weights: training is in float32, and what is saved in this."""
+    """The type of a checkpoint's weights, in which the trained ones are saved too."""
     check_folder(folder)
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     name = config.get("dtype") or config.get("torch_dtype") or "float32"
     found = getattr(torch, str(name), None)
     if not isinstance(found, torch.dtype):
         raise VistaError(
-            f"{folder / 'config.json'}: dtype: {name!r} is none of torch's; write float32 or bfloat16"
+            f"{folder / 'config.json'}: dtype: {name!r} is not a type of torch; write float32 or bfloat16"
         )
     return found
 
 
 def _loading_dtype(training: ModelTraining, stored: torch.dtype) -> torch.dtype:
-    """Frozen weights stay as they are stored; weights that are trained are kept in float32."""
+    """Frozen weights keep their stored type; weights that are trained are kept in float32."""
     return stored if isinstance(training.tuning, LoraTuning) else torch.float32
 
 
 def _load(suite: Suite, run: Run, folder: Path) -> Checkpoint:
-    """Weights on the CPU: Trainer moves them to the GPU of its process."""
+    """The checkpoint on the CPU; Trainer moves it to the GPU of its process."""
     model = suite.models[run.model]
     trusted = getattr(model, "trust_remote_code", False)
     dtype = _loading_dtype(model.training, stored_dtype(folder))
@@ -249,7 +246,7 @@ def _load(suite: Suite, run: Run, folder: Path) -> Checkpoint:
 
 
 def _empty_folder(folder: Path) -> None:
-    """A folder with nothing in it, even if an earlier run had left weights there."""
+    """Make ``folder`` empty, even if an earlier run left weights there."""
     with writing(folder):
         if folder.exists():
             withdraw(folder)

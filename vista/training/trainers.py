@@ -1,20 +1,22 @@
-"""TRL's trainer, for any objective. It serves ``vista train``.
+"""TRL's trainer for any objective, and what ends a run that diverges. For ``vista train``.
 
-Overridden is only what the paper's formulae ask for: losses are averaged over sequences, not
-tokens, over all of an optimiser step, however many forward passes and processes it is spread
-over. Data come from our own collators, so TRL prepares none.
+It overrides what the paper's formulae ask for: losses are averaged over sequences, not tokens, and over
+the whole optimiser step, however many forward passes and processes share it. It also overrides how
+weights are read from a state. Batches come from our own collators, so TRL prepares no data.
 
-Preference training is TRL's SFT trainer too, with another loss. Its DPO trainer takes the
-reference's log-probabilities before the model is spread over the processes, which a large one
-does not survive, and would keep them in a cache that a later run may find by mistake.
+Preference training uses TRL's SFT trainer too, with another loss. TRL's DPO trainer computes the
+reference's log-probabilities before the model is spread over the processes, when a large one does not
+fit, and caches them where a later run may find them by mistake.
 """
 
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate.utils import load_fsdp_model, load_fsdp_optimizer, save_fsdp_model, save_fsdp_optimizer
 from datasets import Dataset
 from peft import PeftModel
 from torch import Tensor
@@ -26,9 +28,9 @@ from trl import SFTTrainer
 
 from vista.errors import VistaError
 from vista.objectives import Objective, ObjectiveSettings
-from vista.training.data import IGNORED, Batch
-from vista.training.losses import has_diverged, is_finite
-from vista.training.order import LengthMixedSampler
+from vista.training.data import IGNORED, Batch, LengthMixedSampler
+
+SCHEDULER = "scheduler.pt"  # transformers' name in a state
 
 
 class PaperTrainer(SFTTrainer):  # type: ignore[misc]
@@ -100,7 +102,7 @@ class PaperTrainer(SFTTrainer):  # type: ignore[misc]
     def take_reference(self) -> None:
         """Give the collator the reference's log-probabilities, unless it has them.
 
-        The policy starts from the reference model, so that one model serves as both, before the first step.
+        The policy starts as the reference model, so before the first step one model is both.
         """
         if self.data_collator.reference is not None:
             return
@@ -131,22 +133,26 @@ class PaperTrainer(SFTTrainer):  # type: ignore[misc]
         return VistaError(
             f"{self.what_diverged}: {what} at step {step} of {self.state.max_steps}; lower the learning rate "
             f"(now {self.args.learning_rate:g}), lengthen the warm-up, or look for broken rows in the "
-            "training set; nothing was saved"
+            "training set; no checkpoint was saved"
         )
 
     def _count_tokens(self, batch: Batch) -> None:
-        """Add the tokens of a forward pass to Trainer's own count, which a resumed run goes on with."""
+        """Add the tokens of a forward pass to Trainer's own count, which a resumed run continues."""
         counted = (batch["labels"] != IGNORED).any(dim=1, keepdim=True)
         tokens = (batch["attention_mask"] * counted).sum()
         self.state.num_input_tokens_seen += int(self.accelerator.gather(tokens).sum())
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
-        """Put the weights of a state in place.
+        """Load the weights of a state.
 
-        transformers' own looks for the names that weights have in memory. Files name some of them
-        otherwise (InternVL's, for one), and those it leaves as they are, with a warning.
+        transformers looks for the names that weights have in memory. Files name some of them differently
+        (InternVL's, for example), and transformers leaves those weights as they are, with a warning.
         """
-        if self.is_fsdp_enabled or isinstance(self.model, PeftModel):
+        if self.is_fsdp_enabled:
+            parts = self.accelerator.state.fsdp_plugin, self.accelerator, model or self.model
+            load_fsdp_model(*parts, resume_from_checkpoint, adapter_only=True, use_dcp=False)
+            return
+        if isinstance(self.model, PeftModel):
             super()._load_from_checkpoint(resume_from_checkpoint, model)
             return
         stored = type(self.model).from_pretrained(
@@ -154,29 +160,52 @@ class PaperTrainer(SFTTrainer):  # type: ignore[misc]
         )
         self.model.load_state_dict(stored.state_dict())
 
+    # FSDP's parts are written and read with torch.save and torch.load(weights_only=True), a file for each
+    # process. The default, torch's distributed checkpoints, are unpickled when they are read.
+
+    def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
+        """Save what a state holds beside random states and counts; under FSDP the weights as well."""
+        if not self.is_fsdp_enabled:
+            super()._save_optimizer_and_scheduler(output_dir)
+            return
+        plugin, model = self.accelerator.state.fsdp_plugin, self.model
+        save_fsdp_model(plugin, self.accelerator, model, output_dir, adapter_only=True, use_dcp=False)
+        save_fsdp_optimizer(plugin, self.accelerator, self.optimizer, model, output_dir, use_dcp=False)
+        if self.args.should_save:
+            torch.save(self.lr_scheduler.state_dict(), Path(output_dir) / SCHEDULER)
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        """Load the optimiser and the schedule of a state, if there is one."""
+        if checkpoint is None or not self.is_fsdp_enabled:
+            super()._load_optimizer_and_scheduler(checkpoint)
+            return
+        plugin, model = self.accelerator.state.fsdp_plugin, self.model
+        load_fsdp_optimizer(plugin, self.accelerator, self.optimizer, model, checkpoint, use_dcp=False)
+        self.lr_scheduler.load_state_dict(torch.load(Path(checkpoint) / SCHEDULER, weights_only=True))
+
     def floating_point_ops(self, inputs: Batch) -> int:
         """Not counted: Trainer walks through all modules for it at every step."""
         return 0
 
 
 class Start(TrainerCallback):  # type: ignore[misc]
-    """What has to happen when the model is ready on all processes, and at each epoch."""
+    """What happens once the model is ready on all processes, and at each epoch."""
 
     def __init__(self, trainer: PaperTrainer) -> None:
         self.trainer = trainer
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Take the reference, of the weights as they are before the first step."""
+        """Compute the reference's log-probabilities, with the weights before the first step."""
         if self.trainer.objective.needs_reference:
             self.trainer.take_reference()
 
     def on_epoch_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Order the examples for this epoch; accelerate forgets it when a run is resumed."""
+        """Order the examples for this epoch; accelerate forgets the epoch when a run is resumed."""
         self.trainer.sampler.set_epoch(int(state.epoch or 0))
 
 
 class Watch(TrainerCallback):  # type: ignore[misc]
-    """Ends a run that has diverged, though its loss is still a number."""
+    """Ends a run that has diverged although its loss is still a number."""
 
     def __init__(self, trainer: PaperTrainer) -> None:
         self.trainer = trainer
@@ -187,6 +216,20 @@ class Watch(TrainerCallback):  # type: ignore[misc]
         if logs and "loss" in logs and has_diverged(losses[0], logs["loss"]):
             what = f"the loss has risen from {losses[0]:.3g} to {logs['loss']:.3g}"
             raise self.trainer.diverged(what, state.global_step)
+
+
+def is_finite(loss: Tensor) -> bool:
+    """Whether a loss is a number that can be trained on."""
+    return bool(torch.isfinite(loss.detach()).all())
+
+
+def has_diverged(first: float, now: float) -> bool:
+    """Whether a loss has risen so far above its first value that only divergence explains it.
+
+    By ten nats (for likelihoods: every token of a response is e¹⁰ times less likely) and to three times
+    the first value, for objectives of another scale.
+    """
+    return now > first + max(10.0, 2 * abs(first))
 
 
 class Progress(TrainerCallback):  # type: ignore[misc]
@@ -217,14 +260,14 @@ class Progress(TrainerCallback):  # type: ignore[misc]
             self.bar.set_postfix(loss=f"{logs['loss']:.3f}", refresh=False)
 
     def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Leave the bar as it is."""
+        """Close the bar; it stays on the screen."""
         self.bar.close()
 
 
 def check_weights(model: Any, title: str, when: str, learning_rate: float) -> None:
-    """Refuse to save weights that a step has broken, when no loss came after it to tell.
+    """Refuse to save weights that the last step has broken, which no later loss can show.
 
-    Where they are spread over processes, each looks at its part.
+    Where weights are spread over processes, each checks its part.
 
     Raises:
         VistaError: names the first such weight.
@@ -234,12 +277,12 @@ def check_weights(model: Any, title: str, when: str, learning_rate: float) -> No
         if not bool(torch.isfinite(own).all()):
             raise VistaError(
                 f"{title}: weight {name} is not finite after {when}; lower the learning rate "
-                f"(now {learning_rate:g}); nothing was saved"
+                f"(now {learning_rate:g}); no checkpoint was saved"
             )
 
 
 def index_dataset(count: int) -> Dataset:
-    """The dataset that TRL sees: for each row its index, which the collator looks up, and a filler."""
+    """The dataset that TRL sees: the index of each row, which the collator looks up, and of a filler."""
     return Dataset.from_dict({"index": list(range(count + 1))})
 
 

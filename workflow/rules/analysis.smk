@@ -5,7 +5,7 @@ rule collect:
     input:
         predictions=PLAN.predictions(),
         manifests=PLAN.manifests(),
-        code=PLAN.code("analysis", "collect.py"),
+        code=PLAN.code("collect"),
     output:
         f"{R}/long.csv",
         f"{R}/long.csv.manifest.json",
@@ -47,80 +47,11 @@ rule suite:
         "vista suite {params.suite:q} {output:q} 2>&1 | tee {log:q}"
 
 
-rule results:
-    input:
-        long=f"{R}/long.csv",
-        manifests=PLAN.manifests(),
-        reported=PLAN.reported(),
-        code=PLAN.code("analysis"),
-    output:
-        shown(PLAN.results()),
-    log:
-        f"{R}/logs/analysis/results.log",
-    benchmark:
-        f"{R}/benchmarks/analysis/results.tsv"
-    conda:
-        "../../environment.yml"
-    resources:
-        mem_mb=lambda w, attempt: PLAN.light_memory(attempt),
-        runtime=lambda w, attempt: PLAN.light_minutes(attempt),
-    params:
-        suite=PLAN.paths.suite,
-        settings=PLAN.analysis_settings(),
-    shell:
-        "vista tables {params.suite:q} 2>&1 | tee {log:q}"
-
-
-rule ablation:
-    input:
-        long=f"{R}/long.csv",
-        manifests=PLAN.manifests(),
-        code=PLAN.code("analysis"),
-    output:
-        shown(PLAN.ablation()),
-    log:
-        f"{R}/logs/analysis/ablation.log",
-    benchmark:
-        f"{R}/benchmarks/analysis/ablation.tsv"
-    conda:
-        "../../environment.yml"
-    resources:
-        mem_mb=lambda w, attempt: PLAN.light_memory(attempt),
-        runtime=lambda w, attempt: PLAN.light_minutes(attempt),
-    params:
-        suite=PLAN.paths.suite,
-        settings=PLAN.comparison_settings(),
-    shell:
-        "vista ablation {params.suite:q} 2>&1 | tee {log:q}"
-
-
-rule difficulty:
-    input:
-        long=f"{R}/long.csv",
-        rows=PLAN.difficulty_inputs(),
-        code=PLAN.code("analysis", also=["testbed"]),
-    output:
-        shown(PLAN.table("difficulty")),
-    log:
-        f"{R}/logs/analysis/difficulty.log",
-    benchmark:
-        f"{R}/benchmarks/analysis/difficulty.tsv"
-    conda:
-        "../../environment.yml"
-    resources:
-        mem_mb=lambda w, attempt: PLAN.light_memory(attempt),
-        runtime=lambda w, attempt: PLAN.light_minutes(attempt),
-    params:
-        suite=PLAN.paths.suite,
-        settings=PLAN.comparison_settings(),
-    shell:
-        "vista difficulty {params.suite:q} 2>&1 | tee {log:q}"
-
-
+# Not measured: it reads the measurements.
 rule cost:
     input:
         long=f"{R}/long.csv",
-        code=PLAN.code("analysis"),
+        code=PLAN.code("cost"),
     output:
         shown(PLAN.table("cost")),
     log:
@@ -137,77 +68,39 @@ rule cost:
         "vista cost {params.suite:q} 2>&1 | tee {log:q}"
 
 
-rule audit:
-    input:
-        rows=lambda w: PLAN.audit_inputs(),
-        code=PLAN.code("analysis", also=["testbed"]),
-    output:
-        shown(PLAN.table("audit")),
-    log:
-        f"{R}/logs/analysis/audit.log",
-    benchmark:
-        f"{R}/benchmarks/analysis/audit.tsv"
-    conda:
-        "../../environment.yml"
-    resources:
-        mem_mb=lambda w, attempt: PLAN.light_memory(attempt),
-        runtime=lambda w, attempt: PLAN.light_minutes(attempt),
-    params:
-        suite=PLAN.paths.suite,
-        settings=lambda w: PLAN.measured_settings("audit"),
-    shell:
-        "vista audit {params.suite:q} 2>&1 | tee {log:q}"
+for table, command in PLAN.table_commands().items():
 
-
-rule prefix:
-    input:
-        rows=lambda w: PLAN.prefix_inputs(),
-        code=PLAN.code("analysis", also=["testbed"]),
-    output:
-        shown(PLAN.table("prefix")),
-    log:
-        f"{R}/logs/analysis/prefix.log",
-    benchmark:
-        f"{R}/benchmarks/analysis/prefix.tsv"
-    conda:
-        "../../environment.yml"
-    resources:
-        mem_mb=lambda w, attempt: PLAN.light_memory(attempt),
-        runtime=lambda w, attempt: PLAN.light_minutes(attempt),
-    params:
-        suite=PLAN.paths.suite,
-        settings=lambda w: PLAN.measured_settings("prefix"),
-    shell:
-        "vista prefix {params.suite:q} 2>&1 | tee {log:q}"
-
-
-rule distributions:
-    input:
-        rows=PLAN.distribution_inputs(),
-        code=PLAN.code("analysis", also=["testbed"]),
-    output:
-        shown(PLAN.table("distributions")),
-    log:
-        f"{R}/logs/analysis/distributions.log",
-    benchmark:
-        f"{R}/benchmarks/analysis/distributions.tsv"
-    conda:
-        "../../environment.yml"
-    resources:
-        mem_mb=lambda w, attempt: PLAN.light_memory(attempt),
-        runtime=lambda w, attempt: PLAN.light_minutes(attempt),
-    params:
-        suite=PLAN.paths.suite,
-        settings=PLAN.comparison_settings(),
-    shell:
-        "vista distributions {params.suite:q} 2>&1 | tee {log:q}"
+    rule:
+        name:
+            table
+        input:
+            # Asked for only when the table is: some tables need scenes, which not every suite has.
+            rows=lambda w, table=table: PLAN.table_inputs(table),
+            code=lambda w, table=table: PLAN.table_code(table),
+        output:
+            shown(PLAN.table_outputs(table)),
+        log:
+            f"{R}/logs/analysis/{table}.log",
+        benchmark:
+            f"{R}/benchmarks/analysis/{table}.tsv"
+        conda:
+            "../../environment.yml"
+        resources:
+            mem_mb=lambda w, attempt: PLAN.light_memory(attempt),
+            runtime=lambda w, attempt: PLAN.light_minutes(attempt),
+        params:
+            what=command,
+            suite=PLAN.paths.suite,
+            settings=lambda w, table=table: PLAN.table_settings(table),
+        shell:
+            "vista {params.what} {params.suite:q} 2>&1 | tee {log:q}"
 
 
 # A figure is a module of vista/figures: editing it draws it alone again.
 rule figure:
     input:
         table=lambda w: PLAN.figure_table(w.figure),
-        code=lambda w: PLAN.code("figures", f"{w.figure}.py"),
+        code=lambda w: PLAN.figure_code(w.figure),
     output:
         f"{R}/figures/{{figure}}.pdf",
         f"{R}/figures/{{figure}}.pdf.manifest.json",
@@ -234,11 +127,8 @@ rule figure:
 rule gallery:
     input:
         cases=PLAN.cases(),
-        code=PLAN.code(
-            "figures", "gallery.py", also=["figures/gallery.html.j2", "testbed"]
-        ),
+        code=PLAN.figure_code("gallery"),
     output:
-        pictures=directory(PLAN.paths.gallery),
         manifest=f"{R}/figures/cases.html.manifest.json",
         page=report(
             f"{R}/figures/cases.html",
@@ -256,4 +146,4 @@ rule gallery:
     params:
         named=PLAN.named_cases(),
     shell:
-        "python -m vista.figures.gallery {params.named:q} --to {output.pictures:q} 2>&1 | tee {log:q}"
+        "python -m vista.figures.gallery {params.named:q} --to {output.page:q} 2>&1 | tee {log:q}"

@@ -4,7 +4,7 @@
 rule curate:
     input:
         rows=lambda w: PLAN.curation_inputs(w.run),
-        code=PLAN.code("curation"),
+        code=lambda w: PLAN.curation_code(w.run),
     output:
         f"{R}/curation/{{run}}/train.parquet",
         f"{R}/curation/{{run}}/train.parquet.manifest.json",

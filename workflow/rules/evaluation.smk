@@ -5,7 +5,7 @@ rule evaluate:
     input:
         checkpoint=lambda w: PLAN.checkpoint(w.run),
         queries=PLAN.test_queries(),
-        code=PLAN.code("evaluation"),
+        code=PLAN.code("evaluate"),
     output:
         f"{R}/evaluation/{{run}}/predictions.parquet",
         f"{R}/evaluation/{{run}}/predictions.parquet.manifest.json",

@@ -4,7 +4,7 @@
 rule models:
     input:
         corpus=lambda w: PLAN.corpus(w.model),
-        code=PLAN.code("models"),
+        code=lambda w: PLAN.model_code(w.model),
     output:
         f"{R}/models/{{model}}/manifest.json",
     log:

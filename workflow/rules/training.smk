@@ -7,7 +7,7 @@ rule train:
         rows=f"{R}/curation/{{run}}/train.parquet",
         manifest=f"{R}/curation/{{run}}/train.parquet.manifest.json",
         start=lambda w: PLAN.training_start(w.run),
-        code=PLAN.code("training"),
+        code=lambda w: PLAN.training_code(w.run),
     output:
         f"{R}/training/{{run}}/manifest.json",
     log:

@@ -1,0 +1,225 @@
+"""Code makes stale what imports it, and nothing else."""
+
+from __future__ import annotations
+
+import ast
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from vista import closure
+from vista.config import Suite, load_suite
+from vista.dag import Dag
+from vista.errors import VistaError
+
+
+@pytest.fixture
+def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of the package whose source a test may edit."""
+    copy = tmp_path / "vista"
+    shutil.copytree(closure.SOURCES["vista"], copy, ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.setitem(closure.SOURCES, "vista", copy)
+    return copy
+
+
+@pytest.fixture
+def suite(root: Path, tmp_path: Path) -> Suite:
+    suite = load_suite(root / "config/testbed-full.yaml", root=root)
+    return suite.model_copy(update={"results": tmp_path / "results"})
+
+
+@pytest.fixture
+def benchmarks(root: Path, tmp_path: Path) -> Suite:
+    suite = load_suite(root / "config/paper.yaml", root=root)
+    return suite.model_copy(update={"results": tmp_path / "paper"})
+
+
+def codes(suite: Suite) -> dict[str, str]:
+    """The checksums that every rule of the suite depends on, by file."""
+    plan = Dag(suite)
+    for task in suite.tasks:
+        plan.task_code(task, "train")
+    for model in suite.models:
+        plan.model_code(model)
+    for method in suite.methods:
+        run = f"{next(iter(suite.models))}/{next(iter(suite.train_sets))}/{method}/seed0/round1"
+        plan.curation_code(run)
+        plan.training_code(run)
+        if (resample := getattr(suite.methods[method], "resample", None)) and resample.kind != "none":
+            rollouts = suite.methods[method].rollouts  # type: ignore[union-attr]
+            plan.rollout_code("resamples", f"{rollouts.slug}+{resample.slug}")
+    for kind in ("samples", "scores", "gains"):
+        plan.rollout_code(kind, "any")
+    tables = ("tables", "ablation", "difficulty", "distributions")
+    for command in ("cases", "evaluate", "collect", "cost", *tables):
+        plan.code(command)
+    for figure in (closure.SOURCES["vista"] / "figures").glob("[a-z]*.py"):
+        if figure.stem not in ("plan", "drawing"):
+            plan.figure_code(figure.stem)
+    return {Path(file).stem: Path(file).read_text() for file in plan.entries}
+
+
+def stale(suite: Suite, edit: Callable[[], object]) -> set[str]:
+    """Which files of checksums an edit changes."""
+    before = codes(suite)
+    edit()
+    return {name for name, text in codes(suite).items() if before.get(name, text) != text}
+
+
+def append(path: Path, text: str) -> Callable[[], object]:
+    return lambda: path.write_text(path.read_text() + text)
+
+
+CODE = "\n\nADDED = 1\n"
+
+
+def test_an_edited_filter_changes_the_training_sets_of_the_methods_that_name_it(
+    package: Path, suite: Suite
+) -> None:
+    assert stale(suite, append(package / "filters/oracle.py", CODE)) == {"curate-oracle"}
+
+
+def test_an_edited_filter_changes_those_that_are_matched_to_it_as_well(package: Path, suite: Suite) -> None:
+    found = stale(suite, append(package / "filters/vas.py", CODE))
+    assert {"curate-vas", "curate-random_drop"} <= found
+    assert not {name for name in found if not name.startswith(("curate", "audit"))}
+
+
+def test_an_edited_objective_changes_the_trainings_that_minimise_it(package: Path, suite: Suite) -> None:
+    assert stale(suite, append(package / "objectives/dpo.py", CODE)) == {"train-dpo"}
+
+
+def test_edited_gains_change_gains_alone(package: Path, suite: Suite) -> None:
+    assert stale(suite, append(package / "rollouts/gains.py", CODE)) == {"gains"}
+
+
+def test_the_scores_module_changes_scores_curation_and_cases_alone(package: Path, suite: Suite) -> None:
+    found = stale(suite, append(package / "scores.py", CODE))
+    assert {"score", "curate-vas", "cases"} <= found
+    untouched = ("sample", "resample", "train", "collect", "models", "evaluate")
+    assert not {name for name in found if name.startswith(untouched)}
+
+
+def test_edited_images_change_what_decodes_them_and_the_benchmarks(package: Path, benchmarks: Suite) -> None:
+    found = stale(benchmarks, append(package / "images.py", CODE))
+    assert {"tasks-slake", "sample-vllm", "evaluate", "score"} <= found
+    assert not {"collect", "cost", "tables"} & found
+
+
+@pytest.mark.parametrize("folder", ["filters", "objectives", "resamplers", "tasks/kinds", "figures"])
+def test_a_plug_in_that_nobody_names_changes_nothing(package: Path, suite: Suite, folder: str) -> None:
+    assert not stale(suite, lambda: (package / folder / "unused.py").write_text('"""Unused."""\nX = 1\n'))
+
+
+@pytest.mark.parametrize("module", ["rollouts/sample.py", "scores.py", "filters/vas.py", "training/train.py"])
+def test_comments_docstrings_descriptions_and_layout_change_nothing(
+    package: Path, suite: Suite, module: str
+) -> None:
+    path = package / module
+
+    def edit() -> None:
+        tree = ast.parse(path.read_text())
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.Module) and ast.get_docstring(node):
+                node.body[0] = ast.Expr(ast.Constant("Another docstring."))
+            if isinstance(node, ast.keyword) and node.arg == "description":
+                node.value = ast.Constant("Another description.")
+        path.write_text("# A comment.\n\n\n" + ast.unparse(tree).replace("\n", "\n\n"))
+
+    assert not stale(suite, edit)
+
+
+def test_what_only_carries_values_and_names_changes_nothing(package: Path, suite: Suite) -> None:
+    for module in ("config/suites.py", "grid.py", "paths.py", "dag/base.py", "errors.py", "cli.py"):
+        assert not stale(suite, append(package / module, CODE)), module
+
+
+def test_the_config_computes_nothing(root: Path) -> None:
+    """It is in no checksum, so what it yields must be in the digests of settings: values and checks."""
+    arithmetic = (ast.Add, ast.Sub, ast.Mult, ast.Div, ast.FloorDiv, ast.Mod, ast.Pow)
+    for path in (root / "vista/config").glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.BinOp) and isinstance(node.op, arithmetic):
+                assert any(marks(part) for part in (node.left, node.right)), f"{path}: {ast.unparse(node)}"
+            assert not (isinstance(node, ast.Import | ast.ImportFrom) and "math" in ast.unparse(node)), path
+
+
+def marks(node: ast.expr) -> bool:
+    """Whether an operand is text, a list, or a size that is only checked against another."""
+    return isinstance(node, ast.JoinedStr | ast.List | ast.ListComp | ast.Call | ast.Name) or (
+        isinstance(node, ast.Constant) and isinstance(node.value, str | int)
+    )
+
+
+def test_an_unchanged_closure_leaves_its_file_untouched(suite: Suite) -> None:
+    first = Path(Dag(suite).code("evaluate"))
+    before = first.stat()
+    assert Path(Dag(suite).code("evaluate")) == first
+    after = first.stat()
+    assert (before.st_mtime_ns, before.st_ino) == (after.st_mtime_ns, after.st_ino)
+
+
+@pytest.fixture
+def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A package of somebody else's, importable."""
+    package = tmp_path / "my_lab"
+    (package / "deep").mkdir(parents=True)
+    for folder in (package, package / "deep"):
+        (folder / "__init__.py").write_text("")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setitem(closure.SOURCES, "my_lab", package)
+    return package
+
+
+def test_imports_inside_functions_relative_ones_and_packages_count(lab: Path) -> None:
+    (lab / "a.py").write_text("def f():\n    from .deep import b\n    import my_lab.c\n")
+    (lab / "deep/b.py").write_text("from .. import d\nfrom vista.scores import TAU\n")
+    (lab / "c.py").write_text("")
+    (lab / "d.py").write_text("")
+    found = closure.closure(["my_lab.a"])
+    own = ["my_lab", "my_lab.a", "my_lab.c", "my_lab.d", "my_lab.deep", "my_lab.deep.b"]
+    assert [name for name in found if name.startswith("my_lab")] == own
+    assert "vista.scores" in found
+
+
+def test_imports_for_type_checkers_alone_do_not_count(lab: Path) -> None:
+    (lab / "a.py").write_text(
+        "from typing import TYPE_CHECKING\n"
+        "if TYPE_CHECKING:\n    import my_lab.c\nelse:\n    import my_lab.d\n"
+    )
+    (lab / "c.py").write_text("")
+    (lab / "d.py").write_text("")
+    found = closure.closure(["my_lab.a"])
+    assert "my_lab.d" in found
+    assert "my_lab.c" not in found
+
+
+def test_a_data_file_that_a_module_names_is_part_of_its_code(lab: Path) -> None:
+    (lab / "a.py").write_text('TEMPLATE = "page.html"\n')
+    (lab / "page.html").write_text("one")
+    (lab / "other.html").write_text("one")
+    before = closure.checksums(["my_lab.a"])
+    assert "my_lab.a: page.html" in before
+    (lab / "other.html").write_text("two")
+    assert closure.checksums(["my_lab.a"]) == before
+    (lab / "page.html").write_text("two")
+    assert closure.checksums(["my_lab.a"]) != before
+
+
+def test_a_module_without_source_is_named() -> None:
+    with pytest.raises(VistaError, match=r"vista\.nothing has no source file"):
+        closure.closure(["vista.nothing"])
+
+
+def test_the_closure_of_a_command_holds_all_that_importing_its_entry_loads() -> None:
+    """Against Python itself, for entries that load no torch."""
+    for command in ("curate", "collect", "cost"):
+        entries = closure.entry_points(command)
+        loaded = "print(*[name for name in sys.modules if name.split('.')[0] == 'vista'])"
+        code = f"import sys, {', '.join(entries)}; {loaded}"
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+        assert set(done.stdout.split()) <= set(closure.closure(entries)), command

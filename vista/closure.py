@@ -1,0 +1,228 @@
+"""Which code decides what a job computes: all that its entry point imports, found without running it.
+
+Serves ``vista.dag``: the closure's checksums are one small file that the job's rule reads, so that edited
+code makes exactly the outputs stale that depend on it.
+
+* Every ``import`` in the source counts, those inside functions too; not those under ``if TYPE_CHECKING``.
+* Plug-ins are imported by name only. The closure of a job has those that its method, task or model name.
+* Comments, docstrings, layout and the descriptions of settings are left out of the checksums.
+* Modules that only carry values, names and messages (``CARRIERS``) are in the closure, but in no checksum,
+  nor is what only they import.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import json
+import sys
+from collections.abc import Iterable, Iterator
+from functools import cache
+from pathlib import Path
+
+import vista
+from vista.errors import VistaError, writing
+from vista.records import write_text
+
+# Where the source of each package lies; those of plug-ins from outside are looked up when they are named.
+SOURCES: dict[str, Path] = {"vista": Path(vista.__file__).parent}
+
+# What these decide reaches a rule in another way, and would otherwise make everything stale.
+CARRIERS: dict[str, str] = {
+    "vista.config": "values: they are in the digests of settings that the rules have as params",
+    "vista.settings": "checks of values",
+    "vista.plugins": "which module a kind is; that module is in the closure",
+    "vista.grid": "who depends on whom: a rule's input files and the names of its outputs",
+    "vista.paths": "where files are: a rule's input files and the names of its outputs",
+    "vista.reads": "what a job reads: a rule's input files",
+    "vista.dag": "what the Snakefile asks",
+    "vista.closure": "this module",
+    "vista.cli": "which function a command calls; that function's module is the entry point",
+    "vista.errors": "messages",
+    "vista.manifest": "what is written down about an output",
+    "vista.checksums": "whether an input is what was made",
+    "vista.versions": "what is written down about an output",
+}
+
+
+def carries(module: str) -> bool:
+    """Whether a module is one of ``CARRIERS``, or in such a package."""
+    return any(module == name or module.startswith(f"{name}.") for name in CARRIERS)
+
+
+def entry_points(command: str) -> list[str]:
+    """The modules that a command of ``vista.cli`` calls: what its function imports.
+
+    Raises:
+        KeyError: there is no such command.
+    """
+    for node in _tree("vista.cli").body:
+        if isinstance(node, ast.FunctionDef) and node.name == command:
+            return sorted(set(_imported(node, "vista.cli")))
+    raise KeyError(command)
+
+
+def closure(entries: Iterable[str], deciding: bool = False) -> list[str]:
+    """Every module of this package, and of the packages of plug-ins, that ``entries`` import, sorted.
+
+    Args:
+        entries: Names of modules.
+        deciding: Only those that decide what is computed: without ``CARRIERS``, and what only they import.
+
+    Raises:
+        VistaError: a module of ``entries`` has no source file.
+    """
+    found: set[str] = set()
+    wanted = list(entries)
+    while wanted:
+        name = wanted.pop()
+        if name in found or (deciding and carries(name)):
+            continue
+        found.add(name)
+        wanted += [each for each in _imports(name) if each not in found]
+    return sorted(found)
+
+
+def checksums(entries: Iterable[str]) -> dict[str, str]:
+    """SHA-256 of each module that decides what ``entries`` compute, and of the data files that it names."""
+    found: dict[str, str] = {}
+    for module in closure(entries, deciding=True):
+        found[module] = _code(module)
+        found.update(_data(module))
+    return found
+
+
+def write_checksums(file: Path, entries: Iterable[str]) -> None:
+    """Keep the checksums of what ``entries`` compute with in ``file``, written anew only if they differ.
+
+    Raises:
+        VistaError: a module has no source file, or the disk cannot be written.
+    """
+    update(file, json.dumps(checksums(entries), indent=2, sort_keys=True) + "\n")
+
+
+def update(file: Path, text: str) -> None:
+    """Write ``text`` to a file that the Snakefile keeps, if it holds anything else.
+
+    Several ``snakemake`` may do so at once: only later does one of them lock the folder.
+
+    Raises:
+        VistaError: the disk is full, read-only or not to be written by this user.
+    """
+    with writing(file):
+        if not file.exists() or file.read_bytes() != text.encode():
+            write_text(file, text, shared=True)
+
+
+def _file(module: str) -> Path | None:
+    """The source file of a module of a known package; ``None`` if there is none."""
+    top, *parts = module.split(".")
+    if top not in SOURCES and top in sys.modules:
+        file = getattr(sys.modules[top], "__file__", None)
+        if file is not None:
+            SOURCES[top] = Path(file).parent if Path(file).name == "__init__.py" else Path(file)
+    root = SOURCES.get(top)
+    if root is None or (root.is_file() and parts):
+        return None
+    if root.is_file():
+        return root
+    package = root.joinpath(*parts, "__init__.py")
+    module_file = root.joinpath(*parts).with_suffix(".py") if parts else package
+    return next((path for path in (package, module_file) if path.is_file()), None)
+
+
+def _source(module: str) -> Path:
+    path = _file(module)
+    if path is None:
+        raise VistaError(f"module {module} has no source file, so nobody can tell when it changes")
+    return path
+
+
+def _imports(module: str) -> list[str]:
+    path = _source(module)
+    return _imports_of(module, path, path.stat().st_mtime_ns)
+
+
+@cache
+def _imports_of(module: str, path: Path, changed: int) -> list[str]:
+    parents = [module.rsplit(".", n)[0] for n in range(1, module.count(".") + 1)]
+    return [*parents, *dict.fromkeys(_imported(_parsed(path, changed), module))]
+
+
+def _imported(tree: ast.AST, module: str) -> Iterator[str]:
+    """Modules of known packages that are imported anywhere below ``tree``, at run time."""
+    for node in _at_run_time(tree):
+        names: list[str] = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            base = _absolute(node, module)
+            names = [base, *(f"{base}.{alias.name}" for alias in node.names)]
+        known = {module.split(".")[0], *SOURCES}
+        yield from (name for name in names if name.split(".")[0] in known and _file(name) is not None)
+
+
+def _at_run_time(tree: ast.AST) -> Iterator[ast.AST]:
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            yield from (found for child in node.orelse for found in [child, *_at_run_time(child)])
+        else:
+            yield node
+            yield from _at_run_time(node)
+
+
+def _absolute(node: ast.ImportFrom, module: str) -> str:
+    if not node.level:
+        return node.module or ""
+    file = _file(module)
+    is_package = file is not None and file.name == "__init__.py"
+    parts = module.split(".")
+    parts = parts[: len(parts) - node.level + is_package]
+    return ".".join([*parts, *([node.module] if node.module else [])])
+
+
+def _tree(module: str) -> ast.Module:
+    path = _source(module)
+    return _parsed(path, path.stat().st_mtime_ns)
+
+
+@cache
+def _parsed(path: Path, changed: int) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"), filename=str(path))
+
+
+def _code(module: str) -> str:
+    path = _source(module)
+    return _code_of(path, path.stat().st_mtime_ns)
+
+
+@cache
+def _code_of(path: Path, changed: int) -> str:
+    """SHA-256 of a module's syntax tree, without what is only read by people."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            if ast.get_docstring(node, clean=False) is not None:
+                node.body = node.body[1:]
+        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "Field":
+            node.keywords = [each for each in node.keywords if each.arg != "description"]
+    return hashlib.sha256(ast.dump(tree).encode()).hexdigest()
+
+
+def _data(module: str) -> dict[str, str]:
+    """SHA-256 of the data files below a module's folder that it names in its source."""
+    path = _source(module)
+    words = {
+        node.value
+        for node in ast.walk(_tree(module))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    }
+    root = path.parent
+    files = [file for file in _data_files(root) if file.name in words]
+    return {f"{module}: {file.name}": hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
+
+
+@cache
+def _data_files(folder: Path) -> list[Path]:
+    files = sorted(file for file in folder.rglob("*") if file.is_file())
+    return [file for file in files if file.suffix != ".py" and "__pycache__" not in file.parts]

@@ -1,0 +1,148 @@
+"""What each job reads, as typed paths: the rules declare these files, and the stages read them.
+
+Pure functions of the suite, so that a rule's inputs and what its job opens cannot differ.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from vista import grid
+from vista.config import SelfImprovement, Suite
+from vista.grid import Run
+from vista.paths import Paths
+from vista.records import Split
+
+
+@dataclass(frozen=True)
+class SeedFiles:
+    """The seed queries of a run, and the base model's solutions to them if these are trained on."""
+
+    queries: list[Path]
+    samples: list[Path]
+
+    @property
+    def every_file(self) -> list[Path]:
+        """All of them."""
+        return [*self.queries, *self.samples]
+
+
+@dataclass(frozen=True)
+class RolloutFiles:
+    """One policy's rollouts that a method reads, all shards."""
+
+    samples: list[Path]
+    resamples: list[Path]
+    scores: list[Path]
+    gains: list[Path]
+
+    @property
+    def solutions(self) -> list[Path]:
+        """Samples, then resamples."""
+        return [*self.samples, *self.resamples]
+
+    @property
+    def every_file(self) -> list[Path]:
+        """All of them."""
+        return [*self.solutions, *self.scores, *self.gains]
+
+
+@dataclass(frozen=True)
+class CurationFiles:
+    """What a run's training set is selected from."""
+
+    seed: SeedFiles | None  # None where the seed split is not trained on
+    queries: list[Path]  # train queries; none where no rollouts are read
+    policies: list[RolloutFiles]  # the latest first
+
+    @property
+    def rollouts(self) -> list[Path]:
+        """The rollouts of all policies."""
+        return [file for policy in self.policies for file in policy.every_file]
+
+    @property
+    def every_file(self) -> list[Path]:
+        """All of them."""
+        return [*self.queries, *(self.seed.every_file if self.seed else []), *self.rollouts]
+
+
+@dataclass(frozen=True)
+class Reads:
+    """The files that the jobs of a suite read."""
+
+    suite: Suite
+    paths: Paths
+
+    def queries(self, run: Run, split: Split) -> list[Path]:
+        """One split of each of the run's tasks, in the order of the train set."""
+        return [self.paths.queries(task, split) for task in self.suite.train_sets[run.train_set]]
+
+    def trained_queries(self) -> list[Path]:
+        """Train queries of every task that is trained on."""
+        return [self.paths.queries(task, "train") for task in self.suite.trained_tasks]
+
+    def test_queries(self) -> list[Path]:
+        """Test queries of every task that is evaluated."""
+        return [self.paths.queries(task, "test") for task in self.suite.evaluated_tasks]
+
+    def checkpoint(self, run: Run) -> Path:
+        """Folder of the weights that a run stands for: its own, its base model's, or another run's."""
+        run = grid.weights(self.suite, run)
+        return self.paths.checkpoint(run, grid.is_trained(self.suite, run))
+
+    def start(self, run: Run) -> Path:
+        """Folder of the checkpoint that a run's training starts from."""
+        restart = grid.restart(self.suite, run)
+        return self.paths.base(run.model) if restart is None else self.checkpoint(restart)
+
+    def shard(self, policy: Run, kind: str, name: str, shard: int) -> Path:
+        """One shard of a policy's rollouts."""
+        return self.paths.rollouts(policy.id, kind, name, shard, self.suite.shards)
+
+    def shards(self, policy: Run, kind: str, name: str | None) -> list[Path]:
+        """All shards of a policy's rollouts of one kind and name; none where there is no name."""
+        count = self.suite.shards if name is not None else 0
+        return [self.shard(policy, kind, str(name), number) for number in range(count)]
+
+    def named(self, policy: Run, files: Iterable[tuple[str, str]]) -> list[Path]:
+        """All shards of several kinds and names."""
+        return [file for kind, name in files for file in self.shards(policy, kind, name)]
+
+    def resampling(self, policy: Run, name: str, shard: int) -> list[Path]:
+        """The samples that a shard of resamples starts from, and the resamples that it is matched to."""
+        work = grid.resampling_named(self.suite, name)
+        return [self.shard(policy, kind, read, shard) for kind, read in work.inputs]
+
+    def measuring(self, policy: Run, kind: str, name: str, shard: int) -> list[Path]:
+        """The solutions that a shard of scores or gains measures: samples, then resamples."""
+        names = grid.rollout_files(grid.method_with(self.suite, kind, name))
+        found = [self.shard(policy, "samples", names.samples, shard)]
+        if names.resamples is not None:
+            found.append(self.shard(policy, "resamples", names.resamples, shard))
+        return found
+
+    def rollouts(self, policy: Run, method: SelfImprovement) -> RolloutFiles:
+        """The rollouts of a policy that a method reads."""
+        names = grid.rollout_files(method)
+        return RolloutFiles(
+            self.shards(policy, "samples", names.samples),
+            self.shards(policy, "resamples", names.resamples),
+            self.shards(policy, "scores", names.scores),
+            self.shards(policy, "gains", names.gains),
+        )
+
+    def curation(self, run: Run) -> CurationFiles:
+        """What a run's training set is selected from."""
+        method = self.suite.methods[run.method]
+        seed = self._seed(run) if method.trains_on_seed else None
+        if not isinstance(method, SelfImprovement):
+            return CurationFiles(seed, [], [])
+        policies = [self.rollouts(policy, method) for policy in grid.policies(self.suite, run)]
+        return CurationFiles(seed, self.queries(run, "train"), policies)
+
+    def _seed(self, run: Run) -> SeedFiles:
+        samples = grid.seed_samples(self.suite, run)
+        files = self.shards(samples.policy, "samples", samples.name) if samples else []
+        return SeedFiles(self.queries(run, "seed"), files)
