@@ -53,7 +53,7 @@ PLAN = "plan --configfile suite.yaml --assume 'parameters={nano: 1.0e+6}'"
 
 # What a remedy sounds like: something to do, what is known, or what is expected.
 REMEDY = re.compile(
-    r"\b(add|check|choose|collect|copy|correct|define|delete|download|evaluate|expected|export|give|install|keep|known|leave|lower|"
+    r"\b(add|check|choose|collect|copy|correct|define|delete|download|evaluate|expected|export|fix|give|install|keep|known|leave|lower|"
     r"make|mend|must|name|point|put|quote|raise|remove|rename|replace|rerun|restore|run|save|say|see|set|"
     r"should|take|unpack|use|write|did you mean|it has)\b"
 )

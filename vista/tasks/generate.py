@@ -65,7 +65,7 @@ def generate_split(suite: Suite, paths: Paths, task_name: str, split: Split) -> 
     recorder.write(output, {**prepared.counts, "queries": count, **counts})
 
 
-def rationale_source(suite: Suite, task: str, split: Split) -> str | None:
+def rationale_source(suite: Suite, task: str, split: str) -> str | None:
     """The module that adds rationales to a split; ``None`` where queries stay as they are.
 
     It is imported by name, since the queries of other splits do not depend on its code.
@@ -75,7 +75,7 @@ def rationale_source(suite: Suite, task: str, split: Split) -> str | None:
     return "vista.tasks.rationales" if _annotations(suite, task, split) else None
 
 
-def _annotations(suite: Suite, task: str, split: Split) -> list[Path]:
+def _annotations(suite: Suite, task: str, split: str) -> list[Path]:
     """The user's file with a task's annotated rationales, if this split takes them from one."""
     settings = suite.seed_rationales
     if split != "seed" or settings.kind != "annotated" or task not in settings.files:
