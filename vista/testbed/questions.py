@@ -153,7 +153,7 @@ TEMPLATES = {
 
 
 def templates_of(family: Family, cells: int) -> list[Template]:
-    """The family's templates that can be asked about a grid of so many cells, in a fixed order."""
+    """The family's templates that can be asked about a grid of this many cells, in a fixed order."""
     return [
         template
         for template in TEMPLATES.values()
