@@ -12,7 +12,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vista.config import (
-    HubFiles,
     Methods,
     Models,
     ModelTraining,
@@ -27,6 +26,7 @@ from vista.config import (
     with_overrides,
 )
 from vista.errors import VistaError
+from vista.tasks.benchmarks import HubFiles
 
 
 @pytest.fixture

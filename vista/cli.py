@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
-from vista.config import BenchmarkTask, HubFiles, HubModel, Suite, load_resolved, load_suite
+from vista.config import HubModel, Suite, load_resolved, load_suite
 from vista.errors import VistaError, is_out_of_memory, said, told
 from vista.grid import run_named
 from vista.paths import Paths
@@ -64,10 +64,8 @@ ShardArgument = Annotated[int, typer.Argument(min=0, help="Which shard, from 0."
 def _from_hub(suite: Suite, model: str | None, task: str | None) -> bool:
     """Whether a model or a task has yet to be fetched from the hub."""
     entry = suite.models.get(model) if model else None
-    benchmark = suite.tasks.get(task) if task else None
-    return (isinstance(entry, HubModel) and entry.path is None) or (
-        isinstance(benchmark, BenchmarkTask) and isinstance(benchmark.source, HubFiles)
-    )
+    spec = suite.tasks.get(task) if task else None
+    return (isinstance(entry, HubModel) and entry.path is None) or (spec is not None and spec.on_hub)
 
 
 def _open(suite_file: Path, model: str | None = None, task: str | None = None) -> tuple[Suite, Paths]:

@@ -294,15 +294,15 @@ def read_queries(path: Path, columns: list[str] | None = None) -> list[Row]:
                 "query ids must be unique"
             )
         seen[query_id] = index
-        problem = _query_problem(row, path)
+        problem = query_problem(row, path.stem, path.parent.name)
         if problem:
             raise VistaError(f"{path}: row {index}: query {query_id!r}: {problem}; make the queries again")
     return rows
 
 
-def _query_problem(row: Row, path: Path) -> str | None:
-    """What keeps a query from being asked or verified, or from belonging here."""
-    for name, wanted in (("split", path.stem), ("task", path.parent.name)):
+def query_problem(row: Row, split: str, task: str) -> str | None:
+    """What keeps a query from being asked or verified, or from belonging to a split of a task."""
+    for name, wanted in (("split", split), ("task", task)):
         if name in row and row[name] != wanted:
             return f"{name} is {row[name]!r}, but the file holds those of {wanted!r}"
     if row.get("answer_type", "open") not in get_args(AnswerType):

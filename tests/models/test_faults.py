@@ -13,13 +13,13 @@ import torch
 
 from vista import chat
 from vista.answers import extract, verify
-from vista.config import GridTask, Sizes
 from vista.engines.base import Request
 from vista.engines.checkpoints import Checkpoint, load_checkpoint
 from vista.engines.hf import HfEngine
 from vista.records import Row
 from vista.seeding import derive_seed
-from vista.tasks.generate import grid_query
+from vista.tasks.kinds import Sizes
+from vista.tasks.kinds.grid import GridSettings, grid_query
 from vista.testbed.audit import audit_query
 from vista.testbed.questions import load
 
@@ -36,7 +36,7 @@ def policy(request: pytest.FixtureRequest, root: Path) -> Checkpoint:
 
 def queries(family: str, count: int) -> list[Row]:
     """Train queries that no test of the benchmark asks."""
-    task = GridTask(kind="grid", questions=[family], sizes=Sizes(train=count))  # type: ignore[list-item]
+    task = GridSettings(kind="grid", questions=[family], sizes=Sizes(train=count))  # type: ignore[list-item]
     return [grid_query(f"grid-{family}", task, "train", index) for index in range(count)]
 
 

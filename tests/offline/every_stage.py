@@ -17,10 +17,7 @@ import yaml
 from tests.tasks.published import write_slake
 from vista import cli, grid
 from vista.config import (
-    BenchmarkSizes,
-    BenchmarkTask,
     HubModel,
-    LocalFiles,
     LocalModel,
     SelfRationales,
     Suite,
@@ -30,6 +27,8 @@ from vista.grid import Run
 from vista.manifest import read_manifest
 from vista.paths import Paths
 from vista.records import write_text
+from vista.tasks.benchmarks import BenchmarkSizes, LocalFiles
+from vista.tasks.kinds.slake import SlakeSettings
 
 ROOT = Path(__file__).parents[2]
 SPLITS = ("seed", "train", "test")
@@ -109,7 +108,7 @@ def use_local_files(suite: Suite, folder: Path) -> None:
     }
     write_slake(folder / "slake")
     source = LocalFiles(kind="path", path=folder / "slake")
-    tasks = {"slake": BenchmarkTask(kind="slake", source=source, sizes=BenchmarkSizes(seed=2))}
+    tasks = {"slake": SlakeSettings(kind="slake", source=source, sizes=BenchmarkSizes(seed=2))}
     local = suite.model_copy(
         update={
             "models": models,

@@ -9,7 +9,7 @@ import pytest
 
 from tests.nano import SQUARE, STRIP, checkpoint, query
 from vista import answers, grid
-from vista.config import GridTask, SelfImprovement, Sizes, Suite
+from vista.config import SelfImprovement, Suite
 from vista.engines.checkpoints import save_checkpoint
 from vista.grid import Run
 from vista.manifest import Recorder
@@ -18,6 +18,8 @@ from vista.records import QUERY, ROLLOUT, Row, read_rows, write_rows
 from vista.rollouts.resample import resample_shard
 from vista.rollouts.sample import sample_shard
 from vista.seeding import generator
+from vista.tasks.kinds import Sizes
+from vista.tasks.kinds.grid import GridSettings
 from vista.testbed.questions import Question, dump
 from vista.testbed.scenes import draw_scene
 
@@ -37,10 +39,10 @@ def suite_at(results: Path, **changes: Any) -> Suite:
         "models": {"nano": {"kind": "built", "architecture": "qwen2.5-vl", "corpus": "corpus"}},
         "train_sets": {"tasks": ["first", "second"]},
         "tasks": {
-            name: GridTask(kind="grid", questions=["open"], sizes=Sizes(seed=8, train=8, test=8))
+            name: GridSettings(kind="grid", questions=["open"], sizes=Sizes(seed=8, train=8, test=8))
             for name in ("first", "second")
         }
-        | {"corpus": GridTask(kind="grid", questions=["open"], sizes=Sizes(train=8))},
+        | {"corpus": GridSettings(kind="grid", questions=["open"], sizes=Sizes(train=8))},
         "training": {"seed": {}, "sft": {}, "dpo": {}},
         "methods": {
             "zero-shot": {"kind": "base"},

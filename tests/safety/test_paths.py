@@ -12,15 +12,17 @@ import pytest
 from tests.rollouts.conftest import POLICY, SAMPLES, policy_folder, suite_at
 from tests.tasks.published import write_slake
 from vista import cli, grid
-from vista.config import BenchmarkSizes, BenchmarkTask, HubFiles, LocalFiles, Suite, load_suite
+from vista.config import Suite, load_suite
 from vista.errors import VistaError
 from vista.grid import Run
 from vista.images import open_images
 from vista.models.fetch import download
 from vista.paths import Paths
 from vista.records import QUERY, read_rows
-from vista.tasks.benchmarks.sources import root_of
+from vista.tasks.benchmarks import BenchmarkSizes, HubFiles, LocalFiles
+from vista.tasks.benchmarks.files import root_of
 from vista.tasks.generate import generate_split
+from vista.tasks.kinds.slake import SlakeSettings
 
 __all__ = ["policy_folder"]  # a fixture
 
@@ -161,12 +163,10 @@ def test_results_may_be_anywhere_but_not_under_a_name_that_is_read_as_something_
         assert Suite.model_validate({**suite_value, "results": fine}).results == Path(fine)
 
 
-SLAKE = {"kind": "slake", "sizes": BenchmarkSizes(seed=2)}
-
-
 def slake(folder: Path, tmp_path: Path, root: Path) -> Paths:
     """Make the test split of a copy of SLAKE."""
-    task = BenchmarkTask(**SLAKE, source=LocalFiles(kind="path", path=folder))  # type: ignore[arg-type]
+    source = LocalFiles(kind="path", path=folder)
+    task = SlakeSettings(kind="slake", sizes=BenchmarkSizes(seed=2), source=source)
     smoke = load_suite(root / "config/smoke.yaml", root=root)
     paths = Paths(tmp_path / "results")
     generate_split(smoke.model_copy(update={"tasks": {"slake": task}}), paths, "slake", "test")
@@ -265,6 +265,5 @@ def test_a_repository_has_a_name_of_the_hub(repo: str) -> None:
     with pytest.raises(VistaError, match=r"repo: (no|not the) name of a repository"):
         download(repo, 40 * "0")
     source = HubFiles(kind="hub", repo=repo, revision=40 * "0")
-    task = BenchmarkTask(kind="slake", source=source)
-    with pytest.raises(VistaError, match=r"repo: (no|not the) name of a repository"):
-        root_of("slake", task, [["test.json"]])
+    with pytest.raises(VistaError, match=r"repo: not the name of a repository"):
+        root_of("slake", source, [["test.json"]])

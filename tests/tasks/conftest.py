@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 
-from tests.tasks.published import WRITERS
-from vista.config import BenchmarkTask, GridTask, Sizes, Suite, load_suite
+from tests.tasks.published import WRITERS, benchmark
+from vista.config import Suite, load_suite
+from vista.tasks.kinds import Sizes, TaskSettings
 
 
-def shrunk(task: GridTask, most: int) -> GridTask:
+def shrunk(task: TaskSettings, most: int) -> TaskSettings:
     """The task with at most ``most`` queries per split."""
     sizes = Sizes(**{split: min(size, most) for split, size in task.sizes.model_dump().items()})
     return task.model_copy(update={"sizes": sizes})
@@ -49,6 +50,6 @@ def with_task(suite: Suite) -> Callable[..., Suite]:
             "sizes": sizes or {"seed": 2},
             **settings,
         }
-        return suite.model_copy(update={"tasks": {**suite.tasks, kind: BenchmarkTask.model_validate(entry)}})
+        return suite.model_copy(update={"tasks": {**suite.tasks, kind: benchmark(**entry)}})
 
     return add

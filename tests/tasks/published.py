@@ -17,9 +17,19 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
+from pydantic import TypeAdapter
+
+from vista.config import Task
+from vista.tasks.kinds import TaskSettings
 
 IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 Row = dict[str, Any]
+
+
+def benchmark(**entry: Any) -> TaskSettings:
+    """A benchmark, from an entry of a suite's ``tasks``."""
+    found: TaskSettings = TypeAdapter(Task).validate_python(entry)
+    return found
 
 
 def picture(number: int, kind: str = "PNG") -> bytes:

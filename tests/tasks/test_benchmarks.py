@@ -14,13 +14,14 @@ from tests.tasks import published as files
 from vista.answers import extract, verify
 from vista.chat import messages
 from vista.checksums import sha256
-from vista.config import BenchmarkTask
 from vista.images import open_images
 from vista.manifest import read_manifest
 from vista.paths import Paths
+from vista.plugins import Plugin
 from vista.records import read_queries
-from vista.tasks.benchmarks.prepare import BENCHMARKS
+from vista.tasks.benchmarks import BenchmarkSettings
 from vista.tasks.generate import SPLITS, generate_split
+from vista.tasks.kinds import TaskSettings
 
 KINDS = sorted(files.WRITERS)
 
@@ -46,9 +47,10 @@ def prepared(suite, kind, folder):
     return rows, counts
 
 
-def test_every_kind_of_the_config_has_an_adapter_and_a_fixture():
-    kinds = set(BenchmarkTask.model_json_schema()["properties"]["kind"]["enum"])
-    assert kinds == set(BENCHMARKS) == set(files.WRITERS)
+def test_every_benchmark_has_a_fixture():
+    tasks = Plugin("task", TaskSettings, "vista.tasks")
+    kinds = {kind for kind in tasks.kinds() if issubclass(tasks.settings(kind), BenchmarkSettings)}
+    assert kinds == set(files.WRITERS)
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 
-from vista.tasks.testbed.digits import CELL, FONTS, VARIANTS, pool
+from vista.testbed.painting import CELL, FONTS, VARIANTS, pool
 
 
 def test_every_handwritten_scan_is_in_exactly_one_pool():

@@ -7,12 +7,13 @@ import pytest
 from vista import records
 from vista.answers import extract, verify
 from vista.checksums import sha256
-from vista.config import Sizes
 from vista.errors import VistaError
 from vista.images import open_images
 from vista.manifest import read_manifest
 from vista.paths import Paths
-from vista.tasks.generate import SPLITS, generate_split, grid_query
+from vista.tasks.generate import SPLITS, generate_split
+from vista.tasks.kinds import Sizes
+from vista.tasks.kinds.grid import grid_query
 from vista.testbed.questions import load, templates_of
 
 

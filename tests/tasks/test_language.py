@@ -6,7 +6,8 @@ import re
 
 import pytest
 
-from vista.tasks.generate import SPLITS, grid_query
+from vista.tasks.generate import SPLITS
+from vista.tasks.kinds.grid import grid_query
 from vista.testbed.language import SYSTEM, tokens
 from vista.testbed.questions import load
 from vista.testbed.rationales import rationale, text

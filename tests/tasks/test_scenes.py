@@ -9,8 +9,7 @@ import pytest
 from PIL import Image
 
 from vista.seeding import generator
-from vista.tasks.testbed.digits import CELL, pool
-from vista.tasks.testbed.painting import COLOURS, PAPER, encode_png, paint
+from vista.testbed.painting import CELL, COLOURS, PAPER, encode_png, paint, pool
 from vista.testbed.scenes import Scene, draw_scene
 
 SCENE = Scene(((3, 7), (1, 0)), (("red", "blue"), ("green", "black")))

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import yaml
 
-from vista.config import PUBLISHED_SIZES, BenchmarkTask, load_suite, published_sizes
+from tests.tasks.published import WRITERS, benchmark
+from vista.config import load_suite
 from vista.dag import Dag
 from vista.errors import VistaError
 
@@ -39,12 +40,18 @@ def test_a_split_is_made_anew_only_if_something_it_depends_on_changed(suite, wit
 
 
 def test_every_benchmark_has_published_sizes_and_yes_no_questions_are_some_of_them():
-    kinds = BenchmarkTask.model_json_schema()["properties"]["kind"]["enum"]
-    assert set(PUBLISHED_SIZES) == set(kinds)
-    for kind in kinds:
-        every, yes_no = published_sizes(kind), published_sizes(kind, "yes-no")
-        assert every.keys() == yes_no.keys() >= {"train", "test"}
-        assert all(0 < yes_no[split] <= every[split] for split in every)
+    told_apart = set()
+    for kind in WRITERS:
+        every = benchmark(kind=kind, source=SOURCE)
+        assert every.queries("train") > every.queries("test") > 0
+        seeded = benchmark(kind=kind, source=SOURCE, sizes={"seed": 5, "test": 7})
+        assert [seeded.queries(split) for split in ("seed", "test")] == [5, 7]
+        assert seeded.queries("train") == every.queries("train") - 5
+        if every.published_yes_no is not None:
+            told_apart.add(kind)
+            yes_no = benchmark(kind=kind, source=SOURCE, questions="yes-no")
+            assert all(0 < yes_no.queries(split) <= every.queries(split) for split in ("train", "test"))
+    assert told_apart == {"slake", "vqa-rad"}
 
 
 @pytest.fixture
@@ -75,7 +82,7 @@ def test_a_benchmark_without_a_seed_split_is_not_trained_on(load_with):
 
 
 def test_yes_no_questions_are_asked_for_only_where_they_can_be_told(load_with):
-    with pytest.raises(VistaError, match=r"tasks\.bench\.questions: 'yes-no', but chartqa"):
+    with pytest.raises(VistaError, match=r"tasks\.bench\.questions: chartqa does not .*found 'yes-no'"):
         load_with({"kind": "chartqa", "source": SOURCE, "questions": "yes-no"})
 
 

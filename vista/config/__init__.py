@@ -5,13 +5,6 @@ A suite file (``config/testbed.yaml``) names models, tasks and methods; ``models
 is all that the stages ever read. ``vista config config/testbed.yaml`` prints it.
 """
 
-from vista.config.benchmarks import (
-    PUBLISHED_SIZES,
-    BenchmarkKind,
-    PublishedSplit,
-    Questions,
-    published_sizes,
-)
 from vista.config.loading import (
     digest,
     json_schemas,
@@ -70,44 +63,29 @@ from vista.config.suites import (
     SuiteFile,
     Sweep,
     Swept,
+    Task,
     TeacherRationales,
     TrainingSettings,
     VllmEngineSettings,
-)
-from vista.config.tasks import (
-    BenchmarkSizes,
-    BenchmarkTask,
-    GridTask,
-    HubFiles,
-    LocalFiles,
-    Sizes,
-    Task,
 )
 from vista.config.wording import PLACEHOLDERS, Wording
 from vista.config.yaml_files import load_yaml, parse_yaml
 
 __all__ = [
     "PLACEHOLDERS",
-    "PUBLISHED_SIZES",
     "AnnotatedRationales",
     "BaseMethod",
-    "BenchmarkKind",
-    "BenchmarkSizes",
-    "BenchmarkTask",
     "BudgetMatchedResample",
     "BuiltModel",
     "EngineSettings",
     "Filter",
     "FullTuning",
     "GoldPrefixResample",
-    "GridTask",
     "HfEngineSettings",
-    "HubFiles",
     "HubModel",
     "Hyperparameters",
     "JobResources",
     "Loading",
-    "LocalFiles",
     "LocalModel",
     "LoraTuning",
     "MatchedResample",
@@ -122,8 +100,6 @@ __all__ = [
     "Objective",
     "Only",
     "PrefixResample",
-    "PublishedSplit",
-    "Questions",
     "RandomPrefixResample",
     "RationalizeResample",
     "Resample",
@@ -135,7 +111,6 @@ __all__ = [
     "SelectMethod",
     "SelfImprovement",
     "SelfRationales",
-    "Sizes",
     "Suite",
     "SuiteFields",
     "SuiteFile",
@@ -153,7 +128,6 @@ __all__ = [
     "load_suite",
     "load_yaml",
     "parse_yaml",
-    "published_sizes",
     "training_section",
     "with_defaults",
     "with_overrides",

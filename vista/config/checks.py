@@ -9,7 +9,6 @@ import difflib
 from collections.abc import Sequence
 from typing import Any
 
-from vista.config.benchmarks import YES_NO_SIZES
 from vista.config.methods import (
     BaseMethod,
     GoldPrefixResample,
@@ -20,7 +19,6 @@ from vista.config.methods import (
 )
 from vista.config.models import BuiltModel
 from vista.config.suites import AnnotatedRationales, SelfRationales, Suite
-from vista.config.tasks import BenchmarkTask
 from vista.filters import AttentionFilterSettings
 
 
@@ -39,7 +37,7 @@ def consistency_problems(suite: Suite, path: str) -> list[str]:
 
 
 def _task_problems(suite: Suite, path: str) -> list[str]:
-    """Tasks that are named but not defined, or lack a split or a kind of question that is asked for."""
+    """Tasks that are named but not defined, or lack a split that is needed."""
     problems = []
     for train_set, tasks in suite.train_sets.items():
         for task in tasks:
@@ -54,12 +52,6 @@ def _task_problems(suite: Suite, path: str) -> list[str]:
                         f"{path}: tasks.{task}.sizes.{split}: 0, but {train_set!r} trains on this task; "
                         "give it at least one query"
                     )
-    for name, spec in suite.tasks.items():
-        if isinstance(spec, BenchmarkTask) and spec.questions != "all" and spec.kind not in YES_NO_SIZES:
-            problems.append(
-                f"{path}: tasks.{name}.questions: {spec.questions!r}, but {spec.kind} does not tell yes/no "
-                "questions apart; use 'all'"
-            )
     for task in suite.out_of_domain:
         if task not in suite.tasks:
             problems.append(f"{path}: out_of_domain: unknown task {task!r}; define it under tasks")
@@ -244,14 +236,14 @@ def _file_problems(suite: Suite, settings: AnnotatedRationales, where: str) -> l
 
 
 def _lacking_files(suite: Suite, settings: AnnotatedRationales, where: str) -> list[str]:
-    """Benchmarks that are trained on and bring no rationales."""
+    """Tasks that are trained on and bring no rationales."""
     if not any(method.trains_on_seed for method in suite.methods.values()):
         return []
     return [
-        f"{where}.files.{task}: missing; this benchmark brings no rationales: name a file with them, "
+        f"{where}.files.{task}: missing; this task brings no rationales: name a file with them, "
         "or let a teacher (kind: teacher) or the base model (kind: self) write them"
         for task in suite.trained_tasks
-        if isinstance(suite.tasks.get(task), BenchmarkTask) and task not in settings.files
+        if task in suite.tasks and not suite.tasks[task].has_rationales and task not in settings.files
     ]
 
 

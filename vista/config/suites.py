@@ -9,11 +9,13 @@ from pydantic import Field, field_validator, model_validator
 
 from vista.config.methods import BaseMethod, Method, Sampling
 from vista.config.models import Model
-from vista.config.tasks import GridTask, Task
 from vista.config.wording import Wording
 from vista.errors import VistaError
-from vista.plugins import name_modules
+from vista.plugins import Plugin, name_modules
 from vista.settings import ADDRESS, Distinct, Fraction, Name, Strict
+from vista.tasks.kinds import TaskSettings
+
+Task = Annotated[TaskSettings, Plugin("task", TaskSettings, "vista.tasks")]
 
 
 class AnnotatedRationales(Strict):
@@ -288,4 +290,4 @@ class Suite(SuiteFields):
     def tasks_without_scene(self) -> list[str]:
         """The tasks trained on that do not say what their images show; only generated ones do."""
         known = [task for task in self.trained_tasks if task in self.tasks]  # others are reported elsewhere
-        return [task for task in known if not isinstance(self.tasks[task], GridTask)]
+        return [task for task in known if not self.tasks[task].has_scene]

@@ -7,12 +7,13 @@ from pathlib import Path
 
 from vista import closure, grid, versions
 from vista.closure import update
-from vista.config import SelfImprovement, Suite, TeacherRationales
+from vista.config import SelfImprovement, Suite
 from vista.errors import VistaError, writing
 from vista.grid import Run
 from vista.paths import Paths
 from vista.plugins import module_of
 from vista.reads import Reads
+from vista.tasks.generate import rationale_source
 
 LOCKS = Path(".snakemake/locks")  # Snakemake's, in the folder that it works in
 
@@ -77,10 +78,9 @@ class Base:
         return str(file)
 
     def task_code(self, task: str, split: str) -> str:
-        """The code of a split of a task: that of its kind, and of the teacher if one is asked."""
-        asks = split == "seed" and isinstance(self.suite.seed_rationales, TeacherRationales)
-        teacher = ["vista.tasks.teacher"] if asks else []
-        return self.code("tasks", module_of(self.suite.tasks[task]), *teacher)
+        """The code of a split of a task: that of its kind, and of what adds rationales to it."""
+        source = rationale_source(self.suite, task, split)
+        return self.code("tasks", module_of(self.suite.tasks[task]), *([source] if source else []))
 
     def model_code(self, model: str) -> str:
         """The code of a base model: how it is built, or how it is fetched."""

@@ -6,7 +6,6 @@ from typing import Any
 
 from vista import grid, measured
 from vista.config import (
-    BenchmarkTask,
     BuiltModel,
     RationalizeResample,
     SelectMethod,
@@ -28,7 +27,7 @@ class Settings(Base):
         """Settings of one split of a task: of the sizes, only those that it depends on."""
         spec = self.suite.tasks[task]
         sizes = [getattr(spec.sizes, split)]
-        if isinstance(spec, BenchmarkTask) and split == "train":
+        if spec.train_follows_seed and split == "train":
             sizes.append(spec.sizes.seed)  # what the seed split takes is not trained on again
         teacher = self._teacher_settings() if split == "seed" else None
         return digest([spec.model_dump(mode="json", exclude={"sizes"}), *sizes, teacher])

@@ -19,7 +19,7 @@ from typing import Any
 
 import yaml
 
-from vista.config import BenchmarkTask, Suite
+from vista.config import Suite
 from vista.paths import Paths
 from vista.records import write_text
 
@@ -28,7 +28,7 @@ LAUNCHER_VARIABLES = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "M
 OFFLINE_VARIABLES = ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "TRANSFORMERS_OFFLINE")
 
 # How responses are scored: by our verifiers alone, or by a scorer of lmms-eval as well.
-ACCURACY = """process_results: !function vista.evaluation.tasks.{process}
+ACCURACY = """process_results: !function {process}
 metric_list:
   - metric: accuracy
     aggregation: !function vista.evaluation.tasks.queries.mean_score
@@ -39,19 +39,11 @@ LMMS_SCORE = """  - metric: lmms_score
     higher_is_better: true
 """
 
-# Benchmarks of which lmms-eval has a task, with the functions that ask its scorers.
-LMMS_SCORERS = {
-    "slake": "scorers.process_slake",
-    "geometry3k-choice": "scorers.process_geometry3k_choice",
-    "scienceqa": "scorers.process_scienceqa",
-    "chartqa": "scorers.process_chartqa",
-}
-
 
 def scoring_yaml(scorer: str | None) -> str:
     """The part of a task file that says how responses are scored."""
     if scorer is None:
-        return ACCURACY.format(process="queries.process_results")
+        return ACCURACY.format(process="vista.evaluation.tasks.queries.process_results")
     return ACCURACY.format(process=scorer) + LMMS_SCORE
 
 
@@ -64,7 +56,7 @@ def task_yaml(task: str, queries: Path, folder: Path, max_new_tokens: int, score
         folder: Where the task file will be written. It names ``queries`` relative to itself, so the
             results folder as a whole may be moved.
         max_new_tokens: Length limit of a response, in tokens.
-        scorer: A function of ``vista.evaluation.tasks`` that scores as lmms-eval's task does, too.
+        scorer: The function that scores as lmms-eval's own task does, too.
     """
     template = resources.files("vista.evaluation.tasks").joinpath("template.yaml").read_text(encoding="utf-8")
     own: dict[str, Any] = {
@@ -92,8 +84,7 @@ def write_task_files(suite: Suite, paths: Paths, folder: Path) -> None:
         shutil.rmtree(folder)
     folder.mkdir(parents=True)
     for task in suite.evaluated_tasks:
-        spec = suite.tasks[task]
-        scorer = LMMS_SCORERS.get(spec.kind) if isinstance(spec, BenchmarkTask) else None
+        scorer = suite.tasks[task].lmms_scorer
         text = task_yaml(task, paths.queries(task, "test"), folder, suite.eval_max_new_tokens, scorer)
         write_text(folder / f"{task}.yaml", text)
 

@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Annotated, Any, cast
+from typing import Annotated, Any
 
 from pydantic import Field, ValidationError, field_validator
 
-from vista.config import BenchmarkTask, BuiltModel, HubModel, Suite, load_yaml, parse_yaml
-from vista.config.benchmarks import PublishedSplit, published_sizes
+from vista.config import BuiltModel, HubModel, Suite, load_yaml, parse_yaml
 from vista.errors import VistaError, fail_if
 from vista.records import Split
 from vista.settings import Fraction, Name, Strict
@@ -127,12 +126,7 @@ def _setting(item: str) -> dict[str, Any]:
 
 def queries(suite: Suite, task: str, split: Split) -> int:
     """Queries in a split of a task, before duplicates are left out; of a benchmark as published, at most."""
-    spec = suite.tasks[task]
-    stated = getattr(spec.sizes, split)
-    if stated is not None or not isinstance(spec, BenchmarkTask):
-        return int(stated)
-    published = published_sizes(spec.kind, spec.questions)[cast(PublishedSplit, split)]
-    return published - spec.sizes.seed if split == "train" else published
+    return suite.tasks[task].queries(split)
 
 
 def train_queries(suite: Suite, train_set: str, split: Split) -> int:

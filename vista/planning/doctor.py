@@ -23,8 +23,6 @@ from rich.markup import escape
 from vista import grid
 from vista.config import (
     AnnotatedRationales,
-    BenchmarkTask,
-    HubFiles,
     HubModel,
     LocalModel,
     SeedMethod,
@@ -35,6 +33,7 @@ from vista.engines.folders import folder_problems
 from vista.errors import VistaError
 from vista.planning.assumptions import Assumptions, parameters, train_queries
 from vista.planning.plan import make_plan, table
+from vista.tasks.benchmarks import BenchmarkSettings, HubFiles
 
 Verdict = Literal["ok", "warn", "fail"]
 
@@ -161,7 +160,7 @@ def check_data(suite: Suite) -> list[Finding]:
     """Every benchmark: pinned and available."""
     found = []
     for name, task in suite.tasks.items():
-        if not isinstance(task, BenchmarkTask):
+        if not isinstance(task, BenchmarkSettings):
             continue
         subject, source = f"task {name}", task.source
         if isinstance(source, HubFiles):

@@ -17,7 +17,6 @@ from vista import grid
 from vista.config import (
     BudgetMatchedResample,
     GoldPrefixResample,
-    GridTask,
     PrefixResample,
     RandomPrefixResample,
     ResampleSettings,
@@ -239,7 +238,7 @@ class Estimator:
 
     def image_bytes(self, task: str) -> float:
         """Bytes of an encoded image of a task."""
-        generated = isinstance(self.suite.tasks[task], GridTask)
+        generated = self.suite.tasks[task].has_scene
         kilobytes = self.assumptions.grid_image_kilobytes if generated else self.assumptions.image_kilobytes
         return kilobytes * 1e3
 

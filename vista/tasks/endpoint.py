@@ -1,4 +1,4 @@
-"""The one place that may touch the network on its own: a teacher behind an OpenAI-compatible endpoint.
+"""The one place that may touch the network on its own: a teacher at an OpenAI-compatible endpoint.
 
 Stage ``tasks``; imported by ``vista.tasks.teacher`` when the first request has to be sent.
 """
@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import openai
 import tenacity
 
-from vista.config import TeacherRationales
 from vista.errors import VistaError
+
+if TYPE_CHECKING:
+    from vista.config import TeacherRationales
 
 SENDS = 6  # how often one request is sent at most, while the server is out of reach or overloaded
 TRANSIENT = (openai.APIConnectionError, openai.RateLimitError, openai.InternalServerError)
@@ -80,7 +82,7 @@ class Endpoint:
         return self.client.chat.completions.create(**body)
 
     def _explained(self, error: openai.APIError) -> str:
-        """What went wrong and how to mend it, without the key, should a server repeat it."""
+        """What went wrong and how to fix it, without the key, should a server repeat it."""
         said = str(error).replace(self.key, "…")
         where = f"{self.settings.endpoint} (model {self.settings.model!r})"
         if isinstance(error, TRANSIENT):

@@ -1,31 +1,25 @@
 """Stage ``tasks``: write the queries of one task. Run by ``vista tasks``.
 
-A generated row is a pure function of (task name, split, index) and of the task's settings: a
-larger split begins with the rows of a smaller one, and no row depends on another. Published
-benchmarks are read by ``vista.tasks.benchmarks``.
+Which queries a task has, the module of its kind says (``vista.tasks.kinds``).
 """
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Iterator
+import importlib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from tqdm import tqdm
-
-from vista import records
-from vista.config import BenchmarkTask, GridTask, Suite
+from vista import plugins, records
 from vista.errors import VistaError
-from vista.manifest import Recorder
-from vista.paths import Paths
 from vista.records import Row, Split
-from vista.seeding import generator
-from vista.tasks.benchmarks.prepare import prepare_split
-from vista.tasks.rationales import rationale_file, with_rationales
-from vista.tasks.testbed.digits import pool
-from vista.tasks.testbed.painting import encode_png, paint
-from vista.testbed import questions, rationales
-from vista.testbed.language import SYSTEM
-from vista.testbed.scenes import draw_scene
+from vista.tasks.kinds import Prepared, TaskKind
+
+# The config imports this package for the kinds' settings, so what imports the config waits here.
+if TYPE_CHECKING:
+    from vista.config import Suite
+    from vista.paths import Paths
 
 SPLITS: tuple[Split, ...] = ("seed", "train", "test")
 
@@ -34,9 +28,11 @@ def generate_split(suite: Suite, paths: Paths, task_name: str, split: Split) -> 
     """Write one split of a task, with its manifest.
 
     Raises:
-        VistaError: the suite has no such task, the split has no size, or a benchmark's published
-            files are missing or wrong.
+        VistaError: the suite has no such task, the split has no size, the task's published files are
+            missing or wrong, or its kind makes queries that nobody can be asked.
     """
+    from vista.manifest import Recorder
+
     if task_name not in suite.tasks:
         close = difflib.get_close_matches(task_name, suite.tasks, n=1)
         hint = f"did you mean {close[0]!r}?" if close else f"it has {', '.join(sorted(suite.tasks))}"
@@ -45,59 +41,43 @@ def generate_split(suite: Suite, paths: Paths, task_name: str, split: Split) -> 
     size = getattr(task.sizes, split)
     if size == 0:
         raise VistaError(f"suite {suite.name!r}: tasks.{task_name}.sizes.{split} is 0; give it a size")
-    settings = {"task": task_name, "split": split, **task.model_dump(mode="json")}
+    settings: dict[str, Any] = {"task": task_name, "split": split, **task.model_dump(mode="json")}
     if split == "seed":
         settings["seed_rationales"] = suite.seed_rationales.model_dump(mode="json")
-    file = rationale_file(suite, task_name, split)
-    recorder = Recorder("tasks", settings, [file] if file else [])
+    origin = plugins.origin(task)
+    if origin is not None:
+        settings["plugins"] = [origin]
+    recorder = Recorder("tasks", settings, _annotations(suite, task_name, split))
     output = paths.queries(task_name, split)
-    queries: Iterable[Row]
-    if isinstance(task, BenchmarkTask):
-        prepared = prepare_split(task_name, task, split)
-        recorder.inputs += prepared.files
-        queries, found = prepared.rows, prepared.counts
-    else:
-        queries, found = grid_queries(task_name, task, split), {}
-    rows, counts = with_rationales(suite, task_name, split, queries)
+    kind: TaskKind[Any] = plugins.make(task)
+    prepared: Prepared = kind.prepare(task_name, split)
+    recorder.inputs += prepared.files
+    rows: Iterable[Row] = prepared.rows
+    if not kind.checks_queries:
+        rows = importlib.import_module("vista.tasks.checks").checked(rows, task.kind, task_name, split, size)
+    counts: dict[str, float] = {}
+    source = rationale_source(suite, task_name, split)
+    if source is not None:
+        rows, counts = importlib.import_module(source).with_rationales(
+            suite.seed_rationales, task_name, list(rows)
+        )
     count = records.write_rows(output, rows, records.QUERY)
-    recorder.write(output, {**found, "queries": count, **counts})
+    recorder.write(output, {**prepared.counts, "queries": count, **counts})
 
 
-def grid_queries(name: str, task: GridTask, split: Split) -> Iterator[Row]:
-    """Every query of a split of a grid task, with a progress bar if there are many."""
-    size = getattr(task.sizes, split)
-    shown = tqdm(range(size), desc=f"{name}/{split}", unit="query", mininterval=5, disable=size < 5000)
-    return (grid_query(name, task, split, index) for index in shown)
+def rationale_source(suite: Suite, task: str, split: str) -> str | None:
+    """The module that adds rationales to a split; ``None`` where queries stay as they are.
 
-
-def grid_query(name: str, task: GridTask, split: Split, index: int) -> Row:
-    """The query number ``index`` of a split of a grid task (``records.QUERY``).
-
-    Families and, within them, templates take turns. The gold rationale is given in the seed
-    split, and in every split of printed digits, which are a corpus to pretrain on.
+    It is imported by name, since the queries of other splits do not depend on its code.
     """
-    query_id = f"{name}-{split}-{index:05d}"
-    rng = generator("tasks", name, split, index)
-    # Easy images first: a corpus read in its order is a curriculum.
-    uniform = task.uniform * max(0.0, 1.0 - index / task.uniform_until)
-    scene = draw_scene(rng, task.rows, task.columns, uniform)
-    family = task.questions[index % len(task.questions)]
-    templates = questions.templates_of(family, task.rows * task.columns)
-    template = templates[index // len(task.questions) % len(templates)]
-    question = questions.ask(template, scene, rng)
-    pixels = paint(scene, pool(task.digits, split), task.noise, rng)
-    gold = split == "seed" or task.digits == "printed"
-    return {
-        "query_id": query_id,
-        "task": name,
-        "split": split,
-        "images": [{"bytes": encode_png(pixels), "path": None}],
-        "system": SYSTEM,
-        "instruction": questions.instruction(question),
-        "answer": questions.answer(scene, question),
-        "answer_type": template.answer_type,
-        "choices": ["yes", "no"] if template.answer_type == "closed" else None,
-        "rationale": rationales.text(rationales.rationale(scene, question)) if gold else None,
-        "cluster_id": query_id,  # each query has an image of its own
-        "scene": questions.dump(scene, question),
-    }
+    if split == "seed" and suite.seed_rationales.kind == "teacher":
+        return "vista.tasks.teacher"
+    return "vista.tasks.rationales" if _annotations(suite, task, split) else None
+
+
+def _annotations(suite: Suite, task: str, split: str) -> list[Path]:
+    """The user's file with a task's annotated rationales, if this split takes them from one."""
+    settings = suite.seed_rationales
+    if split != "seed" or settings.kind != "annotated" or task not in settings.files:
+        return []
+    return [settings.files[task]]

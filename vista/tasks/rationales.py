@@ -1,59 +1,40 @@
-"""Where the seed split's rationales come from; stage ``tasks``, run by ``vista tasks``.
+"""Annotated rationales of the seed split, from a file of the user; stage ``tasks``, run by ``vista tasks``.
 
-Annotated ones stand in the task or in a file of the user, a teacher's are asked for over the
-network. The base model's own (``seed_rationales: self``) need a policy: they are sampled in the
-stage ``rollouts`` and picked in ``curation``.
+Others come with the task, or from a teacher (``vista.tasks.teacher``). The base model's own
+(``seed_rationales: self``) need a policy: they are sampled in stage ``rollouts`` and picked in ``curation``.
 """
 
 from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pyarrow.parquet as pq
 
 from vista.answers import extract, solves
-from vista.config import AnnotatedRationales, Suite, TeacherRationales
 from vista.errors import VistaError, fail_if
-from vista.records import Row, Split
+from vista.records import Row
+
+if TYPE_CHECKING:
+    from vista.config import AnnotatedRationales
 
 SHOWN = 5  # names listed of those that an error is about
 
 
-def rationale_file(suite: Suite, task: str, split: Split) -> Path | None:
-    """The user's file with a task's annotated rationales, if this split takes them from one."""
-    settings = suite.seed_rationales
-    if split != "seed" or not isinstance(settings, AnnotatedRationales):
-        return None
-    return settings.files.get(task)
-
-
 def with_rationales(
-    suite: Suite, task: str, split: Split, queries: Iterable[Row]
-) -> tuple[Iterable[Row], dict[str, float]]:
-    """The queries with the rationales that the suite asks for, and counts for the manifest.
-
-    Other splits than the seed split stay as they are, and so does what brings its own rationales.
+    settings: AnnotatedRationales, task: str, queries: Sequence[Row]
+) -> tuple[list[Row], dict[str, float]]:
+    """The queries of a seed split with the rationales of the user's file, and counts for the manifest.
 
     Raises:
-        VistaError: the file does not fit the queries, or the teacher cannot be asked any further.
+        VistaError: the file does not fit the queries.
     """
-    settings = suite.seed_rationales
-    file = rationale_file(suite, task, split)
-    if file is not None:
-        rows = merge_annotated(list(queries), read_annotated(file), str(file))
-        return rows, {"right_rationales": sum(solves(row, extract(row["rationale"])) for row in rows)}
-    if split != "seed" or not isinstance(settings, TeacherRationales):
-        return queries, {}
-    from vista.tasks.teacher import Teacher
-
-    teacher = Teacher(settings, task)
-    rows = list(queries)
-    found = teacher.rationales(rows)
-    solved = [{**row, "rationale": found.get(row["query_id"])} for row in rows]
-    return solved, {"without_rationale": len(rows) - len(found), "requests": teacher.requests}
+    file = settings.files[task]
+    rows = merge_annotated(queries, read_annotated(file), str(file))
+    return rows, {"right_rationales": sum(solves(row, extract(row["rationale"])) for row in rows)}
 
 
 def merge_annotated(rows: Sequence[Row], table: Sequence[Row], source: str) -> list[Row]:
@@ -78,7 +59,7 @@ def merge_annotated(rows: Sequence[Row], table: Sequence[Row], source: str) -> l
         ),
         *_listed(
             [name for name in given if name not in wanted],
-            "are not in the seed split: remove their rows, or mend the ids",
+            "are not in the seed split: remove their rows, or correct the ids",
         ),
         *_listed([name for name, times in given.items() if times > 1], "have several rows: keep one"),
         *_listed(blank, "have an empty rationale: write one"),
@@ -89,7 +70,7 @@ def merge_annotated(rows: Sequence[Row], table: Sequence[Row], source: str) -> l
 
 
 def _listed(names: Sequence[str], what: str) -> list[str]:
-    """One line on these query ids; none without any."""
+    """One line on these query ids, if there are any."""
     if not names:
         return []
     shown = ", ".join(repr(name) for name in names[:SHOWN]) + (", …" if len(names) > SHOWN else "")
@@ -106,7 +87,7 @@ def read_annotated(path: Path) -> list[Row]:
     try:
         return read(path)
     except FileNotFoundError as error:
-        raise VistaError(f"{path}: no such file; mend seed_rationales.files, or write it") from error
+        raise VistaError(f"{path}: no such file; correct seed_rationales.files, or write it") from error
     except (OSError, ValueError) as error:  # pyarrow's and json's errors are ValueErrors
         raise VistaError(f"{path}: cannot be read ({error}); expected parquet or JSON lines") from error
 
@@ -148,5 +129,7 @@ def _checked(row: Mapping[str, object], where: str) -> Row:
     try:
         f"{query_id}{rationale}".encode()
     except UnicodeEncodeError as error:
-        raise VistaError(f"{where}: query_id or rationale has half a character ({error}); mend it") from error
+        raise VistaError(
+            f"{where}: query_id or rationale has half a character ({error}); correct it"
+        ) from error
     return {"query_id": query_id, "rationale": rationale}

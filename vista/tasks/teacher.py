@@ -22,12 +22,12 @@ from PIL import Image
 from tqdm import tqdm
 
 from vista.answers import extract, solves
-from vista.config import TeacherRationales
 from vista.errors import VistaError
 from vista.images import open_images
 from vista.records import Row, write_json
 
 if TYPE_CHECKING:
+    from vista.config import TeacherRationales
     from vista.tasks.endpoint import Endpoint
 
 # What the teacher is told beyond the query. The answer's form is what vista.answers looks for.
@@ -39,6 +39,20 @@ REQUEST = (
 ACCEPTED = {"PNG", "JPEG", "WEBP", "GIF"}  # formats that such endpoints take; others are sent as PNG
 
 Reply = dict[str, Any]
+
+
+def with_rationales(
+    settings: TeacherRationales, task: str, queries: Sequence[Row]
+) -> tuple[list[Row], dict[str, float]]:
+    """The queries of a seed split with the teacher's rationales, and counts for the manifest.
+
+    Raises:
+        VistaError: the teacher cannot be asked any further.
+    """
+    teacher = Teacher(settings, task)
+    found = teacher.rationales(queries)
+    rows = [{**row, "rationale": found.get(row["query_id"])} for row in queries]
+    return rows, {"without_rationale": len(rows) - len(found), "requests": teacher.requests}
 
 
 class BudgetSpent(Exception):
@@ -89,7 +103,7 @@ class Teacher:
 
     @property
     def requests(self) -> int:
-        """Requests sent since the job started; replies from the cache are none."""
+        """Requests sent since the job started; replies from the cache do not count."""
         return self.ledger.now
 
     @cached_property

@@ -153,7 +153,7 @@ TEMPLATES = {
 
 
 def templates_of(family: Family, cells: int) -> list[Template]:
-    """The family's templates that can be asked about a grid of so many cells, in a fixed order."""
+    """The family's templates that can be asked about a grid of this many cells, in a fixed order."""
     return [
         template
         for template in TEMPLATES.values()
@@ -202,7 +202,7 @@ def answer(scene: Scene, question: Question) -> str:
         case "sum-row" | "sum-rows" | "sum-all":
             return str(sum(digits))
         case _:
-            raise VistaError(f"{question} is no testbed question; make the task's queries again")
+            raise VistaError(f"{question} is not a testbed question; make the task's queries again")
 
 
 def _yes(fact: bool) -> str:
@@ -220,7 +220,7 @@ def load(text: str) -> tuple[Scene, Question]:
     """The inverse of ``dump``.
 
     Raises:
-        VistaError: the text is no such ground truth.
+        VistaError: the text is something else.
     """
     try:
         truth = json.loads(text)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,17 @@ import pyarrow.parquet as pq
 
 from vista.errors import VistaError
 from vista.records import Row
-from vista.tasks.benchmarks.items import Published
 
 Columns = Mapping[str, str]  # name to one of KINDS
+
+
+@dataclass(frozen=True)
+class Published:
+    """A published row, and the words for it in an error: file and row."""
+
+    where: str
+    index: int  # counted over the files of its split
+    row: Row
 
 
 def _is_image(kind: pa.DataType) -> bool:
@@ -48,7 +57,7 @@ def parquet_rows(files: Sequence[Path], schemas: Sequence[Columns]) -> Iterator[
     """Rows of parquet files, with the columns of the first of ``schemas`` that they have.
 
     Raises:
-        VistaError: a file is no parquet, lacks a column, or has one of another type.
+        VistaError: a file is not parquet, lacks a column, or has one of another type.
     """
     index = 0
     for path in files:
@@ -67,7 +76,7 @@ def _read(path: Path, file: pq.ParquetFile, columns: list[str]) -> Iterator[Row]
     try:
         for batch in file.iter_batches(batch_size=256, columns=columns):
             yield from batch.to_pylist()
-    except (OSError, ValueError) as error:  # pyarrow's are these; text that is not UTF-8 is a ValueError
+    except (OSError, ValueError) as error:  # all that pyarrow raises; bad UTF-8 is a ValueError
         raise VistaError(f"{path}: not a readable parquet file ({error}); download it again") from error
 
 
@@ -77,7 +86,7 @@ def _columns(path: Path, schema: pa.Schema, schemas: Sequence[Columns]) -> Colum
     best = min(lacking, key=lambda name: len(lacking[name]))
     columns = schemas[best]
     problems = [f"column {name!r} is missing" for name in lacking[best]]
-    problems += [f"column {name!r} stands twice" for name in columns if schema.names.count(name) > 1]
+    problems += [f"column {name!r} is there twice" for name in columns if schema.names.count(name) > 1]
     problems += [
         f"column {name!r} is of type {schema.field(name).type}, expected {kind}"
         for name, kind in columns.items()
@@ -107,7 +116,7 @@ def json_rows(path: Path, columns: Mapping[str, type]) -> Iterator[Published]:
     """Rows of a JSON file that holds a list of objects.
 
     Raises:
-        VistaError: it is no such list, or a row lacks a column or has a value of another type.
+        VistaError: it is something else, or a row lacks a column or has a value of another type.
     """
     rows = json_value(path)
     if not isinstance(rows, list):
@@ -121,7 +130,7 @@ def check_object(where: str, row: Any, columns: Mapping[str, type]) -> Row:
     """A JSON object that has these columns, of these types; lists are lists of texts.
 
     Raises:
-        VistaError: it is none, or has not; says where.
+        VistaError: it is something else, or lacks one; says where.
     """
     if not isinstance(row, dict):
         raise VistaError(f"{where}: expected an object, found {type(row).__name__}")
@@ -136,7 +145,7 @@ def check_object(where: str, row: Any, columns: Mapping[str, type]) -> Row:
         for text in row[name] if kind is list else [row[name]]:
             if kind is not int and not _is_whole_text(text):
                 raise VistaError(
-                    f"{where}: column {name!r} has {text!r}, expected text of whole characters; mend it"
+                    f"{where}: column {name!r} has {text!r}, expected text of whole characters; correct it"
                 )
     return row
 
@@ -169,6 +178,6 @@ def lettered(answer: int, choices: Sequence[str], column: str) -> str:
     """
     if not 0 <= answer < len(choices):
         raise VistaError(
-            f"column {column!r} is {answer}, but there are {len(choices)} choices (from 0 on); mend the row"
+            f"column {column!r} is {answer}, but there are {len(choices)} choices (from 0 on); correct it"
         )
     return chr(ord("A") + answer)

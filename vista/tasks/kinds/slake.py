@@ -13,10 +13,20 @@ import zlib
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
 
 from vista.errors import VistaError
-from vista.tasks.benchmarks.inside import inside
-from vista.tasks.benchmarks.items import Benchmark, Item, Published, PublishedSplit
+from vista.tasks.benchmarks import (
+    Benchmark,
+    BenchmarkSettings,
+    Item,
+    Published,
+    PublishedSizes,
+    PublishedSplit,
+)
+from vista.tasks.benchmarks.files import inside
 from vista.tasks.benchmarks.tables import json_rows
 
 COLUMNS = {
@@ -29,10 +39,17 @@ COLUMNS = {
 }
 
 
-class Slake(Benchmark):
-    """Yes/no answers are closed; all others, CLOSED ones too ("lung or liver?"), are terms."""
+class SlakeSettings(BenchmarkSettings):
+    """SLAKE, English questions."""
 
-    name = "slake"
+    published = PublishedSizes(train=4919, test=1061)
+    published_yes_no = PublishedSizes(train=1681, test=355)
+    lmms_scorer = "vista.evaluation.tasks.scorers.process_slake"
+    kind: Literal["slake"] = Field(description="SLAKE, English questions.")
+
+
+class Slake(Benchmark[SlakeSettings]):
+    """Yes/no answers are closed; all others, CLOSED ones too ("lung or liver?"), are terms."""
 
     def patterns(self, split: PublishedSplit) -> list[list[str]]:
         """One JSON file a split, and the images."""

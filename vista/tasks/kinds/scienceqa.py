@@ -9,16 +9,34 @@ one, from 0 on). ``lmms-lab/ScienceQA``, which lmms-eval reads, has the same col
 
 from __future__ import annotations
 
+from typing import Literal
+
+from pydantic import Field
+
 from vista.errors import VistaError
-from vista.tasks.benchmarks.items import Item, Published, PublishedSplit
-from vista.tasks.benchmarks.parquet import ParquetBenchmark
-from vista.tasks.benchmarks.tables import image_bytes, lettered
+from vista.tasks.benchmarks import (
+    BenchmarkSettings,
+    Item,
+    ParquetBenchmark,
+    Published,
+    PublishedSizes,
+    PublishedSplit,
+    image_bytes,
+    lettered,
+)
 
 
-class ScienceQa(ParquetBenchmark):
+class ScienceQaSettings(BenchmarkSettings):
+    """ScienceQA, the questions with an image."""
+
+    published = PublishedSizes(train=6218, test=2017)
+    lmms_scorer = "vista.evaluation.tasks.scorers.process_scienceqa"
+    kind: Literal["scienceqa"] = Field(description="ScienceQA, the questions with an image.")
+
+
+class ScienceQa(ParquetBenchmark[ScienceQaSettings]):
     """The answer is a letter; a hint comes before the question, as context."""
 
-    name = "scienceqa"
     schemas = (
         {
             "image": "image",

@@ -8,16 +8,32 @@ On the hub ``HuggingFaceM4/ChartQA``: ``data/train-*.parquet`` and ``data/test-*
 
 from __future__ import annotations
 
+from typing import Literal
+
+from pydantic import Field
+
 from vista.errors import VistaError
-from vista.tasks.benchmarks.items import Item, Published
-from vista.tasks.benchmarks.parquet import ParquetBenchmark
-from vista.tasks.benchmarks.tables import image_bytes
+from vista.tasks.benchmarks import (
+    BenchmarkSettings,
+    Item,
+    ParquetBenchmark,
+    Published,
+    PublishedSizes,
+    image_bytes,
+)
 
 
-class ChartQa(ParquetBenchmark):
+class ChartQaSettings(BenchmarkSettings):
+    """ChartQA, human and augmented questions."""
+
+    published = PublishedSizes(train=28299, test=2500)
+    lmms_scorer = "vista.evaluation.tasks.scorers.process_chartqa"
+    kind: Literal["chartqa"] = Field(description="ChartQA.")
+
+
+class ChartQa(ParquetBenchmark[ChartQaSettings]):
     """Numbers within 5 %, other answers as text."""
 
-    name = "chartqa"
     schemas = (
         {"image": "image", "query": "string", "label": "strings"},
         {"image": "image", "question": "string", "answer": "string"},

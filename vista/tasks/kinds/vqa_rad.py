@@ -2,20 +2,36 @@
 
 Reads ``data/train-*.parquet`` and ``data/test-*.parquet`` with the columns ``image`` (struct of
 bytes and path), ``question`` and ``answer`` (string). The files do not say which questions are
-closed: those are it that are answered by yes or no.
+closed: those that are answered by yes or no are.
 """
 
 from __future__ import annotations
 
-from vista.tasks.benchmarks.items import Item, Published
-from vista.tasks.benchmarks.parquet import ParquetBenchmark
-from vista.tasks.benchmarks.tables import image_bytes
+from typing import Literal
+
+from pydantic import Field
+
+from vista.tasks.benchmarks import (
+    BenchmarkSettings,
+    Item,
+    ParquetBenchmark,
+    Published,
+    PublishedSizes,
+    image_bytes,
+)
 
 
-class VqaRad(ParquetBenchmark):
+class VqaRadSettings(BenchmarkSettings):
+    """VQA-RAD."""
+
+    published = PublishedSizes(train=1793, test=451)
+    published_yes_no = PublishedSizes(test=251)
+    kind: Literal["vqa-rad"] = Field(description="VQA-RAD.")
+
+
+class VqaRad(ParquetBenchmark[VqaRadSettings]):
     """Yes/no answers are closed, all others are terms."""
 
-    name = "vqa-rad"
     schemas = ({"image": "image", "question": "string", "answer": "string"},)
 
     def item(self, published: Published) -> Item:

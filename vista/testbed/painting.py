@@ -1,13 +1,14 @@
-"""The digits that grids are made of: handwritten scans and printed glyphs, 8×8, ink in 0..1.
+"""From a scene to the pixels of an image, painted with handwritten scans or printed glyphs of digits.
 
-Each kind is split once into two disjoint pools, stratified by digit: ``train`` (for the seed
-and train splits) and ``test``. The handwritten scans are scikit-learn's ``load_digits``, the
-glyphs are rendered from the fonts that matplotlib bundles; neither needs a network.
+Digits are 8×8, ink in 0..1. Each kind is split once into two disjoint pools, stratified by digit:
+``train`` (for the seed and train splits) and ``test``. The handwritten scans are scikit-learn's
+``load_digits``, the glyphs are rendered from the fonts that matplotlib bundles; neither needs a network.
 Serves the stage ``tasks``.
 """
 
 from __future__ import annotations
 
+import io
 from functools import cache
 from pathlib import Path
 from typing import Literal
@@ -20,6 +21,7 @@ from sklearn.datasets import load_digits
 
 from vista.errors import VistaError
 from vista.seeding import generator
+from vista.testbed.scenes import Scene
 
 Kind = Literal["handwritten", "printed"]
 Pool = tuple[NDArray[np.float32], ...]  # for each digit 0..9: [n, CELL, CELL], 0 is paper, 1 full ink
@@ -36,8 +38,44 @@ FONTS = (
     *("cmb10", "cmr10", "cmss10", "cmtt10"),
 )
 
+PAPER = (0.92, 0.92, 0.92)
+COLOURS = {
+    "red": (0.85, 0.10, 0.10),
+    "green": (0.05, 0.55, 0.10),
+    "blue": (0.10, 0.20, 0.90),
+    "black": (0.08, 0.08, 0.08),
+}
+
 _SCALE = 8  # glyphs are drawn this many times larger, then averaged down
 _FONT_SIZE = 96
+
+
+def paint(scene: Scene, pool: Pool, noise: float, rng: np.random.Generator) -> NDArray[np.uint8]:
+    """Pixels of a scene, ``[rows · 8, columns · 8, 3]``; each cell takes a random image of its digit.
+
+    Args:
+        scene: What to paint.
+        pool: The images to draw from.
+        noise: Standard deviation of the Gaussian noise on each value, where 1 is full range.
+        rng: The image's own stream.
+    """
+    strength = np.empty((scene.rows * CELL, scene.columns * CELL, 1), dtype=np.float32)
+    colour = np.empty((scene.rows * CELL, scene.columns * CELL, 3), dtype=np.float32)
+    for row, column in scene.cells:
+        images = pool[scene.digit((row, column))]
+        area = slice((row - 1) * CELL, row * CELL), slice((column - 1) * CELL, column * CELL)
+        strength[area] = images[rng.integers(len(images))][:, :, None]
+        colour[area] = COLOURS[scene.ink((row, column))]
+    values = np.asarray(PAPER, dtype=np.float32) * (1 - strength) + colour * strength
+    values += np.float32(noise) * rng.standard_normal(values.shape, dtype=np.float32)
+    return (np.clip(values, 0.0, 1.0) * 255.0).round().astype(np.uint8)
+
+
+def encode_png(pixels: NDArray[np.uint8]) -> bytes:
+    """PNG bytes of an RGB image."""
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, format="PNG", compress_level=1)
+    return buffer.getvalue()
 
 
 def pool(kind: Kind, split: str) -> Pool:

@@ -1,34 +1,53 @@
-r"""Geometry3K (Lu et al. 2021, arXiv 2105.04165), free-form and as a four-way choice.
+r"""Geometry3K (Lu et al. 2021, arXiv 2105.04165), free-form.
 
-Free-form, on the hub ``hiyouga/geometry3k``: ``data/train-*.parquet`` and ``data/test-*.parquet``
-with ``images`` (list of structs of bytes and path), ``problem`` (string, with an ``<image>`` where
-the picture stands) and ``answer`` (string, LaTeX such as ``5 \sqrt { 2 }``).
+On the hub ``hiyouga/geometry3k``: ``data/train-*.parquet`` and ``data/test-*.parquet`` with
+``images`` (list of structs of bytes and path), ``problem`` (string, with an ``<image>`` where
+the picture goes) and ``answer`` (string, LaTeX such as ``5 \sqrt { 2 }``).
 
-Four-way choice, on the hub ``Yang130/geometry3k_4choices_mixed``, which lmms-eval reads as well:
-the same with ``choices`` (list of strings) and ``ground_truth`` (a letter) instead of ``answer``.
-
-Either form is also read from the authors' own archives, unpacked: a folder for every problem
-(``train/0/``, ``test/2401/``) with ``data.json`` and ``img_diagram.png``. Of the JSON object are
-read ``annotat_text`` (the problem), ``choices`` (list of four strings) and ``answer`` (a letter).
+This form and the four-way choice (``geometry3k_choice.py``) are also read from the authors' own
+archives, unpacked: a folder for every problem (``train/0/``, ``test/2401/``) with ``data.json`` and
+``img_diagram.png``. Of the JSON object are read ``annotat_text`` (the problem), ``choices`` (list of
+four strings) and ``answer`` (a letter).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Literal, TypeVar
+
+from pydantic import Field
 
 from vista.errors import VistaError
 from vista.records import Row
-from vista.tasks.benchmarks.items import Item, Published, PublishedSplit
-from vista.tasks.benchmarks.parquet import ParquetBenchmark
-from vista.tasks.benchmarks.sources import matches
-from vista.tasks.benchmarks.tables import check_object, image_bytes, json_value
+from vista.tasks.benchmarks import (
+    BenchmarkSettings,
+    Item,
+    ParquetBenchmark,
+    Published,
+    PublishedSizes,
+    PublishedSplit,
+    image_bytes,
+)
+from vista.tasks.benchmarks.files import matches
+from vista.tasks.benchmarks.tables import check_object, json_value
 
+PUBLISHED = PublishedSizes(train=2101, test=601)
 AUTHORS_COLUMNS = {"annotat_text": str, "choices": list, "answer": str}
 
 
-class _Geometry3kFiles(ParquetBenchmark):
-    """Parquet files, or the authors' folders."""
+class Geometry3kSettings(BenchmarkSettings):
+    """Geometry3K, free-form."""
+
+    published = PUBLISHED
+    kind: Literal["geometry3k"] = Field(description="Geometry3K, free-form.")
+
+
+Settings = TypeVar("Settings", bound=BenchmarkSettings)
+
+
+class Geometry3kFiles(ParquetBenchmark[Settings]):
+    """Parquet files, or the authors' folders, which hold both forms."""
 
     def patterns(self, split: PublishedSplit) -> list[list[str]]:
         """Also one folder per problem."""
@@ -48,10 +67,9 @@ class _Geometry3kFiles(ParquetBenchmark):
             yield Published(str(path), index, _authors_row(path))
 
 
-class Geometry3k(_Geometry3kFiles):
+class Geometry3k(Geometry3kFiles[Geometry3kSettings]):
     """The answer is a number or formula."""
 
-    name = "geometry3k"
     schemas = ({"images": "images", "problem": "string", "answer": "string"},)
 
     def item(self, published: Published) -> Item:
@@ -59,41 +77,19 @@ class Geometry3k(_Geometry3kFiles):
         row = published.row
         return Item(
             key=f"{published.index:05d}",
-            question=_without_placeholder(row["problem"]),
+            question=without_placeholder(row["problem"]),
             answer=row["answer"] or "",
             answer_type="math",
             images=[image_bytes(image, "images") for image in row["images"] or []],
         )
 
 
-class Geometry3kChoice(_Geometry3kFiles):
-    """The answer is one of four letters."""
-
-    name = "geometry3k-choice"
-    schemas = ({"images": "images", "problem": "string", "choices": "strings", "ground_truth": "string"},)
-
-    def item(self, published: Published) -> Item:
-        """A problem with its choices; known by its row."""
-        row = published.row
-        letter, choices = (row["ground_truth"] or "").strip().upper(), row["choices"] or []
-        if letter:
-            _choice(letter, choices, "ground_truth")
-        return Item(
-            key=f"{published.index:05d}",
-            question=_without_placeholder(row["problem"]),
-            answer=letter,
-            answer_type="choice",
-            images=[image_bytes(image, "images") for image in row["images"] or []],
-            choices=choices,
-        )
-
-
-def _without_placeholder(problem: str | None) -> str:
-    """Images stand where the chat template puts them, not where the text has a mark for them."""
+def without_placeholder(problem: str | None) -> str:
+    """The problem without its mark for the image: the chat template says where images go."""
     return (problem or "").replace("<image>", "").strip()
 
 
-def _choice(letter: str, choices: Sequence[str], column: str) -> str:
+def choice_text(letter: str, choices: Sequence[str], column: str) -> str:
     """The text of the choice that a letter names."""
     letters = [chr(ord("A") + number) for number in range(len(choices))]
     if letter not in letters:
@@ -117,7 +113,7 @@ def _authors_row(path: Path) -> Row:
         raise VistaError(f"{picture}: no such image; unpack the archive again")
     letter = row["answer"].strip().upper()
     try:
-        answer = _choice(letter, row["choices"], "answer")
+        answer = choice_text(letter, row["choices"], "answer")
     except VistaError as error:
         raise VistaError(f"{path}: {error}") from error
     return {

@@ -10,27 +10,49 @@ import re
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from typing import Annotated, Literal
 
-from vista.config import BenchmarkTask, HubFiles
+from pydantic import Field
+
 from vista.errors import VistaError
+from vista.settings import REPOSITORY, Strict
 
 Patterns = Sequence[Sequence[str]]
 
 
-def root_of(name: str, task: BenchmarkTask, patterns: Patterns) -> Path:
+class HubFiles(Strict):
+    """A data set's published files on the Hugging Face hub, at a pinned revision."""
+
+    kind: Literal["hub"] = Field(description="A data set of the Hugging Face hub.")
+    repo: str = Field(pattern=REPOSITORY, description="owner/name on the hub.")
+    revision: Annotated[str, Field(pattern=r"^[0-9a-f]{40}$")] | None = Field(
+        description="The commit, 40 hex digits; null: not pinned yet, so it can be planned but not run."
+    )
+
+
+class LocalFiles(Strict):
+    """A local copy of a data set's published files."""
+
+    kind: Literal["path"] = Field(description="A folder on disk.")
+    path: Path = Field(description="The folder, absolute or relative to the working directory.")
+
+
+def root_of(name: str, source: HubFiles | LocalFiles, patterns: Patterns) -> Path:
     """The folder with the published files of task ``name``, downloaded first if need be.
 
     Args:
+        name: The task's name in the suite.
+        source: Where its files are.
         patterns: Globs relative to the folder; of every inner list one has to match.
 
     Raises:
         VistaError: the folder or a file is missing, or the hub cannot be reached.
     """
-    if isinstance(task.source, HubFiles):
-        return _hub_folder(name, task.source, patterns)
-    folder = task.source.path
+    if isinstance(source, HubFiles):
+        return _hub_folder(name, source, patterns)
+    folder = source.path
     if not folder.is_dir():
-        raise VistaError(f"task {name!r}: source.path {folder}: no such folder; mend the path")
+        raise VistaError(f"task {name!r}: source.path {folder}: no such folder; correct the path")
     missing = missing_files(folder, patterns)
     if missing:
         raise VistaError(f"task {name!r}: {folder}: {'; '.join(missing)}; copy the files as published there")
@@ -60,6 +82,26 @@ def missing_files(root: Path, patterns: Patterns) -> list[str]:
             elif sharded:
                 lines += _strange(found, alternatives[0])
     return lines
+
+
+def inside(folder: Path, name: str) -> Path:
+    """The file ``name`` of ``folder``, links followed.
+
+    Raises:
+        VistaError: it lies elsewhere, or no file can have such a name.
+    """
+    try:
+        found = (folder / name).resolve()
+        lies_inside = found.is_relative_to(folder.resolve())
+    except (OSError, ValueError, RuntimeError) as error:  # a loop of links; a NUL
+        raise VistaError(
+            f"{name!r} cannot be the name of a file in {folder} ({error}); correct the row"
+        ) from error
+    if not lies_inside:
+        raise VistaError(
+            f"{name!r} lies outside {folder}, at {found}; put the file there, and correct the row"
+        )
+    return found
 
 
 def _strange(files: Sequence[Path], pattern: str) -> list[str]:
@@ -97,7 +139,9 @@ def _hub_folder(name: str, source: HubFiles, patterns: Patterns) -> Path:
     except LocalEntryNotFoundError:
         pass
     except HFValidationError as error:
-        raise VistaError(f"{where}: source.repo: no name of a repository ({error}); mend it") from error
+        raise VistaError(
+            f"{where}: source.repo: not the name of a repository ({error}); correct it"
+        ) from error
     try:
         folder = Path(fetch())
     except HfHubHTTPError as error:

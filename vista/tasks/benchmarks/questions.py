@@ -1,0 +1,173 @@
+"""The questions of a benchmark: checked, told from each other, and put to a model as queries.
+
+Part of stage ``tasks``. Every instruction asks for steps and for a last line that
+``vista.answers.extract`` finds.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+from vista.answers import AnswerType, verify
+from vista.errors import VistaError
+from vista.records import Row, Split
+
+MOST_CHOICES = 26  # A to Z
+
+SYSTEM = "You are a helpful assistant. You look at the image closely and reason before you answer."
+
+# What stands for X in the last line, by the type of the answer.
+_FORMS: dict[AnswerType, str] = {
+    "closed": "yes or no",
+    "open": "a word or a short phrase",
+    "number": "a number",
+    "term": "a word or a short phrase",
+    "math": "the number or formula asked for",
+    "choice": "the letter of the right choice",
+    "relaxed": "a number, a word or a short phrase",
+}
+
+
+@dataclass(frozen=True)
+class Item:
+    """One question as published, in the terms that all benchmarks share."""
+
+    key: str  # unique within its split, and the same in every reading of the same files
+    question: str
+    answer: str
+    answer_type: AnswerType
+    images: list[bytes]  # encoded, as published
+    choices: list[str] | None = None
+
+
+@dataclass(frozen=True)
+class Question:
+    """An item without mistakes, with what tells it from others."""
+
+    item: Item
+    image_id: str  # of the pixels
+    text: str  # lower case, single spaces
+
+    @property
+    def fingerprint(self) -> tuple[str, str]:
+        """The same for the same question about the same picture."""
+        return self.text, self.image_id
+
+    def without_images(self) -> Question:
+        """The same question, without the encoded images."""
+        return replace(self, item=replace(self.item, images=[]))
+
+
+def checked(item: Item, keys: set[str], identify: Callable[[bytes], str]) -> Question:
+    """The question that an item asks.
+
+    Args:
+        item: The item.
+        keys: Those of the items before it; its own is added.
+        identify: From ``image_identifier``.
+
+    Raises:
+        VistaError: a part is missing, the id is not unique, an image cannot be decoded, or the answer is
+            wrong by its own verifier.
+    """
+    if item.key in keys:
+        raise VistaError(f"id {item.key!r} is already the id of an earlier row; ids must be unique")
+    keys.add(item.key)
+    if not item.question.strip():
+        raise VistaError("the question is empty; correct the row or leave it out of a local copy")
+    if not item.images:
+        raise VistaError("there is no image; correct the row or leave it out of a local copy")
+    if not item.answer.strip():
+        raise VistaError("the answer is empty; correct the row or leave it out of a local copy")
+    if any(choice is None for choice in item.choices or []):
+        raise VistaError("a choice is null; correct the row or leave it out of a local copy")
+    if len(item.choices or []) > MOST_CHOICES:
+        raise VistaError("there are more choices than letters; leave the row out of a local copy")
+    if not verify(item.answer, item.answer, item.answer_type, item.choices):
+        raise VistaError(
+            f"answer {item.answer!r} is not a valid answer of type {item.answer_type}; correct the row"
+        )
+    image_id = " ".join(identify(image) for image in item.images)
+    return Question(item, image_id, " ".join(item.question.casefold().split()))
+
+
+def image_identifier() -> Callable[[bytes], str]:
+    """A function from an encoded image to the id of its pixels: 16 hex digits of their SHA-256.
+
+    So the same picture has one id however it was encoded. Every image is decoded once.
+    The function raises VistaError for an image that cannot be decoded.
+    """
+    known: dict[bytes, str] = {}
+
+    def identify(encoded: bytes) -> str:
+        digest = hashlib.sha256(encoded).digest()
+        if digest not in known:
+            known[digest] = _pixel_id(encoded)
+        return known[digest]
+
+    return identify
+
+
+def _pixel_id(encoded: bytes) -> str:
+    from vista.images import BROKEN, decode_image
+
+    try:
+        picture = decode_image(encoded)
+    except BROKEN as error:
+        raise VistaError(f"the image cannot be read ({error}); download the file again") from error
+    size = f"{picture.width}x{picture.height} ".encode()
+    return hashlib.sha256(size + picture.tobytes()).hexdigest()[:16]
+
+
+def repeats(questions: Sequence[Question]) -> int:
+    """Questions that another one before them already asked about the same picture."""
+    return len(questions) - len(Counter(question.fingerprint for question in questions))
+
+
+def overlap(train: Sequence[Question], test: Sequence[Question]) -> dict[str, float]:
+    """How many train questions are in the test split too, and how many share just a picture."""
+    asked = {question.fingerprint for question in test}
+    shown = {question.image_id for question in test}
+    return {
+        "duplicates": sum(question.fingerprint in asked for question in train),
+        "shared_images": sum(question.image_id in shown for question in train),
+    }
+
+
+def without_duplicates(train: Sequence[Question], test: Sequence[Question]) -> list[Question]:
+    """The train questions that the test split does not ask about the same picture."""
+    asked = {question.fingerprint for question in test}
+    return [question for question in train if question.fingerprint not in asked]
+
+
+def query(name: str, split: Split, question: Question) -> Row:
+    """The row of a question. Its id names the published row, so it stays if sizes or seed change."""
+    item = question.item
+    published = "test" if split == "test" else "train"
+    return {
+        "query_id": f"{name}-{published}-{item.key}",
+        "task": name,
+        "split": split,
+        "images": [{"bytes": image, "path": None} for image in item.images],
+        "system": SYSTEM,
+        "instruction": instruction(item.question, item.answer_type, item.choices),
+        "answer": item.answer.strip(),
+        "answer_type": item.answer_type,
+        "choices": item.choices,
+        "rationale": None,
+        "cluster_id": question.image_id,
+        "scene": None,
+    }
+
+
+def instruction(question: str, answer_type: AnswerType, choices: Sequence[str] | None = None) -> str:
+    """The question, its choices with letters, and the form that the response should have."""
+    listed = [f"{chr(ord('A') + number)}. {choice}" for number, choice in enumerate(choices or [])]
+    form = (
+        "Describe what matters in the image and think step by step. "
+        f'Then end with one line of the form "Answer: X", where X is {_FORMS[answer_type]}.'
+    )
+    return "\n".join([question.strip(), *listed, form])

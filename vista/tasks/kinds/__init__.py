@@ -1,0 +1,95 @@
+"""Kinds of tasks: where queries come from. A part of stage ``tasks``; ``vista tasks`` writes them.
+
+A kind is one module here, or in your own package (docs/adding.md): its settings, a subclass of
+``TaskSettings`` with a ``kind``, and the class that makes the queries, a ``TaskKind`` of these settings.
+A published benchmark is a ``Benchmark`` (``vista.tasks.benchmarks``) and only says how to read a row.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import ClassVar, Generic, TypeVar
+
+from pydantic import Field
+
+from vista.records import Row, Split
+from vista.settings import Strict
+
+
+class SplitSizes(Strict):
+    """Number of queries in each split; ``None`` takes all that there are."""
+
+    seed: int = 0
+    train: int | None = 0
+    test: int | None = 0
+
+
+class Sizes(SplitSizes):
+    """Number of queries in each split."""
+
+    seed: int = Field(0, ge=0, description="Annotated queries, with gold rationales.")
+    train: int = Field(0, ge=0, description="Queries to sample on.")
+    test: int = Field(0, ge=0, description="Queries to evaluate on.")
+
+
+class TaskSettings(Strict):
+    """What every kind of task says about itself beside its settings."""
+
+    # The column `scene` says what the images show, as `vista.testbed.questions.dump` writes it.
+    has_scene: ClassVar[bool] = False
+    # Queries of the seed split come with gold rationales.
+    has_rationales: ClassVar[bool] = False
+    # The train split also depends on the size of the seed split, as where it is what that one leaves.
+    train_follows_seed: ClassVar[bool] = True
+    # The function that scores responses as lmms-eval's own task does, too, such as
+    # "vista.evaluation.tasks.scorers.process_chartqa".
+    lmms_scorer: ClassVar[str | None] = None
+    kind: str
+    sizes: SplitSizes
+
+    @property
+    def on_hub(self) -> bool:
+        """Whether its files may have to be fetched from the Hugging Face hub."""
+        return False
+
+    def queries(self, split: Split) -> int:
+        """Queries in a split, for plans made before there are any; an upper bound where some are left out.
+
+        Raises:
+            VistaError: nobody knows.
+        """
+        return int(getattr(self.sizes, split))
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """The queries of a split (``records.QUERY``), what the manifest counts, and the files that were read."""
+
+    rows: Iterable[Row]
+    counts: dict[str, float] = field(default_factory=dict)
+    files: Sequence[Path] = ()
+
+
+Settings = TypeVar("Settings", bound=TaskSettings)
+
+
+class TaskKind(ABC, Generic[Settings]):
+    """Makes the queries of a task from its settings."""
+
+    # It checks answers and images itself; the queries of others are checked before they are written.
+    checks_queries: ClassVar[bool] = False
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+
+    @abstractmethod
+    def prepare(self, name: str, split: Split) -> Prepared:
+        """The queries of one split, the same in every call.
+
+        Args:
+            name: The task's name in the suite.
+            split: ``seed``, ``train`` or ``test``.
+        """

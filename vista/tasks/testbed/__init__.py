@@ -1,1 +1,0 @@
-"""The testbed: questions about grids of digits whose every fact is known."""
