@@ -117,7 +117,7 @@ class Checkout:
 def jobs_of(suite: Suite) -> Callable[[str], list[str]]:
     """Tell, of an output, which outputs the same job makes: Snakemake makes all of them or none."""
     dag, results = Dag(suite), suite.results
-    jobs = [dag.results(), dag.ablation(), dag.gallery()]
+    jobs = [dag.table_outputs("results"), dag.table_outputs("ablation"), dag.gallery()]
     known: dict[str, list[str]] = {}
     for files in jobs:
         names = [str(Path(file).relative_to(results)) for file in files if not file.endswith(SUFFIX)]

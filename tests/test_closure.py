@@ -110,7 +110,7 @@ def test_edited_images_change_what_decodes_them_and_the_benchmarks(package: Path
     assert not {"collect", "cost", "tables"} & found
 
 
-@pytest.mark.parametrize("folder", ["filters", "objectives", "resamplers", "tasks/kinds", "figures"])
+@pytest.mark.parametrize("folder", ["filters", "objectives", "resamplers", "task_kinds", "figures"])
 def test_a_plug_in_that_nobody_names_changes_nothing(package: Path, suite: Suite, folder: str) -> None:
     assert not stale(suite, lambda: (package / folder / "unused.py").write_text('"""Unused."""\nX = 1\n'))
 

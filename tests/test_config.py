@@ -26,7 +26,7 @@ from vista.config import (
     with_overrides,
 )
 from vista.errors import VistaError
-from vista.tasks.benchmarks import HubFiles
+from vista.task_kinds.benchmarks import HubFiles
 
 
 @pytest.fixture

@@ -101,9 +101,14 @@ def test_what_the_suite_no_longer_has_is_not_made_again(suite: Suite) -> None:
 def test_whatever_a_table_is_made_from_can_be_made_again(root: Path, name: str) -> None:
     suite = load_suite(root / f"config/{name}.yaml", root=root)
     dag = Dag(suite)
-    made_from = [*dag.manifests(), *dag.predictions(), *dag.difficulty_inputs(), *dag.distribution_inputs()]
+    made_from = [
+        *dag.manifests(),
+        *dag.predictions(),
+        *dag.table_inputs("difficulty"),
+        *dag.table_inputs("distributions"),
+    ]
     if "audit" in map(stem, dag.every_table()):
-        made_from += [*dag.audit_inputs(), *dag.prefix_inputs()]
+        made_from += [*dag.table_inputs("audit"), *dag.table_inputs("prefix")]
     files = {str(Path(file).relative_to(suite.results)).removesuffix(SUFFIX) for file in made_from}
     named = {file.removesuffix("/manifest.json") for file in files}
     assert {name for name, file in verify.files_to_make(suite, named).items() if file is None} == set()

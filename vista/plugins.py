@@ -13,6 +13,7 @@ Torch-free, since the config is. A plug-in that needs torch imports it inside it
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import importlib
 import inspect
@@ -68,8 +69,7 @@ class Plugin:
 
     def kinds(self) -> list[str]:
         """Every kind that there is, found without importing any."""
-        package = sys.modules[self.base.__module__]
-        built_in = [name.replace("_", "-") for _, name, _ in pkgutil.iter_modules(package.__path__)]
+        built_in = [name.replace("_", "-") for name in _modules_beside(self.base)]
         installed = [point.name for point in _entry_points(self.group)]
         named = [kind for module in _named for kind in self._kinds_in(sys.modules[module])]
         return list(dict.fromkeys([*built_in, *installed, *named]))
@@ -82,7 +82,11 @@ class Plugin:
             VistaError: its module cannot be imported, or does not define it; or two define it.
         """
         module = f"{self.base.__module__}.{kind.replace('-', '_')}"
-        found = [(module, f"{self.noun} {kind!r}")] if _is_file(self.base, kind) else []
+        found = (
+            [(module, f"{self.noun} {kind!r}")]
+            if kind.replace("-", "_") in _modules_beside(self.base)
+            else []
+        )
         for point in _entry_points(self.group):
             if point.name == kind:
                 found.append((point.module, f"{self.noun} {kind!r} of package {_distribution(point)}"))
@@ -114,6 +118,15 @@ class Plugin:
             if isinstance(each, type) and issubclass(each, self.base) and "kind" in each.model_fields:
                 yield each
 
+    def _unknown(self, kind: str) -> str:
+        kinds = self.kinds()
+        close = difflib.get_close_matches(kind, kinds, n=1)
+        hint = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(kinds)}"
+        return (
+            f"unknown {self.noun} {kind!r}; {hint} (one of your own: install its package here, or name its "
+            "module under the suite's plugins)"
+        )
+
     def _validate(self, value: Any) -> Any:
         if isinstance(value, self.base):
             return value
@@ -125,9 +138,7 @@ class Plugin:
         try:
             settings = self.settings(str(kind))
         except KeyError:
-            known = ", ".join(repr(each) for each in self.kinds())
-            expected = {"discriminator": "'kind'", "tag": str(kind), "expected_tags": known}
-            raise PydanticKnownError("union_tag_invalid", expected) from None
+            raise PydanticCustomError("plugin", "{reason}", {"reason": self._unknown(str(kind))}) from None
         except VistaError as error:
             raise PydanticCustomError("plugin", "{reason}", {"reason": str(error)}) from error
         return settings.model_validate(value)
@@ -222,10 +233,11 @@ def _import(name: str, what: str) -> ModuleType:
         ) from error
 
 
-def _is_file(base: type[Strict], kind: str) -> bool:
-    """Whether this package has a module of this kind, beside the base class."""
+def _modules_beside(base: type[Strict]) -> list[str]:
+    """This package's plug-in modules beside a base class: no packages, no names that begin with ``_``."""
     package = sys.modules[base.__module__]
-    return kind.replace("-", "_") in {name for _, name, _ in pkgutil.iter_modules(package.__path__)}
+    found = pkgutil.iter_modules(package.__path__)
+    return [name for _, name, is_package in found if not is_package and not name.startswith("_")]
 
 
 @cache

@@ -18,8 +18,8 @@ from vista.engines.checkpoints import Checkpoint, load_checkpoint
 from vista.engines.hf import HfEngine
 from vista.records import Row
 from vista.seeding import derive_seed
-from vista.tasks.kinds import Sizes
-from vista.tasks.kinds.grid import GridSettings, grid_query
+from vista.task_kinds import Sizes
+from vista.task_kinds.grid import GridSettings, grid_query
 from vista.testbed.audit import audit_query
 from vista.testbed.questions import load
 

@@ -27,8 +27,8 @@ from vista.grid import Run
 from vista.manifest import read_manifest
 from vista.paths import Paths
 from vista.records import write_text
-from vista.tasks.benchmarks import BenchmarkSizes, LocalFiles
-from vista.tasks.kinds.slake import SlakeSettings
+from vista.task_kinds.benchmarks import BenchmarkSizes, LocalFiles
+from vista.task_kinds.slake import SlakeSettings
 
 ROOT = Path(__file__).parents[2]
 SPLITS = ("seed", "train", "test")

@@ -18,8 +18,8 @@ from vista.records import QUERY, ROLLOUT, Row, read_rows, write_rows
 from vista.rollouts.resample import resample_shard
 from vista.rollouts.sample import sample_shard
 from vista.seeding import generator
-from vista.tasks.kinds import Sizes
-from vista.tasks.kinds.grid import GridSettings
+from vista.task_kinds import Sizes
+from vista.task_kinds.grid import GridSettings
 from vista.testbed.questions import Question, dump
 from vista.testbed.scenes import draw_scene
 

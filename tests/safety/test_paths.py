@@ -19,10 +19,10 @@ from vista.images import open_images
 from vista.models.fetch import download
 from vista.paths import Paths
 from vista.records import QUERY, read_rows
-from vista.tasks.benchmarks import BenchmarkSizes, HubFiles, LocalFiles
-from vista.tasks.benchmarks.files import root_of
+from vista.task_kinds.benchmarks import BenchmarkSizes, HubFiles, LocalFiles
+from vista.task_kinds.benchmarks.files import root_of
+from vista.task_kinds.slake import SlakeSettings
 from vista.tasks.generate import generate_split
-from vista.tasks.kinds.slake import SlakeSettings
 
 __all__ = ["policy_folder"]  # a fixture
 

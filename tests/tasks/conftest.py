@@ -10,7 +10,7 @@ import pytest
 
 from tests.tasks.published import WRITERS, benchmark
 from vista.config import Suite, load_suite
-from vista.tasks.kinds import Sizes, TaskSettings
+from vista.task_kinds import Sizes, TaskSettings
 
 
 def shrunk(task: TaskSettings, most: int) -> TaskSettings:

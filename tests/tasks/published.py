@@ -20,7 +20,7 @@ from PIL import Image
 from pydantic import TypeAdapter
 
 from vista.config import Task
-from vista.tasks.kinds import TaskSettings
+from vista.task_kinds import TaskSettings
 
 IMAGE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 Row = dict[str, Any]

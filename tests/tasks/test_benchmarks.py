@@ -19,9 +19,9 @@ from vista.manifest import read_manifest
 from vista.paths import Paths
 from vista.plugins import Plugin
 from vista.records import read_queries
-from vista.tasks.benchmarks import BenchmarkSettings
+from vista.task_kinds import TaskSettings
+from vista.task_kinds.benchmarks import BenchmarkSettings
 from vista.tasks.generate import SPLITS, generate_split
-from vista.tasks.kinds import TaskSettings
 
 KINDS = sorted(files.WRITERS)
 

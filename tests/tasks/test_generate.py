@@ -11,9 +11,9 @@ from vista.errors import VistaError
 from vista.images import open_images
 from vista.manifest import read_manifest
 from vista.paths import Paths
+from vista.task_kinds import Sizes
+from vista.task_kinds.grid import grid_query
 from vista.tasks.generate import SPLITS, generate_split
-from vista.tasks.kinds import Sizes
-from vista.tasks.kinds.grid import grid_query
 from vista.testbed.questions import load, templates_of
 
 

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import pytest
 from pydantic import TypeAdapter
-from vista.planning.sizes import queries
 
 from tests.tasks import published as files
 from vista import plugins
@@ -23,6 +22,7 @@ from vista.dag import Dag
 from vista.errors import VistaError
 from vista.manifest import read_manifest
 from vista.paths import Paths
+from vista.planning.assumptions import queries
 from vista.records import Split, read_queries
 from vista.tasks.generate import SPLITS, generate_split
 
@@ -34,7 +34,7 @@ from typing import Literal
 
 from PIL import Image
 
-from vista.tasks.kinds import Prepared, Sizes, TaskKind, TaskSettings
+from vista.task_kinds import Prepared, Sizes, TaskKind, TaskSettings
 
 NAMES = ("red", "green", "blue")
 
@@ -75,7 +75,7 @@ LETTERS = '''
 
 from typing import Literal
 
-from vista.tasks.benchmarks import (
+from vista.task_kinds.benchmarks import (
     BenchmarkSettings, Item, ParquetBenchmark, PublishedSizes, image_bytes, lettered
 )
 

@@ -6,8 +6,8 @@ import re
 
 import pytest
 
+from vista.task_kinds.grid import grid_query
 from vista.tasks.generate import SPLITS
-from vista.tasks.kinds.grid import grid_query
 from vista.testbed.language import SYSTEM, tokens
 from vista.testbed.questions import load
 from vista.testbed.rationales import rationale, text

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from vista.errors import VistaError
-from vista.tasks.benchmarks.files import HubFiles, root_of
+from vista.task_kinds.benchmarks.files import HubFiles, root_of
 
 
 def test_an_unpinned_benchmark_is_refused_with_the_command_that_pins_it() -> None:

@@ -10,7 +10,7 @@ from hypothesis import given
 
 from tests.tasks.strategies import asked
 from vista.errors import VistaError
-from vista.tasks.kinds.grid import grid_query
+from vista.task_kinds.grid import grid_query
 from vista.testbed.questions import TEMPLATES, Question, answer, dump, instruction, load, templates_of
 from vista.testbed.rationales import rationale, text
 from vista.testbed.scenes import Scene

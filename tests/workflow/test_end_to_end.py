@@ -69,7 +69,7 @@ def test_nothing_is_left_to_do_after_a_finished_run(finished: Checkout) -> None:
 
 def test_adding_code_that_nothing_uses_and_rewriting_comments_reruns_nothing(copy: Checkout) -> None:
     package = copy.folder / "vista"
-    for folder in ("filters", "resamplers", "objectives", "tasks/kinds", "figures"):
+    for folder in ("filters", "resamplers", "objectives", "task_kinds", "figures"):
         (package / folder / "unused.py").write_text('"""Used by nothing."""\n\nVALUE = 1\n')
     for path in package.rglob("*.py"):
         path.write_text(path.read_text() + "\n\n# A comment.\n")
@@ -85,11 +85,11 @@ def test_adding_code_that_nothing_uses_and_rewriting_comments_reruns_nothing(cop
         ("scores.py", {"score", "curate", "train", "evaluate"}, {"models", "tasks"}),
         ("filters/oracle.py", set(), {"curate", "train", "evaluate", "results"}),
         ("training/train.py", {"train", "sample", "evaluate"}, {"models", "tasks"}),
-        ("tasks/kinds/grid.py", {"tasks"}, set()),
+        ("task_kinds/grid.py", {"tasks"}, set()),
         ("rollouts/score.py", {"score", "train"}, {"models", "tasks"}),
         ("rollouts/gains.py", set(), {"sample", "resample", "score", "train", "evaluate", "results"}),
         ("rollouts/cases.py", set(), {"sample", "resample", "score", "train", "evaluate", "results"}),
-        ("tasks/kinds/slake.py", set(), {"tasks", "models", "sample", "train", "evaluate", "results"}),
+        ("task_kinds/slake.py", set(), {"tasks", "models", "sample", "train", "evaluate", "results"}),
     ],
 )
 def test_editing_a_module_reruns_what_depends_on_it_and_nothing_else(

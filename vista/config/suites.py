@@ -13,7 +13,7 @@ from vista.config.wording import Wording
 from vista.errors import VistaError
 from vista.plugins import Plugin, name_modules
 from vista.settings import ADDRESS, Distinct, Fraction, Name, Strict
-from vista.tasks.kinds import TaskSettings
+from vista.task_kinds import TaskSettings
 
 Task = Annotated[TaskSettings, Plugin("task", TaskSettings, "vista.tasks")]
 

@@ -11,7 +11,7 @@ from vista.config import SelfImprovement, Suite
 from vista.errors import VistaError, writing
 from vista.grid import Run
 from vista.paths import Paths
-from vista.plugins import module_of
+from vista.plugins import module_of, origin
 from vista.reads import Reads
 from vista.tasks.generate import rationale_source
 
@@ -80,7 +80,9 @@ class Base:
     def task_code(self, task: str, split: str) -> str:
         """The code of a split of a task: that of its kind, and of what adds rationales to it."""
         source = rationale_source(self.suite, task, split)
-        return self.code("tasks", module_of(self.suite.tasks[task]), *([source] if source else []))
+        settings = self.suite.tasks[task]
+        checks = ["vista.tasks.checks"] if origin(settings) else []  # the queries of other people's kinds
+        return self.code("tasks", module_of(settings), *([source] if source else []), *checks)
 
     def model_code(self, model: str) -> str:
         """The code of a base model: how it is built, or how it is fetched."""

@@ -33,7 +33,7 @@ from vista.engines.folders import folder_problems
 from vista.errors import VistaError
 from vista.planning.assumptions import Assumptions, parameters, train_queries
 from vista.planning.plan import make_plan, table
-from vista.tasks.benchmarks import BenchmarkSettings, HubFiles
+from vista.task_kinds.benchmarks import BenchmarkSettings, HubFiles
 
 Verdict = Literal["ok", "warn", "fail"]
 

@@ -7,15 +7,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import openai
 import tenacity
 
+from vista.config import TeacherRationales
 from vista.errors import VistaError
-
-if TYPE_CHECKING:
-    from vista.config import TeacherRationales
 
 SENDS = 6  # how often one request is sent at most, while the server is out of reach or overloaded
 TRANSIENT = (openai.APIConnectionError, openai.RateLimitError, openai.InternalServerError)

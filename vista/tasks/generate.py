@@ -1,6 +1,6 @@
 """Stage ``tasks``: write the queries of one task. Run by ``vista tasks``.
 
-Which queries a task has, the module of its kind says (``vista.tasks.kinds``).
+Which queries a task has, the module of its kind says (``vista.task_kinds``).
 """
 
 from __future__ import annotations
@@ -9,17 +9,15 @@ import difflib
 import importlib
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from vista import plugins, records
+from vista.config import Suite
 from vista.errors import VistaError
+from vista.manifest import Recorder
+from vista.paths import Paths
 from vista.records import Row, Split
-from vista.tasks.kinds import Prepared, TaskKind
-
-# The config imports this package for the kinds' settings, so what imports the config waits here.
-if TYPE_CHECKING:
-    from vista.config import Suite
-    from vista.paths import Paths
+from vista.task_kinds import Prepared, TaskKind
 
 SPLITS: tuple[Split, ...] = ("seed", "train", "test")
 
@@ -31,8 +29,6 @@ def generate_split(suite: Suite, paths: Paths, task_name: str, split: Split) -> 
         VistaError: the suite has no such task, the split has no size, the task's published files are
             missing or wrong, or its kind makes queries that nobody can be asked.
     """
-    from vista.manifest import Recorder
-
     if task_name not in suite.tasks:
         close = difflib.get_close_matches(task_name, suite.tasks, n=1)
         hint = f"did you mean {close[0]!r}?" if close else f"it has {', '.join(sorted(suite.tasks))}"

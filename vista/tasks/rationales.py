@@ -10,16 +10,13 @@ import json
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pyarrow.parquet as pq
 
 from vista.answers import extract, solves
+from vista.config import AnnotatedRationales
 from vista.errors import VistaError, fail_if
 from vista.records import Row
-
-if TYPE_CHECKING:
-    from vista.config import AnnotatedRationales
 
 SHOWN = 5  # names listed of those that an error is about
 

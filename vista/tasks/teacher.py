@@ -22,12 +22,12 @@ from PIL import Image
 from tqdm import tqdm
 
 from vista.answers import extract, solves
+from vista.config import TeacherRationales
 from vista.errors import VistaError
 from vista.images import open_images
 from vista.records import Row, write_json
 
 if TYPE_CHECKING:
-    from vista.config import TeacherRationales
     from vista.tasks.endpoint import Endpoint
 
 # What the teacher is told beyond the query. The answer's form is what vista.answers looks for.

@@ -11,8 +11,8 @@ from typing import Literal
 
 from pydantic import Field
 
-from vista.tasks.benchmarks import BenchmarkSettings, Item, Published, image_bytes
-from vista.tasks.kinds.geometry3k import PUBLISHED, Geometry3kFiles, choice_text, without_placeholder
+from vista.task_kinds.benchmarks import BenchmarkSettings, Item, Published, image_bytes
+from vista.task_kinds.geometry3k import PUBLISHED, Geometry3kFiles, choice_text, without_placeholder
 
 
 class Geometry3kChoiceSettings(BenchmarkSettings):

@@ -20,7 +20,7 @@ from pydantic import Field
 
 from vista.errors import VistaError
 from vista.records import Row
-from vista.tasks.benchmarks import (
+from vista.task_kinds.benchmarks import (
     BenchmarkSettings,
     Item,
     ParquetBenchmark,
@@ -29,8 +29,8 @@ from vista.tasks.benchmarks import (
     PublishedSplit,
     image_bytes,
 )
-from vista.tasks.benchmarks.files import matches
-from vista.tasks.benchmarks.tables import check_object, json_value
+from vista.task_kinds.benchmarks.files import matches
+from vista.task_kinds.benchmarks.tables import check_object, json_value
 
 PUBLISHED = PublishedSizes(train=2101, test=601)
 AUTHORS_COLUMNS = {"annotat_text": str, "choices": list, "answer": str}

@@ -11,7 +11,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from vista.tasks.benchmarks import (
+from vista.task_kinds.benchmarks import (
     BenchmarkSettings,
     Item,
     ParquetBenchmark,

@@ -14,7 +14,7 @@ from pydantic import Field
 from vista.records import Row, Split
 from vista.seeding import generator
 from vista.settings import Fraction
-from vista.tasks.kinds import Prepared, Sizes, TaskKind, TaskSettings
+from vista.task_kinds import Prepared, Sizes, TaskKind, TaskSettings
 from vista.testbed import questions, rationales
 from vista.testbed.language import SYSTEM
 from vista.testbed.scenes import draw_scene

@@ -2,7 +2,7 @@
 
 A kind is one module here, or in your own package (docs/adding.md): its settings, a subclass of
 ``TaskSettings`` with a ``kind``, and the class that makes the queries, a ``TaskKind`` of these settings.
-A published benchmark is a ``Benchmark`` (``vista.tasks.benchmarks``) and only says how to read a row.
+A published benchmark is a ``Benchmark`` (``vista.task_kinds.benchmarks``) and only says how to read a row.
 """
 
 from __future__ import annotations

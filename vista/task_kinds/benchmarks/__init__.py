@@ -1,6 +1,6 @@
 """Published benchmarks: their settings, and how published files become the queries of a split.
 
-Part of stage ``tasks``. A benchmark's own module (``vista.tasks.kinds``, or in your package) knows its
+Part of stage ``tasks``. A benchmark's own module (``vista.task_kinds``, or in your package) knows its
 files and columns and nothing else: where the files are, splits, duplicates, images and prompts are the
 same for all.
 
@@ -23,8 +23,9 @@ from pydantic_core.core_schema import ValidationInfo
 
 from vista.errors import VistaError, fail_if
 from vista.records import Split
-from vista.tasks.benchmarks.files import HubFiles, LocalFiles, matches, root_of
-from vista.tasks.benchmarks.questions import (
+from vista.task_kinds import Prepared, SplitSizes, TaskKind, TaskSettings
+from vista.task_kinds.benchmarks.files import HubFiles, LocalFiles, matches, root_of
+from vista.task_kinds.benchmarks.questions import (
     Item,
     Question,
     checked,
@@ -34,8 +35,7 @@ from vista.tasks.benchmarks.questions import (
     repeats,
     without_duplicates,
 )
-from vista.tasks.benchmarks.tables import Columns, Published, image_bytes, lettered, parquet_rows
-from vista.tasks.kinds import Prepared, SplitSizes, TaskKind, TaskSettings
+from vista.task_kinds.benchmarks.tables import Columns, Published, image_bytes, lettered, parquet_rows
 
 __all__ = [
     "Benchmark",

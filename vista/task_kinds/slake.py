@@ -18,7 +18,7 @@ from typing import Literal
 from pydantic import Field
 
 from vista.errors import VistaError
-from vista.tasks.benchmarks import (
+from vista.task_kinds.benchmarks import (
     Benchmark,
     BenchmarkSettings,
     Item,
@@ -26,8 +26,8 @@ from vista.tasks.benchmarks import (
     PublishedSizes,
     PublishedSplit,
 )
-from vista.tasks.benchmarks.files import inside
-from vista.tasks.benchmarks.tables import json_rows
+from vista.task_kinds.benchmarks.files import inside
+from vista.task_kinds.benchmarks.tables import json_rows
 
 COLUMNS = {
     "qid": int,
