@@ -11,9 +11,6 @@ from typing import Literal
 
 from vista.config import (
     BaseMethod,
-    MatchedResample,
-    NoResample,
-    ResampleSettings,
     Sampling,
     SeedMethod,
     SelectMethod,
@@ -24,6 +21,7 @@ from vista.config import (
 from vista.errors import VistaError
 from vista.filters import ScoreFilterSettings
 from vista.records import Split
+from vista.resamplers import ResampleSettings
 from vista.settings import NAME
 
 _NAME = NAME.strip("^$")
@@ -172,9 +170,8 @@ class Resampling:
     @property
     def matched(self) -> Resampling | None:
         """The resampling of the same samples whose rows this one reads, to be matched to it."""
-        if isinstance(self.settings, MatchedResample):
-            return Resampling(self.sampling, self.settings.matched)
-        return None
+        matched = self.settings.matched
+        return None if matched is None else Resampling(self.sampling, matched)
 
     @property
     def inputs(self) -> list[tuple[str, str]]:
@@ -185,7 +182,7 @@ class Resampling:
 
 def resampling(method: SelfImprovement) -> Resampling | None:
     """How ``method`` resamples; ``None`` if it does not."""
-    if isinstance(method.resample, NoResample):
+    if method.resample.kind == "none":
         return None
     return Resampling(method.rollouts, method.resample)
 

@@ -4,7 +4,8 @@ A plug-in is one module with a settings class, whose ``kind`` is a ``Literal``, 
 it: ``class Brevity(ScoreFilter[BrevitySettings])``. It is found by its kind, and imported only if a config
 names it:
 
-* in a folder of this package (``vista/filters/random_drop.py`` is the filter ``random-drop``);
+* in a folder of this package (``vista/filters/random_drop.py`` is the filter ``random-drop``; a module whose
+  name begins with ``_`` only helps others);
 * as an entry point of an installed package, in the group that the folder is named after (``vista.filters``);
 * in a module that the suite names (``plugins: [my_lab.vista]``).
 
@@ -13,6 +14,7 @@ Torch-free, since the config is. A plug-in that needs torch imports it inside it
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import importlib
 import inspect
@@ -68,8 +70,7 @@ class Plugin:
 
     def kinds(self) -> list[str]:
         """Every kind that there is, found without importing any."""
-        package = sys.modules[self.base.__module__]
-        built_in = [name.replace("_", "-") for _, name, _ in pkgutil.iter_modules(package.__path__)]
+        built_in = [name.replace("_", "-") for name in _modules_beside(self.base)]
         installed = [point.name for point in _entry_points(self.group)]
         named = [kind for module in _named for kind in self._kinds_in(sys.modules[module])]
         return list(dict.fromkeys([*built_in, *installed, *named]))
@@ -82,7 +83,8 @@ class Plugin:
             VistaError: its module cannot be imported, or does not define it; or two define it.
         """
         module = f"{self.base.__module__}.{kind.replace('-', '_')}"
-        found = [(module, f"{self.noun} {kind!r}")] if _is_file(self.base, kind) else []
+        is_built_in = kind.replace("-", "_") in _modules_beside(self.base)
+        found = [(module, f"{self.noun} {kind!r}")] if is_built_in else []
         for point in _entry_points(self.group):
             if point.name == kind:
                 found.append((point.module, f"{self.noun} {kind!r} of package {_distribution(point)}"))
@@ -125,12 +127,15 @@ class Plugin:
         try:
             settings = self.settings(str(kind))
         except KeyError:
-            known = ", ".join(repr(each) for each in self.kinds())
-            expected = {"discriminator": "'kind'", "tag": str(kind), "expected_tags": known}
-            raise PydanticKnownError("union_tag_invalid", expected) from None
+            raise PydanticCustomError("plugin", "{reason}", {"reason": self._unknown(str(kind))}) from None
         except VistaError as error:
             raise PydanticCustomError("plugin", "{reason}", {"reason": str(error)}) from error
         return settings.model_validate(value)
+
+    def _unknown(self, kind: str) -> str:
+        close = difflib.get_close_matches(kind, self.kinds(), n=1)
+        meant = f"did you mean {close[0]!r}? " if close else ""
+        return f"there is no {self.noun} of kind {kind!r}; {meant}known: {', '.join(self.kinds())}"
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         """Validate by the class of the value's kind; write all of its fields."""
@@ -203,6 +208,12 @@ def origin(settings: Strict) -> dict[str, str] | None:
     }
 
 
+def origins(*settings: Strict) -> dict[str, list[dict[str, str]]]:
+    """What a manifest's settings say of plug-ins from outside: ``plugins``; nothing if there are none."""
+    found = [place for each in settings if (place := origin(each)) is not None]
+    return {"plugins": found} if found else {}
+
+
 def _kinds_of(settings: type[Strict]) -> tuple[str, ...]:
     return get_args(settings.model_fields["kind"].annotation)
 
@@ -217,10 +228,10 @@ def _import(name: str, what: str) -> ModuleType:
         ) from error
 
 
-def _is_file(base: type[Strict], kind: str) -> bool:
-    """Whether this package has a module of this kind, beside the base class."""
+def _modules_beside(base: type[Strict]) -> list[str]:
+    """The plug-in modules of this package, which lie beside the base class of their settings."""
     package = sys.modules[base.__module__]
-    return kind.replace("-", "_") in {name for _, name, _ in pkgutil.iter_modules(package.__path__)}
+    return [name for _, name, _ in pkgutil.iter_modules(package.__path__) if not name.startswith("_")]
 
 
 @cache

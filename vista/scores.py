@@ -17,6 +17,7 @@ from vista.errors import VistaError
 from vista.records import Row
 
 TAU = -0.5  # the paper's threshold (Sec. 3, step 3)
+MIDDLE = 0.5  # the layer that the paper scores, ⌊L/2⌋, as a fraction of the depth
 
 # Solutions of equal tokens can differ in the last bits of their scores, with the batch they were
 # scored in. A difference this small, relative to the numbers they are made of, is none.

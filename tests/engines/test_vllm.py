@@ -15,6 +15,8 @@ from typing import Any
 
 import pytest
 import torch
+from vista.rollouts.prefixes import PrefixResampler
+from vista.rollouts.resamplers import Job
 
 from tests.nano import ARCHITECTURES, STRIP, checkpoint, own_checkpoint, query
 from tests.rollouts.conftest import POLICY, PREFIX, SAMPLES, suite_at
@@ -33,9 +35,7 @@ from vista.errors import VistaError
 from vista.manifest import Recorder, read_manifest
 from vista.paths import Paths
 from vista.records import QUERY, ROLLOUT, read_rows, write_rows
-from vista.rollouts.prefixes import PrefixResampler
 from vista.rollouts.resample import resample_shard
-from vista.rollouts.resamplers import Job
 from vista.rollouts.sample import sample_shard
 
 SETTINGS = VllmEngineSettings(kind="vllm", batch_size=32, eager=True, max_model_len=256)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from vista.rollouts.attention import reading, row_attention, segment_attention
 
 from tests.nano import ARCHITECTURES, SQUARE, STRIP, own_checkpoint, query
 from vista.chat import Prompt, encode_query, messages
@@ -11,7 +12,6 @@ from vista.engines.batching import collate
 from vista.engines.checkpoints import Checkpoint
 from vista.errors import VistaError
 from vista.rollouts import attention
-from vista.rollouts.attention import reading, row_attention, segment_attention
 from vista.rollouts.score import attention_scores
 from vista.segments import segments
 

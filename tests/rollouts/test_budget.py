@@ -10,6 +10,10 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from vista.rollouts.budget import BudgetMatchedResampler, affordable, total_tokens
+from vista.rollouts.resamplers import Job
+from vista.rollouts.shards import shard_queries
+from vista.rollouts.solutions import drawn_tokens
 
 from tests.nano import checkpoint
 from tests.rollouts.conftest import (
@@ -28,10 +32,6 @@ from vista.engines.hf import HfEngine
 from vista.manifest import read_manifest
 from vista.paths import Paths
 from vista.records import ROLLOUT, Row, read_rows
-from vista.rollouts.budget import BudgetMatchedResampler, affordable, total_tokens
-from vista.rollouts.resamplers import Job
-from vista.rollouts.shards import shard_queries
-from vista.rollouts.solutions import drawn_tokens
 from vista.seeding import derive_seed
 
 SETTINGS = BudgetMatchedResample(kind="budget-matched", j=3, top_k=2)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from vista.rollouts.shards import shard_queries
 
 from tests.nano import checkpoint
 from tests.rollouts.conftest import POLICY, PREFIX, SAMPLES
@@ -15,7 +16,6 @@ from vista.rollouts.cases import case_rows, dropped, rescued, visual_shares
 from vista.rollouts.resample import resample_shard
 from vista.rollouts.sample import sample_shard
 from vista.rollouts.score import attention_scores
-from vista.rollouts.shards import shard_queries
 from vista.segments import segments
 
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 import torch
+from vista.rollouts.critical import Critical, critical_tokens
 
 from tests.nano import ARCHITECTURES, SQUARE, STRIP, checkpoint, query
 from vista.chat import Order, Prompt, encode_query
 from vista.engines.batching import collate
 from vista.engines.checkpoints import Checkpoint
 from vista.rollouts import critical
-from vista.rollouts.critical import Critical, critical_tokens
 
 every_architecture = pytest.mark.parametrize("architecture", ARCHITECTURES)
 

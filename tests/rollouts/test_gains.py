@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from vista.rollouts.solutions import solution_row
 
 from tests.nano import ARCHITECTURES, SQUARE, STRIP, checkpoint, own_checkpoint, png, query
 from tests.rollouts.conftest import POLICY, PREFIX, SAMPLES, suite_at
@@ -27,7 +28,6 @@ from vista.rollouts import gains
 from vista.rollouts.gains import Without, gains_rows, gains_shard, mean_logprobs, without_image
 from vista.rollouts.resample import resample_shard
 from vista.rollouts.sample import sample_shard
-from vista.rollouts.solutions import solution_row
 
 every_architecture = pytest.mark.parametrize("architecture", ARCHITECTURES)
 NAME = f"{PREFIX}+positives"

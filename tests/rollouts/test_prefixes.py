@@ -10,6 +10,16 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from vista.rollouts.critical import Critical, Predictions
+from vista.rollouts.prefixes import (
+    GoldPrefixResampler,
+    PrefixResampler,
+    RandomPrefixResampler,
+    corrected_prefix,
+    gold_prefix,
+)
+from vista.rollouts.resamplers import Job
+from vista.rollouts.shards import shard_queries
 
 from tests.nano import checkpoint
 from tests.rollouts.conftest import POLICY, asked, resample, resampling
@@ -23,16 +33,6 @@ from vista.errors import VistaError
 from vista.paths import Paths
 from vista.records import ROLLOUT, Row, read_rows
 from vista.rollouts import prefixes
-from vista.rollouts.critical import Critical, Predictions
-from vista.rollouts.prefixes import (
-    GoldPrefixResampler,
-    PrefixResampler,
-    RandomPrefixResampler,
-    corrected_prefix,
-    gold_prefix,
-)
-from vista.rollouts.resamplers import Job
-from vista.rollouts.shards import shard_queries
 from vista.seeding import derive_seed
 from vista.testbed.audit import audit_query
 

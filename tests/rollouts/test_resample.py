@@ -7,6 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from vista.rollouts.critical import critical_tokens
+from vista.rollouts.prefixes import PrefixResampler
+from vista.rollouts.resamplers import Job, RationalizeResampler
+from vista.rollouts.shards import shard_queries
 
 from tests.nano import checkpoint
 from tests.rollouts.conftest import (
@@ -29,12 +33,8 @@ from vista.paths import Paths
 from vista.records import CRITICAL, ROLLOUT, Row, read_rows
 from vista.rollouts import resample as stage
 from vista.rollouts import sample
-from vista.rollouts.critical import critical_tokens
-from vista.rollouts.prefixes import PrefixResampler
 from vista.rollouts.resample import RESAMPLERS, resample_shard
-from vista.rollouts.resamplers import Job, RationalizeResampler
 from vista.rollouts.sample import sample_shard
-from vista.rollouts.shards import shard_queries
 from vista.seeding import derive_seed
 
 odd_is_correct = pytest.mark.usefixtures("odd_is_correct")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from vista.rollouts.shards import shard_queries
 
 from tests.nano import checkpoint, own_checkpoint, query
 from tests.rollouts.conftest import POLICY, SAMPLES
@@ -18,7 +19,6 @@ from vista.paths import Paths
 from vista.records import QUERY, ROLLOUT, Row, read_rows, write_rows
 from vista.rollouts import sample, solutions
 from vista.rollouts.sample import sample_rows, sample_seed, sample_shard
-from vista.rollouts.shards import shard_queries
 
 
 def samples(suite: Suite, paths: Paths, shard: int = 0) -> list[Row]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from vista.rollouts.shards import shard_queries
 
 from tests.nano import checkpoint
 from tests.rollouts.conftest import POLICY, PREFIX, SAMPLES
@@ -14,7 +15,6 @@ from vista.records import ROLLOUT, SCORES, Row, read_rows
 from vista.rollouts.resample import resample_shard
 from vista.rollouts.sample import sample_shard
 from vista.rollouts.score import attention_scores, score_shard
-from vista.rollouts.shards import shard_queries
 from vista.scores import layer_indices
 from vista.segments import segments
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from vista.rollouts.shards import asked_by, shard_bounds, shard_queries
 
 from tests.nano import query
 from tests.rollouts.conftest import POLICY
@@ -12,7 +13,6 @@ from vista.config import Suite
 from vista.errors import VistaError
 from vista.paths import Paths
 from vista.records import QUERY, write_rows
-from vista.rollouts.shards import asked_by, shard_bounds, shard_queries
 
 
 @given(total=st.integers(0, 1000), shards=st.integers(1, 50))

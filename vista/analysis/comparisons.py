@@ -12,9 +12,6 @@ from typing import Literal
 
 from vista.config import (
     BaseMethod,
-    NoResample,
-    PrefixResample,
-    RationalizeResample,
     SeedMethod,
     SelectMethod,
     SelfImprovement,
@@ -23,11 +20,13 @@ from vista.config import (
 from vista.filters.none import NoFilterSettings
 from vista.filters.vas import VasSettings
 from vista.grid import Run, runs
+from vista.resamplers.none import NoResampleSettings
+from vista.resamplers.prefix import PrefixSettings
 
 ALL_MODELS = "all models"  # in the place of a model's name; none can have this one
 
 # The components of a method: what stands for "off", and what the paper has there.
-COMPONENTS = {"resample": (NoResample(), PrefixResample), "filter": (NoFilterSettings(), VasSettings)}
+COMPONENTS = {"resample": (NoResampleSettings(), PrefixSettings), "filter": (NoFilterSettings(), VasSettings)}
 
 # component: one or both are off in the reference. alternative: the reference has the paper's, this
 # method another. setting: anything else that differs. sweep: a value of a sweep. decoding: the same
@@ -53,7 +52,7 @@ def counterpart_of(suite: Suite, name: str) -> str | None:
     method = suite.methods[name]
     if not isinstance(method, SelfImprovement) or name in suite.swept:
         return None
-    plain = method.model_copy(update={"resample": NoResample(), "filter": NoFilterSettings()})
+    plain = method.model_copy(update={"resample": NoResampleSettings(), "filter": NoFilterSettings()})
     if plain == method:
         return None
     for other, spec in suite.methods.items():
@@ -158,9 +157,8 @@ def _is_the_papers(method: SelfImprovement, part: str) -> bool:
 
 def _is_baseline(method: SelfImprovement) -> bool:
     """Whether a method has neither component, nor a control of one."""
-    return isinstance(method.resample, NoResample | RationalizeResample) and isinstance(
-        method.filter, NoFilterSettings
-    )
+    own = method.resample
+    return not own.cuts and own.matched is None and isinstance(method.filter, NoFilterSettings)
 
 
 def _differing(method: SelfImprovement, other: SelfImprovement) -> list[str]:

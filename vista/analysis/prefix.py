@@ -20,11 +20,12 @@ from vista.analysis.intervals import Interval, mean, ratio, share
 from vista.analysis.measured_pages import prefix_page
 from vista.analysis.resamples import Read, read_resamples
 from vista.analysis.truth import Truth, read_tokenizer, read_truth
-from vista.config import BudgetMatchedResample, Suite
+from vista.config import Suite
 from vista.grid import Run
 from vista.manifest import Recorder
 from vista.measured import Resamples, input_files, prefix_resamples
 from vista.paths import Paths
+from vista.resamplers.budget_matched import BudgetMatchedSettings
 
 COLUMNS = [
     *("model", "train_set", "resamples", "policy", "policies", "task"),
@@ -64,7 +65,7 @@ def prefix_rows(suite: Suite, paths: Paths, resamples: list[Resamples], truth: T
         parts = []
         for item in together[key]:
             read = read_resamples(suite, paths, item, truth, tokenizers[key[0]])
-            if isinstance(item.settings, BudgetMatchedResample):
+            if isinstance(item.settings, BudgetMatchedSettings):
                 plain[item.policy, f"{item.samples}+{item.settings.matched.slug}", item.settings.match] = read
             matched = {how: plain.get((item.policy, item.name, how)) for how in RESCUED_BEYOND}
             parts.append((item.policy, read, matched))
@@ -76,7 +77,7 @@ def prefix_rows(suite: Suite, paths: Paths, resamples: list[Resamples], truth: T
 
 
 def _is_control(item: Resamples) -> bool:
-    return isinstance(item.settings, BudgetMatchedResample)
+    return isinstance(item.settings, BudgetMatchedSettings)
 
 
 # A policy, what it resampled, and by `match` the plain samples that are matched to that.

@@ -8,7 +8,6 @@ from vista import grid
 from vista.config import (
     BenchmarkTask,
     BuiltModel,
-    RationalizeResample,
     SelectMethod,
     SelfImprovement,
     SelfRationales,
@@ -56,9 +55,9 @@ class Settings(Base):
     def resampling_settings(self, name: str) -> str:
         """Settings of resamples."""
         work = grid.resampling_named(self.suite, name)
-        hint = [self.suite.wording.hint] if isinstance(work.settings, RationalizeResample) else []
+        words = [getattr(self.suite.wording, name) for name in work.settings.templates]
         settings = [work.sampling.model_dump(), work.settings.model_dump()]
-        return digest([self.suite.engine.kind, *settings, *hint])
+        return digest([self.suite.engine.kind, *settings, *words])
 
     def scoring_settings(self, name: str) -> str:
         """Settings of scores."""

@@ -11,9 +11,10 @@ from typing import Any
 import torch
 from pydantic import ValidationError
 from safetensors import SafetensorError
+from tqdm import tqdm
 from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor, GenerationConfig
 
-from vista.chat import end_tokens, forbidden_tokens
+from vista.chat import TOGETHER, Order, Prompt, check_fits, encode_queries, end_tokens, forbidden_tokens
 from vista.config import Loading
 from vista.engines.folders import check_contents, loading_problem, why_no_processor
 from vista.engines.foreign import check_code, check_no_adapters
@@ -21,6 +22,7 @@ from vista.engines.memory import MORE_MEMORY, is_out_of_memory, said
 from vista.engines.presenter import LOADING_FILE, Presenter
 from vista.errors import VistaError, writing
 from vista.manifest import withdraw
+from vista.records import Row
 
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.msgpack", "*.h5")
 
@@ -59,6 +61,24 @@ class Checkpoint:
             if not bool(torch.isfinite(weight).all()):
                 return f"weight {name} is not finite"
         return "all weights are finite"
+
+    def encode(self, queries: Sequence[Row], response_len: int, order: Order = "original") -> list[Prompt]:
+        """The prompt of every query.
+
+        Raises:
+            VistaError: a prompt does not fit the context together with ``response_len`` more tokens,
+                or an image cannot be read; names the query.
+        """
+        prompts: list[Prompt] = []
+        with tqdm(total=len(queries), desc="encode", unit=" queries", mininterval=5) as bar:
+            for start in range(0, len(queries), TOGETHER):
+                shown = queries[start : start + TOGETHER]
+                made = encode_queries(self.processor, shown, order)
+                for query, prompt in zip(shown, made, strict=True):
+                    check_fits(query, len(prompt), response_len, self.context)
+                prompts += made
+                bar.update(len(shown))
+        return prompts
 
 
 def wrap(model: Any, processor: Any, name: str = "the checkpoint") -> Checkpoint:
