@@ -13,7 +13,6 @@ from typing import Any
 
 import pytest
 import torch
-from vista.rollouts.critical import critical_tokens
 
 from tests.families import FAMILIES, INSTRUCTION, PLAIN, SYSTEM, WIDE, save
 from tests.nano import query
@@ -32,6 +31,7 @@ from vista.objectives.dpo import DpoSettings
 from vista.objectives.sft import SftSettings
 from vista.paths import Paths
 from vista.records import PREDICTION, QUERY, Row, read_rows, write_rows
+from vista.resamplers.prefix import critical_tokens
 from vista.rollouts.gains import Without, gains_rows, without_image
 from vista.rollouts.score import attention_scores
 from vista.training.fit import fit

@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
-from vista.rollouts.critical import critical_tokens
 
 from tests.nano import ARCHITECTURES, WORDS, own_checkpoint, query
 from vista.chat import encode_query, messages
 from vista.engines.checkpoints import Checkpoint
+from vista.resamplers.prefix import critical_tokens
 from vista.rollouts import gains
 from vista.rollouts.gains import mean_logprobs
 from vista.rollouts.score import attention_scores

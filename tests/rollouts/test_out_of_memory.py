@@ -9,7 +9,6 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from vista.rollouts.critical import read_predictions
 
 from tests.nano import ARCHITECTURES, own_checkpoint, query
 from tests.rollouts.conftest import POLICY, PREFIX, SAMPLES
@@ -22,6 +21,7 @@ from vista.errors import VistaError
 from vista.grid import rollout_files
 from vista.paths import Paths
 from vista.records import ROLLOUT, SCORES, Row, read_rows
+from vista.resamplers.prefix import read_predictions
 from vista.rollouts.cases import visual_shares
 from vista.rollouts.gains import gains_rows
 from vista.rollouts.resample import resample_shard
