@@ -70,10 +70,9 @@ class Plugin:
 
     def kinds(self) -> list[str]:
         """Every kind that there is, found without importing any."""
-        built_in = [name.replace("_", "-") for name in _modules_beside(self.base)]
         installed = [point.name for point in _entry_points(self.group)]
         named = [kind for module in _named for kind in self._kinds_in(sys.modules[module])]
-        return list(dict.fromkeys([*built_in, *installed, *named]))
+        return list(dict.fromkeys([*_built_in(self.base), *installed, *named]))
 
     def settings(self, kind: str) -> type[Strict]:
         """The settings class of a kind.
@@ -83,8 +82,7 @@ class Plugin:
             VistaError: its module cannot be imported, or does not define it; or two define it.
         """
         module = f"{self.base.__module__}.{kind.replace('-', '_')}"
-        is_built_in = kind.replace("-", "_") in _modules_beside(self.base)
-        found = [(module, f"{self.noun} {kind!r}")] if is_built_in else []
+        found = [(module, f"{self.noun} {kind!r}")] if kind in _built_in(self.base) else []
         for point in _entry_points(self.group):
             if point.name == kind:
                 found.append((point.module, f"{self.noun} {kind!r} of package {_distribution(point)}"))
@@ -228,10 +226,10 @@ def _import(name: str, what: str) -> ModuleType:
         ) from error
 
 
-def _modules_beside(base: type[Strict]) -> list[str]:
-    """The plug-in modules of this package, which lie beside the base class of their settings."""
-    package = sys.modules[base.__module__]
-    return [name for _, name, _ in pkgutil.iter_modules(package.__path__) if not name.startswith("_")]
+def _built_in(base: type[Strict]) -> list[str]:
+    """The kinds of this package, whose modules lie beside the base class of their settings."""
+    names = [name for _, name, _ in pkgutil.iter_modules(sys.modules[base.__module__].__path__)]
+    return [name.replace("_", "-") for name in names if not name.startswith("_")]
 
 
 @cache

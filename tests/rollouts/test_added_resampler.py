@@ -11,13 +11,18 @@ import pytest
 
 from tests.documents import code, section
 from tests.rollouts.conftest import POLICY, SAMPLES, resample, resampling
-from vista import grid, plugins
-from vista.config import Suite
+from vista import plugins
+from vista.config import SelfImprovement, Suite, load_suite
 from vista.config.loading import default_problems
 from vista.dag import Dag
+from vista.filters.none import NoFilterSettings
 from vista.manifest import read_manifest
+from vista.measured import prefix_resamples
 from vista.paths import Paths
+from vista.planning.assumptions import Assumptions
+from vista.planning.estimate import Estimator
 from vista.records import ROLLOUT, read_rows
+from vista.resamplers.none import NoResampleSettings
 
 
 @pytest.fixture
@@ -66,9 +71,20 @@ def test_built_in_resamplers_leave_the_manifest_as_it_is(small: tuple[Suite, Pat
 
 
 @pytest.mark.usefixtures("warm")
-def test_the_rest_of_the_suite_takes_it_for_what_its_settings_say(small: tuple[Suite, Paths]) -> None:
-    suite, name = resampling(small[0], "warm", j=2)
-    settings = grid.resampling_named(suite, name).settings
-    assert settings.tries == 2
-    assert not (settings.cuts or settings.reads_model or settings.needs_gold or settings.templates)
+def test_plans_comparisons_and_tables_have_it_as_well(root: Path) -> None:
+    suite = load_suite(root / "config/testbed.yaml", root=root)
+    vista = suite.methods["vista-sft"]
+    plain = vista.model_copy(update={"resample": NoResampleSettings(), "filter": NoFilterSettings()})
+    settings = plain.model_dump() | {"resample": {"kind": "warm", "j": 2}}
+    methods = {**suite.methods, "warm": SelfImprovement.model_validate(settings)}
+    suite = suite.model_copy(update={"methods": methods})
+    name = f"{suite.methods['warm'].rollouts.slug}+warm-j2-t1.5"
+    (work,) = {each.settings for each in prefix_resamples(suite) if each.name == name}
+    assert (work.kind, work.tries) == ("warm", 2)
+    estimator = Estimator(suite, Assumptions())
+    (file, *_) = [each for each in estimator.files if (each.kind, each.name) == ("resamples", name)]
+    wrong = estimator.sampled(file.policy, suite.methods["warm"].rollouts.slug) * (1 - Assumptions().correct)
+    assert estimator.solutions(file) == pytest.approx(2 * wrong)
     assert default_problems({"resample.warm": {"j": 3}}, "mine.yaml") == []
+    value = suite.model_dump(mode="json")
+    assert Suite.model_validate(value).methods["warm"].resample.model_dump() == work.model_dump()
