@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from vista.config import (
     BaseMethod,
@@ -21,8 +21,10 @@ from vista.config import (
 from vista.errors import VistaError
 from vista.filters import ScoreFilterSettings
 from vista.records import Split
-from vista.resamplers import ResampleSettings
 from vista.settings import NAME
+
+if TYPE_CHECKING:  # sampling does not depend on how samples are tried again
+    from vista.resamplers import ResampleSettings
 
 _NAME = NAME.strip("^$")
 RUN = re.compile(rf"({_NAME})/({_NAME})/({_NAME})/seed([0-9]{{1,18}})/round([0-9]{{1,9}})")

@@ -86,7 +86,7 @@ def resample_shard(suite: Suite, paths: Paths, policy: Run, name: str, shard: in
     rows = {"critical": resampler.critical, "resamples": resamples}
     counts = {**tally(len(queries), resamples), **_efforts(samples, resamples), **resampler.counts}
     for kind, output in outputs.items():
-        # `critical` is no output of the rule, so Snakemake leaves that of an earlier run.
+        # `critical` is not an output of the rule, so Snakemake leaves that of an earlier run.
         withdraw(output)
         write_rows(output, rows[kind], schemas[kind])
         recorder.write(output, counts)
