@@ -52,7 +52,7 @@ def templates_of(method: Method) -> list[str]:
 
 
 def trained_templates(method: Method) -> list[str]:
-    """Those of them that its training set is made with; a hint is only sampled with."""
+    """Those of them that are in its training set; a hint is only sampled with."""
     reflect = method.reflect if isinstance(method, SelfImprovement) else []
     refine = ["refine"] if "refine" in reflect else []
     return [*refine, *(["select", "candidate", "chosen"] if "select" in reflect else [])]

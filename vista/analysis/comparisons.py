@@ -1,4 +1,4 @@
-"""Which runs are set against which: the reference of every run, and what each method is compared with.
+"""Which runs are compared: the reference of every run, and what each method is compared with.
 
 All of it follows from the methods' settings, not from their names, so that an ablation added to
 ``methods.yaml`` is compared without a change here. Serves the main and the ablation table of the
@@ -7,26 +7,24 @@ analysis stage.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Literal
 
 from vista.config import (
     BaseMethod,
+    Method,
     SeedMethod,
     SelectMethod,
     SelfImprovement,
     Suite,
 )
-from vista.filters.none import NoFilterSettings
-from vista.filters.vas import VasSettings
 from vista.grid import Run, runs
-from vista.resamplers.none import NoResampleSettings
-from vista.resamplers.prefix import PrefixSettings
 
 ALL_MODELS = "all models"  # in the place of a model's name; none can have this one
 
-# The components of a method: what stands for "off", and what the paper has there.
-COMPONENTS = {"resample": (NoResampleSettings(), PrefixSettings), "filter": (NoFilterSettings(), VasSettings)}
+# The components of a method, and the kind of each that is the paper's; off is the kind "none".
+COMPONENTS = {"resample": "prefix", "filter": "vas"}
 
 # component: one or both are off in the reference. alternative: the reference has the paper's, this
 # method another. setting: anything else that differs. sweep: a value of a sweep. decoding: the same
@@ -52,11 +50,11 @@ def counterpart_of(suite: Suite, name: str) -> str | None:
     method = suite.methods[name]
     if not isinstance(method, SelfImprovement) or name in suite.swept:
         return None
-    plain = method.model_copy(update={"resample": NoResampleSettings(), "filter": NoFilterSettings()})
-    if plain == method:
+    if _is_off(method, COMPONENTS):
         return None
     for other, spec in suite.methods.items():
-        if isinstance(spec, SelfImprovement) and not _differing(plain, spec):
+        plain = isinstance(spec, SelfImprovement) and _is_off(spec, COMPONENTS)
+        if plain and set(_differing(method, spec)) <= set(COMPONENTS):
             return other
     return None
 
@@ -84,7 +82,7 @@ def counterparts(suite: Suite) -> list[Comparison]:
 
 @dataclass(frozen=True)
 class Contrast:
-    """A method, the method that it is set against, and what differs between the two."""
+    """A method, the method that it is compared with, and what differs between the two."""
 
     kind: Kind
     method: str
@@ -95,10 +93,10 @@ class Contrast:
 def contrasts(suite: Suite) -> list[Contrast]:
     """Everything that the ablation table compares, in the order of the suite's methods.
 
-    A swept method is set against the method that it varies; test-time selection against the same
+    A swept method is compared with the method that it varies; test-time selection against the same
     checkpoints without it; every other self-improvement method against those that differ from it in one
     part (or in both components, which are then off), and against SFT-Seed; methods with both of VISTA's
-    components against every baseline of the same objective. Rounds are no part: methods are compared
+    components against every baseline of the same objective. Rounds are not a part: methods are compared
     round by round.
     """
     found = []
@@ -134,7 +132,7 @@ def _contrast(suite: Suite, name: str, method: SelfImprovement, other: str) -> C
     if components == parts:
         if _is_off(spec, parts) and (len(parts) == 1 or all(_is_the_papers(method, part) for part in parts)):
             return Contrast("component", name, other, text)
-        on = getattr(method, parts[0]) != COMPONENTS[parts[0]][0]
+        on = not _is_off(method, parts)
         if len(parts) == 1 and on and _is_the_papers(spec, parts[0]) and not _is_the_papers(method, parts[0]):
             return Contrast("alternative", name, other, text)
         kinds = [getattr(each, parts[0]).kind for each in (method, spec)]
@@ -145,23 +143,23 @@ def _contrast(suite: Suite, name: str, method: SelfImprovement, other: str) -> C
     return Contrast("setting", name, other, text) if len(parts) == 1 and later else None
 
 
-def _is_off(method: SelfImprovement, parts: list[str]) -> bool:
+def _is_off(method: SelfImprovement, parts: Iterable[str]) -> bool:
     """Whether a method has none of these components."""
-    return all(getattr(method, part) == COMPONENTS[part][0] for part in parts)
+    return all(getattr(method, part).kind == "none" for part in parts)
 
 
 def _is_the_papers(method: SelfImprovement, part: str) -> bool:
     """Whether a component of a method is VISTA's own."""
-    return isinstance(getattr(method, part), COMPONENTS[part][1])
+    return bool(getattr(method, part).kind == COMPONENTS[part])
 
 
 def _is_baseline(method: SelfImprovement) -> bool:
     """Whether a method has neither component, nor a control of one."""
     own = method.resample
-    return not own.cuts and own.matched is None and isinstance(method.filter, NoFilterSettings)
+    return not own.cuts and own.matched is None and method.filter.kind == "none"
 
 
-def _differing(method: SelfImprovement, other: SelfImprovement) -> list[str]:
+def _differing(method: SelfImprovement, other: Method) -> list[str]:
     """The parts in which two self-improvement methods differ; the number of rounds is none."""
     names = [name for name in SelfImprovement.model_fields if name not in ("kind", "rounds")]
     return [name for name in names if getattr(method, name) != getattr(other, name)]
