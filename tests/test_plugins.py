@@ -13,8 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 
 import vista.filters
 from vista import plugins
-from vista.config import Filter, Objective
-from vista.config.methods import Resample
+from vista.config import Filter, Objective, Resample
 from vista.errors import VistaError
 from vista.filters import Context, FilterSettings
 from vista.filters.vas import VasSettings, VisionAwareAttention

@@ -6,6 +6,7 @@ import hashlib
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
@@ -15,6 +16,7 @@ from vista import plugins
 from vista.config import SelfImprovement, Suite, load_suite
 from vista.config.loading import default_problems
 from vista.dag import Dag
+from vista.errors import VistaError
 from vista.filters.none import NoFilterSettings
 from vista.manifest import read_manifest
 from vista.measured import prefix_resamples
@@ -22,6 +24,7 @@ from vista.paths import Paths
 from vista.planning.assumptions import Assumptions
 from vista.planning.estimate import Estimator
 from vista.records import ROLLOUT, read_rows
+from vista.resamplers import ResampleSettings
 from vista.resamplers.none import NoResampleSettings
 
 
@@ -88,3 +91,11 @@ def test_plans_comparisons_and_tables_have_it_as_well(root: Path) -> None:
     assert default_problems({"resample.warm": {"j": 3}}, "mine.yaml") == []
     value = suite.model_dump(mode="json")
     assert Suite.model_validate(value).methods["warm"].resample.model_dump() == work.model_dump()
+
+
+def test_settings_that_do_not_name_their_files_are_refused() -> None:
+    class Nameless(ResampleSettings):
+        kind: Literal["nameless"]
+
+    with pytest.raises(VistaError, match=r"Nameless has no property `slug`; add one that spells out every"):
+        _ = Nameless(kind="nameless").slug
