@@ -31,8 +31,8 @@ def run(way: str, threads: int, length: int) -> dict[str, float]:
     from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 
     from vista.engines.checkpoints import Checkpoint
-    from vista.rollouts.attention import reading
-    from vista.rollouts.critical import predictions
+    from vista.resamplers.prefix import predictions
+    from vista.rollouts.score import reading
 
     torch.set_num_threads(threads)
     text = {

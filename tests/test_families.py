@@ -31,7 +31,7 @@ from vista.objectives.dpo import DpoSettings
 from vista.objectives.sft import SftSettings
 from vista.paths import Paths
 from vista.records import PREDICTION, QUERY, Row, read_rows, write_rows
-from vista.rollouts.critical import critical_tokens
+from vista.resamplers.prefix import critical_tokens
 from vista.rollouts.gains import Without, gains_rows, without_image
 from vista.rollouts.score import attention_scores
 from vista.training.fit import fit

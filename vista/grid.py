@@ -7,13 +7,10 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from vista.config import (
     BaseMethod,
-    MatchedResample,
-    NoResample,
-    ResampleSettings,
     Sampling,
     SeedMethod,
     SelectMethod,
@@ -25,6 +22,9 @@ from vista.errors import VistaError
 from vista.filters import ScoreFilterSettings
 from vista.records import Split
 from vista.settings import NAME
+
+if TYPE_CHECKING:  # sampling does not depend on how samples are tried again
+    from vista.resamplers import ResampleSettings
 
 _NAME = NAME.strip("^$")
 RUN = re.compile(rf"({_NAME})/({_NAME})/({_NAME})/seed([0-9]{{1,18}})/round([0-9]{{1,9}})")
@@ -172,9 +172,8 @@ class Resampling:
     @property
     def matched(self) -> Resampling | None:
         """The resampling of the same samples whose rows this one reads, to be matched to it."""
-        if isinstance(self.settings, MatchedResample):
-            return Resampling(self.sampling, self.settings.matched)
-        return None
+        matched = self.settings.matched
+        return None if matched is None else Resampling(self.sampling, matched)
 
     @property
     def inputs(self) -> list[tuple[str, str]]:
@@ -185,7 +184,7 @@ class Resampling:
 
 def resampling(method: SelfImprovement) -> Resampling | None:
     """How ``method`` resamples; ``None`` if it does not."""
-    if isinstance(method.resample, NoResample):
+    if method.resample.kind == "none":
         return None
     return Resampling(method.rollouts, method.resample)
 

@@ -11,24 +11,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vista import grid
+from vista.config import Filter as FilterSettings
 from vista.config import (
-    BudgetMatchedResample,
-    GoldPrefixResample,
-    PrefixResample,
-    RandomPrefixResample,
-    RationalizeResample,
     SeedMethod,
     SelfImprovement,
     Suite,
 )
-from vista.config import Filter as FilterSettings
 from vista.errors import VistaError
 from vista.grid import Run
 from vista.paths import Paths
-
-Resampler = (
-    PrefixResample | BudgetMatchedResample | RandomPrefixResample | GoldPrefixResample | RationalizeResample
-)
+from vista.resamplers import ResampleSettings
 
 
 @dataclass(frozen=True)
@@ -64,7 +56,7 @@ class Resamples:
     policy: Run
     samples: str
     name: str
-    settings: Resampler
+    settings: ResampleSettings
 
     def files(self) -> list[tuple[str, str]]:
         """Kind and name of both rollout files."""
@@ -117,11 +109,11 @@ def prefix_resamples(suite: Suite) -> list[Resamples]:
     found: dict[tuple[Run, str], Resamples] = {}
     for policy, method in _readers(suite):
         files = grid.rollout_files(method)
-        if files.resamples is None or method.resample.kind == "none":
+        if files.resamples is None:
             continue
         item = Resamples(policy, files.samples, files.resamples, method.resample)
         found.setdefault((policy, files.resamples), item)
-    if not any(isinstance(item.settings, PrefixResample) for item in found.values()):
+    if not any(item.settings.kind == "prefix" for item in found.values()):
         raise VistaError(
             f"suite {suite.name!r}: no method resamples from prefixes, so there is nothing to measure; "
             "add one, such as vista-sft"
@@ -176,9 +168,9 @@ def first_resamples(suite: Suite) -> list[Resamples]:
     methods = first_policies(suite)
     firsts = {policy for policy, _ in methods}
     found: dict[Run, Resamples] = {}
-    prefixed = any(isinstance(method.resample, PrefixResample) for _, method in methods)
+    prefixed = any(method.resample.kind == "prefix" for _, method in methods)
     for item in prefix_resamples(suite) if prefixed else []:
-        if item.policy in firsts and isinstance(item.settings, PrefixResample):
+        if item.policy in firsts and item.settings.kind == "prefix":
             found.setdefault(item.policy, item)
     return list(found.values())
 
@@ -205,7 +197,7 @@ def case_pools(suite: Suite) -> list[CasePool]:
     found: dict[tuple[str, str], CasePool] = {}
     for policy, method in first_policies(suite):
         files = grid.rollout_files(method)
-        if isinstance(method.resample, PrefixResample) and files.resamples and files.scores:
+        if method.resample.kind == "prefix" and files.resamples and files.scores:
             pool = CasePool(policy, files.samples, files.resamples, files.scores)
             found.setdefault((policy.model, policy.train_set), pool)
     return list(found.values())

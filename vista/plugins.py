@@ -4,7 +4,8 @@ A plug-in is one module with a settings class, whose ``kind`` is a ``Literal``, 
 it: ``class Brevity(ScoreFilter[BrevitySettings])``. It is found by its kind, and imported only if a config
 names it:
 
-* in a folder of this package (``vista/filters/random_drop.py`` is the filter ``random-drop``);
+* in a folder of this package (``vista/filters/random_drop.py`` is the filter ``random-drop``; a module whose
+  name begins with ``_`` only helps others);
 * as an entry point of an installed package, in the group that the folder is named after (``vista.filters``);
 * in a module that the suite names (``plugins: [my_lab.vista]``).
 
@@ -69,10 +70,9 @@ class Plugin:
 
     def kinds(self) -> list[str]:
         """Every kind that there is, found without importing any."""
-        built_in = [name.replace("_", "-") for name in _modules_beside(self.base)]
         installed = [point.name for point in _entry_points(self.group)]
         named = [kind for module in _named for kind in self._kinds_in(sys.modules[module])]
-        return list(dict.fromkeys([*built_in, *installed, *named]))
+        return list(dict.fromkeys([*_built_in(self.base), *installed, *named]))
 
     def settings(self, kind: str) -> type[Strict]:
         """The settings class of a kind.
@@ -82,11 +82,7 @@ class Plugin:
             VistaError: its module cannot be imported, or does not define it; or two define it.
         """
         module = f"{self.base.__module__}.{kind.replace('-', '_')}"
-        found = (
-            [(module, f"{self.noun} {kind!r}")]
-            if kind.replace("-", "_") in _modules_beside(self.base)
-            else []
-        )
+        found = [(module, f"{self.noun} {kind!r}")] if kind in _built_in(self.base) else []
         for point in _entry_points(self.group):
             if point.name == kind:
                 found.append((point.module, f"{self.noun} {kind!r} of package {_distribution(point)}"))
@@ -118,15 +114,6 @@ class Plugin:
             if isinstance(each, type) and issubclass(each, self.base) and "kind" in each.model_fields:
                 yield each
 
-    def _unknown(self, kind: str) -> str:
-        kinds = self.kinds()
-        close = difflib.get_close_matches(kind, kinds, n=1)
-        hint = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(kinds)}"
-        return (
-            f"unknown {self.noun} {kind!r}; {hint} (one of your own: install its package here, or name its "
-            "module under the suite's plugins)"
-        )
-
     def _validate(self, value: Any) -> Any:
         if isinstance(value, self.base):
             return value
@@ -142,6 +129,14 @@ class Plugin:
         except VistaError as error:
             raise PydanticCustomError("plugin", "{reason}", {"reason": str(error)}) from error
         return settings.model_validate(value)
+
+    def _unknown(self, kind: str) -> str:
+        close = difflib.get_close_matches(kind, self.kinds(), n=1)
+        meant = f"did you mean {close[0]!r}? " if close else ""
+        return (
+            f"there is no {self.noun} of kind {kind!r}; {meant}known: {', '.join(self.kinds())} (to use your "
+            "own, install its package here or name its module under the suite's plugins)"
+        )
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         """Validate by the class of the value's kind; write all of its fields."""
@@ -219,6 +214,12 @@ def origin(settings: Strict) -> dict[str, str] | None:
     }
 
 
+def origins(*settings: Strict) -> dict[str, list[dict[str, str]]]:
+    """What a manifest's settings say of plug-ins from outside: ``plugins``; nothing if there are none."""
+    found = [place for each in settings if (place := origin(each)) is not None]
+    return {"plugins": found} if found else {}
+
+
 def _kinds_of(settings: type[Strict]) -> tuple[str, ...]:
     return get_args(settings.model_fields["kind"].annotation)
 
@@ -233,11 +234,11 @@ def _import(name: str, what: str) -> ModuleType:
         ) from error
 
 
-def _modules_beside(base: type[Strict]) -> list[str]:
-    """This package's plug-in modules beside a base class: no packages, no names that begin with ``_``."""
-    package = sys.modules[base.__module__]
-    found = pkgutil.iter_modules(package.__path__)
-    return [name for _, name, is_package in found if not is_package and not name.startswith("_")]
+def _built_in(base: type[Strict]) -> list[str]:
+    """The kinds of this package, whose modules lie beside the base class of their settings."""
+    modules = pkgutil.iter_modules(sys.modules[base.__module__].__path__)
+    names = [name for _, name, is_package in modules if not is_package]
+    return [name.replace("_", "-") for name in names if not name.startswith("_")]
 
 
 @cache

@@ -19,6 +19,7 @@ from vista.records import Row
 Numbers = TypeVar("Numbers", float, np.ndarray)
 
 TAU = -0.5  # the paper's threshold (Sec. 3, step 3)
+MIDDLE = 0.5  # the layer that the paper scores, ⌊L/2⌋, as a fraction of the depth
 
 # Solutions of equal tokens can differ in the last bits of their scores, with the batch they were
 # scored in. A difference this small, relative to the numbers they are made of, is none.

@@ -7,6 +7,7 @@ from typing import Annotated, Any, TypeVar, get_args
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 LARGEST = 2**31 - 1  # of any whole number in a config
+MOST = 10_000  # solutions to one query that are asked for at a time
 
 
 class Strict(BaseModel):

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from vista.config import PLACEHOLDERS, Method, RationalizeResample, SelectMethod, SelfImprovement, Wording
+from vista.config import PLACEHOLDERS, Method, SelectMethod, SelfImprovement, Wording
 from vista.errors import VistaError
 from vista.records import Row
 
@@ -47,8 +47,8 @@ def templates_of(method: Method) -> list[str]:
     """The names of the templates that a method's prompts and responses are made from."""
     if isinstance(method, SelectMethod):
         return ["select", "candidate"]
-    hints = isinstance(method, SelfImprovement) and isinstance(method.resample, RationalizeResample)
-    return [*(["hint"] if hints else []), *trained_templates(method)]
+    sampled = method.resample.templates if isinstance(method, SelfImprovement) else ()
+    return [*sampled, *trained_templates(method)]
 
 
 def trained_templates(method: Method) -> list[str]:

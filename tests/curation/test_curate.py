@@ -11,6 +11,7 @@ import datasets
 import pytest
 
 from tests.curation.conftest import TASKS, Folder, png, rollout, score
+from vista import plugins
 from vista.config import Suite
 from vista.curation.curate import curate
 from vista.errors import VistaError
@@ -261,3 +262,17 @@ def test_a_method_that_trains_nothing_has_no_training_set(suite: Suite, paths: P
 def test_curation_needs_no_torch():
     code = "import sys, vista.curation.curate; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_a_filter_from_outside_the_package_is_recorded(
+    suite: Suite, paths: Paths, folder: Folder, run_of: Maker, monkeypatch: pytest.MonkeyPatch
+):
+    run = run_of("vista-sft")
+    folder.rollouts(run, [])
+    curate(suite, paths, run)
+    assert "plugins" not in read_manifest(paths.training_set(run.id)).settings
+    monkeypatch.setattr(
+        plugins, "origin", lambda settings: {"kind": "vas"} if settings.kind == "vas" else None
+    )
+    curate(suite, paths, run)
+    assert read_manifest(paths.training_set(run.id)).settings["plugins"] == [{"kind": "vas"}]

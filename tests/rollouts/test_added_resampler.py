@@ -1,53 +1,50 @@
-"""The resampler that docs/adding.md adds, as it stands there, on a tiny model."""
+"""The resampler that docs/adding.md adds works as it is written there, on a tiny model."""
 
 from __future__ import annotations
 
+import hashlib
+import sys
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
 import pytest
 
 from tests.documents import code, section
-from tests.rollouts.conftest import POLICY, SAMPLES, resample, suite_at
-from vista import grid
-from vista.config import SelfImprovement, Suite, methods
+from tests.rollouts.conftest import POLICY, SAMPLES, resample, resampling
+from vista import plugins
+from vista.config import SelfImprovement, Suite, load_suite
+from vista.config.loading import default_problems
 from vista.dag import Dag
+from vista.errors import VistaError
+from vista.filters.none import NoFilterSettings
 from vista.manifest import read_manifest
+from vista.measured import prefix_resamples
 from vista.paths import Paths
+from vista.planning.assumptions import Assumptions
+from vista.planning.estimate import Estimator
 from vista.records import ROLLOUT, read_rows
-from vista.rollouts import resamplers
-from vista.rollouts.resample import RESAMPLERS
+from vista.resamplers import ResampleSettings
+from vista.resamplers.none import NoResampleSettings
 
 
-def written(root: Path) -> dict[str, Any]:
-    """The two classes of the example, each run where the page says that it belongs."""
-    settings, work = code(section(root, "adding.md", "A resampler"), "python")
-    names = dict(vars(methods))
-    exec(settings, names)
-    names = {**vars(resamplers), "WarmResample": names["WarmResample"]}
-    exec(work, names)
-    return names
+@pytest.fixture
+def warm(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The example as a module outside the package, which a suite names."""
+    (text,) = code(section(root, "adding.md", "A resampler"), "python")
+    file = tmp_path / "lab/warm_example.py"
+    file.parent.mkdir()
+    file.write_text(text)
+    monkeypatch.syspath_prepend(file.parent)
+    plugins.name_modules(["warm_example"])
+    yield file
+    plugins.name_modules([])
+    sys.modules.pop("warm_example")
 
 
 @pytest.mark.usefixtures("odd_is_correct")
-def test_the_documented_resampler_runs_once_it_is_registered(
-    small: tuple[Suite, Paths], root: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    example = written(root)
-    monkeypatch.setitem(RESAMPLERS, "warm", example["WarmResampler"])
-    plain = SelfImprovement.model_validate(
-        {
-            "kind": "self-improvement",
-            "initial_policy": "zero-shot",
-            "rollouts": {"k": 4, "max_new_tokens": 12},
-        }
-    )
-    settings = example["WarmResample"](kind="warm", j=2)
-    method = plain.model_copy(update={"resample": settings})
-    suite = suite_at(small[1].results)
-    suite = suite.model_copy(update={"methods": {**suite.methods, "warm": method}})
-
-    name = grid.rollout_files(method).resamples
+def test_the_documented_resampler_runs_once_it_is_named(small: tuple[Suite, Paths], warm: Path) -> None:
+    suite, name = resampling(small[0], "warm", j=2)
     assert name == f"{SAMPLES}+warm-j2-t1.5"
     rows = resample(suite, small[1], name)
     samples = read_rows(small[1].rollouts(POLICY.id, "samples", SAMPLES, 0, 1), ROLLOUT)
@@ -55,9 +52,50 @@ def test_the_documented_resampler_runs_once_it_is_registered(
     asked = dict.fromkeys(row["query_id"] for row in samples if row["query_id"] not in solved)
     assert [(row["query_id"], row["sample"]) for row in rows] == [(q, j) for q in asked for j in (0, 1)]
     assert {row["source"] for row in rows} == {"warm"}
-    assert read_manifest(small[1].rollouts(POLICY.id, "resamples", name, 0, 1)).counts["resampled"] == len(
-        asked
-    )
+    manifest = read_manifest(small[1].rollouts(POLICY.id, "resamples", name, 0, 1))
+    assert manifest.counts["resampled"] == len(asked)
+    assert manifest.settings["plugins"] == [
+        {
+            "kind": "warm",
+            "module": "warm_example",
+            "sha256": hashlib.sha256(warm.read_bytes()).hexdigest(),
+        }
+    ]
     assert Dag(suite).resample_inputs(POLICY.id, name, "0") == [
         str(small[1].rollouts(POLICY.id, "samples", SAMPLES, 0, 1))
     ]
+
+
+def test_built_in_resamplers_leave_the_manifest_as_it_is(small: tuple[Suite, Paths]) -> None:
+    suite, name = resampling(small[0], "rationalize")
+    resample(suite, small[1], name)
+    manifest = read_manifest(small[1].rollouts(POLICY.id, "resamples", name, 0, 1))
+    assert "plugins" not in manifest.settings
+
+
+@pytest.mark.usefixtures("warm")
+def test_plans_comparisons_and_tables_have_it_as_well(root: Path) -> None:
+    suite = load_suite(root / "config/testbed.yaml", root=root)
+    vista = suite.methods["vista-sft"]
+    plain = vista.model_copy(update={"resample": NoResampleSettings(), "filter": NoFilterSettings()})
+    settings = plain.model_dump() | {"resample": {"kind": "warm", "j": 2}}
+    methods = {**suite.methods, "warm": SelfImprovement.model_validate(settings)}
+    suite = suite.model_copy(update={"methods": methods})
+    name = f"{suite.methods['warm'].rollouts.slug}+warm-j2-t1.5"
+    (work,) = {each.settings for each in prefix_resamples(suite) if each.name == name}
+    assert (work.kind, work.tries) == ("warm", 2)
+    estimator = Estimator(suite, Assumptions())
+    (file, *_) = [each for each in estimator.files if (each.kind, each.name) == ("resamples", name)]
+    wrong = estimator.sampled(file.policy, suite.methods["warm"].rollouts.slug) * (1 - Assumptions().correct)
+    assert estimator.solutions(file) == pytest.approx(2 * wrong)
+    assert default_problems({"resample.warm": {"j": 3}}, "mine.yaml") == []
+    value = suite.model_dump(mode="json")
+    assert Suite.model_validate(value).methods["warm"].resample.model_dump() == work.model_dump()
+
+
+def test_settings_that_do_not_name_their_files_are_refused() -> None:
+    class Nameless(ResampleSettings):
+        kind: Literal["nameless"]
+
+    with pytest.raises(VistaError, match=r"Nameless has no property `slug`; add one that spells out every"):
+        _ = Nameless(kind="nameless").slug

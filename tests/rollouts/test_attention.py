@@ -10,9 +10,8 @@ from vista.chat import Prompt, encode_query, messages
 from vista.engines.batching import collate
 from vista.engines.checkpoints import Checkpoint
 from vista.errors import VistaError
-from vista.rollouts import attention
-from vista.rollouts.attention import reading, row_attention, segment_attention
-from vista.rollouts.score import attention_scores
+from vista.rollouts import score
+from vista.rollouts.score import attention_scores, reading, row_attention, segment_attention
 from vista.segments import segments
 
 every_architecture = pytest.mark.parametrize("architecture", ARCHITECTURES)
@@ -71,7 +70,7 @@ def test_scores_do_not_depend_on_the_batch_size_or_the_chunks(
     whole = torch.tensor(attention_scores(made, *material(made), [0, 1, 2], batch_size=64))
     alone = torch.tensor(attention_scores(made, *material(made), [0, 1, 2], batch_size=1))
     torch.testing.assert_close(whole, alone, atol=1e-5, rtol=0)
-    monkeypatch.setattr(attention, "CHUNK", 500)
+    monkeypatch.setattr(score, "CHUNK", 500)
     chunks = torch.tensor(attention_scores(made, *material(made), [0, 1, 2], batch_size=64))
     torch.testing.assert_close(whole, chunks, atol=1e-5, rtol=0)
 
@@ -99,7 +98,7 @@ def test_the_model_is_left_as_it_was_even_after_an_error() -> None:
     with pytest.raises(RuntimeError, match="stop"), reading(made.model, [0]):
         raise RuntimeError("stop")
     assert made.model.get_decoder().config._attn_implementation == "sdpa"
-    assert attention.IMPLEMENTATION not in attention.ALL_ATTENTION_FUNCTIONS
+    assert score.IMPLEMENTATION not in score.ALL_ATTENTION_FUNCTIONS
 
 
 def test_attention_that_cannot_be_read_is_refused() -> None:

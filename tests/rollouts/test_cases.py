@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tests.nano import checkpoint
 from tests.rollouts.conftest import POLICY, PREFIX, SAMPLES
 from vista import chat
 from vista.config import Suite
+from vista.filters import Context
+from vista.filters.vas import VasSettings, VisionAwareAttention
 from vista.paths import Paths
 from vista.records import Row
 from vista.rollouts.cases import case_rows, dropped, rescued, visual_shares
+from vista.rollouts.policy import shard_queries
 from vista.rollouts.resample import resample_shard
 from vista.rollouts.sample import sample_shard
 from vista.rollouts.score import attention_scores
-from vista.rollouts.shards import shard_queries
+from vista.seeding import generator
 from vista.segments import segments
+from vista.solutions import Solution, key_of
 
 
 def row(query: str, sample: int, **changes: object) -> Row:
@@ -28,9 +34,9 @@ def row(query: str, sample: int, **changes: object) -> Row:
 
 def scored(solution: Row, *visual: float) -> Row:
     keys = ("query_id", "task", "sample", "source", "parent", "correct")
-    layers = list(range(len(visual)))
+    layers = {"layers": list(range(len(visual))), "num_layers": len(visual)}
     shares = {"s_vis": list(visual), "s_ins": [1 - each for each in visual], "s_sys": [0.0] * len(visual)}
-    return {key: solution[key] for key in keys} | {"layers": layers} | shares
+    return {key: solution[key] for key in keys} | layers | shares
 
 
 def test_the_solution_with_the_lowest_score_is_chosen_where_it_would_fall() -> None:
@@ -38,11 +44,55 @@ def test_the_solution_with_the_lowest_score_is_chosen_where_it_would_fall() -> N
     visual = {("a", 0): 0.5, ("a", 1): 0.1, ("a", 2): 0.6, ("b", 0): 0.4, ("b", 1): 0.4, ("c", 0): 0.1}
     scores = [scored(each, 0.5, visual[each["query_id"], each["sample"]]) for each in samples]
     rollouts = {"samples": samples, "resamples": [], "scores": scores}
-    (found,) = dropped(rollouts, layer=1)
+    (found,) = dropped(rollouts)
     assert (found["query_id"], found["sample"], found["kept"]) == ("a", 1, "a 2")
     values = np.array([0.5, 0.1, 0.6])
     assert found["vas"] == pytest.approx((0.1 - values.mean()) / values.std())
-    assert dropped(rollouts, layer=0) == [], "all look alike there"
+    alike = [scored(each, visual[each["query_id"], each["sample"]], 0.5) for each in samples]
+    assert dropped(rollouts | {"scores": alike}) == [], "all look alike in the middle layer"
+    unscored = [each | {"layers": [0], "num_layers": 2} for each in scores]
+    assert dropped(rollouts | {"scores": unscored}) == [], "the middle layer was not scored"
+
+
+# Attention on the image, the system turn and the instruction, whose sums are not exactly 1.
+ATTENTION = st.tuples(*[st.floats(0.0625, 1.0, width=32)] * 3)
+
+
+@given(st.lists(ATTENTION, min_size=2, max_size=6), st.integers(1, 3))
+def test_a_solution_that_the_filter_keeps_is_not_shown_as_dropped(
+    attention: list[tuple[float, float, float]], copies: int
+) -> None:
+    attention = [each for each in attention for _ in range(copies)]
+    samples = [row("a", n) for n in range(len(attention))]
+    scores = [
+        scored(each, 0.0, 0.0) | {name: [part] * 2 for name, part in zip(PARTS, parts, strict=True)}
+        for each, parts in zip(samples, attention, strict=True)
+    ]
+    assert_dropped_as_by_the_filter(samples, scores)
+
+
+def test_four_alike_and_one_that_looks_more_are_all_kept_by_the_filter_and_here() -> None:
+    """Their z-score is −0.5, the threshold: only rounding can put it below."""
+    for low in (0.1, 0.2, 0.3, 1 / 3):
+        for nudge in (0.0, 1e-9, -1e-9, 3e-8):
+            visual = [low, low + nudge, low, low - nudge, 0.7]
+            samples = [row("a", n) for n in range(5)]
+            scores = [scored(each, 0.0, share) for each, share in zip(samples, visual, strict=True)]
+            assert dropped({"samples": samples, "resamples": [], "scores": scores}) == []
+            assert_dropped_as_by_the_filter(samples, scores)
+
+
+PARTS = ("s_vis", "s_sys", "s_ins")
+
+
+def assert_dropped_as_by_the_filter(samples: list[Row], scores: list[Row]) -> None:
+    """A case is one of the solutions that VISTA's filter drops, and there is one if it drops any."""
+    solutions = [Solution.of(each | {"answer": None}) for each in samples]
+    context = Context("a", solutions, {key_of(each): each for each in scores}, lambda: generator("a"))
+    kept = VisionAwareAttention(VasSettings(kind="vas")).keep(solutions, context)
+    found = dropped({"samples": samples, "resamples": [], "scores": scores})
+    assert bool(found) == (not all(kept))
+    assert not any(kept[each["sample"]] for each in found)
 
 
 def test_a_failure_is_rescued_by_a_sampled_continuation_where_nothing_was_right() -> None:

@@ -9,8 +9,8 @@ from tests.nano import ARCHITECTURES, SQUARE, STRIP, checkpoint, query
 from vista.chat import Order, Prompt, encode_query
 from vista.engines.batching import collate
 from vista.engines.checkpoints import Checkpoint
-from vista.rollouts import critical
-from vista.rollouts.critical import Critical, critical_tokens
+from vista.resamplers import prefix
+from vista.resamplers.prefix import Critical, critical_tokens
 
 every_architecture = pytest.mark.parametrize("architecture", ARCHITECTURES)
 
@@ -69,7 +69,7 @@ def test_chunks_of_the_output_embedding_change_nothing(monkeypatch: pytest.Monke
     made = checkpoint("qwen2.5-vl")
     prompts, responses = material(made, "swapped")
     whole = critical_tokens(made, prompts, responses, 1, batch_size=64)
-    monkeypatch.setattr(critical, "CHUNK", 600)
+    monkeypatch.setattr(prefix, "CHUNK", 600)
     assert critical_tokens(made, prompts, responses, 1, batch_size=64) == whole
 
 

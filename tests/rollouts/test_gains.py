@@ -27,7 +27,7 @@ from vista.rollouts import gains
 from vista.rollouts.gains import Without, gains_rows, gains_shard, mean_logprobs, without_image
 from vista.rollouts.resample import resample_shard
 from vista.rollouts.sample import sample_shard
-from vista.rollouts.solutions import solution_row
+from vista.verdicts import solution_row
 
 every_architecture = pytest.mark.parametrize("architecture", ARCHITECTURES)
 NAME = f"{PREFIX}+positives"
@@ -162,7 +162,7 @@ def test_a_model_that_changes_its_logits_afterwards_is_refused(monkeypatch: pyte
         return output
 
     monkeypatch.setattr(type(made.model), "forward", capped)
-    with pytest.raises(VistaError, match="changes its logits behind the output embedding"):
+    with pytest.raises(VistaError, match="changes its logits after the output embedding"):
         mean_logprobs(made, [encode_query(made.processor, query(0))], [[20]], 1)
 
 

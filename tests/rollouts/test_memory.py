@@ -13,8 +13,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from tests.nano import ARCHITECTURES, WORDS, own_checkpoint, query
 from vista.chat import encode_query, messages
 from vista.engines.checkpoints import Checkpoint
+from vista.resamplers.prefix import critical_tokens
 from vista.rollouts import gains
-from vista.rollouts.critical import critical_tokens
 from vista.rollouts.gains import mean_logprobs
 from vista.rollouts.score import attention_scores
 from vista.segments import segments

@@ -21,8 +21,8 @@ from vista.errors import VistaError
 from vista.grid import rollout_files
 from vista.paths import Paths
 from vista.records import ROLLOUT, SCORES, Row, read_rows
+from vista.resamplers.prefix import read_predictions
 from vista.rollouts.cases import visual_shares
-from vista.rollouts.critical import read_predictions
 from vista.rollouts.gains import gains_rows
 from vista.rollouts.resample import resample_shard
 from vista.rollouts.sample import sample_shard

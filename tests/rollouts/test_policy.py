@@ -1,16 +1,24 @@
-"""A policy that had nothing to be trained on has nothing to say, and says so."""
+"""A policy that was never trained gives empty files that say so; and shards of its train queries."""
 
 from __future__ import annotations
 
-from tests.rollouts.conftest import PREFIX, SAMPLES
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.nano import query
+from tests.rollouts.conftest import POLICY, PREFIX, SAMPLES
 from vista.config import Suite
+from vista.errors import VistaError
 from vista.grid import Run
 from vista.manifest import Recorder, read_manifest
 from vista.paths import Paths
-from vista.records import CRITICAL, ROLLOUT, SCORES, read_rows
+from vista.records import CRITICAL, QUERY, ROLLOUT, SCORES, read_rows, write_rows
+from vista.rollouts.policy import shard_bounds, shard_queries
 from vista.rollouts.resample import resample_shard
 from vista.rollouts.sample import sample_shard
 from vista.rollouts.score import score_shard
+from vista.verdicts import asked_by
 
 
 def test_a_policy_without_positives_gives_empty_files_of_that_status(small: tuple[Suite, Paths]) -> None:
@@ -32,3 +40,38 @@ def test_a_policy_without_positives_gives_empty_files_of_that_status(small: tupl
         output = paths.rollouts(policy.id, kind, name, 0, 1)
         assert read_rows(output, schema) == []
         assert read_manifest(output).status == "no-positives"
+
+
+@given(total=st.integers(0, 1000), shards=st.integers(1, 50))
+def test_shards_cover_every_query_once_and_evenly(total: int, shards: int) -> None:
+    bounds = [shard_bounds(total, shard, shards) for shard in range(shards)]
+    assert [index for first, last in bounds for index in range(first, last)] == list(range(total))
+    sizes = [last - first for first, last in bounds]
+    assert max(sizes) - min(sizes) <= 1
+
+
+@pytest.mark.parametrize("shard", [-1, 3])
+def test_a_shard_that_does_not_exist_is_refused(shard: int) -> None:
+    with pytest.raises(VistaError, match="not among shards 0 to 2"):
+        shard_bounds(10, shard, 3)
+
+
+def test_shards_take_the_tasks_one_after_another(small: tuple[Suite, Paths]) -> None:
+    suite, paths = small
+    in_two = suite.model_copy(update={"shards": 2})
+    names = [[q["query_id"] for q in shard_queries(in_two, paths, POLICY, shard)] for shard in (0, 1)]
+    assert names == [["q0", "q1", "q2", "q3"], ["q4", "q5", "q6", "q7", "q8"]]
+
+
+def test_a_query_id_in_two_tasks_is_refused(small: tuple[Suite, Paths]) -> None:
+    suite, paths = small
+    (paths.results / "tasks").unlink()
+    for task in ("first", "second"):
+        write_rows(paths.queries(task, "train"), [{**query(0), "task": task}], QUERY)
+    with pytest.raises(VistaError, match=r"'q0' is already in .*first"):
+        shard_queries(suite, paths, POLICY, 0)
+
+
+def test_a_solution_to_an_unknown_query_is_refused() -> None:
+    with pytest.raises(VistaError, match=r"'q9'.*delete the policy's samples"):
+        asked_by([query(0)], [{"query_id": "q0"}, {"query_id": "q9"}])

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from tests.nano import checkpoint
 from tests.rollouts.conftest import POLICY, asked, resample, resampling
 from vista.chat import Prompt, encode_query, gold_ids
-from vista.config import GoldPrefixResample, PrefixResample, RandomPrefixResample, Sampling, Suite
+from vista.config import Sampling, Suite, Wording
 from vista.engines.base import Request
 from vista.engines.batching import collate
 from vista.engines.checkpoints import Checkpoint
@@ -22,17 +22,11 @@ from vista.engines.hf import HfEngine
 from vista.errors import VistaError
 from vista.paths import Paths
 from vista.records import ROLLOUT, Row, read_rows
-from vista.rollouts import prefixes
-from vista.rollouts.critical import Critical, Predictions
-from vista.rollouts.prefixes import (
-    GoldPrefixResampler,
-    PrefixResampler,
-    RandomPrefixResampler,
-    corrected_prefix,
-    gold_prefix,
-)
-from vista.rollouts.resamplers import Job
-from vista.rollouts.shards import shard_queries
+from vista.resamplers import Job, prefix, random_prefix
+from vista.resamplers.gold_prefix import GoldPrefixResampler, GoldPrefixSettings, gold_prefix
+from vista.resamplers.prefix import Critical, Predictions, PrefixResampler, PrefixSettings, corrected_prefix
+from vista.resamplers.random_prefix import RandomPrefixResampler, RandomPrefixSettings
+from vista.rollouts.policy import shard_queries
 from vista.seeding import derive_seed
 from vista.testbed.audit import audit_query
 
@@ -41,7 +35,7 @@ LIMIT = 24
 
 def job(max_new_tokens: int = LIMIT) -> Job:
     made = checkpoint("qwen2.5-vl")
-    return Job(made, HfEngine(made, 8), POLICY, Sampling(k=4, max_new_tokens=max_new_tokens), 4)
+    return Job(made, HfEngine(made, 8), POLICY, Sampling(k=4, max_new_tokens=max_new_tokens), 4, Wording())
 
 
 def failed(query: Row, sample: int, token_ids: list[int]) -> Row:
@@ -55,14 +49,14 @@ def test_the_prefix_is_cut_at_the_critical_token_which_the_best_prediction_repla
 
 
 def test_where_the_best_prediction_is_to_stop_nothing_is_resampled(monkeypatch: pytest.MonkeyPatch) -> None:
-    work = PrefixResampler(job(), PrefixResample(kind="prefix", j=2))
+    work = PrefixResampler(job(), PrefixSettings(kind="prefix", j=2))
     end = work.job.checkpoint.end_ids[0]
     found = [Critical(1, end), None, Critical(1, 20)]
-    monkeypatch.setattr(prefixes, "critical_tokens", lambda *_: found)
+    monkeypatch.setattr(prefix, "critical_tokens", lambda *_: found)
     query = asked("first", 0)
     rows = work.run([query], [failed(query, index, [20, 21]) for index in range(3)])
     assert [row["parent"] for row in rows] == [2, 2]
-    assert [row["replacement"] for row in work.aside_rows["critical"]] == [end, None, 20]
+    assert [row["replacement"] for row in work.critical] == [end, None, 20]
 
 
 # --- a random token ---
@@ -92,7 +86,7 @@ def test_failed_samples_continue_from_a_random_token_that_the_best_prediction_re
     }
     samples = read_rows(small[1].rollouts(POLICY.id, "samples", "k4-t1-n12", 0, 1), ROLLOUT)
     queries = {query["query_id"]: query for query in shard_queries(suite, small[1], POLICY, 0)}
-    work = RandomPrefixResampler(job(), RandomPrefixResample(kind="random-prefix"))
+    work = RandomPrefixResampler(job(), RandomPrefixSettings(kind="random-prefix"))
     made = work.job.checkpoint
     expected = []
     for row in samples:
@@ -116,7 +110,7 @@ def test_failed_samples_continue_from_a_random_token_that_the_best_prediction_re
 
 
 def test_every_token_is_cut_at_about_equally_often_and_always_at_the_same_one() -> None:
-    work = RandomPrefixResampler(job(), RandomPrefixResample(kind="random-prefix"))
+    work = RandomPrefixResampler(job(), RandomPrefixSettings(kind="random-prefix"))
     rows = [failed(asked("first", number), sample, [1] * 5) for number in range(40) for sample in range(10)]
     positions = [work.position(row) for row in rows]
     assert positions == [work.position(row) for row in rows]
@@ -130,7 +124,7 @@ def test_cuts_at_a_predicted_end_and_what_vista_did_not_continue_are_left_alone(
 ) -> None:
     query = asked("first", 0)
     matched = [{"query_id": query["query_id"], "parent": parent} for parent in (1, 1, 2, 2)]
-    settings = RandomPrefixResample(kind="random-prefix", j=1)
+    settings = RandomPrefixSettings(kind="random-prefix", j=1)
     work = RandomPrefixResampler(replace(job(), matched=matched), settings)
     ends = Predictions([0, 0], [work.job.checkpoint.end_ids[0]] * 2)
     asked_of: list[list[list[int]]] = []
@@ -139,7 +133,7 @@ def test_cuts_at_a_predicted_end_and_what_vista_did_not_continue_are_left_alone(
         asked_of.append(responses)
         return [ends, Predictions([0, 0], [20, 20])]
 
-    monkeypatch.setattr(prefixes, "read_predictions", read)
+    monkeypatch.setattr(random_prefix, "read_predictions", read)
     rows = work.run([query], [failed(query, index, [21 + index] * 2) for index in range(3)])
     assert [row["parent"] for row in rows] == [2]
     assert asked_of == [[[22, 22], [23, 23]]], "only these two are read"
@@ -161,7 +155,7 @@ def test_a_gold_prefix_is_the_common_beginning_and_the_next_gold_token(
 
 
 def test_failed_samples_continue_from_where_they_leave_the_gold_rationale() -> None:
-    work = GoldPrefixResampler(job(), GoldPrefixResample(kind="gold-prefix", j=2))
+    work = GoldPrefixResampler(job(), GoldPrefixSettings(kind="gold-prefix", j=2))
     made, query = work.job.checkpoint, asked("first", 0)
     gold = work.gold(query)
     assert audit_query(query["scene"], made.processor.tokenizer.decode(gold)).faithful
@@ -192,14 +186,14 @@ def test_failed_samples_continue_from_where_they_leave_the_gold_rationale() -> N
 def test_a_gold_prefix_that_leaves_no_room_is_not_continued() -> None:
     query = asked("first", 0)
     for limit, parents in ((8, []), (9, [0])):
-        work = GoldPrefixResampler(job(limit), GoldPrefixResample(kind="gold-prefix", j=1))
+        work = GoldPrefixResampler(job(limit), GoldPrefixSettings(kind="gold-prefix", j=1))
         gold = work.gold(query)
         assert [row["parent"] for row in work.run([query], [failed(query, 0, gold[:7])])] == parents
 
 
 @pytest.mark.parametrize(("scene", "said"), [(None, "no scene"), ('{"digits": []}', "not the ground truth")])
 def test_a_query_without_a_scene_is_named(scene: str | None, said: str) -> None:
-    work = GoldPrefixResampler(job(), GoldPrefixResample(kind="gold-prefix"))
+    work = GoldPrefixResampler(job(), GoldPrefixSettings(kind="gold-prefix"))
     query = {**asked("first", 3), "scene": scene}
     with pytest.raises(VistaError, match=f"query 'q3'.*{said}"):
         work.run([query], [failed(query, 0, [20])])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,24 +21,34 @@ from tests.rollouts.conftest import (
     resampling,
     suite_at,
 )
-from vista import chat
-from vista.config import PrefixResample, RationalizeResample, Sampling, Suite
+from vista import chat, plugins
+from vista.config import Sampling, Suite, Wording
 from vista.engines.base import Request
 from vista.engines.hf import HfEngine
 from vista.manifest import Manifest, read_manifest
 from vista.paths import Paths
 from vista.records import CRITICAL, ROLLOUT, Row, read_rows
+from vista.resamplers import Job, ResampleSettings
+from vista.resamplers.prefix import PrefixResampler, PrefixSettings, critical_tokens
+from vista.resamplers.rationalize import RationalizeResampler, RationalizeSettings
 from vista.rollouts import resample as stage
 from vista.rollouts import sample
-from vista.rollouts.critical import critical_tokens
-from vista.rollouts.prefixes import PrefixResampler
-from vista.rollouts.resample import RESAMPLERS, resample_shard
-from vista.rollouts.resamplers import Job, RationalizeResampler
+from vista.rollouts.policy import shard_queries
+from vista.rollouts.resample import resample_shard
 from vista.rollouts.sample import sample_shard
-from vista.rollouts.shards import shard_queries
 from vista.seeding import derive_seed
 
 odd_is_correct = pytest.mark.usefixtures("odd_is_correct")
+RESAMPLERS = plugins.Plugin("resampler", ResampleSettings, "vista.resamplers")
+KINDS = [kind for kind in RESAMPLERS.kinds() if kind != "none"]
+
+
+def settings_of(kind: str) -> Any:
+    return RESAMPLERS.settings(kind)(kind=kind)
+
+
+def source_of(kind: str) -> str:
+    return str(plugins.implementation(settings_of(kind)).source)
 
 
 def resampled(small: tuple[Suite, Paths], samples: str, name: str) -> tuple[list[Row], list[Row]]:
@@ -122,9 +133,9 @@ def test_rationalisation_asks_unsolved_queries_again_with_the_answer_as_a_hint(
 
 def test_the_streams_of_prefixes_and_rationalisations_are_those_they_always_were() -> None:
     made = checkpoint("qwen2.5-vl")
-    job = Job(made, HfEngine(made, 8), POLICY, Sampling(), 4)
-    prefix = PrefixResampler(job, PrefixResample(kind="prefix"))
-    rationalize = RationalizeResampler(job, RationalizeResample(kind="rationalize"))
+    job = Job(made, HfEngine(made, 8), POLICY, Sampling(), 4, Wording())
+    prefix = PrefixResampler(job, PrefixSettings(kind="prefix"))
+    rationalize = RationalizeResampler(job, RationalizeSettings(kind="rationalize"))
     # Written down once: with other streams the results of every suite would be others.
     assert [prefix.seed("q0", j, 1) for j in range(2)] == [5540931946273362073, 5991997862407210651]
     assert [rationalize.seed(q, 0) for q in ("q0", "q1")] == [6351506492327180835, 811230821175147499]
@@ -143,7 +154,7 @@ class Done:
     manifest: Manifest
 
 
-@pytest.fixture(scope="module", params=RESAMPLERS)
+@pytest.fixture(scope="module", params=KINDS)
 def done(
     request: pytest.FixtureRequest, policy_folder: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Done]:
@@ -168,7 +179,7 @@ def test_shards_together_hold_what_one_shard_holds(done: Done) -> None:
 
 
 def test_resamples_are_of_one_source_and_no_two_share_a_key_or_a_stream(done: Done) -> None:
-    assert {row["source"] for row in done.rows} == {RESAMPLERS[done.kind].source}
+    assert {row["source"] for row in done.rows} == {source_of(done.kind)}
     assert len({(row["query_id"], row["parent"], row["sample"]) for row in done.rows}) == len(done.rows)
     every = done.rows + done.samples
     assert len({row["seed"] for row in every}) == len(every)
@@ -198,7 +209,7 @@ def test_an_empty_shard_has_empty_files(done: Done) -> None:
     assert (manifest.status, manifest.counts["queries"], manifest.counts["tokens"]) == ("complete", 0, 0)
 
 
-@pytest.mark.parametrize("kind", RESAMPLERS)
+@pytest.mark.parametrize("kind", KINDS)
 def test_a_policy_that_was_never_trained_gives_empty_files_that_say_so(
     small: tuple[Suite, Paths], kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -206,7 +217,7 @@ def test_a_policy_that_was_never_trained_gives_empty_files_that_say_so(
     for module in (stage, sample):
         monkeypatch.setattr(module, "has_weights", lambda *_: False)
     assert resample(suite, small[1], name) == []
-    for output, schema in [("resamples", ROLLOUT), *RESAMPLERS[kind].asides.items()]:
+    for output, schema in [("resamples", ROLLOUT), *([("critical", CRITICAL)] if kind == "prefix" else [])]:
         path = small[1].rollouts(POLICY.id, output, name, 0, 1)
         assert read_rows(path, schema) == []
         assert read_manifest(path).status == "no-positives"
@@ -214,5 +225,5 @@ def test_a_policy_that_was_never_trained_gives_empty_files_that_say_so(
 
 
 def test_every_resampler_calls_its_rows_by_a_name_of_its_own() -> None:
-    sources = [resampler.source for resampler in RESAMPLERS.values()]
+    sources = [source_of(kind) for kind in KINDS]
     assert len({*sources, "sample", "seed"}) == len(sources) + 2

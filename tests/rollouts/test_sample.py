@@ -8,7 +8,7 @@ import pytest
 
 from tests.nano import checkpoint, own_checkpoint, query
 from tests.rollouts.conftest import POLICY, SAMPLES
-from vista import chat
+from vista import chat, verdicts
 from vista.config import Sampling, SelfRationales, Suite
 from vista.engines.hf import HfEngine
 from vista.errors import VistaError
@@ -16,9 +16,9 @@ from vista.grid import Run
 from vista.manifest import read_manifest
 from vista.paths import Paths
 from vista.records import QUERY, ROLLOUT, Row, read_rows, write_rows
-from vista.rollouts import sample, solutions
+from vista.rollouts import sample
+from vista.rollouts.policy import shard_queries
 from vista.rollouts.sample import sample_rows, sample_seed, sample_shard
-from vista.rollouts.shards import shard_queries
 
 
 def samples(suite: Suite, paths: Paths, shard: int = 0) -> list[Row]:
@@ -121,7 +121,7 @@ def test_unknown_settings_are_refused(small: tuple[Suite, Paths]) -> None:
 
 def test_an_unfinished_solution_is_incorrect_and_a_bad_answer_names_its_query() -> None:
     query = {"query_id": "q1", "answer": "3", "answer_type": "number", "choices": None}
-    assert solutions.is_correct(query, "3", finished=True)
-    assert not solutions.is_correct(query, "3", finished=False)
+    assert verdicts.is_correct(query, "3", finished=True)
+    assert not verdicts.is_correct(query, "3", finished=False)
     with pytest.raises(VistaError, match="query 'q1'"):
-        solutions.is_correct({**query, "answer": ""}, "3", finished=True)
+        verdicts.is_correct({**query, "answer": ""}, "3", finished=True)

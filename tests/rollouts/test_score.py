@@ -11,10 +11,10 @@ from vista.config import Suite
 from vista.manifest import read_manifest
 from vista.paths import Paths
 from vista.records import ROLLOUT, SCORES, Row, read_rows
+from vista.rollouts.policy import shard_queries
 from vista.rollouts.resample import resample_shard
 from vista.rollouts.sample import sample_shard
 from vista.rollouts.score import attention_scores, score_shard
-from vista.rollouts.shards import shard_queries
 from vista.scores import layer_indices
 from vista.segments import segments
 

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from tests.training.conftest import WORDS, example, pair, responses
+from vista import plugins
 from vista.checksums import sha256
 from vista.config import Hyperparameters, LoraTuning, ModelTraining, Suite
 from vista.engines.checkpoints import load_checkpoint, save_checkpoint
@@ -109,6 +110,13 @@ def test_the_manifest_says_how_a_run_was_trained(suite: Suite, hyper: Make, path
     entry = entry.model_copy(update={"training": spread})
     recorded = settings_of(small.model_copy(update={"models": {MODEL: entry}}), run)["training"]["accelerate"]
     assert recorded == {"file": str(file), "sha256": sha256(file), "text": file.read_text()}
+
+
+def test_an_objective_from_outside_the_package_is_recorded(suite: Suite, monkeypatch: pytest.MonkeyPatch):
+    run = run_of("dpo")
+    assert "plugins" not in settings_of(suite, run)
+    monkeypatch.setattr(plugins, "origin", lambda settings: {"kind": settings.kind})
+    assert settings_of(suite, run)["plugins"] == [{"kind": "dpo"}]
 
 
 def test_nothing_is_printed_to_stdout(suite: Suite, hyper: Make, paths: Paths, capfd: Any):

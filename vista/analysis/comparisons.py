@@ -155,7 +155,8 @@ def _is_the_papers(method: SelfImprovement, part: str) -> bool:
 
 def _is_baseline(method: SelfImprovement) -> bool:
     """Whether a method has neither component, nor a control of one."""
-    return method.resample.kind in ("none", "rationalize") and method.filter.kind == "none"
+    own = method.resample
+    return not own.cuts and own.matched is None and method.filter.kind == "none"
 
 
 def _differing(method: SelfImprovement, other: Method) -> list[str]:

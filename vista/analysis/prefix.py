@@ -18,11 +18,12 @@ import pandas as pd
 from vista.analysis.intervals import ALL, Interval, mean, most_shared, pivot, quoted, ratio, share
 from vista.analysis.page import Page, Table, write_table
 from vista.analysis.truth import Read, Truth, read_resamples, read_tokenizer, read_truth
-from vista.config import BudgetMatchedResample, Suite
+from vista.config import Suite
 from vista.grid import Run
 from vista.manifest import Recorder
 from vista.measured import Resamples, input_files, prefix_resamples
 from vista.paths import Paths
+from vista.resamplers.budget_matched import BudgetMatchedSettings
 
 COLUMNS = [
     *("model", "train_set", "resamples", "policy", "policies", "task"),
@@ -82,7 +83,7 @@ def prefix_rows(suite: Suite, paths: Paths, resamples: list[Resamples], truth: T
         parts = []
         for item in together[key]:
             read = read_resamples(suite, paths, item, truth, tokenizers[key[0]])
-            if isinstance(item.settings, BudgetMatchedResample):
+            if isinstance(item.settings, BudgetMatchedSettings):
                 plain[item.policy, f"{item.samples}+{item.settings.matched.slug}", item.settings.match] = read
             matched = {how: plain.get((item.policy, item.name, how)) for how in RESCUED_BEYOND}
             parts.append((item.policy, read, matched))
@@ -94,7 +95,7 @@ def prefix_rows(suite: Suite, paths: Paths, resamples: list[Resamples], truth: T
 
 
 def _is_control(item: Resamples) -> bool:
-    return isinstance(item.settings, BudgetMatchedResample)
+    return isinstance(item.settings, BudgetMatchedSettings)
 
 
 # A policy, what it resampled, and by `match` the plain samples that are matched to that.

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from tokenizers import Tokenizer
 
-from vista.config import GoldPrefixResample, PrefixResample, RandomPrefixResample, Suite
+from vista.config import Suite
 from vista.errors import VistaError
 from vista.manifest import check_inputs
 from vista.measured import Resamples
@@ -210,14 +210,14 @@ def read_resamples(suite: Suite, paths: Paths, item: Resamples, truth: Truth, to
 
     samples = read("samples", item.samples, ROLLOUT, SAMPLE_COLUMNS)
     resamples = read("resamples", item.name, ROLLOUT, RESAMPLE_COLUMNS)
-    finds = isinstance(item.settings, PrefixResample)
+    finds = item.settings.finds_critical
     failed = pd.DataFrame(columns=["query_id", "task", "first_error", "critical"])
     if finds:
         critical = read("critical", item.name, CRITICAL, ["query_id", "sample", "critical_token"])
         where = f"{item.policy.id}: critical tokens {item.name}"
         failed = _failed(samples, critical.to_pandas(), truth, tokenizer, where)
     made = _continuations(resamples, truth)
-    prefixed = isinstance(item.settings, PrefixResample | RandomPrefixResample | GoldPrefixResample)
+    prefixed = item.settings.cuts
     prefixes = _prefixes(resamples, truth, tokenizer)
     return Read(failed, prefixes, made, _queries(samples, made), finds, prefixed)
 

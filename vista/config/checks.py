@@ -11,7 +11,6 @@ from typing import Any
 
 from vista.config.methods import (
     BaseMethod,
-    GoldPrefixResample,
     SeedMethod,
     SelectMethod,
     SelfImprovement,
@@ -277,7 +276,7 @@ def _scene_problems(suite: Suite, path: str) -> list[str]:
                 "method or the task out of the suite"
                 for task in published
             ]
-        if published and isinstance(method.resample, GoldPrefixResample):
+        if published and method.resample.needs_gold:
             problems.append(
                 f"{path}: method {name}: resample.kind {method.resample.kind!r} needs gold rationales of the "
                 f"train queries, which {', '.join(published)} does not have; use it with generated tasks "

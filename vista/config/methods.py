@@ -11,9 +11,9 @@ from vista.filters.none import NoFilterSettings
 from vista.objectives import ObjectiveSettings
 from vista.objectives.sft import SftSettings
 from vista.plugins import Plugin
-from vista.settings import Name, Strict
-
-MOST = 10_000  # solutions to one query that are asked for at a time
+from vista.resamplers import ResampleSettings
+from vista.resamplers.none import NoResampleSettings
+from vista.settings import MOST, Name, Strict
 
 
 class Sampling(Strict):
@@ -29,105 +29,7 @@ class Sampling(Strict):
         return f"k{self.k}-t{self.temperature:g}-n{self.max_new_tokens}"
 
 
-class NoResample(Strict):
-    """Failed solutions are only negatives."""
-
-    kind: Literal["none"] = Field("none", description="No resampling.")
-
-
-class PrefixResample(Strict):
-    """VISTA's prefix resampling (paper: Sec. 3, step 2)."""
-
-    kind: Literal["prefix"] = Field(description="Resample from the corrected prefix.")
-    j: int = Field(3, ge=1, le=MOST, description="Continuations sampled from each corrected prefix.")
-    top_k: int = Field(5, ge=1, description="A token outside this many best predictions is critical.")
-    order: Literal["swapped", "original"] = Field(
-        "swapped", description="Order of instruction and image in the teacher-forced pass."
-    )
-
-    @property
-    def slug(self) -> str:
-        """The name of these settings in paths."""
-        return f"prefix-j{self.j}-top{self.top_k}-{self.order}"
-
-
-class RationalizeResample(Strict):
-    """STaR's rationalisation: the failed query again, with the right answer as a hint."""
-
-    kind: Literal["rationalize"] = Field(description="Resample with the answer as a hint.")
-    j: int = Field(1, ge=1, le=MOST, description="Rationales sampled per failed query.")
-    temperature: float = Field(0.0, ge=0.0, description="Sampling temperature; 0 is greedy.")
-
-    @property
-    def slug(self) -> str:
-        """The name of these settings in paths."""
-        return f"rationalize-j{self.j}-t{self.temperature:g}"
-
-
-class MatchedResample(Strict):
-    """A control that is matched to a prefix resampling of the same samples, and reads its rows."""
-
-    j: int = Field(3, ge=1, le=MOST, description="`j` of the prefix resampling to match.")
-    top_k: int = Field(5, ge=1, description="Its `top_k`.")
-    order: Literal["swapped", "original"] = Field("swapped", description="Its `order`.")
-
-    @property
-    def matched(self) -> PrefixResample:
-        """The prefix resampling that it is matched to."""
-        return PrefixResample(kind="prefix", j=self.j, top_k=self.top_k, order=self.order)
-
-
-class BudgetMatchedResample(MatchedResample):
-    """Control: as many plain samples as prefix resampling pays for, in tokens or in solutions."""
-
-    kind: Literal["budget-matched"] = Field(
-        description="Plain samples, as many as prefix resampling of these settings pays for."
-    )
-    match: Literal["tokens", "samples"] = Field(
-        "tokens",
-        description="For each query, the tokens that are drawn (prefixes are given), or the number of "
-        "solutions.",
-    )
-
-    @property
-    def slug(self) -> str:
-        """The name of these settings in paths."""
-        return f"{'budget' if self.match == 'tokens' else 'number'}-of-{self.matched.slug}"
-
-
-class RandomPrefixResample(MatchedResample):
-    """Control: prefix resampling of the same failures, cut at a random token, not at the critical one."""
-
-    kind: Literal["random-prefix"] = Field(
-        description="Resample from a prefix of random length, what prefix resampling of these settings does."
-    )
-
-    @property
-    def slug(self) -> str:
-        """The name of these settings in paths."""
-        return f"random-{self.matched.slug}"
-
-
-class GoldPrefixResample(Strict):
-    """Control: prefix resampling that cuts at the true first error, which the gold token replaces."""
-
-    kind: Literal["gold-prefix"] = Field(
-        description="Resample from the gold rationale, up to where the failed one leaves it (testbed only)."
-    )
-    j: int = Field(3, ge=1, le=MOST, description="Continuations sampled from each prefix.")
-
-    @property
-    def slug(self) -> str:
-        """The name of these settings in paths."""
-        return f"gold-prefix-j{self.j}"
-
-
-ResampleSettings = (
-    PrefixResample | RationalizeResample | BudgetMatchedResample | RandomPrefixResample | GoldPrefixResample
-)
-Resample = Annotated[NoResample | ResampleSettings, Field(discriminator="kind")]
-
-
+Resample = Annotated[ResampleSettings, Plugin("resampler", ResampleSettings, "vista.resamplers")]
 Filter = Annotated[FilterSettings, Plugin("filter", FilterSettings, "vista.filters")]
 Objective = Annotated[ObjectiveSettings, Plugin("objective", ObjectiveSettings, "vista.objectives")]
 
@@ -161,7 +63,7 @@ class SelfImprovement(Strict):
     initial_policy: Name = Field("sft-seed", description="The method that samples in round 1.")
     rounds: int = Field(1, ge=1, le=1000, description="Rounds of sampling and training.")
     rollouts: Sampling = Field(default_factory=lambda: Sampling(), description="How to sample.")
-    resample: Resample = Field(default_factory=NoResample, description="What to do with failures.")
+    resample: Resample = Field(default_factory=NoResampleSettings, description="What to do with failures.")
     filter: Filter = Field(default_factory=NoFilterSettings, description="Which positives to drop.")
     dedupe: bool = Field(False, description="Keep one of several positives of equal text per query.")
     max_per_query: int | None = Field(

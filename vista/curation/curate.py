@@ -9,6 +9,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from vista import plugins
 from vista.config import SeedMethod, SelfImprovement, Suite, Wording
 from vista.curation.inputs import read_scores, read_solutions, read_split
 from vista.curation.rows import example, pair, reflection_example
@@ -100,9 +101,11 @@ def _selected_rows(
 
 def _settings(suite: Suite, run: Run) -> dict[str, Any]:
     method = suite.methods[run.method]
-    settings = {"run": run.id, "method": method.model_dump(mode="json")}
+    settings: dict[str, Any] = {"run": run.id, "method": method.model_dump(mode="json")}
     if method.trains_on_seed:
         settings["seed_rationales"] = suite.seed_rationales.model_dump(mode="json")
+    if isinstance(method, SelfImprovement):
+        settings |= plugins.origins(method.resample, method.filter, method.objective)
     if isinstance(method, SelfImprovement) and method.reflect:
         settings["wording"] = suite.wording.model_dump(mode="json")
     return settings

@@ -7,7 +7,6 @@ from typing import Any
 from vista import grid, measured
 from vista.config import (
     BuiltModel,
-    RationalizeResample,
     SelectMethod,
     SelfImprovement,
     SelfRationales,
@@ -60,9 +59,9 @@ class Settings(Base):
 
     def _resampling_settings(self, name: str) -> str:
         work = grid.resampling_named(self.suite, name)
-        hint = [self.suite.wording.hint] if isinstance(work.settings, RationalizeResample) else []
+        words = [getattr(self.suite.wording, name) for name in work.settings.templates]
         settings = [work.sampling.model_dump(), work.settings.model_dump()]
-        return digest([self.suite.engine.kind, *settings, *hint])
+        return digest([self.suite.engine.kind, *settings, *words])
 
     def curation_settings(self, run: str) -> str:
         """Settings of a training set."""

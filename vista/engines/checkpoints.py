@@ -16,14 +16,16 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError
+from tqdm import tqdm
 from transformers import AutoConfig, AutoModelForImageTextToText, GenerationConfig
 
-from vista.chat import end_tokens, forbidden_tokens
+from vista.chat import TOGETHER, Order, Prompt, check_fits, encode_queries, end_tokens, forbidden_tokens
 from vista.config import BuiltModel, ModelStage, Suite
 from vista.engines.folders import check_folder
 from vista.engines.presenter import Presenter, load_processor, read_loading
 from vista.errors import MORE_MEMORY, VistaError, is_out_of_memory, said, writing
 from vista.manifest import withdraw
+from vista.records import Row
 
 
 @dataclass
@@ -60,6 +62,24 @@ class Checkpoint:
             if not bool(torch.isfinite(weight).all()):
                 return f"weight {name} is not finite"
         return "all weights are finite"
+
+    def encode(self, queries: Sequence[Row], response_len: int, order: Order = "original") -> list[Prompt]:
+        """The prompt of every query.
+
+        Raises:
+            VistaError: a prompt does not fit the context together with ``response_len`` more tokens,
+                or an image cannot be read; names the query.
+        """
+        prompts: list[Prompt] = []
+        with tqdm(total=len(queries), desc="encode", unit=" queries", mininterval=5) as bar:
+            for start in range(0, len(queries), TOGETHER):
+                shown = queries[start : start + TOGETHER]
+                made = encode_queries(self.processor, shown, order)
+                for query, prompt in zip(shown, made, strict=True):
+                    check_fits(query, len(prompt), response_len, self.context)
+                prompts += made
+                bar.update(len(shown))
+        return prompts
 
 
 def wrap(model: Any, processor: Any, name: str = "the checkpoint") -> Checkpoint:

@@ -18,7 +18,7 @@ from pydantic import Field
 
 from vista.errors import VistaError
 from vista.records import Row
-from vista.scores import TAU, standardise
+from vista.scores import MIDDLE, TAU, standardise
 from vista.settings import Fraction, Strict
 from vista.solutions import Key, Solution
 
@@ -59,7 +59,7 @@ class AttentionFilterSettings(ScoreFilterSettings):
 
     reads = "scores"
     layers: list[Fraction] = Field(
-        [0.5], min_length=1, description="Layers, as fractions of the depth; 0.5 is layer ⌊L/2⌋."
+        [MIDDLE], min_length=1, description="Layers, as fractions of the depth; 0.5 is layer ⌊L/2⌋."
     )
 
 

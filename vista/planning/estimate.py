@@ -15,11 +15,6 @@ from statistics import fmean
 
 from vista import grid
 from vista.config import (
-    BudgetMatchedResample,
-    GoldPrefixResample,
-    PrefixResample,
-    RandomPrefixResample,
-    ResampleSettings,
     SelectMethod,
     SelfImprovement,
     Suite,
@@ -29,6 +24,8 @@ from vista.filters.none import NoFilterSettings
 from vista.grid import Resampling, Run
 from vista.planning.assumptions import Assumptions, parameters, queries, train_queries
 from vista.planning.jobs import RolloutFile, rollout_files, splits
+from vista.resamplers import ResampleSettings
+from vista.resamplers.budget_matched import BudgetMatchedSettings
 
 HOUR = 3600.0
 BYTES_PER_SCORED_LAYER = 12.0  # three float32
@@ -95,18 +92,17 @@ class Estimator:
         if work is None:
             return 0.0
         if work.matched is not None:
-            by_tokens = isinstance(work.settings, BudgetMatchedResample) and work.settings.match == "tokens"
+            by_tokens = isinstance(work.settings, BudgetMatchedSettings) and work.settings.match == "tokens"
             # Whole solutions for the same tokens, or as many.
             each = self.drawn(work.matched.settings) if by_tokens else 1.0
             return self.resampled(policy, work.matched) * each
         wrong = self.sampled(policy, work.sampling.slug) * (1.0 - self.assumptions.correct)
-        tried = self.assumptions.critical if isinstance(work.settings, PrefixResample) else 1.0
-        return wrong * tried * work.settings.j
+        tried = self.assumptions.critical if work.settings.finds_critical else 1.0
+        return wrong * tried * work.settings.tries
 
     def drawn(self, settings: ResampleSettings) -> float:
         """Part of a resampled solution that is drawn, not given."""
-        given = (PrefixResample, RandomPrefixResample, GoldPrefixResample)
-        return self.assumptions.resampled if isinstance(settings, given) else 1.0
+        return self.assumptions.resampled if settings.cuts else 1.0
 
     def scored(self, file: RolloutFile, method: SelfImprovement) -> float:
         """Solutions that are read again, to be measured."""
@@ -182,10 +178,10 @@ class Estimator:
 
     def forced_hours(self, model: str, count: float, settings: ResampleSettings) -> float:
         """GPU hours of reading the wrong solutions that ``count`` solutions are resampled from."""
-        if not isinstance(settings, PrefixResample | RandomPrefixResample):
+        if not settings.reads_model:
             return 0.0
-        tried = self.assumptions.critical if isinstance(settings, PrefixResample) else 1.0
-        wrong = count / settings.j / max(tried, 1e-9)
+        tried = self.assumptions.critical if settings.finds_critical else 1.0
+        wrong = count / settings.tries / max(tried, 1e-9)
         return self.pass_hours(model, wrong * self.whole_tokens, 2.0)
 
     def training_hours(self, run: Run) -> float:

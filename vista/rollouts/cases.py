@@ -1,8 +1,8 @@
 """Solutions worth a look, with the attention of every token (``records.CASE``).
 
 Stage ``rollouts``; ``vista cases`` runs it, one job for each model and train set. Two kinds are chosen: right
-solutions that the attention score drops (paper: Sec. 3, step 3), and failures that prefix resampling
-mends (step 2). Figures and the gallery show them.
+solutions that VISTA's filter drops (paper: Sec. 3, step 3), and failures that prefix resampling corrects
+(step 2). Figures and the gallery show them.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-import numpy as np
 import torch
 
 from vista.chat import Prompt, decode, messages
@@ -24,15 +23,19 @@ from vista.manifest import Recorder
 from vista.measured import CasePool, case_pools
 from vista.paths import Paths
 from vista.records import CASE, CRITICAL, ROLLOUT, SCORES, Row, read_rows, write_rows
-from vista.rollouts.attention import reading, row_attention
-from vista.rollouts.policy import device_name, encode_queries, folder_of, has_weights, load_policy
-from vista.rollouts.score import SEGMENTS, one_hot
-from vista.rollouts.shards import query_files, shard_queries
+from vista.rollouts.policy import (
+    device_name,
+    folder_of,
+    has_weights,
+    load_policy,
+    query_files,
+    shard_queries,
+)
+from vista.rollouts.score import SEGMENTS, one_hot, reading, row_attention
+from vista.scores import MIDDLE, TAU, layer_indices, standardise, visual_share
 from vista.segments import VISION, segments
 
 PER_TASK = 3  # cases of each kind and task
-TAU = -0.5  # the paper's threshold
-NO_SPREAD = 1e-5
 
 
 def policy_cases(suite: Suite, paths: Paths, policy: str) -> None:
@@ -99,11 +102,11 @@ def case_rows(checkpoint: Checkpoint, queries: Sequence[Row], rollouts: dict[str
         queries: All queries that the rollouts answer.
         rollouts: Rows by kind: ``samples``, ``resamples``, ``critical`` and ``scores``.
     """
-    layer = checkpoint.model.config.get_text_config().num_hidden_layers // 2
+    layer = _middle(checkpoint.model.config.get_text_config().num_hidden_layers)
     by_id = {query["query_id"]: query for query in queries}
     order = {name: number for number, name in enumerate(by_id)}
     chosen = [
-        *_first_of_each_task(dropped(rollouts, layer), order),
+        *_first_of_each_task(dropped(rollouts), order),
         *_first_of_each_task(rescued(rollouts), order),
     ]
 
@@ -113,26 +116,30 @@ def case_rows(checkpoint: Checkpoint, queries: Sequence[Row], rollouts: dict[str
     return [_case_row(checkpoint, by_id[case["query_id"]], case, layer, written) for case in chosen]
 
 
-def dropped(rollouts: dict[str, list[Row]], layer: int) -> list[Row]:
-    """Of each query the right solution with the lowest attention score, if it is below the threshold."""
+def dropped(rollouts: dict[str, list[Row]]) -> list[Row]:
+    """Of each query the right solution with the lowest attention score, if VISTA's filter drops it.
+
+    The filter is the paper's: the middle layer, compared among right solutions, threshold ``TAU``. A policy
+    whose middle layer was not scored has no such cases.
+    """
     texts = {_key(row): row for row in [*rollouts["samples"], *rollouts["resamples"]]}
-    groups: dict[str, list[tuple[float, Row]]] = defaultdict(list)
+    groups: dict[str, list[Row]] = defaultdict(list)
     for row in rollouts["scores"]:
-        if row["correct"] and layer in row["layers"]:
-            place = row["layers"].index(layer)
-            sys, vis, ins = (row[name][place] for name in ("s_sys", "s_vis", "s_ins"))
-            groups[row["query_id"]].append((vis / (sys + vis + ins), texts[_key(row)]))
+        if row["correct"] and _middle(row["num_layers"]) in row["layers"]:
+            groups[row["query_id"]].append(row)
     found = []
     for group in groups.values():
-        shares = np.array([share for share, _ in group])
-        if shares.std() <= NO_SPREAD * shares.mean():
-            continue
-        scores = (shares - shares.mean()) / shares.std()
-        lowest, highest = int(scores.argmin()), int(scores.argmax())
-        if scores[lowest] < TAU:
-            kept = group[highest][1]["text"]
-            found.append({**group[lowest][1], "kind": "dropped", "vas": float(scores[lowest]), "kept": kept})
+        scores = standardise([visual_share(row, [MIDDLE]) for row in group])
+        lowest, highest = (texts[_key(group[int(at)])] for at in (scores.z.argmin(), scores.z.argmax()))
+        if scores.below(TAU).any():
+            found.append({**lowest, "kind": "dropped", "vas": float(scores.z.min()), "kept": highest["text"]})
     return found
+
+
+def _middle(num_layers: int) -> int:
+    """The layer whose attention the paper scores."""
+    (layer,) = layer_indices([MIDDLE], num_layers)
+    return layer
 
 
 def rescued(rollouts: dict[str, list[Row]]) -> list[Row]:
@@ -175,7 +182,7 @@ def _case_row(
     layer: int,
     written: Callable[[Iterable[int]], list[str]],
 ) -> Row:
-    (prompt,) = encode_queries(checkpoint, [query], len(case["token_ids"]))
+    (prompt,) = checkpoint.encode([query], len(case["token_ids"]))
     kinds = segments(checkpoint.processor, messages(query), prompt)
     replacement, continuation = case.get("replacement"), case.get("continuation")
     return {

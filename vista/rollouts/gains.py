@@ -1,8 +1,8 @@
-"""How likely a policy finds solutions with their image and without it: the visual information gain.
+"""How likely solutions are with their image and without it: the visual information gain.
 
 Stage ``rollouts``; ``vista gains`` runs it, one job for each policy, scope and shard. The difference
 log p(r | image) − log p(r | no image), per token, says how much the image helped to write a solution;
-log p(r | image) alone says how sure of it the policy is. What is dropped is curation's business.
+log p(r | image) alone says how sure of it the policy is. Curation decides what is dropped.
 """
 
 from __future__ import annotations
@@ -26,9 +26,8 @@ from vista.grid import Run
 from vista.images import open_images
 from vista.paths import Paths
 from vista.records import GAINS, Row
-from vista.rollouts.measured import measure_shard, measured_columns
-from vista.rollouts.policy import encode_queries
-from vista.rollouts.shards import asked_by
+from vista.rollouts.measure import measure_shard, measured_columns
+from vista.verdicts import asked_by
 
 Without = Literal["mean", "absent"]
 CHUNK = 2**22  # logits held at a time: 32 MB in float64
@@ -74,7 +73,7 @@ def gains_rows(
         checkpoint: The policy.
         queries: The queries that the solutions belong to, and maybe more.
         solutions: What is read.
-        without: What stands in the place of the image in the second pass.
+        without: What takes the place of the image in the second pass.
         batch_size: Solutions per forward pass.
 
     Raises:
@@ -86,7 +85,7 @@ def gains_rows(
     passes: list[list[float]] = []
     batch = BatchSize(batch_size, READING)  # of both passes: what did not fit with images is not tried again
     for shown in (asked, [without_image(query, without) for query in asked]):
-        prompts = encode_queries(checkpoint, shown, max(map(len, responses), default=0))
+        prompts = checkpoint.encode(shown, max(map(len, responses), default=0))
         own = [prompts[owner[row["query_id"]]] for row in solutions]
         passes.append(mean_logprobs(checkpoint, own, responses, batch))
     return [
@@ -131,8 +130,8 @@ def mean_logprobs(
 ) -> list[float]:
     """Mean log-probability per token of each response, at temperature 1, as sampling draws.
 
-    Tokens that the policy may not sample have no share of the probability. An end token stands for
-    all of the policy's end tokens: to end is one event, by whichever it came.
+    Tokens that the policy may not sample have no share of the probability. An end token counts as
+    all of the policy's end tokens together: to end is one event, whichever token did it.
 
     Args:
         checkpoint: The policy.
@@ -141,7 +140,7 @@ def mean_logprobs(
         batch_size: Responses per forward pass.
 
     Raises:
-        VistaError: the model changes its logits behind the output embedding.
+        VistaError: the model changes its logits after the output embedding.
     """
     means = [math.nan] * len(responses)
     batch_of = batch_size if isinstance(batch_size, BatchSize) else BatchSize(batch_size, READING)
@@ -181,7 +180,7 @@ def _last_hidden(checkpoint: Checkpoint, batch: dict[str, torch.Tensor]) -> torc
     plain = checkpoint.model.get_output_embeddings()(hidden[:, -1:])
     if not torch.allclose(plain.float(), own.float(), rtol=1e-3, atol=1e-3):
         raise VistaError(
-            f"{type(checkpoint.model).__name__} changes its logits behind the output embedding, so "
+            f"{type(checkpoint.model).__name__} changes its logits after the output embedding, so "
             "log-probabilities cannot be read in chunks; filters 'vig' and 'logprob' do not fit this model"
         )
     return hidden
@@ -190,7 +189,7 @@ def _last_hidden(checkpoint: Checkpoint, batch: dict[str, torch.Tensor]) -> torc
 def _logprobs(checkpoint: Checkpoint, hidden: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
     """Log-probability [tokens] (float64) of each token from the hidden state [tokens, width] before it.
 
-    The output embedding is applied in chunks, so logits for all positions never stand in memory.
+    The output embedding is applied in chunks, so logits for all positions are never in memory at once.
     """
     head = checkpoint.model.get_output_embeddings()
     forbidden = torch.tensor(checkpoint.forbidden_ids, dtype=torch.long, device=hidden.device)

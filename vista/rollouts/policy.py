@@ -1,4 +1,4 @@
-"""The policy whose rollouts are made: its checkpoint, its prompts, its engine. Stage ``rollouts``."""
+"""What a job of stage ``rollouts`` begins with: the policy, with its engine, and a shard of the queries."""
 
 from __future__ import annotations
 
@@ -6,17 +6,16 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from tqdm import tqdm
 
-from vista import chat, grid
-from vista.chat import TOGETHER, Order, Prompt, check_fits
+from vista import grid
 from vista.config import Suite
 from vista.engines.base import Engine, choose_engine
 from vista.engines.checkpoints import Checkpoint, load_checkpoint, load_outline, require_gpu
+from vista.errors import VistaError
 from vista.grid import Run
-from vista.manifest import read_manifest
+from vista.manifest import check_count, read_manifest
 from vista.paths import Paths
-from vista.records import Row
+from vista.records import ROLLOUT, Row, Split, read_queries, read_rows
 
 
 def folder_of(suite: Suite, paths: Paths, policy: Run) -> Path:
@@ -82,25 +81,78 @@ def device_name(checkpoint: Checkpoint) -> str:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else str(device)
 
 
-def encode_queries(
-    checkpoint: Checkpoint,
-    queries: Sequence[Row],
-    response_len: int,
-    order: Order = "original",
-) -> list[Prompt]:
-    """The prompt of every query.
+def query_files(suite: Suite, paths: Paths, policy: Run, split: Split = "train") -> list[Path]:
+    """One split of each of the policy's tasks, in the order of the train set."""
+    return [paths.queries(task, split) for task in suite.train_sets[policy.train_set]]
+
+
+def shard_bounds(total: int, shard: int, shards: int) -> tuple[int, int]:
+    """First query of a shard and first query after it.
+
+    The shards cover all queries, in order, and differ in size by one at most.
 
     Raises:
-        VistaError: a prompt does not fit the context together with ``response_len`` more tokens,
-            or an image cannot be read; names the query.
+        VistaError: there is no such shard.
     """
-    prompts: list[Prompt] = []
-    with tqdm(total=len(queries), desc="encode", unit=" queries", mininterval=5) as bar:
-        for start in range(0, len(queries), TOGETHER):
-            shown = queries[start : start + TOGETHER]
-            made = chat.encode_queries(checkpoint.processor, shown, order)
-            for query, prompt in zip(shown, made, strict=True):
-                check_fits(query, len(prompt), response_len, checkpoint.context)
-            prompts += made
-            bar.update(len(shown))
-    return prompts
+    if not 0 <= shard < shards:
+        raise VistaError(f"shard {shard} is not among shards 0 to {shards - 1}; see `shards` of the suite")
+    return total * shard // shards, total * (shard + 1) // shards
+
+
+def shard_queries(suite: Suite, paths: Paths, policy: Run, shard: int, split: Split = "train") -> list[Row]:
+    """The queries of one shard: a contiguous slice of a split, tasks one after another.
+
+    Raises:
+        VistaError: two tasks have a query of the same id.
+    """
+    queries: list[Row] = []
+    seen: dict[str, Path] = {}
+    for file in query_files(suite, paths, policy, split):
+        read = read_queries(file)
+        check_count(file, len(read), "queries", required=False)
+        for query in read:
+            name = query["query_id"]
+            if name in seen:
+                raise VistaError(
+                    f"{file}: query_id {name!r} is already in {seen[name]}; "
+                    "ids must be unique over the tasks of a train set"
+                )
+            seen[name] = file
+            queries.append(query)
+    first, last = shard_bounds(len(queries), shard, suite.shards)
+    return queries[first:last]
+
+
+def read_solutions(file: Path, queries: Sequence[Row], checkpoint: Checkpoint | None = None) -> list[Row]:
+    """One shard's solutions (``records.ROLLOUT``) to ``queries``.
+
+    Args:
+        file: A shard of samples or resamples.
+        queries: The shard's queries.
+        checkpoint: The policy, whose vocabulary their tokens must be of.
+
+    Raises:
+        VistaError: the file differs from its manifest; or a solution is there twice, answers no query of
+            the shard, or has a token that the policy cannot say; names the row.
+    """
+    rows = read_rows(file, ROLLOUT)
+    check_count(file, len(rows), "solutions")
+    known = {query["query_id"] for query in queries}
+    seen: set[tuple[str, str, int | None, int]] = set()
+    for index, row in enumerate(rows):
+        key = row["query_id"], row["source"], row["parent"], row["sample"]
+        if row["query_id"] not in known:
+            raise VistaError(
+                f"{file}: row {index}: query {row['query_id']!r} is not among the shard's queries, "
+                "which changed after sampling: delete the policy's rollouts and rerun"
+            )
+        if key in seen:
+            raise VistaError(
+                f"{file}: row {index}: a second solution {key[1:]} of query {row['query_id']!r}; "
+                "delete the policy's rollouts and rerun"
+            )
+        seen.add(key)
+        token = None if checkpoint is None else checkpoint.unsayable(row["token_ids"])
+        if token is not None:
+            raise VistaError(f"{file}: row {index}: {token}; delete the policy's rollouts and rerun")
+    return rows

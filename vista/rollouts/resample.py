@@ -1,7 +1,7 @@
 """Stage 3b: try failed solutions again, from prefixes (VISTA), with a hint (STaR), or as a control.
 
-Stage ``rollouts``; ``vista resample`` runs it, one job for each policy, resampler and shard. A new
-resampler is a class of ``resamplers.Resampler`` and a line in ``RESAMPLERS`` (docs/adding.md).
+Stage ``rollouts``; ``vista resample`` runs it, one job for each policy, resampler and shard. The resamplers
+are ``vista.resamplers``.
 """
 
 from __future__ import annotations
@@ -10,27 +10,25 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from vista import grid
+from vista import grid, plugins
 from vista.config import Suite
 from vista.grid import Run
 from vista.manifest import Recorder, withdraw
 from vista.paths import Paths
-from vista.records import ROLLOUT, Row, write_rows
-from vista.rollouts.budget import BudgetMatchedResampler
-from vista.rollouts.policy import device_name, folder_of, has_weights, load_policy, sampler
-from vista.rollouts.prefixes import GoldPrefixResampler, PrefixResampler, RandomPrefixResampler
-from vista.rollouts.resamplers import Job, RationalizeResampler, Resampler
-from vista.rollouts.shards import query_files, read_solutions, shard_queries
-from vista.rollouts.solutions import tally
-
-# By the `kind` of a method's `resample`.
-RESAMPLERS: dict[str, type[Resampler[Any]]] = {
-    "prefix": PrefixResampler,
-    "rationalize": RationalizeResampler,
-    "budget-matched": BudgetMatchedResampler,
-    "random-prefix": RandomPrefixResampler,
-    "gold-prefix": GoldPrefixResampler,
-}
+from vista.records import CRITICAL, ROLLOUT, Row, write_rows
+from vista.resamplers import Job, Resampler
+from vista.rollouts.policy import (
+    device_name,
+    folder_of,
+    has_weights,
+    load_policy,
+    query_files,
+    read_solutions,
+    sampler,
+    shard_queries,
+)
+from vista.verdicts import tally
+from vista.wording import check_wording
 
 
 def resample_shard(suite: Suite, paths: Paths, policy: Run, name: str, shard: int) -> None:
@@ -46,7 +44,7 @@ def resample_shard(suite: Suite, paths: Paths, policy: Run, name: str, shard: in
         shard: Which shard, from 0.
     """
     work = grid.resampling_named(suite, name)
-    kind = RESAMPLERS[work.settings.kind]
+    templates = work.settings.templates
 
     def file(kind: str, name: str) -> Path:
         return paths.rollouts(policy.id, kind, name, shard, suite.shards)
@@ -59,33 +57,38 @@ def resample_shard(suite: Suite, paths: Paths, policy: Run, name: str, shard: in
             "resamples": name,
             "sampling": work.sampling.model_dump(),
             "resample": work.settings.model_dump(),
-            "wording": {name: getattr(suite.wording, name) for name in kind.templates},
+            "wording": {name: getattr(suite.wording, name) for name in templates},
             "engine": suite.engine.kind,
             "shards": suite.shards,
+            **plugins.origins(work.settings),
         },
         [folder_of(suite, paths, policy), *query_files(suite, paths, policy), *inputs],
     )
-    outputs = {aside: (file(aside, name), schema) for aside, schema in kind.asides.items()}
-    outputs["resamples"] = file("resamples", name), ROLLOUT  # last: its manifest says that all is there
+    outputs = {"critical": file("critical", name)} if work.settings.finds_critical else {}
+    outputs["resamples"] = file("resamples", name)  # last: its manifest says that all is there
+    schemas = {"critical": CRITICAL, "resamples": ROLLOUT}
     if not has_weights(suite, paths, policy):
-        for output, schema in outputs.values():
+        for kind, output in outputs.items():
             withdraw(output)
-            write_rows(output, [], schema)
+            write_rows(output, [], schemas[kind])
             recorder.write(output, {**tally(0, []), **_efforts([], [])}, "no-positives")
         return
     queries = shard_queries(suite, paths, policy, shard)
-    checkpoint = load_policy(suite, paths, policy, read=kind.reads_model)
+    checkpoint = load_policy(suite, paths, policy, read=work.settings.reads_model)
+    check_wording(checkpoint.processor.tokenizer, suite.wording, templates, policy.model)
     samples, *others = (read_solutions(path, queries, checkpoint) for path in inputs)
     recorder.device = device_name(checkpoint)
     engine = sampler(suite, paths, policy, checkpoint, "resample")
     matched = others[0] if others else []
-    job = Job(checkpoint, engine, policy, work.sampling, suite.scoring.batch_size, matched, suite.wording)
-    resampler = kind(job, work.settings)
-    rows = resampler.run(queries, samples)
-    counts = {**tally(len(queries), rows), **_efforts(samples, rows), **resampler.counts}
-    for output_kind, (output, schema) in outputs.items():
-        withdraw(output)  # asides are no outputs of the rule, so Snakemake leaves those of an earlier run
-        write_rows(output, resampler.aside_rows.get(output_kind, rows), schema)
+    job = Job(checkpoint, engine, policy, work.sampling, suite.scoring.batch_size, suite.wording, matched)
+    resampler: Resampler[Any] = plugins.make(work.settings, job)
+    resamples = resampler.run(queries, samples)
+    rows = {"critical": resampler.critical, "resamples": resamples}
+    counts = {**tally(len(queries), resamples), **_efforts(samples, resamples), **resampler.counts}
+    for kind, output in outputs.items():
+        # `critical` is not an output of the rule, so Snakemake leaves that of an earlier run.
+        withdraw(output)
+        write_rows(output, rows[kind], schemas[kind])
         recorder.write(output, counts)
 
 

@@ -17,15 +17,15 @@ from vista.paths import Paths
 from vista.records import ROLLOUT, Row, write_rows
 from vista.rollouts.policy import (
     device_name,
-    encode_queries,
     folder_of,
     has_weights,
     load_policy,
+    query_files,
     sampler,
+    shard_queries,
 )
-from vista.rollouts.shards import query_files, shard_queries
-from vista.rollouts.solutions import solution_row, tally
 from vista.seeding import derive_seed
+from vista.verdicts import solution_row, tally
 
 
 def sample_seed(policy: Run, query_id: str, index: int) -> int:
@@ -78,7 +78,7 @@ def sample_rows(
     checkpoint: Checkpoint, engine: Engine, queries: Sequence[Row], settings: Sampling, policy: Run
 ) -> list[Row]:
     """K verified solutions (``records.ROLLOUT``) to each query, in the order of the queries."""
-    prompts = encode_queries(checkpoint, queries, settings.max_new_tokens)
+    prompts = checkpoint.encode(queries, settings.max_new_tokens)
     seeds = [[sample_seed(policy, q["query_id"], index) for index in range(settings.k)] for q in queries]
     requests = [Request(prompt, own) for prompt, own in zip(prompts, seeds, strict=True)]
     results = engine.sample(requests, settings.temperature, settings.max_new_tokens)

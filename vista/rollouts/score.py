@@ -1,33 +1,53 @@
 """Attention scores of solutions: how much they looked at each prompt segment (paper: Sec. 3, step 3).
 
-Stage ``rollouts``; ``vista score`` runs it, one job for each policy, scope and shard. What is
-made of the scores (VAS, the threshold) is curation's business.
+Stage ``rollouts``; ``vista score`` runs it, one job for each policy, scope and shard. ``vista.scores`` says
+what is made of the scores (VAS, the threshold), and curation applies it.
+
+No attention matrix is ever held whole. A function of ours replaces the text decoder's attention: at the
+layers asked for it computes the softmax of the response rows alone, sums it over the segments at once, and
+goes on with the ordinary fused kernel. The pass stops at the last layer asked for. This works for every
+family that calls transformers' attention interface.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Literal
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from typing import Any, Literal
 
 import torch
 from tqdm import tqdm
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from vista.chat import Prompt, messages
 from vista.config import Suite
 from vista.engines.batching import BatchSize
 from vista.engines.checkpoints import Checkpoint
 from vista.engines.forced import read_forced
+from vista.errors import VistaError
 from vista.grid import Run
 from vista.paths import Paths
 from vista.records import SCORES, Row
-from vista.rollouts.attention import reading
-from vista.rollouts.measured import measure_shard, measured_columns
-from vista.rollouts.policy import encode_queries
-from vista.rollouts.shards import asked_by
+from vista.rollouts.measure import measure_shard, measured_columns
 from vista.scores import layer_indices
 from vista.segments import segments
+from vista.verdicts import asked_by
 
 SEGMENTS = 3
+IMPLEMENTATION = "vista_rows"
+# Registered for good: transformers makes no mask at all (no sliding window either) for a name that
+# is only set on the interface and not registered with its class.
+AttentionMaskInterface.register(IMPLEMENTATION, sdpa_mask)
+CHUNK = 2**22  # attention weights held at a time: 16 MB
+# What changes the softmax in a way that is not computed here.
+UNKNOWN = ("softcap", "s_aux", "position_bias")
+
+# From query, key, scaling, mask, rows and segments to attention on the segments.
+Measure = Callable[
+    [torch.Tensor, torch.Tensor, float, torch.Tensor | None, torch.Tensor, torch.Tensor], torch.Tensor
+]
 
 
 def score_shard(suite: Suite, paths: Paths, policy: Run, name: str, shard: int) -> None:
@@ -76,7 +96,7 @@ def score_rows(
     chosen = layer_indices(layers, num_layers)
     asked = asked_by(queries, solutions)
     longest = max((len(row["token_ids"]) for row in solutions), default=0)
-    prompts = encode_queries(checkpoint, asked, longest)
+    prompts = checkpoint.encode(asked, longest)
     index = {query["query_id"]: number for number, query in enumerate(asked)}
     kinds = [
         segments(checkpoint.processor, messages(query), prompt)
@@ -160,3 +180,172 @@ def _score_row(row: Row, layers: Sequence[int], num_layers: int, value: Sequence
         "s_vis": vis,
         "s_ins": ins,
     }
+
+
+class _LastLayerReached(Exception):
+    """Ends a forward pass whose rest nobody needs."""
+
+
+def segment_attention(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    scaling: float,
+    mask: torch.Tensor | None,
+    rows: torch.Tensor,
+    segments: torch.Tensor,
+) -> torch.Tensor:
+    """Attention of some rows on each segment: summed over it, mean over heads and rows.
+
+    Args:
+        query: [batch, heads, length, width].
+        key: [batch, key-value heads, length, width].
+        scaling: Factor of the scores before the softmax.
+        mask: What may be attended to, beyond causality: [batch or 1, heads or 1, length, length],
+            True where it may or added to the scores; ``None`` for causality alone.
+        rows: [batch, length], True on the rows to average over; at least one in each batch row.
+        segments: [batch, length, segments], 1 where a position belongs to a segment.
+
+    Returns:
+        [batch, segments] float32.
+    """
+    batch, heads, length, _ = query.shape
+    summed = query.new_zeros((batch, heads, length), dtype=torch.float32)
+    for start, end, weights in _chunks(query, key, scaling, mask, int(rows.any(0).nonzero()[0])):
+        chosen = rows[:, None, None, start:end].float()
+        summed[:, :, :end] += (chosen @ weights)[:, :, 0]
+    mean = summed.mean(1) / rows.sum(1, keepdim=True)
+    return (mean[:, None] @ segments.float())[:, 0]
+
+
+def row_attention(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    scaling: float,
+    mask: torch.Tensor | None,
+    rows: torch.Tensor,
+    segments: torch.Tensor,
+) -> torch.Tensor:
+    """The same row by row: attention on each segment, mean over heads.
+
+    Takes the arguments of ``segment_attention``.
+
+    Returns:
+        [batch, length, segments] float32; zero on rows that are not asked for.
+    """
+    batch, _, length, _ = query.shape
+    found = query.new_zeros((batch, length, segments.shape[-1]), dtype=torch.float32)
+    for start, end, weights in _chunks(query, key, scaling, mask, int(rows.any(0).nonzero()[0])):
+        found[:, start:end] = weights.mean(1) @ segments[:, :end].float()
+    return found * rows[:, :, None]
+
+
+def _chunks(
+    query: torch.Tensor, key: torch.Tensor, scaling: float, mask: torch.Tensor | None, first: int
+) -> Iterator[tuple[int, int, torch.Tensor]]:
+    """From row ``first`` on, a few rows at a time: where they start and end, and their attention weights.
+
+    The weights are [batch, heads, end - start, end]: keys that no row of the chunk may see are left out.
+    """
+    batch, heads, length, width = query.shape
+    groups = heads // key.shape[1]
+    size = max(1, CHUNK // (batch * heads * length))
+    for start in range(first, length, size):
+        end = min(start + size, length)
+        seen = key[:, :, None, :end].expand(-1, -1, groups, -1, -1).reshape(batch, heads, end, width)
+        scores = (query[:, :, start:end] @ seen.transpose(-1, -2)).float() * scaling
+        if mask is None:
+            last_seen = torch.arange(start, end, device=query.device)[:, None]
+            hidden = torch.arange(end, device=query.device)[None] > last_seen
+            scores.masked_fill_(hidden, -torch.inf)
+        elif mask.dtype == torch.bool:
+            scores.masked_fill_(~mask[:, :, start:end, :end], -torch.inf)
+        else:
+            scores += mask[:, :, start:end, :end]
+        yield start, end, scores.softmax(-1)
+
+
+class AttentionReader:
+    """Reads the segment attention of a model's text decoder at some layers, batch by batch.
+
+    Args:
+        model: The model; made ready by ``reading``.
+        layers: Indices of the layers to read, ascending.
+        measure: What is computed at each: ``segment_attention`` or ``row_attention``.
+    """
+
+    def __init__(self, model: Any, layers: Sequence[int], measure: Measure) -> None:
+        self.model = model
+        self.measure = measure
+        self.layers = list(layers)
+        self._decoder_parts = {id(part) for part in model.get_decoder().modules()}
+        self._rows = torch.empty(0)
+        self._segments = torch.empty(0)
+        self._found: dict[int, torch.Tensor] = {}
+
+    def read(
+        self, batch: dict[str, torch.Tensor], rows: torch.Tensor, segments: torch.Tensor
+    ) -> torch.Tensor:
+        """Segment attention [batch, layers, segments] of one batch, or [batch, layers, length, segments].
+
+        Args:
+            batch: The model's inputs.
+            rows: [batch, length], True on the rows to average over.
+            segments: [batch, length, segments], 1 where a position belongs to a segment.
+
+        Raises:
+            VistaError: the model's attention does not pass through transformers' interface.
+        """
+        self._rows, self._segments, self._found = rows, segments, {}
+        with suppress(_LastLayerReached):
+            self.model.base_model(**batch, use_cache=False)
+        missing = [layer for layer in self.layers if layer not in self._found]
+        if missing:
+            raise VistaError(
+                f"{type(self.model).__name__}: attention at layers {missing} cannot be read, because "
+                "these layers do not call transformers' attention interface"
+            )
+        return torch.stack([self._found[layer] for layer in self.layers], dim=1)
+
+    def attend(
+        self,
+        module: torch.nn.Module,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        attention_mask: torch.Tensor | None,
+        scaling: float | None = None,
+        **kwargs: Any,
+    ) -> tuple[torch.Tensor, None]:
+        """The attention function: transformers calls it in every attention layer."""
+        layer = getattr(module, "layer_idx", None)
+        if layer in self.layers and id(module) in self._decoder_parts:
+            unknown = [name for name in UNKNOWN if kwargs.get(name) is not None]
+            if unknown:
+                raise VistaError(
+                    f"{type(module).__name__}: attention with {', '.join(unknown)} cannot be scored"
+                )
+            factor = query.shape[-1] ** -0.5 if scaling is None else scaling
+            self._found[layer] = self.measure(query, key, factor, attention_mask, self._rows, self._segments)
+            if layer == self.layers[-1]:
+                raise _LastLayerReached
+        output: tuple[torch.Tensor, None] = sdpa_attention_forward(
+            module, query, key, value, attention_mask, scaling=scaling, **kwargs
+        )
+        return output
+
+
+@contextmanager
+def reading(
+    model: Any, layers: Sequence[int], measure: Measure = segment_attention
+) -> Iterator[AttentionReader]:
+    """Put the reader in place of the text decoder's attention; as it was afterwards."""
+    reader = AttentionReader(model, sorted(layers), measure)
+    decoder = model.get_decoder()
+    before = decoder.config._attn_implementation
+    ALL_ATTENTION_FUNCTIONS[IMPLEMENTATION] = reader.attend
+    try:
+        decoder.set_attn_implementation(IMPLEMENTATION)
+        yield reader
+    finally:
+        decoder.set_attn_implementation(before)
+        del ALL_ATTENTION_FUNCTIONS[IMPLEMENTATION]

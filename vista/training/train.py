@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from vista import grid
+from vista import grid, plugins
 from vista.checksums import sha256
 from vista.config import (
     Hyperparameters,
@@ -137,6 +137,7 @@ def settings_of(suite: Suite, run: Run) -> dict[str, Any]:
     return {
         "run": run.id,
         "objective": objective.model_dump(mode="json"),
+        **plugins.origins(objective),
         "hyperparameters": hyper.model_dump(mode="json"),
         "training": {
             **training.model_dump(mode="json", exclude={"accelerate"}),

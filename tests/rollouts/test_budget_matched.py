@@ -22,19 +22,24 @@ from tests.rollouts.conftest import (
     suite_at,
 )
 from vista.chat import encode_query
-from vista.config import BudgetMatchedResample, Sampling, Suite
+from vista.config import Sampling, Suite, Wording
 from vista.engines.base import Request
 from vista.engines.hf import HfEngine
 from vista.manifest import read_manifest
 from vista.paths import Paths
 from vista.records import ROLLOUT, Row, read_rows
-from vista.rollouts.budget import BudgetMatchedResampler, affordable, total_tokens
-from vista.rollouts.resamplers import Job
-from vista.rollouts.shards import shard_queries
-from vista.rollouts.solutions import drawn_tokens
+from vista.resamplers import Job
+from vista.resamplers.budget_matched import (
+    BudgetMatchedResampler,
+    BudgetMatchedSettings,
+    affordable,
+    total_tokens,
+)
+from vista.rollouts.policy import shard_queries
 from vista.seeding import derive_seed
+from vista.verdicts import drawn_tokens
 
-SETTINGS = BudgetMatchedResample(kind="budget-matched", j=3, top_k=2)
+SETTINGS = BudgetMatchedSettings(kind="budget-matched", j=3, top_k=2)
 COSTS = st.lists(st.integers(1, 20), max_size=12)
 
 
@@ -123,6 +128,7 @@ def test_samples_do_not_depend_on_the_waves_they_are_drawn_in(matched: Matched) 
         POLICY,
         Sampling(k=4, max_new_tokens=12),
         8,
+        Wording(),
         matched=read(paths, "resamples", PREFIX),
     )
     queries, samples = shard_queries(suite, paths, POLICY, 0), read(paths, "samples", SAMPLES)
@@ -145,7 +151,7 @@ def test_matched_in_number_a_query_is_sampled_as_often_as_it_was_continued(match
     suite, paths, _, rows = matched
     made = checkpoint("qwen2.5-vl")
     resamples = read(paths, "resamples", PREFIX)
-    work = Job(made, HfEngine(made, 64), POLICY, Sampling(k=4, max_new_tokens=12), 8, matched=resamples)
+    work = Job(made, HfEngine(made, 64), POLICY, Sampling(k=4, max_new_tokens=12), 8, Wording(), resamples)
     queries, samples = shard_queries(suite, paths, POLICY, 0), read(paths, "samples", SAMPLES)
     settings = SETTINGS.model_copy(update={"match": "samples"})
     found = BudgetMatchedResampler(work, settings).run(queries, samples)
@@ -161,7 +167,7 @@ def test_a_query_that_was_not_resampled_is_not_sampled_again(matched: Matched) -
     suite, paths, _, rows = matched
     made = checkpoint("qwen2.5-vl")
     resamples = [row for row in read(paths, "resamples", PREFIX) if row["query_id"] in ("q1", "q7")]
-    work = Job(made, HfEngine(made, 64), POLICY, Sampling(k=4, max_new_tokens=12), 8, matched=resamples)
+    work = Job(made, HfEngine(made, 64), POLICY, Sampling(k=4, max_new_tokens=12), 8, Wording(), resamples)
     queries, samples = shard_queries(suite, paths, POLICY, 0), read(paths, "samples", SAMPLES)
     found = BudgetMatchedResampler(work, SETTINGS).run(queries, samples)
     assert tokens_of(found) == tokens_of(row for row in rows if row["query_id"] in ("q1", "q7"))

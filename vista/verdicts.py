@@ -1,14 +1,20 @@
-"""From sampled tokens to rows of ``records.ROLLOUT`` with verdicts. Stage ``rollouts``."""
+"""Solutions as rows of ``records.ROLLOUT``: made from sampled tokens with a verdict, and counted.
+
+Serves stage ``rollouts`` and the resamplers.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from vista import answers
 from vista.chat import decode
-from vista.engines.base import Sample
+from vista.errors import VistaError
 from vista.records import Row, Source
+
+if TYPE_CHECKING:
+    from vista.engines.base import Sample
 
 
 def is_correct(query: Mapping[str, Any], found: str | None, finished: bool) -> bool:
@@ -27,7 +33,7 @@ def solution_row(
     parent: int | None = None,
     prefix: Sequence[int] = (),
 ) -> Row:
-    """One verified solution: ``prefix``, which was given, and what was sampled behind it."""
+    """One verified solution: ``prefix``, which was given, and what was sampled after it."""
     token_ids = [*prefix, *sample.token_ids]
     text = decode(processor, token_ids)
     found = answers.extract(text)
@@ -62,3 +68,20 @@ def tally(queries: int, rows: Sequence[Row]) -> dict[str, float]:
         "tokens": sum(map(drawn_tokens, rows)),
         "correct": sum(row["correct"] for row in rows),
     }
+
+
+def asked_by(queries: Sequence[Row], solutions: Sequence[Row]) -> list[Row]:
+    """Those of ``queries`` that ``solutions`` answer, in their order.
+
+    Raises:
+        VistaError: a solution answers none of them.
+    """
+    wanted = {row["query_id"] for row in solutions}
+    found = [query for query in queries if query["query_id"] in wanted]
+    missing = sorted(wanted - {query["query_id"] for query in found})
+    if missing:
+        raise VistaError(
+            f"there is a solution to query {missing[0]!r}, which is not among the shard's queries; "
+            "the queries changed after sampling: delete the policy's samples and rerun"
+        )
+    return found

@@ -1,6 +1,6 @@
-"""The solutions that a policy reads again, to measure them: whose scores or gains a filter asks for.
+"""A policy reads its solutions again and measures them; what ``vista score`` and ``vista gains`` share.
 
-Stage ``rollouts``; what ``vista score`` and ``vista gains`` have in common.
+Part of stage ``rollouts``. Which solutions are measured, a method's filter says (``vista.grid``).
 """
 
 from __future__ import annotations
@@ -17,8 +17,15 @@ from vista.grid import Run
 from vista.manifest import Recorder
 from vista.paths import Paths
 from vista.records import Row, write_rows
-from vista.rollouts.policy import device_name, folder_of, has_weights, load_policy
-from vista.rollouts.shards import query_files, read_solutions, shard_queries
+from vista.rollouts.policy import (
+    device_name,
+    folder_of,
+    has_weights,
+    load_policy,
+    query_files,
+    read_solutions,
+    shard_queries,
+)
 
 Kind = Literal["scores", "gains"]
 # From the policy, the shard's queries and the solutions in scope to a row for each solution.

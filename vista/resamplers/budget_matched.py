@@ -1,11 +1,9 @@
-"""As many plain samples as prefix resampling pays for: is it better than sampling more?
-
-Stage ``rollouts``, part of ``vista resample`` (``resample: {kind: budget-matched}``).
+"""Control of the *budget*: plain samples, as many as prefix resampling pays for.
 
 With ``match: samples`` a query is sampled as often as prefix resampling has continued a solution to it.
 With ``match: tokens`` its budget is what prefix resampling has *drawn* for it: the tokens of its
 continuations, end tokens too, without the prefixes, which were given. The pass that finds the critical
-tokens draws none, so it is a gift to the control's opponent. Plain samples come in the order of their
+tokens draws none, so prefix resampling gets it for free. Plain samples come in the order of their
 numbers, and the last of them is the one that first reaches the budget, or the one before if that is
 strictly nearer to it. So a query's cost is off by half a sample at most, to either side.
 """
@@ -15,36 +13,38 @@ from __future__ import annotations
 import math
 from collections import Counter, defaultdict
 from collections.abc import Sequence
+from typing import TYPE_CHECKING, Literal
 
-from vista.chat import Prompt
-from vista.config import BudgetMatchedResample
+from pydantic import Field
+
 from vista.records import Row
-from vista.rollouts.policy import encode_queries
-from vista.rollouts.resamplers import Attempt, Resampler
-from vista.rollouts.shards import asked_by
-from vista.rollouts.solutions import drawn_tokens
+from vista.resamplers import Attempt, Resampler
+from vista.resamplers.prefix import MatchedSettings
+from vista.verdicts import asked_by, drawn_tokens
+
+if TYPE_CHECKING:
+    from vista.chat import Prompt
 
 
-def affordable(costs: Sequence[int], budget: int) -> int | None:
-    """How many samples, from the first on, come nearest to ``budget``; ``None``: it takes more of them.
+class BudgetMatchedSettings(MatchedSettings):
+    """Control: as many plain samples as prefix resampling pays for, in tokens or in solutions."""
 
-    The first total that is not below the budget, or the one before, if that is strictly nearer.
+    kind: Literal["budget-matched"] = Field(
+        description="Plain samples, as many as prefix resampling of these settings pays for."
+    )
+    match: Literal["tokens", "samples"] = Field(
+        "tokens",
+        description="For each query, the tokens that are drawn (prefixes are given), or the number of "
+        "solutions.",
+    )
 
-    Args:
-        costs: Tokens that each sample cost, in order; at least 1 each.
-        budget: Tokens to spend.
-    """
-    if budget <= 0:
-        return 0
-    spent = 0
-    for number, cost in enumerate(costs):
-        before, spent = spent, spent + cost
-        if spent >= budget:
-            return number + 1 if spent - budget <= budget - before else number
-    return None
+    @property
+    def slug(self) -> str:
+        """The name of these settings in paths."""
+        return f"{'budget' if self.match == 'tokens' else 'number'}-of-{self.matched.slug}"
 
 
-class BudgetMatchedResampler(Resampler[BudgetMatchedResample]):
+class BudgetMatchedResampler(Resampler[BudgetMatchedSettings]):
     """Samples each query anew, with its ordinary prompt, for what prefix resampling drew for it, or as often.
 
     Its random streams are its own, so these are other samples than the first K.
@@ -58,7 +58,7 @@ class BudgetMatchedResampler(Resampler[BudgetMatchedResample]):
             return self._as_many(queries)
         budgets = total_tokens(self.job.matched)
         asked = asked_by(queries, self.job.matched)
-        prompts = encode_queries(self.job.checkpoint, asked, self.job.sampling.max_new_tokens)
+        prompts = self.encode(asked)
         wanted = {query["query_id"]: (query, prompt) for query, prompt in zip(asked, prompts, strict=True)}
         typical = mean_tokens(samples)
         drawn: dict[str, list[Row]] = {query_id: [] for query_id in wanted}
@@ -85,7 +85,7 @@ class BudgetMatchedResampler(Resampler[BudgetMatchedResample]):
         """One plain sample of a query for each row of the matched resampling."""
         counts = Counter(row["query_id"] for row in self.job.matched)
         asked = asked_by(queries, self.job.matched)
-        prompts = encode_queries(self.job.checkpoint, asked, self.job.sampling.max_new_tokens)
+        prompts = self.encode(asked)
         return self.sample(
             [
                 Attempt(
@@ -101,6 +101,25 @@ class BudgetMatchedResampler(Resampler[BudgetMatchedResample]):
         numbers = range(len(drawn), len(drawn) + max(1, math.ceil(left / typical)))
         seeds = [self.seed(query["query_id"], number) for number in numbers]
         return Attempt(query, prompt, seeds, first=len(drawn))
+
+
+def affordable(costs: Sequence[int], budget: int) -> int | None:
+    """How many samples, from the first on, come nearest to ``budget``; ``None``: it takes more of them.
+
+    The first total that is not below the budget, or the one before, if that is strictly nearer.
+
+    Args:
+        costs: Tokens that each sample cost, in order; at least 1 each.
+        budget: Tokens to spend.
+    """
+    if budget <= 0:
+        return 0
+    spent = 0
+    for number, cost in enumerate(costs):
+        before, spent = spent, spent + cost
+        if spent >= budget:
+            return number + 1 if spent - budget <= budget - before else number
+    return None
 
 
 def total_tokens(rows: Sequence[Row]) -> dict[str, int]:
