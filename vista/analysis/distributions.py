@@ -14,7 +14,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -30,8 +29,8 @@ from vista.config import Suite
 from vista.errors import VistaError
 from vista.grid import Run
 from vista.manifest import Recorder
-from vista.measured import distribution_files, first_policies, first_pools, first_resamples, has_scenes
 from vista.paths import Paths
+from vista.reads import Reads, distribution_files, first_policies, first_pools, first_resamples, has_scenes
 from vista.records import SCORES, read_table
 from vista.scores import middle_layer
 
@@ -64,10 +63,6 @@ def distributions_table(suite: Suite, paths: Paths) -> None:
     write_table(paths, recorder, as_text(table), page, {"rows": len(table)})
 
 
-def _shards(suite: Suite, paths: Paths, policy: Run, kind: str, name: str) -> list[Path]:
-    return [paths.rollouts(policy.id, kind, name, shard, suite.shards) for shard in range(suite.shards)]
-
-
 def imbalance(suite: Suite, paths: Paths) -> Iterator[dict[str, Any]]:
     """Train queries by task and number of right samples."""
     reader = Reader(suite, paths)
@@ -94,7 +89,10 @@ def attention(suite: Suite, paths: Paths) -> Iterator[dict[str, Any]]:
             continue
         seen.add(policy)
         table = pa.concat_tables(
-            [read_table(file, SCORES, SCORES.names) for file in _shards(suite, paths, policy, "scores", name)]
+            [
+                read_table(file, SCORES, SCORES.names)
+                for file in Reads(suite, paths).shards(policy, "scores", name)
+            ]
         )
         if not len(table):
             continue

@@ -15,6 +15,7 @@ from vista.config import SelfImprovement, Suite
 from vista.grid import Run
 from vista.manifest import check_inputs
 from vista.paths import Paths
+from vista.reads import Reads
 from vista.records import EXAMPLE, PAIR, ROLLOUT, Split, read_queries, read_table
 from vista.testbed.questions import load
 
@@ -84,9 +85,8 @@ class Reader:
         key = (policy.id, kind, name)
         if key not in self._solutions:
             found = PassRates(Counter(), Counter())
-            for shard in range(self.suite.shards):
-                path = self._sound(self.paths.rollouts(policy.id, kind, name, shard, self.suite.shards))
-                table = read_table(path, ROLLOUT, ["query_id", "correct"]).to_pandas()
+            for path in Reads(self.suite, self.paths).shards(policy, kind, name):
+                table = read_table(self._sound(path), ROLLOUT, ["query_id", "correct"]).to_pandas()
                 found.samples.update(table["query_id"])
                 found.right.update(table.loc[table["correct"].astype(bool), "query_id"])
             self._solutions[key] = found

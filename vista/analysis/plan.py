@@ -6,7 +6,7 @@ Pure functions of the suite.
 from __future__ import annotations
 
 from vista.config import SelfImprovement, Suite
-from vista.measured import first_pools, first_resamples, has_scenes
+from vista.reads import first_pools, first_resamples, has_scenes
 
 
 def results_names(suite: Suite) -> list[str]:

@@ -18,9 +18,9 @@ from vista.analysis.truth import Truth
 from vista.config import Suite
 from vista.errors import VistaError
 from vista.filters import AttentionFilterSettings, ScoreFilterSettings
-from vista.measured import ScoredPool
 from vista.paths import Paths
 from vista.plugins import implementation
+from vista.reads import Reads, ScoredPool
 from vista.records import GAINS, ROLLOUT, SCORES, read_table
 from vista.scores import layer_indices, share_of_vision, standardise
 
@@ -53,9 +53,7 @@ def read_solutions(suite: Suite, paths: Paths, pool: ScoredPool, truth: Truth) -
     """
 
     def read(kind: str, name: str, schema: pa.Schema, columns: Sequence[str]) -> pa.Table:
-        files = [
-            paths.rollouts(pool.policy.id, kind, name, shard, suite.shards) for shard in range(suite.shards)
-        ]
+        files = Reads(suite, paths).shards(pool.policy, kind, name)
         return pa.concat_tables([read_table(file, schema, list(columns)) for file in files])
 
     rows = _verdicts(

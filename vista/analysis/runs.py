@@ -23,6 +23,7 @@ from vista.errors import VistaError
 from vista.grid import Run
 from vista.manifest import Status, read_manifest
 from vista.paths import Paths, manifest_of
+from vista.reads import Reads
 
 IDENTITY = ["model", "train_set", "method", "round", "seed"]
 NOTES = """\
@@ -158,15 +159,9 @@ def _rounds_until(suite: Suite, run: Run) -> list[int]:
 
 def _drawn(suite: Suite, paths: Paths, run: Run) -> int:
     """Solutions sampled for one round: its policy's samples and resamples, over all shards."""
-    names = grid.rollout_files(grid.self_improvement(suite, run))
-    policy = grid.policy(suite, run).id
-    files = [
-        paths.rollouts(policy, kind, name, shard, suite.shards)
-        for kind, name in (("samples", names.samples), ("resamples", names.resamples))
-        if name is not None
-        for shard in range(suite.shards)
-    ]
-    return sum(_count(file, "solutions") for file in files)
+    method = grid.self_improvement(suite, run)
+    drawn = Reads(suite, paths).rollouts(grid.policy(suite, run), method).solutions
+    return sum(_count(file, "solutions") for file in drawn)
 
 
 def _count(output: Path, key: str) -> int:

@@ -20,8 +20,8 @@ from tokenizers import Tokenizer
 from vista.config import Suite
 from vista.errors import VistaError
 from vista.manifest import check_inputs
-from vista.measured import Resamples
 from vista.paths import Paths
+from vista.reads import Reads, Resamples
 from vista.records import CRITICAL, ROLLOUT, read_queries, read_table
 from vista.testbed import rationales
 from vista.testbed.audit import Audit, audit
@@ -203,9 +203,7 @@ def read_resamples(suite: Suite, paths: Paths, item: Resamples, truth: Truth, to
     """
 
     def read(kind: str, name: str, schema: pa.Schema, columns: list[str]) -> pa.Table:
-        files = (
-            paths.rollouts(item.policy.id, kind, name, shard, suite.shards) for shard in range(suite.shards)
-        )
+        files = Reads(suite, paths).shards(item.policy, kind, name)
         return pa.concat_tables([read_table(file, schema, columns) for file in files])
 
     samples = read("samples", item.samples, ROLLOUT, SAMPLE_COLUMNS)

@@ -7,8 +7,8 @@ from pathlib import Path
 from vista.config import AnnotatedRationales, BuiltModel, VllmEngineSettings
 from vista.dag.base import Base
 from vista.grid import Run, sampled_split
-from vista.measured import case_pools
 from vista.paths import manifest_of
+from vista.reads import case_pools
 
 # By kind of rollout file, the rule (and command) that makes it.
 RULE_OF_KIND = {"samples": "sample", "resamples": "resample", "scores": "score", "gains": "gains"}

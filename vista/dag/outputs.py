@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from vista import grid, measured
+from vista import grid, reads
 from vista.analysis.plan import ablation_names, results_names, table_names
 from vista.config import SelfImprovement
 from vista.dag.inputs import Inputs
@@ -61,7 +61,7 @@ class Outputs(Inputs):
 
     def table_code(self, rule: str) -> str:
         """The code of a rule's tables, with the plug-ins whose decisions they repeat."""
-        filters = [] if rule != "audit" else measured.audited_filters(self.suite)
+        filters = [] if rule != "audit" else reads.audited_filters(self.suite)
         named = dict.fromkeys(module_of(settings) for settings in filters)
         return self.code(self.table_commands()[rule], *named)
 
@@ -77,7 +77,7 @@ class Outputs(Inputs):
     def _distribution_inputs(self) -> list[str]:
         """Queries, rollouts and tokenizers that the distributions are counted in."""
         bases = [str(manifest_of(self.paths.base(model))) for model in self.suite.models]
-        return [*bases, *map(str, measured.distribution_files(self.suite, self.paths))]
+        return [*bases, *map(str, reads.distribution_files(self.suite, self.paths))]
 
     def figures(self) -> list[str]:
         """Every figure of the suite as PDF and PNG."""
@@ -103,14 +103,14 @@ class Outputs(Inputs):
 
     def _audit_inputs(self) -> list[str]:
         """Train queries, solutions and scores that the audit reads; an error where there are no scenes."""
-        pools = measured.scored_pools(self.suite)
-        return [str(file) for file in measured.input_files(self.suite, self.paths, pools)]
+        pools = reads.scored_pools(self.suite)
+        return [str(file) for file in reads.input_files(self.suite, self.paths, pools)]
 
     def _prefix_inputs(self) -> list[str]:
         """Train queries, samples, resamples and tokenizers that the table of prefixes reads."""
-        items = measured.prefix_resamples(self.suite)
+        items = reads.prefix_resamples(self.suite)
         bases = {str(manifest_of(self.paths.base(item.policy.model))): None for item in items}
-        files = measured.input_files(self.suite, self.paths, items)
+        files = reads.input_files(self.suite, self.paths, items)
         return [*bases, *(str(file) for file in files)]
 
     def _reported(self) -> list[str]:
@@ -119,13 +119,13 @@ class Outputs(Inputs):
 
     def cases(self) -> list[str]:
         """Every file of cases."""
-        return [str(self.paths.cases(pool.policy.id)) for pool in measured.case_pools(self.suite)]
+        return [str(self.paths.cases(pool.policy.id)) for pool in reads.case_pools(self.suite)]
 
     def named_cases(self) -> list[str]:
         """The same, each behind its model's name."""
-        pools = measured.case_pools(self.suite)
+        pools = reads.case_pools(self.suite)
         return [f"{pool.policy.model}={self.paths.cases(pool.policy.id)}" for pool in pools]
 
     def gallery(self) -> list[str]:
         """The page to browse cases, where the suite has cases."""
-        return [str(self.paths.figure("cases", "html"))] if measured.case_pools(self.suite) else []
+        return [str(self.paths.figure("cases", "html"))] if reads.case_pools(self.suite) else []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from vista import grid, measured
+from vista import grid, reads
 from vista.config import (
     BuiltModel,
     SelectMethod,
@@ -119,6 +119,6 @@ class Settings(Base):
         """What decides the rows of ``audit`` or ``prefix``, beside which files there are."""
         if table == "prefix":
             return digest([self.suite.train_sets])
-        pools = measured.scored_pools(self.suite)
+        pools = reads.scored_pools(self.suite)
         filters = [[setting.model_dump() for setting in pool.filters] for pool in pools]
         return digest([self.suite.train_sets, filters])

@@ -13,13 +13,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from vista import grid
 from vista.config import HubModel, LocalModel, Suite
 from vista.evaluation.harness import lone_process, run_lmms_eval, write_task_files
 from vista.evaluation.selection import Selection
 from vista.grid import Run
 from vista.manifest import Recorder, check_count, read_manifest
 from vista.paths import Paths
+from vista.reads import Reads
 from vista.records import PREDICTION, Row, read_queries, write_rows
 
 METRIC = "accuracy,none"  # lmms-eval's name of the metric without a filter
@@ -37,8 +37,7 @@ def evaluate(suite: Suite, paths: Paths, run: Run) -> None:
             where the job was to have one.
         RuntimeError: lmms-eval's report is not one score for each query and their mean.
     """
-    decoded = grid.weights(suite, run)
-    checkpoint = paths.checkpoint(decoded, grid.is_trained(suite, decoded))
+    checkpoint = Reads(suite, paths).checkpoint(run)
     selection = Selection.of(suite, run)
     output = paths.predictions(run.id)
     queries = {task: paths.queries(task, "test") for task in suite.evaluated_tasks}

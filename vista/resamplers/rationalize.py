@@ -10,7 +10,6 @@ from pydantic import Field
 from vista.records import Row
 from vista.resamplers import Attempt, Resampler, ResampleSettings
 from vista.settings import MOST
-from vista.wording import hinted
 
 
 class RationalizeSettings(ResampleSettings):
@@ -42,6 +41,8 @@ class RationalizeResampler(Resampler[RationalizeSettings]):
 
     def run(self, queries: Sequence[Row], samples: Sequence[Row]) -> list[Row]:
         """J rationales of every unsolved query."""
+        from vista.wording import hinted
+
         solved = {row["query_id"] for row in samples if row["correct"]}
         failed = [query for query in queries if query["query_id"] not in solved]
         prompts = self.encode([hinted(query, self.job.wording) for query in failed])

@@ -20,15 +20,13 @@ from vista.engines.checkpoints import Checkpoint
 from vista.engines.forced import read_forced
 from vista.errors import VistaError
 from vista.manifest import Recorder
-from vista.measured import CasePool, case_pools
 from vista.paths import Paths
+from vista.reads import CasePool, Reads, case_pools
 from vista.records import CASE, CRITICAL, ROLLOUT, SCORES, Row, read_rows, write_rows
 from vista.rollouts.policy import (
     device_name,
-    folder_of,
     has_weights,
     load_policy,
-    query_files,
     shard_queries,
 )
 from vista.rollouts.score import SEGMENTS, one_hot, reading, row_attention
@@ -53,17 +51,16 @@ def policy_cases(suite: Suite, paths: Paths, policy: str) -> None:
     if policy not in pools:
         raise VistaError(f"{policy}: no method scores and resamples its solutions; known: {sorted(pools)}")
     pool = pools[policy]
-    inputs = [
-        paths.rollouts(policy, kind, name, shard, suite.shards)
-        for kind, name in pool.files()
-        for shard in range(suite.shards)
-    ]
+    reads = Reads(suite, paths)
     output = paths.cases(policy)
-    asked = query_files(suite, paths, pool.policy)
     recorder = Recorder(
         "rollouts",
         {"policy": policy, "per_task": PER_TASK, "tau": TAU},
-        [folder_of(suite, paths, pool.policy), *asked, *inputs],
+        [
+            reads.checkpoint(pool.policy),
+            *reads.queries(pool.policy, "train"),
+            *reads.named(pool.policy, pool.files()),
+        ],
     )
     if not has_weights(suite, paths, pool.policy):
         write_rows(output, [], CASE)
@@ -74,21 +71,17 @@ def policy_cases(suite: Suite, paths: Paths, policy: str) -> None:
     ]
     checkpoint = load_policy(suite, paths, pool.policy)
     recorder.device = device_name(checkpoint)
-    rows = case_rows(checkpoint, queries, _read(suite, paths, pool))
+    rows = case_rows(checkpoint, queries, _read(reads, pool))
     write_rows(output, rows, CASE)
     recorder.write(output, {"cases": len(rows)})
 
 
-def _read(suite: Suite, paths: Paths, pool: CasePool) -> dict[str, list[Row]]:
+def _read(reads: Reads, pool: CasePool) -> dict[str, list[Row]]:
     """The rows of every kind of rollout file of the pool."""
     schemas = {"samples": ROLLOUT, "resamples": ROLLOUT, "critical": CRITICAL, "scores": SCORES}
     return {
         kind: [
-            row
-            for shard in range(suite.shards)
-            for row in read_rows(
-                paths.rollouts(pool.policy.id, kind, name, shard, suite.shards), schemas[kind]
-            )
+            row for file in reads.shards(pool.policy, kind, name) for row in read_rows(file, schemas[kind])
         ]
         for kind, name in pool.files()
     }

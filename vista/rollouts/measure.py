@@ -16,13 +16,12 @@ from vista.engines.checkpoints import Checkpoint
 from vista.grid import Run
 from vista.manifest import Recorder
 from vista.paths import Paths
+from vista.reads import Reads
 from vista.records import Row, write_rows
 from vista.rollouts.policy import (
     device_name,
-    folder_of,
     has_weights,
     load_policy,
-    query_files,
     read_solutions,
     shard_queries,
 )
@@ -57,17 +56,14 @@ def measure_shard(
         settings: What the manifest says of the measure.
         measure: Makes the rows.
     """
-    method = grid.method_with(suite, kind, name)
-    files = grid.rollout_files(method)
-    scope = grid.measured_scope(method)
-    inputs = [paths.rollouts(policy.id, "samples", files.samples, shard, suite.shards)]
-    if files.resamples is not None:
-        inputs.append(paths.rollouts(policy.id, "resamples", files.resamples, shard, suite.shards))
-    output = paths.rollouts(policy.id, kind, name, shard, suite.shards)
+    reads = Reads(suite, paths)
+    scope = grid.measured_scope(grid.method_with(suite, kind, name))
+    inputs = reads.measuring(policy, kind, name, shard)
+    output = reads.shard(policy, kind, name, shard)
     recorder = Recorder(
         "rollouts",
         {"policy": policy.id, kind: name, **settings, "scope": scope, "shards": suite.shards},
-        [folder_of(suite, paths, policy), *query_files(suite, paths, policy), *inputs],
+        [reads.checkpoint(policy), *reads.queries(policy, "train"), *inputs],
     )
     if not has_weights(suite, paths, policy):
         write_rows(output, [], schema)

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import torch
 
-from vista import grid
 from vista.config import Suite
 from vista.engines.base import Engine, choose_engine
 from vista.engines.checkpoints import Checkpoint, load_checkpoint, load_outline, require_gpu
@@ -15,12 +14,8 @@ from vista.errors import VistaError
 from vista.grid import Run
 from vista.manifest import check_count, read_manifest
 from vista.paths import Paths
+from vista.reads import Reads
 from vista.records import ROLLOUT, Row, Split, read_queries, read_rows
-
-
-def folder_of(suite: Suite, paths: Paths, policy: Run) -> Path:
-    """Folder of the policy's weights."""
-    return paths.checkpoint(policy, grid.is_trained(suite, policy))
 
 
 def has_weights(suite: Suite, paths: Paths, policy: Run) -> bool:
@@ -28,7 +23,7 @@ def has_weights(suite: Suite, paths: Paths, policy: Run) -> bool:
 
     Its rollouts are then empty files with the same status, and so on down to the table.
     """
-    return read_manifest(folder_of(suite, paths, policy)).status == "complete"
+    return read_manifest(Reads(suite, paths).checkpoint(policy)).status == "complete"
 
 
 def load_policy(suite: Suite, paths: Paths, policy: Run, read: bool = True) -> Checkpoint:
@@ -47,7 +42,7 @@ def load_policy(suite: Suite, paths: Paths, policy: Run, read: bool = True) -> C
     require_gpu(suite, policy.model, "rollouts")
     torch.set_num_threads(suite.threads)
     load = load_checkpoint if read or suite.engine.kind == "hf" else load_outline
-    return load(folder_of(suite, paths, policy), trust_remote_code=_trusted(suite, policy))
+    return load(Reads(suite, paths).checkpoint(policy), trust_remote_code=_trusted(suite, policy))
 
 
 def _trusted(suite: Suite, policy: Run) -> bool:
@@ -67,7 +62,7 @@ def sampler(suite: Suite, paths: Paths, policy: Run, checkpoint: Checkpoint, pro
     return choose_engine(
         suite.engine,
         checkpoint,
-        folder_of(suite, paths, policy),
+        Reads(suite, paths).checkpoint(policy),
         trust_remote_code=_trusted(suite, policy),
         progress=progress,
     )
@@ -79,11 +74,6 @@ def device_name(checkpoint: Checkpoint) -> str:
     if device.type == "meta":
         device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     return torch.cuda.get_device_name(device) if device.type == "cuda" else str(device)
-
-
-def query_files(suite: Suite, paths: Paths, policy: Run, split: Split = "train") -> list[Path]:
-    """One split of each of the policy's tasks, in the order of the train set."""
-    return [paths.queries(task, split) for task in suite.train_sets[policy.train_set]]
 
 
 def shard_bounds(total: int, shard: int, shards: int) -> tuple[int, int]:
@@ -107,7 +97,7 @@ def shard_queries(suite: Suite, paths: Paths, policy: Run, shard: int, split: Sp
     """
     queries: list[Row] = []
     seen: dict[str, Path] = {}
-    for file in query_files(suite, paths, policy, split):
+    for file in Reads(suite, paths).queries(policy, split):
         read = read_queries(file)
         check_count(file, len(read), "queries", required=False)
         for query in read:

@@ -7,7 +7,6 @@ are ``vista.resamplers``.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from vista import grid, plugins
@@ -15,14 +14,13 @@ from vista.config import Suite
 from vista.grid import Run
 from vista.manifest import Recorder, withdraw
 from vista.paths import Paths
+from vista.reads import Reads
 from vista.records import CRITICAL, ROLLOUT, Row, write_rows
 from vista.resamplers import Job, Resampler
 from vista.rollouts.policy import (
     device_name,
-    folder_of,
     has_weights,
     load_policy,
-    query_files,
     read_solutions,
     sampler,
     shard_queries,
@@ -46,10 +44,8 @@ def resample_shard(suite: Suite, paths: Paths, policy: Run, name: str, shard: in
     work = grid.resampling_named(suite, name)
     templates = work.settings.templates
 
-    def file(kind: str, name: str) -> Path:
-        return paths.rollouts(policy.id, kind, name, shard, suite.shards)
-
-    inputs = [file(*read) for read in work.inputs]
+    reads = Reads(suite, paths)
+    inputs = reads.resampling(policy, name, shard)
     recorder = Recorder(
         "rollouts",
         {
@@ -62,10 +58,11 @@ def resample_shard(suite: Suite, paths: Paths, policy: Run, name: str, shard: in
             "shards": suite.shards,
             **plugins.origins(work.settings),
         },
-        [folder_of(suite, paths, policy), *query_files(suite, paths, policy), *inputs],
+        [reads.checkpoint(policy), *reads.queries(policy, "train"), *inputs],
     )
-    outputs = {"critical": file("critical", name)} if work.settings.finds_critical else {}
-    outputs["resamples"] = file("resamples", name)  # last: its manifest says that all is there
+    # The resamples come last: their manifest says that all is there.
+    kinds = ["critical", "resamples"] if work.settings.finds_critical else ["resamples"]
+    outputs = {kind: reads.shard(policy, kind, name, shard) for kind in kinds}
     schemas = {"critical": CRITICAL, "resamples": ROLLOUT}
     if not has_weights(suite, paths, policy):
         for kind, output in outputs.items():

@@ -14,13 +14,12 @@ from vista.engines.checkpoints import Checkpoint
 from vista.grid import Run
 from vista.manifest import Recorder
 from vista.paths import Paths
+from vista.reads import Reads
 from vista.records import ROLLOUT, Row, write_rows
 from vista.rollouts.policy import (
     device_name,
-    folder_of,
     has_weights,
     load_policy,
-    query_files,
     sampler,
     shard_queries,
 )
@@ -48,6 +47,7 @@ def sample_shard(suite: Suite, paths: Paths, policy: Run, name: str, shard: int)
             queries are sampled on, not the train queries.
         shard: Which shard, from 0.
     """
+    reads = Reads(suite, paths)
     settings, split = grid.sampling_named(suite, name), grid.sampled_split(name)
     recorder = Recorder(
         "rollouts",
@@ -58,9 +58,9 @@ def sample_shard(suite: Suite, paths: Paths, policy: Run, name: str, shard: int)
             "engine": suite.engine.kind,
             "shards": suite.shards,
         },
-        [folder_of(suite, paths, policy), *query_files(suite, paths, policy, split)],
+        [reads.checkpoint(policy), *reads.queries(policy, split)],
     )
-    output = paths.rollouts(policy.id, "samples", name, shard, suite.shards)
+    output = reads.shard(policy, "samples", name, shard)
     if not has_weights(suite, paths, policy):
         write_rows(output, [], ROLLOUT)
         recorder.write(output, tally(0, []), "no-positives")

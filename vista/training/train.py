@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from vista import grid, plugins
+from vista import plugins
 from vista.checksums import sha256
 from vista.config import (
     Hyperparameters,
@@ -34,6 +34,7 @@ from vista.manifest import Recorder, read_manifest, withdraw
 from vista.objectives import ObjectiveSettings
 from vista.objectives.sft import SftSettings
 from vista.paths import Paths
+from vista.reads import Reads
 from vista.training.data import check_tokens, read_training_set
 from vista.wording import check_wording, trained_templates
 
@@ -48,7 +49,7 @@ def train(suite: Suite, paths: Paths, run: Run) -> None:
             example fits in memory, or training diverged; no checkpoint is saved.
     """
     examples = paths.training_set(run.id)
-    start = start_folder(suite, paths, run)
+    start = Reads(suite, paths).start(run)
     torch.set_num_threads(suite.threads)
     output = paths.trained(run.id)
     recorder = Recorder(
@@ -99,14 +100,6 @@ def train(suite: Suite, paths: Paths, run: Run) -> None:
 def _beside(output: Path, name: str) -> Path:
     """A hidden file or folder beside ``output``, whose content Snakemake deletes before a new start."""
     return output.with_name(f".{output.name}.{name}")
-
-
-def start_folder(suite: Suite, paths: Paths, run: Run) -> Path:
-    """The checkpoint that ``run`` starts from, and that DPO measures against."""
-    before = grid.restart(suite, run)
-    if before is None:
-        return paths.base(run.model)
-    return paths.checkpoint(before, grid.is_trained(suite, before))
 
 
 def objective_of(suite: Suite, run: Run) -> ObjectiveSettings:
