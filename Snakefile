@@ -11,8 +11,8 @@ from snakemake.utils import min_version
 
 from vista.config import load_suite
 from vista.dag import Dag
-from vista.dag.cluster import refuse_leftover_jobs
-from vista.dag.failures import last_lines
+from vista.dag.jobs import refuse_leftover_jobs
+from vista.dag.jobs import last_lines
 from vista.errors import VistaError
 
 min_version("9.0")

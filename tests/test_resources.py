@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 
 from vista.config import Suite, load_suite
 from vista.dag import Dag
-from vista.dag.cluster import PREFIX, leftover_jobs, refuse_leftover_jobs
-from vista.dag.failures import LINES, last_lines
+from vista.dag.jobs import LINES, PREFIX, last_lines, leftover_jobs, refuse_leftover_jobs
 from vista.errors import VistaError
 
 RUN = "nano-smoke/grids/star/seed0/round1"

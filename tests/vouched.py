@@ -1,6 +1,6 @@
 """Manifests of spoilt files, made to know them as they are.
 
-A file that was changed since it was made is refused for that alone (``vista.checksums``). What a stage
+A file that was changed since it was made is refused for that alone (``vista.manifest``). What a stage
 says of a file that was malformed from the start is seen only if its manifest vouches for it.
 """
 
@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from vista.checksums import sha256
+from vista.manifest import sha256
 
 
 def vouch(folder: Path) -> None:

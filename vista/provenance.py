@@ -16,11 +16,10 @@ from rich.tree import Tree
 
 from vista import grid
 from vista.analysis.comparisons import reference_of
-from vista.checksums import sha256
 from vista.config import SeedMethod, Suite, load_resolved
 from vista.errors import VistaError
 from vista.grid import Run
-from vista.manifest import Manifest, read_manifest
+from vista.manifest import Manifest, read_manifest, sha256
 from vista.paths import Paths, manifest_of
 
 EVERY = {"all", "all models"}  # what a cell of a table says instead of one name

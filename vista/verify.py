@@ -15,11 +15,10 @@ from rich.console import Console
 from tqdm import tqdm
 
 from vista import grid, versions
-from vista.checksums import Damage, damages
 from vista.config import Suite, load_resolved, load_suite
 from vista.dag import Dag
 from vista.errors import VistaError
-from vista.manifest import Manifest, find_outputs, read_manifest
+from vista.manifest import Damage, Manifest, damages, find_outputs, read_manifest
 from vista.paths import Paths, manifest_of
 from vista.planning.jobs import rollout_files
 

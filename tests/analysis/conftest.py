@@ -11,10 +11,9 @@ from typing import Any
 import pytest
 
 from vista import grid
-from vista.checksums import sha256
 from vista.config import Suite
 from vista.grid import Run
-from vista.manifest import Manifest, Recorder, Status
+from vista.manifest import Manifest, Recorder, Status, sha256
 from vista.paths import Paths, manifest_of
 from vista.records import PREDICTION, QUERY, Row, write_json, write_rows
 

@@ -17,7 +17,7 @@ from tests.documents import undocumented
 from vista.analysis.ablation import SWEEP_COLUMNS, ablation_table
 from vista.analysis.main import TASK_COLUMNS
 from vista.analysis.plan import ablation_names, results_names, table_names
-from vista.analysis.views import ROUND_COLUMNS
+from vista.analysis.tables import ROUND_COLUMNS
 from vista.config import Swept
 from vista.grid import Run
 from vista.paths import Paths

@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 
 from tests.curation.conftest import score
 from vista.config import SelfImprovement
-from vista.curation.reflect import refine, select
-from vista.curation.select import Selected, Selector
+from vista.curation.select import Selected, Selector, refine, select
 from vista.solutions import Solution, capped, in_order, latest, negatives, positives
 
 R3V: dict[str, Any] = {"accumulate": True, "reflect": ["refine", "select"]}

@@ -14,11 +14,11 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from tests.analysis.conftest import make_suite
+from vista.analysis.plan import FIGURES, figures
 from vista.config import Suite
 from vista.dag import Dag
 from vista.errors import VistaError
 from vista.figures import drawing
-from vista.figures.plan import FIGURES, figures
 from vista.manifest import read_manifest
 
 MAIN = pd.DataFrame(

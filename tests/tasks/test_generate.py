@@ -6,10 +6,9 @@ import pytest
 
 from vista import records
 from vista.answers import extract, verify
-from vista.checksums import sha256
 from vista.errors import VistaError
 from vista.images import open_images
-from vista.manifest import read_manifest
+from vista.manifest import read_manifest, sha256
 from vista.paths import Paths
 from vista.task_kinds import Sizes
 from vista.task_kinds.grid import grid_query

@@ -15,12 +15,11 @@ from pydantic import TypeAdapter
 
 from tests.tasks import published as files
 from vista import plugins
-from vista.checksums import sha256
 from vista.config import Suite, Task
 from vista.config.checks import consistency_problems
 from vista.dag import Dag
 from vista.errors import VistaError
-from vista.manifest import read_manifest
+from vista.manifest import read_manifest, sha256
 from vista.paths import Paths
 from vista.planning.assumptions import queries
 from vista.records import Split, read_queries

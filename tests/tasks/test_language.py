@@ -8,9 +8,8 @@ import pytest
 
 from vista.task_kinds.grid import grid_query
 from vista.tasks.generate import SPLITS
-from vista.testbed.language import SYSTEM, tokens
 from vista.testbed.questions import load
-from vista.testbed.rationales import rationale, text
+from vista.testbed.rationales import SYSTEM, rationale, text, tokens
 
 ROWS = 360
 

@@ -11,12 +11,11 @@ import pytest
 
 from tests.training.conftest import WORDS, example, pair, responses
 from vista import plugins
-from vista.checksums import sha256
 from vista.config import Hyperparameters, LoraTuning, ModelTraining, Suite
 from vista.engines.checkpoints import load_checkpoint, save_checkpoint
 from vista.errors import VistaError
 from vista.grid import Run
-from vista.manifest import Recorder, Status, read_manifest
+from vista.manifest import Recorder, Status, read_manifest, sha256
 from vista.models.nano import build_nano
 from vista.objectives.sft import SftSettings
 from vista.paths import Paths

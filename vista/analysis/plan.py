@@ -1,4 +1,4 @@
-"""Which tables a suite has, for the commands that write them and the rules that ask for them.
+"""Which tables and figures a suite has, for the commands that write them and the rules that ask for them.
 
 Pure functions of the suite.
 """
@@ -6,7 +6,8 @@ Pure functions of the suite.
 from __future__ import annotations
 
 from vista.config import SelfImprovement, Suite
-from vista.reads import first_pools, first_resamples, has_scenes
+from vista.grid import rollout_files
+from vista.reads import first_policies, first_pools, first_resamples, has_scenes
 
 
 def results_names(suite: Suite) -> list[str]:
@@ -56,3 +57,36 @@ def sweeps(suite: Suite) -> dict[str, list[str]]:
 def sweep_name(sweep: str) -> str:
     """The name of a sweep's table."""
     return f"sweep_{sweep.replace('-', '_')}"
+
+
+# Figure → the table it is drawn from.
+FIGURES = {
+    "data_imbalance": "distributions",
+    "attention": "distributions",
+    "rounds": "main",
+    "sweeps": "ablation",
+    "ood": "ood",
+    "difficulty": "difficulty",
+    "vas": "distributions",
+    "detectors": "audit",
+    "critical_tokens": "distributions",
+    "cost": "main",
+    "reported": "reported",
+}
+
+
+def figures(suite: Suite) -> list[str]:
+    """The figures that the suite has something to draw for, in the order of ``FIGURES``."""
+    scenes = has_scenes(suite)
+    shown = {
+        "data_imbalance": bool(first_policies(suite)),
+        "attention": any(rollout_files(method).scores for _, method in first_policies(suite)),
+        "sweeps": bool(suite.swept),
+        "ood": bool(suite.out_of_domain),
+        "difficulty": bool(first_policies(suite)),
+        "vas": scenes and bool(first_pools(suite)),
+        "detectors": scenes and bool(first_pools(suite)),
+        "critical_tokens": scenes and bool(first_resamples(suite)),
+        "reported": suite.reported is not None,
+    }
+    return [name for name in FIGURES if shown.get(name, True)]

@@ -8,14 +8,39 @@ runs were made, so equal results give equal bytes.
 
 from __future__ import annotations
 
-from vista.analysis.collect import read_long, run_statuses, scores_by_run
-from vista.analysis.main import groups, main_page, main_rows, task_rows, tasks_page
-from vista.analysis.page import as_text, write_table
-from vista.analysis.plan import results_names
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+
+from vista import grid
+from vista.analysis.collect import in_domain, read_long, run_statuses, scores_by_run
+from vista.analysis.main import KEYS, Group, groups, main_page, main_rows, task_rows, tasks_page
+from vista.analysis.page import (
+    NOTE_ON_DAGGER,
+    Page,
+    Table,
+    as_text,
+    dagger,
+    number,
+    partial,
+    signed,
+    star,
+    with_interval,
+    write_table,
+)
+from vista.analysis.plan import methods_with_rounds, results_names
 from vista.analysis.reported import read_reported, reported_overall, reported_page, reported_rows
 from vista.analysis.runs import run_cost, run_rows, runs_page
-from vista.analysis.views import ood_page, ood_rows, round_rows, rounds_page
+from vista.analysis.stats import (
+    corrected,
+    difference_columns,
+    difference_numbers,
+    paired_scores,
+    unlike,
+)
 from vista.config import Suite
+from vista.grid import Run
 from vista.manifest import Recorder
 from vista.paths import Paths
 
@@ -58,3 +83,104 @@ def results_tables(suite: Suite, paths: Paths) -> None:
         compared = reported_rows(suite, scores, reported)
         page = reported_page(suite, compared)
         write_table(paths, recorder, as_text(compared), page, {"rows": len(compared)})
+
+
+GAIN = "gain"
+ROUND_COLUMNS = [
+    *(*KEYS, "status", "seeds", "missing", "overall", "low", "high", "seed_sd"),
+    *(*difference_columns(GAIN), "test", "p", "p_holm", "n_test"),
+]
+NOT_OF_MAIN = ("error", "p", "p_holm")  # those there are of the difference to SFT-Seed
+NOTES_ON_ROUNDS = """\
+Overall accuracy in percent, mean over seeds; in brackets, in points, what the round adds to the policy
+that it sampled (its own method's checkpoint of the round before; in the first round the one that the
+method starts from), paired on seed and query. \\* marks what differs from 0 after Holm's correction for
+all rounds of the model (p < 0.05)."""
+NOTES_ON_OOD = """\
+Accuracy in percent on tasks that nothing is trained on, mean over seeds, with its 95 % interval over
+other test images; every method in its last round. Δ: difference to SFT-Seed in points, with its
+interval. \\* marks what differs from SFT-Seed after Holm's correction for all rows and tasks of the model
+(p < 0.05)."""
+
+
+def round_rows(
+    suite: Suite, groups: list[Group], main: pd.DataFrame, scores: Mapping[Run, pd.DataFrame]
+) -> pd.DataFrame:
+    """One row for each round of every method that has several, ``ROUND_COLUMNS``.
+
+    Args:
+        suite: The suite of the tables.
+        groups: The runs of each row of ``main``.
+        main: The main table in numbers.
+        scores: Scores of every run with a result.
+    """
+    several = set(methods_with_rounds(suite))
+    rows: list[dict[str, Any]] = []
+    for group, row in zip(groups, main.to_dict("records"), strict=True):
+        if group.method in several:
+            pairs = {
+                (run.model, run.seed): paired_scores(
+                    *(in_domain(suite, run, scores[each]) for each in (run, policy))
+                )
+                for run in group.found
+                if (policy := grid.policy(suite, run)) in scores
+            }
+            kept = {name: row[name] for name in ROUND_COLUMNS if name in main and name not in NOT_OF_MAIN}
+            rows.append(kept | difference_numbers(pairs, GAIN))
+    return corrected(pd.DataFrame(rows, dtype=object).reindex(columns=ROUND_COLUMNS))
+
+
+def rounds_page(suite: Suite, table: pd.DataFrame) -> Page:
+    """A row for each method, its rounds beside each other."""
+    title = f"Rounds of self-improvement in suite `{suite.name}`"
+    keys = ["model", "method"] if len(suite.train_sets) == 1 else ["model", "train_set", "method"]
+    rows: dict[tuple[str, ...], dict[str, str]] = {}
+    marked = unlike(table["error"].tolist())
+    for row, alone in zip(table.to_dict("records"), marked, strict=True):
+        names = {key: str(row[key]) for key in keys}
+        cells = rows.setdefault(tuple(names.values()), names)
+        marks = star(row["p_holm"]) + dagger(alone)
+        gain = f" ({signed(row['gain'])}{marks})" if row["gain"] is not None else ""
+        shown = f"{number(row['overall'])}{gain}{partial(row['seeds'], row['missing'])}"
+        cells[f"round {row['round']}"] = shown if row["seeds"] else str(row["status"])
+    cells_of = pd.DataFrame(rows.values()).fillna("")
+    notes = [NOTES_ON_ROUNDS, *([NOTE_ON_DAGGER] if any(marked) else [])]
+    return Page("rounds", title, [Table(title, cells_of, ""), *notes])
+
+
+# --- out of domain ---
+
+
+def ood_rows(suite: Suite, tasks: pd.DataFrame) -> pd.DataFrame:
+    """The rows of ``main.task_rows`` on tasks out of domain, in each method's last round."""
+    last = tasks.groupby(["model", "train_set", "method"])["round"].transform("max")
+    # A run without a result has one row, for no task.
+    kept = tasks["task"].isin(suite.out_of_domain) | tasks["task"].isna()
+    return tasks[kept & (tasks["round"] == last)].reset_index(drop=True)
+
+
+def ood_page(suite: Suite, table: pd.DataFrame) -> Page:
+    """A row for each method, the tasks beside each other."""
+    title = f"Out of domain in suite `{suite.name}`"
+    keys = list(KEYS)
+    if len(suite.train_sets) == 1:
+        keys.remove("train_set")
+    rows: dict[tuple[str, ...], dict[str, str]] = {}
+    marked = unlike(table["error"].tolist())
+    for row, alone in zip(table.to_dict("records"), marked, strict=True):
+        names = {key: str(row[key]) for key in keys}
+        cells = rows.setdefault(tuple(names.values()), names)
+        if not row["seeds"]:
+            cells |= {task: str(row["status"]) for task in suite.out_of_domain}
+            continue
+        accuracy, delta = (
+            with_interval(shown, *(text(row[end]) for end in ends))
+            for shown, text, ends in (
+                (number(row["accuracy"]), number, ("low", "high")),
+                (signed(row["delta_sft_seed"]) + star(row["p_holm"]), signed, ("delta_low", "delta_high")),
+            )
+        )
+        accuracy += partial(row["seeds"], row["missing"])
+        cells |= {row["task"]: accuracy, f"Δ {row['task']}": delta + dagger(alone)}
+    notes = [NOTES_ON_OOD, *([NOTE_ON_DAGGER] if any(marked) else [])]
+    return Page("ood", title, [Table(title, pd.DataFrame(rows.values()).fillna(""), ""), *notes])

@@ -42,6 +42,7 @@ from vista.config.models import (
     Tuning,
 )
 from vista.config.suites import (
+    PLACEHOLDERS,
     AnnotatedRationales,
     EngineSettings,
     HfEngineSettings,
@@ -59,8 +60,8 @@ from vista.config.suites import (
     TeacherRationales,
     TrainingSettings,
     VllmEngineSettings,
+    Wording,
 )
-from vista.config.wording import PLACEHOLDERS, Wording
 from vista.config.yaml_files import load_yaml, parse_yaml
 
 __all__ = [

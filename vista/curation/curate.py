@@ -12,8 +12,7 @@ from typing import Any
 from vista import plugins
 from vista.config import SeedMethod, SelfImprovement, Suite, Wording
 from vista.curation.inputs import read_scores, read_solutions, read_split
-from vista.curation.rows import example, pair, reflection_example
-from vista.curation.seeds import seed_rows
+from vista.curation.rows import example, pair, reflection_example, seed_rows
 from vista.curation.select import COUNTS, Selector
 from vista.errors import VistaError
 from vista.grid import Run

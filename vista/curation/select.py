@@ -1,6 +1,7 @@
 """Which solutions of a query are trained on, and in which pairs, with a count of what fell where.
 
-Pure; it serves ``vista curate``.
+Last come R3V's examples of reflection: to correct a wrong solution, and to choose among several. Pure; it
+serves ``vista curate``.
 """
 
 from __future__ import annotations
@@ -9,14 +10,12 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from vista import plugins
 from vista.config import SelfImprovement
-from vista.curation import reflect
-from vista.curation.reflect import Reflection
 from vista.filters import Context, Filter
 from vista.records import Row
 from vista.seeding import generator
@@ -150,10 +149,10 @@ class Selector:
         """
         made = []
         if "refine" in self.method.reflect:
-            made.append(reflect.refine(kept, failed, self._stream("refine", query_id)))
+            made.append(refine(kept, failed, self._stream("refine", query_id)))
         if "select" in self.method.reflect:
             right = distinct(left) if self.method.dedupe else left
-            made.append(reflect.select(right, failed, self._stream("select", query_id)))
+            made.append(select(right, failed, self._stream("select", query_id)))
         return [reflection for reflection in made if reflection is not None]
 
     def _stream(self, use: str, *names: str | int) -> np.random.Generator:
@@ -172,3 +171,56 @@ class Selector:
     def _counted(self, name: str, before: list[Solution], after: list[Solution]) -> list[Solution]:
         self.counts[name] += len(before) - len(after)
         return after
+
+
+Kind = Literal["refine", "select"]
+
+CANDIDATES = 3  # shown in an example of `select`; one or two of them are right
+
+
+@dataclass(frozen=True)
+class Reflection:
+    """Solutions to show beside the query, and the right one that the response is made from."""
+
+    kind: Kind
+    shown: tuple[Solution, ...]
+    right: Solution
+
+
+def refine(
+    right: Sequence[Solution], wrong: Sequence[Solution], random: np.random.Generator
+) -> Reflection | None:
+    """A wrong solution to show and a right one to answer with, both at random; ``None`` without either.
+
+    Args:
+        right: Right solutions of the latest round that has any: what is trained on is new.
+        wrong: Wrong ones of all rounds.
+        random: A stream of this query's own.
+    """
+    if not right or not wrong:
+        return None
+    return Reflection("refine", (_one(wrong, random),), _one(right, random))
+
+
+def select(
+    right: Sequence[Solution], wrong: Sequence[Solution], random: np.random.Generator
+) -> Reflection | None:
+    """Three candidates at random, in random order, of which one or two are right.
+
+    Where solutions suffice for either, one right or two are equally likely. ``None`` where they
+    suffice for neither. Both lists are those of all rounds.
+    """
+    possible = [count for count in (1, 2) if len(right) >= count and len(wrong) >= CANDIDATES - count]
+    if not possible:
+        return None
+    count = possible[random.integers(len(possible))]
+    drawn = [right[index] for index in random.choice(len(right), count, replace=False)]
+    candidates = drawn + [
+        wrong[index] for index in random.choice(len(wrong), CANDIDATES - count, replace=False)
+    ]
+    order = random.permutation(CANDIDATES)
+    return Reflection("select", tuple(candidates[index] for index in order), drawn[0])
+
+
+def _one(solutions: Sequence[Solution], random: np.random.Generator) -> Solution:
+    return solutions[int(random.integers(len(solutions)))]

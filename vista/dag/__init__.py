@@ -4,7 +4,7 @@ Functions of the suite and, for ``Dag.code``, of the package's source (``vista.f
 the DAG can be tested without running it. The Snakefile calls them through ``Dag``; the stages never do.
 """
 
-from vista.dag.outputs import Outputs
+from vista.dag.inputs import Outputs
 from vista.dag.resources import Resources
 from vista.dag.settings import Settings
 

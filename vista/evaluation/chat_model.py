@@ -21,7 +21,7 @@ from tqdm import tqdm
 from vista import chat
 from vista.engines.base import Engine, Request
 from vista.errors import VistaError
-from vista.evaluation.selection import Selection
+from vista.evaluation.evaluate import Selection
 from vista.images import decoded
 from vista.wording import check_wording
 

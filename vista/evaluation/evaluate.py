@@ -9,18 +9,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from vista.config import HubModel, LocalModel, Suite
+from vista.config import HubModel, LocalModel, SelectMethod, Suite, Wording
+from vista.errors import VistaError
 from vista.evaluation.harness import lone_process, run_lmms_eval, write_task_files
-from vista.evaluation.selection import Selection
-from vista.grid import Run
+from vista.grid import Run, weights
 from vista.manifest import Recorder, check_count, read_manifest
 from vista.paths import Paths
 from vista.reads import Reads
 from vista.records import PREDICTION, Row, read_queries, write_rows
+from vista.seeding import derive_seed
+from vista.wording import selecting
 
 METRIC = "accuracy,none"  # lmms-eval's name of the metric without a filter
 LMMS_METRIC = "lmms_score,none"
@@ -160,3 +162,38 @@ def report_counts(report: Mapping[str, Any], tasks: Sequence[str]) -> dict[str, 
             differing = [sample["lmms_score"] != sample["score"] for sample in report["samples"][task]]
             counts[f"lmms_differs/{task}"] = sum(differing)
     return counts
+
+
+@dataclass(frozen=True)
+class Selection:
+    """How candidates are drawn and shown."""
+
+    policy: str  # id of the run whose checkpoint is sampled
+    k: int
+    temperature: float
+    wording: Wording
+
+    @classmethod
+    def of(cls, suite: Suite, run: Run) -> Selection | None:
+        """The selection that ``run`` is evaluated with; ``None``: it is decoded greedily."""
+        method = suite.methods[run.method]
+        if not isinstance(method, SelectMethod):
+            return None
+        return cls(weights(suite, run).id, method.k, method.temperature, suite.wording)
+
+    def seeds(self, query_id: str) -> list[int]:
+        """The random streams of a query's candidates; the first ones are the same whatever ``k``."""
+        return [derive_seed("candidate", self.policy, query_id, index) for index in range(self.k)]
+
+    def asking(self, doc: Mapping[str, Any], candidates: Sequence[str]) -> Row:
+        """The query ``doc``, asked with its candidates in the order in which they were drawn.
+
+        Raises:
+            VistaError: it is not a query of a suite.
+        """
+        if "instruction" not in doc:
+            raise VistaError(
+                f"a document with the columns {sorted(doc)} has no instruction to add candidates to; "
+                "selection evaluates the tasks of a suite only"
+            )
+        return selecting(doc, candidates, self.wording)

@@ -16,7 +16,7 @@ from vista.seeding import generator
 from vista.settings import Fraction
 from vista.task_kinds import Prepared, Sizes, TaskKind, TaskSettings
 from vista.testbed import questions, rationales
-from vista.testbed.language import SYSTEM
+from vista.testbed.rationales import SYSTEM
 from vista.testbed.scenes import draw_scene
 
 

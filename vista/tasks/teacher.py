@@ -10,14 +10,17 @@ import base64
 import hashlib
 import io
 import json
+import os
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import CancelledError, ThreadPoolExecutor
 from datetime import UTC, datetime
 from functools import cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import openai
+import tenacity
 from PIL import Image
 from tqdm import tqdm
 
@@ -26,9 +29,6 @@ from vista.config import TeacherRationales
 from vista.errors import VistaError
 from vista.images import open_images
 from vista.records import Row, write_json
-
-if TYPE_CHECKING:
-    from vista.tasks.endpoint import Endpoint
 
 # What the teacher is told beyond the query. The answer's form is what vista.answers looks for.
 REQUEST = (
@@ -109,8 +109,6 @@ class Teacher:
     @cached_property
     def endpoint(self) -> Endpoint:
         """The connection; made when the first request is sent, so that a full cache needs no key."""
-        from vista.tasks.endpoint import Endpoint
-
         return Endpoint(self.settings, self.pause)
 
     def rationales(self, queries: Sequence[Row]) -> dict[str, str]:
@@ -235,3 +233,79 @@ def read_reply(path: Path) -> Reply:
         return {name: reply[name] for name in ("text", "finish_reason", "usage")}
     except (ValueError, KeyError, TypeError) as error:
         raise VistaError(f"{path}: not a cached reply ({error}); delete it, and it is asked anew") from error
+
+
+SENDS = 6  # how often one request is sent at most, while the server is out of reach or overloaded
+TRANSIENT = (openai.APIConnectionError, openai.RateLimitError, openai.InternalServerError)
+
+
+class Endpoint:
+    """Sends chat completions, again after a pause while the failure may pass."""
+
+    def __init__(self, settings: TeacherRationales, pause: float) -> None:
+        """Connect to nothing yet.
+
+        Args:
+            settings: Where the endpoint is, and the name of the variable with its key.
+            pause: Seconds of the first pause, at most; later ones double, up to a minute.
+
+        Raises:
+            VistaError: the environment variable with the key is not set.
+        """
+        key = os.environ.get(settings.api_key_variable, "")
+        if not key:
+            raise VistaError(
+                f"seed_rationales.api_key_variable: the environment variable {settings.api_key_variable} "
+                f"is not set, so {settings.endpoint} cannot be asked; export the key in it (a server "
+                "that needs none takes any value)"
+            )
+        self.key = key
+        self.settings = settings
+        self.client = openai.OpenAI(
+            api_key=key, base_url=settings.endpoint, timeout=settings.timeout, max_retries=0
+        )
+        self.retrying = tenacity.Retrying(
+            retry=tenacity.retry_if_exception_type(TRANSIENT),
+            wait=tenacity.wait_random_exponential(multiplier=pause, max=60),
+            stop=tenacity.stop_after_attempt(SENDS),
+            reraise=True,
+        )
+
+    def send(self, body: dict[str, Any], before: Callable[[], None]) -> dict[str, Any]:
+        """The reply to a request: ``text``, ``finish_reason`` and ``usage``.
+
+        Args:
+            body: The request.
+            before: Called each time before it is sent; may raise.
+
+        Raises:
+            VistaError: the endpoint refuses the request, stays out of reach, or replies with
+                something else than a chat completion.
+        """
+        try:
+            completion = self.retrying.copy()(self._send_once, body, before)
+        except openai.APIError as error:
+            raise VistaError(self._explained(error)) from error
+        if not getattr(completion, "choices", None):
+            raise VistaError(
+                f"{self.settings.endpoint} did not reply with a chat completion; check "
+                "seed_rationales.endpoint (it usually ends in /v1)"
+            )
+        choice = completion.choices[0]
+        usage = completion.usage.model_dump(mode="json") if completion.usage else None
+        return {"text": choice.message.content, "finish_reason": choice.finish_reason, "usage": usage}
+
+    def _send_once(self, body: dict[str, Any], before: Callable[[], None]) -> Any:
+        before()
+        return self.client.chat.completions.create(**body)
+
+    def _explained(self, error: openai.APIError) -> str:
+        """What went wrong and how to fix it, without the key, should a server repeat it."""
+        said = str(error).replace(self.key, "…")
+        where = f"{self.settings.endpoint} (model {self.settings.model!r})"
+        if isinstance(error, TRANSIENT):
+            return f"{where} failed {SENDS} times in a row ({said}); see that it is up, then run again"
+        return (
+            f"{where} refuses the request ({said}); check endpoint, model and max_new_tokens of "
+            f"seed_rationales, and the key in {self.settings.api_key_variable}"
+        )

@@ -15,7 +15,6 @@ from typing import Any
 import torch
 
 from vista import plugins
-from vista.checksums import sha256
 from vista.config import (
     Hyperparameters,
     LoraTuning,
@@ -30,7 +29,7 @@ from vista.engines.checkpoints import Checkpoint, load_checkpoint, require_gpu, 
 from vista.engines.folders import check_folder
 from vista.errors import VistaError, writing
 from vista.grid import Run
-from vista.manifest import Recorder, read_manifest, withdraw
+from vista.manifest import Recorder, read_manifest, sha256, withdraw
 from vista.objectives import ObjectiveSettings
 from vista.objectives.sft import SftSettings
 from vista.paths import Paths

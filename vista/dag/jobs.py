@@ -1,4 +1,4 @@
-"""Slurm jobs that an earlier ``snakemake`` left behind in this folder.
+"""Jobs that an earlier ``snakemake`` left running on Slurm, and what failed jobs said last.
 
 A ``snakemake`` that is killed outright cannot cancel its jobs. Two jobs that make the same output at the
 same time would spoil each other's files, so a new one does not start beside them.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+from collections.abc import Iterable
 from pathlib import Path
 
 from vista.errors import VistaError
@@ -50,3 +51,26 @@ def leftover_jobs(listed: str, folder: Path) -> list[str]:
     return [
         number for number, where, name in found if name.startswith(PREFIX) and Path(where) == folder.resolve()
     ]
+
+
+LINES = 12
+BYTES = 20_000  # more than the last lines of any log take
+
+
+def last_lines(logs: Iterable[str | Path]) -> str:
+    """The last lines of each log, under its name; one that is empty or missing is named as such."""
+    return "\n".join(_quoted(Path(log)) for log in dict.fromkeys(map(str, logs)))
+
+
+def _quoted(log: Path) -> str:
+    try:
+        with log.open("rb") as file:
+            file.seek(max(0, log.stat().st_size - BYTES))
+            said = file.read().decode(errors="replace")
+    except FileNotFoundError:
+        return f"{log}: not written; the job did not start, or its machine failed"
+    # A progress bar overwrites itself; its last state is enough.
+    lines = [line.rstrip().rsplit("\r", 1)[-1] for line in said.rstrip().split("\n")][-LINES:]
+    if not any(lines):
+        return f"{log}: empty"
+    return "\n".join([f"{log}:", *(f"    {line}" for line in lines)])
