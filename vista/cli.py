@@ -133,7 +133,7 @@ def plan(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Say what a suite would run, share, and cost in GPU hours and disk. Reads the config alone."""
-    from vista.planning.assumptions import load_assumptions
+    from vista.planning.estimate import load_assumptions
     from vista.planning.plan import as_dict, make_plan, show
 
     made = make_plan(load_suite(configfile), load_assumptions(assume or []))
@@ -146,8 +146,8 @@ def plan(
 @app.command()
 def doctor(configfile: ConfigFile, assume: Assume = None) -> None:
     """Check models, data, GPUs, disk and versions before anything is spent. Exit status 2 if any fails."""
-    from vista.planning.assumptions import load_assumptions
     from vista.planning.doctor import examine, has_failed, show
+    from vista.planning.estimate import load_assumptions
 
     findings = examine(load_suite(configfile), load_assumptions(assume or []))
     show(findings, console())

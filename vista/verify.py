@@ -14,11 +14,11 @@ from pathlib import Path, PurePosixPath
 from rich.console import Console
 from tqdm import tqdm
 
-from vista import grid, versions
+from vista import grid
 from vista.config import Suite, load_resolved, load_suite
 from vista.dag import Dag
 from vista.errors import VistaError
-from vista.manifest import Damage, Manifest, damages, find_outputs, read_manifest
+from vista.manifest import Damage, Manifest, damages, find_outputs, mixed_versions, read_manifest
 from vista.paths import Paths, manifest_of
 from vista.planning.jobs import rollout_files
 
@@ -70,7 +70,7 @@ def verify(suite: Suite) -> Report:
         for name, manifest in manifests.items():
             if found := damages(results / name, manifest.checksums, manifest.sizes, bar.update):
                 report.damaged[name] = found
-    report.mixed = versions.mixed({name: manifest.packages for name, manifest in manifests.items()})
+    report.mixed = mixed_versions({name: manifest.packages for name, manifest in manifests.items()})
     return report
 
 

@@ -11,11 +11,10 @@ from tokenizers import Tokenizer
 
 from tests.analysis.conftest import make_suite
 from vista.config import Suite
-from vista.models.tokenizer import build_tokenizer
+from vista.models.nano import build_tokenizer
 from vista.paths import Paths
 from vista.records import CRITICAL, GAINS, QUERY, ROLLOUT, SCORES, Row, write_rows
-from vista.testbed.questions import Question, dump
-from vista.testbed.scenes import Scene
+from vista.testbed.questions import Question, Scene, dump
 
 SCENE = Scene(((3, 7, 1), (4, 0, 9), (8, 2, 5)), (("red",) * 3,) * 3)
 # The gold rationale of "easy" is "row 1 : 3 7 1 . answer : no", of "hard" "row 1 : 3 7 1 . answer : 7".

@@ -24,8 +24,7 @@ from vista.grid import Run
 from vista.manifest import withdraw
 from vista.paths import Paths
 from vista.records import EXAMPLE, PAIR, QUERY, ROLLOUT, Row, write_rows
-from vista.testbed.questions import Question, dump
-from vista.testbed.scenes import Scene
+from vista.testbed.questions import Question, Scene, dump
 
 SCENE = Scene(((1, 2), (3, 4)), (("red", "red"), ("red", "red")))
 IMPROVE = {"kind": "self-improvement", "rollouts": {"k": 10}}

@@ -12,11 +12,10 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from tests.tasks.strategies import asked
 from vista.analysis.truth import Truth, first_error, read_tokenizer, token_at
 from vista.errors import VistaError
-from vista.models.tokenizer import build_tokenizer
+from vista.models.nano import build_tokenizer
 from vista.seeding import generator
-from vista.testbed.questions import Question, ask, dump, templates_of
+from vista.testbed.questions import Question, Scene, ask, draw_scene, dump, templates_of
 from vista.testbed.rationales import rationale, text, tokens
-from vista.testbed.scenes import Scene, draw_scene
 
 SCENE = Scene(((3, 7, 1), (4, 0, 9), (8, 2, 5)), (("red",) * 3,) * 3)
 SUM = Question("sum-row", row=1)

@@ -30,9 +30,8 @@ from vista.records import EXAMPLE, Row, read_queries, read_rows
 from vista.seeding import generator
 from vista.solutions import Solution
 from vista.testbed.audit import audit_query
-from vista.testbed.questions import Question, dump
+from vista.testbed.questions import Question, draw_scene, dump
 from vista.testbed.rationales import rationale, text
-from vista.testbed.scenes import draw_scene
 
 Maker = Callable[..., Run]
 SHARES = st.lists(st.sampled_from([0.1, 0.1 + 1e-9, 0.15, 0.2, 0.35, 0.5]), min_size=1, max_size=12)
@@ -248,7 +247,7 @@ def test_a_scene_is_read_for_filters_that_need_it_alone(
         asked.append(columns)
         return read_queries(path, columns)
 
-    monkeypatch.setattr("vista.curation.inputs.read_queries", watched)
+    monkeypatch.setattr("vista.curation.rows.read_queries", watched)
     for method, needed in (("oracle-filter", True), ("rest-em", False)):
         run = run_of(method)
         folder.rollouts(run, [rollout("grid-open-0", 0, True)])

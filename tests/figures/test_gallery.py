@@ -17,9 +17,8 @@ from tests.browser import needs_chromium, opened
 from vista.figures.gallery import FAULTS, case, page
 from vista.manifest import read_manifest
 from vista.records import CASE, Row, write_rows
-from vista.testbed.questions import Question, dump
+from vista.testbed.questions import Question, Scene, dump
 from vista.testbed.rationales import Kind
-from vista.testbed.scenes import Scene
 
 SCENE = Scene(((3, 7, 1), (4, 0, 9), (8, 2, 5)), (("red",) * 3,) * 3)
 

@@ -28,7 +28,7 @@ from vista.engines.checkpoints import load_checkpoint, save_checkpoint
 from vista.engines.presenter import read_loading, write_loading
 from vista.errors import VistaError
 from vista.manifest import read_manifest
-from vista.models import fetch
+from vista.models import build as fetch
 from vista.models.build import build_model
 from vista.models.nano import build_nano
 from vista.models.pretrain import collect_words

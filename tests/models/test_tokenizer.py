@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vista.errors import VistaError
-from vista.models.tokenizer import build_tokenizer
+from vista.models.nano import build_tokenizer
 
 WORDS = ["row", "column", "sum", "is", "+", "=", ":", ".", "?", "cells", "yes", "no"]
 TOKENIZER = build_tokenizer(WORDS, "internvl")

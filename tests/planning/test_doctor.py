@@ -21,7 +21,6 @@ from vista.config import Suite
 from vista.engines.folders import check_folder, folder_problems
 from vista.errors import VistaError
 from vista.planning import doctor
-from vista.planning.assumptions import Assumptions
 from vista.planning.doctor import (
     Finding,
     check_commands,
@@ -36,6 +35,7 @@ from vista.planning.doctor import (
     has_failed,
     training_memory,
 )
+from vista.planning.estimate import Assumptions
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 

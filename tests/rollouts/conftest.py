@@ -20,8 +20,7 @@ from vista.rollouts.sample import sample_shard
 from vista.seeding import generator
 from vista.task_kinds import Sizes
 from vista.task_kinds.grid import GridSettings
-from vista.testbed.questions import Question, dump
-from vista.testbed.scenes import draw_scene
+from vista.testbed.questions import Question, draw_scene, dump
 
 POLICY = Run("nano", "tasks", "zero-shot", 0, 0)
 SAMPLES = "k4-t1-n12"

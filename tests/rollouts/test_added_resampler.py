@@ -20,8 +20,7 @@ from vista.errors import VistaError
 from vista.filters.none import NoFilterSettings
 from vista.manifest import read_manifest
 from vista.paths import Paths
-from vista.planning.assumptions import Assumptions
-from vista.planning.estimate import Estimator
+from vista.planning.estimate import Assumptions, Estimator
 from vista.reads import prefix_resamples
 from vista.records import ROLLOUT, read_rows
 from vista.resamplers import ResampleSettings

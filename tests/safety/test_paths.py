@@ -16,7 +16,7 @@ from vista.config import Suite, load_suite
 from vista.errors import VistaError
 from vista.grid import Run
 from vista.images import open_images
-from vista.models.fetch import download
+from vista.models.build import download
 from vista.paths import Paths
 from vista.records import QUERY, read_rows
 from vista.task_kinds.benchmarks import BenchmarkSizes, HubFiles, LocalFiles

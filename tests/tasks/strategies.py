@@ -5,8 +5,7 @@ from __future__ import annotations
 from hypothesis import strategies as st
 
 from vista.seeding import generator
-from vista.testbed.questions import TEMPLATES, Question, ask, templates_of
-from vista.testbed.scenes import Scene, draw_scene
+from vista.testbed.questions import TEMPLATES, Question, Scene, ask, draw_scene, templates_of
 
 
 @st.composite

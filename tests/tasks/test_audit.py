@@ -8,9 +8,8 @@ from hypothesis import strategies as st
 
 from tests.tasks.strategies import asked
 from vista.testbed.audit import audit, audit_query
-from vista.testbed.questions import Question, dump
+from vista.testbed.questions import INKS, Question, Scene, dump
 from vista.testbed.rationales import rationale, text, tokens
-from vista.testbed.scenes import INKS, Scene
 
 SCENE = Scene(((3, 7, 1), (4, 0, 9), (8, 2, 5)), (("red", "blue", "red"),) * 3)
 ROW = Question("sum-row", row=1)

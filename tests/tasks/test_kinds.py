@@ -21,7 +21,7 @@ from vista.dag import Dag
 from vista.errors import VistaError
 from vista.manifest import read_manifest, sha256
 from vista.paths import Paths
-from vista.planning.assumptions import queries
+from vista.planning.estimate import queries
 from vista.records import Split, read_queries
 from vista.tasks.generate import SPLITS, generate_split
 

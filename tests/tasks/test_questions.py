@@ -11,9 +11,8 @@ from hypothesis import given
 from tests.tasks.strategies import asked
 from vista.errors import VistaError
 from vista.task_kinds.grid import grid_query
-from vista.testbed.questions import TEMPLATES, Question, answer, dump, instruction, load, templates_of
+from vista.testbed.questions import TEMPLATES, Question, Scene, answer, dump, instruction, load, templates_of
 from vista.testbed.rationales import rationale, text
-from vista.testbed.scenes import Scene
 
 SCENE = Scene(
     ((3, 7, 1), (4, 0, 9), (8, 2, 5)),

@@ -10,7 +10,7 @@ from PIL import Image
 
 from vista.seeding import generator
 from vista.testbed.painting import CELL, COLOURS, PAPER, encode_png, paint, pool
-from vista.testbed.scenes import Scene, draw_scene
+from vista.testbed.questions import Scene, draw_scene
 
 SCENE = Scene(((3, 7), (1, 0)), (("red", "blue"), ("green", "black")))
 

@@ -17,8 +17,7 @@ from vista.errors import VistaError
 from vista.objectives import ObjectiveSettings
 from vista.objectives.dpo import DpoSettings
 from vista.objectives.sft import SftSettings
-from vista.training.adapters import adapted_layers
-from vista.training.fit import fit, make_trainer
+from vista.training.fit import adapted_layers, fit, make_trainer
 
 Fresh = Callable[..., Checkpoint]
 Make = Callable[..., Hyperparameters]

@@ -25,8 +25,7 @@ from vista.reads import Reads, Resamples
 from vista.records import CRITICAL, ROLLOUT, read_queries, read_table
 from vista.testbed import rationales
 from vista.testbed.audit import Audit, audit
-from vista.testbed.questions import Question, load
-from vista.testbed.scenes import Scene
+from vista.testbed.questions import Question, Scene, load
 
 REMEMBERED = 2**19
 SAMPLE_COLUMNS = ["query_id", "task", "sample", "token_ids", "text", "finished", "correct"]

@@ -10,6 +10,8 @@ from vista.config.loading import (
     json_schemas,
     load_resolved,
     load_suite,
+    load_yaml,
+    parse_yaml,
     with_defaults,
     with_overrides,
 )
@@ -62,7 +64,6 @@ from vista.config.suites import (
     VllmEngineSettings,
     Wording,
 )
-from vista.config.yaml_files import load_yaml, parse_yaml
 
 __all__ = [
     "PLACEHOLDERS",

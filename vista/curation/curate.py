@@ -11,8 +11,15 @@ from typing import Any
 
 from vista import plugins
 from vista.config import SeedMethod, SelfImprovement, Suite, Wording
-from vista.curation.inputs import read_scores, read_solutions, read_split
-from vista.curation.rows import example, pair, reflection_example, seed_rows
+from vista.curation.rows import (
+    example,
+    pair,
+    read_scores,
+    read_solutions,
+    read_split,
+    reflection_example,
+    seed_rows,
+)
 from vista.curation.select import COUNTS, Selector
 from vista.errors import VistaError
 from vista.grid import Run

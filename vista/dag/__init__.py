@@ -5,8 +5,7 @@ the DAG can be tested without running it. The Snakefile calls them through ``Dag
 """
 
 from vista.dag.inputs import Outputs
-from vista.dag.resources import Resources
-from vista.dag.settings import Settings
+from vista.dag.settings import Resources, Settings
 
 __all__ = ["Dag"]
 

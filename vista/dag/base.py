@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from vista import closure, grid, versions
+from vista import closure, grid
 from vista.closure import update
 from vista.config import SelfImprovement, Suite
 from vista.errors import VistaError, writing
 from vista.grid import Run
+from vista.manifest import version_note
 from vista.paths import Paths
 from vista.plugins import module_of, origin
 from vista.reads import Reads
@@ -55,7 +56,7 @@ class Base:
         with writing(self.paths.results):
             probe.touch()
             probe.unlink()
-        return versions.note(self.paths.results) if main else None
+        return version_note(self.paths.results) if main else None
 
     def code(self, command: str, *named: str, module: str = "") -> str:
         """The checksums of the code that decides what a command computes.

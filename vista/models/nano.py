@@ -2,16 +2,19 @@
 
 Stage ``models``; ``vista.models.build`` trains and saves them (``vista models``). By default about
 0.6 million parameters: three text layers of width 128, two vision layers of width 64, patches
-of 4 pixels merged two by two. One visual token is 8 × 8 pixels, so 9 for a 24 × 24 image.
+of 4 pixels merged two by two. One visual token is 8 × 8 pixels, so 9 for a 24 × 24 image. With them come
+their tokenizer, one token for each word of the testbed's language, and their chat templates.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
+from tokenizers import Regex, Tokenizer, decoders, normalizers, pre_tokenizers
+from tokenizers.models import WordLevel
 from transformers import (
     GenerationConfig,
     GotOcr2ImageProcessor,
@@ -31,7 +34,7 @@ from transformers import (
     Qwen3VLVideoProcessor,
 )
 
-from vista.models.tokenizer import INTERNVL, QWEN, build_tokenizer
+from vista.errors import VistaError
 
 Architecture = Literal["qwen2.5-vl", "qwen3-vl", "internvl"]
 
@@ -231,3 +234,111 @@ def _internvl(tokenizer: PreTrainedTokenizerFast, size: Size) -> tuple[Any, Any]
         chat_template=INTERNVL,
     )
     return InternVLForConditionalGeneration(config), processor
+
+
+PAD, UNKNOWN, END_OF_TURN = "<|endoftext|>", "<unk>", "<|im_end|>"
+ROLES = ("system", "user", "assistant")
+SPECIAL = (
+    PAD,
+    UNKNOWN,
+    "<|im_start|>",
+    END_OF_TURN,
+    "<|vision_start|>",
+    "<|vision_end|>",
+    "<|image_pad|>",
+    "<|video_pad|>",
+    "<img>",
+    "</img>",
+    "<IMG_CONTEXT>",
+    "<video>",
+)
+
+# What processors ask their tokenizer for by name.
+NAMED_SPECIAL = {
+    "qwen2.5-vl": {"image_token": "<|image_pad|>", "video_token": "<|video_pad|>"},
+    "qwen3-vl": {
+        "image_token": "<|image_pad|>",
+        "video_token": "<|video_pad|>",
+        "vision_start_token": "<|vision_start|>",
+        "vision_end_token": "<|vision_end|>",
+    },
+    "internvl": {
+        "start_image_token": "<img>",
+        "end_image_token": "</img>",
+        "context_image_token": "<IMG_CONTEXT>",
+        "video_token": "<video>",
+    },
+}
+
+_TURNS = """\
+{%- for message in messages -%}
+{{- '<|im_start|>' + message['role'] + '\\n' -}}
+{%- if message['content'] is string -%}
+{{- message['content'] -}}
+{%- else -%}
+{%- for part in message['content'] -%}
+{%- if part['type'] == 'image' -%}
+{{- 'IMAGE' -}}
+{%- elif part['type'] == 'text' -%}
+{{- part['text'] -}}
+{%- else -%}
+{{- raise_exception('unknown content type: ' + part['type']) -}}
+{%- endif -%}
+{%- endfor -%}
+{%- endif -%}
+{{- '<|im_end|>\\n' -}}
+{%- endfor -%}
+{%- if add_generation_prompt -%}
+{{- '<|im_start|>assistant\\n' -}}
+{%- endif -%}
+"""
+
+QWEN = _TURNS.replace("IMAGE", "<|vision_start|><|image_pad|><|vision_end|>")
+INTERNVL = _TURNS.replace("IMAGE", "<IMG_CONTEXT>\\n")
+
+
+def build_tokenizer(words: Iterable[str], architecture: str) -> PreTrainedTokenizerFast:
+    """A tokenizer that knows ``words``, all digits, the chat roles and the special tokens.
+
+    Args:
+        words: The language; order and repetition do not matter.
+        architecture: Which special tokens the processor asks for: a key of ``NAMED_SPECIAL``.
+
+    Raises:
+        VistaError: a word is empty or contains white space.
+    """
+    backend = Tokenizer(WordLevel({UNKNOWN: 0}, unk_token=UNKNOWN))
+    backend.normalizer = normalizers.Sequence([normalizers.Replace(Regex(r"\s+"), " "), normalizers.Strip()])
+    backend.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Metaspace(replacement="▁", prepend_scheme="always", split=True),
+            pre_tokenizers.Split(Regex(r"▁?[0-9]"), behavior="isolated"),
+        ]
+    )
+    backend.decoder = decoders.Metaspace(replacement="▁", prepend_scheme="always", split=True)
+    vocabulary = [*SPECIAL, *_pieces(backend, words)]
+    backend.model = WordLevel({token: i for i, token in enumerate(vocabulary)}, unk_token=UNKNOWN)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=backend,
+        unk_token=UNKNOWN,
+        pad_token=PAD,
+        eos_token=END_OF_TURN,
+        extra_special_tokens=[token for token in SPECIAL if token not in (PAD, UNKNOWN, END_OF_TURN)],
+        model_specific_special_tokens=NAMED_SPECIAL[architecture],
+        clean_up_tokenization_spaces=False,
+        padding_side="left",
+        model_max_length=1024,
+    )
+
+
+def _pieces(backend: Tokenizer, words: Iterable[str]) -> list[str]:
+    """The tokens that ``words`` are made of, in a fixed order."""
+    digits = [str(digit) for digit in range(10)]
+    pieces = [*digits, *(f"▁{digit}" for digit in digits)]
+    for word in sorted({*words, *ROLES}):
+        if not word or word != "".join(word.split()) or "▁" in word:
+            raise VistaError(
+                f"vocabulary: {word!r} is not one word; words are non-empty, without white space"
+            )
+        pieces += [piece for piece, _ in backend.pre_tokenizer.pre_tokenize_str(word)]
+    return list(dict.fromkeys(pieces))

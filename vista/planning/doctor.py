@@ -31,7 +31,7 @@ from vista.config import (
 )
 from vista.engines.folders import folder_problems
 from vista.errors import VistaError
-from vista.planning.assumptions import Assumptions, parameters, train_queries
+from vista.planning.estimate import Assumptions, parameters, train_queries
 from vista.planning.plan import make_plan, table
 from vista.task_kinds.benchmarks import BenchmarkSettings, HubFiles
 

@@ -19,8 +19,7 @@ from vista import grid
 from vista.config import Suite
 from vista.dag.inputs import RULE_OF_KIND
 from vista.grid import Run
-from vista.planning.assumptions import CPU_SECONDS, Assumptions
-from vista.planning.estimate import HOUR, Estimator, Shared, Work
+from vista.planning.estimate import CPU_SECONDS, HOUR, Assumptions, Estimator, Shared, Work
 from vista.planning.jobs import Job, JobTree, RolloutFile, job_counts
 
 STAGE_OF_RULE = {

@@ -16,8 +16,8 @@ from vista.seeding import generator
 from vista.settings import Fraction
 from vista.task_kinds import Prepared, Sizes, TaskKind, TaskSettings
 from vista.testbed import questions, rationales
+from vista.testbed.questions import draw_scene
 from vista.testbed.rationales import SYSTEM
-from vista.testbed.scenes import draw_scene
 
 
 class GridSettings(TaskSettings):

@@ -18,9 +18,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from vista.testbed import rationales
-from vista.testbed.questions import Question, load
+from vista.testbed.questions import Question, Scene, load
 from vista.testbed.rationales import Token, tokens
-from vista.testbed.scenes import Scene
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from sklearn.datasets import load_digits
 
 from vista.errors import VistaError
 from vista.seeding import generator
-from vista.testbed.scenes import Scene
+from vista.testbed.questions import Scene
 
 Kind = Literal["handwritten", "printed"]
 Pool = tuple[NDArray[np.float32], ...]  # for each digit 0..9: [n, CELL, CELL], 0 is paper, 1 full ink

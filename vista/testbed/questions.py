@@ -1,4 +1,4 @@
-"""The questions of the testbed, in three families of rising difficulty, and their answers.
+"""Scenes of the testbed, and the questions about them, in three families of rising difficulty, and their answers.
 
 ``closed`` questions are answered yes or no. Each of their templates has a skewed prior, keyed
 to its words ("greater": mostly yes; "less" and "is there a 7": mostly no), so that a guess from
@@ -13,18 +13,74 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, fields
+from functools import cache
 from typing import Literal
 
 import numpy as np
 
 from vista.answers import AnswerType
 from vista.errors import VistaError
-from vista.testbed.scenes import Cell, Scene
 
 Family = Literal["read", "closed", "open", "chain"]
 
 # Of more cells than this, no sum is asked: its rationale would be far longer than any on a 3×3 grid.
 LONGEST_SUM = 9
+
+
+INKS = ("red", "green", "blue", "black")
+
+Cell = tuple[int, int]  # row and column, both counted from 1 as in the questions
+
+
+@dataclass(frozen=True)
+class Scene:
+    """Digits and the names of their inks, both as tuples of rows."""
+
+    digits: tuple[tuple[int, ...], ...]
+    inks: tuple[tuple[str, ...], ...]
+
+    @property
+    def rows(self) -> int:
+        """Number of rows."""
+        return len(self.digits)
+
+    @property
+    def columns(self) -> int:
+        """Number of columns."""
+        return len(self.digits[0])
+
+    @property
+    def cells(self) -> tuple[Cell, ...]:
+        """Every cell, row by row."""
+        return _grid_cells(self.rows, self.columns)
+
+    def digit(self, cell: Cell) -> int:
+        """The digit in a cell."""
+        return self.digits[cell[0] - 1][cell[1] - 1]
+
+    def ink(self, cell: Cell) -> str:
+        """The ink of a cell."""
+        return self.inks[cell[0] - 1][cell[1] - 1]
+
+
+@cache
+def _grid_cells(rows: int, columns: int) -> tuple[Cell, ...]:
+    return tuple((row, column) for row in range(1, rows + 1) for column in range(1, columns + 1))
+
+
+def draw_scene(rng: np.random.Generator, rows: int, columns: int, uniform: float) -> Scene:
+    """A random scene; with probability ``uniform`` its cells have one digit and one ink."""
+    same = rng.random() < uniform
+    digits = rng.integers(10, size=(rows, columns))
+    if same:
+        digits[:] = digits[0, 0]
+    inks = rng.integers(len(INKS), size=(rows, columns))
+    if same:
+        inks[:] = inks[0, 0]
+    return Scene(
+        tuple(tuple(row) for row in digits.tolist()),
+        tuple(tuple(INKS[ink] for ink in row) for row in inks.tolist()),
+    )
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,7 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
-from vista.testbed.questions import Question, answer
-from vista.testbed.scenes import Scene
+from vista.testbed.questions import Question, Scene, answer
 
 # What a word of a rationale states: something seen, something worked out, the answer, or nothing
 # (the words between, such as "row" and "+", which the question fixes).
