@@ -126,11 +126,14 @@ def test_every_picture_and_page_that_the_documentation_links_to_is_there(root: P
 def test_every_idea_is_where_the_documentation_says(root: Path) -> None:
     (table,) = tables_of(section(root, "methods.md", "Where is …"))
     for row in table:
-        path, name = row["module"].strip("`"), row["name"].strip("`")
-        assert (root / path).is_file(), f"{row['idea']}: {path} is not there"
-        tree = ast.parse((root / path).read_text())
-        defined = {node.name for node in tree.body if isinstance(node, ast.FunctionDef | ast.ClassDef)}
-        assert name in defined, f"{row['idea']}: {path} defines no {name}"
+        paths, names = (re.findall(r"`([^`]+)`", row[column]) for column in ("module", "name"))
+        assert paths
+        assert all((root / path).is_file() for path in paths), f"{row['idea']}: {paths}"
+        trees = [ast.parse((root / path).read_text()).body for path in paths]
+        kinds = ast.FunctionDef | ast.ClassDef
+        defined = {node.name for tree in trees for node in tree if isinstance(node, kinds)}
+        assert names
+        assert set(names) <= defined, f"{row['idea']}: {paths} define no {set(names) - defined}"
     ideas = " ".join(row["idea"] for row in table)
     for idea in ("attention score", "filter", "z-score", "critical token", "prefix resampling", "curation"):
         assert idea in ideas

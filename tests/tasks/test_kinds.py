@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from pydantic import TypeAdapter
 
+from tests.documents import code, section
 from tests.tasks import published as files
 from vista import plugins
 from vista.config import Suite, Task
@@ -25,81 +26,8 @@ from vista.planning.estimate import queries
 from vista.records import Split, read_queries
 from vista.tasks.generate import SPLITS, generate_split
 
-COLOURS = '''
-"""Squares of one colour."""
-
-import io
-from typing import Literal
-
-from PIL import Image
-
-from vista.task_kinds import Prepared, Sizes, TaskKind, TaskSettings
-
-NAMES = ("red", "green", "blue")
-
-
-class ColoursSettings(TaskSettings):
-    kind: Literal["colours"]
-    sizes: Sizes
-    side: int = 8
-
-
-class Colours(TaskKind[ColoursSettings]):
-    def prepare(self, name, split):
-        size = getattr(self.settings.sizes, split)
-        return Prepared([self.query(name, split, index) for index in range(size)])
-
-    def query(self, name, split, index):
-        colour = NAMES[index % len(NAMES)]
-        buffer = io.BytesIO()
-        Image.new("RGB", (self.settings.side, self.settings.side), colour).save(buffer, "PNG")
-        return {
-            "query_id": f"{name}-{split}-{index}",
-            "task": name,
-            "split": split,
-            "images": [{"bytes": buffer.getvalue(), "path": None}],
-            "system": None,
-            "instruction": "Which colour is it?",
-            "answer": colour,
-            "answer_type": "term",
-            "choices": None,
-            "rationale": None,
-            "cluster_id": colour,
-            "scene": None,
-        }
-'''
-
-LETTERS = '''
-"""My lab's benchmark: ``data/<split>-*.parquet`` with image, question, choices and answer (an index)."""
-
-from typing import Literal
-
-from vista.task_kinds.benchmarks import (
-    BenchmarkSettings, Item, ParquetBenchmark, PublishedSizes, image_bytes, lettered
-)
-
-
-class LettersSettings(BenchmarkSettings):
-    published = PublishedSizes(train=7, test=2)
-    kind: Literal["my-letters"]
-
-
-class Letters(ParquetBenchmark[LettersSettings]):
-    schemas = ({"image": "image", "question": "string", "choices": "strings", "answer": "integer"},)
-
-    def item(self, published):
-        row = published.row
-        if row["image"] is None:
-            return None
-        return Item(
-            key=f"{published.index:05d}",
-            question=row["question"],
-            answer=lettered(row["answer"], row["choices"], "answer"),
-            answer_type="choice",
-            images=[image_bytes(row["image"], "image")],
-            choices=row["choices"],
-        )
-'''
+# The examples of the page, as they stand there.
+LETTERS, COLOURS = code(section(Path(__file__).parents[2], "adding.md", "A task"), "python")
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Scenes of the testbed, and the questions about them, in three families of rising difficulty, and their answers.
+"""Scenes of the testbed, the questions about them, in three families of rising difficulty, and the answers.
 
 ``closed`` questions are answered yes or no. Each of their templates has a skewed prior, keyed
 to its words ("greater": mostly yes; "less" and "is there a 7": mostly no), so that a guess from
