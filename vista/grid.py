@@ -241,6 +241,23 @@ def seed_samples(suite: Suite, run: Run) -> SeedSamples | None:
     return SeedSamples(policy, settings.rollouts.slug + ON_SEED, settings)
 
 
+@dataclass(frozen=True)
+class Sources:
+    """The rollouts that a run's training set is selected from."""
+
+    seed: SeedSamples | None  # where the seed rationales are the base model's own
+    policies: list[tuple[Run, RolloutFiles]]  # each with the names of its files, the latest first
+
+
+def sources(suite: Suite, run: Run) -> Sources:
+    """Whose rollouts ``run`` is trained on, and under which names they are kept."""
+    method = suite.methods[run.method]
+    found: list[tuple[Run, RolloutFiles]] = []
+    if isinstance(method, SelfImprovement):
+        found = [(each, rollout_files(method)) for each in policies(suite, run)]
+    return Sources(seed_samples(suite, run), found)
+
+
 def sampled_split(name: str) -> Split:
     """The split whose queries a samples folder's solutions answer."""
     return "seed" if name.endswith(ON_SEED) else "train"

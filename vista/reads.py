@@ -128,9 +128,8 @@ class Reads:
             found.append(self.shard(policy, "resamples", names.resamples, shard))
         return found
 
-    def rollouts(self, policy: Run, method: SelfImprovement) -> RolloutFiles:
-        """The rollouts of a policy that a method reads."""
-        names = grid.rollout_files(method)
+    def rollouts(self, policy: Run, names: grid.RolloutFiles) -> RolloutFiles:
+        """A policy's rollouts under the names that a method reads."""
         return RolloutFiles(
             self.shards(policy, "samples", names.samples),
             self.shards(policy, "resamples", names.resamples),
@@ -140,17 +139,14 @@ class Reads:
 
     def curation(self, run: Run) -> CurationFiles:
         """What a run's training set is selected from."""
-        method = self.suite.methods[run.method]
-        seed = self._seed(run) if method.trains_on_seed else None
-        if not isinstance(method, SelfImprovement):
-            return CurationFiles(seed, [], [])
-        policies = [self.rollouts(policy, method) for policy in grid.policies(self.suite, run)]
-        return CurationFiles(seed, self.queries(run, "train"), policies)
-
-    def _seed(self, run: Run) -> SeedFiles:
-        samples = grid.seed_samples(self.suite, run)
-        files = self.shards(samples.policy, "samples", samples.name) if samples else []
-        return SeedFiles(self.queries(run, "seed"), files)
+        found = grid.sources(self.suite, run)
+        seed = None
+        if self.suite.methods[run.method].trains_on_seed:
+            own = found.seed
+            samples = self.shards(own.policy, "samples", own.name) if own else []
+            seed = SeedFiles(self.queries(run, "seed"), samples)
+        policies = [self.rollouts(policy, names) for policy, names in found.policies]
+        return CurationFiles(seed, self.queries(run, "train") if policies else [], policies)
 
 
 @dataclass(frozen=True)
@@ -333,7 +329,7 @@ def distribution_files(suite: Suite, paths: Paths) -> list[Path]:
     reads = Reads(suite, paths)
     found = dict.fromkeys(reads.trained_queries())
     for policy, method in first_policies(suite):
-        read = reads.rollouts(policy, method)
+        read = reads.rollouts(policy, grid.rollout_files(method))
         found.update(dict.fromkeys([*read.samples, *read.scores]))
     if has_scenes(suite):
         for items in (first_pools(suite), first_resamples(suite)):

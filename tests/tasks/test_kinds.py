@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from pydantic import TypeAdapter
@@ -24,7 +25,7 @@ from vista.manifest import read_manifest, sha256
 from vista.paths import Paths
 from vista.planning.estimate import queries
 from vista.records import Split, read_queries
-from vista.tasks.generate import SPLITS, generate_split
+from vista.tasks.generate import generate_split
 
 # The examples of the page, as they stand there.
 LETTERS, COLOURS = code(section(Path(__file__).parents[2], "adding.md", "A task"), "python")
@@ -128,7 +129,7 @@ def test_a_benchmark_of_ones_own_is_one_module(
     manifest = read_manifest(make(extended, tmp_path / "results", "letters", "train"))
     assert manifest.counts["duplicates"] == manifest.counts["shared_images"] == 1
     assert [plugin["kind"] for plugin in manifest.settings["plugins"]] == ["my-letters"]
-    assert [queries(extended, "letters", split) for split in SPLITS] == [2, 5, 2]
+    assert [queries(extended, "letters", split) for split in get_args(Split)] == [2, 5, 2]
     assert extended.tasks["letters"].lmms_scorer is None
 
 

@@ -160,7 +160,8 @@ def _rounds_until(suite: Suite, run: Run) -> list[int]:
 def _drawn(suite: Suite, paths: Paths, run: Run) -> int:
     """Solutions sampled for one round: its policy's samples and resamples, over all shards."""
     method = grid.self_improvement(suite, run)
-    drawn = Reads(suite, paths).rollouts(grid.policy(suite, run), method).solutions
+    names = grid.rollout_files(method)
+    drawn = Reads(suite, paths).rollouts(grid.policy(suite, run), names).solutions
     return sum(_count(file, "solutions") for file in drawn)
 
 

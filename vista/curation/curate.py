@@ -6,11 +6,10 @@ Command: ``vista curate <results>/suite.json MODEL/TRAIN_SET/METHOD/seedS/roundR
 from __future__ import annotations
 
 from collections import Counter
-from pathlib import Path
 from typing import Any
 
 from vista import plugins
-from vista.config import SeedMethod, SelfImprovement, Suite, Wording
+from vista.config import SeedMethod, SelfImprovement, Suite, Wording, training_section
 from vista.curation.rows import (
     example,
     pair,
@@ -46,37 +45,24 @@ def curate(suite: Suite, paths: Paths, run: Run) -> None:
         VistaError: an input is missing or inconsistent, or the method trains nothing.
     """
     method = suite.methods[run.method]
-    if isinstance(method, SeedMethod):
-        _curate_seed(suite, paths, run)
-    elif isinstance(method, SelfImprovement):
-        _curate_rollouts(suite, paths, run, method)
-    else:
+    if not isinstance(method, SeedMethod | SelfImprovement):
         raise VistaError(f"{run.id}: method {run.method!r} trains nothing, so it has no training set")
-
-
-def _curate_seed(suite: Suite, paths: Paths, run: Run) -> None:
-    """SFT-Seed: every seed query that has a rationale."""
+    settings = _settings(suite, run)
     files = Reads(suite, paths).curation(run)
-    recorder = Recorder("curation", _settings(suite, run), files.every_file)
+    recorder = Recorder("curation", settings, files.every_file)
+    rows: list[Row] = []
     counts: Counter[str] = Counter()
-    rows = seed_rows(suite, run, files.seed, counts)
+    if isinstance(method, SelfImprovement):
+        selector = Selector(method, run.seed, run.round, counts)
+        if any(map(_was_sampled, files.policies)):
+            queries = read_split(files.queries, scene=method.filter.needs_scene)
+            rows = _selected_rows(selector, queries, files.policies, suite.wording)
+    if files.seed and (rows or isinstance(method, SeedMethod)):
+        rows = seed_rows(suite, run, files.seed, counts) + rows
+    schema = PAIR if training_section(method) == "dpo" else EXAMPLE
+    write_rows(paths.training_set(run.id), rows, schema)
     status: Status = "complete" if rows else "no-positives"
-    _write(recorder, paths.training_set(run.id), rows, counts, False, status)
-
-
-def _curate_rollouts(suite: Suite, paths: Paths, run: Run, method: SelfImprovement) -> None:
-    """The policy's verified solutions (or all policies' so far), as the method selects them."""
-    files = Reads(suite, paths).curation(run)
-    recorder = Recorder("curation", _settings(suite, run), files.every_file)
-    selector = Selector(method, run.seed, run.round)
-    rows = []
-    if any(map(_was_sampled, files.policies)):
-        queries = read_split(files.queries, scene=method.filter.needs_scene)
-        rows = _selected_rows(selector, queries, files.policies, suite.wording)
-    status: Status = "complete" if rows else "no-positives"
-    if rows and files.seed:
-        rows = seed_rows(suite, run, files.seed, selector.counts) + rows
-    _write(recorder, paths.training_set(run.id), rows, selector.counts, selector.pairs, status)
+    recorder.write(paths.training_set(run.id), _every_count(counts, rows), status)
 
 
 def _was_sampled(rollouts: RolloutFiles) -> bool:
@@ -117,17 +103,8 @@ def _settings(suite: Suite, run: Run) -> dict[str, Any]:
     return settings
 
 
-def _write(
-    recorder: Recorder,
-    output: Path,
-    rows: list[Row],
-    counts: Counter[str],
-    pairs: bool,
-    status: Status = "complete",
-) -> None:
-    """Write the rows, then the manifest with a number for every count."""
-    write_rows(output, rows, PAIR if pairs else EXAMPLE)
+def _every_count(counts: Counter[str], rows: list[Row]) -> dict[str, float]:
+    """A number for every count, zeros as well; a resampler from outside is counted by its own name."""
     sources = Counter(count_of(row["source"]) for row in rows)
     final = counts + sources + Counter(examples=len(rows))
-    names = dict.fromkeys([*COUNTS, *sources])  # a resampler of the user's own is counted as well
-    recorder.write(output, {name: float(final[name]) for name in names}, status)
+    return {name: float(final[name]) for name in dict.fromkeys([*COUNTS, *sources])}

@@ -19,8 +19,6 @@ from vista.paths import Paths
 from vista.records import Row, Split
 from vista.task_kinds import Prepared, TaskKind
 
-SPLITS: tuple[Split, ...] = ("seed", "train", "test")
-
 
 def generate_split(suite: Suite, paths: Paths, task_name: str, split: Split) -> None:
     """Write one split of a task, with its manifest.
