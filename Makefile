@@ -40,7 +40,7 @@ slurm-packages:
 	apt-get update --quiet
 	apt-get install --quiet --yes --no-install-recommends slurmctld slurmd slurm-client
 
-test-faults: install  ## A hundred kills (make test: 25), then signals, damaged files and full disks
+test-faults: install  ## A hundred kills (make test: 5), then signals, damaged files and full disks
 	$(RUN) VISTA_KILLS=100 python -m pytest tests/workflow/faults
 
 test-vllm: $(VLLM)/.installed  ## The vLLM engine, for real, with vLLM's build for CPUs

@@ -106,7 +106,7 @@ def test_an_unknown_kind_is_refused_with_those_that_there_are(
     field: object, noun: str, kind: str, meant: str
 ) -> None:
     said = refused({"kind": kind}, field)
-    assert said.startswith(f"there is no {noun} of kind {kind!r}; did you mean {meant!r}? known: ")
+    assert said.startswith(f"there is no {noun} of kind {kind!r}; did you mean {meant!r}? ")
     assert meant in said.split("known: ")[1].split(", ")
     assert "did you mean" not in refused({"kind": "something else"}, field)
 

@@ -134,8 +134,8 @@ class Plugin:
         close = difflib.get_close_matches(kind, self.kinds(), n=1)
         meant = f"did you mean {close[0]!r}? " if close else ""
         return (
-            f"there is no {self.noun} of kind {kind!r}; {meant}known: {', '.join(self.kinds())} (to use your "
-            "own, install its package here or name its module under the suite's plugins)"
+            f"there is no {self.noun} of kind {kind!r}; {meant}to use your own, install its package here or "
+            f"name its module under the suite's plugins; known: {', '.join(self.kinds())}"
         )
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:

@@ -13,7 +13,7 @@ import pytest
 from tests.documents import code, section
 from tests.rollouts.conftest import POLICY, SAMPLES, resample, resampling
 from vista import plugins
-from vista.config import SelfImprovement, Suite, load_suite
+from vista.config import SelfImprovement, Suite, load_suite, load_yaml
 from vista.config.loading import default_problems
 from vista.dag import Dag
 from vista.errors import VistaError
@@ -60,7 +60,7 @@ def test_the_documented_resampler_runs_once_it_is_named(small: tuple[Suite, Path
             "sha256": hashlib.sha256(warm.read_bytes()).hexdigest(),
         }
     ]
-    assert Dag(suite).resample_inputs(POLICY.id, name, "0") == [
+    assert Dag(suite).rollout_inputs("resamples", POLICY.id, name, "0")[-1:] == [
         str(small[1].rollouts(POLICY.id, "samples", SAMPLES, 0, 1))
     ]
 
@@ -74,7 +74,8 @@ def test_built_in_resamplers_leave_the_manifest_as_it_is(small: tuple[Suite, Pat
 
 @pytest.mark.usefixtures("warm")
 def test_plans_comparisons_and_tables_have_it_as_well(root: Path) -> None:
-    suite = load_suite(root / "config/testbed.yaml", root=root)
+    raw = load_yaml(root / "config/testbed.yaml") | {"plugins": ["warm_example"]}
+    suite = load_suite(root / "config/testbed.yaml", raw, root)
     vista = suite.methods["vista-sft"]
     plain = vista.model_copy(update={"resample": NoResampleSettings(), "filter": NoFilterSettings()})
     settings = plain.model_dump() | {"resample": {"kind": "warm", "j": 2}}

@@ -19,9 +19,10 @@ from vista.manifest import Recorder, Status, read_manifest, sha256
 from vista.models.nano import build_nano
 from vista.objectives.sft import SftSettings
 from vista.paths import Paths
+from vista.reads import Reads
 from vista.records import EXAMPLE, PAIR, Row, write_rows
 from vista.training.fit import fit
-from vista.training.train import settings_of, start_folder, train
+from vista.training.train import settings_of, train
 
 MODEL = "nano-internvl"
 Make = Callable[..., Hyperparameters]
@@ -193,11 +194,11 @@ def test_a_missing_base_is_named(suite: Suite, paths: Paths):
 
 
 def test_training_restarts_from_the_base_unless_told_to_go_on(suite: Suite, paths: Paths):
-    assert start_folder(suite, paths, run_of("rest-em", 3)) == paths.base(MODEL)
+    assert Reads(suite, paths).start(run_of("rest-em", 3)) == paths.base(MODEL)
     going_on = suite.methods["rest-em"].model_copy(update={"restart": "previous"})
     other = suite.model_copy(update={"methods": {**suite.methods, "rest-em": going_on}})
-    assert start_folder(other, paths, run_of("rest-em", 3)) == paths.trained(run_of("rest-em", 2).id)
-    assert start_folder(other, paths, run_of("rest-em")) == paths.trained(run_of("sft-seed", 0).id)
+    assert Reads(other, paths).start(run_of("rest-em", 3)) == paths.trained(run_of("rest-em", 2).id)
+    assert Reads(other, paths).start(run_of("rest-em")) == paths.trained(run_of("sft-seed", 0).id)
 
 
 def test_a_method_that_trains_nothing_is_refused(suite: Suite, paths: Paths):

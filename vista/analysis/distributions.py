@@ -88,12 +88,8 @@ def attention(suite: Suite, paths: Paths) -> Iterator[dict[str, Any]]:
         if name is None or policy in seen:
             continue
         seen.add(policy)
-        table = pa.concat_tables(
-            [
-                read_table(file, SCORES, SCORES.names)
-                for file in Reads(suite, paths).shards(policy, "scores", name)
-            ]
-        )
+        files = Reads(suite, paths).shards(policy, "scores", name)
+        table = pa.concat_tables([read_table(file, SCORES, SCORES.names) for file in files])
         if not len(table):
             continue
         layers = table["layers"][0].as_py()

@@ -19,7 +19,7 @@ from tests.checkout import Checkout
 from vista import verify
 
 # `make test-faults` sets it to 100.
-KILLS = int(os.environ.get("VISTA_KILLS", "25"))
+KILLS = int(os.environ.get("VISTA_KILLS", "5"))
 PATIENCE = 600.0  # seconds until a test gives up on what never comes
 
 

@@ -1,7 +1,7 @@
 """Files that something changes without the DAG: found, named, refused, made again.
 
 In the ordinary run the damaged files that are made again are those from a training set on, so that few jobs
-have to run; ``make test-faults`` (``VISTA_KILLS`` above 25) takes one of every stage.
+have to run; ``make test-faults`` (``VISTA_KILLS`` above 5) takes one of every stage.
 """
 
 from __future__ import annotations
@@ -183,7 +183,7 @@ def test_the_printed_command_plans_what_removing_the_files_would(copy: Checkout)
 
 def test_the_printed_command_makes_damaged_and_lost_files_again_with_all_that_follows(copy: Checkout) -> None:
     main_csv = copy.main_csv.read_bytes()
-    chosen = ("training set", "checkpoint", "predictions", "long", "table") if KILLS <= 25 else tuple(FILES)
+    chosen = ("training set", "checkpoint", "predictions", "long", "table") if KILLS <= 5 else tuple(FILES)
     files = [copy.results / FILES[what][0] for what in chosen]
     sound = {file: file.read_bytes() for file in files}
     for number, file in enumerate(files):

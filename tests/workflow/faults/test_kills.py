@@ -1,6 +1,6 @@
 """``kill -9`` of Snakemake and all its jobs, at random moments, again and again.
 
-``VISTA_KILLS`` says how often (25; ``make test-faults``: 100). The moments are drawn from a fixed seed,
+``VISTA_KILLS`` says how often (5; ``make test-faults``: 100). The moments are drawn from a fixed seed,
 but what is going on at them is not: it depends on the machine.
 """
 
