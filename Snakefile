@@ -120,6 +120,6 @@ include: "workflow/rules/evaluation.smk"
 include: "workflow/rules/analysis.smk"
 
 
-# What the rules asked for while they were read, and could not be kept.
-if PLAN.refused:
-    raise WorkflowError(PLAN.refused)
+# What the rules depend on is written here, so that a disk which refuses it is one error.
+if refused := PLAN.keep_code():
+    raise WorkflowError(refused)

@@ -126,6 +126,33 @@ class Outputs(Inputs):
             "distributions": self._distribution_inputs,
         }[rule]()
 
+    def keep_code(self) -> str:
+        """Write the checksums of all code that the suite's rules depend on, before any rule asks for them.
+
+        Returns:
+            Why they could not be kept; nothing if they could.
+        """
+        for task in self.suite.tasks:
+            for split in ("seed", "train"):
+                self.task_code(task, split)
+        for model in self.suite.models:
+            self.model_code(model)
+        for run in grid.runs(self.suite):
+            self.curation_code(run.id)
+            self.training_code(run.id)
+        for method in self.suite.methods.values():
+            if isinstance(method, SelfImprovement) and (name := grid.rollout_files(method).resamples):
+                self.rollout_code("resamples", name)
+        for kind in ("samples", "scores", "gains"):
+            self.rollout_code(kind, "")
+        made = {Path(table).stem for table in self.every_table()}
+        for rule in self.table_commands():
+            if rule == "results" or rule in made:
+                self.table_code(rule)
+        for figure in (*figures(self.suite), *(["gallery"] if self.gallery() else [])):
+            self.figure_code(figure)
+        return self.refused
+
     def table_outputs(self, rule: str) -> list[str]:
         """The tables that a rule makes, as CSV, Markdown and LaTeX, and their manifests."""
         several = {"results": results_names, "ablation": ablation_names}

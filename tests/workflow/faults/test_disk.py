@@ -204,8 +204,8 @@ def test_a_read_only_results_folder_is_named_before_any_job(copy: Checkout, disk
     assert "\nresults/smoke/suite.json: Read-only file system" in said
     module = copy.folder / "vista/analysis/tables.py"
     text = module.read_text()
-    module.write_text(text + "# edited\n")
-    assert "\nresults/smoke/code/analysis" in refused_by_snakemake(disk, copy)
+    module.write_text(text + "\n\nEDITED = 1\n")
+    assert "\nresults/smoke/code/tables" in refused_by_snakemake(disk, copy)
     module.write_text(text)
     disk.mount("remount", "rw")
     done = run_snakemake(disk, copy)
