@@ -81,7 +81,7 @@ def test_adding_code_that_nothing_uses_and_rewriting_comments_reruns_nothing(cop
     [
         ("analysis/main.py", {"results"}, {"evaluate", "train", "curate", "sample", "models", "tasks"}),
         ("evaluation/evaluate.py", {"evaluate", "collect", "results", "cost"}, {"train", "sample", "models"}),
-        ("filters/vas.py", {"curate", "train", "evaluate"}, {"models", "tasks", "score", "resample"}),
+        ("filters/vas.py", {"curate", "train", "evaluate"}, {"models", "tasks"}),
         ("scores.py", {"score", "curate", "train", "evaluate"}, {"models", "tasks"}),
         ("filters/oracle.py", set(), {"curate", "train", "evaluate", "results"}),
         ("training/train.py", {"train", "sample", "evaluate"}, {"models", "tasks"}),
