@@ -31,7 +31,7 @@ report: main  ## results/report.html: tables, figures, cases, runtimes and the D
 
 test: install  ## Unit, property and end-to-end tests
 	$(RUN) python -m pytest -n 2 --ignore tests/workflow --ignore tests/slurm
-	$(RUN) python -m pytest tests/workflow
+	$(RUN) python -m pytest -n 2 --dist loadscope tests/workflow
 
 test-slurm: install $(if $(shell command -v slurmctld),,slurm-packages)  ## The Slurm profile, on a Slurm of this machine (root)
 	$(RUN) python -m pytest tests/slurm

@@ -2,24 +2,36 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from tests.checkout import Checkout
 
 
 @pytest.fixture(scope="session")
 def finished(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Checkout:
-    """A checkout in which the smoke suite has run. Tests must leave its results as they are."""
-    checkout = Checkout.make(root, tmp_path_factory.mktemp("finished"))
+    """A checkout in which the smoke suite has run, once for all workers. Tests must leave it as it is."""
+    base = tmp_path_factory.getbasetemp()
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    with FileLock(shared / "finished.lock"):
+        checkout = Checkout(shared / "finished")
+        if not checkout.folder.exists():
+            run_smoke(Checkout.make(root, checkout.folder), root)
+        assert checkout.main_csv.is_file(), "the smoke suite failed in another worker"
+    return checkout
+
+
+def run_smoke(checkout: Checkout, root: Path) -> None:
+    """Run the smoke suite in a new checkout."""
     with pytest.MonkeyPatch.context() as patch:
         # Each process writes down which modules it had loaded.
         patch.setenv("VISTA_LOADED", str(checkout.folder / "loaded"))
         patch.setenv("PYTHONPATH", str(root / "tests/loaded"))
         done = checkout.snakemake()
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-8000:]
-    return checkout
 
 
 @pytest.fixture
