@@ -55,7 +55,8 @@ def codes(suite: Suite) -> dict[str, str]:
     for kind in ("samples", "scores", "gains"):
         plan.rollout_code(kind, "any")
     tables = ("tables", "ablation", "difficulty", "distributions")
-    for command in ("cases", "evaluate", "collect", "cost", *tables):
+    plan.evaluation_code()
+    for command in ("cases", "collect", "cost", *tables):
         plan.code(command)
     for figure in (closure.SOURCES["vista"] / "figures").glob("[a-z]*.py"):
         if figure.stem not in ("plan", "drawing"):
@@ -106,8 +107,26 @@ def test_the_scores_module_changes_scores_curation_and_cases_alone(package: Path
 
 def test_edited_images_change_what_decodes_them_and_the_benchmarks(package: Path, benchmarks: Suite) -> None:
     found = stale(benchmarks, append(package / "images.py", CODE))
-    assert {"tasks-slake", "sample-vllm", "evaluate", "score"} <= found
+    assert {"tasks-slake", "sample-vllm", "evaluate-scorers", "score"} <= found
     assert not {"collect", "cost", "tables"} & found
+
+
+def test_what_lmms_eval_imports_by_name_changes_the_evaluations(
+    package: Path, suite: Suite, benchmarks: Suite
+) -> None:
+    assert stale(suite, append(package / "evaluation/tasks/queries.py", CODE)) == {"evaluate"}
+    scorers = package / "evaluation/tasks/scorers.py"
+    assert not stale(suite, append(scorers, CODE))  # no task of this suite has a scorer of lmms-eval
+    assert stale(benchmarks, append(scorers, CODE)) == {"evaluate-scorers"}
+
+
+def test_another_scorer_of_lmms_eval_is_another_evaluation(
+    benchmarks: Suite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = f"{next(iter(benchmarks.models))}/{next(iter(benchmarks.train_sets))}/zero-shot/seed0/round0"
+    before = Dag(benchmarks).evaluation_settings(run)
+    monkeypatch.setattr(type(benchmarks.tasks["slake"]), "lmms_scorer", None)
+    assert Dag(benchmarks).evaluation_settings(run) != before
 
 
 @pytest.mark.parametrize("folder", ["filters", "objectives", "resamplers", "task_kinds", "figures"])

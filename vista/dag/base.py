@@ -114,6 +114,16 @@ class Base:
         named = [module_of(method.objective)] if isinstance(method, SelfImprovement) else []
         return self.code("train", *named)
 
+    def evaluation_code(self) -> str:
+        """The code of an evaluation, with the scorers that lmms-eval imports for some kinds of tasks."""
+        scorers = {name.rpartition(".")[0]: None for name in self.scorers().values()}
+        return self.code("evaluate", *scorers)
+
+    def scorers(self) -> dict[str, str]:
+        """By evaluated task, the function that scores as lmms-eval's own task does, where there is one."""
+        tasks = {task: self.suite.tasks[task].lmms_scorer for task in self.suite.evaluated_tasks}
+        return {task: scorer for task, scorer in tasks.items() if scorer is not None}
+
     def figure_code(self, figure: str) -> str:
         """The code of one figure."""
         return self.code(f"figure-{figure}", module=f"vista.figures.{figure}")
