@@ -123,3 +123,4 @@ include: "workflow/rules/analysis.smk"
 # What the rules asked for while they were read, and could not be kept.
 if PLAN.refused:
     raise WorkflowError(PLAN.refused)
+PLAN.is_read = True

@@ -19,6 +19,11 @@ from vista.tasks.generate import rationale_source
 LOCKS = Path(".snakemake/locks")  # Snakemake's, in the folder that it works in
 
 
+def _at_work() -> bool:
+    """Whether a ``snakemake`` runs jobs in this folder."""
+    return LOCKS.is_dir() and any(LOCKS.iterdir())
+
+
 class Base:
     """A suite and where its outputs lie."""
 
@@ -26,7 +31,8 @@ class Base:
         self.suite = suite
         self.paths = Paths(suite.results)
         self.reads = Reads(suite, self.paths)
-        self.refused = ""  # why a checksum of the code could not be kept
+        self.refused = ""  # why a checksum of the code could not be kept while the rules were read
+        self.is_read = False  # whether all rules have been read, so that what is refused is an error at once
         self.entries: dict[str, list[str]] = {}  # by file of checksums, the modules that its jobs enter at
 
     def write_suite(self) -> None:
@@ -35,8 +41,7 @@ class Base:
         Raises:
             VistaError: the results folder cannot be written.
         """
-        locked = LOCKS.is_dir() and any(LOCKS.iterdir())
-        if not (locked and self.paths.suite.exists()):
+        if not (self.paths.suite.exists() and _at_work()):
             update(self.paths.suite, self.suite.model_dump_json(indent=2))
 
     def begin(self, main: bool = True) -> str | None:
@@ -65,16 +70,24 @@ class Base:
             command: Of ``vista.cli``; with a ``module``, just a name for the file.
             named: Modules of the plug-ins that the job's method, task or model name.
             module: The entry point, where it is not one of ``vista.cli``.
+
+        Raises:
+            VistaError: all rules have been read, and a module has no source, or the disk cannot be written.
         """
         entries = [module] if module else closure.entry_points(command)
-        kinds = [name.rpartition(".")[2] if name.startswith("vista.") else name for name in named]
+        # Somebody else's module may be called like one of ours.
+        kinds = [name.rpartition(".")[2] if name.startswith("vista.") else f"plugin-{name}" for name in named]
         file = self.paths.code("-".join([command, *kinds]))
         if str(file) in self.entries:
             return str(file)
         self.entries[str(file)] = [*entries, *named]
+        if file.exists() and _at_work():
+            return str(file)  # the jobs under way began with the code that it tells of
         try:
             closure.write_checksums(file, [*entries, *named])
         except VistaError as error:
+            if self.is_read:
+                raise
             self.refused = str(error)
         return str(file)
 
