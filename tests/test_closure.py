@@ -209,11 +209,13 @@ def test_imports_for_type_checkers_alone_do_not_count(lab: Path) -> None:
     (lab / "a.py").write_text(
         "from typing import TYPE_CHECKING\n"
         "if TYPE_CHECKING:\n    import my_lab.c\nelse:\n    import my_lab.d\n"
+        "if not TYPE_CHECKING:\n    import my_lab.e\n"
     )
+    (lab / "e.py").write_text("")
     (lab / "c.py").write_text("")
     (lab / "d.py").write_text("")
     found = closure.closure(["my_lab.a"])
-    assert "my_lab.d" in found
+    assert {"my_lab.d", "my_lab.e"} <= set(found)
     assert "my_lab.c" not in found
 
 
@@ -227,6 +229,35 @@ def test_a_data_file_that_a_module_names_is_part_of_its_code(lab: Path) -> None:
     assert closure.checksums(["my_lab.a"]) == before
     (lab / "page.html").write_text("two")
     assert closure.checksums(["my_lab.a"]) != before
+
+
+def test_a_module_in_no_package_has_the_data_files_beside_it_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may lie in the working directory, above the results of years, or among all that is installed."""
+    (tmp_path / "alone.py").write_text('LIMITS = "limits.json", "main.csv"\n')
+    (tmp_path / "limits.json").write_text("1")
+    (tmp_path / "results/tables").mkdir(parents=True)
+    (tmp_path / "results/tables/main.csv").write_text("a\n")
+    monkeypatch.setitem(closure.SOURCES, "alone", tmp_path / "alone.py")
+    assert list(closure.checksums(["alone"])) == ["alone", "alone: limits.json"]
+
+
+def test_a_package_without_an_init_file_has_a_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "bare_lab").mkdir()
+    (tmp_path / "bare_lab/a.py").write_text("import bare_lab.b\n")
+    (tmp_path / "bare_lab/b.py").write_text("")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(closure, "SOURCES", dict(closure.SOURCES))
+    __import__("bare_lab.a")
+    assert closure.closure(["bare_lab.a"]) == ["bare_lab.a", "bare_lab.b"]
+
+
+def test_a_module_that_is_not_python_is_named(lab: Path) -> None:
+    (lab / "a.py").write_text("def f():\n    import my_lab.b\n")
+    (lab / "b.py").write_text("def (:\n")
+    with pytest.raises(VistaError, match=r"my_lab/b\.py: not Python"):
+        closure.checksums(["my_lab.a"])
 
 
 def test_a_module_without_source_is_named() -> None:

@@ -13,6 +13,7 @@ code makes exactly the outputs stale that depend on it.
 from __future__ import annotations
 
 import ast
+import copy
 import hashlib
 import json
 import sys
@@ -117,8 +118,9 @@ def _file(module: str) -> Path | None:
     top, *parts = module.split(".")
     if top not in SOURCES and top in sys.modules:
         file = getattr(sys.modules[top], "__file__", None)
-        if file is not None:
-            SOURCES[top] = Path(file).parent if Path(file).name == "__init__.py" else Path(file)
+        folders = list(getattr(sys.modules[top], "__path__", []))  # also of a package without __init__.py
+        if folders or file is not None:
+            SOURCES[top] = Path(folders[0]) if folders else Path(str(file))
     root = SOURCES.get(top)
     if root is None or (root.is_file() and parts):
         return None
@@ -144,6 +146,7 @@ def _imports(module: str) -> list[str]:
 @cache
 def _imports_of(module: str, path: Path, changed: int) -> list[str]:
     parents = [module.rsplit(".", n)[0] for n in range(1, module.count(".") + 1)]
+    parents = [name for name in parents if _file(name) is not None]
     return [*parents, *dict.fromkeys(_imported(_parsed(path, changed), module))]
 
 
@@ -162,7 +165,7 @@ def _imported(tree: ast.AST, module: str) -> Iterator[str]:
 
 def _at_run_time(tree: ast.AST) -> Iterator[ast.AST]:
     for node in ast.iter_child_nodes(tree):
-        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+        if isinstance(node, ast.If) and ast.unparse(node.test).split(".")[-1] == "TYPE_CHECKING":
             yield from (found for child in node.orelse for found in [child, *_at_run_time(child)])
         else:
             yield node
@@ -186,7 +189,10 @@ def _tree(module: str) -> ast.Module:
 
 @cache
 def _parsed(path: Path, changed: int) -> ast.Module:
-    return ast.parse(path.read_text(encoding="utf-8"), filename=str(path))
+    try:
+        return ast.parse(path.read_bytes(), filename=str(path))
+    except (SyntaxError, ValueError) as error:
+        raise VistaError(f"{path}: not Python ({error}); correct it") from error
 
 
 def _code(module: str) -> str:
@@ -197,7 +203,7 @@ def _code(module: str) -> str:
 @cache
 def _code_of(path: Path, changed: int) -> str:
     """SHA-256 of a module's syntax tree, without what is only read by people."""
-    tree = ast.parse(path.read_text(encoding="utf-8"))
+    tree = copy.deepcopy(_parsed(path, changed))
     for node in ast.walk(tree):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             if ast.get_docstring(node, clean=False) is not None:
@@ -208,7 +214,10 @@ def _code_of(path: Path, changed: int) -> str:
 
 
 def _data(module: str) -> dict[str, str]:
-    """SHA-256 of the data files below a module's folder that it names in its source."""
+    """SHA-256 of the data files below a module's folder that it names in its source.
+
+    Of a module in no package, those beside it: below may be the results, or all that is installed.
+    """
     path = _source(module)
     words = {
         node.value
@@ -216,11 +225,13 @@ def _data(module: str) -> dict[str, str]:
         if isinstance(node, ast.Constant) and isinstance(node.value, str)
     }
     root = path.parent
-    files = [file for file in _data_files(root) if file.name in words]
+    alone = SOURCES.get(module) == path
+    files = [file for file in _data_files(root, below=not alone) if file.name in words]
     return {f"{module}: {file.name}": hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
 
 
 @cache
-def _data_files(folder: Path) -> list[Path]:
-    files = sorted(file for file in folder.rglob("*") if file.is_file())
+def _data_files(folder: Path, below: bool) -> list[Path]:
+    found = folder.rglob("*") if below else folder.iterdir()
+    files = sorted(file for file in found if file.is_file())
     return [file for file in files if file.suffix != ".py" and "__pycache__" not in file.parts]
