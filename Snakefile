@@ -120,7 +120,8 @@ include: "workflow/rules/evaluation.smk"
 include: "workflow/rules/analysis.smk"
 
 
-# What the rules asked for while they were read, and could not be kept.
+# What the rules asked for while they were read, or will ask for, and could not be kept.
+PLAN.keep_named_code()
 if PLAN.refused:
     raise WorkflowError(PLAN.refused)
 PLAN.is_read = True

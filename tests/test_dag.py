@@ -132,5 +132,14 @@ def test_code_without_a_source_is_an_error_once_the_rules_are_read(
     assert "my_lab has no source file" in plan.refused
     plan = Dag(suite)
     plan.is_read = True
-    with pytest.raises(VistaError, match="my_lab has no source file"):
-        plan.code("curate", "my_lab")
+    for _ in range(2):
+        with pytest.raises(VistaError, match="my_lab has no source file"):
+            plan.code("curate", "my_lab")
+
+
+def test_the_code_that_methods_and_tasks_name_is_kept_when_the_rules_have_been_read(suite: Suite) -> None:
+    """Snakemake would take an output whose job's code is refused later for up to date."""
+    plan = Dag(suite)
+    plan.keep_named_code()
+    kept = {Path(file).stem for file in plan.entries}
+    assert {"tasks-grid", "sample-hf", "resample-prefix-hf", "curate-vas", "curate-none", "train-dpo"} <= kept

@@ -80,16 +80,36 @@ class Base:
         file = self.paths.code("-".join([command, *kinds]))
         if str(file) in self.entries:
             return str(file)
-        self.entries[str(file)] = [*entries, *named]
-        if file.exists() and _at_work():
-            return str(file)  # the jobs under way began with the code that it tells of
         try:
-            closure.write_checksums(file, [*entries, *named])
+            # The jobs under way began with the code that the file tells of.
+            if not (file.exists() and _at_work()):
+                closure.write_checksums(file, [*entries, *named])
+            self.entries[str(file)] = [*entries, *named]
         except VistaError as error:
             if self.is_read:
                 raise
             self.refused = str(error)
         return str(file)
+
+    def keep_named_code(self) -> None:
+        """Keep the checksums of all that tasks and methods name, before Snakemake asks for those of single jobs.
+
+        It would take an output whose job's code is refused then for up to date.
+        """
+        for task, settings in self.suite.tasks.items():
+            for split in ("seed", "train", "test"):
+                if getattr(settings.sizes, split) != 0:
+                    self.task_code(task, split)
+        for run in {run.method: run for run in grid.runs(self.suite)}.values():
+            method = self.suite.methods[run.method]
+            if grid.is_trained(self.suite, run):
+                self.curation_code(run.id)
+                self.training_code(run.id)
+            if isinstance(method, SelfImprovement):
+                names = grid.rollout_files(method)
+                self.rollout_code("samples", names.samples)
+                if names.resamples is not None:
+                    self.rollout_code("resamples", names.resamples)
 
     def task_code(self, task: str, split: str) -> str:
         """The code of a split of a task: that of its kind, and of what adds rationales to it."""
