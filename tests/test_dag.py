@@ -13,6 +13,7 @@ from vista import closure
 from vista.config import Suite, load_suite, load_yaml
 from vista.dag import Dag
 from vista.errors import VistaError
+from vista.plugins import implementation
 
 
 @pytest.fixture
@@ -143,3 +144,11 @@ def test_the_code_that_methods_and_tasks_name_is_kept_when_the_rules_have_been_r
     plan.keep_named_code()
     kept = {Path(file).stem for file in plan.entries}
     assert {"tasks-grid", "sample-hf", "resample-prefix-hf", "curate-vas", "curate-none", "train-dpo"} <= kept
+
+
+def test_a_kind_that_does_not_check_its_queries_depends_on_the_checks(
+    suite: Suite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert Path(Dag(suite).task_code("printed", "train")).stem == "tasks-grid"
+    monkeypatch.setattr(implementation(suite.tasks["printed"]), "checks_queries", False)
+    assert Path(Dag(suite).task_code("printed", "train")).stem == "tasks-grid-checks"

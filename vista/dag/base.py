@@ -12,7 +12,7 @@ from vista.errors import VistaError, writing
 from vista.grid import Run
 from vista.manifest import version_note
 from vista.paths import Paths
-from vista.plugins import module_of, origin
+from vista.plugins import implementation, module_of
 from vista.reads import Reads
 from vista.tasks.generate import rationale_source
 
@@ -115,7 +115,7 @@ class Base:
         """The code of a split of a task: that of its kind, and of what adds rationales to it."""
         source = rationale_source(self.suite, task, split)
         settings = self.suite.tasks[task]
-        checks = ["vista.tasks.checks"] if origin(settings) else []  # the queries of other people's kinds
+        checks = [] if implementation(settings).checks_queries else ["vista.tasks.checks"]
         return self.code("tasks", module_of(settings), *([source] if source else []), *checks)
 
     def model_code(self, model: str) -> str:
