@@ -92,7 +92,7 @@ class Base:
         return str(file)
 
     def keep_named_code(self) -> None:
-        """Keep the checksums of all that tasks and methods name, before Snakemake asks for those of single jobs.
+        """Keep the checksums of all that tasks and methods name, before Snakemake asks for those of a job.
 
         It would take an output whose job's code is refused then for up to date.
         """
