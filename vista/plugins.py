@@ -14,6 +14,7 @@ Torch-free, since the config is. A plug-in that needs torch imports it inside it
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import hashlib
 import importlib
@@ -45,11 +46,12 @@ def name_modules(modules: Sequence[str]) -> None:
     Raises:
         VistaError: a module cannot be imported; names it and says why.
     """
-    _named[:] = modules
+    _named.clear()
     if modules and str(Path.cwd()) not in sys.path:
         sys.path.append(str(Path.cwd()))
     for name in modules:
         _import(name, f"plugins: {name}")
+        _named.append(name)
 
 
 @dataclass(frozen=True)
@@ -150,8 +152,12 @@ class Plugin:
     def __get_pydantic_json_schema__(
         self, schema: CoreSchema, handler: GetJsonSchemaHandler
     ) -> dict[str, Any]:
-        """One of all kinds that are installed here."""
-        kinds = {kind: handler(self.settings(kind).__pydantic_core_schema__) for kind in self.kinds()}
+        """One of all kinds that are installed here; those that cannot be imported are left out."""
+        found: dict[str, type[Strict]] = {}
+        for kind in self.kinds():
+            with contextlib.suppress(VistaError):
+                found[kind] = self.settings(kind)
+        kinds = {kind: handler(each.__pydantic_core_schema__) for kind, each in found.items()}
         mapping = {kind: reference["$ref"] for kind, reference in kinds.items() if "$ref" in reference}
         return {
             "discriminator": {"mapping": mapping, "propertyName": "kind"},
