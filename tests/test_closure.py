@@ -253,6 +253,33 @@ def test_a_package_without_an_init_file_has_a_source(tmp_path: Path, monkeypatch
     assert closure.closure(["bare_lab.a"]) == ["bare_lab.a", "bare_lab.b"]
 
 
+def test_what_lies_beside_a_module_of_somebody_else_is_part_of_its_code(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "alone_lab.py").write_text("import json, torch\ndef f():\n    import alone_helper\n")
+    (tmp_path / "alone_helper.py").write_text("from alone_more import deep\n")
+    (tmp_path / "alone_more").mkdir()
+    (tmp_path / "alone_more/deep.py").write_text("")
+    (tmp_path / "alone_unused.py").write_text("")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(closure, "SOURCES", dict(closure.SOURCES))
+    assert closure.closure(["alone_lab"]) == ["alone_helper", "alone_lab", "alone_more.deep"]
+
+
+def test_modules_of_one_distribution_belong_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "dist_lab.py").write_text("import dist_helper, dist_stranger\n")
+    (tmp_path / "dist_helper.py").write_text("")
+    (tmp_path / "dist_stranger.py").write_text("")
+    for name, modules in {"my_lab": ["dist_lab", "dist_helper"], "other": ["dist_stranger"]}.items():
+        info = tmp_path / f"{name}-1.0.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+        (info / "RECORD").write_text("".join(f"{module}.py,,\n" for module in modules))
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(closure, "SOURCES", dict(closure.SOURCES))
+    assert closure.closure(["dist_lab"]) == ["dist_helper", "dist_lab"]
+
+
 def test_a_module_that_is_not_python_is_named(lab: Path) -> None:
     (lab / "a.py").write_text("def f():\n    import my_lab.b\n")
     (lab / "b.py").write_text("def (:\n")

@@ -4,7 +4,8 @@ Serves ``vista.dag``: the closure's checksums are one small file that the job's 
 code makes exactly the outputs stale that depend on it.
 
 * Every ``import`` in the source counts, those inside functions too; not those under ``if TYPE_CHECKING``.
-* Plug-ins are imported by name only. The closure of a job has those that its method, task or model name.
+* Plug-ins are imported by name only. The closure of a job has those that its method, task or model name,
+  with what they import of their own distribution, or of their folder if they are not installed.
 * Comments, docstrings, layout and the descriptions of settings are left out of the checksums.
 * Modules that only carry values, names and messages (``CARRIERS``) are in the closure, but in no checksum,
   nor is what only they import.
@@ -16,9 +17,10 @@ import ast
 import copy
 import hashlib
 import json
-import sys
 from collections.abc import Iterable, Iterator
 from functools import cache
+from importlib.metadata import packages_distributions
+from importlib.util import find_spec
 from pathlib import Path
 
 import vista
@@ -116,11 +118,8 @@ def update(file: Path, text: str) -> None:
 def _file(module: str) -> Path | None:
     """The source file of a module of a known package; ``None`` if there is none."""
     top, *parts = module.split(".")
-    if top not in SOURCES and top in sys.modules:
-        file = getattr(sys.modules[top], "__file__", None)
-        folders = list(getattr(sys.modules[top], "__path__", []))  # also of a package without __init__.py
-        if folders or file is not None:
-            SOURCES[top] = Path(folders[0]) if folders else Path(str(file))
+    if top not in SOURCES and (found := _located(top)) is not None:
+        SOURCES[top] = found
     root = SOURCES.get(top)
     if root is None or (root.is_file() and parts):
         return None
@@ -129,6 +128,33 @@ def _file(module: str) -> Path | None:
     package = root.joinpath(*parts, "__init__.py")
     module_file = root.joinpath(*parts).with_suffix(".py") if parts else package
     return next((path for path in (package, module_file) if path.is_file()), None)
+
+
+def _located(top: str) -> Path | None:
+    """The folder of somebody else's package, with or without ``__init__.py``, or the file of a module."""
+    try:
+        spec = find_spec(top)
+    except (ImportError, ValueError):
+        return None
+    if spec is None or not (spec.submodule_search_locations or spec.has_location):
+        return None
+    folders = list(spec.submodule_search_locations or [])
+    return Path(folders[0]) if folders else Path(str(spec.origin))
+
+
+@cache
+def _beside(top: str) -> frozenset[str]:
+    """What comes with somebody else's ``top``: the modules and packages of its distribution.
+
+    If it is installed nowhere, those in its folder, which may be the working directory.
+    """
+    distributions = packages_distributions()
+    if own := set(distributions.get(top, [])):
+        return frozenset(name for name, others in distributions.items() if own & set(others))
+    root = SOURCES.get(top)
+    if root is None or any(root.parent.glob("*.dist-info")):
+        return frozenset()
+    return frozenset(path.stem for path in root.parent.iterdir() if path.suffix == ".py" or path.is_dir())
 
 
 def _source(module: str) -> Path:
@@ -152,6 +178,8 @@ def _imports_of(module: str, path: Path, changed: int) -> list[str]:
 
 def _imported(tree: ast.AST, module: str) -> Iterator[str]:
     """Modules of known packages that are imported anywhere below ``tree``, at run time."""
+    top = module.split(".")[0]
+    known = {top, *SOURCES, *(_beside(top) if top != "vista" else ())}
     for node in _at_run_time(tree):
         names: list[str] = []
         if isinstance(node, ast.Import):
@@ -159,7 +187,6 @@ def _imported(tree: ast.AST, module: str) -> Iterator[str]:
         elif isinstance(node, ast.ImportFrom):
             base = _absolute(node, module)
             names = [base, *(f"{base}.{alias.name}" for alias in node.names)]
-        known = {module.split(".")[0], *SOURCES}
         yield from (name for name in names if name.split(".")[0] in known and _file(name) is not None)
 
 
