@@ -211,6 +211,7 @@ def test_settings_without_a_class_that_does_the_work_are_refused(write: Write) -
     settings = FILTERS.settings("brief").model_validate({"kind": "brief"})
     with pytest.raises(VistaError, match=r"module my_lab: .*generic in BriefSettings.*found none"):
         plugins.make(settings)
+    assert "generic in BriefSettings" in refused({"kind": "brief"})  # already when the config is read
 
 
 def test_settings_with_two_classes_that_do_the_work_are_refused(write: Write) -> None:

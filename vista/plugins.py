@@ -130,7 +130,13 @@ class Plugin:
             raise PydanticCustomError("plugin", "{reason}", {"reason": self._unknown(str(kind))}) from None
         except VistaError as error:
             raise PydanticCustomError("plugin", "{reason}", {"reason": str(error)}) from error
-        return settings.model_validate(value)
+        found = settings.model_validate(value)
+        if not module_of(found).startswith("vista."):
+            try:
+                implementation(found)  # somebody else's may be half written; say so before any job starts
+            except VistaError as error:
+                raise PydanticCustomError("plugin", "{reason}", {"reason": str(error)}) from error
+        return found
 
     def _unknown(self, kind: str) -> str:
         close = difflib.get_close_matches(kind, self.kinds(), n=1)
