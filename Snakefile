@@ -120,6 +120,9 @@ include: "workflow/rules/evaluation.smk"
 include: "workflow/rules/analysis.smk"
 
 
-# What the rules depend on is written here, so that a disk which refuses it is one error.
-if refused := PLAN.keep_code():
-    raise WorkflowError(refused)
+# What the rules depend on is written here: refused later, in an input function, Snakemake would take an
+# output that is there for up to date.
+PLAN.keep_code()
+if PLAN.refused:
+    raise WorkflowError(PLAN.refused)
+PLAN.is_read = True

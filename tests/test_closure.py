@@ -55,7 +55,8 @@ def codes(suite: Suite) -> dict[str, str]:
     for kind in ("samples", "scores", "gains"):
         plan.rollout_code(kind, "any")
     tables = ("tables", "ablation", "difficulty", "distributions")
-    for command in ("cases", "evaluate", "collect", "cost", *tables):
+    plan.evaluation_code()
+    for command in ("cases", "collect", "cost", *tables):
         plan.code(command)
     for figure in (closure.SOURCES["vista"] / "figures").glob("[a-z]*.py"):
         if figure.stem not in ("plan", "drawing"):
@@ -106,8 +107,26 @@ def test_the_scores_module_changes_scores_curation_and_cases_alone(package: Path
 
 def test_edited_images_change_what_decodes_them_and_the_benchmarks(package: Path, benchmarks: Suite) -> None:
     found = stale(benchmarks, append(package / "images.py", CODE))
-    assert {"tasks-slake", "sample-vllm", "evaluate", "score"} <= found
+    assert {"tasks-slake", "sample-vllm", "evaluate-scorers", "score"} <= found
     assert not {"collect", "cost", "tables"} & found
+
+
+def test_what_lmms_eval_imports_by_name_changes_the_evaluations(
+    package: Path, suite: Suite, benchmarks: Suite
+) -> None:
+    assert stale(suite, append(package / "evaluation/tasks/queries.py", CODE)) == {"evaluate"}
+    scorers = package / "evaluation/tasks/scorers.py"
+    assert not stale(suite, append(scorers, CODE))  # no task of this suite has a scorer of lmms-eval
+    assert stale(benchmarks, append(scorers, CODE)) == {"evaluate-scorers"}
+
+
+def test_another_scorer_of_lmms_eval_is_another_evaluation(
+    benchmarks: Suite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = f"{next(iter(benchmarks.models))}/{next(iter(benchmarks.train_sets))}/zero-shot/seed0/round0"
+    before = Dag(benchmarks).evaluation_settings(run)
+    monkeypatch.setattr(type(benchmarks.tasks["slake"]), "lmms_scorer", None)
+    assert Dag(benchmarks).evaluation_settings(run) != before
 
 
 @pytest.mark.parametrize("folder", ["filters", "objectives", "resamplers", "task_kinds", "figures"])
@@ -190,11 +209,13 @@ def test_imports_for_type_checkers_alone_do_not_count(lab: Path) -> None:
     (lab / "a.py").write_text(
         "from typing import TYPE_CHECKING\n"
         "if TYPE_CHECKING:\n    import my_lab.c\nelse:\n    import my_lab.d\n"
+        "if not TYPE_CHECKING:\n    import my_lab.e\n"
     )
+    (lab / "e.py").write_text("")
     (lab / "c.py").write_text("")
     (lab / "d.py").write_text("")
     found = closure.closure(["my_lab.a"])
-    assert "my_lab.d" in found
+    assert {"my_lab.d", "my_lab.e"} <= set(found)
     assert "my_lab.c" not in found
 
 
@@ -208,6 +229,62 @@ def test_a_data_file_that_a_module_names_is_part_of_its_code(lab: Path) -> None:
     assert closure.checksums(["my_lab.a"]) == before
     (lab / "page.html").write_text("two")
     assert closure.checksums(["my_lab.a"]) != before
+
+
+def test_a_module_in_no_package_has_the_data_files_beside_it_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may lie in the working directory, above the results of years, or among all that is installed."""
+    (tmp_path / "alone.py").write_text('LIMITS = "limits.json", "main.csv"\n')
+    (tmp_path / "limits.json").write_text("1")
+    (tmp_path / "results/tables").mkdir(parents=True)
+    (tmp_path / "results/tables/main.csv").write_text("a\n")
+    monkeypatch.setitem(closure.SOURCES, "alone", tmp_path / "alone.py")
+    assert list(closure.checksums(["alone"])) == ["alone", "alone: limits.json"]
+
+
+def test_a_package_without_an_init_file_has_a_source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "bare_lab").mkdir()
+    (tmp_path / "bare_lab/a.py").write_text("import bare_lab.b\n")
+    (tmp_path / "bare_lab/b.py").write_text("")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(closure, "SOURCES", dict(closure.SOURCES))
+    __import__("bare_lab.a")
+    assert closure.closure(["bare_lab.a"]) == ["bare_lab.a", "bare_lab.b"]
+
+
+def test_what_lies_beside_a_module_of_somebody_else_is_part_of_its_code(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "alone_lab.py").write_text("import json, torch\ndef f():\n    import alone_helper\n")
+    (tmp_path / "alone_helper.py").write_text("from alone_more import deep\n")
+    (tmp_path / "alone_more").mkdir()
+    (tmp_path / "alone_more/deep.py").write_text("")
+    (tmp_path / "alone_unused.py").write_text("")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(closure, "SOURCES", dict(closure.SOURCES))
+    assert closure.closure(["alone_lab"]) == ["alone_helper", "alone_lab", "alone_more.deep"]
+
+
+def test_modules_of_one_distribution_belong_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "dist_lab.py").write_text("import dist_helper, dist_stranger\n")
+    (tmp_path / "dist_helper.py").write_text("")
+    (tmp_path / "dist_stranger.py").write_text("")
+    for name, modules in {"my_lab": ["dist_lab", "dist_helper"], "other": ["dist_stranger"]}.items():
+        info = tmp_path / f"{name}-1.0.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+        (info / "RECORD").write_text("".join(f"{module}.py,,\n" for module in modules))
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(closure, "SOURCES", dict(closure.SOURCES))
+    assert closure.closure(["dist_lab"]) == ["dist_helper", "dist_lab"]
+
+
+def test_a_module_that_is_not_python_is_named(lab: Path) -> None:
+    (lab / "a.py").write_text("def f():\n    import my_lab.b\n")
+    (lab / "b.py").write_text("def (:\n")
+    with pytest.raises(VistaError, match=r"my_lab/b\.py: not Python"):
+        closure.checksums(["my_lab.a"])
 
 
 def test_a_module_without_source_is_named() -> None:

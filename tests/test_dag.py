@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import json
+import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
+from vista import closure
 from vista.config import Suite, load_suite, load_yaml
 from vista.dag import Dag
+from vista.errors import VistaError
+from vista.plugins import implementation
 
 
 @pytest.fixture
@@ -85,3 +91,64 @@ def test_what_stands_for_the_image_decides_the_log_probabilities_and_nothing_els
     first, second = Dag(suite), Dag(absent)
     assert first.rollout_settings("gains", "name") != second.rollout_settings("gains", "name")
     assert first.rollout_settings("scores", "name") == second.rollout_settings("scores", "name")
+
+
+def test_somebody_elses_module_of_the_same_name_has_checksums_of_its_own(
+    suite: Suite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "vas.py").write_text("X = 1\n")
+    monkeypatch.setitem(closure.SOURCES, "vas", tmp_path / "vas.py")
+    plan = Dag(suite)
+    ours, theirs = plan.code("curate", "vista.filters.vas"), plan.code("curate", "vas")
+    assert ours != theirs
+    assert "vas" in json.loads(Path(theirs).read_text())
+
+
+def test_checksums_stay_while_jobs_run(suite: Suite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A job that began before an edit would pass for made by the edited code."""
+    monkeypatch.chdir(tmp_path)
+    module = tmp_path / "lab.py"
+    monkeypatch.setitem(closure.SOURCES, "lab", module)
+    module.write_text("X = 1\n")
+    first = Path(Dag(suite).code("curate", "lab"))
+    before = first.read_text()
+    module.write_text("X = 22\n")
+    lock = tmp_path / ".snakemake/locks/0.input.lock"
+    lock.parent.mkdir(parents=True)
+    lock.touch()
+    Dag(suite).code("curate", "lab")
+    assert first.read_text() == before
+    lock.unlink()
+    Dag(suite).code("curate", "lab")
+    assert first.read_text() != before
+
+
+def test_code_without_a_source_is_an_error_once_the_rules_are_read(
+    suite: Suite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Snakemake asks for the code of single jobs only then; before, the Snakefile raises what was refused."""
+    monkeypatch.setitem(sys.modules, "my_lab", ModuleType("my_lab"))
+    plan = Dag(suite)
+    plan.code("curate", "my_lab")
+    assert "my_lab has no source file" in plan.refused
+    plan = Dag(suite)
+    plan.is_read = True
+    for _ in range(2):
+        with pytest.raises(VistaError, match="my_lab has no source file"):
+            plan.code("curate", "my_lab")
+
+
+def test_the_code_that_methods_and_tasks_name_is_kept_when_the_rules_have_been_read(suite: Suite) -> None:
+    """Snakemake would take an output whose job's code is refused later for up to date."""
+    plan = Dag(suite)
+    plan.keep_code()
+    kept = {Path(file).stem for file in plan.entries}
+    assert {"tasks-grid", "sample-hf", "resample-prefix-hf", "curate-vas", "curate-none", "train-dpo"} <= kept
+
+
+def test_a_kind_that_does_not_check_its_queries_depends_on_the_checks(
+    suite: Suite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert Path(Dag(suite).task_code("printed", "train")).stem == "tasks-grid"
+    monkeypatch.setattr(implementation(suite.tasks["printed"]), "checks_queries", False)
+    assert Path(Dag(suite).task_code("printed", "train")).stem == "tasks-grid-checks"

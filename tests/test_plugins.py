@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -13,7 +14,7 @@ from pydantic import TypeAdapter, ValidationError
 
 import vista.filters
 from vista import plugins
-from vista.config import Filter, Objective, Resample
+from vista.config import Filter, Objective, Resample, json_schemas, load_suite, load_yaml
 from vista.errors import VistaError
 from vista.filters import Context, FilterSettings
 from vista.filters.vas import VasSettings, VisionAwareAttention
@@ -192,12 +193,25 @@ def test_a_module_that_cannot_be_imported_is_named_with_the_reason(write: Write)
         plugins.name_modules(["other_lab.vista"])
 
 
+def test_a_module_that_cannot_be_imported_hides_no_other_mistake(root: Path) -> None:
+    value = {**load_yaml(root / "config/smoke.yaml"), "plugins": ["my_lab_nowhere"], "sedes": [0]}
+    with pytest.raises(VistaError) as caught:
+        load_suite(root / "config/smoke.yaml", value, root)
+    said = str(caught.value)
+    assert "plugins: my_lab_nowhere: module my_lab_nowhere cannot be imported" in said
+    assert "found ['my_lab_nowhere']" in said
+    assert "sedes: unknown key; did you mean 'seeds'?" in said
+    load_suite(root / "config/smoke.yaml", root=root)
+    assert plugins._named == []
+
+
 def test_settings_without_a_class_that_does_the_work_are_refused(write: Write) -> None:
     write("my_lab", WITHOUT_A_CLASS)
     plugins.name_modules(["my_lab"])
     settings = FILTERS.settings("brief").model_validate({"kind": "brief"})
     with pytest.raises(VistaError, match=r"module my_lab: .*generic in BriefSettings.*found none"):
         plugins.make(settings)
+    assert "generic in BriefSettings" in refused({"kind": "brief"})  # already when the config is read
 
 
 def test_settings_with_two_classes_that_do_the_work_are_refused(write: Write) -> None:
@@ -256,6 +270,22 @@ def test_a_package_whose_module_does_not_serve_is_named(
     message = refused({"kind": "brief"})
     assert message.startswith("filter 'brief' of package my-lab 1.0: module my_lab ")
     assert said in message
+
+
+def test_a_broken_package_that_no_method_names_is_left_out_of_schemas_and_hides_no_mistake(
+    write: Write, install: Callable[[str, str], None], root: Path, tmp_path: Path
+) -> None:
+    write("my_lab", "import nothing_like_it\n")
+    install("brief", "my_lab")
+    schema = json.dumps(json_schemas()["methods"])
+    assert '"random-drop"' in schema
+    assert '"brief"' not in schema
+    methods = tmp_path / "methods.yaml"
+    methods.write_text("mine: {kind: self-improvement, ronuds: 2}\n")
+    raw = load_yaml(root / "config/smoke.yaml")
+    value = {**raw, "methods": ["mine"], "methods_file": str(methods), "method_overrides": {}}
+    with pytest.raises(VistaError, match="ronuds: unknown key; did you mean 'rounds'"):
+        load_suite(root / "config/smoke.yaml", value, root)
 
 
 def test_a_package_and_a_module_of_one_kind_are_refused(

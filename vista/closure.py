@@ -4,7 +4,8 @@ Serves ``vista.dag``: the closure's checksums are one small file that the job's 
 code makes exactly the outputs stale that depend on it.
 
 * Every ``import`` in the source counts, those inside functions too; not those under ``if TYPE_CHECKING``.
-* Plug-ins are imported by name only. The closure of a job has those that its method, task or model name.
+* Plug-ins are imported by name only. The closure of a job has those that its method, task or model name,
+  with what they import of their own distribution, or of their folder if they are not installed.
 * Comments, docstrings, layout and the descriptions of settings are left out of the checksums.
 * Modules that only carry values, names and messages (``CARRIERS``) are in the closure, but in no checksum,
   nor is what only they import.
@@ -13,11 +14,13 @@ code makes exactly the outputs stale that depend on it.
 from __future__ import annotations
 
 import ast
+import copy
 import hashlib
 import json
-import sys
 from collections.abc import Iterable, Iterator
 from functools import cache
+from importlib.metadata import packages_distributions
+from importlib.util import find_spec
 from pathlib import Path
 
 import vista
@@ -115,10 +118,8 @@ def update(file: Path, text: str) -> None:
 def _file(module: str) -> Path | None:
     """The source file of a module of a known package; ``None`` if there is none."""
     top, *parts = module.split(".")
-    if top not in SOURCES and top in sys.modules:
-        file = getattr(sys.modules[top], "__file__", None)
-        if file is not None:
-            SOURCES[top] = Path(file).parent if Path(file).name == "__init__.py" else Path(file)
+    if top not in SOURCES and (found := _located(top)) is not None:
+        SOURCES[top] = found
     root = SOURCES.get(top)
     if root is None or (root.is_file() and parts):
         return None
@@ -127,6 +128,33 @@ def _file(module: str) -> Path | None:
     package = root.joinpath(*parts, "__init__.py")
     module_file = root.joinpath(*parts).with_suffix(".py") if parts else package
     return next((path for path in (package, module_file) if path.is_file()), None)
+
+
+def _located(top: str) -> Path | None:
+    """The folder of somebody else's package, with or without ``__init__.py``, or the file of a module."""
+    try:
+        spec = find_spec(top)
+    except (ImportError, ValueError):
+        return None
+    if spec is None or not (spec.submodule_search_locations or spec.has_location):
+        return None
+    folders = list(spec.submodule_search_locations or [])
+    return Path(folders[0]) if folders else Path(str(spec.origin))
+
+
+@cache
+def _beside(top: str) -> frozenset[str]:
+    """What comes with somebody else's ``top``: the modules and packages of its distribution.
+
+    If it is installed nowhere, those in its folder, which may be the working directory.
+    """
+    distributions = packages_distributions()
+    if own := set(distributions.get(top, [])):
+        return frozenset(name for name, others in distributions.items() if own & set(others))
+    root = SOURCES.get(top)
+    if root is None or any(root.parent.glob("*.dist-info")):
+        return frozenset()
+    return frozenset(path.stem for path in root.parent.iterdir() if path.suffix == ".py" or path.is_dir())
 
 
 def _source(module: str) -> Path:
@@ -144,11 +172,14 @@ def _imports(module: str) -> list[str]:
 @cache
 def _imports_of(module: str, path: Path, changed: int) -> list[str]:
     parents = [module.rsplit(".", n)[0] for n in range(1, module.count(".") + 1)]
+    parents = [name for name in parents if _file(name) is not None]
     return [*parents, *dict.fromkeys(_imported(_parsed(path, changed), module))]
 
 
 def _imported(tree: ast.AST, module: str) -> Iterator[str]:
     """Modules of known packages that are imported anywhere below ``tree``, at run time."""
+    top = module.split(".")[0]
+    known = {top, *SOURCES, *(_beside(top) if top != "vista" else ())}
     for node in _at_run_time(tree):
         names: list[str] = []
         if isinstance(node, ast.Import):
@@ -156,13 +187,12 @@ def _imported(tree: ast.AST, module: str) -> Iterator[str]:
         elif isinstance(node, ast.ImportFrom):
             base = _absolute(node, module)
             names = [base, *(f"{base}.{alias.name}" for alias in node.names)]
-        known = {module.split(".")[0], *SOURCES}
         yield from (name for name in names if name.split(".")[0] in known and _file(name) is not None)
 
 
 def _at_run_time(tree: ast.AST) -> Iterator[ast.AST]:
     for node in ast.iter_child_nodes(tree):
-        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+        if isinstance(node, ast.If) and ast.unparse(node.test).split(".")[-1] == "TYPE_CHECKING":
             yield from (found for child in node.orelse for found in [child, *_at_run_time(child)])
         else:
             yield node
@@ -186,7 +216,10 @@ def _tree(module: str) -> ast.Module:
 
 @cache
 def _parsed(path: Path, changed: int) -> ast.Module:
-    return ast.parse(path.read_text(encoding="utf-8"), filename=str(path))
+    try:
+        return ast.parse(path.read_bytes(), filename=str(path))
+    except (SyntaxError, ValueError) as error:
+        raise VistaError(f"{path}: not Python ({error}); correct it") from error
 
 
 def _code(module: str) -> str:
@@ -197,7 +230,7 @@ def _code(module: str) -> str:
 @cache
 def _code_of(path: Path, changed: int) -> str:
     """SHA-256 of a module's syntax tree, without what is only read by people."""
-    tree = ast.parse(path.read_text(encoding="utf-8"))
+    tree = copy.deepcopy(_parsed(path, changed))
     for node in ast.walk(tree):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             if ast.get_docstring(node, clean=False) is not None:
@@ -208,7 +241,10 @@ def _code_of(path: Path, changed: int) -> str:
 
 
 def _data(module: str) -> dict[str, str]:
-    """SHA-256 of the data files below a module's folder that it names in its source."""
+    """SHA-256 of the data files below a module's folder that it names in its source.
+
+    Of a module in no package, those beside it: below may be the results, or all that is installed.
+    """
     path = _source(module)
     words = {
         node.value
@@ -216,11 +252,13 @@ def _data(module: str) -> dict[str, str]:
         if isinstance(node, ast.Constant) and isinstance(node.value, str)
     }
     root = path.parent
-    files = [file for file in _data_files(root) if file.name in words]
+    alone = SOURCES.get(module) == path
+    files = [file for file in _data_files(root, below=not alone) if file.name in words]
     return {f"{module}: {file.name}": hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
 
 
 @cache
-def _data_files(folder: Path) -> list[Path]:
-    files = sorted(file for file in folder.rglob("*") if file.is_file())
+def _data_files(folder: Path, below: bool) -> list[Path]:
+    found = folder.rglob("*") if below else folder.iterdir()
+    files = sorted(file for file in found if file.is_file())
     return [file for file in files if file.suffix != ".py" and "__pycache__" not in file.parts]

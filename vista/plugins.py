@@ -14,6 +14,7 @@ Torch-free, since the config is. A plug-in that needs torch imports it inside it
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import hashlib
 import importlib
@@ -45,11 +46,12 @@ def name_modules(modules: Sequence[str]) -> None:
     Raises:
         VistaError: a module cannot be imported; names it and says why.
     """
-    _named[:] = modules
+    _named.clear()
     if modules and str(Path.cwd()) not in sys.path:
         sys.path.append(str(Path.cwd()))
     for name in modules:
         _import(name, f"plugins: {name}")
+        _named.append(name)
 
 
 @dataclass(frozen=True)
@@ -128,7 +130,13 @@ class Plugin:
             raise PydanticCustomError("plugin", "{reason}", {"reason": self._unknown(str(kind))}) from None
         except VistaError as error:
             raise PydanticCustomError("plugin", "{reason}", {"reason": str(error)}) from error
-        return settings.model_validate(value)
+        found = settings.model_validate(value)
+        if not module_of(found).startswith("vista."):
+            try:
+                implementation(found)  # somebody else's may be half written; say so before any job starts
+            except VistaError as error:
+                raise PydanticCustomError("plugin", "{reason}", {"reason": str(error)}) from error
+        return found
 
     def _unknown(self, kind: str) -> str:
         close = difflib.get_close_matches(kind, self.kinds(), n=1)
@@ -150,8 +158,12 @@ class Plugin:
     def __get_pydantic_json_schema__(
         self, schema: CoreSchema, handler: GetJsonSchemaHandler
     ) -> dict[str, Any]:
-        """One of all kinds that are installed here."""
-        kinds = {kind: handler(self.settings(kind).__pydantic_core_schema__) for kind in self.kinds()}
+        """One of all kinds that are installed here; those that cannot be imported are left out."""
+        found: dict[str, type[Strict]] = {}
+        for kind in self.kinds():
+            with contextlib.suppress(VistaError):
+                found[kind] = self.settings(kind)
+        kinds = {kind: handler(each.__pydantic_core_schema__) for kind, each in found.items()}
         mapping = {kind: reference["$ref"] for kind, reference in kinds.items() if "$ref" in reference}
         return {
             "discriminator": {"mapping": mapping, "propertyName": "kind"},

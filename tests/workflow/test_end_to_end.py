@@ -140,6 +140,8 @@ def code_of(plan: Dag, command: str, arguments: list[str]) -> str:
         return plan.rollout_code(kinds[command], rest[1])
     if command == "curate":
         return plan.curation_code(rest[0])
+    if command == "evaluate":
+        return plan.evaluation_code()
     return plan.training_code(rest[0]) if command == "train" else plan.code(command)
 
 

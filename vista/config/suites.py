@@ -6,7 +6,7 @@ import string
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, field_validator
 from pydantic_core.core_schema import ValidationInfo
 
 from vista.answers import extract
@@ -170,6 +170,7 @@ class SuiteFields(Strict):
     results: Path = Field(description="Folder for all outputs.")
     plugins: Distinct[str] = Field(
         [],
+        validate_default=True,
         description="Your own modules with plug-ins (filters, resamplers, objectives, kinds of tasks), such "
         "as `my_lab.vista`; packages that declare theirs as entry points need no mention.",
     )
@@ -216,17 +217,15 @@ class SuiteFields(Strict):
         "sees none then, a model that is not built here refuses to run on the CPU.",
     )
 
-    @model_validator(mode="before")
+    @field_validator("plugins")
     @classmethod
-    def _finds_its_plugins(cls, values: Any) -> Any:
-        """Import the modules with plug-ins before any field names one of these."""
-        named = values.get("plugins", []) if isinstance(values, dict) else []
-        if isinstance(named, list) and all(isinstance(each, str) for each in named):
-            try:
-                name_modules(named)
-            except VistaError as error:
-                raise ValueError(str(error)) from error
-        return values
+    def _finds_its_plugins(cls, named: list[str]) -> list[str]:
+        """Import the modules with plug-ins before any later field names one of these."""
+        try:
+            name_modules(named)
+        except VistaError as error:
+            raise ValueError(str(error).removeprefix("plugins: ")) from error
+        return named
 
     @field_validator("results")
     @classmethod

@@ -12,11 +12,16 @@ from vista.errors import VistaError, writing
 from vista.grid import Run
 from vista.manifest import version_note
 from vista.paths import Paths
-from vista.plugins import module_of, origin
+from vista.plugins import implementation, module_of
 from vista.reads import Reads
 from vista.tasks.generate import rationale_source
 
 LOCKS = Path(".snakemake/locks")  # Snakemake's, in the folder that it works in
+
+
+def _at_work() -> bool:
+    """Whether a ``snakemake`` runs jobs in this folder."""
+    return LOCKS.is_dir() and any(LOCKS.iterdir())
 
 
 class Base:
@@ -26,7 +31,8 @@ class Base:
         self.suite = suite
         self.paths = Paths(suite.results)
         self.reads = Reads(suite, self.paths)
-        self.refused = ""  # why a checksum of the code could not be kept
+        self.refused = ""  # why a checksum of the code could not be kept while the rules were read
+        self.is_read = False  # whether all rules have been read, so that what is refused is an error at once
         self.entries: dict[str, list[str]] = {}  # by file of checksums, the modules that its jobs enter at
 
     def write_suite(self) -> None:
@@ -35,8 +41,7 @@ class Base:
         Raises:
             VistaError: the results folder cannot be written.
         """
-        locked = LOCKS.is_dir() and any(LOCKS.iterdir())
-        if not (locked and self.paths.suite.exists()):
+        if not (self.paths.suite.exists() and _at_work()):
             update(self.paths.suite, self.suite.model_dump_json(indent=2))
 
     def begin(self, main: bool = True) -> str | None:
@@ -65,16 +70,24 @@ class Base:
             command: Of ``vista.cli``; with a ``module``, just a name for the file.
             named: Modules of the plug-ins that the job's method, task or model name.
             module: The entry point, where it is not one of ``vista.cli``.
+
+        Raises:
+            VistaError: all rules have been read, and a module has no source, or the disk cannot be written.
         """
         entries = [module] if module else closure.entry_points(command)
-        kinds = [name.rpartition(".")[2] if name.startswith("vista.") else name for name in named]
+        # Somebody else's module may be called like one of ours.
+        kinds = [name.rpartition(".")[2] if name.startswith("vista.") else f"plugin-{name}" for name in named]
         file = self.paths.code("-".join([command, *kinds]))
         if str(file) in self.entries:
             return str(file)
-        self.entries[str(file)] = [*entries, *named]
         try:
-            closure.write_checksums(file, [*entries, *named])
+            # The jobs under way began with the code that the file tells of.
+            if not (file.exists() and _at_work()):
+                closure.write_checksums(file, [*entries, *named])
+            self.entries[str(file)] = [*entries, *named]
         except VistaError as error:
+            if self.is_read:
+                raise
             self.refused = str(error)
         return str(file)
 
@@ -82,7 +95,7 @@ class Base:
         """The code of a split of a task: that of its kind, and of what adds rationales to it."""
         source = rationale_source(self.suite, task, split)
         settings = self.suite.tasks[task]
-        checks = ["vista.tasks.checks"] if origin(settings) else []  # the queries of other people's kinds
+        checks = [] if implementation(settings).checks_queries else ["vista.tasks.checks"]
         return self.code("tasks", module_of(settings), *([source] if source else []), *checks)
 
     def model_code(self, model: str) -> str:
@@ -113,6 +126,16 @@ class Base:
         method = self.suite.methods[Run.parse(run).method]
         named = [module_of(method.objective)] if isinstance(method, SelfImprovement) else []
         return self.code("train", *named)
+
+    def evaluation_code(self) -> str:
+        """The code of an evaluation, with the scorers that lmms-eval imports for some kinds of tasks."""
+        scorers = {name.rpartition(".")[0]: None for name in self.scorers().values()}
+        return self.code("evaluate", *scorers)
+
+    def scorers(self) -> dict[str, str]:
+        """By evaluated task, the function that scores as lmms-eval's own task does, where there is one."""
+        tasks = {task: self.suite.tasks[task].lmms_scorer for task in self.suite.evaluated_tasks}
+        return {task: scorer for task, scorer in tasks.items() if scorer is not None}
 
     def figure_code(self, figure: str) -> str:
         """The code of one figure."""

@@ -126,21 +126,22 @@ class Outputs(Inputs):
             "distributions": self._distribution_inputs,
         }[rule]()
 
-    def keep_code(self) -> str:
-        """Write the checksums of all code that the suite's rules depend on, before any rule asks for them.
+    def keep_code(self) -> None:
+        """Keep the checksums of all code that jobs depend on, before Snakemake asks for those of one.
 
-        Returns:
-            Why they could not be kept; nothing if they could.
+        It would take an output whose job's code is refused then for up to date.
         """
-        for task in self.suite.tasks:
-            for split in ("seed", "train"):
-                self.task_code(task, split)
+        for task, settings in self.suite.tasks.items():
+            for split in ("seed", "train", "test"):
+                if getattr(settings.sizes, split) != 0:
+                    self.task_code(task, split)
         for model in self.suite.models:
             self.model_code(model)
-        for run in grid.runs(self.suite):
-            self.curation_code(run.id)
-            self.training_code(run.id)
-        for method in self.suite.methods.values():
+        for run in {run.method: run for run in grid.runs(self.suite)}.values():
+            method = self.suite.methods[run.method]
+            if grid.is_trained(self.suite, run):
+                self.curation_code(run.id)
+                self.training_code(run.id)
             if isinstance(method, SelfImprovement) and (name := grid.rollout_files(method).resamples):
                 self.rollout_code("resamples", name)
         for kind in ("samples", "scores", "gains"):
@@ -151,7 +152,6 @@ class Outputs(Inputs):
                 self.table_code(rule)
         for figure in (*figures(self.suite), *(["gallery"] if self.gallery() else [])):
             self.figure_code(figure)
-        return self.refused
 
     def table_outputs(self, rule: str) -> list[str]:
         """The tables that a rule makes, as CSV, Markdown and LaTeX, and their manifests."""

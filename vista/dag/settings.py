@@ -95,12 +95,14 @@ class Settings(Base):
         return digest([settings, tuning, method.objective.model_dump(), method.restart])
 
     def evaluation_settings(self, run: str) -> str:
-        """Settings of an evaluation, with those of its decoding if that is not greedy."""
+        """Settings of an evaluation: of decoding that is not greedy, and which scorers lmms-eval uses."""
         method = self.suite.methods[Run.parse(run).method]
         decoding: list[Any] = []
         if isinstance(method, SelectMethod):
             wording = self.suite.wording.model_dump(include=set(templates_of(method)))
             decoding = [method.model_dump(mode="json"), wording]
+        if scorers := self.scorers():
+            decoding.append(scorers)
         return digest([self.suite.evaluated_tasks, self.suite.eval_max_new_tokens, *decoding])
 
     def suite_settings(self) -> str:

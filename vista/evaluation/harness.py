@@ -140,6 +140,9 @@ def run_lmms_eval(model: Any, task_folder: Path, tasks: Sequence[str]) -> dict[s
     from lmms_eval.evaluator import simple_evaluate
     from lmms_eval.tasks import TaskManager
 
+    # lmms-eval imports it by the name in the task files; what it decides is in the job's code like the rest.
+    import vista.evaluation.tasks.queries  # noqa: F401
+
     quiet()
     # What only its own command line would set: score without decoding the images a second time.
     options = argparse.Namespace(process_with_media=False)

@@ -5,7 +5,7 @@ rule evaluate:
     input:
         checkpoint=lambda w: PLAN.checkpoint(w.run),
         queries=PLAN.test_queries(),
-        code=PLAN.code("evaluate"),
+        code=PLAN.evaluation_code(),
     output:
         f"{R}/evaluation/{{run}}/predictions.parquet",
         f"{R}/evaluation/{{run}}/predictions.parquet.manifest.json",
