@@ -11,10 +11,10 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from vista.batches import Shares
 from vista.config import (
     Methods,
     Models,
-    ModelTraining,
     SelfImprovement,
     Suite,
     SuiteFile,
@@ -186,14 +186,14 @@ def test_batches_that_processes_cannot_share_are_reported_for_every_section_and_
     at_once=st.none() | st.integers(1, 64),
 )
 def test_a_step_is_cut_into_passes_within_the_bound(share: int, processes: int, at_once: int | None) -> None:
-    training = ModelTraining(processes=processes, device_batch_size=at_once)
     batch_size = share * processes
-    device, passes = training.device_batch(batch_size), training.passes(batch_size)
+    shares = Shares(batch_size, processes, at_once)
+    device, passes = shares.device_batch, shares.passes
     assert device <= (at_once or share)
-    assert training.divides(batch_size) == (share % min(at_once or share, share) == 0)
-    if training.divides(batch_size):
+    assert shares.leaves_no_rest == (share % min(at_once or share, share) == 0)
+    if shares.leaves_no_rest:
         assert device * passes * processes == batch_size
-    assert processes == 1 or not training.divides(batch_size + 1)
+    assert processes == 1 or not Shares(batch_size + 1, processes, at_once).leaves_no_rest
 
 
 def test_a_missing_file_is_one_clear_error(tmp_path: Path) -> None:

@@ -18,7 +18,6 @@ from vista import grid
 from vista.analysis.comparisons import reference_of
 from vista.config import SeedMethod, Suite, load_resolved
 from vista.errors import VistaError
-from vista.grid import Run
 from vista.manifest import Manifest, read_manifest, sha256
 from vista.paths import Paths, manifest_of
 
@@ -82,7 +81,7 @@ def find(table: Path, row: str, column: str) -> Cell:
     return Cell(table, {str(name): str(value) for name, value in found.iloc[0].items()}, column)
 
 
-def runs_of(suite: Suite, cell: Cell) -> list[Run]:
+def runs_of(suite: Suite, cell: Cell) -> list[grid.Run]:
     """The runs of the grid that a number is made of; of a difference, those of both sides.
 
     The other side is the method ``against``; SFT-Seed where the table has differences to it; and what a
@@ -90,7 +89,7 @@ def runs_of(suite: Suite, cell: Cell) -> list[Run]:
     """
     row = cell.row
 
-    def about(run: Run, method: str) -> bool:
+    def about(run: grid.Run, method: str) -> bool:
         wanted = {name: row[name] for name in KEYS if row.get(name, "") not in {"", *EVERY}}
         wanted["method"] = method
         if isinstance(suite.methods.get(method), SeedMethod):
@@ -103,7 +102,7 @@ def runs_of(suite: Suite, cell: Cell) -> list[Run]:
     if "against" in row or not of_difference:
         return runs
     if "gain" in row:
-        others: list[Run | None] = [grid.policy(suite, run) for run in runs]
+        others: list[grid.Run | None] = [grid.policy(suite, run) for run in runs]
     else:
         others = [reference_of(suite, run) for run in runs]
     return list(dict.fromkeys([*runs, *(other for other in others if other is not None)]))

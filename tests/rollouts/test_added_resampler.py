@@ -19,9 +19,9 @@ from vista.dag import Dag
 from vista.errors import VistaError
 from vista.filters.none import NoFilterSettings
 from vista.manifest import read_manifest
+from vista.measured import prefix_resamples
 from vista.paths import Paths
 from vista.planning.estimate import Assumptions, Estimator
-from vista.reads import prefix_resamples
 from vista.records import ROLLOUT, read_rows
 from vista.resamplers import ResampleSettings
 from vista.resamplers.none import NoResampleSettings

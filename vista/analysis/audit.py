@@ -34,8 +34,8 @@ from vista.analysis.truth import Truth, read_truth
 from vista.config import Suite
 from vista.filters import ScoreFilterSettings
 from vista.manifest import Recorder
+from vista.measured import ScoredPool, input_files, scored_pools
 from vista.paths import Paths
-from vista.reads import ScoredPool, input_files, scored_pools
 from vista.scores import layer_indices
 from vista.testbed.rationales import Kind
 

@@ -27,10 +27,10 @@ from vista.analysis.pools import read_solutions, z_scores
 from vista.analysis.truth import Truth, read_resamples, read_tokenizer, read_truth
 from vista.config import Suite
 from vista.errors import VistaError
-from vista.grid import Run
 from vista.manifest import Recorder
+from vista.measured import distribution_files, first_policies, first_pools, first_resamples, has_scenes
 from vista.paths import Paths
-from vista.reads import Reads, distribution_files, first_policies, first_pools, first_resamples, has_scenes
+from vista.reads import Reads
 from vista.records import SCORES, read_table
 from vista.scores import middle_layer
 
@@ -112,7 +112,7 @@ def attention(suite: Suite, paths: Paths) -> Iterator[dict[str, Any]]:
                 }
 
 
-def _by_layer(column: pa.ChunkedArray, layers: int, policy: Run) -> np.ndarray:
+def _by_layer(column: pa.ChunkedArray, layers: int, policy: grid.Run) -> np.ndarray:
     values = column.combine_chunks().flatten().to_numpy().astype(float)
     if len(values) != len(column) * layers:
         raise VistaError(f"{policy.id}: scores: solutions are scored at different layers; delete and rerun")

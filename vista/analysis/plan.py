@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from vista.config import SelfImprovement, Suite
 from vista.grid import rollout_files
-from vista.reads import first_policies, first_pools, first_resamples, has_scenes
+from vista.measured import first_policies, first_pools, first_resamples, has_scenes
 
 
 def results_names(suite: Suite) -> list[str]:

@@ -18,9 +18,10 @@ from vista.analysis.truth import Truth
 from vista.config import Suite
 from vista.errors import VistaError
 from vista.filters import AttentionFilterSettings, ScoreFilterSettings
+from vista.measured import ScoredPool
 from vista.paths import Paths
 from vista.plugins import implementation
-from vista.reads import Reads, ScoredPool
+from vista.reads import Reads
 from vista.records import GAINS, ROLLOUT, SCORES, read_table
 from vista.scores import layer_indices, share_of_vision, standardise
 

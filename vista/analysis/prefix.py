@@ -21,8 +21,8 @@ from vista.analysis.truth import Read, Truth, read_resamples, read_tokenizer, re
 from vista.config import Suite
 from vista.grid import Run
 from vista.manifest import Recorder
+from vista.measured import Resamples, input_files, prefix_resamples
 from vista.paths import Paths
-from vista.reads import Resamples, input_files, prefix_resamples
 from vista.resamplers.budget_matched import BudgetMatchedSettings
 
 COLUMNS = [

@@ -40,7 +40,6 @@ from vista.analysis.stats import (
     unlike,
 )
 from vista.config import Suite
-from vista.grid import Run
 from vista.manifest import Recorder
 from vista.paths import Paths
 
@@ -104,7 +103,7 @@ interval. \\* marks what differs from SFT-Seed after Holm's correction for all r
 
 
 def round_rows(
-    suite: Suite, groups: list[Group], main: pd.DataFrame, scores: Mapping[Run, pd.DataFrame]
+    suite: Suite, groups: list[Group], main: pd.DataFrame, scores: Mapping[grid.Run, pd.DataFrame]
 ) -> pd.DataFrame:
     """One row for each round of every method that has several, ``ROUND_COLUMNS``.
 

@@ -20,8 +20,9 @@ from tokenizers import Tokenizer
 from vista.config import Suite
 from vista.errors import VistaError
 from vista.manifest import check_inputs
+from vista.measured import Resamples
 from vista.paths import Paths
-from vista.reads import Reads, Resamples
+from vista.reads import Reads
 from vista.records import CRITICAL, ROLLOUT, read_queries, read_table
 from vista.testbed import rationales
 from vista.testbed.audit import Audit, audit

@@ -9,6 +9,7 @@ import difflib
 from collections.abc import Sequence
 from typing import Any
 
+from vista.batches import Shares
 from vista.config.methods import (
     BaseMethod,
     SeedMethod,
@@ -127,7 +128,7 @@ def _training_problems(suite: Suite, path: str) -> list[str]:
         training = entry.training
         for section in sorted(sections):
             batch_size = getattr(suite.training, section).batch_size
-            if not training.divides(batch_size):
+            if not Shares(batch_size, training.processes, training.device_batch_size).leaves_no_rest:
                 problems.append(
                     f"{path}: training.{section}.batch_size: {batch_size} examples are not shared evenly by "
                     f"model {model}: training.processes is {training.processes}, training.device_batch_size "

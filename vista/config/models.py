@@ -99,19 +99,6 @@ class ModelTraining(Strict):
         description="Optimiser steps from one state to resume from to the next; default: none is kept.",
     )
 
-    def device_batch(self, batch_size: int) -> int:
-        """Examples per process and forward pass, when a step has ``batch_size`` of them."""
-        share = max(1, batch_size // self.processes)
-        return share if self.device_batch_size is None else min(share, self.device_batch_size)
-
-    def passes(self, batch_size: int) -> int:
-        """Forward passes of each process in a step of ``batch_size`` examples."""
-        return batch_size // (self.processes * self.device_batch(batch_size))
-
-    def divides(self, batch_size: int) -> bool:
-        """Whether processes and passes share a step of ``batch_size`` examples without rest."""
-        return self.passes(batch_size) * self.processes * self.device_batch(batch_size) == batch_size
-
 
 class Loading(Strict):
     """How a checkpoint is loaded and how queries are shown to it.

@@ -9,7 +9,6 @@ from vista import closure, grid
 from vista.closure import update
 from vista.config import SelfImprovement, Suite
 from vista.errors import VistaError, writing
-from vista.grid import Run
 from vista.manifest import version_note
 from vista.paths import Paths
 from vista.plugins import implementation, module_of
@@ -116,14 +115,14 @@ class Base:
 
     def curation_code(self, run: str) -> str:
         """The code of a training set, with the method's filter."""
-        method = self.suite.methods[Run.parse(run).method]
+        method = self.suite.methods[grid.Run.parse(run).method]
         return self.code(
             "curate", *([module_of(method.filter)] if isinstance(method, SelfImprovement) else [])
         )
 
     def training_code(self, run: str) -> str:
         """The code of a training, with the method's objective."""
-        method = self.suite.methods[Run.parse(run).method]
+        method = self.suite.methods[grid.Run.parse(run).method]
         named = [module_of(method.objective)] if isinstance(method, SelfImprovement) else []
         return self.code("train", *named)
 

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from vista import grid, reads
+from vista import grid, measured
 from vista.analysis.plan import FIGURES, ablation_names, figures, results_names, table_names
 from vista.config import AnnotatedRationales, BuiltModel, SelfImprovement, VllmEngineSettings
 from vista.dag.base import Base
 from vista.grid import Run, sampled_split
 from vista.paths import TABLE_SUFFIXES, manifest_of
 from vista.plugins import module_of
-from vista.reads import case_pools
 
 # By kind of rollout file, the rule (and command) that makes it.
 RULE_OF_KIND = {"samples": "sample", "resamples": "resample", "scores": "score", "gains": "gains"}
@@ -68,7 +67,7 @@ class Inputs(Base):
 
     def case_inputs(self, run: str) -> list[str]:
         """The rollouts that a policy's cases are chosen from."""
-        (pool,) = [pool for pool in case_pools(self.suite) if pool.policy.id == run]
+        (pool,) = [pool for pool in measured.case_pools(self.suite) if pool.policy.id == run]
         # No rule declares the critical tokens: they are written beside the resamples, by the same job.
         files = [(kind, name) for kind, name in pool.files() if kind != "critical"]
         return _text(self.reads.named(pool.policy, files))
@@ -161,7 +160,7 @@ class Outputs(Inputs):
 
     def table_code(self, rule: str) -> str:
         """The code of a rule's tables, with the plug-ins whose decisions they repeat."""
-        filters = [] if rule != "audit" else reads.audited_filters(self.suite)
+        filters = [] if rule != "audit" else measured.audited_filters(self.suite)
         named = dict.fromkeys(module_of(settings) for settings in filters)
         return self.code(self.table_commands()[rule], *named)
 
@@ -177,7 +176,7 @@ class Outputs(Inputs):
     def _distribution_inputs(self) -> list[str]:
         """Queries, rollouts and tokenizers that the distributions are counted in."""
         bases = [str(manifest_of(self.paths.base(model))) for model in self.suite.models]
-        return [*bases, *map(str, reads.distribution_files(self.suite, self.paths))]
+        return [*bases, *map(str, measured.distribution_files(self.suite, self.paths))]
 
     def figures(self) -> list[str]:
         """Every figure of the suite as PDF and PNG."""
@@ -203,14 +202,14 @@ class Outputs(Inputs):
 
     def _audit_inputs(self) -> list[str]:
         """Train queries, solutions and scores that the audit reads; an error where there are no scenes."""
-        pools = reads.scored_pools(self.suite)
-        return [str(file) for file in reads.input_files(self.suite, self.paths, pools)]
+        pools = measured.scored_pools(self.suite)
+        return [str(file) for file in measured.input_files(self.suite, self.paths, pools)]
 
     def _prefix_inputs(self) -> list[str]:
         """Train queries, samples, resamples and tokenizers that the table of prefixes reads."""
-        items = reads.prefix_resamples(self.suite)
+        items = measured.prefix_resamples(self.suite)
         bases = {str(manifest_of(self.paths.base(item.policy.model))): None for item in items}
-        files = reads.input_files(self.suite, self.paths, items)
+        files = measured.input_files(self.suite, self.paths, items)
         return [*bases, *(str(file) for file in files)]
 
     def _reported(self) -> list[str]:
@@ -219,13 +218,13 @@ class Outputs(Inputs):
 
     def cases(self) -> list[str]:
         """Every file of cases."""
-        return [str(self.paths.cases(pool.policy.id)) for pool in reads.case_pools(self.suite)]
+        return [str(self.paths.cases(pool.policy.id)) for pool in measured.case_pools(self.suite)]
 
     def named_cases(self) -> list[str]:
         """The same, each behind its model's name."""
-        pools = reads.case_pools(self.suite)
+        pools = measured.case_pools(self.suite)
         return [f"{pool.policy.model}={self.paths.cases(pool.policy.id)}" for pool in pools]
 
     def gallery(self) -> list[str]:
         """The page to browse cases, where the suite has cases."""
-        return [str(self.paths.figure("cases", "html"))] if reads.case_pools(self.suite) else []
+        return [str(self.paths.figure("cases", "html"))] if measured.case_pools(self.suite) else []

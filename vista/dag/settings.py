@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from vista import grid, reads
+from vista import grid, measured
 from vista.config import (
     BuiltModel,
     JobResources,
@@ -23,7 +23,6 @@ from vista.config import (
     training_section,
 )
 from vista.dag.base import Base
-from vista.grid import Run
 from vista.wording import templates_of, trained_templates
 
 
@@ -73,7 +72,7 @@ class Settings(Base):
 
     def curation_settings(self, run: str) -> str:
         """Settings of a training set."""
-        method = self.suite.methods[Run.parse(run).method]
+        method = self.suite.methods[grid.Run.parse(run).method]
         words = trained_templates(method)
         wording = [self.suite.wording.model_dump(include=set(words))] if words else []
         if not method.trains_on_seed:
@@ -85,7 +84,7 @@ class Settings(Base):
 
     def training_settings(self, run: str) -> str:
         """Settings of a training run; not over how many processes and passes a step is spread."""
-        this = Run.parse(run)
+        this = grid.Run.parse(run)
         method = self.suite.methods[this.method]
         tuning = self.suite.models[this.model].training.tuning.model_dump()
         section = training_section(method)
@@ -96,7 +95,7 @@ class Settings(Base):
 
     def evaluation_settings(self, run: str) -> str:
         """Settings of an evaluation: of decoding that is not greedy, and which scorers lmms-eval uses."""
-        method = self.suite.methods[Run.parse(run).method]
+        method = self.suite.methods[grid.Run.parse(run).method]
         decoding: list[Any] = []
         if isinstance(method, SelectMethod):
             wording = self.suite.wording.model_dump(include=set(templates_of(method)))
@@ -117,7 +116,8 @@ class Settings(Base):
 
     def analysis_settings(self) -> str:
         """What decides which rows and columns the tables have."""
-        return digest([[run.id for run in grid.runs(self.suite)], self.suite.evaluated_tasks])
+        runs = [run.id for run in grid.runs(self.suite)]
+        return digest([runs, self.suite.train_sets, self.suite.evaluated_tasks])
 
     def table_settings(self, rule: str) -> str:
         """What decides the rows of a rule's tables, beside which files they are made from."""
@@ -129,7 +129,7 @@ class Settings(Base):
         """What decides the rows of ``audit`` or ``prefix``, beside which files there are."""
         if table == "prefix":
             return digest([self.suite.train_sets])
-        pools = reads.scored_pools(self.suite)
+        pools = measured.scored_pools(self.suite)
         filters = [[setting.model_dump() for setting in pool.filters] for pool in pools]
         return digest([self.suite.train_sets, filters])
 
@@ -143,7 +143,7 @@ class Resources(Base):
 
     def _job(self, stage: ModelStage, model: str) -> tuple[JobResources, int]:
         """Resources of a model's jobs of one stage, and in how many processes each runs."""
-        entry = self.suite.models[Run.parse(model).model if "/" in model else model]
+        entry = self.suite.models[grid.Run.parse(model).model if "/" in model else model]
         processes = entry.training.processes if stage == "training" else 1
         return entry.resources.of(stage), processes
 

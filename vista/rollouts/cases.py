@@ -20,8 +20,9 @@ from vista.engines.checkpoints import Checkpoint
 from vista.engines.forced import read_forced
 from vista.errors import VistaError
 from vista.manifest import Recorder
+from vista.measured import CasePool, case_pools
 from vista.paths import Paths
-from vista.reads import CasePool, Reads, case_pools
+from vista.reads import Reads
 from vista.records import CASE, CRITICAL, ROLLOUT, SCORES, Row, read_rows, write_rows
 from vista.rollouts.policy import (
     device_name,

@@ -13,7 +13,6 @@ import pyarrow as pa
 from vista import grid
 from vista.config import Suite
 from vista.engines.checkpoints import Checkpoint
-from vista.grid import Run
 from vista.manifest import Recorder
 from vista.paths import Paths
 from vista.reads import Reads
@@ -34,7 +33,7 @@ Measure = Callable[[Checkpoint, Sequence[Row], Sequence[Row]], list[Row]]
 def measure_shard(
     suite: Suite,
     paths: Paths,
-    policy: Run,
+    policy: grid.Run,
     shard: int,
     *,
     kind: Kind,

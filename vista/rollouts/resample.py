@@ -11,7 +11,6 @@ from typing import Any
 
 from vista import grid, plugins
 from vista.config import Suite
-from vista.grid import Run
 from vista.manifest import Recorder, withdraw
 from vista.paths import Paths
 from vista.reads import Reads
@@ -29,7 +28,7 @@ from vista.verdicts import tally
 from vista.wording import check_wording
 
 
-def resample_shard(suite: Suite, paths: Paths, policy: Run, name: str, shard: int) -> None:
+def resample_shard(suite: Suite, paths: Paths, policy: grid.Run, name: str, shard: int) -> None:
     """Write one shard of a policy's resamples, correct or not, and its manifest.
 
     For prefix resampling the critical tokens are written as well, one row per failed sample.

@@ -11,7 +11,6 @@ from vista import grid
 from vista.config import Sampling, Suite
 from vista.engines.base import Engine, Request
 from vista.engines.checkpoints import Checkpoint
-from vista.grid import Run
 from vista.manifest import Recorder
 from vista.paths import Paths
 from vista.reads import Reads
@@ -27,7 +26,7 @@ from vista.seeding import derive_seed
 from vista.verdicts import solution_row, tally
 
 
-def sample_seed(policy: Run, query_id: str, index: int) -> int:
+def sample_seed(policy: grid.Run, query_id: str, index: int) -> int:
     """The random stream of one sample, keyed by the policy (its seed and round too), query and index.
 
     Not by K or the temperature: the first samples of a larger K are those of a smaller one, and
@@ -36,7 +35,7 @@ def sample_seed(policy: Run, query_id: str, index: int) -> int:
     return derive_seed("sample", policy.id, query_id, index)
 
 
-def sample_shard(suite: Suite, paths: Paths, policy: Run, name: str, shard: int) -> None:
+def sample_shard(suite: Suite, paths: Paths, policy: grid.Run, name: str, shard: int) -> None:
     """Write one shard of a policy's samples, with verdicts, and its manifest.
 
     Args:
@@ -75,7 +74,7 @@ def sample_shard(suite: Suite, paths: Paths, policy: Run, name: str, shard: int)
 
 
 def sample_rows(
-    checkpoint: Checkpoint, engine: Engine, queries: Sequence[Row], settings: Sampling, policy: Run
+    checkpoint: Checkpoint, engine: Engine, queries: Sequence[Row], settings: Sampling, policy: grid.Run
 ) -> list[Row]:
     """K verified solutions (``records.ROLLOUT``) to each query, in the order of the queries."""
     prompts = checkpoint.encode(queries, settings.max_new_tokens)

@@ -17,6 +17,7 @@ from torch import nn
 from trl import SFTConfig
 
 from vista import plugins
+from vista.batches import Shares
 from vista.config import FullTuning, Hyperparameters, LoraTuning, ModelTraining
 from vista.engines.checkpoints import Checkpoint
 from vista.errors import MORE_MEMORY, VistaError, is_out_of_memory, said
@@ -160,12 +161,13 @@ def trainer_config(
     saving: dict[str, Any] = {"save_strategy": "no"}
     if training.save_every is not None:
         saving = {"save_strategy": "steps", "save_steps": training.save_every}
+    shares = Shares(hyper.batch_size, training.processes, training.device_batch_size)
     return SFTConfig(
         **saving,
         **{RECOMPUTE: training.gradient_checkpointing},
         output_dir=str(folder),
-        per_device_train_batch_size=training.device_batch(hyper.batch_size),
-        gradient_accumulation_steps=training.passes(hyper.batch_size),
+        per_device_train_batch_size=shares.device_batch,
+        gradient_accumulation_steps=shares.passes,
         num_train_epochs=hyper.epochs,
         learning_rate=hyper.learning_rate,
         warmup_steps=hyper.warmup,  # below 1: a share of all steps

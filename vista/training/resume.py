@@ -26,6 +26,7 @@ from safetensors.torch import load_file, save_file
 from transformers import TrainerCallback
 from transformers.trainer_pt_utils import safe_globals
 
+from vista.batches import Shares
 from vista.config import ModelTraining
 from vista.engines.batching import BatchSize
 from vista.errors import MORE_MEMORY, VistaError
@@ -211,7 +212,7 @@ class DeviceBatch(BatchSize):
     """
 
     def __init__(self, training: ModelTraining, batch_size: int, run: str, model: str, note: Note) -> None:
-        wanted = training.device_batch(batch_size)
+        wanted = Shares(batch_size, training.processes, training.device_batch_size).device_batch
         noted = note.read()
         super().__init__(
             wanted if noted is None else min(wanted, noted),

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from vista import plugins
+from vista.batches import Shares
 from vista.config import (
     Hyperparameters,
     LoraTuning,
@@ -143,7 +144,8 @@ def settings_of(suite: Suite, run: Run) -> dict[str, Any]:
 def _passes(training: ModelTraining, hyper: Hyperparameters) -> dict[str, int]:
     """How a process's share of a step is cut into forward passes."""
     size = hyper.batch_size
-    return {"device_batch_size": training.device_batch(size), "passes": training.passes(size)}
+    shares = Shares(size, training.processes, training.device_batch_size)
+    return {"device_batch_size": shares.device_batch, "passes": shares.passes}
 
 
 def _text_of(file: Path) -> dict[str, str]:

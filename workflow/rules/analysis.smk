@@ -5,6 +5,7 @@ rule collect:
     input:
         predictions=PLAN.predictions(),
         manifests=PLAN.manifests(),
+        queries=PLAN.test_queries(),
         code=PLAN.code("collect"),
     output:
         f"{R}/long.csv",

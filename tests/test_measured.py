@@ -12,7 +12,7 @@ from vista.errors import VistaError
 from vista.filters.oracle import OracleSettings
 from vista.filters.random_drop import RandomDropSettings
 from vista.filters.vig import VigSettings
-from vista.reads import prefix_resamples, scored_pools
+from vista.measured import prefix_resamples, scored_pools
 
 
 @pytest.fixture
