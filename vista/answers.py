@@ -12,11 +12,10 @@ import unicodedata
 from collections.abc import Mapping, Sequence
 from decimal import Decimal, InvalidOperation
 from functools import lru_cache
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 from vista.errors import VistaError
-
-AnswerType = Literal["closed", "open", "number", "choice", "term", "math", "relaxed"]
+from vista.records import AnswerType
 
 # The marks before an answer. What is written last counts, whichever mark it has.
 _MARK = re.compile(r"\\boxed\s*\{|\banswer\s*(?::|=|\bis\b)\s*:?", re.IGNORECASE)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from vista import grid
 from vista.config import Filter as FilterSettings
@@ -17,7 +18,9 @@ from vista.errors import VistaError
 from vista.grid import Run
 from vista.paths import Paths
 from vista.reads import Reads
-from vista.resamplers import ResampleSettings
+
+if TYPE_CHECKING:  # tables do not depend on how resampling is done
+    from vista.resamplers import ResampleSettings
 
 
 @dataclass(frozen=True)

@@ -20,10 +20,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from vista.answers import AnswerType
 from vista.errors import VistaError, writing
 
 SCHEMA_VERSION = "1"
+
+# How an answer is verified; ``vista.answers`` has a function for each.
+AnswerType = Literal["closed", "open", "number", "choice", "term", "math", "relaxed"]
 
 Split = Literal["seed", "train", "test"]
 # Where a solution is from: the seed split, the K samples, or a resampler, each by its name

@@ -18,8 +18,8 @@ from typing import Literal
 
 import numpy as np
 
-from vista.answers import AnswerType
 from vista.errors import VistaError
+from vista.records import AnswerType
 
 Family = Literal["read", "closed", "open", "chain"]
 

@@ -11,9 +11,9 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from vista.answers import AnswerType, verify
+from vista.answers import verify
 from vista.errors import VistaError
-from vista.records import Row, Split
+from vista.records import AnswerType, Row, Split
 
 MOST_CHOICES = 26  # A to Z
 
