@@ -2,7 +2,7 @@
 
 Pure functions of the suite, so that a rule's inputs and what its job opens cannot differ. First the jobs up
 to evaluation; then which rollouts the testbed's direct measurements (``vista audit``, ``prefix``, ``cases``,
-``distributions``) read. These hold solutions against scenes, which only generated tasks have.
+``distributions``) read. These compare solutions with scenes, which only generated tasks have.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ class Reads:
         return [self.paths.queries(task, "test") for task in self.suite.evaluated_tasks]
 
     def checkpoint(self, run: Run) -> Path:
-        """Folder of the weights that a run stands for: its own, its base model's, or another run's."""
+        """Folder of a run's weights: its own, its base model's, or another run's."""
         run = grid.weights(self.suite, run)
         return self.paths.checkpoint(run, grid.is_trained(self.suite, run))
 
@@ -350,7 +350,7 @@ def _check_scenes(suite: Suite, table: str) -> None:
     if without := suite.tasks_without_scene:
         raise VistaError(
             f"suite {suite.name!r}: tables/{table}.csv needs to know what the images show, and the tasks "
-            f"{without} do not say; it is for suites that train on generated tasks (kind: grid) only"
+            f"{without} do not say; this table is only for suites that train on generated tasks (kind: grid)"
         )
 
 

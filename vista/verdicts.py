@@ -1,6 +1,6 @@
 """Solutions as rows of ``records.ROLLOUT``: made from sampled tokens with a verdict, and counted.
 
-Serves stage ``rollouts`` and the resamplers.
+For stage ``rollouts`` and the resamplers.
 """
 
 from __future__ import annotations

@@ -107,7 +107,7 @@ def test_sweeps_names_are_checked_as_well(root: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("text", NO_RUNS)
 def test_a_run_is_named_by_names_and_numbers(text: str) -> None:
-    with pytest.raises(VistaError, match="is no run"):
+    with pytest.raises(VistaError, match="is not a run"):
         Run.parse(text)
 
 

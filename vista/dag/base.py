@@ -20,7 +20,7 @@ LOCKS = Path(".snakemake/locks")  # Snakemake's, in the folder that it works in
 
 
 class Base:
-    """A suite and where its outputs lie."""
+    """A suite and where its outputs are."""
 
     def __init__(self, suite: Suite) -> None:
         self.suite = suite
@@ -30,7 +30,7 @@ class Base:
         self.entries: dict[str, list[str]] = {}  # by file of checksums, the modules that its jobs enter at
 
     def write_suite(self) -> None:
-        """Keep the resolved suite, which jobs read; not while another ``snakemake`` is at work with its own.
+        """Write the resolved suite, which jobs read, unless another ``snakemake`` is running with its own.
 
         Raises:
             VistaError: the results folder cannot be written.
@@ -40,7 +40,7 @@ class Base:
             update(self.paths.suite, self.suite.model_dump_json(indent=2))
 
     def begin(self, main: bool = True) -> str | None:
-        """Once the folder is locked, make sure of the resolved suite and that results can be written.
+        """Once the folder is locked, write the resolved suite and check that results can be written.
 
         Args:
             main: Whether this is the process that the user started, and not one of its jobs.
@@ -64,7 +64,7 @@ class Base:
         Args:
             command: Of ``vista.cli``; with a ``module``, just a name for the file.
             named: Modules of the plug-ins that the job's method, task or model name.
-            module: The entry point, where it is not one of ``vista.cli``.
+            module: The entry point, if it is not one of ``vista.cli``.
         """
         entries = [module] if module else closure.entry_points(command)
         kinds = [name.rpartition(".")[2] if name.startswith("vista.") else name for name in named]
