@@ -28,7 +28,7 @@ class Audit:
 
     ``first_error`` counts tokens of ``language.tokens`` (words and single digits), ``offset``
     characters of the text; both are ``None`` for a faithful rationale, and the text's length
-    for one that breaks off. ``kind`` says what should have stood there: something read, computed,
+    for one that breaks off. ``kind`` says what should have been there: something read, computed,
     the answer, or mere form.
     """
 

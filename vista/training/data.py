@@ -101,7 +101,7 @@ def shuffled(lengths: Sequence[int], batch_size: int, seed: int, epoch: int) -> 
 
 
 class LengthMixedSampler(Sampler[int]):
-    """``shuffled`` for every epoch, then fillers that the loss does not count.
+    """``shuffled`` for every epoch, then fillers that do not count in the loss.
 
     Each process needs a part of every forward pass. Where the last pass would be smaller, accelerate
     repeats examples. Here it is filled up with the index ``len(lengths)``, so that the step is the same on
