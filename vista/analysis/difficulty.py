@@ -1,9 +1,9 @@
 """Is training spread over easy and hard queries, and who gains? (``difficulty.csv``, ``.md``, ``.tex``).
 
-A table of the analysis stage (``vista difficulty``). Difficulty is what SFT-Seed finds difficult: the
-share of its samples to a train query that are right, its *pass rate*. Training sets are broken down by
-it, query by query; test accuracy by kind of question, as test queries are not sampled: their difficulty is
-that of the train queries of the same kind. The CSV has every run; the page has means over models and seeds.
+A table of the analysis stage (``vista difficulty``). Difficulty is measured by SFT-Seed's *pass rate*: the
+share of its samples to a train query that are right. Training sets are broken down by it, query by query;
+test accuracy by kind of question, since test queries are not sampled: their difficulty is that of the train
+queries of the same kind. The CSV has every run; the page has means over models and seeds.
 """
 
 from __future__ import annotations

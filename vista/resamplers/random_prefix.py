@@ -1,4 +1,4 @@
-"""Control of the *position*: a random token in place of the critical token, all else as in ``prefix``."""
+"""Control of the *position*: a random token instead of the critical token, all else as in ``prefix``."""
 
 from __future__ import annotations
 

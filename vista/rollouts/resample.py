@@ -36,7 +36,7 @@ def resample_shard(suite: Suite, paths: Paths, policy: Run, name: str, shard: in
 
     Args:
         suite: The resolved suite.
-        paths: Where everything lies.
+        paths: Where everything is.
         policy: The run whose checkpoint is sampled.
         name: Name of the resamples folder: the samples' name and the resampler's slug.
         shard: Which shard, from 0.
