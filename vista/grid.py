@@ -202,7 +202,7 @@ class RolloutFiles:
 def rollout_files(method: SelfImprovement) -> RolloutFiles:
     """Which samples, resamples, scores and gains ``method`` needs; equal needs have equal names.
 
-    Samples depend on the sampling settings alone, resamples also on the resampler, and scores
+    Samples depend only on the sampling settings, resamples also on the resampler, and scores
     and gains on which solutions there are. So methods that agree on these share the files.
     """
     samples = method.rollouts.slug

@@ -51,7 +51,7 @@ def find(table: Path, row: str, column: str) -> Cell:
 
     Args:
         table: The CSV.
-        row: Its number, from 1, or ``column=value`` pairs that hold for it alone, joined by commas.
+        row: Its number, from 1, or ``column=value`` pairs that match only this row, joined by commas.
         column: The name of the column.
 
     Raises:

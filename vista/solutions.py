@@ -105,7 +105,7 @@ def stream(seed: int, round_number: int, use: str, solution: Solution) -> int:
 
     It depends on the solution, not on the other solutions or the method. So what a filter drops does
     not change what is drawn for the others, and methods that share rollouts differ by their
-    definition alone.
+    definition.
     """
     return derive_seed("curation", seed, round_number, use, solution.query_id, *solution.names)
 

@@ -274,7 +274,7 @@ def _group_pass_rates(reader: Reader, run: Run) -> dict[str, float]:
 
 
 def difficulty_page(suite: Suite, table: pd.DataFrame) -> Page:
-    """What is shown of the table in numbers; swept methods are in the CSV alone."""
+    """What is shown of the table in numbers; swept methods are only in the CSV."""
     shown = table[~table["method"].isin(list(suite.swept))]
     parts: list[str | Table] = []
     pooled = shown["model"] == ALL_MODELS

@@ -278,8 +278,8 @@ def _scene_problems(suite: Suite, path: str) -> list[str]:
             ]
         if published and method.resample.needs_gold:
             problems.append(
-                f"{path}: method {name}: resample.kind {method.resample.kind!r} needs gold rationales of the "
-                f"train queries, which {', '.join(published)} does not have; use it with generated tasks "
-                "(kind: grid) alone"
+                f"{path}: method {name}: resample.kind {method.resample.kind!r} needs gold rationales for "
+                f"the train queries, which {', '.join(published)} does not have; use it only with generated "
+                "tasks (kind: grid)"
             )
     return problems

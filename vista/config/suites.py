@@ -140,7 +140,7 @@ Table = Literal["main", "tasks", "runs", "cost", "ablation", "difficulty", "audi
 class Only(Strict):
     """Where a method runs, if not everywhere."""
 
-    models: list[Name] | None = Field(None, min_length=1, description="On these models alone.")
+    models: list[Name] | None = Field(None, min_length=1, description="Only on these models.")
     seeds: list[int] | None = Field(None, min_length=1, description="Only with these seeds.")
 
 

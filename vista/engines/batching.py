@@ -153,7 +153,7 @@ class BatchSize:
                 itself, and does only what is not done yet when it is called again.
 
         Raises:
-            VistaError: there is not enough memory for one alone.
+            VistaError: there is not enough memory even for one.
         """
         while True:
             try:

@@ -271,7 +271,7 @@ def _compact(growing: torch.Tensor, size: int) -> torch.Tensor:
 def draw(
     logits: torch.Tensor, uniforms: torch.Tensor, temperature: float, forbidden: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Draw a token for each row of ``logits``, which depends on that row and its uniform number alone.
+    """Draw a token for each row of ``logits``; it depends only on that row and its uniform number.
 
     Args:
         logits: [rows, vocabulary].

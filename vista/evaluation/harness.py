@@ -27,7 +27,7 @@ from vista.records import write_text
 LAUNCHER_VARIABLES = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 OFFLINE_VARIABLES = ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "TRANSFORMERS_OFFLINE")
 
-# How responses are scored: by our verifiers alone, or by a scorer of lmms-eval as well.
+# How responses are scored: only by our verifiers, or by a scorer of lmms-eval as well.
 ACCURACY = """process_results: !function {process}
 metric_list:
   - metric: accuracy

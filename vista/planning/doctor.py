@@ -225,7 +225,7 @@ def check_rationales(suite: Suite) -> list[Finding]:
     """Where the seed split's rationales come from."""
     subject, settings = "seed rationales", suite.seed_rationales
     if not any(isinstance(method, SeedMethod) for method in suite.methods.values()):
-        return [ok(subject, "no method trains on the seed split alone")]
+        return [ok(subject, "no method trains only on the seed split")]
     if isinstance(settings, AnnotatedRationales):
         missing = [f"{task}: {path}" for task, path in settings.files.items() if not path.is_file()]
         if missing:

@@ -4,7 +4,7 @@ A model of N parameters costs 2 N floating-point operations per token of a forwa
 training all of them and 4 N of training adapters (no gradients of the frozen weights), and 2 N more
 where activations are recomputed (Kaplan et al. 2020, arXiv 2001.08361, Sec. 2.1). Attention over the
 context, the vision tower and data loading are left out. Each assumption has a default, which a file or an
-option may replace; sizes come from the config alone.
+option may replace; sizes come only from the config.
 """
 
 from __future__ import annotations
@@ -398,7 +398,7 @@ def _setting(item: str) -> dict[str, Any]:
         raise VistaError(f"--assume {item}: not a value in YAML: {error}") from error
 
 
-# --- sizes of a suite, from the config alone ---
+# --- sizes of a suite, from the config ---
 
 
 def queries(suite: Suite, task: str, split: Split) -> int:

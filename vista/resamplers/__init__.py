@@ -123,7 +123,7 @@ class Resampler(ABC, Generic[Settings]):
         return self.job.checkpoint.encode(queries, self.job.sampling.max_new_tokens)
 
     def seed(self, query_id: str, index: int, parent: int | None = None) -> int:
-        """The random stream of one solution, of this source alone.
+        """The random stream of one solution, only for this source.
 
         Keyed by the failed sample that is tried again, if there is one; not by settings, so that the
         first solutions of a larger J are those of a smaller one.

@@ -63,7 +63,7 @@ class GoldPrefixResampler(FromPrefixes[GoldPrefixSettings]):
         if query["scene"] is None:
             raise VistaError(
                 f"query {name!r} has no scene, so its gold rationale is not known; resampling of kind "
-                "gold-prefix is for generated tasks (kind: grid) alone"
+                "gold-prefix is only for generated tasks (kind: grid)"
             )
         try:
             claims = rationales.rationale(*questions.load(query["scene"]))

@@ -69,7 +69,7 @@ def audit_query(scene: str, text: str) -> Audit:
     return audit(*load(scene), text)
 
 
-@lru_cache(4096)  # a query's many solutions are all held against the same rationale
+@lru_cache(4096)  # a query's many solutions are all compared with the same rationale
 def _expected(scene: Scene, question: Question) -> tuple[tuple[Token, rationales.Kind], ...]:
     """The tokens of the gold rationale, each with the kind of claim that it belongs to."""
     claims = rationales.rationale(scene, question)
