@@ -207,9 +207,7 @@ class SuiteFields(Strict):
         description="A CSV file of published accuracies, under this suite's names, to set beside the "
         "reproduced ones (tables/reported.csv); relative to the working directory.",
     )
-    shards: int = Field(
-        1, ge=1, le=10_000, description="Number of jobs that a policy's queries are split into."
-    )
+    shards: int = Field(1, ge=1, le=10_000, description="Jobs that share a policy's queries.")
     threads: int = Field(1, ge=1, description="CPU threads of each job that runs a model.")
     gpus: int = Field(
         0,
