@@ -120,6 +120,6 @@ include: "workflow/rules/evaluation.smk"
 include: "workflow/rules/analysis.smk"
 
 
-# What the rules asked for while they were read, but could not be written.
+# What the rules asked for while they were read, and could not be kept.
 if PLAN.refused:
     raise WorkflowError(PLAN.refused)
