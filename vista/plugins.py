@@ -150,7 +150,7 @@ class Plugin:
     def __get_pydantic_json_schema__(
         self, schema: CoreSchema, handler: GetJsonSchemaHandler
     ) -> dict[str, Any]:
-        """Any of the kinds that are installed here."""
+        """One of all kinds that are installed here."""
         kinds = {kind: handler(self.settings(kind).__pydantic_core_schema__) for kind in self.kinds()}
         mapping = {kind: reference["$ref"] for kind, reference in kinds.items() if "$ref" in reference}
         return {

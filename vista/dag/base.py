@@ -64,7 +64,7 @@ class Base:
         Args:
             command: Of ``vista.cli``; with a ``module``, just a name for the file.
             named: Modules of the plug-ins that the job's method, task or model name.
-            module: The entry point, if it is not one of ``vista.cli``.
+            module: The entry point, where it is not one of ``vista.cli``.
         """
         entries = [module] if module else closure.entry_points(command)
         kinds = [name.rpartition(".")[2] if name.startswith("vista.") else name for name in named]
