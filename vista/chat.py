@@ -1,7 +1,7 @@
 """From a query to prompt tokens, and from response tokens to text.
 
-Generic over model families: all it knows is the processor's chat template and image token.
-It serves every stage that shows a query to a model, so that all show it in the same way.
+Generic over model families: it uses only the processor's chat template and image token.
+Every stage that shows a query to a model uses it, so that all show it in the same way.
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ def _template_text(processor: Any, turns: Sequence[Message], generation_prompt: 
 
 
 def _images_first(turn: Message) -> Message:
-    """``turn`` with its images before all else."""
+    """``turn`` with its images before everything else."""
     return {**turn, "content": sorted(turn["content"], key=lambda part: part["type"] != "image")}
 
 
@@ -140,7 +140,7 @@ def encode(processor: Any, turns: Sequence[Message], images: Sequence[Image.Imag
 
 
 def encode_all(processor: Any, conversations: Sequence[Conversation]) -> list[Prompt]:
-    """``encode`` of each, several times faster: the processor sees images of the same sizes together."""
+    """``encode`` each, several times faster: the processor sees images of the same sizes together."""
     texts = [render(processor, turns) for turns, _ in conversations]
     groups: dict[tuple[Any, ...], list[int]] = {}
     for index, (text, (_, images)) in enumerate(zip(texts, conversations, strict=True)):
@@ -160,7 +160,7 @@ def encode_all(processor: Any, conversations: Sequence[Conversation]) -> list[Pr
 
 
 class _InseparableError(Exception):
-    """What the processor makes of several prompts cannot be told apart."""
+    """The processor's outputs for several prompts cannot be told apart."""
 
 
 def _encode_together(
@@ -204,7 +204,7 @@ def _encode_together(
 
 
 def encode_query(processor: Any, query: Mapping[str, Any], order: Order = "original") -> Prompt:
-    """``encode`` of the prompt that asks ``query``."""
+    """``encode`` the prompt that asks ``query``."""
     (prompt,) = encode_queries(processor, [query], order)
     return prompt
 
@@ -212,7 +212,7 @@ def encode_query(processor: Any, query: Mapping[str, Any], order: Order = "origi
 def encode_queries(
     processor: Any, queries: Sequence[Mapping[str, Any]], order: Order = "original"
 ) -> list[Prompt]:
-    """``encode_all`` of the prompts that ask ``queries``."""
+    """``encode_all`` for the prompts that ask ``queries``."""
     asked = [(messages(query, order), open_images(query)) for query in queries]
     try:
         prompts = encode_all(processor, asked)
@@ -227,7 +227,7 @@ def encode_queries(
 
 
 def _check_encodes(processor: Any, query_id: str, conversation: Conversation) -> None:
-    """Refuse a query that the processor refuses, by its name."""
+    """Raise an error that names the query that the processor refuses."""
     try:
         encode(processor, *conversation)
     except ValueError as error:
@@ -256,8 +256,8 @@ def try_render(processor: Any, turns: Sequence[Message], generation_prompt: bool
 def end_tokens(model: Any, processor: Any) -> list[int]:
     """Ids that end a response; the first is the one that training appends.
 
-    The one that the chat template closes an assistant's turn with leads. It is the tokenizer's
-    end-of-sequence token in most families, not in all.
+    The first is the one with which the chat template closes an assistant's turn. It is the tokenizer's
+    end-of-sequence token in most families, but not in all.
     """
     ids = [processor.tokenizer.eos_token_id]
     declared = model.generation_config.eos_token_id

@@ -1,9 +1,9 @@
 """The command line: one subcommand for each rule of the DAG, and a few to look around.
 
-``vista --help`` lists them. Snakemake runs them; each can be run by hand just as well, from
-the resolved suite that Snakemake writes to ``<results>/suite.json``.
+``vista --help`` lists them. Snakemake runs them; each can also be run by hand, from the resolved
+suite that Snakemake writes to ``<results>/suite.json``.
 
-Exit status: 0 done, 2 a mistake that the message says how to correct, 1 a fault of the code.
+Exit status: 0 done, 2 a mistake that the message says how to correct, 1 a bug.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ Command = TypeVar("Command", bound=Callable[..., None])
 
 
 def stage_command(command: Command) -> Command:
-    """Register a command of ``STAGE_COMMANDS``; its help begins with its stage: ``Stage 3b``."""
+    """Register a command of ``STAGE_COMMANDS``; its help begins with its stage, such as ``Stage 3b``."""
     for number, commands in enumerate(STAGE_COMMANDS.values(), 1):
         if command.__name__ in commands:
             letter = ascii_lowercase[commands.index(command.__name__)] if len(commands) > 1 else ""
@@ -62,7 +62,7 @@ ShardArgument = Annotated[int, typer.Argument(min=0, help="Which shard, from 0."
 
 
 def _from_hub(suite: Suite, model: str | None, task: str | None) -> bool:
-    """Whether a model or a task has yet to be fetched from the hub."""
+    """Whether a model or a task still has to be fetched from the hub."""
     entry = suite.models.get(model) if model else None
     spec = suite.tasks.get(task) if task else None
     return (isinstance(entry, HubModel) and entry.path is None) or (spec is not None and spec.on_hub)
@@ -79,7 +79,7 @@ def _open(suite_file: Path, model: str | None = None, task: str | None = None) -
     suite = load_resolved(suite_file)
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         os.environ[name] = str(suite.threads)
-    # Everything a job needs is on disk, but for what is still to be fetched from the hub.
+    # Everything a job needs is on disk, except what is still to be fetched from the hub.
     if not _from_hub(suite, model, task):
         for name in ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "TRANSFORMERS_OFFLINE"):
             os.environ.setdefault(name, "1")
@@ -92,7 +92,7 @@ def _open(suite_file: Path, model: str | None = None, task: str | None = None) -
 def config(
     suite_file: Annotated[Path, typer.Argument(help="A suite file, such as config/testbed.yaml.")],
 ) -> None:
-    """Check a suite file with the models and methods it names, and print it resolved."""
+    """Check a suite file and the models and methods it names, and print the resolved suite."""
     typer.echo(load_suite(suite_file).model_dump_json(indent=2))
 
 
@@ -110,7 +110,7 @@ def schema(folder: Annotated[Path, typer.Argument(help="Where to write the schem
 def suite(
     suite_file: SuiteArgument, to: Annotated[Path, typer.Argument(help="The YAML file to write.")]
 ) -> None:
-    """Write a resolved suite to read: as YAML, with every default spelled out."""
+    """Write a resolved suite as readable YAML, with every default spelled out."""
     import yaml
 
     from vista.records import write_text
@@ -132,7 +132,7 @@ def plan(
     assume: Assume = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Say what a suite would run, share, and cost in GPU hours and disk. Reads the config alone."""
+    """Estimate what a suite would run, share, and cost in GPU hours and disk. Reads only the config."""
     from vista.planning.estimate import load_assumptions
     from vista.planning.plan import as_dict, make_plan, show
 
@@ -145,7 +145,7 @@ def plan(
 
 @app.command()
 def doctor(configfile: ConfigFile, assume: Assume = None) -> None:
-    """Check models, data, GPUs, disk and versions before anything is spent. Exit status 2 if any fails."""
+    """Check models, data, GPUs, disk and versions before a run. Exit status 2 if any check fails."""
     from vista.planning.doctor import examine, has_failed, show
     from vista.planning.estimate import load_assumptions
 
@@ -156,7 +156,7 @@ def doctor(configfile: ConfigFile, assume: Assume = None) -> None:
 
 
 def console() -> Console:
-    """A terminal, or plain text of any width where the output goes to a file or a pipe."""
+    """A terminal; plain text of unlimited width if the output goes to a file or a pipe."""
     from rich.console import Console
 
     found = Console()
@@ -189,7 +189,7 @@ def models(
 
 @stage_command
 def sample(suite_file: SuiteArgument, policy: RunArgument, name: NameArgument, shard: ShardArgument) -> None:
-    """Sample a policy's solutions to the train (or seed) queries and verify them."""
+    """Sample solutions to the train (or seed) queries from a policy and verify them."""
     suite, paths = _open(suite_file)
     from vista.rollouts.sample import sample_shard
 
@@ -200,7 +200,7 @@ def sample(suite_file: SuiteArgument, policy: RunArgument, name: NameArgument, s
 def resample(
     suite_file: SuiteArgument, policy: RunArgument, name: NameArgument, shard: ShardArgument
 ) -> None:
-    """Try failed solutions again, from prefixes, with a hint, or as a control of these."""
+    """Try failed solutions again: from prefixes, with a hint, or as a control."""
     suite, paths = _open(suite_file)
     from vista.rollouts.resample import resample_shard
 
@@ -218,7 +218,7 @@ def score(suite_file: SuiteArgument, policy: RunArgument, name: NameArgument, sh
 
 @stage_command
 def cases(suite_file: SuiteArgument, policy: RunArgument) -> None:
-    """Read solutions worth a look, token by token."""
+    """Select solutions worth a look and read them token by token."""
     suite, paths = _open(suite_file)
     from vista.rollouts.cases import policy_cases
 
@@ -227,7 +227,7 @@ def cases(suite_file: SuiteArgument, policy: RunArgument) -> None:
 
 @stage_command
 def gains(suite_file: SuiteArgument, policy: RunArgument, name: NameArgument, shard: ShardArgument) -> None:
-    """Measure how likely solutions are, with their image and without it."""
+    """Measure how likely solutions are with and without their image."""
     suite, paths = _open(suite_file)
     from vista.rollouts.gains import gains_shard
 
@@ -245,7 +245,7 @@ def curate(suite_file: SuiteArgument, run: RunArgument) -> None:
 
 @stage_command
 def train(suite_file: SuiteArgument, run: RunArgument) -> None:
-    """Train a run's checkpoint, through `accelerate launch` where the model asks for it."""
+    """Train a run's checkpoint, through `accelerate launch` if the model asks for it."""
     suite, paths = _open(suite_file)
     from vista.training.launch import become_launcher
 
@@ -284,7 +284,7 @@ def tables(suite_file: SuiteArgument) -> None:
 
 @stage_command
 def ablation(suite_file: SuiteArgument) -> None:
-    """Write the table of what each part of a method is worth."""
+    """Write the ablation table: what each part of a method is worth."""
     suite, paths = _open(suite_file)
     from vista.analysis.ablation import ablation_table
 
@@ -293,7 +293,7 @@ def ablation(suite_file: SuiteArgument) -> None:
 
 @stage_command
 def difficulty(suite_file: SuiteArgument) -> None:
-    """Write the table of training and accuracy by the difficulty of the queries."""
+    """Write the table of training mass and accuracy by the difficulty of the queries."""
     suite, paths = _open(suite_file)
     from vista.analysis.difficulty import difficulty_table
 
@@ -302,7 +302,7 @@ def difficulty(suite_file: SuiteArgument) -> None:
 
 @stage_command
 def cost(suite_file: SuiteArgument) -> None:
-    """Write the table of where the time went."""
+    """Write the cost table: where the time went."""
     suite, paths = _open(suite_file)
     from vista.analysis.cost import cost_table
 
@@ -320,7 +320,7 @@ def audit(suite_file: SuiteArgument) -> None:
 
 @stage_command
 def prefix(suite_file: SuiteArgument) -> None:
-    """Measure where prefix resampling cuts, and what it rescues (generated tasks only)."""
+    """Measure where prefix resampling cuts and what it rescues (generated tasks only)."""
     suite, paths = _open(suite_file)
     from vista.analysis.prefix import prefix_table
 
@@ -329,7 +329,7 @@ def prefix(suite_file: SuiteArgument) -> None:
 
 @stage_command
 def distributions(suite_file: SuiteArgument) -> None:
-    """Count what the figures draw."""
+    """Write the distributions that the figures draw."""
     suite, paths = _open(suite_file)
     from vista.analysis.distributions import distributions_table
 
@@ -339,10 +339,10 @@ def distributions(suite_file: SuiteArgument) -> None:
 @app.command()
 def show(
     table: Annotated[Path, typer.Argument(help="A table's CSV, such as results/tables/main.csv.")],
-    row: Annotated[str, typer.Argument(help="column=value pairs, joined by commas; or the row's number.")],
+    row: Annotated[str, typer.Argument(help="column=value pairs joined by commas, or the row's number.")],
     column: Annotated[str, typer.Argument(help="The column of the number.")],
 ) -> None:
-    """Say where a number of a table comes from: runs, predictions, checkpoint, training set, commit."""
+    """Show where a number in a table comes from: runs, predictions, checkpoint, training set, commit."""
     from vista.provenance import show as trace
 
     terminal = console()
@@ -359,7 +359,7 @@ def verify(
         Path | None, typer.Option("--configfile", help="A suite file, such as config/paper.yaml, instead.")
     ] = None,
 ) -> None:
-    """Look for outputs that changed since they were made, and print the command that makes them again.
+    """Find outputs that changed since they were made, and print the command that makes them again.
 
     Exit status 2 if there are any.
     """
@@ -373,7 +373,7 @@ def verify(
 
 
 def main() -> None:
-    """Run the command line; a user's mistake, a full disk or too little memory is one message."""
+    """Run the command line; a user's mistake, a full disk or too little memory gives one message."""
     with told():
         try:
             app()

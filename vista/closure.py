@@ -1,7 +1,7 @@
 """Which code decides what a job computes: all that its entry point imports, found without running it.
 
-Serves ``vista.dag``: the closure's checksums are one small file that the job's rule reads, so that edited
-code makes exactly the outputs stale that depend on it.
+For ``vista.dag``: the closure's checksums are one small file that the job's rule reads, so that edited
+code makes stale exactly those outputs that depend on it.
 
 * Every ``import`` in the source counts, those inside functions too; not those under ``if TYPE_CHECKING``.
 * Plug-ins are imported by name only. The closure of a job has those that its method, task or model name,
@@ -27,7 +27,7 @@ import vista
 from vista.errors import VistaError, writing
 from vista.records import write_text
 
-# Where the source of each package lies; those of plug-ins from outside are looked up when they are named.
+# Where the source of each package is; packages of external plug-ins are looked up when they are named.
 SOURCES: dict[str, Path] = {"vista": Path(vista.__file__).parent}
 
 # What these decide reaches a rule in another way, and would otherwise make everything stale.
@@ -94,7 +94,7 @@ def checksums(entries: Iterable[str]) -> dict[str, str]:
 
 
 def write_checksums(file: Path, entries: Iterable[str]) -> None:
-    """Keep the checksums of what ``entries`` compute with in ``file``, written anew only if they differ.
+    """Keep the checksums of what ``entries`` compute with in ``file``, rewritten only if they differ.
 
     Raises:
         VistaError: a module has no source file, or the disk cannot be written.
@@ -108,7 +108,7 @@ def update(file: Path, text: str) -> None:
     Several ``snakemake`` may do so at once: only later does one of them lock the folder.
 
     Raises:
-        VistaError: the disk is full, read-only or not to be written by this user.
+        VistaError: the disk is full, read-only or not writable by this user.
     """
     with writing(file):
         if not file.exists() or file.read_bytes() != text.encode():

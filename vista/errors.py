@@ -1,4 +1,4 @@
-"""Errors that are a mistake of the user, of the data or of the machine, not of the code.
+"""Errors caused by the user, the data or the machine, not by the code.
 
 The command line prints their message without a traceback and exits with status 2. A full disk and a
 lack of memory are recognised by what Python and the libraries say.
@@ -47,7 +47,7 @@ OUT_OF_MEMORY = (
     "HOST_ALLOCATION_FAILED",
     "std::bad_alloc",
 )
-# What oneDNN says then, and seldom for another reason: it counts where memory is limited (ulimit -v).
+# What oneDNN says then, seldom for another reason; it counts only where memory is limited (ulimit -v).
 ONEDNN = ("could not create a primitive", "could not create a memory", "could not execute a primitive")
 MORE_MEMORY = "give the job more memory"
 
@@ -64,7 +64,7 @@ def fail_if(problems: list[str], heading: str) -> None:
 
 
 def refusal(error: BaseException, path: Path | None = None) -> VistaError | None:
-    """What to tell the user if the disk refused to be written; ``None`` for any other error.
+    """What to tell the user if the disk could not be written; ``None`` for any other error.
 
     Args:
         error: From Python, or from a library that passed the system's words on.
@@ -99,7 +99,7 @@ def _number(error: BaseException | None) -> tuple[int, Path | None] | None:
 
 
 def _disk(path: Path) -> Path:
-    """Where the disk is mounted that ``path`` lies on, or would."""
+    """Mount point of the disk that ``path`` is on, or would be on."""
     return next(folder for folder in (path, *path.absolute().parents) if folder.is_mount())
 
 
@@ -112,7 +112,7 @@ def _room(disk: Path) -> str:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether ``error`` says that memory could not be had, on a GPU or in the machine."""
+    """Whether ``error`` says that memory ran out, on a GPU or in the machine."""
     if isinstance(error, MemoryError):
         return True
     if isinstance(error, OSError):
@@ -130,7 +130,7 @@ def said(error: BaseException) -> str:
 
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Turn a disk's refusal within the block into a ``VistaError`` that names ``path``."""
+    """Turn a disk error within the block into a ``VistaError`` that names ``path``."""
     try:
         yield
     except Exception as error:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:  # sampling does not depend on how samples are tried again
 
 _NAME = NAME.strip("^$")
 RUN = re.compile(rf"({_NAME})/({_NAME})/({_NAME})/seed([0-9]{{1,18}})/round([0-9]{{1,9}})")
-# Ends the name of a samples folder that holds solutions to the seed queries, not the train queries.
+# Ends the name of a samples folder with solutions to the seed queries, not the train queries.
 ON_SEED = "@seed"
 SHOWN = 5  # runs that an error names
 
@@ -54,7 +54,7 @@ class Run:
         found = RUN.fullmatch(text)
         if found is None:
             raise VistaError(
-                f"{text!r} is no run; expected model/train_set/method/seedS/roundR, with names as in the "
+                f"{text!r} is not a run; expected model/train_set/method/seedS/roundR, with names as in the "
                 "config and numbers"
             )
         model, train_set, method, seed, number = found.groups()
@@ -65,7 +65,7 @@ def run_named(suite: Suite, text: str) -> Run:
     """The run that a command's argument names.
 
     Raises:
-        VistaError: it is no name of a run, or the suite's grid does not have it.
+        VistaError: it is not the name of a run, or the suite's grid does not have it.
     """
     run = Run.parse(text)
     for what, name, known in (
@@ -147,7 +147,7 @@ def restart(suite: Suite, run: Run) -> Run | None:
 
 
 def is_trained(suite: Suite, run: Run) -> bool:
-    """Whether ``run`` has a checkpoint of its own, not the base model's or another run's."""
+    """Whether ``run`` has its own checkpoint, not the base model's or another run's."""
     return isinstance(suite.methods[run.method], SeedMethod | SelfImprovement)
 
 
@@ -159,7 +159,7 @@ def weights(suite: Suite, run: Run) -> Run:
 
 @dataclass(frozen=True)
 class Resampling:
-    """How which samples are resampled: all that decides a resamples folder, but for its policy."""
+    """Which samples are resampled, and how: all that decides a resamples folder, except its policy."""
 
     sampling: Sampling
     settings: ResampleSettings
@@ -202,7 +202,7 @@ class RolloutFiles:
 def rollout_files(method: SelfImprovement) -> RolloutFiles:
     """Which samples, resamples, scores and gains ``method`` needs; equal needs have equal names.
 
-    Samples depend on the sampling settings alone, resamples also on the resampler, and scores
+    Samples depend only on the sampling settings, resamples also on the resampler, and scores
     and gains on which solutions there are. So methods that agree on these share the files.
     """
     samples = method.rollouts.slug
@@ -250,7 +250,7 @@ class Sources:
 
 
 def sources(suite: Suite, run: Run) -> Sources:
-    """Whose rollouts ``run`` is trained on, and under which names they are kept."""
+    """Whose rollouts ``run`` is trained on, and their names."""
     method = suite.methods[run.method]
     found: list[tuple[Run, RolloutFiles]] = []
     if isinstance(method, SelfImprovement):
@@ -264,7 +264,7 @@ def sampled_split(name: str) -> Split:
 
 
 def sampling_named(suite: Suite, name: str) -> Sampling:
-    """The sampling settings behind a samples folder's name."""
+    """The sampling settings that a samples folder's name stands for."""
     if sampled_split(name) == "train":
         return _method_where(suite, "samples", name).rollouts
     settings = suite.seed_rationales
@@ -274,7 +274,7 @@ def sampling_named(suite: Suite, name: str) -> Sampling:
 
 
 def resampling_named(suite: Suite, name: str) -> Resampling:
-    """What is behind a resamples folder's name: a method's own, or one that a method's is matched to."""
+    """The resampling that a folder's name stands for: a method's own, or one that it is matched to."""
     for method in suite.methods.values():
         own = resampling(method) if isinstance(method, SelfImprovement) else None
         for work in (own, own and own.matched):
@@ -296,7 +296,7 @@ def _method_where(suite: Suite, kind: str, name: str) -> SelfImprovement:
 
 
 def _unasked(suite: Suite, kind: str, name: str) -> VistaError:
-    """The error of a rollout folder that no method reads, with those that are."""
+    """The error for a rollout folder that no method reads, with a list of those that are read."""
     methods = [method for method in suite.methods.values() if isinstance(method, SelfImprovement)]
     names = sorted({getattr(rollout_files(method), kind) or "" for method in methods} - {""})
     known = ", ".join(names) or "none"

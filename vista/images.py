@@ -27,7 +27,7 @@ def decode_image(data: bytes | Path) -> Image.Image:
     Raises:
         one of ``BROKEN``: it is not an image, is cut short, or has more pixels than Pillow considers safe.
     """
-    # Some libraries (lmms-eval's among them) set this for the whole process, and a truncated image
+    # Some libraries (lmms-eval's among them) set this for the whole process; a truncated image
     # would then be shown with its lower half grey.
     ImageFile.LOAD_TRUNCATED_IMAGES = False
     with warnings.catch_warnings():
@@ -35,7 +35,7 @@ def decode_image(data: bytes | Path) -> Image.Image:
         with Image.open(io.BytesIO(data) if isinstance(data, bytes) else data) as opened:
             if opened.mode in DEEP:  # Pillow would cut at 255, which turns nearly all of it white
                 return opened.convert("I").point(lambda value: value / 256).convert("L").convert("RGB")
-            if opened.has_transparency_data:  # Pillow would show whatever colour lies below
+            if opened.has_transparency_data:  # Pillow would show whatever colour is underneath
                 shown = opened.convert("RGBA")
                 return Image.alpha_composite(Image.new("RGBA", shown.size, "white"), shown).convert("RGB")
             return opened.convert("RGB")

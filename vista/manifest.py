@@ -1,6 +1,6 @@
 """Provenance: one JSON beside every output, written last.
 
-No decision depends on it but one, by ``status``: a run with nothing to train on is not an error but a
+Only one decision depends on it, by ``status``: a run with nothing to train on is not an error but a
 result, and the later stages pass its status on to the table (``no-positives``) instead of failing or
 scoring it.
 
@@ -43,7 +43,7 @@ Status = Literal["complete", "no-positives"]
 
 
 class Manifest(BaseModel):
-    """What made an output, from what, when and at which cost."""
+    """What made an output, from what, when and at what cost."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -94,7 +94,7 @@ def installed() -> dict[str, str]:
 class Recorder:
     """Started when a stage starts; ``write`` puts the manifest beside the finished output.
 
-    Inputs that have a manifest are held against it at the start: nothing is made from damaged bytes.
+    Inputs that have a manifest are checked against it at the start: nothing is made from damaged bytes.
 
     Args:
         stage: The stage.
@@ -165,7 +165,7 @@ def _fingerprinted(path: Path) -> Path:
 
 
 def check_count(output: Path, rows: int, name: str, required: bool = True) -> None:
-    """Refuse an output that has other than as many rows as its manifest counts.
+    """Refuse an output whose number of rows is not the one in its manifest.
 
     Args:
         output: A file.
@@ -207,7 +207,7 @@ def read_manifest(output: Path) -> Manifest:
 def find_outputs(results: Path, folders: Collection[str]) -> Iterator[Path]:
     """Every file and folder with a manifest in some folders of ``results``, and the files beside these.
 
-    What is half-written or kept to resume from has a hidden name, and is left out.
+    Half-written files and states to resume from have hidden names and are left out.
 
     Raises:
         VistaError: a folder cannot be listed.
@@ -238,15 +238,15 @@ def _entries(folder: Path) -> list[os.DirEntry[str]]:
 
 
 def withdraw(output: Path) -> None:
-    """Remove the manifest of an output that is about to be replaced: until it is whole, none stands."""
+    """Remove the manifest of an output that is about to be replaced: it has none until it is whole."""
     manifest_of(output).unlink(missing_ok=True)
 
 
 def check_inputs(inputs: Sequence[Path]) -> dict[Path, str]:
-    """Refuse inputs that are damaged. What has no manifest is a user's own file, or is missing altogether.
+    """Refuse damaged inputs. An input without a manifest is a user's own file, or missing altogether.
 
     Returns:
-        The fingerprints of the files that were held against their manifests, read once.
+        The fingerprints of the files that were checked against their manifests, read once.
 
     Raises:
         VistaError: lists every damaged file.
@@ -258,7 +258,7 @@ def check_inputs(inputs: Sequence[Path]) -> dict[Path, str]:
         suites = [parent / "suite.json" for path in found for parent in path.parents if found[path]]
         suite = next((file for file in suites if file.is_file()), "<results>/suite.json")
         raise VistaError(
-            "These inputs are not what was made; something has changed them since:\n"
+            "These inputs were changed after they were made:\n"
             + "\n".join(listed)
             + f"\nPut back copies of them; or run `vista verify {suite}`, which prints the command that makes"
             " them and everything made from them again"
@@ -288,7 +288,7 @@ def sha256(path: Path) -> str:
 
 
 def files_of(output: Path, checksums: Mapping[str, str]) -> dict[str, Path]:
-    """Where the files lie that a manifest has checksums of, by their names in it.
+    """The paths of the files that a manifest has checksums of, by their names in it.
 
     Args:
         output: The file or folder that the manifest is of, under whatever name it has now.
@@ -353,7 +353,7 @@ Recorded = Mapping[str, Mapping[str, str]]  # by output, versions by package
 
 
 def recorded_versions(results: Path) -> dict[str, dict[str, str]]:
-    """What the manifests of models, checkpoints and predictions say, by output, relative to ``results``.
+    """Versions in the manifests of models, checkpoints and predictions, by output relative to ``results``.
 
     A manifest that cannot be read is left out: ``vista verify`` reports it.
     """

@@ -1,7 +1,7 @@
-"""Where everything lies under the results folder. The Snakefile and the stages share it.
+"""Where everything is under the results folder. The Snakefile and the stages share it.
 
 Every output ``X`` of a stage has its manifest beside it: ``X.manifest.json``, or
-``manifest.json`` inside a folder. The manifest is written last: where it stands, the output
+``manifest.json`` inside a folder. The manifest is written last: if it exists, the output
 is whole.
 """
 
@@ -78,7 +78,7 @@ class Paths:
         return self.results / "logs" / stage / f"{name}.log"
 
     def checkpoint(self, run: Run, trained: bool) -> Path:
-        """Folder of the weights that ``run`` stands for: its own, or its base model's."""
+        """Folder of the weights of ``run``: its own, or its base model's."""
         return self.trained(run.id) if trained else self.base(run.model)
 
 
@@ -87,7 +87,7 @@ FILE_SUFFIXES = {".parquet", ".csv", ".md", ".tex", ".json", ".pdf", ".png", ".h
 
 
 def manifest_of(output: Path) -> Path:
-    """Where the manifest of an output stands: beside a file, inside a folder."""
+    """Path of the manifest of an output: beside a file, inside a folder."""
     if output.suffix in FILE_SUFFIXES:  # a folder's name may hold a dot: nano-qwen2.5-vl
         return output.with_name(output.name + ".manifest.json")
     return output / "manifest.json"

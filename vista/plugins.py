@@ -9,7 +9,7 @@ names it:
 * as an entry point of an installed package, in the group that the folder is named after (``vista.filters``);
 * in a module that the suite names (``plugins: [my_lab.vista]``).
 
-Torch-free, since the config is. A plug-in that needs torch imports it inside its functions.
+Does not import torch, since the config does not. A plug-in that needs torch imports it inside its functions.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _named: list[str] = []  # modules that the suite names
 def name_modules(modules: Sequence[str]) -> None:
     """Also look for plug-ins in these modules: the ``plugins`` of the suite that is being read.
 
-    Modules that lie in the working directory and are installed nowhere are found as well.
+    Modules in the working directory that are not installed are found as well.
 
     Raises:
         VistaError: a module cannot be imported; names it and says why.
@@ -62,7 +62,7 @@ class Plugin:
 
     Args:
         noun: What such a plug-in is called: ``filter``.
-        base: The base class of its settings. Built-in plug-ins lie beside it.
+        base: The base class of its settings. Built-in plug-ins are modules beside it.
         group: Of the entry points.
     """
 
@@ -247,7 +247,7 @@ def _import(name: str, what: str) -> ModuleType:
 
 
 def _built_in(base: type[Strict]) -> list[str]:
-    """The kinds of this package, whose modules lie beside the base class of their settings."""
+    """The kinds of this package, whose modules are beside the base class of their settings."""
     modules = pkgutil.iter_modules(sys.modules[base.__module__].__path__)
     names = [name for _, name, is_package in modules if not is_package]
     return [name.replace("_", "-") for name in names if not name.startswith("_")]

@@ -50,7 +50,7 @@ def find(table: Path, row: str, column: str) -> Cell:
 
     Args:
         table: The CSV.
-        row: Its number, from 1, or ``column=value`` pairs that hold for it alone, joined by commas.
+        row: Its number, from 1, or ``column=value`` pairs that match only this row, joined by commas.
         column: The name of the column.
 
     Raises:
@@ -139,7 +139,7 @@ def show(table: Path, row: str, column: str) -> list[Tree | str]:
 
 
 def about_policy(paths: Paths, row: Mapping[str, str], inputs: Mapping[str, str]) -> dict[str, str]:
-    """Of a table's inputs those that a row's model and policy made, and what they answer."""
+    """Of a table's inputs, those that a row's model and policy made, and the queries that they answer."""
     rollouts = paths.rollouts("", "any", "any", 0, 1).parent.parent.parent
 
     def other(name: str) -> bool:
@@ -153,7 +153,7 @@ def about_policy(paths: Paths, row: Mapping[str, str], inputs: Mapping[str, str]
 
 
 def _grow(tree: Tree, output: Path, recorded: str | None, seen: set[Path]) -> None:
-    """Add an output and what it was made from; what was shown before is only named."""
+    """Add an output and what it was made from; outputs shown before are only named."""
     if not manifest_of(output).is_file():
         state = "" if output.exists() else " [red](gone)[/red]"
         tree.add(f"{escape(str(output))}{state}{_changed(output, recorded)}")
@@ -179,7 +179,7 @@ def _told(output: Path, manifest: Manifest, recorded: str | None) -> str:
 
 
 def _changed(output: Path, recorded: str | None) -> str:
-    """A warning where a file is no longer what it was when it was read, or written."""
+    """A warning if a file has changed since it was read or written."""
     file = manifest_of(output) if output.is_dir() else output
     if recorded is None or not file.is_file() or sha256(file) == recorded:
         return ""

@@ -89,7 +89,7 @@ class Reads:
         return [self.paths.queries(task, "test") for task in self.suite.evaluated_tasks]
 
     def checkpoint(self, run: Run) -> Path:
-        """Folder of the weights that a run stands for: its own, its base model's, or another run's."""
+        """Folder of a run's weights: its own, its base model's, or another run's."""
         run = grid.weights(self.suite, run)
         return self.paths.checkpoint(run, grid.is_trained(self.suite, run))
 

@@ -182,7 +182,7 @@ REMEDY = "delete it and rerun the rule that makes it"
 MAY_BE_NULL = {
     *("system", "choices", "rationale", "scene", "parent", "answer", "critical_token", "replacement"),
     *("completion_ids", "chosen_ids", "rejected_ids", "vas", "kept", "continuation"),
-    "score",  # of a prediction: what collects them lists all that are none
+    "score",  # of a prediction: the collecting step lists all that are not scores
 }
 NOT_NEGATIVE = {
     *("sample", "prefix_len", "token_ids", "completion_ids", "chosen_ids", "rejected_ids"),
@@ -207,7 +207,7 @@ def atomic_path(path: Path, *, shared: bool = False) -> Iterator[Path]:
         shared: Several processes may write it at once: the temporary name is this process's own.
 
     Raises:
-        VistaError: the disk is full, read-only or not to be written by this user.
+        VistaError: the disk is full, read-only or not writable by this user.
     """
     own = f".{os.getpid()}" if shared else ""
     temporary = path.with_name(f".{path.name}{own}.part")
@@ -281,7 +281,7 @@ def read_table(path: Path, schema: pa.Schema, columns: list[str] | None = None) 
 
 
 def read_queries(path: Path, columns: list[str] | None = None) -> list[Row]:
-    """Read queries, and refuse a file with duplicate or empty query ids, or what nobody can answer."""
+    """Read queries; refuse a file with duplicate or empty query ids, or with queries nobody can answer."""
     rows = read_rows(path, QUERY, columns)
     if not rows:
         raise VistaError(f"{path}: no rows; make the queries again")
@@ -303,10 +303,10 @@ def read_queries(path: Path, columns: list[str] | None = None) -> list[Row]:
 
 
 def query_problem(row: Row, split: str, task: str) -> str | None:
-    """What keeps a query from being asked or verified, or from belonging to a split of a task."""
+    """Why a query cannot be asked or verified, or does not belong to a split of a task."""
     for name, wanted in (("split", split), ("task", task)):
         if name in row and row[name] != wanted:
-            return f"{name} is {row[name]!r}, but the file holds those of {wanted!r}"
+            return f"{name} is {row[name]!r}, but this is the file of {wanted!r}"
     if row.get("answer_type", "open") not in get_args(AnswerType):
         return f"answer_type is {row['answer_type']!r}, expected one of {', '.join(get_args(AnswerType))}"
     for name in ("instruction", "answer"):

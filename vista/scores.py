@@ -1,7 +1,7 @@
 """VISTA's scores: the image's share of the attention, its z-score within a query, and the threshold τ.
 
-The one place that says how scores are computed and compared. Filters, the audit and the gallery ask it, so
-that a solution which one of them drops is dropped by all. Torch-free.
+The only place that says how scores are computed and compared. Filters, the audit and the gallery use it, so
+that a solution that one of them drops is dropped by all. Does not import torch.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ Numbers = TypeVar("Numbers", float, np.ndarray)
 TAU = -0.5  # the paper's threshold (Sec. 3, step 3)
 MIDDLE = 0.5  # the layer that the paper scores, ⌊L/2⌋, as a fraction of the depth
 
-# Solutions of equal tokens can differ in the last bits of their scores, with the batch they were
-# scored in. A difference this small, relative to the numbers they are made of, is none.
+# Solutions with equal tokens can differ in the last bits of their scores, depending on the batch they were
+# scored in. A difference this small, relative to the numbers they are made of, counts as none.
 RESOLUTION = 1e-6
-# And a spread this small is no spread.
+# And a spread this small counts as none.
 NO_SPREAD = 1e-5
 # The size of the numbers that log-probabilities are made of: their rounding errors do not shrink with them.
 TYPICAL_LOGIT = 10.0

@@ -1,7 +1,7 @@
 """Which segment of the prompt each token belongs to: what VISTA sums attention over (paper: Sec. 3, step 3).
 
-Generic over model families: all it knows is the processor's chat template and image token. ``align``
-knows token ids and nothing else. Serves ``vista score``.
+Generic over model families: it uses only the processor's chat template and image token. ``align``
+uses only token ids. For ``vista score``.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def _system_span(processor: Any, turns: Sequence[Message], text: str) -> tuple[i
     alone = try_render(processor, turns[:1])
     if content in alone and text.startswith(alone):
         return 0, len(alone)
-    # Some templates fold the system text into the user turn: then it is that text alone.
+    # Some templates fold the system text into the user turn: then the segment is only that text.
     start = text.find(content.strip())
     if start < 0:
         raise VistaError(
@@ -54,7 +54,7 @@ def _system_span(processor: Any, turns: Sequence[Message], text: str) -> tuple[i
 
 
 def _default_system_end(processor: Any, turns: Sequence[Message], text: str) -> int:
-    """Where the system turn ends that a template writes when it is given none; 0 if it writes none.
+    """End of the system turn that a template writes by default; 0 if it writes none.
 
     What follows a system turn that is given is what follows the template's as well.
     """
@@ -87,7 +87,7 @@ def align(
     """Carry ``kinds`` from the tokens of the template over to the prompt's tokens.
 
     ``plain`` is cut at its image tokens into runs of text; the runs are in ``expanded`` in
-    the same order, and all that lies between them is of kind ``between``. Where what the processor writes
+    the same order, and everything between them is of kind ``between``. Where what the processor writes
     around an image merges with the text beside it (a newline with a newline) into other tokens,
     the run is matched without its edge, and the merged token is the text's.
 
@@ -132,7 +132,7 @@ def _runs(plain: Sequence[int], image: set[int]) -> list[tuple[int, int]]:
 def _place(
     run: list[int], expanded: Sequence[int], position: int, follows_image: bool, ends: bool
 ) -> tuple[int, int, int]:
-    """Where ``run`` is in ``expanded`` from ``position`` on, and what of it had to be cut off.
+    """Where ``run`` is in ``expanded`` from ``position`` on, and how much of it had to be cut off.
 
     Args:
         run: Tokens of the template's text between two placeholders.
@@ -145,7 +145,7 @@ def _place(
         Index of the first token matched, tokens cut off at the left, tokens cut off at the right.
 
     Raises:
-        VistaError: not a token of it is there.
+        VistaError: none of its tokens is there.
     """
     for cut in range(len(run)):
         for left in range(cut + 1) if follows_image else [0]:

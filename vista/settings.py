@@ -1,4 +1,4 @@
-"""What every settings class shares: strictness, and the form of names. Torch-free, like the config."""
+"""What every settings class shares: strictness, and the form of names. Does not import torch."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ class Strict(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _has_plain_numbers(cls, values: Any) -> Any:
-        """Refuse ``yes`` where a number is wanted, which pydantic takes for 1, and numbers beyond reason."""
+        """Refuse unreasonably large numbers, and ``yes`` for a number, which pydantic takes for 1."""
         for name, field in cls.model_fields.items() if isinstance(values, dict) else ():
             value = values.get(name)
             for each in value if isinstance(value, list) else [value]:
                 if isinstance(each, bool) and not {bool, Any} & _parts(field.annotation):
                     raise ValueError(
-                        f"{name}: no boolean is expected here; YAML reads yes, no, on and off as booleans, "
+                        f"{name}: expected no boolean; YAML reads yes, no, on and off as booleans, "
                         "so quote text"
                     )
                 if isinstance(each, int) and abs(each) > LARGEST:
@@ -42,7 +42,7 @@ def _each_once(values: list[Any]) -> list[Any]:
     """Refuse a list with the same name or number twice: its runs would be the same runs."""
     for index, value in enumerate(values):
         if value in values[:index]:
-            raise ValueError(f"{value!r} stands there twice; remove one of them")
+            raise ValueError(f"{value!r} appears twice; remove one of them")
     return values
 
 

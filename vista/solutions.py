@@ -1,6 +1,6 @@
 """What curation works on: the solutions of one query, told apart, thinned and capped.
 
-Pure functions of the rows that the rollouts stage wrote; they serve ``vista curate``.
+Pure functions of the rows that the rollouts stage wrote; for ``vista curate``.
 """
 
 from __future__ import annotations
@@ -9,10 +9,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from vista.errors import VistaError
 from vista.records import Row
 from vista.seeding import derive_seed
 
-# Where a solution stands among those of its query: source, failed parent, index.
+# A solution's key among those of its query: source, failed parent, index.
 Key = tuple[str, int, int]
 # The same where those of several policies are pooled: rounds since then, and the key.
 Place = tuple[int, str, int, int]
@@ -52,9 +53,9 @@ class Solution:
 
     @property
     def names(self) -> tuple[Any, ...]:
-        """What random choices about it are keyed by: of the latest policy's, the key alone.
+        """What random choices about it are keyed by: for the latest policy's, the key alone.
 
-        So a method that accumulates rounds draws in its first one what any other method draws.
+        So a method that accumulates rounds draws in its first round what any other method draws.
         """
         return (*self.key, self.age) if self.age else self.key
 
@@ -80,9 +81,9 @@ def positives(solutions: Sequence[Solution]) -> list[Solution]:
 def negatives(solutions: Sequence[Solution]) -> list[Solution]:
     """D^n: failed *samples* (paper: Sec. 3, step 1).
 
-    A resample that fails is no negative: it begins with a prefix that the policy did not choose
-    (or was written with the answer in sight), and the paper adds only the correct ones. So it is with
-    the plain samples of a matched budget, that they differ from prefix resampling in nothing else.
+    A resample that fails is not a negative: it begins with a prefix that the policy did not choose
+    (or was written with the answer in sight), and the paper adds only the correct ones. The same holds
+    for the plain samples of a matched budget, so that they differ from prefix resampling in nothing else.
     """
     return [solution for solution in solutions if not solution.correct and solution.source == "sample"]
 
@@ -103,9 +104,9 @@ def distinct(solutions: Sequence[Solution]) -> list[Solution]:
 def stream(seed: int, round_number: int, use: str, solution: Solution) -> int:
     """The seed of a random choice made for one solution.
 
-    It depends on the solution and not on its company or the method. So what a filter drops does
+    It depends on the solution, not on the other solutions or the method. So what a filter drops does
     not change what is drawn for the others, and methods that share rollouts differ by their
-    definition alone.
+    definition.
     """
     return derive_seed("curation", seed, round_number, use, solution.query_id, *solution.names)
 
@@ -134,3 +135,20 @@ def partner(positive: Solution, failed: Sequence[Solution], seed: int, round_num
         failed,
         key=lambda n: derive_seed(stream(seed, round_number, "negative", positive), *n.names),
     )
+
+
+def asked_by(queries: Sequence[Row], solutions: Sequence[Row]) -> list[Row]:
+    """Those of ``queries`` that ``solutions`` answer, in their order.
+
+    Raises:
+        VistaError: a solution answers none of them.
+    """
+    wanted = {row["query_id"] for row in solutions}
+    found = [query for query in queries if query["query_id"] in wanted]
+    missing = sorted(wanted - {query["query_id"] for query in found})
+    if missing:
+        raise VistaError(
+            f"there is a solution to query {missing[0]!r}, which is not among the shard's queries; "
+            "the queries changed after sampling: delete the policy's samples and rerun"
+        )
+    return found

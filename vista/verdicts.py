@@ -1,6 +1,6 @@
 """Solutions as rows of ``records.ROLLOUT``: made from sampled tokens with a verdict, and counted.
 
-Serves stage ``rollouts`` and the resamplers.
+For stage ``rollouts`` and the resamplers.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 from vista import answers
 from vista.chat import decode
-from vista.errors import VistaError
 from vista.records import Row, Source
 
 if TYPE_CHECKING:
@@ -68,20 +67,3 @@ def tally(queries: int, rows: Sequence[Row]) -> dict[str, float]:
         "tokens": sum(map(drawn_tokens, rows)),
         "correct": sum(row["correct"] for row in rows),
     }
-
-
-def asked_by(queries: Sequence[Row], solutions: Sequence[Row]) -> list[Row]:
-    """Those of ``queries`` that ``solutions`` answer, in their order.
-
-    Raises:
-        VistaError: a solution answers none of them.
-    """
-    wanted = {row["query_id"] for row in solutions}
-    found = [query for query in queries if query["query_id"] in wanted]
-    missing = sorted(wanted - {query["query_id"] for query in found})
-    if missing:
-        raise VistaError(
-            f"there is a solution to query {missing[0]!r}, which is not among the shard's queries; "
-            "the queries changed after sampling: delete the policy's samples and rerun"
-        )
-    return found

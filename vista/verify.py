@@ -1,7 +1,7 @@
 """Finds outputs that are not what was made, and says how to make them again (``vista verify``).
 
 Every output has a manifest with the checksums of its files, and the versions of the packages that made it.
-Nothing is removed: Snakemake, told to make an output anew, also remakes everything made from it.
+Nothing is removed: when Snakemake is told to remake an output, it also remakes everything made from it.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class Report:
 def verify(suite: Suite) -> Report:
     """Compare every output of ``suite`` that has a manifest with it.
 
-    What lies outside the stages' folders, such as the results of another suite, is left out.
+    Files outside the stages' folders, such as the results of another suite, are left out.
 
     Raises:
         VistaError: there are no results.
@@ -91,7 +91,7 @@ def files_to_make(suite: Suite, outputs: Iterable[str]) -> dict[str, str | None]
     """By output, the file that a rule makes it under, both relative to the results folder.
 
     A checkpoint's is its manifest; critical tokens are written with the resamples, by the same job. There is
-    none for an output that the suite does not have any more.
+    none for an output that the suite no longer has.
     """
     known = outputs_of(suite)
     found: dict[str, str | None] = {}
@@ -110,7 +110,7 @@ def files_to_make(suite: Suite, outputs: Iterable[str]) -> dict[str, str | None]
 
 
 def command(suite: Suite, damaged: list[str], configfile: Path) -> str:
-    """What makes outputs again, and with them the tables and figures that are there.
+    """The command that makes outputs again, and with them the existing tables and figures.
 
     Args:
         suite: The suite.
@@ -157,11 +157,11 @@ def tell(report: Report, suite: Suite, configfile: Path, console: Console) -> No
     files = files_to_make(suite, report.damaged) if report.damaged else {}
     if again := [file for file in files.values() if file is not None]:
         lines += [
-            "Put back copies of the damaged files; or make them, and everything made from them, again:",
+            "Restore copies of the damaged files, or make them and everything made from them again:",
             f"  {command(suite, again, configfile)}",
         ]
     if gone := [str(suite.results / output) for output, file in files.items() if file is None]:
-        lines.append(f"Suite {suite.name} does not have these any more; delete them: {', '.join(gone)}")
+        lines.append(f"Suite {suite.name} no longer has these; delete them: {', '.join(gone)}")
     if report.mixed:
         lines += ["The outputs were made with different versions of packages:"]
         lines += [f"  {line}" for line in report.mixed]

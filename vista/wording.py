@@ -1,7 +1,7 @@
 """Queries asked in other words: with a hint, with a wrong solution, with candidates to choose from.
 
-The words are the suite's (``wording``), so that a model is asked in a language that it knows. It
-serves the stages ``models``, ``rollouts``, ``curation``, ``training`` and ``evaluation``.
+The words come from the suite (``wording``), so that a model is asked in a language that it knows. For
+the stages ``models``, ``rollouts``, ``curation``, ``training`` and ``evaluation``.
 """
 
 from __future__ import annotations

@@ -470,8 +470,8 @@ ARGUMENTS = [
         lambda w: w.json(SUITE, lambda v: v["tasks"]["slake"]["sizes"].update(train=0)),
     ),
     case("a model that is not there", f"models {SUITE} nono", "'nono'", nothing),
-    case("a run of an odd text", f"evaluate {SUITE} nano", "'nano' is no run", nothing),
-    case("a run with two dots in it", f"train {SUITE} nano/../vista/seed0/round1", "is no run", nothing),
+    case("a run of an odd text", f"evaluate {SUITE} nano", "'nano' is not a run", nothing),
+    case("a run with two dots in it", f"train {SUITE} nano/../vista/seed0/round1", "is not a run", nothing),
     case(
         "a run of another method", f"curate {SUITE} nano/grids/vita/seed0/round1", "'vita'; it has", nothing
     ),

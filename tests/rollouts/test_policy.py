@@ -18,7 +18,7 @@ from vista.rollouts.policy import shard_bounds, shard_queries
 from vista.rollouts.resample import resample_shard
 from vista.rollouts.sample import sample_shard
 from vista.rollouts.score import score_shard
-from vista.verdicts import asked_by
+from vista.solutions import asked_by
 
 
 def test_a_policy_without_positives_gives_empty_files_of_that_status(small: tuple[Suite, Paths]) -> None:

@@ -107,7 +107,7 @@ def test_sweeps_names_are_checked_as_well(root: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("text", NO_RUNS)
 def test_a_run_is_named_by_names_and_numbers(text: str) -> None:
-    with pytest.raises(VistaError, match="is no run"):
+    with pytest.raises(VistaError, match="is not a run"):
         Run.parse(text)
 
 
@@ -220,7 +220,7 @@ def test_a_link_that_leads_out_of_a_benchmarks_folder_is_not_followed(root: Path
     shown.rename(tmp_path / "secret.jpg")
     (folder / "imgs/xmlab9").mkdir()
     (folder / "imgs/xmlab9/source.jpg").symlink_to(tmp_path / "secret.jpg")
-    with pytest.raises(VistaError, match=r"lies outside .*imgs"):
+    with pytest.raises(VistaError, match=r"is outside .*imgs"):
         slake(folder, tmp_path, root)
 
 

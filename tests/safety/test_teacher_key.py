@@ -69,6 +69,6 @@ def test_a_key_that_cannot_be_sent_is_not_shown(
 )
 def test_the_address_of_an_endpoint_holds_no_password(address: str) -> None:
     values = {"kind": "teacher", "model": "m", "cache": "c", "max_requests": 1}
-    with pytest.raises(ValueError, match="no user name or password"):
+    with pytest.raises(ValueError, match="must not contain a user name or password"):
         TeacherRationales.model_validate_json(json.dumps({**values, "endpoint": address}))
     TeacherRationales.model_validate({**values, "endpoint": "https://host/v1/@team"})

@@ -95,7 +95,7 @@ def test_a_kind_of_this_package_is_no_plug_in_from_outside(suite: Suite, tmp_pat
         ('"answer": colour', '"answer": 7', "row 0: a value does not fit its column: "),
         ('{"bytes": buffer.getvalue(), "path": None}', '{"file": "red.png"}', "image 0: nothing where the"),
         ('{"bytes": buffer.getvalue(), "path": None}', '"red.png"', "row 0: a value does not fit its column"),
-        ('"split": split', '"split": "train"', "split is 'train', but the file holds those of 'test'"),
+        ('"split": split', '"split": "train"', "split is 'train', but this is the file of 'test'"),
         ("range(size)", "range(size - 1)", "sizes.test asks for 5 queries, but the kind makes 4"),
     ],
 )

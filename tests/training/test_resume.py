@@ -118,7 +118,7 @@ def test_states_of_another_run_are_removed_with_a_word(
     else:
         prepare(paths, run_of("rest-em"), some_rows("rest-em", 7))
     train(suite, paths, run_of("rest-em"))
-    assert "since a run with other settings or inputs left it; starting anew" in capfd.readouterr().err
+    assert "since a run with other settings or inputs left it; starting again" in capfd.readouterr().err
     assert "resumed_at_step" not in read_manifest(paths.trained(run_of("rest-em").id)).counts
 
 

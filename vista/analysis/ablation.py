@@ -1,9 +1,8 @@
 """What each part of a method is worth: every method against its references (``ablation.*``).
 
-``vista ablation``, from ``long.csv`` and the manifests' status alone. ``comparisons.contrasts`` says which
-methods are compared, ``stats.pooled_difference`` how sure that is. Each sweep of the suite has a table too
-(``sweep_tau.*`` and its like): its rows of the ablation table, value by value, with the value that the method
-itself has.
+``vista ablation``, from only ``long.csv`` and the manifests' status. ``comparisons.contrasts`` says which
+methods are compared, ``stats.pooled_difference`` how sure the result is. Each sweep of the suite also has a
+table (such as ``sweep_tau.*``): its rows of the ablation table, value by value, with the method's own value.
 """
 
 from __future__ import annotations
@@ -100,7 +99,7 @@ def ablation_table(suite: Suite, paths: Paths) -> None:
 
 @dataclass(frozen=True)
 class Pair:
-    """Two runs that are compared; ``scores`` are the query-wise differences, if both have a result."""
+    """Two runs to compare; ``scores`` are the query-wise differences, if both have a result."""
 
     run: Run
     against: Run
@@ -275,7 +274,7 @@ def _numbers(row: Mapping[Hashable, Any], against: str) -> dict[str, str]:
 
 
 def sweep_rows(suite: Suite, ablation: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """By sweep its table in numbers, ``SWEEP_COLUMNS``; the values in the order of the suite.
+    """For each sweep its table in numbers, ``SWEEP_COLUMNS``; the values in the order of the suite.
 
     ``marked`` says that a row lacks the error over seeds that others of the ablation table have.
 

@@ -1,10 +1,9 @@
 """Do the scores detect unfaithful rationales? Stage ``analysis``; ``vista audit`` writes ``audit.csv``.
 
-An answer can be right for wrong reasons, and VISTA's attention score is to find such rationales among
-the correct ones. On generated tasks the truth is known (``vista.testbed.audit``), so this is measured,
-against other scores and against the length of the rationale. No model is run here. Numbers that are to be
-compared must be about the same solutions, and few policies have everything that is measured: the page shows
-one policy's, the CSV has all.
+An answer can be right for the wrong reasons, and VISTA's attention score should find such rationales among
+the correct ones. On generated tasks the truth is known (``vista.testbed.audit``), so this is measured and
+compared with other scores and with the length of the rationale. No model is run here. Only numbers about the
+same solutions can be compared, and few policies have all measurements: the page shows one, the CSV all.
 """
 
 from __future__ import annotations
@@ -60,7 +59,7 @@ queries with at least two distinct ones: the others leave a filter within querie
 In short: the lowest, the median and the highest value over models and tasks, and in how many of these
 the whole interval lies above chance, or below it (0.5 for an AUROC, 0 for a gain in precision)."""
 
-# The filters whose cuts are held against the truth.
+# The filters whose cuts are compared with the truth.
 AUDITED = ("vas", "vig", "logprob")
 
 # A column of what a detector gives or a cut drops: (DETECTOR or CUT, name, layer, setting).
@@ -136,7 +135,7 @@ def _cut(settings: ScoreFilterSettings, num_layers: int) -> Column:
 
 
 def _selections(solutions: pd.DataFrame, tasks: list[str]) -> Iterator[tuple[dict[str, Any], pd.DataFrame]]:
-    """What is measured apart: each policy and all together, by task; all together also by source."""
+    """The groups measured: each policy and all together, by task; all together also by source."""
     for policy in [*solutions["policy"].unique(), ALL]:
         own = solutions if policy == ALL else solutions[solutions["policy"] == policy]
         sources = [ALL, *own["source"].unique()] if policy == ALL else [ALL]
@@ -182,7 +181,7 @@ def measures(part: pd.DataFrame) -> Iterator[dict[str, Any]]:
 def _share_rows(
     part: pd.DataFrame, unfaithful: np.ndarray, groups: np.ndarray, queries: np.ndarray
 ) -> Iterator[dict[str, Any]]:
-    """What can be said without a score: how many are unfaithful, in what way, and where there is a choice."""
+    """What is known without a score: how many are unfaithful, in what way, and where there is a choice."""
     yield _row("unfaithful-share", share(unfaithful, queries))
     faults = part["fault"].to_numpy(object)[unfaithful]
     for kind in get_args(Kind):
@@ -193,7 +192,7 @@ def _share_rows(
 
 
 def _alike(columns: dict[str, pd.Series]) -> Iterator[tuple[list[str], np.ndarray]]:
-    """Detectors that know the same solutions, to be computed together, and which those are."""
+    """Detectors that know the same solutions, and which these are; they are computed together."""
     masks = {name: values.notna().to_numpy() for name, values in columns.items()}
     alike: dict[bytes, list[str]] = defaultdict(list)
     for name, mask in masks.items():
@@ -255,8 +254,8 @@ def _row(measure: str, found: Interval) -> dict[str, Any]:
 def audit_page(suite: Suite, table: pd.DataFrame) -> Page:
     """The audit of the solutions that most policies have, by the policy for which the most is measured.
 
-    Not of all policies together: a score that some policies' solutions lack would be compared with scores
-    of other solutions.
+    Not of all policies together: where some policies' solutions lack a score, it would be compared with
+    scores of other solutions.
     """
     pools = _widest(table[table["source"] == ALL])
     policy = most_shared(pools, ["model", "train_set", "solutions", "detector", "layer", "setting"])

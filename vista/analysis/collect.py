@@ -1,6 +1,6 @@
 """All runs' predictions in one table: the analysis stage's first step (``long.csv``).
 
-Every table and figure is computed from ``long.csv`` alone, plus the manifests' status and
+The tables of accuracies are computed from ``long.csv`` and the manifests' status and
 counts. A run that had nothing to train on (status ``no-positives``) has no rows in it.
 """
 
@@ -71,7 +71,7 @@ def run_statuses(suite: Suite, paths: Paths) -> dict[Run, Status]:
 
 
 def prediction_problems(predictions: pd.DataFrame, splits: dict[str, TestSplit]) -> list[str]:
-    """What keeps ``predictions`` from being one valid score for each query of ``splits``.
+    """Why ``predictions`` are not one valid score for each query of ``splits``.
 
     Args:
         predictions: Columns ``task``, ``query_id``, ``cluster_id`` and ``score`` of one run.

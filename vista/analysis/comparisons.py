@@ -21,7 +21,7 @@ from vista.config import (
 )
 from vista.grid import Run, runs
 
-ALL_MODELS = "all models"  # in the place of a model's name; none can have this one
+ALL_MODELS = "all models"  # instead of a model's name; no model can have this one
 
 # The components of a method, and the kind of each that is the paper's; off is the kind "none".
 COMPONENTS = {"resample": "prefix", "filter": "vas"}
@@ -42,7 +42,7 @@ def reference_of(suite: Suite, run: Run) -> Run | None:
 
 
 def counterpart_of(suite: Suite, name: str) -> str | None:
-    """The method that differs from ``name`` in neither resampling nor filtering, and maybe in its rounds.
+    """The method that is like ``name`` but neither resamples nor filters; its rounds may differ.
 
     For VISTA-SFT that is ReST-EM, for VISTA-DPO plain DPO+NLL; ``None`` if the suite has no
     such method or ``name`` itself neither resamples nor filters.
@@ -116,7 +116,7 @@ def contrasts(suite: Suite) -> list[Contrast]:
 
 
 def _contrast(suite: Suite, name: str, method: SelfImprovement, other: str) -> Contrast | None:
-    """How ``method`` is compared with ``other``, if at all: of two, one is the reference."""
+    """How ``method`` is compared with ``other``, if at all; one of the two is the reference."""
     spec = suite.methods[other]
     if not isinstance(spec, SelfImprovement):
         return None
@@ -160,6 +160,6 @@ def _is_baseline(method: SelfImprovement) -> bool:
 
 
 def _differing(method: SelfImprovement, other: Method) -> list[str]:
-    """The parts in which two self-improvement methods differ; the number of rounds is none."""
+    """The parts in which two self-improvement methods differ; the number of rounds does not count."""
     names = [name for name in SelfImprovement.model_fields if name not in ("kind", "rounds")]
     return [name for name in names if getattr(method, name) != getattr(other, name)]

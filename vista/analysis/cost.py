@@ -1,9 +1,8 @@
 """Where the time went: seconds, memory and tokens per stage and model (``cost.csv``, ``cost.md``).
 
 ``vista cost`` adds up what is in the results folder: Snakemake's benchmark files give time and memory, the
-manifests tokens. An output without a benchmark file
-is counted as unmeasured, never as having cost nothing. Unlike the main table it differs from
-run to run.
+manifests give tokens. An output without a benchmark file is counted as unmeasured, never as free of cost.
+Unlike the main table, this table differs from run to run.
 """
 
 from __future__ import annotations
@@ -121,7 +120,7 @@ def _model(name: Name, models: list[str]) -> str:
 
 
 def measured_by(output: Name, benchmark: Name) -> bool:
-    """Whether the job named ``benchmark`` made ``output``: its name's parts all stand in it, in order.
+    """Whether the job named ``benchmark`` made ``output``: all parts of its name are in it, in order.
 
     So ``a/seed0`` covers ``a/seed0/predictions``, and ``a/0`` covers every kind of rollouts of
     shard 0. A pass for critical tokens belongs to the job that resamples.

@@ -1,9 +1,9 @@
 """Is training spread over easy and hard queries, and who gains? (``difficulty.csv``, ``.md``, ``.tex``).
 
-A table of the analysis stage (``vista difficulty``). Difficulty is what SFT-Seed finds difficult: the
-share of its samples to a train query that are right, its *pass rate*. Training sets are broken down by
-it, query by query; test accuracy by kind of question, as test queries are not sampled: their difficulty is
-that of the train queries of the same kind. The CSV has every run; the page has means over models and seeds.
+A table of the analysis stage (``vista difficulty``). Difficulty is measured by SFT-Seed's *pass rate*: the
+share of its samples to a train query that are right. Training sets are broken down by it, query by query;
+test accuracy by kind of question, since test queries are not sampled: their difficulty is that of the train
+queries of the same kind. The CSV has every run; the page has means over models and seeds.
 """
 
 from __future__ import annotations
@@ -274,7 +274,7 @@ def _group_pass_rates(reader: Reader, run: Run) -> dict[str, float]:
 
 
 def difficulty_page(suite: Suite, table: pd.DataFrame) -> Page:
-    """What is shown of the table in numbers; swept methods are in the CSV alone."""
+    """What is shown of the table in numbers; swept methods are only in the CSV."""
     shown = table[~table["method"].isin(list(suite.swept))]
     parts: list[str | Table] = []
     pooled = shown["model"] == ALL_MODELS

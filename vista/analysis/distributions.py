@@ -1,4 +1,4 @@
-"""What the figures count: shares that are too many for a table to read (``distributions.csv``).
+"""What the figures count: more shares than a readable table can show (``distributions.csv``).
 
 Part of the analysis stage (``vista distributions``). Of each model's SFT-Seed, the first policy that samples:
 
@@ -7,7 +7,7 @@ Part of the analysis stage (``vista distributions``). Of each model's SFT-Seed, 
 * ``vas``: attention scores of faithful and of unfaithful right solutions;
 * ``distance``: from the first error of a failed sample to its critical token.
 
-The last two need to know what the images show, which only generated tasks say.
+The last two need to know what the images show, so they are only for generated tasks.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from vista.scores import middle_layer
 
 COLUMNS = ["what", "model", "train_set", "group", "x", "count", "share"]
 SEGMENTS = {"s_sys": "system", "s_vis": "vision", "s_ins": "instruction"}
-# Bins of the attention scores; 0 and ±1, which small groups give exactly, are middles and no edges.
+# Bins of the attention scores; 0 and ±1, which small groups give exactly, are centres, not edges.
 EDGES = np.arange(-3.125, 3.13, 0.25)
 FAR = 10  # tokens; what is farther counts as this far
 NOTES = """\

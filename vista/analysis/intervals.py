@@ -20,7 +20,7 @@ from vista.analysis.page import interval
 
 ALL = "all"  # policies, tasks or sources together
 Z = float(norm.ppf(0.975))
-# Below this share of a column's variance, what a regression leaves of it is rounding.
+# Below this share of a column's variance, the residual of a regression is only rounding.
 RESIDUE = 1e-9
 
 
@@ -260,7 +260,7 @@ def partial_correlation(
 def most_shared(table: pd.DataFrame, what: list[Hashable]) -> str | None:
     """The policy for which the most combinations of ``what`` are measured; the first of several.
 
-    They are compared on it. As policies come in the grid's order, that is the initial one where in doubt.
+    They are compared on it. As policies come in the grid's order, a tie goes to the initial one.
     """
     single = table[(table["policy"] != ALL) & (table["policies"] > 0)].drop_duplicates(["policy", *what])
     counts = single.groupby("policy", sort=False).size()

@@ -1,9 +1,9 @@
 """Accuracies over all seeds: for each model, method and round (``main.csv``), and by task (``tasks.csv``).
 
 Part of ``vista tables``. Accuracies are means over seeds; how they vary over test queries (``se``, ``low``,
-``high``) and over seeds (``seed_sd``) is kept apart. The CSV has every column and is what programs read; in
-the pages (``.md``, ``.tex``) columns that say the same in every row are named once below the table, and
-errors follow their values. ``runs.csv`` has every run by itself.
+``high``) and over seeds (``seed_sd``) is kept apart. The CSV has every column and is for programs; in
+the pages (``.md``, ``.tex``) columns that are the same in every row are named once below the table, and
+errors follow their values. ``runs.csv`` has every single run.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """How tables are printed: cells as text, pages as Markdown and LaTeX, and the files of a table.
 
-Serves every table of the analysis stage. A page of tables is described once and written as Markdown (``.md``)
+For every table of the analysis stage. A page of tables is described once and written as Markdown (``.md``)
 and LaTeX (``.tex``, booktabs), beside the CSV. Cells and paragraphs are text with a little Markdown in it:
 ``**bold**``, ``<u>underlined</u>``, `` `code` `` and an escaped ``\\*``. In LaTeX each table is an
 environment that can be pasted into a paper; the other text of a page is there as comments. What is not known
@@ -35,7 +35,7 @@ NAMES = {
     *("resamples", "detector", "setting", "source"),
 }
 
-# What LaTeX reads as a command, and what its fonts write with one.
+# Characters that LaTeX reads as commands, or that its fonts need a command for.
 SYMBOLS = {
     **{sign: f"\\{sign}" for sign in "&%$#_{}"},
     **{"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"},
@@ -274,7 +274,7 @@ def write_table(
     """Write the three files of a table, then their manifests.
 
     Args:
-        paths: Where everything lies.
+        paths: Where everything is.
         recorder: What the table is made from.
         table: Every column of the CSV, as text or as numbers with four decimals.
         page: The table to read; its name is that of the files.

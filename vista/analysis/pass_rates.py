@@ -1,6 +1,6 @@
 """How difficult SFT-Seed finds queries: its pass rates, and the rollouts and training sets they explain.
 
-Serves the tables of difficulty and distributions. A train query's pass rate is the share of
+For the tables of difficulty and distributions. A train query's pass rate is the share of
 SFT-Seed's samples to it that are right.
 """
 
@@ -46,7 +46,7 @@ class PassRates:
 
 
 class Reader:
-    """What the table takes from the results folder, each file read once; ``files`` are those read so far."""
+    """What the table reads from the results folder, each file once; ``files`` are those read so far."""
 
     def __init__(self, suite: Suite, paths: Paths) -> None:
         self.suite = suite

@@ -1,4 +1,4 @@
-"""Correct solutions with everything that might tell the unfaithful among them: the rows of the audit.
+"""Correct solutions with everything that might reveal the unfaithful ones: the rows of the audit.
 
 For ``vista audit``. One data frame for each policy and pool of solutions, joined from the rollout files
 on disk. The z-scores and the cut at τ are those of curation; a test compares the two.
@@ -151,7 +151,7 @@ def _joined(rows: pd.DataFrame, scores: pd.DataFrame, where: str) -> pd.DataFram
 
 
 def filtered_value(solutions: Solutions, settings: ScoreFilterSettings) -> pd.Series:
-    """What a filter compares; the lowest fall.
+    """What a filter compares; it drops the lowest.
 
     Raises:
         VistaError: a layer was not scored.
@@ -183,7 +183,7 @@ def z_scores(values: pd.Series, queries: pd.Series) -> pd.Series:
 def dropped(solutions: Solutions, settings: ScoreFilterSettings) -> pd.Series:
     """Which solutions a filter of these settings drops; False for all that are not correct.
 
-    The values are those of the frame; what is done with them is ``vista.scores``, as in the filter itself.
+    The values are those of the frame; ``vista.scores`` compares them, as in the filter itself.
     """
     rows = solutions.rows
     values = filtered_value(solutions, settings)

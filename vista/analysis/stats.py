@@ -1,4 +1,4 @@
-"""Means of test scores and how sure they are: errors, intervals, paired differences and tests.
+"""Means of test scores and their uncertainty: errors, intervals, paired differences and tests.
 
 Pure functions on data frames for the results tables, the ablation and the table of difficulty. Questions on
 one image are not independent, so standard errors are clustered on the image (Miller 2024, arXiv 2411.00640,
@@ -182,7 +182,7 @@ def pooled_difference(pairs: Mapping[tuple[str, int], pd.DataFrame]) -> Pooled:
 def unlike(errors: Sequence[str | None]) -> list[bool]:
     """Which numbers of a table lack the error over seeds that others of it have; ``None``: no number.
 
-    Theirs is over test queries alone, so that they look surer than they are next to the others.
+    Their error is over test queries alone, so they look surer than they are next to the others.
     """
     mixed = SEEDS in errors
     return [mixed and error == QUERIES for error in errors]
@@ -220,14 +220,14 @@ def mcnemar_p(differences: pd.DataFrame) -> float:
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """p-values corrected for their number (Holm 1979); NaN ones are no part of the family."""
+    """p-values corrected for their number (Holm 1979); NaN ones are not part of the family."""
     known = [p for p in p_values if not math.isnan(p)]
     corrected = iter(multipletests(known, method="holm")[1]) if known else iter(())
     return [math.nan if math.isnan(p) else float(next(corrected)) for p in p_values]
 
 
 def _check(scores: pd.DataFrame) -> None:
-    """Refuse what would give a number that means nothing."""
+    """Refuse scores that would give a meaningless number."""
     if scores.empty:
         raise VistaError("no scores to average; the task has no test queries")
     without = scores["cluster_id"].isna() | (scores["cluster_id"] == "")

@@ -1,7 +1,7 @@
-"""What policies wrote, held against the truth about the train queries.
+"""What policies wrote, compared with the truth about the train queries.
 
 For ``vista audit``, ``vista prefix`` and ``vista distributions``: which rationales are faithful, at which
-token the others err, and what a policy resampled. A suite has millions of rationales but few different ones,
+token the others err, and what a policy resampled. A suite has millions of rationales but few distinct ones,
 so each is audited once.
 """
 
@@ -196,7 +196,7 @@ class Read:
 
 
 def read_resamples(suite: Suite, paths: Paths, item: Resamples, truth: Truth, tokenizer: Tokenizer) -> Read:
-    """Read samples, resamples and critical tokens, and audit what has to be.
+    """Read samples, resamples and critical tokens, and audit those that need it.
 
     Raises:
         VistaError: a file is missing or malformed, or a critical token has no failed sample.

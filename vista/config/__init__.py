@@ -2,7 +2,7 @@
 
 A suite file (``config/testbed.yaml``) names models, tasks and methods; ``models.yaml`` and
 ``config/methods.yaml`` define them. ``load_suite`` joins the three into one ``Suite``, which
-is all that the stages ever read. ``vista config config/testbed.yaml`` prints it.
+is all that the stages read. ``vista config config/testbed.yaml`` prints it.
 """
 
 from vista.config.loading import (

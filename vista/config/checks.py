@@ -1,4 +1,4 @@
-"""Problems between the parts of a suite that are each well formed. Serves ``load_suite``.
+"""Conflicts between the parts of a suite, each of which is well formed. For ``load_suite``.
 
 Every function takes the resolved suite and the path of its file, which each line names.
 """
@@ -23,7 +23,7 @@ from vista.filters import AttentionFilterSettings
 
 
 def consistency_problems(suite: Suite, path: str) -> list[str]:
-    """Everything that is wrong between the parts, a line each; ``path`` is the suite file's."""
+    """All conflicts between the parts, one line each; ``path`` is that of the suite file."""
     return [
         *_task_problems(suite, path),
         *_model_problems(suite, path),
@@ -67,7 +67,7 @@ def _task_problems(suite: Suite, path: str) -> list[str]:
 
 
 def _model_problems(suite: Suite, path: str) -> list[str]:
-    """Rounds of models that are not there, and models built from a corpus that is not."""
+    """Rounds of models that are not in the suite, and models built from a corpus that is not."""
     problems = [
         f"{path}: max_rounds: {name!r} is not among the suite's models; remove it"
         for name in sorted(set(suite.max_rounds) - set(suite.models))
@@ -77,14 +77,14 @@ def _model_problems(suite: Suite, path: str) -> list[str]:
             model.corpus not in suite.tasks or suite.tasks[model.corpus].sizes.train == 0
         ):
             problems.append(
-                f"{path}: model {name}: corpus {model.corpus!r} is no task with a train split; "
+                f"{path}: model {name}: corpus {model.corpus!r} is not a task with a train split; "
                 "define it under tasks"
             )
     return problems
 
 
 def _method_problems(suite: Suite, path: str) -> list[str]:
-    """Methods that name another which cannot serve them, or whose parts do not go together."""
+    """Methods that name another method that they cannot use, or whose parts do not go together."""
     problems = []
     for name, method in suite.methods.items():
         if isinstance(method, SelectMethod):
@@ -106,7 +106,7 @@ def _method_problems(suite: Suite, path: str) -> list[str]:
 
 
 def _select_problems(suite: Suite, name: str, method: SelectMethod, path: str) -> list[str]:
-    """What keeps a method of kind select from having checkpoints to decode."""
+    """Why a method of kind select has no checkpoints to decode."""
     if method.of not in suite.methods:
         close = difflib.get_close_matches(method.of, suite.methods, n=1)
         hint = f"did you mean {close[0]!r}?" if close else "add it to methods"
@@ -121,7 +121,7 @@ def _select_problems(suite: Suite, name: str, method: SelectMethod, path: str) -
 
 
 def _training_problems(suite: Suite, path: str) -> list[str]:
-    """Models whose processes cannot share the batch of a method that trains them, or start at all."""
+    """Models whose processes cannot share the batch of a method that trains them, or cannot start."""
     sections = {name for method in suite.methods.values() if (name := training_section(method)) is not None}
     problems = []
     for model, entry in suite.models.items():
@@ -143,7 +143,7 @@ def _training_problems(suite: Suite, path: str) -> list[str]:
 
 
 def _only_problems(suite: Suite, path: str) -> list[str]:
-    """Everything that is wrong with ``only``, in the suite or in its sweeps, a line each."""
+    """Everything that is wrong with ``only``, in the suite or in its sweeps, one line each."""
     problems = []
     for name, only in suite.only.items():
         swept = suite.swept.get(name)
@@ -155,12 +155,12 @@ def _only_problems(suite: Suite, path: str) -> list[str]:
         wrong += _strangers(only.seeds, suite.seeds, f"{where}.seeds", "seeds")
         problems += wrong
         if not wrong and not all(suite.where(name)):
-            problems.append(f"{where}: leaves no run of {name}; a base method runs with the first seed alone")
+            problems.append(f"{where}: leaves no run of {name}; a base method runs only with the first seed")
     return problems or _lacking(suite, path)
 
 
 def _lacking(suite: Suite, path: str) -> list[str]:
-    """Methods that run where a method that they build on does not."""
+    """Methods that run where a method that they depend on does not."""
     problems = []
     for name in suite.methods:
         models, seeds = suite.where(name)
@@ -180,7 +180,7 @@ def _lacking(suite: Suite, path: str) -> list[str]:
 
 
 def _builds_on(suite: Suite, name: str) -> list[tuple[str, str]]:
-    """The other methods whose runs those of a method read, each with the reason."""
+    """The other methods whose runs a method's runs read, each with the reason."""
     method = suite.methods[name]
     found = []
     if isinstance(method, SelfImprovement):
@@ -204,7 +204,7 @@ def _no_member(name: Any, known: Sequence[Any], what: str) -> str:
 
 
 def _seed_problems(suite: Suite, path: str) -> list[str]:
-    """Everything that is wrong with ``seed_rationales``, a line each."""
+    """Everything that is wrong with ``seed_rationales``, one line each."""
     settings = suite.seed_rationales
     where = f"{path}: seed_rationales"
     if isinstance(settings, AnnotatedRationales):
@@ -248,7 +248,7 @@ def _lacking_files(suite: Suite, settings: AnnotatedRationales, where: str) -> l
 
 
 def _filter_problems(suite: Suite, path: str) -> list[str]:
-    """Filters that read layers which nobody scores."""
+    """Filters that read layers that are not scored."""
     problems = []
     for name, method in suite.methods.items():
         if not isinstance(method, SelfImprovement) or suite.scoring.layers == "all":
@@ -279,8 +279,8 @@ def _scene_problems(suite: Suite, path: str) -> list[str]:
             ]
         if published and method.resample.needs_gold:
             problems.append(
-                f"{path}: method {name}: resample.kind {method.resample.kind!r} needs gold rationales of the "
-                f"train queries, which {', '.join(published)} does not have; use it with generated tasks "
-                "(kind: grid) alone"
+                f"{path}: method {name}: resample.kind {method.resample.kind!r} needs gold rationales for "
+                f"the train queries, which {', '.join(published)} does not have; use it only with generated "
+                "tasks (kind: grid)"
             )
     return problems

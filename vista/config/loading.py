@@ -28,7 +28,7 @@ _QUOTE.maxlevel, _QUOTE.maxstring, _QUOTE.maxother = 3, 120, 120
 
 
 def _explain(path: str, error: ValidationError, model: type[BaseModel]) -> list[str]:
-    """One line for each validation error: file, field, what was found, how to mend it."""
+    """One line for each validation error: file, field, what was found, how to fix it."""
     lines = []
     for item in error.errors():
         field = ".".join(str(part) for part in item["loc"])
@@ -47,10 +47,10 @@ def _explain(path: str, error: ValidationError, model: type[BaseModel]) -> list[
 
 
 def _message(item: Any) -> str:
-    """What is wrong, in pydantic's words where these say how to mend it."""
+    """What is wrong, in pydantic's words if these say how to fix it."""
     if item["type"] == "string_pattern_mismatch":
         known = {
-            NAME: "a name is of small letters, digits and .+=-, and begins with a letter or digit; rename it",
+            NAME: "names are small letters, digits and .+=-, and start with a letter or digit; rename it",
             REPOSITORY: "expected owner/name, as on the hub",
             ADDRESS: "expected an address that begins with http:// or https://",
         }
@@ -103,7 +103,7 @@ def with_defaults(method: dict[str, Any], defaults: dict[str, Any]) -> dict[str,
 
 
 def default_problems(defaults: dict[str, Any], path: str) -> list[str]:
-    """Keys of ``method_defaults`` that stand for no field of a method, and would change nothing."""
+    """Keys of ``method_defaults`` that are not fields of a method, and would change nothing."""
     fields = SelfImprovement.model_fields
     problems = []
     for key in defaults:
@@ -118,7 +118,7 @@ def default_problems(defaults: dict[str, Any], path: str) -> list[str]:
 
 
 def _kinds(field: FieldInfo) -> list[str]:
-    """The kinds of a section, where it has several."""
+    """The kinds of a section, if it has several."""
     for mark in field.metadata:
         if isinstance(mark, Plugin):
             return mark.kinds()
@@ -207,7 +207,7 @@ def load_suite(path: Path, value: dict[str, Any] | None = None, root: Path | Non
     return suite
 
 
-WRITTEN_BY = "run snakemake once (-n is enough) to write it anew"
+WRITTEN_BY = "run snakemake once (-n is enough) to write it again"
 
 
 def load_resolved(path: Path) -> Suite:
@@ -219,9 +219,9 @@ def load_resolved(path: Path) -> Suite:
     except (OSError, UnicodeDecodeError) as error:
         raise VistaError(f"{path}: cannot be read ({error}); {WRITTEN_BY}") from error
     except ValidationError as error:
-        fail_if(_explain(str(path), error, Suite), f"{path} is no resolved suite; {WRITTEN_BY}:")
+        fail_if(_explain(str(path), error, Suite), f"{path} is not a resolved suite; {WRITTEN_BY}:")
         raise
-    fail_if(consistency_problems(suite, str(path)), f"{path} is no resolved suite; {WRITTEN_BY}:")
+    fail_if(consistency_problems(suite, str(path)), f"{path} is not a resolved suite; {WRITTEN_BY}:")
     return suite
 
 
@@ -260,7 +260,7 @@ class _Loader(yaml.SafeLoader):
                     key_node, f"key {written} is read as {key!r}, not as text; quote it: '{written}'"
                 )
             if key in seen:
-                raise _problem(key_node, f"key {key!r} stands twice; remove one of them")
+                raise _problem(key_node, f"key {key!r} appears twice; remove one of them")
             seen.add(key)
         return super().construct_mapping(node, deep=deep)
 
@@ -270,7 +270,7 @@ def _problem(node: yaml.Node, what: str) -> yaml.constructor.ConstructorError:
 
 
 def _count(node: yaml.Node, known: dict[int, int]) -> int:
-    """Values at and below a node, each alias counted as what it stands for."""
+    """Values at and below a node, each alias counted as what it refers to."""
     if id(node) not in known:
         known[id(node)] = MOST_VALUES + 1  # where a node holds itself
         below = []
@@ -283,10 +283,10 @@ def _count(node: yaml.Node, known: dict[int, int]) -> int:
 
 
 def parse_yaml(text: str) -> Any:
-    """The value that a YAML document holds.
+    """The value of a YAML document.
 
     Raises:
-        ValueError: it is not YAML, has a key twice or one that is no text, a tag, more values than any
+        ValueError: it is not YAML, has a key twice or one that is not text, a tag, more values than any
             file of ours has, or is nested too deeply; says where.
     """
     loader = _Loader(text)
@@ -296,8 +296,7 @@ def parse_yaml(text: str) -> Any:
             return None
         if _count(node, {}) > MOST_VALUES:
             raise ValueError(
-                f"more than {MOST_VALUES} values, or an alias that holds itself; write out what the aliases "
-                "stand for"
+                f"more than {MOST_VALUES} values, or an alias that contains itself; write out the aliases"
             )
         return loader.construct_document(node)
     except yaml.MarkedYAMLError as error:
@@ -311,7 +310,7 @@ def parse_yaml(text: str) -> Any:
 
 
 def _explained(error: yaml.MarkedYAMLError) -> str:
-    """What is wrong, with the line, and what usually is the reason."""
+    """What is wrong, with the line and the usual reason."""
     mark = error.problem_mark or error.context_mark
     where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
     said = error.problem or error.context or "not YAML"
@@ -320,7 +319,7 @@ def _explained(error: yaml.MarkedYAMLError) -> str:
     elif "constructor for the tag" in said:
         said += "; remove the tag, values are plain"
     elif not isinstance(error, yaml.constructor.ConstructorError):
-        said += "; mend the line, or the one before it"
+        said += "; fix the line, or the one before it"
     return where + said
 
 
@@ -333,11 +332,11 @@ def load_yaml(path: Path) -> dict[str, Any]:
     try:
         value = parse_yaml(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise VistaError(f"{path}: no such file; mend the path, or write it") from error
+        raise VistaError(f"{path}: no such file; correct the path, or write the file") from error
     except OSError as error:
-        raise VistaError(f"{path}: cannot be read ({error.strerror}); name a file that can") from error
+        raise VistaError(f"{path}: cannot be read ({error.strerror}); name a readable file") from error
     except UnicodeDecodeError as error:
-        raise VistaError(f"{path}: not text in UTF-8 ({error}); save it as that") from error
+        raise VistaError(f"{path}: not UTF-8 text ({error}); save it as UTF-8") from error
     except ValueError as error:
         raise VistaError(f"{path}: not valid YAML: {error}") from error
     if not isinstance(value, dict):

@@ -65,7 +65,7 @@ class SelfImprovement(Strict):
     rollouts: Sampling = Field(default_factory=lambda: Sampling(), description="How to sample.")
     resample: Resample = Field(default_factory=NoResampleSettings, description="What to do with failures.")
     filter: Filter = Field(default_factory=NoFilterSettings, description="Which positives to drop.")
-    dedupe: bool = Field(False, description="Keep one of several positives of equal text per query.")
+    dedupe: bool = Field(False, description="Of several positives with the same text, keep one per query.")
     max_per_query: int | None = Field(
         None, ge=1, description="At most this many positives (or pairs) per query, at random."
     )
@@ -74,11 +74,11 @@ class SelfImprovement(Strict):
     )
     mix_seed: bool = Field(True, description="Add the seed split to an SFT training set.")
     restart: Literal["base", "previous"] = Field(
-        "base", description="Each round trains the base anew, or goes on from the last round."
+        "base", description="Each round trains the base again, or continues from the last round."
     )
     accumulate: bool = Field(
         False,
-        description="Choose from the rollouts of all rounds so far, not of the last alone (R3V).",
+        description="Choose from the rollouts of all rounds so far, not only of the last one (R3V).",
     )
     reflect: list[Literal["refine", "select"]] = Field(
         [],
@@ -93,7 +93,7 @@ class SelfImprovement(Strict):
 
 
 class SelectMethod(Strict):
-    """Another method's checkpoints, decoded otherwise: sample, then let the model select (R3V)."""
+    """Another method's checkpoints, decoded differently: sample, then let the model select (R3V)."""
 
     kind: Literal["select"] = Field(description="Evaluate another method with test-time selection.")
     of: Name = Field(description="The method whose checkpoints are evaluated, every round of it.")

@@ -27,7 +27,7 @@ class JobResources(Strict):
 
 
 class ModelResources(Strict):
-    """Resources by stage. They serve `profiles/slurm`; on one machine only CPUs and GPUs count."""
+    """Resources by stage. `profiles/slurm` uses them all; on one machine only CPUs and GPUs count."""
 
     models: JobResources = Field(
         default_factory=lambda: JobResources(), description="Fetching or building the base checkpoint."
@@ -77,7 +77,7 @@ Tuning = Annotated[FullTuning | LoraTuning, Field(discriminator="kind")]
 
 
 class ModelTraining(Strict):
-    """How a model is trained where it runs. None of it changes what is trained on, or the loss."""
+    """How a model is trained on this machine. None of it changes the training data or the loss."""
 
     tuning: Tuning = Field(default_factory=lambda: FullTuning(), description="Which weights are trained.")
     processes: int = Field(1, ge=1, description="Processes, with a GPU each where the suite asks for GPUs.")
@@ -96,15 +96,15 @@ class ModelTraining(Strict):
     save_every: int | None = Field(
         None,
         ge=1,
-        description="Optimiser steps from one state to resume from to the next; default: none is kept.",
+        description="Optimiser steps between states to resume from; default: no state is kept.",
     )
 
 
 class Loading(Strict):
     """How a checkpoint is loaded and how queries are shown to it.
 
-    Travels with the base checkpoint and all that is trained from it, as ``loading.json``. Whether
-    code of the checkpoint may run is no part of it: only ``models.yaml`` says so.
+    Saved as ``loading.json`` with the base checkpoint and everything trained from it. Whether the
+    checkpoint's code may run is not part of it: only ``models.yaml`` says so.
     """
 
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
@@ -180,7 +180,7 @@ class HubModel(Loading):
     @field_validator("revision")
     @classmethod
     def _is_commit(cls, value: str | None) -> str | None:
-        """A branch or a tag moves; what it named on the day of a run could not be told later."""
+        """Refuse branches and tags: they move, so nobody could tell later what a run was made with."""
         if value is not None and not re.fullmatch(r"[0-9a-f]{40}", value):
             raise ValueError(
                 "a revision is a commit of 40 hex digits, not a branch, a tag or a short hash; "

@@ -34,7 +34,7 @@ class AnnotatedRationales(Strict):
 class TeacherRationales(Strict):
     """Rationales of the seed split from another model, kept if their answer is right."""
 
-    kind: Literal["teacher"] = Field(description="Ask a model behind an OpenAI-compatible endpoint.")
+    kind: Literal["teacher"] = Field(description="Ask a model at an OpenAI-compatible endpoint.")
     endpoint: str = Field(pattern=ADDRESS, description="Base URL, such as http://localhost:8000/v1.")
     model: str = Field(description="Name of the model there.")
     cache: Path = Field(description="Folder that keeps every reply, so that none is paid for twice.")
@@ -46,15 +46,15 @@ class TeacherRationales(Strict):
     max_new_tokens: int = Field(2048, ge=1, description="Length limit of a reply, in tokens.")
     api_key_variable: str = Field("VISTA_TEACHER_KEY", description="Environment variable with the key.")
     timeout: float = Field(120.0, gt=0.0, description="Seconds to wait for a reply.")
-    parallel: int = Field(4, ge=1, description="Requests under way at a time.")
+    parallel: int = Field(4, ge=1, description="Requests sent at the same time.")
 
     @field_validator("endpoint")
     @classmethod
     def _holds_no_password(cls, value: str) -> str:
-        """The endpoint stands in manifests and logs."""
+        """Refuse credentials in the endpoint, since manifests and logs contain it."""
         if "@" in value.partition("://")[2].partition("/")[0]:
             raise ValueError(
-                "no user name or password may stand in the address, since it is written to manifests; "
+                "the address must not contain a user name or password, since it is written to manifests; "
                 "put the key into the environment variable that api_key_variable names"
             )
         return value
@@ -119,7 +119,7 @@ class HfEngineSettings(Strict):
 
 
 class VllmEngineSettings(Strict):
-    """Sampling with vLLM, from an environment of its own."""
+    """Sampling with vLLM, in a separate environment."""
 
     kind: Literal["vllm"] = Field(description="Sample with vLLM.")
     batch_size: int = Field(512, ge=1, description="Sequences decoded at a time.")
@@ -140,8 +140,8 @@ Table = Literal["main", "tasks", "runs", "cost", "ablation", "difficulty", "audi
 class Only(Strict):
     """Where a method runs, if not everywhere."""
 
-    models: list[Name] | None = Field(None, min_length=1, description="On these models alone.")
-    seeds: list[int] | None = Field(None, min_length=1, description="With these seeds alone.")
+    models: list[Name] | None = Field(None, min_length=1, description="Only on these models.")
+    seeds: list[int] | None = Field(None, min_length=1, description="Only with these seeds.")
 
 
 class Sweep(Strict):
@@ -172,7 +172,7 @@ class SuiteFields(Strict):
         [],
         validate_default=True,
         description="Your own modules with plug-ins (filters, resamplers, objectives, kinds of tasks), such "
-        "as `my_lab.vista`; packages that declare theirs as entry points need no mention.",
+        "as `my_lab.vista`; packages that declare entry points need not be listed.",
     )
     train_sets: dict[Name, Annotated[Distinct[Name], Field(min_length=1)]] = Field(
         min_length=1, description="Named lists of tasks to train on together."
@@ -201,20 +201,20 @@ class SuiteFields(Strict):
     eval_max_new_tokens: int = Field(2048, ge=1, description="Length limit in evaluation.")
     eval_batch_size: int = Field(128, ge=1, description="Test queries decoded at a time.")
     tables: list[Table] = Field(
-        ["main", "cost"], min_length=1, description="The tables that Snakemake makes if it is not told which."
+        ["main", "cost"], min_length=1, description="The tables that Snakemake makes by default."
     )
     reported: Path | None = Field(
         None,
         description="A CSV file of published accuracies, under this suite's names, to set beside the "
         "reproduced ones (tables/reported.csv); relative to the working directory.",
     )
-    shards: int = Field(1, ge=1, le=10_000, description="Jobs over which a policy's queries are spread.")
+    shards: int = Field(1, ge=1, le=10_000, description="Jobs that share a policy's queries.")
     threads: int = Field(1, ge=1, description="CPU threads of each job that runs a model.")
     gpus: int = Field(
         0,
         ge=0,
-        description="GPUs that each job that runs a model asks for; training: for each process. Where torch "
-        "sees none then, a model that is not built here refuses to run on the CPU.",
+        description="GPUs for each job that runs a model; in training, for each process. If torch "
+        "then sees none, a model that is not built here refuses to run on the CPU.",
     )
 
     @field_validator("plugins")
@@ -230,7 +230,7 @@ class SuiteFields(Strict):
     @field_validator("results")
     @classmethod
     def _is_no_pattern(cls, value: Path) -> Path:
-        """Any folder will do, but for names that Snakemake or a command would take for something else."""
+        """Any folder will do, except names that Snakemake or a command would misread."""
         text = str(value)
         if set("{}") & set(text) or not text.isprintable() or text.startswith("-"):
             raise ValueError(
@@ -284,7 +284,7 @@ class Suite(SuiteFields):
 
     @property
     def evaluated_tasks(self) -> list[str]:
-        """Every task with a part in the tables: those trained on, then those out of domain."""
+        """Every task in the tables: those trained on, then those out of domain."""
         return list(dict.fromkeys([*self.trained_tasks, *self.out_of_domain]))
 
     @property
@@ -294,7 +294,7 @@ class Suite(SuiteFields):
         return [task for task in known if not self.tasks[task].has_scene]
 
 
-# What stands for what in each template; all of it must be there, and nothing else.
+# The placeholders of each template; all of them must be there, and no others.
 PLACEHOLDERS: dict[str, frozenset[str]] = {
     "hint": frozenset({"instruction", "answer"}),
     "refine": frozenset({"instruction", "solution"}),
@@ -305,7 +305,7 @@ PLACEHOLDERS: dict[str, frozenset[str]] = {
 
 
 class Wording(Strict):
-    """What prompts say beside a query's own text; `{…}` stands for what is filled in."""
+    """What prompts say besides a query's own text; `{…}` is replaced."""
 
     hint: str = Field("{instruction}\nhint : the answer is {answer}", description="STaR's rationalisation.")
     refine: str = Field(
@@ -322,7 +322,7 @@ class Wording(Strict):
     @field_validator("*")
     @classmethod
     def _has_its_placeholders(cls, template: Any, info: ValidationInfo) -> Any:
-        """Refuse a template that lacks a placeholder, or has one that nothing stands for."""
+        """Refuse a template that lacks a placeholder, or has an unknown one."""
         wanted = PLACEHOLDERS[str(info.field_name)]
         listed = ", ".join(f"{{{name}}}" for name in sorted(wanted))
         try:
@@ -331,15 +331,15 @@ class Wording(Strict):
             raise ValueError(f"not a template ({error}); write a literal brace twice") from error
         found = [name for _, name, _, _ in parsed if name is not None]
         if set(found) != wanted:
-            raise ValueError(f"a template with the placeholders {listed} and no others is expected")
+            raise ValueError(f"expected a template with the placeholders {listed} and no others")
         if any(form or conversion for _, _, form, conversion in parsed):
-            raise ValueError(f"placeholders are written plainly, as {listed}")
+            raise ValueError(f"write placeholders without format options, as {listed}")
         return template
 
     @field_validator("chosen")
     @classmethod
     def _gives_an_answer(cls, template: str) -> str:
-        """Refuse a response in which no answer would be found."""
+        """Refuse a response in which no answer can be found."""
         if extract(template.format(answer="42")) != "42":
-            raise ValueError('no answer is found in such a response; write it like "answer: {answer}"')
+            raise ValueError('no answer can be found in such a response; write it like "answer: {answer}"')
         return template

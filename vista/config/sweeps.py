@@ -1,6 +1,6 @@
 """Sweeps of a suite, written out as ordinary methods; part of ``load_suite``.
 
-A sweep varies one setting of one method. Each value becomes a method of its own, named
+A sweep varies one setting of one method. Each value becomes a separate method, named
 ``<method>+<sweep>=<value>``, which the grid, the stages and the tables treat like any other.
 """
 
@@ -38,7 +38,7 @@ def expand(suite: SuiteFile, methods: dict[str, Any], path: str, problems: list[
         methods: The methods that it names, with defaults and overrides applied; one that is not
             valid is left out here and reported elsewhere.
         path: The suite file, named in problems.
-        problems: Takes a line for everything that is wrong.
+        problems: Gets one line for everything that is wrong.
     """
     found = Expansion()
     for name, sweep in suite.sweeps.items():
@@ -68,12 +68,12 @@ def _expand_one(
             continue
         if method == base:
             problems.append(
-                f"{where}.values: {value!r} is the {sweep.set} that {sweep.method} has itself; remove it"
+                f"{where}.values: {value!r} is already the {sweep.set} of {sweep.method}; remove it"
             )
         elif not re.fullmatch(NAME, label):
-            problems.append(f"{where}.values: {value!r} makes no name for a method ({label!r})")
+            problems.append(f"{where}.values: {value!r} does not give a valid method name ({label!r})")
         elif label in found.methods or label in suite.methods:
-            problems.append(f"{where}.values: {value!r} makes a second method {label!r}; rename the sweep")
+            problems.append(f"{where}.values: {value!r} gives a second method {label!r}; rename the sweep")
         else:
             changed = {} if sweep.rounds is None else {"rounds": sweep.rounds}
             found.methods[label] = method.model_dump(mode="json") | changed
@@ -82,7 +82,7 @@ def _expand_one(
 
 
 def _within(method: Only, sweep: Only) -> Only:
-    """Where a sweep runs: as it says, and where it says nothing, as its method."""
+    """Where a sweep runs: as its own ``only`` says, else where its method runs."""
     return Only(models=sweep.models or method.models, seeds=sweep.seeds or method.seeds)
 
 
@@ -115,7 +115,7 @@ def _varied(
         return METHOD.validate_python(changed)
     except ValidationError as error:
         reasons = "; ".join(dict.fromkeys(item["msg"] for item in error.errors()))
-        problems.append(f"{where}.values: {value!r} is no {setting}: {reasons}")
+        problems.append(f"{where}.values: {value!r} is not a valid {setting}: {reasons}")
         return None
 
 
@@ -137,7 +137,7 @@ def _settings(plain: dict[str, Any], prefix: str = "") -> Iterator[str]:
 def _unknown(name: str, known: list[str], what: str) -> str:
     close = difflib.get_close_matches(name, known, n=1)
     hint = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(sorted(known))}"
-    return f"{name!r} is no {what}; {hint}"
+    return f"{name!r} is not a {what}; {hint}"
 
 
 def slug(value: Any) -> str:

@@ -1,4 +1,4 @@
-"""Stage 4's entry: from a policy's rollouts, or from the seed split, to a run's training set.
+"""Entry point of stage 4: from a policy's rollouts, or from the seed split, to a run's training set.
 
 Command: ``vista curate <results>/suite.json MODEL/TRAIN_SET/METHOD/seedS/roundR``.
 """
@@ -36,9 +36,9 @@ def count_of(source: str) -> str:
 def curate(suite: Suite, paths: Paths, run: Run) -> None:
     """Write the training set of ``run`` and its manifest.
 
-    Where a self-improvement method has no positive (or no pair) at all, the file is empty and
-    the manifest says ``no-positives``, seed rows or not: to train on the seed split alone would
-    be to report SFT-Seed under another name. So it is for SFT-Seed where no seed query has a
+    If a self-improvement method has no positive (or no pair) at all, the file is empty and the
+    manifest says ``no-positives``, even if there are seed rows: training on the seed split alone
+    would report SFT-Seed under another name. The same holds for SFT-Seed if no seed query has a
     rationale.
 
     Raises:
@@ -66,7 +66,7 @@ def curate(suite: Suite, paths: Paths, run: Run) -> None:
 
 
 def _was_sampled(rollouts: RolloutFiles) -> bool:
-    """Whether the policy sampled anything: one that was never trained has nothing to give."""
+    """Whether the policy sampled anything; one that was never trained did not."""
     return any(read_manifest(path).status == "complete" for path in rollouts.samples)
 
 

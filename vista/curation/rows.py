@@ -1,7 +1,7 @@
-"""From rows that earlier stages wrote to rows of a training set. They serve ``vista curate``.
+"""From rows that earlier stages wrote to rows of a training set. For ``vista curate``.
 
-First what curation reads: queries, solutions and scores. Then training rows, a query with the responses to
-train on: of solutions, and of the seed split. Annotated and a teacher's rationales come with the
+First what curation reads: queries, solutions and scores. Then training rows, each a query with the responses
+to train on: from solutions, and from the seed split. Annotated rationales and a teacher's come with the
 queries; the base model's own are taken from its rollouts on the seed queries.
 
 A solution's prompt is always the original-order one without a hint, whatever prompt it was

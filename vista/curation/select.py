@@ -1,7 +1,7 @@
-"""Which solutions of a query are trained on, and in which pairs, with a count of what fell where.
+"""Which solutions of a query are trained on, and in which pairs, with counts of what was dropped where.
 
-Last come R3V's examples of reflection: to correct a wrong solution, and to choose among several. Pure; it
-serves ``vista curate``.
+Last come R3V's examples of reflection: correcting a wrong solution, and choosing among several. Pure
+functions for ``vista curate``.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ COUNTS = (
     "from_select",
 )
 
-# What one policy gave of a query: its solutions, and their scores by key.
+# What one policy gave for a query: its solutions, and their scores by key.
 Rollouts = tuple[Sequence[Solution], Mapping[Key, Row]]
 
 
@@ -69,7 +69,7 @@ class Choice:
 
 @dataclass(frozen=True)
 class Selected:
-    """What of a query is trained on."""
+    """What is trained on of a query."""
 
     choices: list[Choice]
     reflections: list[Reflection]
@@ -97,7 +97,7 @@ class Selector:
         scene: str | None = None,
         older: Sequence[Rollouts] = (),
     ) -> Selected:
-        """What of a query is trained on: filter, latest round, duplicates, then the cap, then pairs.
+        """What is trained on of a query: filter, latest round, duplicates, then the cap, then pairs.
 
         Args:
             query_id: The query.
@@ -156,7 +156,7 @@ class Selector:
         return [reflection for reflection in made if reflection is not None]
 
     def _stream(self, use: str, *names: str | int) -> np.random.Generator:
-        """The random stream of one use of one query; the method has no part in it."""
+        """The random stream of one use of one query, whatever the method."""
         return generator("curation", self.seed, self.round, use, *names)
 
     def _filtered(self, found: list[Solution], context: Context) -> list[Solution]:

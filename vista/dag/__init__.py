@@ -1,6 +1,6 @@
 """What every output is made from: input files, code and settings, for the Snakefile's rules.
 
-Functions of the suite and, for ``Dag.code``, of the package's source (``vista.fingerprints``), so that
+Functions of the suite and, for ``Dag.code``, of the package's source (``vista.closure``), so that
 the DAG can be tested without running it. The Snakefile calls them through ``Dag``; the stages never do.
 """
 

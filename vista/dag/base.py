@@ -24,7 +24,7 @@ def _at_work() -> bool:
 
 
 class Base:
-    """A suite and where its outputs lie."""
+    """A suite and where its outputs are."""
 
     def __init__(self, suite: Suite) -> None:
         self.suite = suite
@@ -35,7 +35,7 @@ class Base:
         self.entries: dict[str, list[str]] = {}  # by file of checksums, the modules that its jobs enter at
 
     def write_suite(self) -> None:
-        """Keep the resolved suite, which jobs read; not while another ``snakemake`` is at work with its own.
+        """Write the resolved suite, which jobs read, unless another ``snakemake`` is running with its own.
 
         Raises:
             VistaError: the results folder cannot be written.
@@ -44,7 +44,7 @@ class Base:
             update(self.paths.suite, self.suite.model_dump_json(indent=2))
 
     def begin(self, main: bool = True) -> str | None:
-        """Once the folder is locked, make sure of the resolved suite and that results can be written.
+        """Once the folder is locked, write the resolved suite and check that results can be written.
 
         Args:
             main: Whether this is the process that the user started, and not one of its jobs.

@@ -32,7 +32,7 @@ class Inputs(Base):
         return [str(self.paths.queries(entry.corpus, "train"))] if isinstance(entry, BuiltModel) else []
 
     def checkpoint(self, run: str) -> str:
-        """Manifest of the checkpoint that a run stands for."""
+        """Manifest of a run's checkpoint."""
         return str(manifest_of(self.reads.checkpoint(Run.parse(run))))
 
     def training_start(self, run: str) -> str:
@@ -221,7 +221,7 @@ class Outputs(Inputs):
         return [str(self.paths.cases(pool.policy.id)) for pool in measured.case_pools(self.suite)]
 
     def named_cases(self) -> list[str]:
-        """The same, each behind its model's name."""
+        """The same, each preceded by its model's name."""
         pools = measured.case_pools(self.suite)
         return [f"{pool.policy.model}={self.paths.cases(pool.policy.id)}" for pool in pools]
 

@@ -58,7 +58,7 @@ BYTES = 20_000  # more than the last lines of any log take
 
 
 def last_lines(logs: Iterable[str | Path]) -> str:
-    """The last lines of each log, under its name; one that is empty or missing is named as such."""
+    """The last lines of each log, under its name; an empty or missing log is reported as such."""
     return "\n".join(_quoted(Path(log)) for log in dict.fromkeys(map(str, logs)))
 
 

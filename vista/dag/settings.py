@@ -1,8 +1,8 @@
 """Params and resources of the rules.
 
-Settings of every output are digests, which change exactly when the settings do. What a job asks of a machine
-(cores, GPUs, memory, time) comes from its model's entry; no output depends on it, so changing it makes
-nothing stale. Schedulers read it; a local run minds cores and GPUs only.
+Each output's settings are passed as a digest, which changes exactly when the settings do. What a job asks of
+a machine (cores, GPUs, memory, time) comes from its model's entry; no output depends on it, so changing it
+makes nothing stale. Schedulers read it; a local run uses only cores and GPUs.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Settings(Base):
         return digest([spec.model_dump(mode="json", exclude={"sizes"}), *sizes, teacher])
 
     def _teacher_settings(self) -> dict[str, Any] | None:
-        """What decides a teacher's rationales; not what they may cost, and how they are fetched."""
+        """What decides a teacher's rationales, but not what they may cost or how they are fetched."""
         settings = self.suite.seed_rationales
         if not isinstance(settings, TeacherRationales):
             return None
@@ -83,7 +83,7 @@ class Settings(Base):
         return digest([method.model_dump(mode="json"), training_section(method), own, *wording])
 
     def training_settings(self, run: str) -> str:
-        """Settings of a training run; not over how many processes and passes a step is spread."""
+        """Settings of a training run, but not how many processes and passes share a step."""
         this = grid.Run.parse(run)
         method = self.suite.methods[this.method]
         tuning = self.suite.models[this.model].training.tuning.model_dump()
@@ -120,13 +120,13 @@ class Settings(Base):
         return digest([runs, self.suite.train_sets, self.suite.evaluated_tasks])
 
     def table_settings(self, rule: str) -> str:
-        """What decides the rows of a rule's tables, beside which files they are made from."""
+        """What decides the rows of a rule's tables, besides the files that they are made from."""
         if rule in ("audit", "prefix"):
             return self._measured_settings(rule)
         return self.analysis_settings() if rule == "results" else self.comparison_settings()
 
     def _measured_settings(self, table: str) -> str:
-        """What decides the rows of ``audit`` or ``prefix``, beside which files there are."""
+        """What decides the rows of ``audit`` or ``prefix``, besides which files there are."""
         if table == "prefix":
             return digest([self.suite.train_sets])
         pools = measured.scored_pools(self.suite)
@@ -166,11 +166,11 @@ class Resources(Base):
         return math.ceil(60 * self._job(stage, model)[0].hours * attempt)
 
     def only_fetches(self) -> bool:
-        """Whether no base model is built here: all are fetched, or lie on disk."""
+        """Whether no base model is built here: all are fetched, or already on disk."""
         return not any(isinstance(entry, BuiltModel) for entry in self.suite.models.values())
 
     def slurm_extra(self, model: str) -> str:
-        """Options of ``sbatch`` for training: in several processes it takes one node, alone."""
+        """Options of ``sbatch`` for training: several processes take one whole node."""
         return "--nodes=1 --exclusive" if self._job("training", model)[1] > 1 else ""
 
     def light_memory(self, attempt: int) -> int:

@@ -1,4 +1,4 @@
-"""What runs a model, for every stage that does: loading and saving, batching, sampling.
+"""Running a model, for every stage that does: loading and saving, batching, sampling.
 
-The only part of vista shared between stages that needs torch.
+The only part of vista that is shared between stages and needs torch.
 """

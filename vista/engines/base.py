@@ -1,8 +1,8 @@
 """What a sampling engine takes and gives: token ids in, token ids out.
 
-An engine knows nothing of answers, verdicts or methods. ``hf.HfEngine`` is the one that
-needs nothing but transformers. An engine's module is named after its kind and imported only where
-a suite asks for it, so that samples depend on the code of their own engine alone.
+An engine does not know about answers, verdicts or methods. ``hf.HfEngine`` needs only transformers. An
+engine's module is named after its kind and imported only if a suite asks for it, so that samples depend
+only on the code of their own engine.
 """
 
 from __future__ import annotations
@@ -73,14 +73,14 @@ def choose_engine(
 
     Args:
         settings: The suite's ``engine``.
-        checkpoint: The policy. The ``vllm`` engine gives up its weights, if it has any, when it
-            first samples: read from the model what is to be read before that.
+        checkpoint: The policy. The ``vllm`` engine frees its weights, if it has any, when it first
+            samples: read everything that you need from the model before that.
         folder: Where the checkpoint is.
         trust_remote_code: Run code that the checkpoint brings.
         progress: What the progress bar counts; without it there is none.
 
     Raises:
-        VistaError: vLLM is asked for and not installed.
+        VistaError: vLLM is asked for but not installed.
     """
     module = importlib.import_module(f"vista.engines.{settings.kind}")
     engine: Engine = module.make_engine(settings, checkpoint, folder, trust_remote_code, progress)

@@ -1,6 +1,6 @@
 """From prompts and responses of many lengths to batches of tensors that fit in memory.
 
-Serves every stage that runs a model. Where memory runs out, ``BatchSize`` halves the batch.
+For every stage that runs a model. If memory runs out, ``BatchSize`` halves the batch.
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ def near_length(lengths: Sequence[int], batch_size: int) -> Iterator[list[int]]:
 
 
 def _free_memory() -> None:
-    """Give back what nobody holds any more."""
+    """Free memory that is no longer used."""
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
@@ -118,7 +118,7 @@ def names_of(prompts: Iterable[Prompt]) -> list[str]:
 
 
 class BatchSize:
-    """How many sequences go through a model together; halved where memory runs out, for the rest of a job.
+    """How many sequences go through a model together; halved for the rest of a job if memory runs out.
 
     Args:
         size: To begin with.
@@ -146,14 +146,14 @@ class BatchSize:
         self._names = names
 
     def until_it_fits(self, work: Callable[[], Result]) -> Result:
-        """``work()``; where memory runs out, again with half the size, until it does not.
+        """Call ``work()``; while memory runs out, call it again with half the size.
 
         Args:
             work: Reads ``size``, calls ``trying`` before each attempt, keeps what is done outside of
                 itself, and does only what is not done yet when it is called again.
 
         Raises:
-            VistaError: there is not enough memory for one alone.
+            VistaError: there is not enough memory even for one.
         """
         while True:
             try:
@@ -162,18 +162,18 @@ class BatchSize:
                 if not is_out_of_memory(error):
                     raise
                 what = said(error)
-            # Not sooner: while the error is at hand, so is all that its frames hold.
+            # Only here: as long as the error exists, so does everything that its frames hold.
             _free_memory()
             self.halve(what)
 
     def halve(self, what: str) -> None:
-        """Go down to half of what was tried, and say so.
+        """Halve the size that was tried, and print a message.
 
         Args:
             what: What the error said.
 
         Raises:
-            VistaError: it was one alone.
+            VistaError: it was already one.
         """
         self.failed.append(self.size)
         whose = f"{self._subject()}: out of memory while {self.doing}"

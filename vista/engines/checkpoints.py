@@ -1,6 +1,6 @@
 """Loading and saving checkpoint folders: a model with its processor, whole or not at all.
 
-Serves every stage that runs a model.
+For every stage that runs a model.
 """
 
 from __future__ import annotations
@@ -42,12 +42,12 @@ class Checkpoint:
 
     @property
     def device(self) -> torch.device:
-        """Where the model lies."""
+        """The device that the model is on."""
         device: torch.device = next(self.model.parameters()).device
         return device
 
     def unsayable(self, token_ids: Sequence[int]) -> str | None:
-        """Why these cannot be tokens of a response of the model; nothing, if they can."""
+        """Why these cannot be tokens of a response of the model; ``None`` if they can."""
         size = self.model.get_input_embeddings().weight.shape[0]
         for token in token_ids:
             if not 0 <= token < size:
@@ -180,13 +180,13 @@ def _layers(model: Any) -> dict[str, int]:
 
 
 def _loading_problem(report: Mapping[str, Any], layers: Mapping[str, int]) -> str | None:
-    """What keeps loaded weights from being the config's, or nothing.
+    """Why loaded weights do not fit the config; ``None`` if they do.
 
-    transformers would go on with random numbers where weights lack or have another shape, and leave out
-    the layers that a config does not know.
+    transformers would go on with random numbers where weights are missing or have another shape, and leave
+    out layers that a config does not have.
 
     Args:
-        report: What transformers says of the loading.
+        report: transformers' report on the loading.
         layers: Layers of each stack of the model, by its name in the weights.
     """
     if absent := sorted(report["missing_keys"]):
@@ -236,10 +236,10 @@ def load_outline(folder: Path, *, trust_remote_code: bool = False) -> Checkpoint
 def save_checkpoint(model: Any, processor: Any, folder: Path) -> None:
     """Save an ordinary checkpoint folder under a temporary name, then give it its own.
 
-    A ``Presenter`` leaves its ``loading.json`` in the folder, so that options travel on.
+    A ``Presenter`` writes its ``loading.json`` to the folder, so that options are passed on.
 
     Raises:
-        VistaError: the disk is full, read-only or not to be written by this user.
+        VistaError: the disk is full, read-only or not writable by this user.
     """
     temporary = folder.with_name(f".{folder.name}.part")
     try:
@@ -257,7 +257,7 @@ def save_checkpoint(model: Any, processor: Any, folder: Path) -> None:
 
 
 def require_gpu(suite: Suite, model: str, stage: ModelStage) -> None:
-    """Refuse to run a pretrained model on the CPU of a machine that was to have a GPU for it.
+    """Refuse to run a pretrained model on the CPU of a machine that should have a GPU for it.
 
     A node whose driver fails would otherwise spend the job's hours, and those of its retries, on
     its CPU. The small models that are built here run anywhere.
@@ -265,7 +265,7 @@ def require_gpu(suite: Suite, model: str, stage: ModelStage) -> None:
     Args:
         suite: Says how many GPUs a job asks for.
         model: Name of the model.
-        stage: What is to be done with it.
+        stage: What will be done with it.
 
     Raises:
         VistaError: the model's jobs ask for a GPU and torch sees none.

@@ -1,8 +1,8 @@
-"""What a checkpoint folder must hold, and what it must not: looked at before anything heavy is loaded.
+"""What a checkpoint folder must and must not contain, checked before anything heavy is loaded.
 
 It must be complete; it must not bring code, unless its model's entry says so, nor adapters. Of large files
 only the first bytes are read, and neither torch nor transformers is imported until a config is looked up.
-Every stage that loads a checkpoint asks here, and so does ``vista doctor``.
+For every stage that loads a checkpoint, and for ``vista doctor``.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def read_object(file: Path) -> dict[str, Any]:
     """The JSON object of a checkpoint's file.
 
     Raises:
-        VistaError: it cannot be read, or is none.
+        VistaError: it cannot be read, or is not a JSON object.
     """
     try:
         value = json.loads(file.read_text(encoding="utf-8"))
@@ -148,7 +148,7 @@ def _check_weights(folder: Path) -> None:
 
 
 def _check_template_file(folder: Path) -> None:
-    """Refuse a folder without a chat template; who loads the processor knows for sure."""
+    """Refuse a folder without a chat template; only loading the processor tells for sure."""
     if any((folder / name).is_file() for name in ("chat_template.jinja", "chat_template.json")):
         return
     configs = [folder / name for name in ("processor_config.json", "tokenizer_config.json")]
@@ -157,7 +157,7 @@ def _check_template_file(folder: Path) -> None:
 
 
 def check_no_adapters(folder: Path) -> None:
-    """Refuse adapters, which transformers would put on weights from elsewhere.
+    """Refuse adapters, which transformers would apply to weights from elsewhere.
 
     Raises:
         VistaError: names the file and the remedy.
@@ -180,13 +180,13 @@ CHECKS = (
 def check_code(folder: Path, trusted: bool) -> None:
     """Refuse a checkpoint that brings code, or names another repository's.
 
-    transformers would pass over the code of an architecture that it has itself. Which of the two
-    is meant is not for it to say, since they may compute differently.
+    transformers would ignore the code of an architecture that it has itself. The user has to say which
+    of the two is meant, since they may compute differently.
 
     Args:
         folder: The checkpoint.
         trusted: Whether the model's entry in ``models.yaml`` lets its code run. Code of another
-            repository stays out all the same: nothing pins its revision.
+            repository is refused even then: nothing pins its revision.
 
     Raises:
         VistaError: names the file, the code and the remedy.

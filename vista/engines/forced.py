@@ -1,6 +1,6 @@
 """Teacher-forced inputs: prompts with given responses, in batches that need no padding.
 
-Serves what reads a model rather than samples from it: critical tokens, attention scores, gains.
+For everything that reads from a model rather than samples: critical tokens, attention scores, gains.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def read_forced(
 ) -> Iterator[tuple[list[int], Result]]:
     """Read batches of rows of equal length, so that a row's results do not depend on the others.
 
-    Where memory runs out, a batch is read again in halves.
+    If memory runs out, a batch is read again in halves.
 
     Args:
         checkpoint: The model.
@@ -72,7 +72,7 @@ def forced_batch(
 def by_length(lengths: Sequence[int], batch_size: int) -> Iterator[list[int]]:
     """Indices in batches of at most ``batch_size``, each of equal lengths, so without padding.
 
-    Padding would change the last bits of a row's results with the company it is in.
+    With padding, the last bits of a row's results would depend on the other rows.
     """
     groups: dict[int, list[int]] = {}
     for index, length in enumerate(lengths):

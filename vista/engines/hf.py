@@ -1,8 +1,7 @@
-"""The embedded sampling engine: transformers alone, one random stream for each sample.
+"""The embedded sampling engine: only transformers, one random stream for each sample.
 
-Serves every stage that samples. What it knows: token ids in, token ids out. It prefills each
-prompt once, repeats the cache for the prompt's seeds, and drops rows that have ended. A token is
-drawn by softmax and inverse CDF.
+For every stage that samples: token ids in, token ids out. It prefills each prompt once, repeats the
+cache for the prompt's seeds, and drops rows that have ended. A token is drawn by softmax and inverse CDF.
 
 A sample depends on its request and its seed only. Each draws its own uniform number at each
 position of the response; batches hold rows of equal length, so that no padding shifts a sum;
@@ -46,7 +45,7 @@ class _Prefill:
 
 @dataclass
 class _Rows:
-    """What is known of the samples of one batch; a *slot* is a sample's place in it."""
+    """The state of the samples of one batch; a *slot* is a sample's place in it."""
 
     slots: torch.Tensor  # [rows] which sample each row of the batch grows
     growing: torch.Tensor  # [rows]
@@ -200,7 +199,7 @@ class HfEngine:
     def _step(
         self, rows: _Rows, logits: torch.Tensor, step: int, temperature: float, limit: int
     ) -> torch.Tensor:
-        """Draw the next token of every row and book it for those that grow."""
+        """Draw the next token of every row and record it for the rows that grow."""
         slots = rows.slots
         position = rows.start[slots] + step
         numbers = rows.uniforms[slots, position.clamp(max=limit - 1)]
@@ -272,7 +271,7 @@ def _compact(growing: torch.Tensor, size: int) -> torch.Tensor:
 def draw(
     logits: torch.Tensor, uniforms: torch.Tensor, temperature: float, forbidden: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Draw a token for each row of ``logits``, which depends on that row and its uniform number alone.
+    """Draw a token for each row of ``logits``; it depends only on that row and its uniform number.
 
     Args:
         logits: [rows, vocabulary].
@@ -302,7 +301,7 @@ def _draw(
     if temperature == 0:
         tokens = masked.argmax(1)
     else:
-        # At temperature 1 the softmax is at hand.
+        # At temperature 1 the softmax has already been computed.
         tempered = logprobs.exp() if temperature == 1 else (masked / temperature).softmax(1)
         tokens = invert_cdf(tempered, uniforms)
     return tokens, logprobs.gather(1, tokens[:, None])[:, 0]
@@ -323,12 +322,12 @@ def invert_cdf(probabilities: torch.Tensor, uniforms: torch.Tensor) -> torch.Ten
     below_total = torch.nextafter(total, torch.zeros_like(total))
     target = torch.minimum(uniforms[:, None] * total, below_total)
     tokens = torch.searchsorted(cumulative, target, right=True)[:, 0]
-    # Beyond the end only where probabilities are NaN: the log-probability then tells.
+    # Beyond the end only where probabilities are NaN: the log-probability then shows it.
     return tokens.clamp_(max=probabilities.shape[1] - 1)
 
 
 def _samples(rows: _Rows, count: int, checkpoint: Checkpoint) -> list[Sample]:
-    """The finished book of the first ``count`` slots."""
+    """The finished samples of the first ``count`` slots."""
     logprobs = rows.logprobs[:count].tolist()
     if not np.isfinite(logprobs).all():
         raise VistaError(
@@ -350,5 +349,5 @@ def make_engine(
     trust_remote_code: bool,
     progress: str | None,
 ) -> HfEngine:
-    """As ``base.choose_engine`` asks for it: the loaded checkpoint samples, whatever its folder."""
+    """For ``base.choose_engine``: an engine on the loaded checkpoint, whatever its folder."""
     return HfEngine(checkpoint, settings.batch_size, progress)

@@ -1,6 +1,6 @@
-"""A checkpoint's processor together with how its model is to be shown queries: loaded, checked, applied.
+"""A checkpoint's processor together with how queries are shown to its model: loaded, checked, applied.
 
-Serves every stage that encodes a prompt: ``vista.chat`` takes it in place of the processor, so
+For every stage that encodes a prompt: ``vista.chat`` takes it instead of the processor, so
 that rollouts, scoring, training and evaluation show a model the same pixels and the same text.
 """
 
@@ -28,7 +28,7 @@ LOADING_FILE = "loading.json"
 
 
 class Presenter:
-    """What ``vista.chat`` asks of a processor, with the options of ``Loading`` applied.
+    """What ``vista.chat`` needs from a processor, with the options of ``Loading`` applied.
 
     Args:
         processor: As transformers loads it.
@@ -52,7 +52,7 @@ class Presenter:
 
     @property
     def chat_template(self) -> Any:
-        """The template, or several by name; nothing, if the processor has none."""
+        """The template, or several by name; ``None`` if the processor has none."""
         return getattr(self.inner, "chat_template", None)
 
     def apply_chat_template(self, turns: Any, **options: Any) -> Any:
@@ -125,7 +125,7 @@ def write_loading(folder: Path, loading: Loading) -> None:
 
 
 def read_loading(folder: Path) -> Loading:
-    """How the checkpoint in ``folder`` is to be loaded; the defaults where nothing is said.
+    """How to load the checkpoint in ``folder``; defaults where it does not say.
 
     Raises:
         VistaError: its ``loading.json`` is malformed.
@@ -186,7 +186,7 @@ def _why_no_processor(folder: Path, error: Exception) -> str:
         except (OSError, ValueError) as broken:
             return f"{file}: not valid JSON ({broken}), so the processor cannot be loaded; {ANEW}"
     said = " ".join(str(error).split()) or type(error).__name__
-    return f"{folder}: the processor cannot be loaded: {said[:500]}; save the model's processor anew"
+    return f"{folder}: the processor cannot be loaded: {said[:500]}; save the model's processor again"
 
 
 def check_template(processor: Any, folder: Path) -> None:

@@ -1,11 +1,11 @@
 """The sampling engine for GPUs: vLLM, which loads the weights itself and batches as it likes.
 
-Serves ``vista sample`` and ``vista resample`` where the suite says ``engine: {kind: vllm}``; they
-then run in another environment (docs/engines.md). What it knows: token ids and images
-in, token ids out. Prompts go in as the chat template's tokens, images not expanded, and vLLM
+For ``vista sample`` and ``vista resample`` if the suite says ``engine: {kind: vllm}``; they
+then run in another environment (docs/engines.md). It takes token ids and images and
+returns token ids. Prompts go in as the chat template's tokens, images not expanded, and vLLM
 expands them: what it makes of them must equal, token by token, what scoring and training see.
 
-Its random streams are its own: a sample depends on its request and seed, but the tokens are not
+It has its own random streams: a sample depends on its request and seed, but the tokens are not
 those of ``hf.HfEngine``, and another version of vLLM or another machine may draw others.
 """
 
@@ -53,7 +53,7 @@ class VllmEngine:
     Args:
         folder: The checkpoint, which vLLM loads.
         checkpoint: The same one, for its processor and tokens. Its weights, if it has any, are
-            given up when vLLM starts.
+            freed when vLLM starts.
         settings: How vLLM is started.
         trust_remote_code: Run code that the checkpoint brings.
         progress: What the progress bar counts; without it there is none.
@@ -94,7 +94,7 @@ class VllmEngine:
 
         Raises:
             VistaError: a prompt with its response does not fit (before any work), vLLM expands an
-                image otherwise than the processor does, the model's logits are not numbers, or vLLM has too
+                image differently from the processor, the model's logits are not numbers, or vLLM has too
                 little memory.
         """
         for number, request in enumerate(requests):
@@ -147,7 +147,7 @@ class VllmEngine:
             yield next(made) if task.room > 0 else Sample([], 0.0, False)
 
     def _input(self, request: Request) -> dict[str, Any]:
-        """What vLLM is asked: the template's tokens, then the prefix, and the images."""
+        """The prompt for vLLM: the template's tokens, then the prefix, and the images."""
         processor = self.checkpoint.processor
         prompt: dict[str, Any] = {
             "prompt_token_ids": [*template_ids(processor, request.prompt), *request.prefix]
@@ -177,7 +177,7 @@ class VllmEngine:
         )
 
     def _sample(self, output: Any) -> Sample:
-        """What vLLM drew, in the terms of ``base.Sample``."""
+        """What vLLM drew, as a ``base.Sample``."""
         token_ids = list(output.token_ids)
         finished = output.finish_reason == "stop"
         if not finished and output.finish_reason != "length":
@@ -201,7 +201,7 @@ class VllmEngine:
         return own - math.log1p(-mass) if mass < 1 else math.nan
 
     def _start_for(self, requests: Sequence[Request], max_new_tokens: int) -> None:
-        """Start vLLM, unless there is nothing to do or it runs already."""
+        """Start vLLM, unless there is nothing to do or it is already running."""
         if not requests:
             return
         length = max(len(request.prompt) for request in requests) + max_new_tokens
@@ -249,7 +249,7 @@ class VllmEngine:
 
     @contextmanager
     def _telling_of_memory(self, when: str) -> Iterator[None]:
-        """Name the settings that matter where vLLM runs out of memory, which it divides by itself."""
+        """Name the settings that matter if vLLM runs out of memory, which it manages itself."""
         try:
             yield
         except (MemoryError, RuntimeError, ValueError) as error:
@@ -272,7 +272,7 @@ class VllmEngine:
 
 
 def _check_prompt(number: int, request: Request, expanded: Sequence[int]) -> None:
-    """Refuse a prompt that vLLM expanded otherwise than the processor did."""
+    """Refuse a prompt that vLLM expanded differently from the processor."""
     wanted = [*request.prompt.input_ids, *request.prefix]
     if list(expanded) == wanted:
         return
@@ -292,5 +292,5 @@ def make_engine(
     trust_remote_code: bool,
     progress: str | None,
 ) -> VllmEngine:
-    """As ``base.choose_engine`` asks for it."""
+    """For ``base.choose_engine``."""
     return VllmEngine(folder, checkpoint, settings, trust_remote_code=trust_remote_code, progress=progress)

@@ -30,7 +30,7 @@ POOL_BYTES = 2**30
 
 
 def manifest() -> Any:
-    """What lmms-eval's entry point is given.
+    """What lmms-eval's entry point returns.
 
     A function, since ``lmms_eval.models`` loads the entry point while it is itself being imported.
     """
@@ -87,7 +87,7 @@ class Asked:
 
 
 def split_images(turns: Sequence[Mapping[str, Any]]) -> tuple[list[chat.Message], list[Image.Image]]:
-    """lmms-eval's turns, in which images stand, as ``chat`` wants them: turns and a list of images.
+    """Convert lmms-eval's turns, which contain images, to what ``chat`` takes: turns and a list of images.
 
     Raises:
         VistaError: there is a video or sound, or an image that is neither decoded nor a file.
@@ -174,7 +174,7 @@ class VistaChatModel(lmms):  # type: ignore[misc]  # lmms-eval is untyped
 
     @property
     def device(self) -> Any:
-        """Where the model lies."""
+        """The device that the model is on."""
         return self.checkpoint.device
 
     def generate_until(self, requests: Sequence[Instance]) -> list[GenerationResult]:
@@ -243,7 +243,7 @@ class VistaChatModel(lmms):  # type: ignore[misc]  # lmms-eval is untyped
         return [replace(prompt, query_id=name) for prompt, name in zip(prompts, query_ids, strict=True)]
 
     def _prompts(self, asked: Sequence[Asked], limit: int) -> list[chat.Prompt]:
-        """What is responded to: the prompts as they are, or those that ask to choose."""
+        """The prompts to respond to: as they are, or those that ask to choose."""
         if self.selection is None:
             return [each.prompt for each in asked]
         requests = [Request(each.prompt, self.selection.seeds(each.query_id)) for each in asked]

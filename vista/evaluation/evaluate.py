@@ -1,4 +1,4 @@
-"""Evaluates a checkpoint on every test query: stage ``evaluation``, ``vista evaluate``.
+"""Evaluate a checkpoint on every test query: stage ``evaluation``, ``vista evaluate``.
 
 Greedy decoding (or test-time selection) of all tasks in one call of lmms-eval, whose per-sample
 scores are kept. What lmms-eval reports is checked: one score for each query, and aggregates that
@@ -36,7 +36,7 @@ def evaluate(suite: Suite, paths: Paths, run: Run) -> None:
 
     Raises:
         VistaError: the checkpoint or a task's queries are missing, damaged or unusable, or there is no GPU
-            where the job was to have one.
+            although the job should have one.
         RuntimeError: lmms-eval's report is not one score for each query and their mean.
     """
     checkpoint = Reads(suite, paths).checkpoint(run)
@@ -101,7 +101,7 @@ def _trusted(suite: Suite, run: Run) -> bool:
 
 
 def device_name(model: Any) -> str:
-    """``cpu``, or the name of the GPU on which an lmms-eval model lies."""
+    """``cpu``, or the name of the GPU that an lmms-eval model is on."""
     if model.device.type != "cuda":
         return str(model.device.type)
     import torch
@@ -150,8 +150,8 @@ def _prediction(run: str, task: str, sample: Mapping[str, Any]) -> Row:
 def report_counts(report: Mapping[str, Any], tasks: Sequence[str]) -> dict[str, float]:
     """What the manifest counts: response tokens, and each task's accuracy as reported.
 
-    For benchmarks that lmms-eval has a task of, also the accuracy by its own scorer, and the
-    number of responses on which that one and ours differ.
+    For benchmarks that lmms-eval has a task for, also the accuracy by its own scorer, and the
+    number of responses on which that scorer and ours differ.
     """
     counted = [sample["token_counts"][0] for task in tasks for sample in report["samples"][task]]
     counts = {"tokens": sum(counts["output_tokens"] for counts in counted)}

@@ -23,11 +23,11 @@ from vista.config import Suite
 from vista.paths import Paths
 from vista.records import write_text
 
-# Set by launchers; lmms-eval would take itself for one process of several.
+# Set by launchers; with them lmms-eval would assume that it is one process of several.
 LAUNCHER_VARIABLES = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 OFFLINE_VARIABLES = ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "TRANSFORMERS_OFFLINE")
 
-# How responses are scored: by our verifiers alone, or by a scorer of lmms-eval as well.
+# How responses are scored: only by our verifiers, or by a scorer of lmms-eval as well.
 ACCURACY = """process_results: !function {process}
 metric_list:
   - metric: accuracy
@@ -76,7 +76,7 @@ def task_yaml(task: str, queries: Path, folder: Path, max_new_tokens: int, score
 def write_task_files(suite: Suite, paths: Paths, folder: Path) -> None:
     """Write a task file for every evaluated task of ``suite`` to ``folder``, and nothing else.
 
-    lmms-eval would run Python files that lie there under the names of our modules.
+    lmms-eval would run Python files there that have the names of our modules.
     """
     if folder.is_symlink():
         folder.unlink()

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from vista.figures.drawing import ALL_MODELS, GUIDE, draw, nothing, panels, reach, unswept
 
-# What to show of many methods, and how many of others: as many as there are colours.
+# What to show first if there are many methods, and how many of the others: as many as there are colours.
 FIRST = ["rest-em", "vista-sft", "vista-prefix-only", "vista-vas-only", "r3v", "oracle-filter", "gold-prefix"]
 MOST = 8
 

@@ -34,7 +34,7 @@ __all__ = [
 
 
 class FilterSettings(Strict):
-    """What every filter says about itself beside its settings."""
+    """What every filter says about itself besides its settings."""
 
     # The measurements of the solutions that the filter compares: attention (`vista score`) or
     # log-probabilities (`vista gains`). The DAG makes what is read, and nothing else.
@@ -65,7 +65,7 @@ class AttentionFilterSettings(ScoreFilterSettings):
 
 @dataclass(frozen=True)
 class Context:
-    """What a filter may look at beside the positives that it judges."""
+    """What a filter may look at besides the positives that it judges."""
 
     query_id: str
     solutions: Sequence[Solution]  # all of the query: positives, negatives, failed resamples
@@ -115,7 +115,7 @@ class Filter(ABC, Generic[Settings]):
 class ScoreFilter(Filter[ScoreSettings]):
     """Drop positives whose value, as a z-score among the solutions of their query, is below τ.
 
-    What the value is, a subclass says.
+    A subclass says what the value is.
     """
 
     # The size of the numbers that values are made of, to which their rounding errors are in proportion;
@@ -124,10 +124,10 @@ class ScoreFilter(Filter[ScoreSettings]):
 
     @abstractmethod
     def value(self, solution: Solution, context: Context) -> float:
-        """What is compared; the lowest fall."""
+        """What is compared; the lowest are dropped."""
 
     def keep(self, positives: Sequence[Solution], context: Context) -> list[bool]:
-        """Whether z ≥ τ; all stay where there are too few to compare, or they do not differ."""
+        """Whether z ≥ τ; all stay if there are too few to compare, or they do not differ."""
         scored = self._in_scope(context)
         if len(scored) < self.settings.min_group:
             return [True] * len(positives)

@@ -18,7 +18,7 @@ class RandomDropSettings(AttentionFilterSettings):
 
 
 class RandomDrop(Filter[RandomDropSettings]):
-    """As many positives of a query fall as by the attention score, but at random."""
+    """Drops as many positives of a query as the attention score does, but at random."""
 
     def __init__(self, settings: RandomDropSettings) -> None:
         super().__init__(settings)
@@ -32,5 +32,5 @@ class RandomDrop(Filter[RandomDropSettings]):
         return [index not in fallen for index in range(len(positives))]
 
     def compares_just_two(self, context: Context) -> bool:
-        """As for the attention score: of two, one falls here as well."""
+        """As for the attention score: of two, one is dropped here as well."""
         return self.matched.compares_just_two(context)

@@ -54,7 +54,7 @@ def build_model(suite: Suite, paths: Paths, model_name: str) -> None:
 
     Raises:
         VistaError: the suite has no such model; its corpus, folder or repository is missing or
-            unfit; or training diverged.
+            unusable; or training diverged.
     """
     if model_name not in suite.models:
         close = difflib.get_close_matches(model_name, suite.models, n=1)
@@ -119,7 +119,7 @@ def _resolve(suite: Suite, model: LocalModel | HubModel, output: Path, name: str
 
 
 def _source(model: LocalModel | HubModel, name: str) -> Path:
-    """Where the files of a checkpoint lie; a path wins over the hub."""
+    """The folder with the files of a checkpoint; a path wins over the hub."""
     if model.path is not None:
         return model.path
     if model.revision is None:
@@ -146,7 +146,7 @@ def download(repo: str, revision: str, code: bool = False) -> Path:
         code: Fetch the repository's Python files as well.
 
     Raises:
-        VistaError: it is neither in the cache nor within reach.
+        VistaError: it is not in the cache and cannot be fetched.
     """
     patterns = [*PATTERNS, *(["*.py"] if code else [])]
     try:

@@ -196,7 +196,7 @@ class Outcome:
 def batches(corpus: Corpus, recipe: Recipe) -> Iterator[list[int]]:
     """Indices of ``recipe.steps`` batches, in the corpus' own order: the order is the curriculum.
 
-    After its end the corpus begins anew; no tail is dropped.
+    After its end the corpus starts again; no tail is dropped.
     """
     for step in range(recipe.steps):
         start = step * recipe.batch_size
@@ -204,7 +204,7 @@ def batches(corpus: Corpus, recipe: Recipe) -> Iterator[list[int]]:
 
 
 def optimizers(model: Any, recipe: Recipe) -> list[torch.optim.Optimizer]:
-    """Muon for the matrices between layers, AdamW for the rest, as for language models at large.
+    """Muon for the matrices between layers, AdamW for the rest, as is usual for language models.
 
     Muon (Jordan et al. 2024) leaves the plateau before a model reads in half of AdamW's steps.
     """
@@ -277,7 +277,7 @@ def pretrain(model: Any, corpus: Corpus, pad_id: int, recipe: Recipe, label: str
 
 
 def _diverged(label: str, what: str, recipe: Recipe) -> VistaError:
-    """The error that ends a run which nothing can come of."""
+    """The error that ends a hopeless run."""
     return VistaError(f"{label}: {what}; lower the model's learning_rate (now {recipe.learning_rate:g})")
 
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:  # the config reads settings, and is free of torch
 
 
 class ObjectiveSettings(Strict):
-    """What every objective says about itself beside its settings."""
+    """What every objective says about itself besides its settings."""
 
     # Trained on pairs of a positive and a negative, with the suite's `training.dpo`; or on positives,
     # with `training.sft`.

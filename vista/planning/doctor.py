@@ -1,6 +1,6 @@
-"""Everything that can be found wrong before anything is spent; ``vista doctor``.
+"""All checks that can be made before a run; ``vista doctor``.
 
-Every check runs, whatever the others found. Nothing is downloaded, and no endpoint is asked.
+Every check runs, whatever the others find. Nothing is downloaded, and no endpoint is contacted.
 """
 
 from __future__ import annotations
@@ -62,12 +62,12 @@ def ok(subject: str, message: str) -> Finding:
 
 
 def warn(subject: str, message: str, remedy: str) -> Finding:
-    """It may run, but somebody should look first."""
+    """The suite may run, but somebody should look first."""
     return Finding(subject, "warn", message, remedy)
 
 
 def fail(subject: str, message: str, remedy: str) -> Finding:
-    """It cannot run as it is."""
+    """The suite cannot run as it is."""
     return Finding(subject, "fail", message, remedy)
 
 
@@ -94,7 +94,7 @@ def examine(suite: Suite, assumptions: Assumptions, lock: Path = LOCK) -> list[F
 
 
 def _guarded(subject: str, check: Callable[[], list[Finding]]) -> list[Finding]:
-    """A check that cannot be made is a finding as well, and hides none of the others."""
+    """Run a check; one that raises is reported as a finding and does not stop the others."""
     try:
         return check()
     except VistaError as error:
@@ -150,7 +150,7 @@ def _model(subject: str, spec: LocalModel | HubModel) -> list[Finding]:
 
 
 def _folder(subject: str, folder: Path) -> list[Finding]:
-    """What the engines would refuse a checkpoint folder for: each what is wrong and, after it, the remedy."""
+    """Why the engines would refuse a checkpoint folder: for each reason, what is wrong, then the remedy."""
     told = [problem.partition("; ") for problem in folder_problems(folder)]
     found = [fail(subject, what, remedy or "see the message") for what, _, remedy in told]
     return found or [ok(subject, f"{folder}: has weights, processor and chat template")]
@@ -225,7 +225,7 @@ def check_rationales(suite: Suite) -> list[Finding]:
     """Where the seed split's rationales come from."""
     subject, settings = "seed rationales", suite.seed_rationales
     if not any(isinstance(method, SeedMethod) for method in suite.methods.values()):
-        return [ok(subject, "no method trains on the seed split alone")]
+        return [ok(subject, "no method trains only on the seed split")]
     if isinstance(settings, AnnotatedRationales):
         missing = [f"{task}: {path}" for task, path in settings.files.items() if not path.is_file()]
         if missing:

@@ -3,8 +3,8 @@
 A model of N parameters costs 2 N floating-point operations per token of a forward pass, 6 N of
 training all of them and 4 N of training adapters (no gradients of the frozen weights), and 2 N more
 where activations are recomputed (Kaplan et al. 2020, arXiv 2001.08361, Sec. 2.1). Attention over the
-context, the vision tower and data loading are left out. The assumptions come first: each has a default,
-a file or an option may replace it, and sizes come from the config alone.
+context, the vision tower and data loading are left out. Each assumption has a default, which a file or an
+option may replace; sizes come only from the config.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class Work:
     """One rule's work for one model: GPU hours of all its jobs, and bytes that they leave on disk."""
 
     rule: str
-    model: str  # empty for a rule that is about no model
+    model: str  # empty for a rule without a model
     gpu_hours: float
     disk_bytes: float
 
@@ -161,7 +161,7 @@ class Estimator:
         return flops / (self.assumptions.gpu_tflops * 1e12 * self.assumptions.utilisation) / HOUR
 
     def start_hours(self, jobs: int, gpus: int) -> float:
-        """GPU hours of starting."""
+        """GPU hours of starting up."""
         return jobs * gpus * self.assumptions.start_minutes / 60.0
 
     @property
@@ -216,7 +216,7 @@ class Estimator:
         return start + self.pass_hours(run.model, tokens, operations)
 
     def evaluation_hours(self, run: Run) -> float:
-        """GPU hours of evaluating a checkpoint on every test query: with transformers, whatever samples."""
+        """GPU hours of evaluating a checkpoint on every test query, with transformers whatever the engine."""
         if not self.suite.gpus:
             return 0.0
         method = self.suite.methods[run.method]
@@ -326,7 +326,7 @@ class Assumptions(Strict):
     hf_tokens_per_second: float = Field(
         2_000.0, gt=0.0, description="The same for the hf engine, which evaluates in every suite."
     )
-    start_minutes: float = Field(3.0, ge=0.0, description="Until a job has loaded its model, minutes.")
+    start_minutes: float = Field(3.0, ge=0.0, description="Minutes until a job has loaded its model.")
     prompt_tokens: int = Field(600, ge=1, description="Tokens of a prompt, the image's included.")
     response_tokens: int = Field(250, ge=1, description="Tokens of a response, on average.")
     resampled: Fraction = Field(0.6, description="Part of a response that is left to sample after a prefix.")
@@ -357,7 +357,7 @@ class Assumptions(Strict):
     @field_validator("cpu_seconds")
     @classmethod
     def _has_seconds_of_rules(cls, seconds: dict[str, float]) -> dict[str, float]:
-        """Refuse rules that are not there, and times that run backwards."""
+        """Refuse unknown rules and negative times."""
         for rule, value in seconds.items():
             if rule not in CPU_SECONDS:
                 raise ValueError(f"unknown rule {rule!r}; known: {', '.join(CPU_SECONDS)}")
@@ -398,7 +398,7 @@ def _setting(item: str) -> dict[str, Any]:
         raise VistaError(f"--assume {item}: not a value in YAML: {error}") from error
 
 
-# --- sizes of a suite, from the config alone ---
+# --- sizes of a suite, from the config ---
 
 
 def queries(suite: Suite, task: str, split: Split) -> int:
@@ -415,7 +415,7 @@ def parameters(suite: Suite, model: str, assumptions: Assumptions) -> float:
     """Parameters of a model: as assumed, else as its name says.
 
     Raises:
-        VistaError: neither tells.
+        VistaError: neither says.
     """
     if model in assumptions.parameters:
         return assumptions.parameters[model]

@@ -1,6 +1,6 @@
 """Which jobs a suite's tables and each of its runs need, and which rollouts several methods share.
 
-For ``vista plan``. Read off the inputs that ``vista.dag`` gives to the rules, so that a plan counts what
+For ``vista plan``. Derived from the inputs that ``vista.dag`` gives to the rules, so that a plan counts what
 Snakemake would run (a test compares the two).
 """
 

@@ -1,7 +1,7 @@
 """A suite's plan: its jobs, their cost, what sharing them saves; printed by ``vista plan``.
 
 Sharing is measured against the suite's methods run apart: each makes all that its own predictions need
-(queries, base models, initial policies, rollouts). Everything is read off the inputs that ``vista.dag``
+(queries, base models, initial policies, rollouts). Everything is derived from the inputs that ``vista.dag``
 gives to the rules.
 """
 
@@ -34,7 +34,7 @@ STAGE_OF_RULE = {
     "evaluate": "evaluation",
 }
 GIGABYTE = 1e9
-# The same for every method, and made (or fetched) once even by users who run one method after the other.
+# The same for every method, so made (or fetched) once even by users who run one method after another.
 COMMON = ("tasks", "models")
 
 
@@ -51,7 +51,7 @@ class Sharing:
 
     @property
     def share(self) -> float:
-        """Hours of the suite by those of the methods apart."""
+        """Hours of the suite divided by those of the methods run apart."""
         return self.hours / self.hours_apart if self.hours_apart else 1.0
 
     @property

@@ -27,11 +27,11 @@ if TYPE_CHECKING:  # the config reads settings, and is free of torch
 
 
 class ResampleSettings(Strict):
-    """What every resampler says about itself beside its settings."""
+    """What every resampler says about itself besides its settings."""
 
     templates: ClassVar[tuple[str, ...]] = ()  # of the suite's wording, that its prompts are made from
     needs_gold: ClassVar[bool] = False  # asks for gold rationales, which only generated tasks have
-    reads_model: ClassVar[bool] = False  # needs the weights, beside the engine that samples
+    reads_model: ClassVar[bool] = False  # needs the weights, besides the engine that samples
     cuts: ClassVar[bool] = False  # continues failed solutions from a prefix of their tokens
     finds_critical: ClassVar[bool] = False  # looks for critical tokens, and writes `critical` files
     kind: str
@@ -58,7 +58,7 @@ class ResampleSettings(Strict):
 
 @dataclass(frozen=True)
 class Job:
-    """What a resampler works with."""
+    """What a resampler works on."""
 
     checkpoint: Checkpoint  # the policy
     engine: Engine  # samples from it
@@ -123,7 +123,7 @@ class Resampler(ABC, Generic[Settings]):
         return self.job.checkpoint.encode(queries, self.job.sampling.max_new_tokens)
 
     def seed(self, query_id: str, index: int, parent: int | None = None) -> int:
-        """The random stream of one solution, of this source alone.
+        """The random stream of one solution, only for this source.
 
         Keyed by the failed sample that is tried again, if there is one; not by settings, so that the
         first solutions of a larger J are those of a smaller one.

@@ -1,4 +1,4 @@
-"""Control of the *budget*: plain samples, as many as prefix resampling pays for.
+"""Control of the *budget*: as many plain samples as prefix resampling pays for.
 
 With ``match: samples`` a query is sampled as often as prefix resampling has continued a solution to it.
 With ``match: tokens`` its budget is what prefix resampling has *drawn* for it: the tokens of its
@@ -20,7 +20,8 @@ from pydantic import Field
 from vista.records import Row
 from vista.resamplers import Attempt, Resampler
 from vista.resamplers.prefix import MatchedSettings
-from vista.verdicts import asked_by, drawn_tokens
+from vista.solutions import asked_by
+from vista.verdicts import drawn_tokens
 
 if TYPE_CHECKING:
     from vista.chat import Prompt
@@ -45,9 +46,9 @@ class BudgetMatchedSettings(MatchedSettings):
 
 
 class BudgetMatchedResampler(Resampler[BudgetMatchedSettings]):
-    """Samples each query anew, with its ordinary prompt, for what prefix resampling drew for it, or as often.
+    """Samples each query again, with its ordinary prompt: as many tokens or samples as prefix resampling.
 
-    Its random streams are its own, so these are other samples than the first K.
+    It has its own random streams, so these samples are not the first K.
     """
 
     source = "plain"
@@ -96,7 +97,7 @@ class BudgetMatchedResampler(Resampler[BudgetMatchedSettings]):
         )
 
     def _wave(self, query: Row, prompt: Prompt, drawn: list[Row], budget: int, typical: float) -> Attempt:
-        """The next samples of a query: as many as would cost what is left, were they typical."""
+        """The next samples of a query: as many as would cost what is left if they were typical."""
         left = budget - sum(map(drawn_tokens, drawn))
         numbers = range(len(drawn), len(drawn) + max(1, math.ceil(left / typical)))
         seeds = [self.seed(query["query_id"], number) for number in numbers]

@@ -38,9 +38,9 @@ class GoldPrefixSettings(ResampleSettings):
 class GoldPrefixResampler(FromPrefixes[GoldPrefixSettings]):
     """Cuts where the solution really goes wrong, and puts the right token there.
 
-    Where a solution breaks off, the gold rationale's next token is what it lacks. Where it holds the
-    whole gold rationale and only does not end there, there is nothing to continue, as where the policy's
-    own best prediction is to end.
+    If a solution breaks off, the gold rationale's next token is what it lacks. If it contains the
+    whole gold rationale but does not end there, there is nothing to continue, as in prefix resampling
+    where the policy's best prediction is to end.
     """
 
     source = "gold-prefix"
@@ -63,7 +63,7 @@ class GoldPrefixResampler(FromPrefixes[GoldPrefixSettings]):
         if query["scene"] is None:
             raise VistaError(
                 f"query {name!r} has no scene, so its gold rationale is not known; resampling of kind "
-                "gold-prefix is for generated tasks (kind: grid) alone"
+                "gold-prefix is only for generated tasks (kind: grid)"
             )
         try:
             claims = rationales.rationale(*questions.load(query["scene"]))
@@ -73,7 +73,7 @@ class GoldPrefixResampler(FromPrefixes[GoldPrefixSettings]):
 
 
 def gold_prefix(gold: Sequence[int], token_ids: Sequence[int]) -> list[int] | None:
-    """``gold`` up to and including the first token that ``token_ids`` lacks or has otherwise.
+    """``gold`` up to and including the first token that is missing or different in ``token_ids``.
 
     ``None`` where ``token_ids`` begins with all of it.
     """

@@ -1,11 +1,11 @@
 """VISTA's prefix resampling (paper: Sec. 3, step 2), from top to bottom.
 
 The policy reads each failed solution again, teacher-forced, after a prompt in which instruction and image
-have changed places. The first token outside its Top-k there is the *critical token*; neither the ground truth
+are swapped. The first token outside its Top-k there is the *critical token*; neither the ground truth
 nor another model is asked. The policy's Top-1 prediction replaces it, and J continuations of this corrected
 prefix are sampled after the prompt in its original order.
 
-``FromPrefixes`` and ``MatchedSettings`` serve the controls as well, which differ in the prefix alone.
+``FromPrefixes`` and ``MatchedSettings`` are also for the controls, which differ only in the prefix.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from pydantic import Field
 from vista.records import Row
 from vista.resamplers import Attempt, Resampler, ResampleSettings
 from vista.settings import MOST
-from vista.verdicts import asked_by
+from vista.solutions import asked_by
 
 if TYPE_CHECKING:  # the config reads settings, and is free of torch
     import torch
@@ -67,7 +67,7 @@ Settings = TypeVar("Settings", bound=ResampleSettings)
 
 
 class FromPrefixes(Resampler[Settings]):
-    """Continues a prefix of each failed sample; what the prefix is, a subclass says."""
+    """Continues a prefix of each failed sample; a subclass says what the prefix is."""
 
     @abstractmethod
     def prefixes(self, queries: Sequence[Row], failed: Sequence[Row]) -> list[list[int] | None]:

@@ -1,4 +1,4 @@
-"""Control of the *position*: a random token in place of the critical token, all else as in ``prefix``."""
+"""Control of the *position*: a random token instead of the critical token, all else as in ``prefix``."""
 
 from __future__ import annotations
 
@@ -47,6 +47,6 @@ class RandomPrefixResampler(FromPrefixes[RandomPrefixSettings]):
         return found
 
     def position(self, row: Row) -> int:
-        """Where a failed solution is cut, drawn from a random stream for this alone."""
+        """Where a failed solution is cut, drawn from a separate random stream."""
         stream = generator(self.source, "position", self.job.policy.id, row["query_id"], row["sample"])
         return int(stream.integers(len(row["token_ids"])))

@@ -29,7 +29,7 @@ class RationalizeSettings(ResampleSettings):
 class RationalizeResampler(Resampler[RationalizeSettings]):
     """Asks queries without a correct sample again, with the answer as a hint.
 
-    The rows hold the response alone, so what is trained on has no hint.
+    The rows have only the response, so nothing that is trained on has a hint.
     """
 
     source = "rationalize"

@@ -42,7 +42,7 @@ def policy_cases(suite: Suite, paths: Paths, policy: str) -> None:
 
     Args:
         suite: The resolved suite.
-        paths: Where everything lies.
+        paths: Where everything is.
         policy: The run whose checkpoint reads the solutions.
 
     Raises:

@@ -27,7 +27,7 @@ from vista.images import open_images
 from vista.paths import Paths
 from vista.records import GAINS, Row
 from vista.rollouts.measure import measure_shard, measured_columns
-from vista.verdicts import asked_by
+from vista.solutions import asked_by
 
 Without = Literal["mean", "absent"]
 CHUNK = 2**22  # logits held at a time: 32 MB in float64
@@ -39,7 +39,7 @@ def gains_shard(suite: Suite, paths: Paths, policy: Run, name: str, shard: int) 
 
     Args:
         suite: The resolved suite.
-        paths: Where everything lies.
+        paths: Where everything is.
         policy: The run whose checkpoint reads the solutions.
         name: Name of the gains folder: what is read, and in which scope.
         shard: Which shard, from 0.
@@ -98,8 +98,8 @@ def without_image(query: Row, without: Without) -> Row:
     """``query`` without what its images show.
 
     By default each image is replaced by its mean colour, in its size: the prompt keeps its length
-    and its positions, so the image's content is all that is missing. A prompt with no image at all
-    is one that a policy trained on images has never seen; its surprise at that would count as well.
+    and its positions, so only the image's content is missing. A policy trained on images has never
+    seen a prompt with no image at all; its surprise at that would count as well.
     """
     if without == "absent":
         return {**query, "images": []}

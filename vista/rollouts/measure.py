@@ -1,6 +1,6 @@
 """A policy reads its solutions again and measures them; what ``vista score`` and ``vista gains`` share.
 
-Part of stage ``rollouts``. Which solutions are measured, a method's filter says (``vista.grid``).
+Part of stage ``rollouts``. A method's filter says which solutions are measured (``vista.grid``).
 """
 
 from __future__ import annotations
@@ -42,11 +42,11 @@ def measure_shard(
     settings: Mapping[str, Any],
     measure: Measure,
 ) -> None:
-    """Write what ``measure`` says of one shard's solutions, and a manifest.
+    """Write what ``measure`` gives for one shard's solutions, and a manifest.
 
     Args:
         suite: The resolved suite.
-        paths: Where everything lies.
+        paths: Where everything is.
         policy: The run whose checkpoint reads the solutions.
         shard: Which shard, from 0.
         kind: Which kind of rollout file.

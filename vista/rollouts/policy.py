@@ -1,4 +1,4 @@
-"""What a job of stage ``rollouts`` begins with: the policy, with its engine, and a shard of the queries."""
+"""What every job of stage ``rollouts`` starts with: the policy, its engine, and a shard of the queries."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ def load_policy(suite: Suite, paths: Paths, policy: Run, read: bool = True) -> C
 
     Args:
         suite: The resolved suite.
-        paths: Where everything lies.
+        paths: Where everything is.
         policy: The run whose checkpoint it is.
         read: Whether the job itself reads from the model. If it only samples, an engine that
             loads the weights on its own needs none here.
 
     Raises:
-        VistaError: the checkpoint cannot be loaded, or the job was to have a GPU and there is none.
+        VistaError: the checkpoint cannot be loaded, or the job should have a GPU and there is none.
     """
     require_gpu(suite, policy.model, "rollouts")
     torch.set_num_threads(suite.threads)
@@ -54,7 +54,7 @@ def sampler(suite: Suite, paths: Paths, policy: Run, checkpoint: Checkpoint, pro
 
     Args:
         suite: The resolved suite.
-        paths: Where everything lies.
+        paths: Where everything is.
         policy: The run whose checkpoint is sampled.
         checkpoint: The same, loaded.
         progress: What the progress bar counts.

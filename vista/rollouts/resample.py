@@ -35,7 +35,7 @@ def resample_shard(suite: Suite, paths: Paths, policy: grid.Run, name: str, shar
 
     Args:
         suite: The resolved suite.
-        paths: Where everything lies.
+        paths: Where everything is.
         policy: The run whose checkpoint is sampled.
         name: Name of the resamples folder: the samples' name and the resampler's slug.
         shard: Which shard, from 0.

@@ -40,7 +40,7 @@ def sample_shard(suite: Suite, paths: Paths, policy: grid.Run, name: str, shard:
 
     Args:
         suite: The resolved suite.
-        paths: Where everything lies.
+        paths: Where everything is.
         policy: The run whose checkpoint is sampled.
         name: Name of the samples folder: the slug of the sampling settings, and whether the seed
             queries are sampled on, not the train queries.

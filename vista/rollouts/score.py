@@ -3,8 +3,8 @@
 Stage ``rollouts``; ``vista score`` runs it, one job for each policy, scope and shard. ``vista.scores`` says
 what is made of the scores (VAS, the threshold), and curation applies it.
 
-No attention matrix is ever held whole. A function of ours replaces the text decoder's attention: at the
-layers asked for it computes the softmax of the response rows alone, sums it over the segments at once, and
+No attention matrix is ever kept whole. Our own function replaces the text decoder's attention: at the
+layers asked for it computes the softmax of only the response rows, sums it over the segments at once, and
 goes on with the ordinary fused kernel. The pass stops at the last layer asked for. This works for every
 family that calls transformers' attention interface.
 """
@@ -33,11 +33,11 @@ from vista.records import SCORES, Row
 from vista.rollouts.measure import measure_shard, measured_columns
 from vista.scores import layer_indices
 from vista.segments import segments
-from vista.verdicts import asked_by
+from vista.solutions import asked_by
 
 SEGMENTS = 3
 IMPLEMENTATION = "vista_rows"
-# Registered for good: transformers makes no mask at all (no sliding window either) for a name that
+# Registered permanently: transformers makes no mask at all (no sliding window either) for a name that
 # is only set on the interface and not registered with its class.
 AttentionMaskInterface.register(IMPLEMENTATION, sdpa_mask)
 CHUNK = 2**22  # attention weights held at a time: 16 MB
@@ -55,7 +55,7 @@ def score_shard(suite: Suite, paths: Paths, policy: Run, name: str, shard: int) 
 
     Args:
         suite: The resolved suite.
-        paths: Where everything lies.
+        paths: Where everything is.
         policy: The run whose checkpoint reads the solutions.
         name: Name of the scores folder: what is scored, and in which scope.
         shard: Which shard, from 0.
@@ -183,7 +183,7 @@ def _score_row(row: Row, layers: Sequence[int], num_layers: int, value: Sequence
 
 
 class _LastLayerReached(Exception):
-    """Ends a forward pass whose rest nobody needs."""
+    """Ends a forward pass whose remaining layers are not needed."""
 
 
 def segment_attention(
@@ -338,7 +338,7 @@ class AttentionReader:
 def reading(
     model: Any, layers: Sequence[int], measure: Measure = segment_attention
 ) -> Iterator[AttentionReader]:
-    """Put the reader in place of the text decoder's attention; as it was afterwards."""
+    """Put the reader in place of the text decoder's attention; restore it afterwards."""
     reader = AttentionReader(model, sorted(layers), measure)
     decoder = model.get_decoder()
     before = decoder.config._attn_implementation

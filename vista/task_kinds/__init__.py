@@ -20,7 +20,7 @@ from vista.settings import Strict
 
 
 class SplitSizes(Strict):
-    """Number of queries in each split; ``None`` takes all that there are."""
+    """Number of queries in each split; ``None`` takes all of them."""
 
     seed: int = 0
     train: int | None = 0
@@ -36,7 +36,7 @@ class Sizes(SplitSizes):
 
 
 class TaskSettings(Strict):
-    """What every kind of task says about itself beside its settings."""
+    """What every kind of task says about itself besides its settings."""
 
     # The column `scene` says what the images show, as `vista.testbed.questions.dump` writes it.
     has_scene: ClassVar[bool] = False

@@ -2,7 +2,7 @@
 
 On the hub ``HuggingFaceM4/ChartQA``: ``data/train-*.parquet`` and ``data/test-*.parquet`` with
 ``image`` (struct of bytes and path), ``query`` (string) and ``label`` (list of one string).
-``lmms-lab/ChartQA``, which lmms-eval reads, has the test split alone, with ``question`` and
+``lmms-lab/ChartQA``, which lmms-eval reads, has only the test split, with ``question`` and
 ``answer`` (strings) instead; either is read.
 """
 

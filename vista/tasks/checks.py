@@ -1,6 +1,6 @@
 """Checks of the queries of a kind that does not check them itself. Part of stage ``tasks``.
 
-They only refuse: no query is changed here.
+They only refuse queries; none is changed here.
 """
 
 from __future__ import annotations

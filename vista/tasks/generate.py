@@ -1,6 +1,6 @@
 """Stage ``tasks``: write the queries of one task. Run by ``vista tasks``.
 
-Which queries a task has, the module of its kind says (``vista.task_kinds``).
+The module of a task's kind decides which queries it has (``vista.task_kinds``).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def generate_split(suite: Suite, paths: Paths, task_name: str, split: Split) -> 
 
     Raises:
         VistaError: the suite has no such task, the split has no size, the task's published files are
-            missing or wrong, or its kind makes queries that nobody can be asked.
+            missing or wrong, or its kind makes queries that cannot be asked.
     """
     if task_name not in suite.tasks:
         close = difflib.get_close_matches(task_name, suite.tasks, n=1)

@@ -67,7 +67,7 @@ def merge_annotated(rows: Sequence[Row], table: Sequence[Row], source: str) -> l
 
 
 def _listed(names: Sequence[str], what: str) -> list[str]:
-    """One line on these query ids, if there are any."""
+    """One line about these query ids, if there are any."""
     if not names:
         return []
     shown = ", ".join(repr(name) for name in names[:SHOWN]) + (", …" if len(names) > SHOWN else "")

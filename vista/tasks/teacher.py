@@ -1,7 +1,7 @@
 """Rationales from a teacher: asked for, verified, kept on disk, never paid for twice.
 
 Stage ``tasks``, for ``seed_rationales: teacher``. Each reply is a file of the cache, written
-before it is used; so a job that was killed, or that ran out of its budget, goes on where it was.
+before it is used; so a job that was killed, or ran out of its budget, continues where it was.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def with_rationales(
     """The queries of a seed split with the teacher's rationales, and counts for the manifest.
 
     Raises:
-        VistaError: the teacher cannot be asked any further.
+        VistaError: the teacher cannot be asked any more.
     """
     teacher = Teacher(settings, task)
     found = teacher.rationales(queries)
@@ -60,7 +60,7 @@ class BudgetSpent(Exception):
 
 
 class Ledger:
-    """The requests sent for one task, a line each, in a file that outlives the job."""
+    """The requests sent for one task, one per line, in a file that outlives the job."""
 
     def __init__(self, path: Path, limit: int) -> None:
         self.path = path
@@ -88,7 +88,7 @@ class Teacher:
     """Asks for the rationales of one task's seed split."""
 
     def __init__(self, settings: TeacherRationales, task: str, pause: float = 1.0) -> None:
-        """Take up the cache where an earlier start left it.
+        """Continue with the cache as an earlier start left it.
 
         Args:
             settings: The suite's ``seed_rationales``.
@@ -118,8 +118,8 @@ class Teacher:
         times.
 
         Raises:
-            VistaError: the budget is spent, the endpoint fails, or a query's image is unreadable,
-                or its ground truth no answer.
+            VistaError: the budget is spent, the endpoint fails, a query's image is unreadable,
+                or its ground truth is not an answer.
         """
         for query in queries:
             solves(query, None)  # a faulty ground truth shows before anything is paid for
@@ -226,13 +226,13 @@ def read_reply(path: Path) -> Reply:
     """A reply of the cache.
 
     Raises:
-        VistaError: somebody spoilt the file.
+        VistaError: the file has been damaged.
     """
     try:
         reply: Reply = json.loads(path.read_text(encoding="utf-8"))
         return {name: reply[name] for name in ("text", "finish_reason", "usage")}
     except (ValueError, KeyError, TypeError) as error:
-        raise VistaError(f"{path}: not a cached reply ({error}); delete it, and it is asked anew") from error
+        raise VistaError(f"{path}: not a cached reply ({error}); delete it to ask again") from error
 
 
 SENDS = 6  # how often one request is sent at most, while the server is out of reach or overloaded
@@ -240,10 +240,10 @@ TRANSIENT = (openai.APIConnectionError, openai.RateLimitError, openai.InternalSe
 
 
 class Endpoint:
-    """Sends chat completions, again after a pause while the failure may pass."""
+    """Sends chat completions; after a failure that may pass, sends them again after a pause."""
 
     def __init__(self, settings: TeacherRationales, pause: float) -> None:
-        """Connect to nothing yet.
+        """Does not connect yet.
 
         Args:
             settings: Where the endpoint is, and the name of the variable with its key.
@@ -280,7 +280,7 @@ class Endpoint:
 
         Raises:
             VistaError: the endpoint refuses the request, stays out of reach, or replies with
-                something else than a chat completion.
+                something other than a chat completion.
         """
         try:
             completion = self.retrying.copy()(self._send_once, body, before)
@@ -304,7 +304,7 @@ class Endpoint:
         said = str(error).replace(self.key, "…")
         where = f"{self.settings.endpoint} (model {self.settings.model!r})"
         if isinstance(error, TRANSIENT):
-            return f"{where} failed {SENDS} times in a row ({said}); see that it is up, then run again"
+            return f"{where} failed {SENDS} times in a row ({said}); make sure it is up, then run again"
         return (
             f"{where} refuses the request ({said}); check endpoint, model and max_new_tokens of "
             f"seed_rationales, and the key in {self.settings.api_key_variable}"

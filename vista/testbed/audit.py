@@ -28,7 +28,7 @@ class Audit:
 
     ``first_error`` counts tokens of ``language.tokens`` (words and single digits), ``offset``
     characters of the text; both are ``None`` for a faithful rationale, and the text's length
-    for one that breaks off. ``kind`` says what should have stood there: something read, computed,
+    for one that breaks off. ``kind`` says what should have been there: something read, computed,
     the answer, or mere form.
     """
 
@@ -69,7 +69,7 @@ def audit_query(scene: str, text: str) -> Audit:
     return audit(*load(scene), text)
 
 
-@lru_cache(4096)  # a query's many solutions are all held against the same rationale
+@lru_cache(4096)  # a query's many solutions are all compared with the same rationale
 def _expected(scene: Scene, question: Question) -> tuple[tuple[Token, rationales.Kind], ...]:
     """The tokens of the gold rationale, each with the kind of claim that it belongs to."""
     claims = rationales.rationale(scene, question)

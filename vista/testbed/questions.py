@@ -85,7 +85,7 @@ def draw_scene(rng: np.random.Generator, rows: int, columns: int, uniform: float
 
 @dataclass(frozen=True)
 class Question:
-    """A template and what fills it: one row or two, perhaps a column; no row stands for all of them."""
+    """A template and what fills it: one row or two, perhaps a column; no row means all of them."""
 
     template: str
     row: int | None = None

@@ -80,7 +80,7 @@ class Token:
     start: int  # character offset in the text that it was read from
 
     def same(self, other: Token) -> bool:
-        """Whether both are the same entry of the vocabulary, wherever they stand."""
+        """Whether both are the same entry of the vocabulary, wherever they occur."""
         return self.text == other.text and self.glued == other.glued
 
 

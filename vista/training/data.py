@@ -78,7 +78,7 @@ def _problem(row: Row, responses: tuple[str, ...]) -> str | None:
 
 
 # torch's samplers draw from the global random state, which anything else that draws from it shifts. This
-# order depends on the seed and the epoch alone.
+# order depends only on the seed and the epoch.
 def shuffled(lengths: Sequence[int], batch_size: int, seed: int, epoch: int) -> list[int]:
     """Every index once, so that batches of ``batch_size`` hold similar lengths.
 
@@ -101,7 +101,7 @@ def shuffled(lengths: Sequence[int], batch_size: int, seed: int, epoch: int) -> 
 
 
 class LengthMixedSampler(Sampler[int]):
-    """``shuffled`` for every epoch, then fillers that the loss does not count.
+    """``shuffled`` for every epoch, then fillers that do not count in the loss.
 
     Each process needs a part of every forward pass. Where the last pass would be smaller, accelerate
     repeats examples. Here it is filled up with the index ``len(lengths)``, so that the step is the same on

@@ -1,4 +1,4 @@
-"""Trains a loaded checkpoint on rows, in one process or several: all its weights, or adapters (LoRA).
+"""Train a loaded checkpoint on rows, in one process or several: all its weights, or adapters (LoRA).
 
 ``vista train`` calls it.
 """
@@ -65,7 +65,7 @@ def fit(
         if the run resumed from a state.
 
     Raises:
-        VistaError: the loss or a weight is not a number, or the model alone does not fit in memory.
+        VistaError: the loss or a weight is not a number, or the model itself does not fit in memory.
     """
     began = time.monotonic()
     training = training or ModelTraining()

@@ -1,14 +1,14 @@
 """What the next start of a run resumes from: states after a kill, a note after a lack of memory.
 
-For ``vista train``. Both are hidden and lie beside the output, since Snakemake deletes a job's outputs
+For ``vista train``. Both are hidden files beside the output, since Snakemake deletes a job's outputs
 before it starts the job again.
 
 transformers writes the states: weights, optimiser, schedule and random states. A state is whole once it
 contains a list of its files, which is written when all processes have finished theirs.
 
 The note says how many examples fit through the model at once. A step has the same examples for any
-number, in more or fewer forward passes. Several processes need the note: one that fails alone cannot
-call the others back, so all of them end and are started again.
+number, in more or fewer forward passes. Several processes need the note: a process that fails cannot
+stop the others, so all of them end and are started again.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class States:
     """The states of one run.
 
     Attributes:
-        folder: Where they lie.
+        folder: Where they are.
         identity: What the run depends on; states with another identity are not used.
         every: Optimiser steps from one state to the next.
     """
@@ -61,7 +61,7 @@ class States:
         identity = self.folder / IDENTITY
         if self.folder.exists() and _read(identity) != json.loads(json.dumps(self.identity)):
             print(
-                f"{self.folder}: removed, since a run with other settings or inputs left it; starting anew",
+                f"{self.folder}: removed, since a run with other settings or inputs left it; starting again",
                 file=sys.stderr,
             )
             shutil.rmtree(self.folder)
@@ -251,7 +251,7 @@ def remedies_for(model: str) -> str:
 
 
 def _reason(error: Exception) -> str:
-    """The line in which torch names what it refused, after advice to unpickle it; else the first line."""
+    """The line in which torch names what it refused (after advice to unpickle it), or the first line."""
     lines = str(error).strip().splitlines() or [repr(error)]
     return next((line.strip() for line in lines if "GLOBAL" in line), lines[0]).rstrip(".")
 

@@ -1,4 +1,4 @@
-"""Entry of the training stage: trains a start checkpoint on a training set.
+"""Entry point of the training stage: train a start checkpoint on a training set.
 
 Command: ``vista train <results>/suite.json MODEL/TRAIN_SET/METHOD/seedS/roundR``.
 """
@@ -42,7 +42,7 @@ from vista.wording import check_wording, trained_templates
 def train(suite: Suite, paths: Paths, run: Run) -> None:
     """Train ``run``; its first process saves the checkpoint folder with a manifest.
 
-    A training set without positives gives a folder without weights, whose manifest has that status.
+    A training set without positives gives a folder without weights, whose manifest has the same status.
 
     Raises:
         VistaError: an input is missing or broken, there are no GPUs or fewer than processes, not even one

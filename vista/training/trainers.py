@@ -184,7 +184,7 @@ class PaperTrainer(SFTTrainer):  # type: ignore[misc]
         self.lr_scheduler.load_state_dict(torch.load(Path(checkpoint) / SCHEDULER, weights_only=True))
 
     def floating_point_ops(self, inputs: Batch) -> int:
-        """Not counted: Trainer walks through all modules for it at every step."""
+        """Not counted, since Trainer would walk through all modules at every step."""
         return 0
 
 

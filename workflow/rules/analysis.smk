@@ -75,7 +75,7 @@ for table, command in PLAN.table_commands().items():
         name:
             table
         input:
-            # Asked for only when the table is: some tables need scenes, which not every suite has.
+            # Evaluated only when the table is asked for: some tables need scenes, which not every suite has.
             rows=lambda w, table=table: PLAN.table_inputs(table),
             code=lambda w, table=table: PLAN.table_code(table),
         output:
@@ -97,7 +97,7 @@ for table, command in PLAN.table_commands().items():
             "vista {params.what} {params.suite:q} 2>&1 | tee {log:q}"
 
 
-# A figure is a module of vista/figures: editing it draws it alone again.
+# Each figure is a module of vista/figures; editing it redraws only that figure.
 rule figure:
     input:
         table=lambda w: PLAN.figure_table(w.figure),

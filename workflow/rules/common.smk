@@ -1,8 +1,8 @@
-# What several rules say about their outputs, and what is said of those that failed.
+# What several rules say about their outputs, and which logs are quoted for failed jobs.
 
 
 def shown(files):
-    """The files of tables; CSVs and the main table's manifest stand in the report, each with its caption."""
+    """The files of tables; CSVs and the main table's manifest are shown in the report, with captions."""
     return [in_report(file) for file in files]
 
 
@@ -26,7 +26,7 @@ def in_report(file):
 
 
 def logs_of_failed(scheduler):
-    """Log files of the jobs that failed for good, those of a group each by itself."""
+    """Log files of the jobs that failed after all retries; jobs of a group are listed one by one."""
     failed = [
         job
         for one in scheduler.failed

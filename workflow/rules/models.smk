@@ -11,7 +11,7 @@ rule models:
         f"{R}/logs/models/{{model}}.log",
     benchmark:
         f"{R}/benchmarks/models/{{model}}.tsv"
-    # Fetching needs the network, which nodes of a cluster often lack; building needs their cores.
+    # Fetching needs the network, which cluster nodes often lack; building needs their cores.
     localrule: PLAN.only_fetches()
     conda:
         "../../environment.yml"

@@ -1,5 +1,5 @@
-# Stage 3: what a policy says. Keyed by the policy, so every method that asks for the same
-# samples, resamples, scores or gains of it reads the same files.
+# Stage 3: what a policy writes. Files are keyed by the policy, so every method that asks for the same
+# samples, resamples, scores or gains reads the same files.
 
 
 for command, kind in PLAN.rollout_kinds().items():
@@ -35,7 +35,7 @@ for command, kind in PLAN.rollout_kinds().items():
             " {wildcards.shard:q} 2>&1 | tee {log:q}"
 
 
-# Solutions to look at, with the attention of every token.
+# Solutions worth a look, with the attention of every token.
 rule cases:
     input:
         checkpoint=lambda w: PLAN.checkpoint(w.run),

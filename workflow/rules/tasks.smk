@@ -1,5 +1,5 @@
-# Stage 1: queries, one parquet file per task and split. Local: benchmarks and teachers are reached over
-# the network, which nodes of a cluster often lack.
+# Stage 1: queries, one parquet file per task and split. A local rule: benchmarks and teachers are reached
+# over the network, which cluster nodes often lack.
 
 
 rule tasks:

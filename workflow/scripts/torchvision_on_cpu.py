@@ -3,7 +3,7 @@
 The registry's torchvision is built for CUDA. Without CUDA's libraries its compiled operators do
 not load, and its import fails because it describes two of them that are then unknown. Naming
 them is enough: nothing here calls them. `make test-vllm` copies this file into its environment
-as ``sitecustomize.py``, since vLLM imports torchvision in processes of its own as well.
+as ``sitecustomize.py``, since vLLM also imports torchvision in its own processes.
 """
 
 import sys

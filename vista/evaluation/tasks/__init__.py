@@ -1,1 +1,1 @@
-"""What lmms-eval needs to know of a file of queries: a task template and the functions it names."""
+"""What lmms-eval needs to know about a file of queries: a task template and the functions it names."""

@@ -24,7 +24,7 @@ Message = dict[str, Any]
 def doc_to_messages(doc: Mapping[str, Any]) -> list[Message]:
     """The conversation that asks a query, in lmms-eval's form: with images in the turns.
 
-    The turns are those of ``chat.messages``, which also training and sampling show a model.
+    The turns are those of ``chat.messages``, which training and sampling also show a model.
     """
     pictures = iter(open_images(doc))
     turns = []

@@ -1,7 +1,7 @@
 """lmms-eval's own scorers of the benchmarks that it has, in addition to ours.
 
 Named by the task files of stage ``evaluation``; imported by lmms-eval. Each function is
-``queries.process_results`` with one metric more, ``lmms_score``: the verdict of lmms-eval's task
+``queries.process_results`` with one more metric, ``lmms_score``: the verdict of lmms-eval's task
 of that name. Its scorers expect a short answer, not a rationale: they are given the answer that
 was extracted from the response, in the form that they know (docs/benchmarks.md says where they
 and our verifiers differ). The four-way Geometry3K task finds the letter in a response by itself.

@@ -1,8 +1,7 @@
 """Published benchmarks: their settings, and how published files become the queries of a split.
 
-Part of stage ``tasks``. A benchmark's own module (``vista.task_kinds``, or in your package) knows its
-files and columns and nothing else: where the files are, splits, duplicates, images and prompts are the
-same for all.
+Part of stage ``tasks``. A benchmark's own module (``vista.task_kinds``, or in your package) knows only
+its files and columns: finding files, splits, duplicates, images and prompts are the same for all.
 
 The test split is the published test split. Seed and train share the published train split: the
 seed split is drawn from it, the train split is the rest, so no question is in both. A published
@@ -151,7 +150,7 @@ class Benchmark(TaskKind[Settings]):
 
     @abstractmethod
     def patterns(self, split: PublishedSplit) -> list[list[str]]:
-        """Files that a split needs, as globs: of every inner list, one that matches will do."""
+        """Files that a split needs, as globs: of every inner list, one has to match."""
 
     @abstractmethod
     def rows(self, root: Path, split: PublishedSplit) -> Iterator[Published]:

@@ -88,7 +88,7 @@ def inside(folder: Path, name: str) -> Path:
     """The file ``name`` of ``folder``, links followed.
 
     Raises:
-        VistaError: it lies elsewhere, or no file can have such a name.
+        VistaError: it is outside the folder, or no file can have such a name.
     """
     try:
         found = (folder / name).resolve()
@@ -99,13 +99,13 @@ def inside(folder: Path, name: str) -> Path:
         ) from error
     if not lies_inside:
         raise VistaError(
-            f"{name!r} lies outside {folder}, at {found}; put the file there, and correct the row"
+            f"{name!r} is outside {folder}, at {found}; put the file in the folder, and correct the row"
         )
     return found
 
 
 def _strange(files: Sequence[Path], pattern: str) -> list[str]:
-    """A line if as many shards as there should be are not each of them once."""
+    """A line if the shards are not all there, each once."""
     numbers = [int(n) for path in files for n in re.findall(r"-(\d+)-of-\d+", path.name)]
     if sorted(numbers) == list(range(len(files))):
         return []

@@ -19,7 +19,7 @@ MOST_CHOICES = 26  # A to Z
 
 SYSTEM = "You are a helpful assistant. You look at the image closely and reason before you answer."
 
-# What stands for X in the last line, by the type of the answer.
+# What X is in the last line, by the type of the answer.
 _FORMS: dict[AnswerType, str] = {
     "closed": "yes or no",
     "open": "a word or a short phrase",
@@ -53,7 +53,7 @@ class Question:
 
     @property
     def fingerprint(self) -> tuple[str, str]:
-        """The same for the same question about the same picture."""
+        """Equal for the same question about the same picture."""
         return self.text, self.image_id
 
     def without_images(self) -> Question:

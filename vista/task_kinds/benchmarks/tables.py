@@ -72,7 +72,7 @@ def parquet_rows(files: Sequence[Path], schemas: Sequence[Columns]) -> Iterator[
 
 
 def _read(path: Path, file: pq.ParquetFile, columns: list[str]) -> Iterator[Row]:
-    """The rows of an open file, whose pages may be damaged all the same."""
+    """The rows of an open file, whose pages may still be damaged."""
     try:
         for batch in file.iter_batches(batch_size=256, columns=columns):
             yield from batch.to_pylist()
