@@ -296,3 +296,34 @@ def test_a_package_and_a_module_of_one_kind_are_refused(
     install("brief", "my_lab")
     plugins.name_modules(["other_lab"])
     assert refused({"kind": "brief"}).startswith("filter 'brief' of package my-lab 1.0 and filter 'brief' of")
+
+
+def test_a_misspelt_setting_of_a_plug_in_is_recognised(root: Path) -> None:
+    raw = load_yaml(root / "config/testbed.yaml")
+    raw["method_overrides"] = {"vista-sft": {"filter": {"kind": "vas", "tua": -1.5}}}
+    with pytest.raises(VistaError, match=r"filter\.tua: unknown key; did you mean 'tau'\?"):
+        load_suite(root / "config/testbed.yaml", raw, root)
+
+
+def test_a_class_that_lacks_a_method_is_told_which(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "lacking.py").write_text(
+        "from typing import Literal\nfrom vista.filters import ScoreFilter, ScoreFilterSettings\n"
+        "class LackingSettings(ScoreFilterSettings):\n    kind: Literal['lacking']\n"
+        "class Lacking(ScoreFilter[LackingSettings]):\n    def valeu(self, *_): return 0.0\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    plugins.name_modules(["lacking"])
+    with pytest.raises(ValidationError, match="class Lacking lacks value; define it"):
+        TypeAdapter(Filter).validate_python({"kind": "lacking"})
+    plugins.name_modules([])
+
+
+@pytest.mark.parametrize("text", ["1 / 0\n", "raise SystemExit('boo')\n"])
+def test_a_module_that_fails_is_named_with_the_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str
+) -> None:
+    (tmp_path / "failing.py").write_text(f"X = 1\n{text}")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(VistaError, match=r"plugins: failing: .*failing\.py, line 2"):
+        plugins.name_modules(["failing"])
+    plugins.name_modules([])

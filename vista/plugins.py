@@ -21,6 +21,7 @@ import importlib
 import inspect
 import pkgutil
 import sys
+import traceback
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -142,8 +143,9 @@ class Plugin:
         close = difflib.get_close_matches(kind, self.kinds(), n=1)
         meant = f"did you mean {close[0]!r}? " if close else ""
         return (
-            f"there is no {self.noun} of kind {kind!r}; {meant}to use your own, install its package here or "
-            f"name its module under the suite's plugins; known: {', '.join(self.kinds())}"
+            f"there is no {self.noun} of kind {kind!r}; {meant}to use your own, install its package here, "
+            f"with an entry point of this name in the group {self.group}, or name its module under the "
+            f"suite's plugins; known: {', '.join(self.kinds())}"
         )
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
@@ -179,14 +181,17 @@ def implementation(settings: Strict) -> type[Any]:
     """
     wanted = type(settings)
     module = sys.modules[wanted.__module__]
-    found = [
+    generic = [
         each
         for each in vars(module).values()
         if isinstance(each, type)
         and each.__module__ == module.__name__
-        and not inspect.isabstract(each)
         and any(wanted in get_args(base) for base in each.__dict__.get("__orig_bases__", ()))
     ]
+    found = [each for each in generic if not inspect.isabstract(each)]
+    if len(generic) == 1 and not found:
+        lacking = ", ".join(sorted(getattr(generic[0], "__abstractmethods__", ())))
+        raise VistaError(f"module {module.__name__}: class {generic[0].__name__} lacks {lacking}; define it")
     if len(found) != 1:
         listed = ", ".join(each.__name__ for each in found) or "none"
         raise VistaError(
@@ -239,9 +244,11 @@ def _kinds_of(settings: type[Strict]) -> tuple[str, ...]:
 def _import(name: str, what: str) -> ModuleType:
     try:
         return importlib.import_module(name)
-    except Exception as error:  # whatever a module of somebody else's does when it is imported
+    except (Exception, SystemExit) as error:  # whatever somebody else's module does when it is imported
+        *_, last = traceback.extract_tb(error.__traceback__)
+        where = "" if last.filename.startswith("<frozen") else f", {last.filename}, line {last.lineno}"
         raise VistaError(
-            f"{what}: module {name} cannot be imported ({type(error).__name__}: {error}); "
+            f"{what}: module {name} cannot be imported ({type(error).__name__}: {error}{where}); "
             "install its package here, or correct it"
         ) from error
 

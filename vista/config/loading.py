@@ -6,6 +6,7 @@ import difflib
 import hashlib
 import json
 import reprlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
@@ -61,12 +62,17 @@ def _message(item: Any) -> str:
 
 
 def _all_keys(model: type[BaseModel]) -> list[str]:
-    """Every field name in ``model``'s JSON schema, nested ones too."""
-    schema = model.model_json_schema()
-    keys = set(schema.get("properties", {}))
-    for definition in schema.get("$defs", {}).values():
-        keys |= set(definition.get("properties", {}))
-    return sorted(keys)
+    """Every field name in ``model``'s JSON schema, nested ones and those of plug-ins too."""
+    return sorted(set(_keys_in(model.model_json_schema())))
+
+
+def _keys_in(schema: Any) -> Iterator[str]:
+    for name, part in schema.items() if isinstance(schema, dict) else ():
+        if name == "properties" and isinstance(part, dict):
+            yield from part
+        yield from _keys_in(part)
+    for part in schema if isinstance(schema, list) else ():
+        yield from _keys_in(part)
 
 
 Validated = TypeVar("Validated", bound=BaseModel)
