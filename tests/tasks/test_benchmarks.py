@@ -6,6 +6,7 @@ import hashlib
 import io
 import shutil
 import socket
+from typing import get_args
 
 import pytest
 from PIL import Image
@@ -17,10 +18,10 @@ from vista.images import open_images
 from vista.manifest import read_manifest, sha256
 from vista.paths import Paths
 from vista.plugins import Plugin
-from vista.records import read_queries
+from vista.records import Split, read_queries
 from vista.task_kinds import TaskSettings
 from vista.task_kinds.benchmarks import BenchmarkSettings
-from vista.tasks.generate import SPLITS, generate_split
+from vista.tasks.generate import generate_split
 
 KINDS = sorted(files.WRITERS)
 
@@ -39,7 +40,7 @@ def prepared(suite, kind, folder):
     """All splits of a benchmark, and the manifests' counts."""
     paths = Paths(folder)
     rows, counts = {}, {}
-    for split in SPLITS:
+    for split in get_args(Split):
         generate_split(suite, paths, kind, split)
         rows[split] = read_queries(paths.queries(kind, split))
         counts[split] = read_manifest(paths.queries(kind, split)).counts
@@ -63,13 +64,13 @@ def test_published_files_become_queries_that_can_be_shown_and_scored(
     monkeypatch.setattr(socket.socket, "connect", no_network)
     rows, counts = prepared(with_task(kind, folder), kind, tmp_path)
     train, test, duplicates, shared = EXPECTED[kind]
-    assert [len(rows[split]) for split in SPLITS] == [2, train - 2, test]
-    assert [counts[split]["queries"] for split in SPLITS] == [2, train - 2, test]
+    assert [len(rows[split]) for split in get_args(Split)] == [2, train - 2, test]
+    assert [counts[split]["queries"] for split in get_args(Split)] == [2, train - 2, test]
     for split in ("seed", "train"):
         assert counts[split]["published"] == train
         assert (counts[split]["duplicates"], counts[split]["shared_images"]) == (duplicates, shared)
         assert counts[split]["removed"] == 0
-    for row in (row for split in SPLITS for row in rows[split]):
+    for row in (row for split in get_args(Split) for row in rows[split]):
         assert verify(row["answer"], row["answer"], row["answer_type"], row["choices"])
         assert len(open_images(row)) == 1
         assert messages(row)[1]["content"][1]["text"].count("Answer: X") == 1
@@ -81,7 +82,7 @@ def test_published_files_become_queries_that_can_be_shown_and_scored(
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_files_are_the_same_byte_for_byte_when_made_again(kind, published, with_task, tmp_path):
     suite = with_task(kind, published(kind))
-    for split in SPLITS:
+    for split in get_args(Split):
         first, second = Paths(tmp_path / "a"), Paths(tmp_path / "b")
         generate_split(suite, first, kind, split)
         generate_split(suite, second, kind, split)
@@ -94,7 +95,7 @@ def test_seed_train_and_test_are_disjoint_and_ids_outlive_a_change_of_seed(
 ):
     folder = published(kind)
     rows, _ = prepared(with_task(kind, folder), kind, tmp_path / "a")
-    ids = {split: {row["query_id"] for row in rows[split]} for split in SPLITS}
+    ids = {split: {row["query_id"] for row in rows[split]} for split in get_args(Split)}
     assert not ids["seed"] & ids["train"]
     assert not (ids["seed"] | ids["train"]) & ids["test"]
     seeds = [ids["seed"]]
@@ -112,9 +113,11 @@ def test_a_larger_seed_split_holds_the_smaller_one_and_train_what_is_left(publis
     for size in (1, 3):
         suite = with_task("chartqa", folder, {"seed": size, "train": 2, "test": 2})
         rows, _ = prepared(suite, "chartqa", tmp_path / str(size))
-        drawn[size] = {split: [row["query_id"] for row in rows[split]] for split in SPLITS}
-        assert [len(drawn[size][split]) for split in SPLITS] == [size, 2, 2]
-        assert all(drawn[size][split] == sorted(drawn[size][split]) for split in SPLITS)  # published order
+        drawn[size] = {split: [row["query_id"] for row in rows[split]] for split in get_args(Split)}
+        assert [len(drawn[size][split]) for split in get_args(Split)] == [size, 2, 2]
+        assert all(
+            drawn[size][split] == sorted(drawn[size][split]) for split in get_args(Split)
+        )  # published order
     assert set(drawn[1]["seed"]) < set(drawn[3]["seed"])
     assert set(drawn[1]["train"]) == set(drawn[3]["seed"]) - set(drawn[1]["seed"])
 
@@ -177,8 +180,8 @@ def test_only_yes_no_questions_are_kept_if_asked(published, with_task, tmp_path)
         suite = with_task(kind, published(kind), questions="yes-no")
         rows, _ = prepared(suite, kind, tmp_path)
         assert len(rows["test"]) == test
-        assert {row["answer"].lower() for split in SPLITS for row in rows[split]} <= {"yes", "no"}
-        assert {row["answer_type"] for split in SPLITS for row in rows[split]} == {"closed"}
+        assert {row["answer"].lower() for split in get_args(Split) for row in rows[split]} <= {"yes", "no"}
+        assert {row["answer_type"] for split in get_args(Split) for row in rows[split]} == {"closed"}
 
 
 def test_repeated_rows_within_a_split_are_counted(published, with_task, tmp_path):

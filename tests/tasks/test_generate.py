@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 import pytest
 
 from vista import records
@@ -10,9 +12,10 @@ from vista.errors import VistaError
 from vista.images import open_images
 from vista.manifest import read_manifest, sha256
 from vista.paths import Paths
+from vista.records import Split
 from vista.task_kinds import Sizes
 from vista.task_kinds.grid import grid_query
-from vista.tasks.generate import SPLITS, generate_split
+from vista.tasks.generate import generate_split
 from vista.testbed.questions import load, templates_of
 
 
@@ -21,7 +24,7 @@ def paths(suite, tmp_path_factory) -> Paths:
     """All tasks, generated."""
     found = Paths(tmp_path_factory.mktemp("results"))
     for name, task in suite.tasks.items():
-        for split in SPLITS:
+        for split in get_args(Split):
             if getattr(task.sizes, split):
                 generate_split(suite, found, name, split)
     return found
@@ -30,13 +33,13 @@ def paths(suite, tmp_path_factory) -> Paths:
 @pytest.fixture(scope="module")
 def queries(suite, paths):
     """Every row of every file."""
-    files = [paths.queries(task, split) for task in suite.tasks for split in SPLITS]
+    files = [paths.queries(task, split) for task in suite.tasks for split in get_args(Split)]
     return [row for file in files if file.exists() for row in records.read_queries(file)]
 
 
 def test_each_split_with_a_size_gets_a_file_of_that_size_and_a_manifest(suite, paths):
     for name, task in suite.tasks.items():
-        for split in SPLITS:
+        for split in get_args(Split):
             size, file = getattr(task.sizes, split), paths.queries(name, split)
             assert file.exists() is (size > 0)
             if size:
@@ -83,7 +86,7 @@ def test_a_family_named_more_often_comes_more_often(suite, queries):
 
 
 def test_files_are_the_same_byte_for_byte_when_made_again(suite, paths, tmp_path):
-    for split in SPLITS:
+    for split in get_args(Split):
         generate_split(suite, Paths(tmp_path), "grid-closed", split)
         assert sha256(Paths(tmp_path).queries("grid-closed", split)) == sha256(
             paths.queries("grid-closed", split)

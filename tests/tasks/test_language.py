@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
+from typing import get_args
 
 import pytest
 
+from vista.records import Split
 from vista.task_kinds.grid import grid_query
-from vista.tasks.generate import SPLITS
 from vista.testbed.questions import load
 from vista.testbed.rationales import SYSTEM, rationale, text, tokens
 
@@ -16,7 +17,7 @@ ROWS = 360
 
 def texts(name, task):
     """Every text of the task's first queries, gold rationales of all splits included."""
-    for split in SPLITS:
+    for split in get_args(Split):
         if getattr(task.sizes, split):
             for index in range(ROWS):
                 row = grid_query(name, task, split, index)
