@@ -155,8 +155,8 @@ class Recorder:
 
     def write(self, output: Path, counts: dict[str, float], status: Status = "complete") -> Manifest:
         """Write the manifest of ``output`` beside it (inside it, if it is a folder)."""
-        manifest = self.build(output, counts, status)
-        write_json(manifest_of(output), manifest.model_dump())
+        manifest, beside = self.build(output, counts, status), manifest_of(output)
+        write_json(beside, manifest.model_dump())
         return manifest
 
 

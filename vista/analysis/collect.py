@@ -15,7 +15,6 @@ import pandas as pd
 from vista import grid
 from vista.config import Suite
 from vista.errors import VistaError, fail_if
-from vista.grid import Run
 from vista.manifest import Recorder, Status, check_count, read_manifest
 from vista.paths import Paths, manifest_of
 from vista.records import PREDICTION, atomic_path, read_queries, read_table
@@ -53,13 +52,13 @@ def collect(suite: Suite, paths: Paths) -> None:
     recorder.write(paths.long, {"rows": len(long), "runs": len(statuses), "runs_complete": complete})
 
 
-def run_statuses(suite: Suite, paths: Paths) -> dict[Run, Status]:
+def run_statuses(suite: Suite, paths: Paths) -> dict[grid.Run, Status]:
     """Every run of the grid, in its order, with the status of its evaluation.
 
     Raises:
         VistaError: lists every run that has not been evaluated.
     """
-    statuses: dict[Run, Status] = {}
+    statuses: dict[grid.Run, Status] = {}
     problems = []
     for run in grid.runs(suite):
         try:
@@ -146,14 +145,14 @@ def _read_long(path: Path) -> pd.DataFrame:
     return frame
 
 
-def scores_by_run(long: pd.DataFrame) -> dict[Run, pd.DataFrame]:
+def scores_by_run(long: pd.DataFrame) -> dict[grid.Run, pd.DataFrame]:
     """Split the long table by run."""
     groups = long.groupby(RUN_COLUMNS, sort=False)
     keys = long[RUN_COLUMNS].drop_duplicates().itertuples(index=False, name=None)
-    return {Run(*key): groups.get_group(key) for key in keys}
+    return {grid.Run(*key): groups.get_group(key) for key in keys}
 
 
-def in_domain(suite: Suite, run: Run, scores: pd.DataFrame) -> pd.DataFrame:
+def in_domain(suite: Suite, run: grid.Run, scores: pd.DataFrame) -> pd.DataFrame:
     """The scores on the tasks of the run's train set."""
     return scores[scores["task"].isin(suite.train_sets[run.train_set])]
 
@@ -165,7 +164,7 @@ def _test_split(paths: Paths, task: str) -> TestSplit:
     return {row["query_id"]: row["cluster_id"] for row in rows}
 
 
-def _predictions(paths: Paths, run: Run, status: Status) -> pd.DataFrame:
+def _predictions(paths: Paths, run: grid.Run, status: Status) -> pd.DataFrame:
     """Task, query, cluster and score of every prediction of a run; none where it has no result."""
     columns = ["task", "query_id", "cluster_id", "score"]
     path = paths.predictions(run.id)
@@ -180,7 +179,7 @@ def _predictions(paths: Paths, run: Run, status: Status) -> pd.DataFrame:
     return pd.DataFrame(frame[columns])
 
 
-def _evidence(paths: Paths, run: Run) -> Path:
+def _evidence(paths: Paths, run: grid.Run) -> Path:
     """The predictions, or the manifest that says why there are none."""
     path = paths.predictions(run.id)
     return path if path.exists() else manifest_of(path)

@@ -41,7 +41,6 @@ from vista.analysis.stats import (
 )
 from vista.config import SelfImprovement, Suite
 from vista.errors import VistaError
-from vista.grid import Run
 from vista.manifest import Recorder, Status
 from vista.paths import Paths
 
@@ -84,7 +83,7 @@ def difficulty_table(suite: Suite, paths: Paths) -> None:
     write_table(paths, recorder, as_text(table), difficulty_page(suite, table), {"rows": len(table)})
 
 
-def mass_rows(suite: Suite, statuses: Mapping[Run, Status], reader: Reader) -> list[dict[str, Any]]:
+def mass_rows(suite: Suite, statuses: Mapping[grid.Run, Status], reader: Reader) -> list[dict[str, Any]]:
     """For each run that trains on rollouts, a row for each bin of the train queries."""
     rows: list[dict[str, Any]] = []
     for run, status in statuses.items():
@@ -153,7 +152,7 @@ def _shares(bins: Mapping[str, str], counts: Counter[str]) -> dict[str, float]:
 
 
 def accuracy_rows(
-    suite: Suite, statuses: Mapping[Run, Status], scores: Mapping[Run, pd.DataFrame], reader: Reader
+    suite: Suite, statuses: Mapping[grid.Run, Status], scores: Mapping[grid.Run, pd.DataFrame], reader: Reader
 ) -> list[dict[str, Any]]:
     """For each run a row for each kind of question of its train set's tasks; then those of all models.
 
@@ -192,7 +191,7 @@ def accuracy_rows(
 class _Part:
     """One run's row of a kind of question, and its differences to SFT-Seed query by query."""
 
-    run: Run
+    run: grid.Run
     row: dict[str, Any]
     difference: pd.DataFrame | None = None
 
@@ -201,7 +200,7 @@ class _Part:
 class _Pool:
     """All runs of a method and round, and by kind of question what those with a result have."""
 
-    runs: list[Run]
+    runs: list[grid.Run]
     groups: dict[str, list[_Part]]
 
 
@@ -252,13 +251,13 @@ def _means(parts: list[_Part]) -> dict[str, Any]:
     return row
 
 
-def _by_group(suite: Suite, run: Run, scores: pd.DataFrame, reader: Reader) -> dict[str, pd.DataFrame]:
+def _by_group(suite: Suite, run: grid.Run, scores: pd.DataFrame, reader: Reader) -> dict[str, pd.DataFrame]:
     own = in_domain(suite, run, scores)
     kinds = own["query_id"].map(reader.groups(run.train_set, "test"))
     return {str(group): frame for group, frame in own.groupby(kinds, sort=True)}
 
 
-def _group_pass_rates(reader: Reader, run: Run) -> dict[str, float]:
+def _group_pass_rates(reader: Reader, run: grid.Run) -> dict[str, float]:
     """SFT-Seed's pass rate (percent) on the train queries of each kind."""
     rates = reader.pass_rates(run)
     if rates is None:

@@ -19,7 +19,6 @@ from vista.analysis.page import Page, Table, number, signed
 from vista.analysis.stats import PERCENT, bootstrap_interval, overall_mean
 from vista.config import Suite
 from vista.errors import VistaError, fail_if
-from vista.grid import Run
 
 FILE_COLUMNS = ["model", "method", "round", "task", "accuracy", "source"]
 KEY = ["model", "method", "round", "task"]
@@ -71,7 +70,9 @@ def read_reported(path: Path) -> pd.DataFrame:
     return frame.astype({"round": "int64", "accuracy": "float64"})
 
 
-def reported_rows(suite: Suite, scores: Mapping[Run, pd.DataFrame], reported: pd.DataFrame) -> pd.DataFrame:
+def reported_rows(
+    suite: Suite, scores: Mapping[grid.Run, pd.DataFrame], reported: pd.DataFrame
+) -> pd.DataFrame:
     """Every published accuracy of the suite's models, with each reproduction of it.
 
     Args:
@@ -105,7 +106,7 @@ def averaged_tasks(suite: Suite, reported: pd.DataFrame) -> list[str]:
 
 
 def estimates(
-    suite: Suite, scores: Mapping[Run, pd.DataFrame], averaged: list[str]
+    suite: Suite, scores: Mapping[grid.Run, pd.DataFrame], averaged: list[str]
 ) -> dict[Key, list[dict[str, Any]]]:
     """Every accuracy that may be compared with a published one, by model, method, round and task.
 
@@ -120,7 +121,7 @@ def estimates(
     """
     found: dict[Key, list[dict[str, Any]]] = {}
 
-    def add(run: Run, train_set: str, task: str, rows: Iterable[pd.DataFrame]) -> None:
+    def add(run: grid.Run, train_set: str, task: str, rows: Iterable[pd.DataFrame]) -> None:
         own = pd.concat(list(rows))
         numbers = (overall_mean(own).mean, *bootstrap_interval(own))
         row: dict[str, Any] = {"train_set": train_set, "seed": run.seed}
@@ -139,7 +140,7 @@ def estimates(
     return found
 
 
-def _covering(suite: Suite, averaged: list[str]) -> list[tuple[Run, list[str]]]:
+def _covering(suite: Suite, averaged: list[str]) -> list[tuple[grid.Run, list[str]]]:
     """Each run with train sets that hold the averaged tasks, each once: its own, or one for each task."""
     whole = [[name] for name, tasks in suite.train_sets.items() if sorted(tasks) == sorted(averaged)]
     single = {tasks[0]: name for name, tasks in suite.train_sets.items() if len(tasks) == 1}
@@ -148,7 +149,7 @@ def _covering(suite: Suite, averaged: list[str]) -> list[tuple[Run, list[str]]]:
     return [(run, sets) for sets in whole for run in grid.runs(suite) if run.train_set == sets[0]]
 
 
-def reported_overall(suite: Suite, reported: pd.DataFrame) -> dict[Run, float]:
+def reported_overall(suite: Suite, reported: pd.DataFrame) -> dict[grid.Run, float]:
     """For each run of the grid, the published accuracy on its train set, where there is one."""
     known = {
         tuple(row[:4]): row[4] for row in reported[[*KEY, "accuracy"]].itertuples(index=False, name=None)

@@ -20,7 +20,6 @@ from vista.analysis.page import Page, integer, number, signed_with_error, with_c
 from vista.analysis.stats import PERCENT, overall_mean, paired_difference
 from vista.config import SelfImprovement, Suite
 from vista.errors import VistaError
-from vista.grid import Run
 from vista.manifest import Status, read_manifest
 from vista.paths import Paths, manifest_of
 from vista.reads import Reads
@@ -67,9 +66,9 @@ def columns(suite: Suite) -> list[str]:
 
 def run_rows(
     suite: Suite,
-    statuses: Mapping[Run, Status],
-    scores: Mapping[Run, pd.DataFrame],
-    costs: Mapping[Run, Cost],
+    statuses: Mapping[grid.Run, Status],
+    scores: Mapping[grid.Run, pd.DataFrame],
+    costs: Mapping[grid.Run, Cost],
 ) -> pd.DataFrame:
     """The table in numbers: one row per run of ``statuses``, in their order.
 
@@ -102,7 +101,7 @@ def run_rows(
     return table.where(table.notna(), None)
 
 
-def _accuracies(suite: Suite, run: Run, scores: pd.DataFrame) -> dict[str, Any]:
+def _accuracies(suite: Suite, run: grid.Run, scores: pd.DataFrame) -> dict[str, Any]:
     means = scores.groupby("task")["score"].mean() * PERCENT
     overall = overall_mean(in_domain(suite, run, scores))
     return {
@@ -113,7 +112,7 @@ def _accuracies(suite: Suite, run: Run, scores: pd.DataFrame) -> dict[str, Any]:
     }
 
 
-def _difference(suite: Suite, run: Run, scores: pd.DataFrame, reference: pd.DataFrame) -> dict[str, Any]:
+def _difference(suite: Suite, run: grid.Run, scores: pd.DataFrame, reference: pd.DataFrame) -> dict[str, Any]:
     difference = paired_difference(in_domain(suite, run, scores), in_domain(suite, run, reference))
     return {"delta_sft_seed": difference.mean * PERCENT, "delta_se": difference.se * PERCENT}
 
@@ -136,7 +135,7 @@ def runs_page(suite: Suite, table: pd.DataFrame) -> Page:
 # --- what the manifests count ----------------------------------------------------------------
 
 
-def run_cost(suite: Suite, paths: Paths, run: Run) -> Cost:
+def run_cost(suite: Suite, paths: Paths, run: grid.Run) -> Cost:
     """How much ``run`` was trained on and how many solutions were sampled for it.
 
     Raises:
@@ -150,14 +149,14 @@ def run_cost(suite: Suite, paths: Paths, run: Run) -> Cost:
     return Cost(examples, drawn[-1] if drawn else 0, sum(drawn))
 
 
-def _rounds_until(suite: Suite, run: Run) -> list[int]:
+def _rounds_until(suite: Suite, run: grid.Run) -> list[int]:
     """The rounds that sampled for ``run``: its own and the earlier ones; none without self-improvement."""
     if not isinstance(suite.methods[run.method], SelfImprovement):
         return []
     return [number for number in grid.rounds(suite, run.method, run.model) if number <= run.round]
 
 
-def _drawn(suite: Suite, paths: Paths, run: Run) -> int:
+def _drawn(suite: Suite, paths: Paths, run: grid.Run) -> int:
     """Solutions sampled for one round: its policy's samples and resamples, over all shards."""
     method = grid.self_improvement(suite, run)
     names = grid.rollout_files(method)

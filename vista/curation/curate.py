@@ -24,7 +24,7 @@ from vista.errors import VistaError
 from vista.grid import Run
 from vista.manifest import Recorder, Status, read_manifest
 from vista.paths import Paths
-from vista.reads import Reads, RolloutFiles
+from vista.reads import CurationFiles, Reads, RolloutFiles
 from vista.records import EXAMPLE, GAINS, PAIR, SCORES, Row, write_rows
 
 
@@ -55,8 +55,7 @@ def curate(suite: Suite, paths: Paths, run: Run) -> None:
     if isinstance(method, SelfImprovement):
         selector = Selector(method, run.seed, run.round, counts)
         if any(map(_was_sampled, files.policies)):
-            queries = read_split(files.queries, scene=method.filter.needs_scene)
-            rows = _selected_rows(selector, queries, files.policies, suite.wording)
+            rows = _selected_rows(selector, files, suite.wording)
     if files.seed and (rows or isinstance(method, SeedMethod)):
         rows = seed_rows(suite, run, files.seed, counts) + rows
     schema = PAIR if training_section(method) == "dpo" else EXAMPLE
@@ -70,16 +69,15 @@ def _was_sampled(rollouts: RolloutFiles) -> bool:
     return any(read_manifest(path).status == "complete" for path in rollouts.samples)
 
 
-def _selected_rows(
-    selector: Selector, queries: dict[str, Row], policies: list[RolloutFiles], wording: Wording
-) -> list[Row]:
+def _selected_rows(selector: Selector, files: CurationFiles, wording: Wording) -> list[Row]:
     """Training rows in the order of the queries; training shuffles them. The latest policy is first."""
+    queries = read_split(files.queries, scene=selector.method.filter.needs_scene)
     read = [
         (
             read_solutions(rollouts.solutions, queries, age=age),
             read_scores(rollouts.scores, SCORES, queries) | read_scores(rollouts.gains, GAINS, queries),
         )
-        for age, rollouts in enumerate(policies)
+        for age, rollouts in enumerate(files.policies)
     ]
     build = pair if selector.pairs else example
     rows: list[Row] = []

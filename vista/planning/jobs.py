@@ -16,7 +16,6 @@ from vista import grid
 from vista.config import BuiltModel, Suite
 from vista.dag import Dag
 from vista.dag.inputs import RULE_OF_KIND
-from vista.grid import Run
 from vista.records import Split
 
 
@@ -24,16 +23,16 @@ from vista.records import Split
 class RolloutFile:
     """Rollouts of one policy (all shards), and the runs whose training sets need them."""
 
-    policy: Run
+    policy: grid.Run
     kind: str  # samples, resamples, scores or gains
     name: str
-    readers: tuple[Run, ...]
+    readers: tuple[grid.Run, ...]
 
 
 def rollout_files(suite: Suite) -> list[RolloutFile]:
     """Every rollout file that some run needs, in the order of the grid."""
     dag = Dag(suite)
-    readers: dict[tuple[Run, str, str], dict[Run, None]] = {}
+    readers: dict[tuple[grid.Run, str, str], dict[grid.Run, None]] = {}
     for run in grid.runs(suite):
         if not grid.is_trained(suite, run):
             continue
@@ -43,7 +42,7 @@ def rollout_files(suite: Suite) -> list[RolloutFile]:
     return [RolloutFile(*key, tuple(runs)) for key, runs in readers.items()]
 
 
-def _rollouts(dag: Dag, path: str) -> list[tuple[Run, str, str]]:
+def _rollouts(dag: Dag, path: str) -> list[tuple[grid.Run, str, str]]:
     """The rollout file that ``path`` is a shard of, after those that it is made from; none for others."""
     key = _rollout(dag, path)
     if key is None:
@@ -53,13 +52,13 @@ def _rollouts(dag: Dag, path: str) -> list[tuple[Run, str, str]]:
     return [*(found for each in read for found in _rollouts(dag, str(each))), key]
 
 
-def _rollout(dag: Dag, path: str) -> tuple[Run, str, str] | None:
+def _rollout(dag: Dag, path: str) -> tuple[grid.Run, str, str] | None:
     """Policy, kind and name of a shard's path; ``None`` for another path."""
     folder = dag.paths.results / "rollouts"
     if not Path(path).is_relative_to(folder):
         return None
     *policy, kind, name, _shard = Path(path).relative_to(folder).parts
-    return Run.parse("/".join(policy)), kind, name
+    return grid.Run.parse("/".join(policy)), kind, name
 
 
 def splits(suite: Suite) -> list[tuple[str, Split]]:
@@ -110,7 +109,7 @@ class JobTree:
         self.dag = Dag(suite)
         self._known: dict[str, frozenset[Job]] = {}
 
-    def of_run(self, run: Run) -> frozenset[Job]:
+    def of_run(self, run: grid.Run) -> frozenset[Job]:
         """Every job that a run's predictions need."""
         inputs = [*self.dag.test_queries(), self.dag.checkpoint(run.id)]
         return self._all(inputs) | {Job("evaluate", run.id)}

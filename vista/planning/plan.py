@@ -18,7 +18,6 @@ from rich.table import Table
 from vista import grid
 from vista.config import Suite
 from vista.dag.inputs import RULE_OF_KIND
-from vista.grid import Run
 from vista.planning.estimate import CPU_SECONDS, HOUR, Assumptions, Estimator, Shared, Work
 from vista.planning.jobs import Job, JobTree, RolloutFile, job_counts
 
@@ -125,12 +124,12 @@ def job_hours(estimator: Estimator, job: Job) -> float:
     if not suite.gpus:
         return (CPU_SECONDS | estimator.assumptions.cpu_seconds)[job.rule] * suite.threads / HOUR
     if job.rule == "train":
-        return estimator.training_hours(Run.parse(job.name))
+        return estimator.training_hours(grid.Run.parse(job.name))
     if job.rule == "evaluate":
-        return estimator.evaluation_hours(Run.parse(job.name))
+        return estimator.evaluation_hours(grid.Run.parse(job.name))
     if job.rule in RULE_OF_KIND.values():
         *policy, kind, name, _shard = job.name.split("/")
-        file = RolloutFile(Run.parse("/".join(policy)), kind, name, ())
+        file = RolloutFile(grid.Run.parse("/".join(policy)), kind, name, ())
         return estimator.rollout_hours(file) / suite.shards
     return 0.0
 
