@@ -19,6 +19,7 @@ def finished(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Checkout:
     with FileLock(shared / "finished.lock"):
         checkout = Checkout(shared / "finished")
         if not checkout.folder.exists():
+            checkout.folder.mkdir()
             run_smoke(Checkout.make(root, checkout.folder), root)
         assert checkout.main_csv.is_file(), "the smoke suite failed in another worker"
     return checkout
