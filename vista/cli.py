@@ -217,21 +217,21 @@ def score(suite_file: SuiteArgument, policy: RunArgument, name: NameArgument, sh
 
 
 @stage_command
-def cases(suite_file: SuiteArgument, policy: RunArgument) -> None:
-    """Select solutions worth a look and read them token by token."""
-    suite, paths = _open(suite_file)
-    from vista.rollouts.cases import policy_cases
-
-    policy_cases(suite, paths, policy)
-
-
-@stage_command
 def gains(suite_file: SuiteArgument, policy: RunArgument, name: NameArgument, shard: ShardArgument) -> None:
     """Measure how likely solutions are with and without their image."""
     suite, paths = _open(suite_file)
     from vista.rollouts.gains import gains_shard
 
     gains_shard(suite, paths, run_named(suite, policy), name, shard)
+
+
+@stage_command
+def cases(suite_file: SuiteArgument, policy: RunArgument) -> None:
+    """Select solutions worth a look and read them token by token."""
+    suite, paths = _open(suite_file)
+    from vista.rollouts.cases import policy_cases
+
+    policy_cases(suite, paths, policy)
 
 
 @stage_command
