@@ -61,7 +61,7 @@ class Settings(Base):
         if kind == "resamples":
             return self._resampling_settings(name)
         if kind == "scores":
-            return digest([self.suite.scoring.model_dump(include={"layers"}), name])
+            return digest([self.suite.scoring.model_dump(include={"layers", "linear_layers"}), name])
         return digest([self.suite.scoring.without, name])
 
     def _resampling_settings(self, name: str) -> str:
