@@ -52,7 +52,7 @@ TOKENS = (6, 6, 4)  # of the queries' responses
 # A model is refused for: (check, what it means, what can be done).
 CHECKS = {
     "segments": "whether system, image and instruction can be told apart in a prompt",
-    "image": "whether another image gives other logits",
+    "one pass": "whether one pass reads a prompt with its response, and sees the image",
     "alone and together": "whether a row has the same logits alone, in a batch of equal lengths, and padded",
     "sampled and read": "whether a sample's log-probability is that of one forward pass over it",
     "trained and sampled": "whether training sees the log-probabilities of the model itself",
@@ -62,7 +62,7 @@ CHECKS = {
 OTHER = "take another model, or a version of transformers in which its class is corrected"
 REMEDIES = {
     "segments": "correct the chat template or the processor's tokens, or " + OTHER,
-    "image": "give its prompts an image: correct the chat template, or " + OTHER,
+    "one pass": "its class takes no response after a prompt, or leaves the image out; " + OTHER,
     "alone and together": "its class mixes up the rows of a batch; " + OTHER,
     "sampled and read": "its cache gives other results than one pass; " + OTHER,
     "trained and sampled": "its class and TRL disagree on the logits (such as their scale); " + OTHER,
@@ -157,7 +157,7 @@ def examine(
     probe = cache(partial(Probe, checkpoint))
     checks: dict[str, Callable[[], Verdict]] = {
         "segments": lambda: check_segments(checkpoint, asks_system),
-        "image": lambda: check_image(probe()),
+        "one pass": lambda: check_one_pass(probe()),
         "alone and together": lambda: check_together(probe()),
         "sampled and read": lambda: check_sampling(probe()),
         "trained and sampled": lambda: check_training(probe()),
@@ -176,7 +176,9 @@ def _guarded(name: str, check: Callable[[], Verdict]) -> Verdict:
         if is_out_of_memory(error):
             raise
         said = " ".join(str(error).split())[:400]
-        return Verdict(name, "fail", said if isinstance(error, VistaError) else f"{type(error).__name__}: {said}")
+        return Verdict(
+            name, "fail", said if isinstance(error, VistaError) else f"{type(error).__name__}: {said}"
+        )
 
 
 # --- what is asked ---
@@ -210,7 +212,9 @@ class Probe:
         self.rows = [query(number, size, system) for number, size in enumerate(SIZES)]
         self.prompts = [chat.encode_query(checkpoint.processor, row) for row in self.rows]
         barred = {*checkpoint.forbidden_ids, *checkpoint.end_ids}
-        size = min(checkpoint.model.get_output_embeddings().weight.shape[0], len(checkpoint.processor.tokenizer))
+        size = min(
+            checkpoint.model.get_output_embeddings().weight.shape[0], len(checkpoint.processor.tokenizer)
+        )
         allowed = [token for token in range(size) if token not in barred]
         self.responses = [
             [int(token) for token in generator("responses", number).choice(allowed, count)]
@@ -339,12 +343,14 @@ def _check_texts(processor: Any, ids: Sequence[int], kinds: Sequence[int], syste
                 raise VistaError(f"the {name} segment reads {written[:60]!r}")
 
 
-def check_image(probe: Probe) -> Verdict:
-    """Another image gives other logits."""
+def check_one_pass(probe: Probe) -> Verdict:
+    """A prompt can be read with its response, and another image gives other logits."""
     change = float((probe.alone[1] - probe.other).norm() / probe.alone[1].norm())
     floor = 10 * torch.finfo(torch.float32).eps
     verdict = "ok" if change > floor else "fail"
-    return Verdict("image", verdict, f"another image changes logits by {change:.1e} of their size", "(more than 0)")
+    return Verdict(
+        "one pass", verdict, f"another image changes logits by {change:.1e} of their size", "(more than 0)"
+    )
 
 
 def check_together(probe: Probe) -> Verdict:
@@ -375,7 +381,9 @@ def check_sampling(probe: Probe) -> Verdict:
     samples = engine.sample(requests, 1.0, 8)
     for request, (sample,) in zip(requests, samples, strict=True):
         given = [*request.prefix]
-        drawn = sample.token_ids[len(given) :] if sample.token_ids[: len(given)] == given else sample.token_ids
+        drawn = (
+            sample.token_ids[len(given) :] if sample.token_ids[: len(given)] == given else sample.token_ids
+        )
         logits = probe.logits(request.prompt, [*given, *drawn]) if given or drawn else None
         if logits is None:
             continue
@@ -451,7 +459,9 @@ def check_saving(checkpoint: Checkpoint, scratch: Path, trusted: bool) -> Verdic
     """Saved and loaded again, a model has the same weights, settings and prompts."""
     try:
         save_checkpoint(checkpoint.model, checkpoint.processor, scratch)
-        again = load_checkpoint(scratch, device="cpu", dtype=checkpoint.model.dtype, trust_remote_code=trusted)
+        again = load_checkpoint(
+            scratch, device="cpu", dtype=checkpoint.model.dtype, trust_remote_code=trusted
+        )
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     before = dict(checkpoint.model.state_dict()) | dict(checkpoint.model.named_buffers())

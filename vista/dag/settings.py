@@ -23,6 +23,7 @@ from vista.config import (
     training_section,
 )
 from vista.dag.base import Base
+from vista.filters import AttentionFilterSettings
 from vista.wording import templates_of, trained_templates
 
 
@@ -53,6 +54,13 @@ class Settings(Base):
         settings = entry.model_dump(mode="json", exclude={"training", "resources"})
         hint = [self.suite.wording.hint] if isinstance(entry, BuiltModel) else []
         return digest([settings, self.suite.threads, *hint])
+
+    def check_settings(self, model: str) -> str:
+        """Settings of the check of a base model: whose attention has to be read."""
+        filters = [getattr(method, "filter", None) for method in self.suite.methods.values()]
+        reads = any(isinstance(settings, AttentionFilterSettings) for settings in filters)
+        layers = self.suite.scoring.model_dump(include={"layers", "linear_layers"}) if reads else None
+        return digest([layers, bool(self.suite.tasks_without_scene)])
 
     def rollout_settings(self, kind: str, name: str) -> str:
         """Settings of rollouts of a kind and name."""

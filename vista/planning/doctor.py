@@ -29,8 +29,10 @@ from vista.config import (
     Suite,
     TeacherRationales,
 )
-from vista.engines.folders import folder_problems
+from vista.engines.folders import folder_problems, read_object
 from vista.errors import VistaError
+from vista.manifest import read_manifest
+from vista.paths import Paths, manifest_of
 from vista.planning.estimate import Assumptions, parameters, train_queries
 from vista.planning.plan import make_plan, table
 from vista.task_kinds.benchmarks import BenchmarkSettings, HubFiles
@@ -134,8 +136,29 @@ def check_models(suite: Suite) -> list[Finding]:
     found = []
     for name, spec in suite.models.items():
         if isinstance(spec, LocalModel | HubModel):
-            found += _model(f"model {name}", spec)
+            found += [*_model(f"model {name}", spec), *_fitness(suite, name)]
     return found or [ok("models", "all are built by the DAG")]
+
+
+def _fitness(suite: Suite, model: str) -> list[Finding]:
+    """What the last check of a base checkpoint found, if it was made with this checkpoint."""
+    paths, subject = Paths(suite.results), f"check of {model}"
+    base = paths.base(model)
+    for file in (paths.failed_check(model), paths.check(model)):
+        if not (file.is_file() and manifest_of(base).is_file()):
+            continue
+        report = read_object(file)
+        if report.get("checkpoint") == read_manifest(base).checksums:
+            return [_verdict(subject, verdict, file) for verdict in report.get("verdicts", [])]
+    return [ok(subject, "made before anything is spent, as soon as the checkpoint is there (vista check)")]
+
+
+def _verdict(subject: str, found: dict[str, str], file: Path) -> Finding:
+    """One verdict of a check."""
+    said = f"{found['check']}: {found['measured']} {found['tolerance']}".rstrip()
+    if found["verdict"] != "fail":
+        return ok(subject, said)
+    return fail(subject, said, f"see the end of {file.with_suffix('.log').name}, beside {file}")
 
 
 def _model(subject: str, spec: LocalModel | HubModel) -> list[Finding]:
