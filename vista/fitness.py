@@ -10,7 +10,6 @@ the check stale, but no base checkpoint.
 from __future__ import annotations
 
 import copy
-import io
 import json
 import shutil
 from collections.abc import Callable, Sequence
@@ -21,7 +20,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 
 from vista import chat, segments
 from vista.config import Hyperparameters, Suite
@@ -31,43 +29,48 @@ from vista.engines.checkpoints import Checkpoint, load_checkpoint, require_gpu, 
 from vista.engines.forced import forced_batch
 from vista.engines.hf import HfEngine
 from vista.errors import VistaError, is_out_of_memory
-from vista.filters import AttentionFilterSettings
+from vista.grid import reads_attention
 from vista.manifest import Recorder, read_manifest
 from vista.objectives.sft import SftSettings
 from vista.paths import Paths
+from vista.probe import QUESTION, SIZES, SYSTEM, Probe, query, takes_system
 from vista.records import Row, write_json
 from vista.rollouts.score import Layers, attention_scores, read_for
-from vista.seeding import generator
 from vista.training.fit import make_trainer
 
-# Differences allowed, relative to the size of the logits, by the type of the weights.
-TOLERANCES = {torch.float32: 1e-4, torch.float16: 2e-2, torch.bfloat16: 8e-2}
-# And never as much as this share of what another image changes.
+# A row of a batch may not differ from the row alone by as much as this share of what another image changes.
 OF_ANOTHER_IMAGE = 0.5
-SIZES = ((96, 64), (96, 64), (64, 64))  # of the queries' images: two alike, one of another shape
-SYSTEM = "You answer questions about a picture. Think first."
-QUESTION = "What is in row 3 of the picture?"
-TOKENS = (6, 6, 4)  # of the queries' responses
-
-# A model is refused for: (check, what it means, what can be done).
-CHECKS = {
-    "segments": "whether system, image and instruction can be told apart in a prompt",
-    "one pass": "whether one pass reads a prompt with its response, and sees the image",
-    "alone and together": "whether a row has the same logits alone, in a batch of equal lengths, and padded",
-    "sampled and read": "whether a sample's log-probability is that of one forward pass over it",
-    "trained and sampled": "whether training sees the log-probabilities of the model itself",
-    "attention": "whether attention at the layers asked for can be read",
-    "saved and loaded": "whether weights, settings and prompts are the same after saving and loading",
-}
 OTHER = "take another model, or a version of transformers in which its class is corrected"
-REMEDIES = {
-    "segments": "correct the chat template or the processor's tokens, or " + OTHER,
-    "one pass": "its class takes no response after a prompt, or leaves the image out; " + OTHER,
-    "alone and together": "its class mixes up the rows of a batch; " + OTHER,
-    "sampled and read": "its cache gives other results than one pass; " + OTHER,
-    "trained and sampled": "its class and TRL disagree on the logits (such as their scale); " + OTHER,
-    "attention": "choose layers that can be read, or methods whose filter reads no attention",
-    "saved and loaded": "what is trained from it could not be used; " + OTHER,
+# By check, in their order: what it asks, and what to do about a model that fails it.
+CHECKS = {
+    "segments": (
+        "can system, image and instruction be told apart in a prompt",
+        f"correct the chat template or the processor's tokens, or {OTHER}",
+    ),
+    "one pass": (
+        "does one pass read a prompt with its response, and see the image",
+        f"its class takes no response after a prompt, or leaves the image out: {OTHER}",
+    ),
+    "alone and together": (
+        "has a row the same logits alone, in a batch of equal lengths, and padded",
+        f"its class mixes up the rows of a batch: {OTHER}",
+    ),
+    "sampled and read": (
+        "is a sample's log-probability that of one pass over it",
+        f"its cache gives other results than one pass: {OTHER}",
+    ),
+    "trained and sampled": (
+        "does training see the log-probabilities of the model itself",
+        f"its class and TRL disagree on the logits, such as on their scale: {OTHER}",
+    ),
+    "attention": (
+        "can attention at the layers asked for be read",
+        "choose layers that can be read, or methods whose filter reads no attention",
+    ),
+    "saved and loaded": (
+        "are weights, settings and prompts the same after saving and loading",
+        f"what is trained from it could not be used: {OTHER}",
+    ),
 }
 
 
@@ -79,6 +82,10 @@ class Verdict:
     verdict: str  # ok, fail, or: not needed
     measured: str
     tolerance: str = ""
+
+    def __str__(self) -> str:
+        """Without the verdict."""
+        return f"{self.check}: {self.measured} {self.tolerance}".rstrip()
 
 
 def check_model(suite: Suite, paths: Paths, model: str) -> None:
@@ -94,7 +101,8 @@ def check_model(suite: Suite, paths: Paths, model: str) -> None:
     torch.set_num_threads(suite.threads)
     base, output, failed = paths.base(model), paths.check(model), paths.failed_check(model)
     layers: Layers | None = suite.scoring.layers if reads_attention(suite) else None
-    recorder = Recorder("models", {"model": model, **suite.scoring.model_dump(include=SCORING)}, [base])
+    settings = {"model": model, "layers": layers, "linear_layers": suite.scoring.linear_layers}
+    recorder = Recorder("models", settings, [base])
     trusted = bool(getattr(suite.models[model], "trust_remote_code", False))
     checkpoint = load_checkpoint(base, trust_remote_code=trusted)
     asks_system = len(suite.tasks_without_scene) < len(suite.tasks)
@@ -109,31 +117,23 @@ def check_model(suite: Suite, paths: Paths, model: str) -> None:
         "attention": checkpoint.model.config._attn_implementation,
         "verdicts": [asdict(verdict) for verdict in verdicts],
     }
-    wrong = [verdict for verdict in verdicts if verdict.verdict == "fail"]
     for verdict in verdicts:
-        print(f"{verdict.verdict:10} {verdict.check}: {verdict.measured} {verdict.tolerance}")
-    if wrong:
+        print(f"{verdict.verdict:10} {verdict}")
+    if any(verdict.verdict == "fail" for verdict in verdicts):
         write_json(failed, report)
-        others = ", ".join(repr(verdict.check) for verdict in wrong[1:])
-        raise VistaError(
-            f"model {model}: check {wrong[0].check!r} ({CHECKS[wrong[0].check]}): {wrong[0].measured} "
-            f"{wrong[0].tolerance}".rstrip()
-            + f"; {REMEDIES[wrong[0].check]}"
-            + (f" (so do {others})" if others else "")
-        )
+        raise refusal(model, verdicts)
     failed.unlink(missing_ok=True)
     write_json(output, report)
     recorder.settings["verdicts"] = {each.check: f"{each.verdict}: {each.measured}" for each in verdicts}
     recorder.write(output, {"checks": len(verdicts)})
 
 
-SCORING = {"layers", "linear_layers"}
-
-
-def reads_attention(suite: Suite) -> bool:
-    """Whether a method of the suite filters by attention."""
-    filters = [getattr(method, "filter", None) for method in suite.methods.values()]
-    return any(isinstance(settings, AttentionFilterSettings) for settings in filters)
+def refusal(model: str, verdicts: Sequence[Verdict]) -> VistaError:
+    """The error for a model: the first check that fails, with its remedy, and the names of the others."""
+    first, *others = [verdict for verdict in verdicts if verdict.verdict == "fail"]
+    asked, remedy = CHECKS[first.check]
+    also = f" (other checks that fail: {', '.join(other.check for other in others)})" if others else ""
+    return VistaError(f"model {model}: check {str(first).replace(':', f' ({asked}?):', 1)}{also}; {remedy}")
 
 
 def examine(
@@ -181,103 +181,11 @@ def _guarded(name: str, check: Callable[[], Verdict]) -> Verdict:
         )
 
 
-# --- what is asked ---
-
-
-def query(number: int, size: tuple[int, int], system: str | None = SYSTEM) -> Row:
-    """A query (``records.QUERY``) about an image of one colour in each half, with some noise."""
-    random = generator("fitness", number)
-    width, height = size
-    pixels = np.empty((height, width, 3))
-    pixels[: height // 2], pixels[height // 2 :] = random.integers(0, 256, 3), random.integers(0, 256, 3)
-    pixels += random.integers(-40, 41, pixels.shape)
-    file = io.BytesIO()
-    Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(file, format="PNG")
-    return {
-        "query_id": f"check {number}",
-        "images": [{"bytes": file.getvalue(), "path": None}],
-        "system": system,
-        "instruction": QUESTION,
-    }
-
-
-class Probe:
-    """A checkpoint, three queries with responses, and the logits of each response when it is alone."""
-
-    def __init__(self, checkpoint: Checkpoint) -> None:
-        self.checkpoint = checkpoint
-        self._alone: list[torch.Tensor] = []
-        self._other: torch.Tensor | None = None
-        system = SYSTEM if takes_system(checkpoint.processor) else None
-        self.rows = [query(number, size, system) for number, size in enumerate(SIZES)]
-        self.prompts = [chat.encode_query(checkpoint.processor, row) for row in self.rows]
-        barred = {*checkpoint.forbidden_ids, *checkpoint.end_ids}
-        size = min(
-            checkpoint.model.get_output_embeddings().weight.shape[0], len(checkpoint.processor.tokenizer)
-        )
-        allowed = [token for token in range(size) if token not in barred]
-        self.responses = [
-            [int(token) for token in generator("responses", number).choice(allowed, count)]
-            for number, count in enumerate(TOKENS)
-        ]
-
-    def logits(self, prompt: chat.Prompt, response: Sequence[int]) -> torch.Tensor:
-        """Of the response's tokens and of the one after them, in one pass: [tokens + 1, vocabulary]."""
-        batch = collate([prompt], [response], self.checkpoint.pad_id)
-        return self.read(batch)[0]
-
-    def read(self, batch: dict[str, torch.Tensor]) -> list[torch.Tensor]:
-        """For each row of a batch, the logits from its prompt's last token to its response's last."""
-        own = to_device(batch, self.checkpoint.device)
-        marks = own.pop("response_mask")
-        logits = self.checkpoint.model(**own).logits
-        found = []
-        for row, mark in zip(logits, marks, strict=True):
-            places = mark.nonzero()[:, 0]
-            found.append(row[int(places[0]) - 1 : int(places[-1]) + 1].double())
-        return found
-
-    @property
-    def alone(self) -> list[torch.Tensor]:
-        """The logits of each query's response in a pass of its own."""
-        if not self._alone:
-            self._alone = [self.logits(*pair) for pair in zip(self.prompts, self.responses, strict=True)]
-        return self._alone
-
-    @property
-    def other(self) -> torch.Tensor:
-        """The logits of the second query's response to the first query's image."""
-        if self._other is None:
-            self._other = self.logits(self.prompts[0], self.responses[1])
-        return self._other
-
-    @property
-    def tolerance(self) -> float:
-        """What may differ, as a share of the logits' size."""
-        return TOLERANCES.get(self.checkpoint.model.dtype, TOLERANCES[torch.bfloat16])
-
-    def scale(self, number: int) -> float:
-        """The size of a response's logits: their standard deviation over the vocabulary, at least 1."""
-        return max(1.0, float(self.alone[number].std(1).mean()))
-
-    def log_probs(self, logits: torch.Tensor, tokens: Sequence[int], masked: bool = False) -> torch.Tensor:
-        """Of tokens, from the logits before each; ``masked``: among those that a response may have."""
-        if masked:
-            forbidden = torch.tensor(self.checkpoint.forbidden_ids, device=logits.device)
-            logits = logits.index_fill(1, forbidden.long(), -torch.inf)
-        chosen = torch.tensor(list(tokens), device=logits.device)[:, None]
-        return logits[: len(tokens)].log_softmax(1).gather(1, chosen)[:, 0]
-
-    def judge(self, name: str, worst: float, what: str) -> Verdict:
-        """A verdict on a difference, relative to the size of the logits."""
-        fits = worst <= self.tolerance
-        limit = f"(at most {self.tolerance:g})"
-        return Verdict(name, "ok" if fits else "fail", f"{what} {worst:.1e} of the logits' size", limit)
-
-
-def takes_system(processor: Any) -> bool:
-    """Whether the chat template writes the text of a system turn."""
-    return SYSTEM in chat.try_render(processor, chat.messages(query(0, SIZES[0])), generation_prompt=True)
+def judge(probe: Probe, name: str, worst: float, what: str) -> Verdict:
+    """A verdict on a difference, relative to the size of the logits."""
+    fits = worst <= probe.tolerance
+    limit = f"(at most {probe.tolerance:g})"
+    return Verdict(name, "ok" if fits else "fail", f"{what} {worst:.1e} of the logits' size", limit)
 
 
 # --- the checks ---
@@ -364,7 +272,7 @@ def check_together(probe: Probe) -> Verdict:
         padded = [prompts[row] for row in order], [responses[row] for row in order]
         pairs += [*zip(order, probe.read(collate(*padded, checkpoint.pad_id)), strict=True)]
     worst = max(float((found - probe.alone[row]).abs().mean()) / probe.scale(row) for row, found in pairs)
-    verdict = probe.judge("alone and together", worst, "logits differ by")
+    verdict = judge(probe, "alone and together", worst, "logits differ by")
     limit = OF_ANOTHER_IMAGE * float((probe.alone[1] - probe.other).norm())
     for row, found in pairs:
         if row == 1 and limit > 0 and float((found - probe.alone[1]).norm()) > limit:
@@ -392,7 +300,13 @@ def check_sampling(probe: Probe) -> Verdict:
         last = probe.log_probs(logits[-1:].expand(len(ends), -1), ends, masked=True) if ends else [0.0]
         off = min(abs(float(read) + float(end) - sample.logprob) for end in last)
         worst = max(worst, off / (len(drawn) + bool(ends)) / probe.scale(0))
-    return probe.judge("sampled and read", worst, "log-probabilities of tokens differ by")
+    return judge(probe, "sampled and read", worst, "log-probabilities of tokens differ by")
+
+
+def _example(row: Row, response: list[int]) -> Row:
+    """A row of a training set (``records.EXAMPLE``)."""
+    turns = {"prompt": chat.messages(row), "completion": chat.reply("unused"), "completion_ids": response}
+    return {"query_id": row["query_id"], "images": row["images"], **turns}
 
 
 def check_training(probe: Probe) -> Verdict:
@@ -401,16 +315,7 @@ def check_training(probe: Probe) -> Verdict:
     own, generation = vars(model).get("forward"), model.generation_config
     configs = [(part, dict(vars(part))) for part in (model.config, model.config.get_text_config())]
     model.generation_config = copy.deepcopy(generation)  # Trainer may change it
-    examples = [
-        {
-            "query_id": row["query_id"],
-            "images": row["images"],
-            "prompt": chat.messages(row),
-            "completion": chat.reply("unused"),
-            "completion_ids": response,
-        }
-        for row, response in zip(probe.rows, probe.responses, strict=True)
-    ]
+    examples = [_example(*pair) for pair in zip(probe.rows, probe.responses, strict=True)]
     hyper = Hyperparameters(epochs=1, learning_rate=1e-6, batch_size=1)
     alone, worst = probe.alone, 0.0
     try:
@@ -432,7 +337,7 @@ def check_training(probe: Probe) -> Verdict:
             vars(part).clear()
             vars(part).update(before)
         model.eval()
-    return probe.judge("trained and sampled", worst, "log-probabilities of tokens differ by")
+    return judge(probe, "trained and sampled", worst, "log-probabilities of tokens differ by")
 
 
 def check_attention(probe: Probe, layers: Layers | None, linear: Any) -> Verdict:

@@ -49,8 +49,8 @@ def layers_read(
     Args:
         layers: Layers asked for.
         kinds: The kind of every layer, by transformers' names; ``None`` where all have attention.
-        linear: What is done about a layer without attention (linear attention, convolution): it is refused, or
-            the nearest layer with attention is read, of two the earlier one.
+        linear: What is done about a layer without attention (but linear attention, a convolution): it is
+            refused, or the nearest layer with attention is read, of two the earlier one.
 
     Raises:
         VistaError: a layer is refused; names those that can be read and the key to set.
@@ -60,14 +60,13 @@ def layers_read(
     if refused and (linear == "refuse" or not attending):
         count = len(kinds or [])
         fractions = ", ".join(f"{math.ceil(100 * layer / count) / 100:g}" for layer in attending)
+        remedy = (
+            f"layers {attending} can be read: set scoring.linear_layers: nearest to read the nearest, "
+            f"or scoring.layers and filter.layers to fractions of the depth such as {fractions}"
+        )
         raise VistaError(
-            f"layers {refused} of {count} have no attention to read: they are linear or convolutional; "
-            + (
-                f"layers {attending} can be read: set scoring.linear_layers: nearest to read the nearest of them, "
-                f"or scoring.layers and filter.layers to such fractions of the depth as {fractions}"
-                if attending
-                else "no layer has any: take methods whose filter reads no attention"
-            )
+            f"layers {refused} of {count} have no attention to read, since they are linear or convolutional; "
+            + (remedy if attending else "no layer has any: take methods whose filter reads no attention")
         )
     return [min(attending, key=lambda own: abs(own - layer)) if attending else layer for layer in layers]
 

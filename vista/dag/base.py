@@ -102,7 +102,7 @@ class Base:
         return self.code("models")
 
     def check_code(self) -> str:
-        """The code of the check of a base model: of sampling with transformers, scoring and training by SFT."""
+        """The code of the check of a base model: of sampling by transformers, scoring and SFT."""
         return self.code("check")
 
     def rollout_code(self, kind: str, name: str) -> str:

@@ -23,7 +23,6 @@ from vista.config import (
     training_section,
 )
 from vista.dag.base import Base
-from vista.filters import AttentionFilterSettings
 from vista.wording import templates_of, trained_templates
 
 
@@ -57,9 +56,8 @@ class Settings(Base):
 
     def check_settings(self, model: str) -> str:
         """Settings of the check of a base model: whose attention has to be read."""
-        filters = [getattr(method, "filter", None) for method in self.suite.methods.values()]
-        reads = any(isinstance(settings, AttentionFilterSettings) for settings in filters)
-        layers = self.suite.scoring.model_dump(include={"layers", "linear_layers"}) if reads else None
+        scoring = self.suite.scoring.model_dump(include={"layers", "linear_layers"})
+        layers = scoring if grid.reads_attention(self.suite) else None
         return digest([layers, bool(self.suite.tasks_without_scene)])
 
     def rollout_settings(self, kind: str, name: str) -> str:
