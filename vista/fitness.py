@@ -101,8 +101,8 @@ def check_model(suite: Suite, paths: Paths, model: str) -> None:
     torch.set_num_threads(suite.threads)
     base, output, failed = paths.base(model), paths.check(model), paths.failed_check(model)
     layers: Layers | None = suite.scoring.layers if reads_attention(suite) else None
-    settings = {"model": model, "layers": layers, "linear_layers": suite.scoring.linear_layers}
-    recorder = Recorder("models", settings, [base])
+    scoring = {"layers": layers, "linear_layers": suite.scoring.linear_layers}
+    recorder = Recorder("models", {"model": model, **scoring}, [base])
     trusted = bool(getattr(suite.models[model], "trust_remote_code", False))
     checkpoint = load_checkpoint(base, trust_remote_code=trusted)
     asks_system = len(suite.tasks_without_scene) < len(suite.tasks)
@@ -112,6 +112,7 @@ def check_model(suite: Suite, paths: Paths, model: str) -> None:
     report = {
         "model": model,
         "checkpoint": read_manifest(base).checksums,
+        "scoring": scoring,
         "device": str(checkpoint.device),
         "dtype": str(checkpoint.model.dtype),
         "attention": checkpoint.model.config._attn_implementation,
@@ -288,18 +289,13 @@ def check_sampling(probe: Probe) -> Verdict:
     requests += [Request(probe.prompts[0], [3], tuple(probe.responses[0][:3]))]
     samples = engine.sample(requests, 1.0, 8)
     for request, (sample,) in zip(requests, samples, strict=True):
-        given = [*request.prefix]
-        drawn = (
-            sample.token_ids[len(given) :] if sample.token_ids[: len(given)] == given else sample.token_ids
-        )
-        logits = probe.logits(request.prompt, [*given, *drawn]) if given or drawn else None
-        if logits is None:
-            continue
-        read = probe.log_probs(logits, [*given, *drawn], masked=True)[len(given) :].sum()
+        given, drawn = list(request.prefix), sample.token_ids
+        logits = probe.logits(request.prompt, [*given, *drawn])
+        read = float(probe.log_probs(logits, [*given, *drawn], masked=True)[len(given) :].sum())
         ends = checkpoint.end_ids if sample.finished else []
-        last = probe.log_probs(logits[-1:].expand(len(ends), -1), ends, masked=True) if ends else [0.0]
-        off = min(abs(float(read) + float(end) - sample.logprob) for end in last)
-        worst = max(worst, off / (len(drawn) + bool(ends)) / probe.scale(0))
+        ways = [read + float(probe.log_probs(logits[-1:], [end], masked=True)) for end in ends] or [read]
+        off = min(abs(way - sample.logprob) for way in ways)
+        worst = max(worst, off / (len(drawn) + len(ends[:1])) / probe.scale(0))
     return judge(probe, "sampled and read", worst, "log-probabilities of tokens differ by")
 
 
@@ -353,7 +349,9 @@ def check_attention(probe: Probe, layers: Layers | None, linear: Any) -> Verdict
     chosen = sorted(set(read.values()))
     found = np.array(attention_scores(checkpoint, probe.prompts, kinds, probe.responses, chosen, 2))
     sums = found.sum(2)
-    if not (np.isfinite(found).all() and (found[..., segments.VISION] > 0).all() and (sums < 1.01).all()):
+    if not found[..., segments.VISION].all():
+        raise VistaError(f"at layers {chosen} responses see nothing of the image, as with a short window")
+    if not (np.isfinite(found).all() and (sums < 1.01).all()):
         raise VistaError(f"attention at layers {chosen} sums to {sums.min():.3g} to {sums.max():.3g}")
     instead = {layer: own for layer, own in read.items() if own != layer}
     said = "".join(f", layer {own} for {layer}" for layer, own in instead.items())

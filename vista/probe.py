@@ -71,13 +71,13 @@ class Probe:
     def read(self, batch: dict[str, torch.Tensor]) -> list[torch.Tensor]:
         """For each row of a batch, the logits from its prompt's last token to its response's last."""
         own = to_device(batch, self.checkpoint.device)
-        marks = own.pop("response_mask")
+        counts = own.pop("response_mask").sum(1).tolist()
         logits = self.checkpoint.model(**own).logits
-        found = []
-        for row, mark in zip(logits, marks, strict=True):
-            places = mark.nonzero()[:, 0]
-            found.append(row[int(places[0]) - 1 : int(places[-1]) + 1].double())
-        return found
+        mask = own.get("attention_mask", torch.ones_like(own["input_ids"]))
+        ends = [int(row.nonzero()[-1]) + 1 for row in mask]
+        return [
+            row[end - count - 1 : end].double() for row, end, count in zip(logits, ends, counts, strict=True)
+        ]
 
     @cached_property
     def alone(self) -> list[torch.Tensor]:

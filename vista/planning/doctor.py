@@ -83,6 +83,7 @@ def examine(suite: Suite, assumptions: Assumptions, lock: Path = LOCK) -> list[F
     """
     checks: dict[str, Callable[[], list[Finding]]] = {
         "models": lambda: check_models(suite),
+        "checks of models": lambda: check_fitness(suite),
         "data": lambda: check_data(suite),
         "seed rationales": lambda: check_rationales(suite),
         "GPUs": lambda: check_gpus(suite, assumptions),
@@ -136,19 +137,27 @@ def check_models(suite: Suite) -> list[Finding]:
     found = []
     for name, spec in suite.models.items():
         if isinstance(spec, LocalModel | HubModel):
-            found += [*_model(f"model {name}", spec), *_fitness(suite, name)]
+            found += _model(f"model {name}", spec)
     return found or [ok("models", "all are built by the DAG")]
 
 
+def check_fitness(suite: Suite) -> list[Finding]:
+    """What the last check of every base checkpoint that is not built here found."""
+    models = [name for name, spec in suite.models.items() if isinstance(spec, LocalModel | HubModel)]
+    return [finding for model in models for finding in _fitness(suite, model)]
+
+
 def _fitness(suite: Suite, model: str) -> list[Finding]:
-    """What the last check of a base checkpoint found, if it was made with this checkpoint."""
+    """What the last check of a base checkpoint found, if it was of this checkpoint and of these layers."""
+    layers = suite.scoring.layers if grid.reads_attention(suite) else None
+    scoring = {"layers": layers, "linear_layers": suite.scoring.linear_layers}
     paths, subject = Paths(suite.results), f"check of {model}"
     base = paths.base(model)
     for file in (paths.failed_check(model), paths.check(model)):
         if not (file.is_file() and manifest_of(base).is_file()):
             continue
         report = read_object(file)
-        if report.get("checkpoint") == read_manifest(base).checksums:
+        if (report.get("checkpoint"), report.get("scoring")) == (read_manifest(base).checksums, scoring):
             return [_verdict(subject, verdict, file) for verdict in report.get("verdicts", [])]
     return [ok(subject, "made before anything is spent, as soon as the checkpoint is there (vista check)")]
 
@@ -158,7 +167,7 @@ def _verdict(subject: str, found: dict[str, str], file: Path) -> Finding:
     said = f"{found['check']}: {found['measured']} {found['tolerance']}".rstrip()
     if found["verdict"] != "fail":
         return ok(subject, said)
-    return fail(subject, said, f"see the end of {file.with_suffix('.log').name}, beside {file}")
+    return fail(subject, said, f"see {file.with_suffix('.log')}; once corrected, run the check again")
 
 
 def _model(subject: str, spec: LocalModel | HubModel) -> list[Finding]:
