@@ -23,7 +23,7 @@ from transformers import AutoConfig, AutoModelForImageTextToText, GenerationConf
 
 from vista.chat import TOGETHER, Order, Prompt, check_fits, encode_queries, end_tokens, forbidden_tokens
 from vista.config import BuiltModel, ModelStage, Suite
-from vista.engines.folders import check_folder
+from vista.engines.folders import check_folder, read_object
 from vista.engines.presenter import Presenter, load_processor, read_loading
 from vista.errors import MORE_MEMORY, VistaError, is_out_of_memory, said, writing
 from vista.manifest import withdraw
@@ -180,25 +180,32 @@ def load_config(folder: Path, attention: str, trust_remote_code: bool = False) -
     Here that is ignored, and a line on stderr says so.
     """
     config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=trust_remote_code)
-    ignored = []
-    for name, part in [*_parts(config)]:
-        for setting, wanted in (("_attn_implementation", attention), ("_experts_implementation", None)):
-            own = getattr(part, setting, None)
-            if own not in (None, wanted):
-                ignored.append(f"{name}{setting}: {own!r}")
-            setattr(part, f"{setting}_internal", wanted)
+    for part in [*_parts(config)]:
+        part._attn_implementation_internal = attention
+        part._experts_implementation_internal = None
+    named = dict(_implementations(read_object(folder / "config.json")))
+    ignored = [f"{name}: {value!r}" for name, value in named.items() if value not in (None, attention)]
     if ignored:
         said = f"attention is {attention}, as its entry in models.yaml says"
         print(f"{folder / 'config.json'}: {', '.join(ignored)}: ignored; {said}", file=sys.stderr)
     return config
 
 
-def _parts(config: Any, name: str = "") -> Iterator[tuple[str, Any]]:
-    """A config and, at any depth, the configs in it, each after those that hold it."""
-    yield name, config
-    for key, value in vars(config).items():
+def _parts(config: Any) -> Iterator[Any]:
+    """A config and, at any depth, the configs in it."""
+    yield config
+    for value in vars(config).values():
         if isinstance(value, PreTrainedConfig):
-            yield from _parts(value, f"{name}{key}.")
+            yield from _parts(value)
+
+
+def _implementations(value: Mapping[str, Any], name: str = "") -> Iterator[tuple[str, Any]]:
+    """Every setting of a ``config.json``, at any depth, that names an implementation, by its path."""
+    for key, part in value.items():
+        if key.strip("_").removesuffix("_internal") in ("attn_implementation", "experts_implementation"):
+            yield f"{name}{key}", part
+        elif isinstance(part, dict):
+            yield from _implementations(part, f"{name}{key}.")
 
 
 def _layers(model: Any) -> dict[str, int]:
