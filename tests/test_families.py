@@ -311,6 +311,21 @@ def test_adapters_are_trained_on_the_decoder_and_merged(made: Checkpoint, tmp_pa
         assert mean_nll(again, row, ids) == pytest.approx(mean_nll(made, row, ids), abs=1e-5)
 
 
+@pytest.mark.parametrize("tuning", [None, LoraTuning(kind="lora", r=2, alpha=4)], ids=["full", "lora"])
+def test_training_leaves_the_generation_settings_as_they_are(
+    made: Checkpoint, tmp_path: Path, tuning: LoraTuning | None
+) -> None:
+    # Contradictory, and without the tokenizer's padding, which Trainer adds.
+    made.model.generation_config.update(do_sample=False, temperature=0.1, pad_token_id=None)
+    before = made.model.generation_config.to_diff_dict()
+    training = ModelTraining() if tuning is None else ModelTraining(tuning=tuning)
+    fit(made, [example(asked(), tokens_of(made, "so yes"))], HYPER, SFT, "kept", training)
+    save_checkpoint(made.model, made.processor, tmp_path / "trained")
+    again = load_checkpoint(tmp_path / "trained", device="cpu")
+    assert again.model.generation_config.to_diff_dict() == before
+    assert again.end_ids == made.end_ids
+
+
 def test_training_by_dpo_starts_from_the_reference(made: Checkpoint) -> None:
     chosen, rejected = tokens_of(made, "the answer is 3"), tokens_of(made, "so no")
     rows = [pair(row, chosen, rejected) for row in two()]

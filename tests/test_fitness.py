@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 import torch
 
-from tests.families import FAMILIES, TRIED, save
+from tests.families import FAMILIES, PLAIN, TRIED, WIDE, save
+from tests.nano import query
 from vista import fitness, segments
 from vista.config import LocalModel, ScoringSettings, Suite, load_suite
 from vista.dag import Dag
@@ -25,7 +26,8 @@ from vista.manifest import read_manifest
 from vista.models.build import build_model
 from vista.paths import Paths, manifest_of
 from vista.planning.doctor import check_fitness
-from vista.scores import layers_read
+from vista.rollouts.score import score_rows
+from vista.scores import layers_read, visual_share
 from vista.verify import files_to_make, verify
 
 NAMES = [*FAMILIES, *TRIED]
@@ -358,3 +360,21 @@ def test_a_model_without_any_attention_is_refused(linear: Any) -> None:
 def test_a_checkpoint_in_memory_can_be_examined(qwen: Checkpoint, tmp_path: Path) -> None:
     verdicts = fitness.examine(wrap(qwen.model, qwen.processor), tmp_path / "scratch", None)
     assert [verdict.verdict for verdict in verdicts].count("ok") == len(CHECKS) - 1
+
+
+def test_scores_of_a_layer_without_attention_are_those_of_the_nearest(saved: Callable[[str], Path]) -> None:
+    checkpoint = load_checkpoint(saved("qwen3.5"), device="cpu")
+    queries = [query(1, size=PLAIN), query(2, size=WIDE)]
+    solutions = [
+        {**row, "sample": 0, "source": "sample", "parent": None, "correct": True, "token_ids": [10, 11]}
+        for row in queries
+    ]
+    with pytest.raises(VistaError, match=r"layers \[0, 2\] of 4 .* set scoring\.linear_layers"):
+        score_rows(checkpoint, queries, solutions, "all", 2)
+    instead = score_rows(checkpoint, queries, solutions, [0.0, 0.5, 1.0], 2, "nearest")
+    own = score_rows(checkpoint, queries, solutions, [0.25, 1.0], 2)
+    for row, other in zip(instead, own, strict=True):
+        assert (row["layers"], other["layers"], row["num_layers"]) == ([0, 2, 3], [1, 3], 4)
+        for name in ("s_sys", "s_vis", "s_ins"):
+            assert row[name] == [other[name][0], other[name][0], other[name][1]]
+        assert visual_share(row, MIDDLE) == visual_share(other, [0.25])
