@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 import torch
 
-from tests.families import FAMILIES, PLAIN, TRIED, WIDE, save
+from tests.families import FAMILIES, PLAIN, WIDE, save
+from tests.more_families import TRIED
 from tests.nano import query
 from vista import fitness, segments
 from vista.config import LocalModel, ScoringSettings, Suite, load_suite
