@@ -17,7 +17,7 @@ import torch
 from tests.families import FAMILIES, PLAIN, WIDE, save
 from tests.more_families import TRIED
 from tests.nano import query
-from vista import fitness, segments
+from vista import chat, fitness, segments
 from vista.config import LocalModel, ScoringSettings, Suite, load_suite
 from vista.dag import Dag
 from vista.engines.checkpoints import Checkpoint, load_checkpoint, wrap
@@ -27,7 +27,7 @@ from vista.manifest import read_manifest
 from vista.models.build import build_model
 from vista.paths import Paths, manifest_of
 from vista.planning.doctor import check_fitness
-from vista.rollouts.score import score_rows
+from vista.rollouts.score import AttentionReader, score_rows
 from vista.scores import layers_read, visual_share
 from vista.verify import files_to_make, verify
 
@@ -79,8 +79,9 @@ def test_the_table_of_families_has_every_family_and_every_check(root: Path) -> N
 
 @pytest.mark.parametrize("family", NAMES)
 def test_the_table_of_families_is_what_the_check_says(
-    root: Path, saved: Callable[[str], Path], tmp_path: Path, family: str
+    root: Path, saved: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, family: str
 ) -> None:
+    monkeypatch.chdir(tmp_path)
     checkpoint = load_checkpoint(saved(family), device="cpu")
     verdicts = found(checkpoint, tmp_path)
     cells = {name: "no" if verdict.verdict == "fail" else "yes" for name, verdict in verdicts.items()}
@@ -379,3 +380,39 @@ def test_scores_of_a_layer_without_attention_are_those_of_the_nearest(saved: Cal
         for name in ("s_sys", "s_vis", "s_ins"):
             assert row[name] == [other[name][0], other[name][0], other[name][1]]
         assert visual_share(row, MIDDLE) == visual_share(other, [0.25])
+
+
+def test_where_attention_passes_by_the_interface_the_layers_that_can_be_read_are_named(
+    qwen: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = AttentionReader.attend
+
+    def attend(reader: Any, module: Any, *args: Any, **more: Any) -> Any:
+        if module.layer_idx == 1:
+            more["softcap"] = 30.0
+        return own(reader, module, *args, **more)
+
+    monkeypatch.setattr(AttentionReader, "attend", attend)
+    said = found(qwen, tmp_path)["attention"].measured
+    assert "softcap cannot be scored; layers [0] can be read: set scoring.layers" in said
+
+
+@pytest.mark.parametrize("first", ["image", "text"])
+def test_a_begin_token_that_the_processor_adds_is_no_vision(saved: Callable[[str], Path], first: str) -> None:
+    processor = load_checkpoint(saved("molmo2"), device="cpu").processor
+    if first == "image":  # before the turns, as Molmo's own template has it
+        images = (
+            "{%- for message in messages -%}{%- for part in message.content -%}"
+            "{%- if part.type == 'image' -%}{{- '<|image|>' -}}{%- endif -%}{%- endfor -%}{%- endfor -%}"
+        )
+        own = processor.inner.chat_template
+        processor.inner.chat_template = images + own.replace("{{- '<|image|>' -}}", "")
+    row = {**query(1, size=PLAIN), "system": None, "instruction": "What is it?"}
+    prompt = chat.encode_query(processor, row)
+    kinds = segments.segments(processor, chat.messages(row), prompt)
+    tokens = processor.tokenizer.convert_ids_to_tokens(prompt.input_ids)
+    assert tokens[0] == "<|endoftext|>"
+    of_image = [token for token, kind in zip(tokens, kinds, strict=True) if kind == segments.VISION]
+    assert of_image
+    assert all(token.startswith(("<im_", "<low_res_im")) for token in of_image)
+    assert kinds[0] == segments.INSTRUCTION

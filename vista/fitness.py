@@ -12,7 +12,9 @@ from __future__ import annotations
 import copy
 import json
 import shutil
+import tempfile
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import cache, partial
 from pathlib import Path
@@ -36,8 +38,10 @@ from vista.paths import Paths
 from vista.probe import QUESTION, SIZES, SYSTEM, Probe, query, takes_system
 from vista.records import Row, write_json
 from vista.rollouts.score import Layers, attention_scores, read_for
+from vista.scores import choice_of_layers
 from vista.training.fit import make_trainer
 
+UNREADABLE = (VistaError, ValueError, RuntimeError, NotImplementedError)  # by layers that cannot be read
 # A row of a batch may not differ from the row alone by as much as this share of what another image changes.
 OF_ANOTHER_IMAGE = 0.5
 OTHER = "take another model, or a version of transformers in which its class is corrected"
@@ -315,14 +319,13 @@ def check_training(probe: Probe) -> Verdict:
     hyper = Hyperparameters(epochs=1, learning_rate=1e-6, batch_size=1)
     alone, worst = probe.alone, 0.0
     try:
-        folder = Path(".vista-check")  # nothing is written there
-        trainer = make_trainer(checkpoint, examples, hyper, SftSettings(kind="sft"), folder, 0)
+        with tempfile.TemporaryDirectory(prefix="vista-check-") as folder:
+            trainer = make_trainer(checkpoint, examples, hyper, SftSettings(kind="sft"), Path(folder), 0)
         for number, response in enumerate(probe.responses):
             batch = to_device(trainer.data_collator([{"index": number}]), checkpoint.device)
             output = trainer._forward(model, batch)
             seen = output.log_probs[0][output.label_mask[0]].double()
-            tokens = [*response, checkpoint.end_ids[0]]
-            read = probe.log_probs(alone[number], tokens)
+            read = probe.log_probs(alone[number], [*response, checkpoint.end_ids[0]])
             worst = max(worst, float((seen - read).abs().mean()) / probe.scale(number))
     finally:
         vars(model).pop("forward", None)
@@ -342,12 +345,13 @@ def check_attention(probe: Probe, layers: Layers | None, linear: Any) -> Verdict
         return Verdict("attention", "not needed", "no method of the suite filters by attention")
     checkpoint = probe.checkpoint
     read = read_for(checkpoint, layers, linear)
-    kinds = [
-        segments.segments(checkpoint.processor, chat.messages(row), prompt)
-        for row, prompt in zip(probe.rows, probe.prompts, strict=True)
-    ]
     chosen = sorted(set(read.values()))
-    found = np.array(attention_scores(checkpoint, probe.prompts, kinds, probe.responses, chosen, 2))
+    try:
+        found = np.array(_attention(probe, chosen))
+    except UNREADABLE as error:
+        if is_out_of_memory(error):
+            raise
+        raise VistaError(f"{error}; {_what_can_be_read(probe)}") from error
     sums = found.sum(2)
     if not found[..., segments.VISION].all():
         raise VistaError(f"at layers {chosen} responses see nothing of the image, as with a short window")
@@ -356,6 +360,23 @@ def check_attention(probe: Probe, layers: Layers | None, linear: Any) -> Verdict
     instead = {layer: own for layer, own in read.items() if own != layer}
     said = "".join(f", layer {own} for {layer}" for layer, own in instead.items())
     return Verdict("attention", "ok", f"layers {chosen} can be read{said}")
+
+
+def _attention(probe: Probe, layers: Sequence[int]) -> list[list[list[float]]]:
+    """The attention of the responses on each segment at some layers."""
+    checkpoint, pairs = probe.checkpoint, zip(probe.rows, probe.prompts, strict=True)
+    kinds = [segments.segments(checkpoint.processor, chat.messages(row), prompt) for row, prompt in pairs]
+    return attention_scores(checkpoint, probe.prompts, kinds, probe.responses, layers, 2)
+
+
+def _what_can_be_read(probe: Probe) -> str:
+    """Which layers can be read, tried one by one, and the keys to set."""
+    count, readable = probe.checkpoint.model.config.get_text_config().num_hidden_layers, []
+    for layer in range(count):
+        with suppress(*UNREADABLE):
+            _attention(probe, [layer])
+            readable.append(layer)
+    return choice_of_layers(readable, count)
 
 
 def check_saving(checkpoint: Checkpoint, scratch: Path, trusted: bool) -> Verdict:
