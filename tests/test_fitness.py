@@ -6,6 +6,7 @@ import copy
 import json
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from types import MethodType
@@ -22,7 +23,7 @@ from vista.config import LocalModel, ScoringSettings, Suite, load_suite
 from vista.dag import Dag
 from vista.engines.checkpoints import Checkpoint, load_checkpoint, wrap
 from vista.errors import VistaError
-from vista.fitness import CHECKS, Verdict, check_model, examine, refusal
+from vista.fitness import CHECKS, Verdict, check_model, examine, refusal, without_rounding
 from vista.manifest import read_manifest
 from vista.models.build import build_model
 from vista.paths import Paths, manifest_of
@@ -223,13 +224,44 @@ def test_too_little_memory_is_no_verdict_on_the_model(
         found(qwen, tmp_path)
 
 
+def test_rounding_in_low_precision_is_told_apart_from_a_fault() -> None:
+    low = [
+        Verdict("segments", "fail", "a"),
+        Verdict("alone and together", "fail", "0.3"),
+        Verdict("attention", "ok", "b"),
+    ]
+    asked: list[int] = []
+
+    def in_float32(verdict: str) -> Callable[[], list[Verdict]]:
+        def examine() -> list[Verdict]:
+            asked.append(1)
+            return [Verdict(each.check, verdict, "1e-7") for each in low]
+
+        return examine
+
+    def no_memory() -> list[Verdict]:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    rounded = without_rounding(low, in_float32("ok"))
+    assert rounded == [low[0], Verdict("alone and together", "ok", "0.3; in float32 1e-7"), low[2]]
+    assert without_rounding(low, in_float32("fail"))[1].verdict == "fail"
+    assert without_rounding(low, no_memory) == low
+    assert len(asked) == 2
+    fine = [replace(verdict, verdict="ok") for verdict in low]
+    assert without_rounding(fine, in_float32("ok")) == fine
+    assert len(asked) == 2, "only where it is in doubt"
+
+
 # --- in a suite ---
 
 
-def suite_of(root: Path, folder: Path, results: Path, **scoring: Any) -> Suite:
+def suite_of(root: Path, folder: Path, results: Path, dtype: Any = "auto", **scoring: Any) -> Suite:
     """The testbed with one model, a folder."""
     suite = load_suite(root / "config/testbed.yaml", root=root)
-    changes: dict[str, Any] = {"models": {"mine": LocalModel(kind="path", path=folder)}, "results": results}
+    changes: dict[str, Any] = {
+        "models": {"mine": LocalModel(kind="path", path=folder, dtype=dtype)},
+        "results": results,
+    }
     if scoring:
         changes["scoring"] = ScoringSettings(**scoring)
     return suite.model_copy(update=changes)
@@ -269,6 +301,20 @@ def test_a_model_that_does_not_fit_is_refused_and_the_doctor_says_so_too(
     assert not paths.check("mine").exists()
     wrong = [finding for finding in check_fitness(suite) if finding.verdict == "fail"]
     assert [finding.message.split(":")[0] for finding in wrong] == ["trained and sampled"]
+
+
+def test_a_model_is_checked_in_its_entrys_precision_and_a_fault_in_float32_too(
+    root: Path, saved: Callable[[str], Path], tmp_path: Path
+) -> None:
+    paths = Paths(tmp_path)
+    fits = suite_of(root, saved("qwen3-vl"), tmp_path, "bfloat16")
+    build_model(fits, paths, "mine")
+    check_model(fits, paths, "mine")
+    assert json.loads(paths.check("mine").read_text())["dtype"] == "torch.bfloat16"
+    scaled = suite_of(root, saved("granite-vision"), tmp_path, "bfloat16")
+    build_model(scaled, paths, "mine")
+    with pytest.raises(VistaError, match=r"check trained and sampled.*; in float32 .*\(at most 0.0001\)"):
+        check_model(scaled, paths, "mine")
 
 
 def test_a_hybrid_model_is_refused_unless_the_suite_says_to_read_the_nearest_layer(

@@ -15,7 +15,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -41,6 +41,7 @@ from vista.rollouts.score import Layers, attention_scores, read_for
 from vista.scores import choice_of_layers
 from vista.training.fit import make_trainer
 
+NUMBERS = ("alone and together", "sampled and read", "trained and sampled")  # checks that compare these
 UNREADABLE = (VistaError, ValueError, RuntimeError, NotImplementedError)  # by layers that cannot be read
 # A row of a batch may not differ from the row alone by as much as this share of what another image changes.
 OF_ANOTHER_IMAGE = 0.5
@@ -111,7 +112,13 @@ def check_model(suite: Suite, paths: Paths, model: str) -> None:
     checkpoint = load_checkpoint(base, trust_remote_code=trusted)
     asks_system = len(suite.tasks_without_scene) < len(suite.tasks)
     scratch = output.with_name(f".{output.name}.part")
-    verdicts = examine(checkpoint, scratch, layers, suite.scoring.linear_layers, asks_system, trusted)
+    how = scratch, layers, suite.scoring.linear_layers, asks_system, trusted
+    verdicts = examine(checkpoint, *how)
+    if checkpoint.model.dtype != torch.float32:
+        options: dict[str, Any] = {"dtype": torch.float32, "trust_remote_code": trusted}
+        if checkpoint.model.config._attn_implementation != "eager":
+            options["attention"] = "sdpa"  # flash attention has no float32
+        verdicts = without_rounding(verdicts, lambda: examine(load_checkpoint(base, **options), *how))
     recorder.device = str(checkpoint.device)
     report = {
         "model": model,
@@ -131,6 +138,24 @@ def check_model(suite: Suite, paths: Paths, model: str) -> None:
     write_json(output, report)
     recorder.settings["verdicts"] = {each.check: f"{each.verdict}: {each.measured}" for each in verdicts}
     recorder.write(output, {"checks": len(verdicts)})
+
+
+def without_rounding(
+    verdicts: Sequence[Verdict], in_float32: Callable[[], Sequence[Verdict]]
+) -> list[Verdict]:
+    """Verdicts in low precision; where numbers differ too much, those in float32 decide, if memory allows.
+
+    A router's choice of experts, for example, may turn with the last bit of an input.
+    """
+    doubtful = [each.check for each in verdicts if each.verdict == "fail" and each.check in NUMBERS]
+    decided = {each.check: each for each in verdicts}
+    if doubtful:
+        with suppress(torch.OutOfMemoryError, MemoryError, VistaError):
+            exact = {each.check: each for each in in_float32()}
+            for name in doubtful:
+                measured = f"{decided[name].measured}; in float32 {exact[name].measured}"
+                decided[name] = replace(exact[name], measured=measured)
+    return list(decided.values())
 
 
 def refusal(model: str, verdicts: Sequence[Verdict]) -> VistaError:
