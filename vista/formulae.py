@@ -140,7 +140,7 @@ def equal(given: str, gold: str) -> bool:
 
 
 def _letters(text: str) -> str:
-    return re.sub(r"[\s{}]", "", text).casefold()
+    return re.sub(r"\s+(?!\d)|(?<!\d)\s+|[{}]", "", text).casefold()
 
 
 def same(value: Value, other: Value) -> bool:

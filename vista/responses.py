@@ -20,10 +20,11 @@ LONGEST_ANSWER = 2_000  # characters of what follows a mark
 
 _GAP = r"[ \t]*(?:\([^()\n]{0,40}\)[ \t]*)?[*_`\"']{0,4}\s{0,3}"
 _MARK = re.compile(
-    r"(?P<box>\\f?boxed\s{0,3}\{)"
+    r"(?P<box>\\(?:boxed|fbox)\s{0,3}\{)"
     r"|(?P<tag><answer>|<\|begin_of_box\|>)"
     rf"|(?<![A-Za-z0-9])(?:answer|ans\.?){_GAP}(?P<colon>[:：=]|[-=]>|→)"
-    r"|(?<![A-Za-z0-9])(?:answer(?:[ ](?:to|for)[ ][^.\n:=]{1,60}?)?|(?:correct|right|best|final)[ ]+(?:option|choice|letter))"
+    r"|(?<![A-Za-z0-9])(?:answer(?:[ ](?:to|for)[ ][^.\n:=]{1,60}?)?"
+    r"|(?:correct|right|best|final)[ ]+(?:option|choice|letter))"
     r"[*_`\"']{0,4}\s{1,3}(?P<prose>(?:is|would[ ]be|should[ ]be|must[ ]be)(?![A-Za-z])"
     r"(?:[*_`]{0,3}[ ]?(?P<told>[:：]))?)"
     r"|^[ \t]{0,3}(?:\#{1,6}[ \t]*|>[ \t]*)?[*_]{0,3}(?:(?:the|my|final|correct|short)[ ]){0,3}"
@@ -33,8 +34,9 @@ _MARK = re.compile(
 # "To find the answer: …", "Reasons for the answer: …" lead to no answer.
 _ABOUT_ANSWERS = re.compile(
     r"\b(?:find|get|reach|determine|give|obtain|compute|calculate|check|verify|explain|justify"
-    r"|of|for|in|on|about|to|behind|with|possible|wrong|incorrect|previous|your|an|no|any)\s+(?:(?:the|this|that|my|our|final|correct|best)\s+){0,3}$"
-    r"|\b(?:can|could|will|would|should|may|might|must|cannot|you|we|they|i)\s+(?:\w{1,12}\s+)?$",
+    r"|of|for|in|on|about|to|behind|with|possible|wrong|incorrect|previous|your|an|no|any)[ ]+"
+    r"(?:(?:the|this|that|my|our|final|correct|best)[ ]+){0,3}$"
+    r"|\b(?:can|could|will|would|should|may|might|must|cannot|you|we|they|i)[ ]+(?:\w{1,12}[ ]+)?$",
     re.IGNORECASE,
 )
 # "No: the answer is 5" takes back what was marked before.
@@ -182,10 +184,11 @@ def _line(rest: str, before: str) -> str:
         closing = _CLOSING[content[0]] if "begin" not in opening.group(1) else "\\end{"
         return content[opening.end() :].split(closing, 1)[0]
     line = content.split("\n", 1)[0]
-    for emphasis in ("**", "__", "`", '"', "*", "_"):  # opened before the mark, closed here
+    if before.endswith('"') and (quoted := re.match(r'([^"]*)"\s*[,}\]]', line)):  # a value in JSON
+        return quoted.group(1)
+    for emphasis in ("***", "**", "__", "`", '"', "*", "_"):  # opened before the mark, closed here
         if before.count(emphasis) % 2 and emphasis in line:
-            line = line.replace(emphasis, "", 1)
-            break
+            return line.replace(emphasis, "", 1)
     return line
 
 
@@ -267,8 +270,8 @@ def _first_sentence(text: str) -> str:
 def plain_text(text: str) -> str:
     r"""A tidied answer as text: LaTeX's wrappers, delimiters and escapes gone."""
     plain = unwrap(text)
-    plain = re.sub(r"\\([%&#_])", r"\1", plain)
     plain = re.sub(
         r"\\[()\[\],;!]|(?<!\\)\$(?!\d)|\\(?:left|right|quad|displaystyle)(?![A-Za-z])", " ", plain
     )
+    plain = re.sub(r"\\([%&#_$])", r"\1", plain)
     return " ".join(plain.replace("~", " ").split())

@@ -149,7 +149,6 @@ class Teacher:
         pool = ThreadPoolExecutor(self.settings.parallel)
         try:
             replies = pool.map(ask_one, queries)
-            # Verified in this thread: math-verify can stop a runaway formula only in the main one.
             for query, reply in zip(queries, shown(replies, total=len(queries)), strict=True):
                 finished = reply["finish_reason"] != "length"
                 if finished and reply["text"] and solves(query, extract(reply["text"])):
