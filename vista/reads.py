@@ -88,6 +88,17 @@ class Reads:
         """Test queries of every task that is evaluated."""
         return [self.paths.queries(task, "test") for task in self.suite.evaluated_tasks]
 
+    def shared_counts(self) -> dict[str, list[Path]]:
+        """By task that counts pictures shared with its test split, the queries that some run trains on."""
+        found: dict[str, dict[Path, None]] = {}
+        for run in grid.runs(self.suite):
+            if grid.is_trained(self.suite, run):
+                read = self.curation(run)
+                for file in [*(read.seed.queries if read.seed else []), *read.queries]:
+                    if self.suite.tasks[file.parent.name].counts_shared_images:
+                        found.setdefault(file.parent.name, {})[file] = None
+        return {task: list(files) for task, files in found.items()}
+
     def checkpoint(self, run: Run) -> Path:
         """Folder of a run's weights: its own, its base model's, or another run's."""
         run = grid.weights(self.suite, run)

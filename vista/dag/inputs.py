@@ -95,7 +95,8 @@ class Outputs(Inputs):
         return [path + ".manifest.json" for path in [*self.predictions(), *self._counted()]]
 
     def _counted(self) -> list[str]:
-        found: dict[str, None] = {}
+        counted = (file for files in self.reads.shared_counts().values() for file in files)
+        found = dict.fromkeys(map(str, counted))
         for run in grid.runs(self.suite):
             if grid.is_trained(self.suite, run):
                 found[str(self.paths.training_set(run.id))] = None

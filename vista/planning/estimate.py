@@ -402,7 +402,7 @@ def _setting(item: str) -> dict[str, Any]:
 
 
 def queries(suite: Suite, task: str, split: Split) -> int:
-    """Queries in a split of a task, before duplicates are left out; of a benchmark as published, at most."""
+    """Queries in a split of a task; an upper bound where nobody knows yet how many are left out."""
     return suite.tasks[task].queries(split)
 
 
