@@ -72,6 +72,17 @@ def decode_image(data: bytes | Path) -> Image.Image:
         return as_seen(opened)
 
 
+def seen_size(data: bytes) -> tuple[int, int]:
+    """Width and height of what ``decode_image`` gives, from the head of the file.
+
+    Raises:
+        one of ``BROKEN``: it is not an image.
+    """
+    with Image.open(io.BytesIO(data), formats=FORMATS) as opened:
+        lying = opened.format != "TIFF" and _orientation(opened) in (5, 6, 7, 8)
+        return (opened.height, opened.width) if lying else opened.size
+
+
 def as_seen(opened: Image.Image) -> Image.Image:
     """An opened image in RGB: upright, transparent parts in white, all greys visible.
 

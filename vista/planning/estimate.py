@@ -303,6 +303,7 @@ CPU_SECONDS = {
     "sample": 21.0,
     "resample": 27.0,
     "score": 20.0,
+    "encodable": 15.0,
     "gains": 45.0,
     "curate": 2.0,
     "train": 60.0,

@@ -28,6 +28,7 @@ STAGE_OF_RULE = {
     "resample": "rollouts",
     "score": "rollouts",
     "gains": "rollouts",
+    "encodable": "rollouts",
     "curate": "curation",
     "train": "training",
     "evaluate": "evaluation",
