@@ -35,7 +35,7 @@ STAGE_OF_RULE = {
 }
 GIGABYTE = 1e9
 # The same for every method, so made (or fetched) once even by users who run one method after another.
-COMMON = ("tasks", "models")
+COMMON = ("tasks", "models", "encodable")
 
 
 @dataclass(frozen=True)
