@@ -16,10 +16,12 @@ from scipy.stats import binom
 from tests.analysis.conftest import MODELS, TASKS, World, make_suite
 from tests.analysis.test_tables import recount, slow_overall, tabulate_all
 from tests.documents import undocumented
+from tests.tasks.published import benchmark
 from vista.analysis.main import AGAINST, TASK_COLUMNS, columns, main_rows, task_rows
 from vista.analysis.stats import holm, mcnemar_p, pooled_difference
+from vista.dag import Dag
 from vista.grid import Run
-from vista.paths import Paths
+from vista.paths import Paths, manifest_of
 
 Row = dict[str, str]
 
@@ -32,6 +34,25 @@ def table_of(world: World, name: str = "main") -> list[Row]:
 def read(world: World, name: str = "main") -> list[Row]:
     with world.paths.table(name, "csv").open(newline="") as file:
         return list(csv.DictReader(file))
+
+
+def test_pictures_shared_with_test_are_counted_by_task_whether_kept_or_dropped(tmp_path: Path) -> None:
+    suite = make_suite(tmp_path / "results")
+    source = {"kind": "path", "path": tmp_path}
+    shared = benchmark(kind="vqa-rad", source=source, sizes={"seed": 1, "train": 1, "test": TASKS["hard"]})
+    suite = suite.model_copy(update={"tasks": {**suite.tasks, "hard": shared}})
+    world = World(suite, Paths(suite.results)).fill()
+    for split, kept in (("seed", 3), ("train", 1200)):
+        counts = {"shared_kept": float(kept), "shared_dropped": 5.0}
+        world.manifest(world.paths.queries("hard", split), "tasks", counts)
+    rows = table_of(world, "tasks")
+    assert {(row["task"], row["shared_kept"], row["shared_dropped"]) for row in rows} == {
+        *(("easy", "", ""), ("hard", "1203", "5"), ("far", "", ""))
+    }
+    assert "shows: hard 1,203 (5 left out)." in world.paths.table("tasks", "md").read_text()
+    inputs = Dag(suite).manifests()
+    assert {str(manifest_of(world.paths.queries("hard", split))) for split in ("seed", "train")} < set(inputs)
+    assert not any("/tasks/easy/" in path for path in inputs)
 
 
 def cells(line: str) -> list[str]:

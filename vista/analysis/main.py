@@ -34,7 +34,7 @@ from vista.analysis.page import (
     with_constants_below,
     with_interval,
 )
-from vista.analysis.runs import Cost, trained_tasks
+from vista.analysis.runs import Cost, shared_images_note, trained_tasks
 from vista.analysis.stats import (
     PERCENT,
     averaged,
@@ -271,7 +271,7 @@ def tasks_page(suite: Suite, table: pd.DataFrame) -> Page:
     ]
     cells["test"] = table["test"].fillna("")
     cells["p (Holm)"] = table["p_holm"].map(probability)
-    notes = [NOTES_ON_TASKS, *([NOTE_ON_DAGGER] if any(marked) else [])]
+    notes = [NOTES_ON_TASKS, *([NOTE_ON_DAGGER] if any(marked) else []), *shared_images_note(table)]
     return Page("tasks", title, [*with_constants_below(title, cells, ""), *notes])
 
 

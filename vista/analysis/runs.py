@@ -25,6 +25,7 @@ from vista.paths import Paths, manifest_of
 from vista.reads import Reads
 
 IDENTITY = ["model", "train_set", "method", "round", "seed"]
+SHARED = ("shared_kept", "shared_dropped")
 NOTES = """\
 Every run by itself: `overall` and the difference to the SFT-Seed of the same seed, in percent and
 points, ± one standard error over test queries."""
@@ -147,6 +148,34 @@ def run_cost(suite: Suite, paths: Paths, run: grid.Run) -> Cost:
     drawn = [_drawn(suite, paths, replace(run, round=number)) for number in _rounds_until(suite, run)]
     examples = _count(paths.training_set(run.id), "examples")
     return Cost(examples, drawn[-1] if drawn else 0, sum(drawn))
+
+
+def with_shared_images(suite: Suite, paths: Paths, table: pd.DataFrame) -> pd.DataFrame:
+    """A table by ``task`` with the columns ``SHARED``: of the queries that can be trained on, how many ask
+    about a picture of the test split, and how many more have been left out for that.
+
+    The columns are empty for tasks that count none, and absent where no task does.
+
+    Raises:
+        VistaError: a manifest is missing or lacks a count.
+    """
+    counted = Reads(suite, paths).shared_counts()
+    found = {
+        "shared_kept": {task: sum(_count(file, "shared_kept") for file in counted[task]) for task in counted},
+        # Seed and train are drawn from the same questions.
+        "shared_dropped": {task: _count(counted[task][0], "shared_dropped") for task in counted},
+    }
+    cells = {name: [found[name].get(task) for task in table["task"]] for name in SHARED if counted}
+    return table.assign(**pd.DataFrame(cells, table.index, dtype=object))
+
+
+def shared_images_note(table: pd.DataFrame) -> list[str]:
+    """A paragraph that says the same, where a task of ``with_shared_images`` has counts."""
+    if SHARED[0] not in table:
+        return []
+    rows = table[["task", *SHARED]].dropna().drop_duplicates().itertuples(index=False, name=None)
+    counts = "; ".join(f"{task} {kept:,.0f} ({dropped:,.0f} left out)" for task, kept, dropped in rows)
+    return [f"Queries of seed and train about a picture that the task's test split shows: {counts}."]
 
 
 def _rounds_until(suite: Suite, run: grid.Run) -> list[int]:

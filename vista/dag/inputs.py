@@ -39,6 +39,15 @@ class Inputs(Base):
         """Manifest of the checkpoint that a run's training starts from."""
         return str(manifest_of(self.reads.start(Run.parse(run))))
 
+    def encodable(self, run: str) -> list[str]:
+        """What a run's jobs wait for: that its model's processor takes all their queries."""
+        model = Run.parse(run).model
+        return [str(manifest_of(self.paths.encodable(model)))] if self.reads.asked(model) else []
+
+    def asked(self, model: str) -> list[str]:
+        """Every query file that a model's processor has to take."""
+        return _text(self.reads.asked(model))
+
     def train_queries(self, run: str) -> list[str]:
         """Train splits of a run's tasks."""
         return _text(self.reads.queries(Run.parse(run), "train"))
@@ -95,7 +104,8 @@ class Outputs(Inputs):
         return [path + ".manifest.json" for path in [*self.predictions(), *self._counted()]]
 
     def _counted(self) -> list[str]:
-        found: dict[str, None] = {}
+        counted = (file for files in self.reads.shared_counts().values() for file in files)
+        found = dict.fromkeys(map(str, counted))
         for run in grid.runs(self.suite):
             if grid.is_trained(self.suite, run):
                 found[str(self.paths.training_set(run.id))] = None
@@ -145,6 +155,7 @@ class Outputs(Inputs):
                 self.rollout_code("resamples", name)
         for kind in ("samples", "scores", "gains"):
             self.rollout_code(kind, "")
+        self.code("encodable")
         made = {Path(table).stem for table in self.every_table()}
         for rule in self.table_commands():
             if rule == "results" or rule in made:

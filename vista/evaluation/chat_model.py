@@ -22,7 +22,7 @@ from vista import chat
 from vista.engines.base import Engine, Request
 from vista.errors import VistaError
 from vista.evaluation.evaluate import Selection
-from vista.images import decoded
+from vista.images import as_seen, decoded
 from vista.wording import check_wording
 
 # Encoded prompts wait in memory up to this size (or one batch, if that is larger).
@@ -114,7 +114,7 @@ def split_images(turns: Sequence[Mapping[str, Any]]) -> tuple[list[chat.Message]
 def _opened(image: Any) -> Image.Image:
     """A decoded RGB image, from a decoded image or the path of a file."""
     if isinstance(image, Image.Image):
-        return image.convert("RGB")
+        return as_seen(image)
     return decoded(Path(str(image)), "a task's image")
 
 

@@ -28,13 +28,14 @@ STAGE_OF_RULE = {
     "resample": "rollouts",
     "score": "rollouts",
     "gains": "rollouts",
+    "encodable": "rollouts",
     "curate": "curation",
     "train": "training",
     "evaluate": "evaluation",
 }
 GIGABYTE = 1e9
 # The same for every method, so made (or fetched) once even by users who run one method after another.
-COMMON = ("tasks", "models")
+COMMON = ("tasks", "models", "encodable")
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ rule train:
         manifest=f"{R}/curation/{{run}}/train.parquet.manifest.json",
         start=lambda w: PLAN.training_start(w.run),
         code=lambda w: PLAN.training_code(w.run),
+        encodable=ancient(lambda w: PLAN.encodable(w.run)),
     output:
         f"{R}/training/{{run}}/manifest.json",
     log:
