@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,12 +15,15 @@ from tests.training.conftest import example, pair, responses
 from vista.chat import gold_ids
 from vista.engines.checkpoints import Checkpoint
 from vista.errors import VistaError
+from vista.manifest import Recorder
+from vista.records import PAIR, write_rows
 from vista.training.data import (
     IGNORED,
     ExampleCollator,
     LengthMixedSampler,
     PairCollator,
     Prompts,
+    read_training_set,
     shuffled,
 )
 
@@ -62,6 +66,35 @@ def test_pairs_are_stacked_chosen_first_with_an_image_for_each(fresh: Fresh):
     trained = [labels[labels != IGNORED].tolist() for labels in batch["labels"]]
     assert trained == [[34, end], [31, 32, end], [35, 36, 37, end], [33, end]]
     assert torch.equal(batch["pixel_values"][:2], batch["pixel_values"][2:])
+
+
+def test_a_negative_cut_at_the_limit_gets_no_end_token_and_is_one_token_shorter(fresh: Fresh):
+    checkpoint = fresh()
+    rows = [pair(0, [31], [33, 34], rejected_finished=False), pair(1, [31], [33, 34])]
+    collator = PairCollator(rows, checkpoint)
+    end = checkpoint.end_ids[0]
+    trained = [
+        labels[labels != IGNORED].tolist() for labels in collator([{"index": 0}, {"index": 1}])["labels"]
+    ]
+    assert trained == [[31, end], [31, end], [33, 34], [33, 34, end]]
+    assert collator.lengths == [2, 3]
+
+
+def test_a_negative_cut_at_the_end_of_the_context_fits_into_it(fresh: Fresh):
+    checkpoint = fresh()
+    assert checkpoint.context is not None
+    room = checkpoint.context - len(Prompts(checkpoint.processor).of(pair(0, [31], [33])))
+    PairCollator([pair(0, [31], [33] * room, rejected_finished=False)], checkpoint)([{"index": 0}])
+    with pytest.raises(VistaError, match=r"'q0'.*context"):
+        PairCollator([pair(0, [31], [33] * room)], checkpoint)([{"index": 0}])
+
+
+def test_a_pair_of_which_one_side_has_nothing_to_train_on_is_refused(tmp_path: Path):
+    file = tmp_path / "train.parquet"
+    write_rows(file, [pair(0, [31], [33]), pair(1, [31], [], rejected_finished=False)], PAIR)
+    Recorder("curation", {}, []).write(file, {"examples": 2.0})
+    with pytest.raises(VistaError, match="row 1: column 'rejected_ids' is empty"):
+        read_training_set(file, pairs=True)
 
 
 @pytest.mark.parametrize("collator", [ExampleCollator, PairCollator])

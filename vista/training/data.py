@@ -1,7 +1,7 @@
 """The rows of a training set: checked, ordered and stacked into batches of tensors, for ``vista train``.
 
 A response is trained on as the tokens that were sampled, never as text tokenised again, followed by
-the end token. Only gold text has no tokens, and is tokenised here.
+the end token unless it was cut at the length limit. Only gold text has no tokens, and is tokenised here.
 """
 
 from __future__ import annotations
@@ -74,6 +74,8 @@ def _problem(row: Row, responses: tuple[str, ...]) -> str | None:
         turns = row[name]
         if len(turns) != 1 or not turns[0]["content"] or turns[0]["content"][0]["text"] is None:
             return f"column {name!r} is not one turn with a text"
+        if row[f"{name}_ids"] == [] and not row.get(f"{name}_finished", True):
+            return f"column '{name}_ids' is empty, and the response did not end: there is nothing to train on"
     return None
 
 
@@ -161,22 +163,25 @@ class Prompts:
 
 
 class Responses:
-    """Response tokens with the end token, from sampled tokens or from gold text."""
+    """The tokens of responses, from sampled tokens or from gold text; what ended has an end token."""
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         self.processor = checkpoint.processor
         self.end = checkpoint.end_ids[0]
 
-    def of(self, ids: Sequence[int] | None, turns: Sequence[chat.Message]) -> list[int]:
+    def of(
+        self, ids: Sequence[int] | None, turns: Sequence[chat.Message], finished: bool = True
+    ) -> list[int]:
         """Tokens to train on.
 
         Args:
             ids: Tokens as sampled, without the end token; ``None`` for gold text.
             turns: The assistant's turn; its text is tokenised when there are no tokens.
+            finished: Whether the response ended; one that was cut at the length limit gets no end token.
         """
         if ids is None:
             ids = chat.gold_ids(self.processor, turns[0]["content"][0]["text"])
-        return [*ids, self.end]
+        return [*ids, self.end] if finished else list(ids)
 
 
 class _Collator:
@@ -228,8 +233,10 @@ class PairCollator(_Collator):
     def __init__(self, rows: Sequence[Row], checkpoint: Checkpoint) -> None:
         super().__init__(rows, checkpoint)
         responses = Responses(checkpoint)
-        self.chosen = [responses.of(row["chosen_ids"], row["chosen"]) for row in rows]
-        self.rejected = [responses.of(row["rejected_ids"], row["rejected"]) for row in rows]
+        self.chosen, self.rejected = (
+            [responses.of(row[f"{side}_ids"], row[side], row[f"{side}_finished"]) for row in rows]
+            for side in ("chosen", "rejected")
+        )
         self.lengths = [
             max(len(chosen), len(rejected))
             for chosen, rejected in zip(self.chosen, self.rejected, strict=True)
