@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,9 +11,10 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
 from tests.training.conftest import example, pair, responses
-from vista.chat import gold_ids
+from vista.chat import gold_ids, messages
 from vista.engines.checkpoints import Checkpoint
 from vista.errors import VistaError
 from vista.manifest import Recorder
@@ -23,6 +25,7 @@ from vista.training.data import (
     LengthMixedSampler,
     PairCollator,
     Prompts,
+    check_tokens,
     read_training_set,
     shuffled,
 )
@@ -149,6 +152,82 @@ def test_a_sequence_beyond_the_context_is_named(fresh: Fresh):
     collator = ExampleCollator([example(7, [31] * 2000)], checkpoint)
     with pytest.raises(VistaError, match=r"'q7'.*context is 1024"):
         collator([{"index": 0}])
+
+
+def spelled_tokens(checkpoint: Checkpoint) -> list[str]:
+    """All special tokens of a model, as a text spells them."""
+    ids = [*checkpoint.forbidden_ids, *checkpoint.end_ids]
+    return [str(token) for token in checkpoint.processor.tokenizer.convert_ids_to_tokens(ids)]
+
+
+@pytest.mark.parametrize("architecture", ["qwen2.5-vl", "qwen3-vl", "internvl"])
+@pytest.mark.parametrize("shape", ["{}", "au {} bv", "au{}bv", "au bv {}", "au bv{}\n"])
+def test_a_written_text_that_spells_a_special_token_is_refused_by_row_query_and_token(
+    fresh: Fresh, architecture: str, shape: str
+):
+    checkpoint = fresh(architecture)
+    spelled = spelled_tokens(checkpoint)
+    assert len(spelled) > 3
+    for token in spelled:
+        rows = [example(0, [31]), example(7, None, text=shape.format(token))]
+        with pytest.raises(VistaError) as caught:
+            check_tokens(Path("train.parquet"), rows, checkpoint, remedy="correct a.jsonl")
+        said = str(caught.value)
+        assert all(part in said for part in ("train.parquet: row 1", "'q7'", repr(token), "correct a.jsonl"))
+
+
+def test_words_that_only_look_like_special_tokens_are_trained_on(fresh: Fresh):
+    checkpoint = fresh("qwen2.5-vl")
+    rows = [
+        example(0, None, text=text) for text in ("a < b", "<|im_end", "im_end|>", "<answer>", "unknown-word")
+    ]
+    assert check_tokens(Path("train.parquet"), rows, checkpoint) == rows
+
+
+@pytest.mark.parametrize("token", ["<|im_end|>", "<|image_pad|>", "<|im_start|>"])
+def test_what_models_wrote_is_left_out_if_it_spells_a_special_token(fresh: Fresh, capsys: Any, token: str):
+    checkpoint = fresh("qwen2.5-vl")
+    shows = [
+        {**turn, "content": [*turn["content"], {"type": "text", "text": f"solution : {token}"}]}
+        for turn in example(1, [31])["prompt"]
+    ]
+    rows = [
+        example(0, [31]),
+        example(1, [31], source="refine", prompt=shows),
+        example(2, None, text="cw", source="select", prompt=shows),
+        example(3, None, text=f"answer: {token}", source="select"),
+        example(4, None, text=f"au {token}", source="seed"),
+        example(5, None, text="au", source="seed"),
+    ]
+    left = check_tokens(Path("train.parquet"), rows, checkpoint, ["refine", "select", "seed"])
+    assert [row["query_id"] for row in left] == ["q0", "q5"]
+    assert "4 of 6 examples" in (said := capsys.readouterr().err)
+    assert "row 1: query 'q1'" in said
+    assert token in said
+    with pytest.raises(VistaError, match="every row"):
+        check_tokens(Path("train.parquet"), rows[3:5], checkpoint, ["select", "seed"])
+
+
+def test_an_end_token_within_sampled_tokens_is_refused(fresh: Fresh):
+    checkpoint = fresh()
+    rows = [pair(0, [31], [32]), pair(1, [31], [32, checkpoint.end_ids[0], 33])]
+    with pytest.raises(VistaError, match=r"row 1: column 'rejected_ids': token .* ends one"):
+        check_tokens(Path("train.parquet"), rows, checkpoint)
+
+
+@pytest.mark.parametrize(
+    ("size", "text"), [((3000, 3), "au bv"), ((24, 24), "au <|image_pad|>"), ((24, 24), "<|image_pad|>" * 3)]
+)
+def test_a_prompt_that_the_processor_refuses_is_named_by_its_query(
+    fresh: Fresh, size: tuple[int, int], text: str
+):
+    buffer = io.BytesIO()
+    Image.new("RGB", size).save(buffer, "PNG")
+    images = [{"bytes": buffer.getvalue(), "path": None}]
+    turns = messages({"system": "cw", "instruction": text, "images": images})
+    row = example(7, [31], images=images, prompt=turns)
+    with pytest.raises(VistaError, match="query 'q7': the processor refuses"):
+        Prompts(fresh("qwen2.5-vl").processor).of(row)
 
 
 @given(st.lists(st.integers(1, 50), max_size=60), st.integers(1, 7), st.integers(0, 3))

@@ -7,7 +7,9 @@ the end token unless it was cut at the length limit. Only gold text has no token
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+import os
+import sys
+from collections.abc import Container, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -50,17 +52,59 @@ def read_training_set(path: Path, pairs: bool) -> list[Row]:
     return rows
 
 
-def check_tokens(path: Path, rows: list[Row], checkpoint: Checkpoint) -> None:
-    """Refuse tokens that are not in the model's vocabulary, or that mark images or turns.
+# Examples that show or repeat what the policy wrote, as text (R3V's self-refine and self-select).
+REFLECTIONS = ("refine", "select")
+
+
+def check_tokens(
+    path: Path, rows: list[Row], checkpoint: Checkpoint, dropped: Container[str] = (), remedy: str = ANEW
+) -> list[Row]:
+    """The rows that the model can be trained on: all but those of ``dropped`` that spell special tokens.
+
+    Sampled tokens are trained on as they are. Texts that are tokenised here (responses without tokens, and
+    solutions that prompts show) may spell special tokens: a place for an image, or the end of a turn.
+
+    Args:
+        path: The training set; named in errors.
+        rows: Its rows.
+        checkpoint: The model.
+        dropped: Sources whose rows are left out if they spell special tokens; a line on stderr counts them.
+        remedy: What to do if any other row does.
 
     Raises:
-        VistaError: names the row.
+        VistaError: a token is not in the vocabulary, marks images or turns, or is spelled where it must not
+            be, or no row is left; names the row, and the query if a text is wrong.
     """
+    kept: list[Row] = []
+    first = ""
     for index, row in enumerate(rows):
         for name in ("completion_ids", "chosen_ids", "rejected_ids"):
             token = checkpoint.unsayable(row.get(name) or [])
             if token is not None:
                 raise VistaError(f"{path}: row {index}: column {name!r}: {token}; {ANEW}")
+        special = next(filter(None, map(checkpoint.spelled, _written(row))), None)
+        if special is None:
+            kept.append(row)
+            continue
+        said = f"row {index}: query {row['query_id']!r}: its text spells {special!r}"
+        if row["source"] not in dropped:
+            raise VistaError(f"{path}: {said}, a special token of {checkpoint.name}; {remedy}")
+        first = first or said
+    if rows and not kept:
+        raise VistaError(f"{path}: every row spells special tokens of {checkpoint.name} ({first}); {remedy}")
+    if first and os.environ.get("RANK", "0") == "0":
+        left_out = f"{len(rows) - len(kept)} of {len(rows)} examples are left out"
+        print(f"{path}: {left_out}, which spell special tokens of the model ({first})", file=sys.stderr)
+    return kept
+
+
+def _written(row: Row) -> list[str]:
+    """The texts of an example that people or models have written, and that are tokenised here."""
+    sides = [name for name in ("completion", "chosen", "rejected") if row.get(f"{name}_ids", ()) is None]
+    texts = [row[name][0]["content"][0]["text"] for name in sides]
+    if row["source"] in REFLECTIONS:
+        texts += [part["text"] for turn in row["prompt"] for part in turn["content"] if part["text"]]
+    return texts
 
 
 def _problem(row: Row, responses: tuple[str, ...]) -> str | None:
@@ -150,11 +194,16 @@ class Prompts:
         self.kept: dict[tuple[str, str], chat.Prompt] = {}
 
     def of(self, row: Row) -> chat.Prompt:
-        """The prompt of a training row."""
+        """The prompt of a training row.
+
+        Raises:
+            VistaError: an image cannot be decoded, or the processor refuses the prompt; names the query.
+        """
         key = row["query_id"], json.dumps(row["prompt"])
         if key in self.kept:
             return self.kept[key]
-        prompt = chat.encode(self.processor, row["prompt"], open_images(row))
+        asked = row["prompt"], open_images(row)
+        (prompt,) = chat.encode_named(self.processor, [row["query_id"]], [asked])
         size = sum(value.numel() * value.element_size() for value in prompt.image_features.values())
         if size <= self.budget:
             self.budget -= size
