@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -15,6 +16,7 @@ from PIL import Image
 
 from tests.training.conftest import example, pair, responses
 from vista.chat import gold_ids, messages
+from vista.config import SamplingStrategy
 from vista.engines.checkpoints import Checkpoint
 from vista.errors import VistaError
 from vista.manifest import Recorder
@@ -22,9 +24,9 @@ from vista.records import PAIR, write_rows
 from vista.training.data import (
     IGNORED,
     ExampleCollator,
-    LengthMixedSampler,
     PairCollator,
     Prompts,
+    StepSampler,
     check_tokens,
     read_training_set,
     shuffled,
@@ -117,13 +119,13 @@ def test_each_process_has_a_part_in_each_pass_and_every_example_comes_once(
 ):
     lengths = [n % 7 for n in range(count)]
     together = processes * at_once
-    sampler = LengthMixedSampler(lengths, together * passes, 0, together)
+    sampler = StepSampler(lengths, together * passes, 0, together)
     order = list(sampler)
     assert len(order) == len(sampler)
     assert len(order) % together == 0
     assert sorted(order[:count]) == list(range(count))
     assert order[count:] == [count] * (len(order) - count)
-    assert order[:count] == list(LengthMixedSampler(lengths, together * passes, 0))
+    assert order[:count] == list(StepSampler(lengths, together * passes, 0))
 
 
 def test_prompts_beyond_the_budget_are_encoded_anew_and_equal(fresh: Fresh):
@@ -230,23 +232,96 @@ def test_a_prompt_that_the_processor_refuses_is_named_by_its_query(
         Prompts(fresh("qwen2.5-vl").processor).of(row)
 
 
-@given(st.lists(st.integers(1, 50), max_size=60), st.integers(1, 7), st.integers(0, 3))
-def test_an_epoch_is_every_example_once(lengths: list[int], batch_size: int, epoch: int):
-    order = shuffled(lengths, batch_size, 0, epoch)
+STRATEGIES: list[SamplingStrategy] = ["random", "group_by_length"]
+each_strategy = pytest.mark.parametrize("strategy", STRATEGIES)
+# Three kinds of questions with responses of lengths of their own, as many of each.
+TASKS = np.repeat([0, 1, 2], 220)
+LENGTHS = [int(n) for n in np.random.default_rng(0).normal([20, 40, 90], 6, (220, 3)).T.ravel()]
+
+
+def steps_of(order: list[int], batch_size: int) -> list[list[int]]:
+    return [order[at : at + batch_size] for at in range(0, len(order), batch_size)]
+
+
+@given(
+    st.lists(st.integers(1, 50), max_size=60),
+    st.integers(1, 7),
+    st.integers(0, 3),
+    st.sampled_from(STRATEGIES),
+)
+def test_an_epoch_is_every_example_once(
+    lengths: list[int], batch_size: int, epoch: int, strategy: SamplingStrategy
+):
+    order = shuffled(lengths, batch_size, 0, epoch, strategy)
     assert sorted(order) == list(range(len(lengths)))
-    assert order == shuffled(lengths, batch_size, 0, epoch)
+    assert order == shuffled(lengths, batch_size, 0, epoch, strategy)
+    assert order == list(StepSampler(lengths, batch_size, 0, strategy=strategy)) or epoch
 
 
-def test_epochs_and_seeds_have_orders_of_their_own():
-    orders = [tuple(shuffled([1] * 40, 4, seed, epoch)) for seed in range(2) for epoch in range(2)]
+@each_strategy
+def test_epochs_and_seeds_have_orders_of_their_own(strategy: SamplingStrategy):
+    orders = [tuple(shuffled([1] * 40, 4, seed, epoch, strategy)) for seed in range(2) for epoch in range(2)]
     assert len(set(orders)) == 4
 
 
-def test_batches_hold_similar_lengths():
-    lengths = [n % 50 + 1 for n in range(640)]
+@given(st.lists(st.integers(1, 50), min_size=1, max_size=60), st.integers(1, 7), st.randoms())
+def test_which_examples_share_a_random_step_does_not_depend_on_their_lengths(
+    lengths: list[int], batch_size: int, random: Any
+):
+    others = random.sample(lengths, len(lengths))
+    one, other = (steps_of(shuffled(these, batch_size, 0, 0), batch_size) for these in (lengths, others))
+    assert [set(step) for step in one] == [set(step) for step in other]
 
-    def padding(order: list[int]) -> float:
-        batches = [[lengths[i] for i in order[at : at + 32]] for at in range(0, 640, 32)]
-        return sum(32 * max(batch) - sum(batch) for batch in batches) / sum(lengths)
 
-    assert padding(shuffled(lengths, 32, 0, 0)) < 0.5 * padding(list(range(640)))
+def commonest_share(steps: list[list[int]]) -> float:
+    return float(np.mean([np.bincount(TASKS[step]).max() / len(step) for step in steps]))
+
+
+def spread_of_mean_lengths(steps: list[list[int]]) -> float:
+    return float(np.std([np.mean([LENGTHS[index] for index in step]) for step in steps]))
+
+
+def full_steps(strategy: SamplingStrategy) -> list[list[int]]:
+    """Steps of 32 of ten epochs, without the smaller last ones."""
+    epochs = [shuffled(LENGTHS, 32, 0, epoch, strategy) for epoch in range(10)]
+    return [step for order in epochs for step in steps_of(order, 32)[:-1]]
+
+
+def test_a_random_step_mixes_tasks_as_a_fair_draw_does_and_a_grouped_one_does_not():
+    draws = np.random.default_rng(1)
+    drawn = [draws.choice(len(LENGTHS), 32, replace=False).tolist() for _ in range(200)]
+    mixed, grouped = map(full_steps, STRATEGIES)
+    assert commonest_share(mixed) == pytest.approx(commonest_share(drawn), abs=0.03)
+    assert spread_of_mean_lengths(mixed) == pytest.approx(spread_of_mean_lengths(drawn), rel=0.2)
+    assert commonest_share(grouped) > 0.6
+    assert spread_of_mean_lengths(grouped) > 3 * spread_of_mean_lengths(drawn)
+
+
+@each_strategy
+def test_the_smaller_last_step_is_any_and_not_always_the_longest(strategy: SamplingStrategy):
+    last = [steps_of(shuffled(LENGTHS, 32, seed, 0, strategy), 32)[-1] for seed in range(60)]
+    assert {len(step) for step in last} == {20}
+    means = [np.mean([LENGTHS[index] for index in step]) for step in last]
+    error = np.std(LENGTHS) / np.sqrt(20 * 60)
+    assert np.mean(means) == pytest.approx(np.mean(LENGTHS), abs=4 * error)
+
+
+@each_strategy
+def test_the_longest_of_a_step_come_first(strategy: SamplingStrategy):
+    for step in steps_of(shuffled(LENGTHS, 32, 0, 0, strategy), 32):
+        found = [LENGTHS[index] for index in step]
+        assert found == sorted(found, reverse=True)
+
+
+def padding(order: list[int], batch_size: int, at_once: int) -> float:
+    """Padded positions for each real one, in forward passes of ``at_once``."""
+    passes = [part for step in steps_of(order, batch_size) for part in steps_of(step, at_once)]
+    padded = sum(len(part) * max(LENGTHS[index] for index in part) for part in passes)
+    return padded / sum(LENGTHS) - 1
+
+
+def test_forward_passes_of_a_part_of_a_step_hold_similar_lengths():
+    plain = [int(n) for n in np.random.default_rng(1).permutation(len(LENGTHS))]
+    assert padding(shuffled(LENGTHS, 32, 0, 0), 32, 8) < 0.4 * padding(plain, 32, 8)
+    grouped = shuffled(LENGTHS, 32, 0, 0, "group_by_length")
+    assert padding(grouped, 32, 32) < 0.4 * padding(plain, 32, 32)

@@ -18,6 +18,7 @@ import torch
 from torch.utils.data import Sampler
 
 from vista import chat
+from vista.config import SamplingStrategy
 from vista.engines.batching import collate
 from vista.engines.checkpoints import Checkpoint
 from vista.errors import VistaError
@@ -30,7 +31,7 @@ Item = dict[str, int]  # an example in the dataset that TRL sees: only its index
 Batch = dict[str, torch.Tensor]
 
 IGNORED = -100  # label of a token that is not trained on
-POOL = 4  # batches that are sorted by length together
+POOL = 4  # steps that are sorted by length together, where steps are grouped by length
 ANEW = "delete it and curate again"
 
 
@@ -125,28 +126,37 @@ def _problem(row: Row, responses: tuple[str, ...]) -> str | None:
 
 # torch's samplers draw from the global random state, which anything else that draws from it shifts. This
 # order depends only on the seed and the epoch.
-def shuffled(lengths: Sequence[int], batch_size: int, seed: int, epoch: int) -> list[int]:
-    """Every index once, so that batches of ``batch_size`` hold similar lengths.
+def shuffled(
+    lengths: Sequence[int], batch_size: int, seed: int, epoch: int, strategy: SamplingStrategy = "random"
+) -> list[int]:
+    """Every index once: the first ``batch_size`` are the epoch's first step, and so on.
 
-    Indices are shuffled, cut into pools of a few batches, sorted by length within a pool and cut
-    into batches, and the batches shuffled. Small pools keep the batches mixed: with large ones
-    a batch would hold one kind of question only. A smaller last batch stays the last.
+    A smaller last step is the last, and any indices may be in it. Within a step the longest come first:
+    the optimiser sees the same step, and the forward passes that it is cut into are padded less.
+
+    Args:
+        lengths: Response tokens of each example.
+        batch_size: Examples in a step.
+        seed: Of the run.
+        epoch: Each has an order of its own.
+        strategy: ``random``: every step is drawn uniformly. ``group_by_length``: a step has similar lengths,
+            since pools of ``POOL`` random steps are sorted by length and cut into steps, which are shuffled.
     """
     random = generator("training order", seed, epoch)
     order = random.permutation(len(lengths))
     by_length = np.asarray(lengths)
-    batches: list[np.ndarray] = []
-    for start in range(0, len(order), POOL * batch_size):
-        pool = order[start : start + POOL * batch_size]
-        pool = pool[np.argsort(by_length[pool], kind="stable")]
-        batches += [pool[at : at + batch_size] for at in range(0, len(pool), batch_size)]
-    full = [batch for batch in batches if len(batch) == batch_size]
-    rest = [batch for batch in batches if len(batch) < batch_size]
-    mixed = [full[index] for index in random.permutation(len(full))] + rest
-    return [int(index) for batch in mixed for index in batch]
+    starts = np.arange(0, len(order), batch_size)
+    if strategy == "group_by_length":
+        full = len(order) - len(order) % batch_size
+        for start in range(0, full, POOL * batch_size):
+            pool = order[start : min(start + POOL * batch_size, full)]
+            order[start : start + len(pool)] = pool[np.argsort(by_length[pool], kind="stable")]
+        starts[: full // batch_size] = random.permutation(starts[: full // batch_size])
+    steps = [order[start : start + batch_size] for start in starts]
+    return [int(index) for step in steps for index in step[np.argsort(-by_length[step], kind="stable")]]
 
 
-class LengthMixedSampler(Sampler[int]):
+class StepSampler(Sampler[int]):
     """``shuffled`` for every epoch, then fillers that do not count in the loss.
 
     Each process needs a part of every forward pass. Where the last pass would be smaller, accelerate
@@ -154,26 +164,35 @@ class LengthMixedSampler(Sampler[int]):
     any number of processes.
     """
 
-    def __init__(self, lengths: Sequence[int], batch_size: int, seed: int, together: int = 1) -> None:
-        """``lengths``, ``batch_size`` and ``seed`` are those of ``shuffled``.
+    def __init__(
+        self,
+        lengths: Sequence[int],
+        batch_size: int,
+        seed: int,
+        together: int = 1,
+        strategy: SamplingStrategy = "random",
+    ) -> None:
+        """All but ``together`` are arguments of ``shuffled``.
 
         Args:
             lengths: Response tokens of each example.
             batch_size: Examples in a step.
             seed: Of the run.
             together: Examples in one forward pass of all processes; 1 fills nothing up.
+            strategy: How steps are drawn.
         """
         self.lengths = lengths
         self.batch_size = batch_size
         self.seed = seed
         self.fillers = -len(lengths) % together
+        self.strategy = strategy
         self.epoch = 0
 
     def __len__(self) -> int:
         return len(self.lengths) + self.fillers
 
     def __iter__(self) -> Iterator[int]:
-        yield from shuffled(self.lengths, self.batch_size, self.seed, self.epoch)
+        yield from shuffled(self.lengths, self.batch_size, self.seed, self.epoch, self.strategy)
         yield from [len(self.lengths)] * self.fillers
 
     def set_epoch(self, epoch: int) -> None:
