@@ -156,6 +156,23 @@ def test_how_steps_are_drawn_is_a_setting_that_reruns_the_training_it_is_set_for
     assert settings_of(other, sft)["hyperparameters"]["sampling_strategy"] == "group_by_length"
 
 
+def test_what_the_accelerate_file_says_reruns_the_training_and_its_comments_do_not(
+    suite: Suite, tmp_path: Path
+):
+    run, file = run_of("rest-em").id, tmp_path / "ddp.yaml"
+    dag = Dag(with_model(suite, ModelTraining(accelerate=file)))
+    found = []
+    for text in ("mixed_precision: bf16", "# faster\nmixed_precision:   bf16", "mixed_precision: 'no'"):
+        file.write_text(f"distributed_type: MULTI_GPU\n{text}\n")
+        found.append(dag.training_settings(run))
+    bfloat, commented, float32 = found
+    assert bfloat == commented != float32
+    assert Dag(with_model(suite, ModelTraining())).training_settings(run) not in found
+    file.unlink()
+    with pytest.raises(VistaError, match=r"ddp\.yaml: no such file"):
+        dag.training_settings(run)
+
+
 def test_processes_and_passes_rerun_nothing_and_tuning_reruns_the_training(suite: Suite):
     run = run_of("rest-em").id
     spread = ModelTraining(processes=2, device_batch_size=4, gradient_checkpointing=True, save_every=10)
