@@ -17,6 +17,7 @@ from vista.analysis.comparisons import counterpart_of, reference_of
 from vista.analysis.page import number, with_error
 from vista.analysis.runs import columns
 from vista.analysis.tables import results_tables
+from vista.dag import Dag
 from vista.errors import VistaError
 from vista.grid import Run
 from vista.manifest import read_manifest
@@ -137,6 +138,14 @@ def test_train_samples_come_from_the_training_sets_manifest(world: World) -> Non
         else:
             counts = read_manifest(world.paths.training_set(run.id)).counts
             assert row["train_samples"] == str(int(counts["examples"]))
+
+
+def test_train_samples_do_not_count_what_training_left_out(world: World) -> None:
+    run = Run("nano-b", "both", "vista-sft", 0, 1)
+    before = int(table_of(world)[run]["train_samples"])
+    world.manifest(world.paths.trained(run.id), "training", {"dropped_special_tokens": 3.0})
+    assert int(table_of(world)[run]["train_samples"]) == before - 3
+    assert str(manifest_of(world.paths.trained(run.id))) in Dag(world.suite).table_inputs("results")
 
 
 def test_test_time_selection_has_rows_of_its_own_with_the_costs_of_what_it_decodes(tmp_path: Path) -> None:

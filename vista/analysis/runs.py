@@ -147,6 +147,10 @@ def run_cost(suite: Suite, paths: Paths, run: grid.Run) -> Cost:
         return Cost(None, 0, 0)
     drawn = [_drawn(suite, paths, replace(run, round=number)) for number in _rounds_until(suite, run)]
     examples = _count(paths.training_set(run.id), "examples")
+    trained = paths.trained(run.id)
+    if manifest_of(trained).exists():
+        # A teacher's or the policy's texts that spell special tokens of the model are not trained on.
+        examples -= int(read_manifest(trained).counts.get("dropped_special_tokens", 0))
     return Cost(examples, drawn[-1] if drawn else 0, sum(drawn))
 
 

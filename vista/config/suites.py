@@ -73,6 +73,9 @@ SeedRationales = Annotated[
 ]
 
 
+SamplingStrategy = Literal["random", "group_by_length"]
+
+
 class Hyperparameters(Strict):
     """One training run's settings."""
 
@@ -80,6 +83,11 @@ class Hyperparameters(Strict):
     learning_rate: float = Field(1e-5, gt=0.0, description="Peak learning rate.")
     batch_size: int = Field(
         16, ge=1, description="Examples per optimiser step, over all processes and forward passes."
+    )
+    sampling_strategy: SamplingStrategy = Field(
+        "random",
+        description="Which examples share a step, as transformers' `train_sampling_strategy`: `random`, or "
+        "`group_by_length` for similar lengths, which needs less padding and is not what the paper does.",
     )
     warmup: Fraction = Field(0.1, description="Share of the steps that warm up.")
     schedule: Literal["cosine", "linear", "constant"] = Field(

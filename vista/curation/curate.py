@@ -104,5 +104,6 @@ def _settings(suite: Suite, run: Run) -> dict[str, Any]:
 def _every_count(counts: Counter[str], rows: list[Row]) -> dict[str, float]:
     """A number for every count, zeros as well; a resampler from outside is counted by its own name."""
     sources = Counter(count_of(row["source"]) for row in rows)
-    final = counts + sources + Counter(examples=len(rows))
+    cut = sum(not row.get("rejected_finished", True) for row in rows)
+    final = counts + sources + Counter(examples=len(rows), unfinished_negatives=cut)
     return {name: float(final[name]) for name in dict.fromkeys([*COUNTS, *sources])}

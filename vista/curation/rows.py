@@ -105,6 +105,8 @@ def pair(query: Row, choice: Choice) -> Row:
         "rejected": reply(choice.negative.text),
         "chosen_ids": choice.positive.token_ids,
         "rejected_ids": choice.negative.token_ids,
+        "chosen_finished": choice.positive.finished,
+        "rejected_finished": choice.negative.finished,
     }
 
 

@@ -101,7 +101,9 @@ class Outputs(Inputs):
 
     def manifests(self) -> list[str]:
         """Manifests that the tables take counts from."""
-        return [path + ".manifest.json" for path in [*self.predictions(), *self._counted()]]
+        trained = [run.id for run in grid.runs(self.suite) if grid.is_trained(self.suite, run)]
+        described = [path + ".manifest.json" for path in [*self.predictions(), *self._counted()]]
+        return [*described, *map(self.checkpoint, trained)]
 
     def _counted(self) -> list[str]:
         counted = (file for files in self.reads.shared_counts().values() for file in files)

@@ -20,6 +20,7 @@ from vista.config import (
     SelfRationales,
     TeacherRationales,
     digest,
+    load_yaml,
     training_section,
 )
 from vista.dag.base import Base
@@ -89,10 +90,17 @@ class Settings(Base):
         return digest([method.model_dump(mode="json"), training_section(method), own, *wording])
 
     def training_settings(self, run: str) -> str:
-        """Settings of a training run, but not how many processes and passes share a step."""
+        """Settings of a training run, but not how many processes and passes share a step.
+
+        Raises:
+            VistaError: the model's config file of accelerate, which can change numbers, cannot be read.
+        """
         this = grid.Run.parse(run)
         method = self.suite.methods[this.method]
-        tuning = self.suite.models[this.model].training.tuning.model_dump()
+        training = self.suite.models[this.model].training
+        tuning = training.tuning.model_dump()
+        if training.accelerate is not None:
+            tuning["accelerate"] = load_yaml(training.accelerate)
         section = training_section(method)
         settings = getattr(self.suite.training, str(section)).model_dump()
         if not isinstance(method, SelfImprovement):
