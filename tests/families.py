@@ -232,6 +232,46 @@ def qwen3_vl() -> tuple[Any, Any]:
     return hf.Qwen3VLForConditionalGeneration(config), processor
 
 
+HYBRID: dict[str, Any] = {
+    "num_hidden_layers": 4,
+    "layer_types": ["linear_attention", "full_attention", "linear_attention", "full_attention"],
+    "linear_key_head_dim": 8,
+    "linear_value_head_dim": 8,
+    "linear_num_key_heads": 2,
+    "linear_num_value_heads": 4,
+    "rope_parameters": {**MROPE, "partial_rotary_factor": 1.0},
+}
+
+
+def qwen3_5() -> tuple[Any, Any]:
+    """Linear attention in every other layer, ⌊L/2⌋ among them; the cache keeps a state for these."""
+    return _qwen3_5(hf.Qwen3_5Config, hf.Qwen3_5ForConditionalGeneration)
+
+
+def qwen3_5_moe() -> tuple[Any, Any]:
+    """The same with experts in place of the feed-forward layers."""
+    experts = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 32}
+    sizes = {"shared_expert_intermediate_size": 32, **experts}
+    return _qwen3_5(hf.Qwen3_5MoeConfig, hf.Qwen3_5MoeForConditionalGeneration, **sizes)
+
+
+def _qwen3_5(config_class: Any, model_class: Any, **more: Any) -> tuple[Any, Any]:
+    tokenizer = _qwen_tokenizer(vision_start_token="<|vision_start|>", vision_end_token="<|vision_end|>")
+    config = config_class(
+        text_config={**_text(tokenizer), **HYBRID, **more},
+        vision_config={**QWEN_TOWER, "num_position_embeddings": 36},
+        tie_word_embeddings=True,
+        **_ids(tokenizer, **QWEN_IDS),
+    )
+    processor = hf.Qwen3VLProcessor(
+        image_processor=hf.Qwen2VLImageProcessor(**_qwen_pictures()),
+        tokenizer=tokenizer,
+        video_processor=hf.Qwen3VLVideoProcessor(**_qwen_pictures()),
+        chat_template=QWEN3,
+    )
+    return model_class(config), processor
+
+
 def _qwen_image(size: tuple[int, int]) -> str:
     count = size[0] * size[1] // 64
     return "<|vision_start|>" + "<|image_pad|>" * count + "<|vision_end|>"
@@ -500,6 +540,7 @@ def _idefics_prompt(parts: list[Piece], system: str | None) -> list[Piece]:
 FAMILIES = {
     "qwen2.5-vl": Family(qwen2_5_vl, _im_turns("You are a helpful assistant."), _qwen_image),
     "qwen3-vl": Family(qwen3_vl, _im_turns(), _qwen_image),
+    "qwen3.5": Family(qwen3_5, _im_turns(), _qwen_image),
     "internvl": Family(internvl, _im_turns(), _internvl_image, behind_image="\n"),
     "llava-onevision": Family(
         llava_onevision,
@@ -513,12 +554,151 @@ FAMILIES = {
 }
 
 
+# --- families that only the check is tried on: tests/test_fitness.py ---
+
+LLAMA = "{{- '<|begin_of_text|>' -}}" + QWEN3.replace(
+    "<|vision_start|><|image_pad|><|vision_end|>", "<image>"
+)
+
+
+def _llama_tokenizer(*special: str, **named: str) -> Any:
+    words = ["<|im_start|>", "<|begin_of_text|>", "<image>", *special]
+    return byte_tokenizer(words, "<|im_end|>", "<|endoftext|>", named, bos_token="<|begin_of_text|>")
+
+
+def _llava_next(text: dict[str, Any]) -> tuple[Any, Any]:
+    tokenizer = _llama_tokenizer()
+    config = hf.LlavaNextConfig(
+        text_config=_text(tokenizer, **text),
+        vision_config=SIGLIP,
+        vision_feature_select_strategy="full",
+        vision_feature_layer=-1,
+        image_grid_pinpoints=PINPOINTS,
+        image_seq_length=TOKENS,
+        image_token_index=tokenizer.convert_tokens_to_ids("<image>"),
+        tie_word_embeddings=True,
+    )
+    size = {"height": TILE, "width": TILE}
+    processor = hf.LlavaNextProcessor(
+        image_processor=hf.LlavaNextImageProcessor(
+            size={"shortest_edge": TILE}, crop_size=size, image_grid_pinpoints=PINPOINTS
+        ),
+        tokenizer=tokenizer,
+        patch_size=8,
+        vision_feature_select_strategy="full",
+        chat_template=LLAMA,
+    )
+    return hf.LlavaNextForConditionalGeneration(config), processor
+
+
+def granite_vision() -> tuple[Any, Any]:
+    """Its text config asks for scaled logits, and its class does not scale them."""
+    scales = {"logits_scaling": 4.0, "attention_multiplier": 0.35, "embedding_multiplier": 2.0}
+    text = {"model_type": "granite", "rope_parameters": ROPE, "residual_multiplier": 0.5, **scales}
+    return _llava_next(text)
+
+
+def llava_next() -> tuple[Any, Any]:
+    """The same class over Llama."""
+    return _llava_next({"model_type": "llama", "rope_parameters": ROPE})
+
+
+def mllama() -> tuple[Any, Any]:
+    """Layers of cross-attention to the image, with a mask for each prompt token."""
+    special = {"<|python_tag|>", "<|image|>"}
+    tokenizer = _llama_tokenizer(*sorted(special), image_token="<|image|>")
+    text = _text(tokenizer, rope_parameters=ROPE, cross_attention_layers=[1])
+    vision = {
+        **VISION,
+        "num_hidden_layers": 2,
+        "num_global_layers": 1,
+        "attention_heads": 4,
+        "vision_output_dim": 64,
+        "image_size": TILE,
+        "patch_size": 8,
+        "intermediate_layers_indices": [0],
+    }
+    text = {name: value for name, value in text.items() if name != "head_dim"}
+    config = hf.MllamaConfig(
+        text_config={**text, "tie_word_embeddings": False},
+        vision_config=vision,
+        image_token_index=tokenizer.convert_tokens_to_ids("<|image|>"),
+    )
+    processor = hf.MllamaProcessor(
+        image_processor=hf.MllamaImageProcessor(size={"height": TILE, "width": TILE}),
+        tokenizer=tokenizer,
+        chat_template=LLAMA.replace("<image>", "<|image|>"),
+    )
+    return hf.MllamaForConditionalGeneration(config), processor
+
+
+MOLMO_TOKENS = ["<im_start>", "<im_end>", "<im_patch>", "<im_col>", "<low_res_im_start>", "<|video|>"]
+MOLMO_TOKENS += ["<im_low>", "<frame_start>", "<frame_end>", "<|image|>"]
+
+
+def molmo2() -> tuple[Any, Any]:
+    """Its processor puts a begin token before the prompt, and numbers the patches of every row from 0."""
+    tokenizer = byte_tokenizer(
+        ["<|im_start|>", *MOLMO_TOKENS],
+        "<|endoftext|>",
+        "<|pad|>",
+        {"image_token": "<|image|>", "video_token": "<|video|>"},
+        bos_token="<|endoftext|>",
+    )
+    template = QWEN3.replace("<|vision_start|><|image_pad|><|vision_end|>", "<|image|>")
+    text = {**_text(tokenizer, rope_parameters=ROPE), "tie_word_embeddings": False}
+    attention = {"num_attention_heads": 4, "num_key_value_heads": 4, "head_dim": 8}
+    config = hf.Molmo2Config(
+        text_config={**text, "vocab_size": len(tokenizer), "additional_vocab_size": 8},
+        vision_config={
+            **VISION,
+            **attention,
+            "num_hidden_layers": 2,
+            "image_size": [TILE, TILE],
+            "patch_size": 4,
+        },
+        adapter_config={
+            **VISION,
+            **attention,
+            "vision_feature_layer": [1, 0],
+            "text_hidden_size": WIDTH,
+        },
+        **_ids(
+            tokenizer,
+            image_start_token_id="<im_start>",
+            low_res_image_start_token_id="<low_res_im_start>",
+            image_end_token_id="<im_end>",
+            image_patch_id="<im_patch>",
+            frame_start_token_id="<frame_start>",
+            frame_end_token_id="<frame_end>",
+        ),
+    )
+    size = {"height": TILE, "width": TILE}
+    processor = hf.Molmo2Processor(
+        image_processor=hf.Molmo2ImageProcessor(size=size, patch_size=4, max_crops=2, overlap_margins=[1, 1]),
+        video_processor=hf.Molmo2VideoProcessor(size=size, patch_size=4),
+        tokenizer=tokenizer,
+        chat_template=template,
+    )
+    return hf.Molmo2ForConditionalGeneration(config), processor
+
+
+# Of families whose prompts are not written down above.
+TRIED = {
+    "qwen3.5-moe": qwen3_5_moe,
+    "llava-next": llava_next,
+    "granite-vision": granite_vision,
+    "mllama": mllama,
+    "molmo2": molmo2,
+}
+
+
 @cache
 def made(name: str) -> tuple[Any, Any]:
     """A family's model, far from uniform attention and predictions, and its processor."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        model, processor = FAMILIES[name].make()
+        model, processor = (FAMILIES[name].make if name in FAMILIES else TRIED[name])()
         with torch.no_grad():
             for weight in model.parameters():
                 if weight.ndim > 1:

@@ -34,6 +34,7 @@ from vista.records import PREDICTION, QUERY, Row, read_rows, write_rows
 from vista.resamplers.prefix import critical_tokens
 from vista.rollouts.gains import Without, gains_rows, without_image
 from vista.rollouts.score import attention_scores
+from vista.scores import layers_read
 from vista.training.fit import fit
 
 RUN = Run("mine", "grids", "zero-shot", 0, 0)
@@ -177,18 +178,28 @@ def test_attention_scores_are_those_of_eager_attention_summed_by_hand(
         for row, prompt in zip(rows, prompts, strict=True)
     ]
     response = tokens_of(made, "so the answer is 3")
-    found = attention_scores(made, prompts, kinds, [response] * 2, [0, 1, 2], batch_size=2)
+    layers = attending(made)
+    found = attention_scores(made, prompts, kinds, [response] * 2, layers, batch_size=2)
     eager = load_checkpoint(suites(family)[1].base("mine"), device="cpu", attention="eager")
     for prompt, kind, scores in zip(prompts, kinds, found, strict=True):
         batch = collate([prompt], [response], made.pad_id)
         del batch["response_mask"]
         with torch.inference_mode():
             attentions = eager.model(**batch, output_attentions=True).attentions
-        for layer, attention in enumerate(attentions):
+        of_layers = [attention for attention in attentions if attention is not None]
+        assert len(of_layers) == len(layers)
+        for layer, attention in enumerate(of_layers):
             of_token = attention[0, :, len(prompt) :, : len(prompt)].mean((0, 1))
             expected = [of_token[[k == segment for k in kind]].sum().item() for segment in range(3)]
             assert scores[layer] == pytest.approx(expected, abs=2e-5)
-        assert max(min(scores[layer]) for layer in range(3)) > 0.01  # no segment is out of sight
+        assert max(map(min, scores)) > 0.01  # no segment is out of sight
+
+
+def attending(made: Checkpoint) -> list[int]:
+    """Layers that have attention to read: in hybrid models not all."""
+    config = made.model.config.get_text_config()
+    kinds = getattr(config, "layer_types", None)
+    return sorted(set(layers_read(range(config.num_hidden_layers), kinds, "nearest")))
 
 
 def test_critical_tokens_are_those_of_all_logits(made: Checkpoint) -> None:
@@ -300,6 +311,21 @@ def test_adapters_are_trained_on_the_decoder_and_merged(made: Checkpoint, tmp_pa
     again = load_checkpoint(tmp_path / "merged", device="cpu")
     for row, ids in zip(two(), responses, strict=True):
         assert mean_nll(again, row, ids) == pytest.approx(mean_nll(made, row, ids), abs=1e-5)
+
+
+@pytest.mark.parametrize("tuning", [None, LoraTuning(kind="lora", r=2, alpha=4)], ids=["full", "lora"])
+def test_training_leaves_the_generation_settings_as_they_are(
+    made: Checkpoint, tmp_path: Path, tuning: LoraTuning | None
+) -> None:
+    # Contradictory, and without the tokenizer's padding, which Trainer adds.
+    made.model.generation_config.update(do_sample=False, temperature=0.1, pad_token_id=None)
+    before = made.model.generation_config.to_diff_dict()
+    training = ModelTraining() if tuning is None else ModelTraining(tuning=tuning)
+    fit(made, [example(asked(), tokens_of(made, "so yes"))], HYPER, SFT, "kept", training)
+    save_checkpoint(made.model, made.processor, tmp_path / "trained")
+    again = load_checkpoint(tmp_path / "trained", device="cpu")
+    assert again.model.generation_config.to_diff_dict() == before
+    assert again.end_ids == made.end_ids
 
 
 def test_training_by_dpo_starts_from_the_reference(made: Checkpoint) -> None:

@@ -32,7 +32,7 @@ app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_
 # The commands that Snakemake runs, by stage, in the order of the DAG. Their help is lettered by it.
 STAGE_COMMANDS = {
     "tasks": ["tasks"],
-    "models": ["models"],
+    "models": ["models", "check"],
     "rollouts": ["encodable", "sample", "resample", "score", "gains", "cases"],
     "curation": ["curate"],
     "training": ["train"],
@@ -196,6 +196,17 @@ def encodable(
     from vista.rollouts.encodable import check_encodable
 
     check_encodable(suite, paths, model)
+
+
+@stage_command
+def check(
+    suite_file: SuiteArgument, model: Annotated[str, typer.Argument(help="Name of the model.")]
+) -> None:
+    """Check that a base checkpoint samples, scores and trains as it should, before anything is spent."""
+    suite, paths = _open(suite_file)
+    from vista.fitness import check_model
+
+    check_model(suite, paths, model)
 
 
 @stage_command

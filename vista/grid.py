@@ -217,6 +217,12 @@ def measured_scope(method: SelfImprovement) -> Literal["positives", "all"]:
     return method.filter.scope if isinstance(method.filter, ScoreFilterSettings) else "positives"
 
 
+def reads_attention(suite: Suite) -> bool:
+    """Whether a method of the suite filters by attention."""
+    methods = [method for method in suite.methods.values() if isinstance(method, SelfImprovement)]
+    return any(method.filter.reads == "scores" for method in methods)
+
+
 @dataclass(frozen=True)
 class SeedSamples:
     """The base model's own solutions to the seed queries (``seed_rationales: self``)."""

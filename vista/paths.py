@@ -36,6 +36,14 @@ class Paths:
         """Folder of a base checkpoint."""
         return self.results / "models" / model
 
+    def check(self, model: str) -> Path:
+        """What the check of a base checkpoint found, all well (``vista.fitness``)."""
+        return self.results / "models" / f"{model}.check.json"
+
+    def failed_check(self, model: str) -> Path:
+        """The same of a check that failed, beside the logs."""
+        return self.results / "logs" / "models" / f"{model}.check.json"
+
     def rollouts(self, policy: str, kind: str, name: str, shard: int | str, shards: int | str) -> Path:
         """One shard of a policy's rollouts; ``kind``: samples, resamples, critical, scores or gains."""
         return self.results / "rollouts" / policy / kind / name / f"{shard}-of-{shards}.parquet"

@@ -37,6 +37,40 @@ def layer_indices(layers: Literal["all"] | Sequence[float], num_layers: int) -> 
     return sorted({min(math.floor(fraction * num_layers), num_layers - 1) for fraction in layers})
 
 
+# Kinds of layers, by transformers' names, that compute no attention of tokens on tokens.
+NO_ATTENTION = ("linear_attention", "conv", "moe")
+
+
+def layers_read(
+    layers: Sequence[int], kinds: Sequence[str] | None, linear: Literal["refuse", "nearest"]
+) -> list[int]:
+    """The layer whose attention is read for each of ``layers``: itself, or in hybrid models another.
+
+    Args:
+        layers: Layers asked for.
+        kinds: The kind of every layer, by transformers' names; ``None`` where all have attention.
+        linear: What is done about a layer without attention (but linear attention, a convolution): it is
+            refused, or the nearest layer with attention is read, of two the earlier one.
+
+    Raises:
+        VistaError: a layer is refused; names those that can be read and the key to set.
+    """
+    attending = [layer for layer, kind in enumerate(kinds or []) if kind not in NO_ATTENTION]
+    refused = [layer for layer in layers if kinds and layer not in attending]
+    if refused and (linear == "refuse" or not attending):
+        count = len(kinds or [])
+        fractions = ", ".join(f"{math.ceil(100 * layer / count) / 100:g}" for layer in attending)
+        remedy = (
+            f"layers {attending} can be read: set scoring.linear_layers: nearest to read the nearest, "
+            f"or scoring.layers and filter.layers to fractions of the depth such as {fractions}"
+        )
+        raise VistaError(
+            f"layers {refused} of {count} have no attention to read, since they are linear or convolutional; "
+            + (remedy if attending else "no layer has any: take methods whose filter reads no attention")
+        )
+    return [min(attending, key=lambda own: abs(own - layer)) if attending else layer for layer in layers]
+
+
 def middle_layer(num_layers: int) -> int:
     """The paper's layer, ⌊L/2⌋."""
     return layer_indices([0.5], num_layers)[0]

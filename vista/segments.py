@@ -33,7 +33,17 @@ def segments(processor: Any, turns: Sequence[Message], prompt: Prompt) -> list[i
     )
     plain: list[int] = encoded["input_ids"]
     kinds = [SYSTEM if first <= start < last else INSTRUCTION for start, _ in encoded["offset_mapping"]]
-    return align(plain, kinds, prompt.input_ids, _image_tokens(processor, turns, plain), VISION)
+    image = _image_tokens(processor, turns, plain)
+    begun = _begin_tokens(processor, plain, prompt.input_ids)
+    lead = [INSTRUCTION if plain[0] in image else kinds[0]] * begun
+    return [*lead, *align(plain, kinds, prompt.input_ids[begun:], image, VISION)]
+
+
+def _begin_tokens(processor: Any, plain: Sequence[int], expanded: Sequence[int]) -> int:
+    """How many tokens a processor has put before the template's text to begin with: at most one."""
+    names = ("bos_token_id", "cls_token_id", "eos_token_id")
+    begins = {getattr(processor.tokenizer, name, None) for name in names}
+    return int(expanded[0] in begins and plain[0] != expanded[0])
 
 
 def _system_span(processor: Any, turns: Sequence[Message], text: str) -> tuple[int, int]:

@@ -99,11 +99,13 @@ def files_to_make(suite: Suite, outputs: Iterable[str]) -> dict[str, str | None]
     for output in outputs:
         path = PurePosixPath(output)
         stage, *parts = path.parts
-        file = f"{output}/manifest.json" if stage in {"models", "training"} else output
+        checks = stage == "models" and output.endswith(".check.json")
+        file = f"{output}/manifest.json" if stage in {"models", "training"} and not checks else output
         if stage == "rollouts" and parts[-3] == "critical":
             file = str(path.parents[2].joinpath("resamples", *parts[-2:]))
         if stage in {"tasks", "models"}:
-            made = parts[0] in (suite.tasks if stage == "tasks" else suite.models)
+            name = parts[0].removesuffix(".check.json")
+            made = name in (suite.tasks if stage == "tasks" else suite.models)
         else:
             made = file in known
         found[output] = file if made else None

@@ -103,7 +103,7 @@ def test_apart_every_method_pays_for_its_own_past(tmp_path: Path) -> None:
     suite = make_suite(tmp_path, gpus=0, shards=1)
     ones = dict.fromkeys(CPU_SECONDS, 3600.0)
     found = sharing(suite, Estimator(suite, EASY.model_copy(update={"cpu_seconds": ones})))
-    always = len(["model", "test split", "check of all queries"])
+    always = len(["model", "check", "test split", "check of all queries"])
     zero_shot = always + len(["evaluate"])
     sft_seed = always + len(["seed split", "curate", "train", "evaluate"])
     past = always + len(["seed split", "train split", "curate SFT-Seed", "train SFT-Seed"])

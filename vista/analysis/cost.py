@@ -116,7 +116,8 @@ def _described(manifest: Path) -> Path:
 
 
 def _model(name: Name, models: list[str]) -> str:
-    return next((part for part in name if part in models), "")
+    own = (part.removesuffix(".check") for part in name)
+    return next((part for part in own if part in models), "")
 
 
 def measured_by(output: Name, benchmark: Name) -> bool:

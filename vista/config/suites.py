@@ -111,6 +111,11 @@ class ScoringSettings(Strict):
     layers: Literal["all"] | list[Fraction] = Field(
         "all", description="Layers whose attention is stored: all, or fractions of the depth."
     )
+    linear_layers: Literal["refuse", "nearest"] = Field(
+        "refuse",
+        description="What is done about a layer that has no attention to read, as most of a hybrid model's: "
+        "refuse it, or read the nearest layer that has, of two the earlier one.",
+    )
     without: Literal["mean", "absent"] = Field(
         "mean",
         description="What a prompt without its image is: the image in its own mean colour, "

@@ -101,6 +101,10 @@ class Base:
         """The code of a base model: how it is built, or how it is fetched."""
         return self.code("models")
 
+    def check_code(self) -> str:
+        """The code of the check of a base model: of sampling by transformers, scoring and SFT."""
+        return self.code("check")
+
     def rollout_code(self, kind: str, name: str) -> str:
         """The code of rollouts of a kind and name: with the engine that samples, and the resampler."""
         if kind == "samples":

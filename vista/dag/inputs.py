@@ -48,6 +48,25 @@ class Inputs(Base):
         """Every query file that a model's processor has to take."""
         return _text(self.reads.asked(model))
 
+    def checked(self, run: str, training: bool = False) -> list[str]:
+        """The check that a run's job waits for: that of its base model, if its weights are just that.
+
+        The jobs of other runs wait by way of the weights that they start from.
+
+        Args:
+            run: The run.
+            training: Whether the job trains the run; otherwise it reads its weights.
+        """
+        this = Run.parse(run)
+        folder = self.reads.start(this) if training else self.reads.checkpoint(this)
+        base = folder == self.paths.base(this.model)
+        return self.checks(this.model) if base else []
+
+    def checks(self, model: str) -> list[str]:
+        """The check of a base model; none of one that is built here."""
+        built = isinstance(self.suite.models[model], BuiltModel)
+        return [] if built else [str(manifest_of(self.paths.check(model)))]
+
     def train_queries(self, run: str) -> list[str]:
         """Train splits of a run's tasks."""
         return _text(self.reads.queries(Run.parse(run), "train"))
@@ -148,6 +167,8 @@ class Outputs(Inputs):
                     self.task_code(task, split)
         for model in self.suite.models:
             self.model_code(model)
+            if self.checks(model):
+                self.check_code()
         for run in {run.method: run for run in grid.runs(self.suite)}.values():
             method = self.suite.methods[run.method]
             if grid.is_trained(self.suite, run):

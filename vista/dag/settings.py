@@ -55,6 +55,12 @@ class Settings(Base):
         hint = [self.suite.wording.hint] if isinstance(entry, BuiltModel) else []
         return digest([settings, self.suite.threads, *hint])
 
+    def check_settings(self, model: str) -> str:
+        """Settings of the check of a base model: whose attention has to be read."""
+        scoring = self.suite.scoring.model_dump(include={"layers", "linear_layers"})
+        layers = scoring if grid.reads_attention(self.suite) else None
+        return digest([layers, bool(self.suite.tasks_without_scene)])
+
     def rollout_settings(self, kind: str, name: str) -> str:
         """Settings of rollouts of a kind and name."""
         if kind == "samples":
@@ -62,7 +68,7 @@ class Settings(Base):
         if kind == "resamples":
             return self._resampling_settings(name)
         if kind == "scores":
-            return digest([self.suite.scoring.model_dump(include={"layers"}), name])
+            return digest([self.suite.scoring.model_dump(include={"layers", "linear_layers"}), name])
         return digest([self.suite.scoring.without, name])
 
     def _resampling_settings(self, name: str) -> str:

@@ -9,7 +9,9 @@ import os
 import re
 import shutil
 import socket
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from tqdm import tqdm
-from transformers import AutoConfig, AutoModelForImageTextToText, GenerationConfig
+from transformers import AutoConfig, AutoModelForImageTextToText, GenerationConfig, PreTrainedConfig
 
 from vista.chat import (
     TOGETHER,
@@ -30,7 +32,7 @@ from vista.chat import (
     gold_ids,
 )
 from vista.config import BuiltModel, ModelStage, Suite
-from vista.engines.folders import check_folder
+from vista.engines.folders import check_folder, read_object
 from vista.engines.presenter import Presenter, load_processor, read_loading
 from vista.errors import MORE_MEMORY, VistaError, is_out_of_memory, said, writing
 from vista.manifest import withdraw
@@ -156,7 +158,8 @@ def load_checkpoint(
 ) -> Checkpoint:
     """Load a model and processor from a folder, without the network.
 
-    What its ``loading.json`` says holds, unless an argument says otherwise.
+    What its ``loading.json`` says holds, unless an argument says otherwise. What its ``config.json`` says
+    about implementations never does: it may name code on the hub.
 
     Args:
         folder: The checkpoint.
@@ -175,6 +178,7 @@ def load_checkpoint(
     try:
         model, report = AutoModelForImageTextToText.from_pretrained(
             folder,
+            config=load_config(folder, attention or loading.attention, trust_remote_code),
             output_loading_info=True,
             dtype=dtype or loading.dtype,
             attn_implementation=attention or loading.attention,
@@ -195,6 +199,41 @@ def load_checkpoint(
     if problem:
         raise VistaError(f"{folder}: {problem}")
     return wrap(model.eval(), processor, str(folder))
+
+
+def load_config(folder: Path, attention: str, trust_remote_code: bool = False) -> Any:
+    """A checkpoint's config, with the implementation of attention that its entry asks for, in every part.
+
+    transformers prefers what ``config.json`` names itself, which may be code that it fetches from the hub.
+    Here that is ignored, and a line on stderr says so.
+    """
+    config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=trust_remote_code)
+    for part in [*_parts(config)]:
+        part._attn_implementation_internal = attention
+        part._experts_implementation_internal = None
+    named = dict(_implementations(read_object(folder / "config.json")))
+    ignored = [f"{name}: {value!r}" for name, value in named.items() if value not in (None, attention)]
+    if ignored:
+        said = f"attention is {attention}, as its entry in models.yaml says"
+        print(f"{folder / 'config.json'}: {', '.join(ignored)}: ignored; {said}", file=sys.stderr)
+    return config
+
+
+def _parts(config: Any) -> Iterator[Any]:
+    """A config and, at any depth, the configs in it."""
+    yield config
+    for value in vars(config).values():
+        if isinstance(value, PreTrainedConfig):
+            yield from _parts(value)
+
+
+def _implementations(value: Mapping[str, Any], name: str = "") -> Iterator[tuple[str, Any]]:
+    """Every setting of a ``config.json``, at any depth, that names an implementation, by its path."""
+    for key, part in value.items():
+        if key.strip("_").removesuffix("_internal") in ("attn_implementation", "experts_implementation"):
+            yield f"{name}{key}", part
+        elif isinstance(part, dict):
+            yield from _implementations(part, f"{name}{key}.")
 
 
 def _layers(model: Any) -> dict[str, int]:
@@ -249,9 +288,8 @@ def load_outline(folder: Path, *, trust_remote_code: bool = False) -> Checkpoint
     """
     check_folder(folder)
     processor = load_processor(folder, trust_remote_code=trust_remote_code)
-    options: dict[str, Any] = {"local_files_only": True, "trust_remote_code": trust_remote_code}
     try:
-        config = AutoConfig.from_pretrained(folder, **options)
+        config = load_config(folder, "sdpa", trust_remote_code)
         with torch.device("meta"):
             model = AutoModelForImageTextToText.from_config(config, trust_remote_code=trust_remote_code)
         if (folder / "generation_config.json").is_file():
@@ -274,7 +312,10 @@ def save_checkpoint(model: Any, processor: Any, folder: Path) -> None:
         with writing(folder):
             folder.parent.mkdir(parents=True, exist_ok=True)
             shutil.rmtree(temporary, ignore_errors=True)  # what a killed job left
-            model.save_pretrained(temporary)
+            with _plain_generation(model) as generation:
+                model.save_pretrained(temporary)
+            if generation is not None:
+                generation.to_json_file(temporary / "generation_config.json", keys_to_pop=["compile_config"])
             processor.save_pretrained(temporary)
             if folder.exists():
                 withdraw(folder)
@@ -282,6 +323,26 @@ def save_checkpoint(model: Any, processor: Any, folder: Path) -> None:
             temporary.rename(folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextmanager
+def _plain_generation(model: Any) -> Iterator[GenerationConfig | None]:
+    """Take the generation settings out of a model while it is saved; they are what is yielded.
+
+    transformers refuses to save settings that it finds contradictory (``do_sample: false`` beside a
+    temperature) if they have changed since they were loaded, and all that are in the model's config. Nothing
+    here samples with them, and published checkpoints have them: they are passed on as they are.
+    """
+    kept = model.generation_config if model.can_generate() else None
+    misplaced = {name: vars(model.config).pop(name) for name in model.config._get_generation_parameters()}
+    if kept is not None:
+        model.generation_config = GenerationConfig()
+    try:
+        yield kept
+    finally:
+        vars(model.config).update(misplaced)
+        if kept is not None:
+            model.generation_config = kept
 
 
 def require_gpu(suite: Suite, model: str, stage: ModelStage) -> None:

@@ -29,8 +29,10 @@ from vista.config import (
     Suite,
     TeacherRationales,
 )
-from vista.engines.folders import folder_problems
+from vista.engines.folders import folder_problems, read_object
 from vista.errors import VistaError
+from vista.manifest import read_manifest
+from vista.paths import Paths, manifest_of
 from vista.planning.estimate import Assumptions, parameters, train_queries
 from vista.planning.plan import make_plan, table
 from vista.task_kinds.benchmarks import BenchmarkSettings, HubFiles
@@ -81,6 +83,7 @@ def examine(suite: Suite, assumptions: Assumptions, lock: Path = LOCK) -> list[F
     """
     checks: dict[str, Callable[[], list[Finding]]] = {
         "models": lambda: check_models(suite),
+        "checks of models": lambda: check_fitness(suite),
         "data": lambda: check_data(suite),
         "seed rationales": lambda: check_rationales(suite),
         "GPUs": lambda: check_gpus(suite, assumptions),
@@ -136,6 +139,35 @@ def check_models(suite: Suite) -> list[Finding]:
         if isinstance(spec, LocalModel | HubModel):
             found += _model(f"model {name}", spec)
     return found or [ok("models", "all are built by the DAG")]
+
+
+def check_fitness(suite: Suite) -> list[Finding]:
+    """What the last check of every base checkpoint that is not built here found."""
+    models = [name for name, spec in suite.models.items() if isinstance(spec, LocalModel | HubModel)]
+    return [finding for model in models for finding in _fitness(suite, model)]
+
+
+def _fitness(suite: Suite, model: str) -> list[Finding]:
+    """What the last check of a base checkpoint found, if it was of this checkpoint and of these layers."""
+    layers = suite.scoring.layers if grid.reads_attention(suite) else None
+    scoring = {"layers": layers, "linear_layers": suite.scoring.linear_layers}
+    paths, subject = Paths(suite.results), f"check of {model}"
+    base = paths.base(model)
+    for file in (paths.failed_check(model), paths.check(model)):
+        if not (file.is_file() and manifest_of(base).is_file()):
+            continue
+        report = read_object(file)
+        if (report.get("checkpoint"), report.get("scoring")) == (read_manifest(base).checksums, scoring):
+            return [_verdict(subject, verdict, file) for verdict in report.get("verdicts", [])]
+    return [ok(subject, "made before anything is spent, as soon as the checkpoint is there (vista check)")]
+
+
+def _verdict(subject: str, found: dict[str, str], file: Path) -> Finding:
+    """One verdict of a check."""
+    said = f"{found['check']}: {found['measured']} {found['tolerance']}".rstrip()
+    if found["verdict"] != "fail":
+        return ok(subject, said)
+    return fail(subject, said, f"see {file.with_suffix('.log')}; once corrected, run the check again")
 
 
 def _model(subject: str, spec: LocalModel | HubModel) -> list[Finding]:

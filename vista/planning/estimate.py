@@ -300,6 +300,7 @@ BUILT_PARAMETERS = 0.6e6  # of a model that is built from scratch
 CPU_SECONDS = {
     "tasks": 5.0,
     "models": 350.0,
+    "check": 20.0,
     "sample": 21.0,
     "resample": 27.0,
     "score": 20.0,

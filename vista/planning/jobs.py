@@ -84,6 +84,7 @@ def job_counts(suite: Suite) -> dict[str, int]:
     counts = {
         "tasks": len(splits(suite)),
         "models": len(suite.models),
+        "check": sum(not isinstance(model, BuiltModel) for model in suite.models.values()),
         **{rule: rollouts[rule] * suite.shards for rule in RULE_OF_KIND.values()},
         "encodable": sum(bool(Dag(suite).asked(model)) for model in suite.models),
         "curate": trained,
@@ -135,7 +136,8 @@ class JobTree:
         if stage == "tasks":
             return [Job("tasks", f"{folder}/{file.stem}")], []
         if stage == "models":
-            return [Job("models", folder)], dag.corpus(folder)
+            checks = [Job("check", folder)] if dag.checks(folder) else []
+            return [Job("models", folder), *checks], dag.corpus(folder)
         if stage == "training":
             inputs = [*dag.curation_inputs(folder), dag.training_start(folder)]
             return [Job("curate", folder), Job("train", folder)], inputs

@@ -24,6 +24,7 @@ from vista.planning.jobs import Job, JobTree, RolloutFile, job_counts
 STAGE_OF_RULE = {
     "tasks": "tasks",
     "models": "models",
+    "check": "models",
     "sample": "rollouts",
     "resample": "rollouts",
     "score": "rollouts",
@@ -35,7 +36,7 @@ STAGE_OF_RULE = {
 }
 GIGABYTE = 1e9
 # The same for every method, so made (or fetched) once even by users who run one method after another.
-COMMON = ("tasks", "models", "encodable")
+COMMON = ("tasks", "models", "check", "encodable")
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,7 @@ from vista.rollouts.policy import (
     shard_queries,
 )
 from vista.rollouts.score import SEGMENTS, one_hot, reading, row_attention
-from vista.scores import MIDDLE, TAU, layer_indices, standardise, visual_share
+from vista.scores import MIDDLE, TAU, layer_indices, layers_read, standardise, visual_share
 from vista.segments import VISION, segments
 
 PER_TASK = 3  # cases of each kind and task
@@ -96,7 +96,9 @@ def case_rows(checkpoint: Checkpoint, queries: Sequence[Row], rollouts: dict[str
         queries: All queries that the rollouts answer.
         rollouts: Rows by kind: ``samples``, ``resamples``, ``critical`` and ``scores``.
     """
-    layer = _middle(checkpoint.model.config.get_text_config().num_hidden_layers)
+    config = checkpoint.model.config.get_text_config()
+    middle, types = _middle(config.num_hidden_layers), getattr(config, "layer_types", None)
+    (layer,) = layers_read([middle], types, "nearest")
     by_id = {query["query_id"]: query for query in queries}
     order = {name: number for number, name in enumerate(by_id)}
     chosen = [

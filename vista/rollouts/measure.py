@@ -52,7 +52,7 @@ def measure_shard(
         kind: Which kind of rollout file.
         name: Name of its folder: which solutions, and in which scope.
         schema: Of the rows.
-        settings: What the manifest says of the measure.
+        settings: What the manifest says of the measure, which may add to it.
         measure: Makes the rows.
     """
     reads = Reads(suite, paths)
@@ -74,6 +74,7 @@ def measure_shard(
     solutions = [row for row in everything if row["correct"] or scope == "all"]
     recorder.device = device_name(checkpoint)
     rows = measure(checkpoint, queries, solutions)
+    recorder.settings |= settings
     write_rows(output, rows, schema)
     recorder.write(output, {"queries": len(queries), "solutions": len(rows)})
 

@@ -31,11 +31,12 @@ from vista.grid import Run
 from vista.paths import Paths
 from vista.records import SCORES, Row
 from vista.rollouts.measure import measure_shard, measured_columns
-from vista.scores import layer_indices
+from vista.scores import layer_indices, layers_read
 from vista.segments import segments
 from vista.solutions import asked_by
 
 SEGMENTS = 3
+Layers = Literal["all"] | Sequence[float]
 IMPLEMENTATION = "vista_rows"
 # Registered permanently: transformers makes no mask at all (no sliding window either) for a name that
 # is only set on the interface and not registered with its class.
@@ -61,6 +62,15 @@ def score_shard(suite: Suite, paths: Paths, policy: Run, name: str, shard: int) 
         shard: Which shard, from 0.
     """
     scoring = suite.scoring
+    settings: dict[str, Any] = {"layers": scoring.layers, "linear_layers": scoring.linear_layers}
+
+    def measure(checkpoint: Checkpoint, queries: Sequence[Row], solutions: Sequence[Row]) -> list[Row]:
+        read = read_for(checkpoint, scoring.layers, scoring.linear_layers)
+        settings["read_instead"] = {str(layer): own for layer, own in read.items() if own != layer}
+        return score_rows(
+            checkpoint, queries, solutions, scoring.layers, scoring.batch_size, scoring.linear_layers
+        )
+
     measure_shard(
         suite,
         paths,
@@ -69,19 +79,35 @@ def score_shard(suite: Suite, paths: Paths, policy: Run, name: str, shard: int) 
         kind="scores",
         name=name,
         schema=SCORES,
-        settings={"layers": scoring.layers},
-        measure=lambda checkpoint, queries, solutions: score_rows(
-            checkpoint, queries, solutions, scoring.layers, scoring.batch_size
-        ),
+        settings=settings,
+        measure=measure,
     )
+
+
+def read_for(
+    checkpoint: Checkpoint, layers: Layers, linear: Literal["refuse", "nearest"] = "refuse"
+) -> dict[int, int]:
+    """By layer asked for, ascending, the one whose attention is read: itself, or in hybrid models another.
+
+    Raises:
+        VistaError: a layer has no attention, and the settings say to refuse it.
+    """
+    config = checkpoint.model.config.get_text_config()
+    chosen = layer_indices(layers, config.num_hidden_layers)
+    try:
+        read = layers_read(chosen, getattr(config, "layer_types", None), linear)
+    except VistaError as error:
+        raise VistaError(f"{checkpoint.name}: {error}") from error
+    return dict(zip(chosen, read, strict=True))
 
 
 def score_rows(
     checkpoint: Checkpoint,
     queries: Sequence[Row],
     solutions: Sequence[Row],
-    layers: Literal["all"] | Sequence[float],
+    layers: Layers,
     batch_size: int,
+    linear: Literal["refuse", "nearest"] = "refuse",
 ) -> list[Row]:
     """Scores (``records.SCORES``) of solutions (``records.ROLLOUT``), in their order.
 
@@ -91,9 +117,11 @@ def score_rows(
         solutions: What is scored.
         layers: Which layers, as fractions of the depth.
         batch_size: Solutions per forward pass.
+        linear: What is done about a layer that has no attention; see ``vista.scores.layers_read``.
     """
     num_layers: int = checkpoint.model.config.get_text_config().num_hidden_layers
-    chosen = layer_indices(layers, num_layers)
+    chosen = read_for(checkpoint, layers, linear)
+    read = sorted(set(chosen.values()))
     asked = asked_by(queries, solutions)
     longest = max((len(row["token_ids"]) for row in solutions), default=0)
     prompts = checkpoint.encode(asked, longest)
@@ -108,10 +136,14 @@ def score_rows(
         [prompts[owner] for owner in owners],
         [kinds[owner] for owner in owners],
         [row["token_ids"] for row in solutions],
-        chosen,
+        read,
         batch_size,
     )
-    return [_score_row(row, chosen, num_layers, value) for row, value in zip(solutions, values, strict=True)]
+    places = [read.index(layer) for layer in chosen.values()]
+    return [
+        _score_row(row, [*chosen], num_layers, [value[place] for place in places])
+        for row, value in zip(solutions, values, strict=True)
+    ]
 
 
 def attention_scores(

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import copy
 import tempfile
 import time
 from pathlib import Path
@@ -245,7 +246,7 @@ class Whole:
         # Trainer changes the class of a model that it spreads over processes.
         self.kind = type(model)
         self.config = model.config
-        self.generation_config = model.generation_config
+        self.generation_config = copy.deepcopy(model.generation_config)  # Trainer changes the model's
         self.lora = lora
 
     def of(self, trainer: PaperTrainer) -> Any:
@@ -260,7 +261,10 @@ class Whole:
             model = self._filled(state)
         else:
             model = trainer.accelerator.unwrap_model(trainer.model)
-        return model if self.lora is None else model.float().merge_and_unload()
+        if self.lora is not None:
+            model = model.float().merge_and_unload()
+        model.generation_config = self.generation_config
+        return model
 
     def _filled(self, state: dict[str, torch.Tensor]) -> Any:
         """A model of the same kind with the weights of ``state``, on the CPU."""
@@ -272,7 +276,6 @@ class Whole:
         _, unexpected = model.load_state_dict(state, strict=False, assign=True)
         base = model if self.lora is None else model.get_base_model()
         base.tie_weights()
-        base.generation_config = self.generation_config
         left = [name for name, weight in base.named_parameters() if weight.is_meta]
         if left or unexpected:
             raise RuntimeError(f"gathered weights do not fit the model: {[*left, *unexpected][:5]}")

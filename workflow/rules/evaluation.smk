@@ -4,6 +4,7 @@
 rule evaluate:
     input:
         checkpoint=lambda w: PLAN.checkpoint(w.run),
+        checked=ancient(lambda w: PLAN.checked(w.run)),
         queries=PLAN.test_queries(),
         code=PLAN.evaluation_code(),
         encodable=ancient(lambda w: PLAN.encodable(w.run)),

@@ -1,4 +1,4 @@
-# Stage 2: base checkpoints, built from a corpus or resolved at a pinned revision.
+# Stage 2: base checkpoints, built from a corpus or resolved at a pinned revision, and the check of the latter.
 
 
 rule models:
@@ -25,3 +25,30 @@ rule models:
         settings=lambda w: PLAN.model_settings(w.model),
     shell:
         "vista models {params.suite:q} {wildcards.model:q} 2>&1 | tee {log:q}"
+
+
+# Jobs wait for it, but are not made again because of it (`ancient`): it decides whether they run, not what they
+# make. A failed one leaves the verdicts of the last that passed (`update`).
+rule check:
+    input:
+        checkpoint=f"{R}/models/{{model}}/manifest.json",
+        code=PLAN.check_code(),
+    output:
+        update(f"{R}/models/{{model}}.check.json"),
+        update(f"{R}/models/{{model}}.check.json.manifest.json"),
+    log:
+        f"{R}/logs/models/{{model}}.check.log",
+    benchmark:
+        f"{R}/benchmarks/models/{{model}}.check.tsv"
+    conda:
+        "../../environment.yml"
+    threads: lambda w: PLAN.cpus("rollouts", w.model)
+    resources:
+        gpu=lambda w: PLAN.gpus("rollouts", w.model),
+        mem_mb=lambda w, attempt: PLAN.memory("rollouts", w.model, attempt),
+        runtime=lambda w, attempt: PLAN.minutes("rollouts", w.model, attempt),
+    params:
+        suite=PLAN.paths.suite,
+        settings=lambda w: PLAN.check_settings(w.model),
+    shell:
+        "vista check {params.suite:q} {wildcards.model:q} 2>&1 | tee {log:q}"

@@ -9,6 +9,7 @@ for command, kind in PLAN.rollout_kinds().items():
             command
         input:
             checkpoint=lambda w: PLAN.checkpoint(w.run),
+            checked=ancient(lambda w: PLAN.checked(w.run)),
             rows=lambda w, kind=kind: PLAN.rollout_inputs(kind, w.run, w.name, w.shard),
             code=lambda w, kind=kind: PLAN.rollout_code(kind, w.name),
             encodable=ancient(lambda w: PLAN.encodable(w.run)),
@@ -67,6 +68,7 @@ rule encodable:
 rule cases:
     input:
         checkpoint=lambda w: PLAN.checkpoint(w.run),
+        checked=ancient(lambda w: PLAN.checked(w.run)),
         queries=lambda w: PLAN.train_queries(w.run),
         rows=lambda w: PLAN.case_inputs(w.run),
         code=PLAN.code("cases"),

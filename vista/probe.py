@@ -1,0 +1,112 @@
+"""Three made-up queries with responses, and what a model makes of them: what ``vista.fitness`` checks with.
+
+Their images are drawn here, so that a check needs no data.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from vista import chat
+from vista.engines.batching import collate, to_device
+from vista.engines.checkpoints import Checkpoint
+from vista.records import Row
+from vista.seeding import generator
+
+# Differences allowed, relative to the size of the logits, by the type of the weights.
+TOLERANCES = {torch.float32: 1e-4, torch.float16: 2e-2, torch.bfloat16: 8e-2}
+SIZES = ((96, 64), (96, 64), (64, 64))  # of the queries' images: two alike, one of another shape
+SYSTEM = "You answer questions about a picture. Think first."
+QUESTION = "What is in row 3 of the picture?"
+TOKENS = (6, 6, 4)  # of the queries' responses
+
+
+def query(number: int, size: tuple[int, int], system: str | None = SYSTEM) -> Row:
+    """A query (``records.QUERY``) about an image of one colour in each half, with some noise."""
+    random = generator("fitness", number)
+    width, height = size
+    pixels = np.empty((height, width, 3))
+    pixels[: height // 2], pixels[height // 2 :] = random.integers(0, 256, 3), random.integers(0, 256, 3)
+    pixels += random.integers(-40, 41, pixels.shape)
+    file = io.BytesIO()
+    Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(file, format="PNG")
+    return {
+        "query_id": f"check {number}",
+        "images": [{"bytes": file.getvalue(), "path": None}],
+        "system": system,
+        "instruction": QUESTION,
+    }
+
+
+class Probe:
+    """A checkpoint, three queries with responses, and the logits of each response when it is alone."""
+
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        self.checkpoint = checkpoint
+        system = SYSTEM if takes_system(checkpoint.processor) else None
+        self.rows = [query(number, size, system) for number, size in enumerate(SIZES)]
+        self.prompts = [chat.encode_query(checkpoint.processor, row) for row in self.rows]
+        barred = {*checkpoint.forbidden_ids, *checkpoint.end_ids}
+        size = min(
+            checkpoint.model.get_output_embeddings().weight.shape[0], len(checkpoint.processor.tokenizer)
+        )
+        allowed = [token for token in range(size) if token not in barred]
+        self.responses = [
+            [int(token) for token in generator("responses", number).choice(allowed, count)]
+            for number, count in enumerate(TOKENS)
+        ]
+
+    def logits(self, prompt: chat.Prompt, response: Sequence[int]) -> torch.Tensor:
+        """Of the response's tokens and of the one after them, in one pass: [tokens + 1, vocabulary]."""
+        batch = collate([prompt], [response], self.checkpoint.pad_id)
+        return self.read(batch)[0]
+
+    def read(self, batch: dict[str, torch.Tensor]) -> list[torch.Tensor]:
+        """For each row of a batch, the logits from its prompt's last token to its response's last."""
+        own = to_device(batch, self.checkpoint.device)
+        counts = own.pop("response_mask").sum(1).tolist()
+        logits = self.checkpoint.model(**own).logits
+        mask = own.get("attention_mask", torch.ones_like(own["input_ids"]))
+        ends = [int(row.nonzero()[-1]) + 1 for row in mask]
+        return [
+            row[end - count - 1 : end].double() for row, end, count in zip(logits, ends, counts, strict=True)
+        ]
+
+    @cached_property
+    def alone(self) -> list[torch.Tensor]:
+        """The logits of each query's response in a pass of its own."""
+        return [self.logits(*pair) for pair in zip(self.prompts, self.responses, strict=True)]
+
+    @cached_property
+    def other(self) -> torch.Tensor:
+        """The logits of the second query's response to the first query's image."""
+        return self.logits(self.prompts[0], self.responses[1])
+
+    @property
+    def tolerance(self) -> float:
+        """What may differ, as a share of the logits' size."""
+        return TOLERANCES.get(self.checkpoint.model.dtype, TOLERANCES[torch.bfloat16])
+
+    def scale(self, number: int) -> float:
+        """The size of a response's logits: their standard deviation over the vocabulary, at least 1."""
+        return max(1.0, float(self.alone[number].std(1).mean()))
+
+    def log_probs(self, logits: torch.Tensor, tokens: Sequence[int], masked: bool = False) -> torch.Tensor:
+        """Of tokens, from the logits before each; ``masked``: among those that a response may have."""
+        if masked:
+            forbidden = torch.tensor(self.checkpoint.forbidden_ids, device=logits.device)
+            logits = logits.index_fill(1, forbidden.long(), -torch.inf)
+        chosen = torch.tensor(list(tokens), device=logits.device)[:, None]
+        return logits[: len(tokens)].log_softmax(1).gather(1, chosen)[:, 0]
+
+
+def takes_system(processor: Any) -> bool:
+    """Whether the chat template writes the text of a system turn."""
+    return SYSTEM in chat.try_render(processor, chat.messages(query(0, SIZES[0])), generation_prompt=True)
