@@ -212,18 +212,33 @@ def encode_query(processor: Any, query: Mapping[str, Any], order: Order = "origi
 def encode_queries(
     processor: Any, queries: Sequence[Mapping[str, Any]], order: Order = "original"
 ) -> list[Prompt]:
-    """``encode_all`` for the prompts that ask ``queries``."""
+    """``encode_all`` for the prompts that ask ``queries``.
+
+    Raises:
+        VistaError: names the query that the processor refuses.
+    """
     asked = [(messages(query, order), open_images(query)) for query in queries]
-    try:
-        prompts = encode_all(processor, asked)
-    except ValueError as error:  # such as an image whose sides the processor finds too unlike
-        for query, conversation in zip(queries, asked, strict=True):
-            _check_encodes(processor, query["query_id"], conversation)
-        raise VistaError(f"the processor refuses the queries: {error}; make them again") from error
+    prompts = encode_named(processor, [query["query_id"] for query in queries], asked)
     return [
         replace(prompt, open_images=partial(open_images, query), query_id=query["query_id"])
         for prompt, query in zip(prompts, queries, strict=True)
     ]
+
+
+def encode_named(
+    processor: Any, query_ids: Sequence[str], conversations: Sequence[Conversation]
+) -> list[Prompt]:
+    """``encode_all`` for conversations that ask the queries of these ids.
+
+    Raises:
+        VistaError: names the query that the processor refuses.
+    """
+    try:
+        return encode_all(processor, conversations)
+    except ValueError as error:  # such as an image whose sides the processor finds too unlike
+        for query_id, conversation in zip(query_ids, conversations, strict=True):
+            _check_encodes(processor, query_id, conversation)
+        raise VistaError(f"the processor refuses the queries: {error}; make them again") from error
 
 
 def _check_encodes(processor: Any, query_id: str, conversation: Conversation) -> None:

@@ -22,6 +22,7 @@ from vista.paths import Paths
 from vista.reads import Reads
 from vista.records import PREDICTION, Row, read_queries, write_rows
 from vista.seeding import derive_seed
+from vista.verdicts import unmarked
 from vista.wording import selecting
 
 METRIC = "accuracy,none"  # lmms-eval's name of the metric without a filter
@@ -74,7 +75,7 @@ def evaluate(suite: Suite, paths: Paths, run: Run) -> None:
         recorder.device = device_name(model)
         report = run_lmms_eval(model, folder, suite.evaluated_tasks)
     rows = [row for task, ids in expected.items() for row in predictions(run.id, task, ids, report)]
-    counts = {**report_counts(report, suite.evaluated_tasks), "unfinished": model.unfinished}
+    counts = report_counts(report, suite.evaluated_tasks)
     if selection is not None:
         counts["candidates"] = selection.k * len(rows)
         counts["tokens"] += model.candidate_tokens
@@ -135,7 +136,7 @@ def predictions(run: str, task: str, query_ids: Sequence[str], report: Mapping[s
 
 def _prediction(run: str, task: str, sample: Mapping[str, Any]) -> Row:
     """One row of ``records.PREDICTION``."""
-    (response,) = sample["filtered_resps"]
+    response, finished = unmarked(sample["filtered_resps"][0])
     return {
         "run": run,
         "task": task,
@@ -143,6 +144,7 @@ def _prediction(run: str, task: str, sample: Mapping[str, Any]) -> Row:
         "cluster_id": sample["cluster_id"],
         "response": response,
         "answer": sample["extracted"],
+        "finished": finished,
         "score": sample["score"],
     }
 
@@ -150,16 +152,22 @@ def _prediction(run: str, task: str, sample: Mapping[str, Any]) -> Row:
 def report_counts(report: Mapping[str, Any], tasks: Sequence[str]) -> dict[str, float]:
     """What the manifest counts: response tokens, and each task's accuracy as reported.
 
-    For benchmarks that lmms-eval has a task for, also the accuracy by its own scorer, and the
-    number of responses on which that scorer and ours differ.
+    Of all tasks and of each also how many responses have no answer (``unanswered``), and how many were cut
+    at the length limit (``unfinished``); one may be both. For benchmarks that lmms-eval has a task for, also
+    the accuracy by its own scorer, and the number of responses on which that scorer and ours differ.
     """
     counted = [sample["token_counts"][0] for task in tasks for sample in report["samples"][task]]
-    counts = {"tokens": sum(counts["output_tokens"] for counts in counted)}
+    counts = {"tokens": sum(counts["output_tokens"] for counts in counted), "unanswered": 0, "unfinished": 0}
     for task in tasks:
+        samples = report["samples"][task]
+        counts[f"unanswered/{task}"] = sum(sample["extracted"] is None for sample in samples)
+        counts[f"unfinished/{task}"] = sum(not sample["finished"] for sample in samples)
+        for name in ("unanswered", "unfinished"):
+            counts[name] += counts[f"{name}/{task}"]
         counts[f"accuracy/{task}"] = report["results"][task][METRIC]
         if LMMS_METRIC in report["results"][task]:
             counts[f"lmms_score/{task}"] = report["results"][task][LMMS_METRIC]
-            differing = [sample["lmms_score"] != sample["score"] for sample in report["samples"][task]]
+            differing = [sample["lmms_score"] != sample["score"] for sample in samples]
             counts[f"lmms_differs/{task}"] = sum(differing)
     return counts
 

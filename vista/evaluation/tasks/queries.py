@@ -13,10 +13,11 @@ import datasets
 from lmms_eval.api.task import ConfigurableMessagesTask
 
 from vista import chat
-from vista.answers import extract, solves
+from vista.answers import extract
 from vista.errors import VistaError
 from vista.images import open_images
 from vista.records import QUERY, read_queries, read_table
+from vista.verdicts import is_correct, unmarked
 
 Message = dict[str, Any]
 
@@ -38,7 +39,11 @@ def doc_to_messages(doc: Mapping[str, Any]) -> list[Message]:
 
 
 def process_results(doc: Mapping[str, Any], results: Sequence[str]) -> dict[str, Any]:
-    """Score one response.
+    """Score one response: right if it was finished and its answer is the query's, as in sampling.
+
+    Args:
+        doc: The query.
+        results: The response, as ``verdicts.marked`` made it: lmms-eval passes on nothing but text.
 
     Returns:
         ``accuracy``, the metric: a score of 0 or 1 with the cluster that standard errors need.
@@ -48,14 +53,16 @@ def process_results(doc: Mapping[str, Any], results: Sequence[str]) -> dict[str,
         VistaError: the query's ground truth is malformed; names the query.
     """
     (response,) = results
-    found = extract(response)
-    score = float(solves(doc, found))
+    text, finished = unmarked(response)
+    found = extract(text)
+    score = float(is_correct(doc, found, finished))
     return {
         "accuracy": {"score": score, "cluster_id": doc["cluster_id"]},
         "score": score,
         "query_id": doc["query_id"],
         "cluster_id": doc["cluster_id"],
         "extracted": found,
+        "finished": finished,
     }
 
 
