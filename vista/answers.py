@@ -48,18 +48,23 @@ _UNIT = re.compile(
 )
 
 
-def extract(text: str) -> str | None:
+def extract(text: str, mark: str | None = None) -> str | None:
     r"""The answer that a response gives: after its last "answer : X", "the answer is X" or \boxed{X}.
 
     Of a plain mark the rest of its line counts (the next line, if it ends its own), up to a full
     stop that is set apart by blanks. ``None`` if there is no mark, or nothing after the last one.
+
+    Args:
+        text: A response.
+        mark: Another plain mark before an answer, as it is written.
     """
-    marks = list(_MARK.finditer(text))
+    own = rf"{_MARK.pattern}|{re.escape(mark)}" if mark else _MARK.pattern
+    marks = list(re.finditer(own, text, re.IGNORECASE))
     if not marks:
         return None
     last = marks[-1]
     rest = text[last.end() :]
-    if last.group().startswith("\\"):
+    if last.group().startswith("\\boxed"):
         return _to_closing_brace(rest)
     line = re.split(r"\s\.(?:\s|$)", rest.lstrip(" \t*").split("\n", 1)[0], maxsplit=1)[0]
     found = line.strip(" \t*`$").removesuffix(".").strip(" \t*`$")

@@ -18,6 +18,12 @@ if TYPE_CHECKING:
     from vista.engines.base import Sample
 
 
+def answer_of(query: Mapping[str, Any], text: str) -> str | None:
+    """The answer in a response (``answers.extract``), after the asked model's own mark too, if it has one."""
+    mark = query.get("answer_mark")
+    return answers.extract(text, mark) if mark else answers.extract(text)
+
+
 def is_correct(query: Mapping[str, Any], found: str | None, finished: bool) -> bool:
     """The verdict on a solution: finished, and its answer is the query's (paper: Sec. 3, step 1)."""
     return finished and answers.solves(query, found)
@@ -54,7 +60,7 @@ def solution_row(
     """One verified solution: ``prefix``, which was given, and what was sampled after it."""
     token_ids = [*prefix, *sample.token_ids]
     text = decode(processor, token_ids)
-    found = answers.extract(text)
+    found = answer_of(query, text)
     return {
         "query_id": query["query_id"],
         "task": query["task"],

@@ -274,8 +274,8 @@ def _note_on_silence(tasks: pd.DataFrame) -> list[str]:
     rest = [f"{len(many) - SHOWN} more in the table by task"] if len(many) > SHOWN else []
     return [
         f"**More than {MANY:.0f} % of the responses have no answer** (in brackets, how many the length limit "
-        f"cut): {'; '.join([*named, *rest])}. There an accuracy depends on the form of the responses too: read "
-        "some in `predictions.parquet`, and see `prompts` and `eval_max_new_tokens`."
+        f"cut): {'; '.join([*named, *rest])}. There an accuracy depends on the form of the responses too: "
+        "read some in `predictions.parquet`, and see `prompts` and `eval_max_new_tokens`."
     ]
 
 

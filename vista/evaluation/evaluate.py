@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from vista.chat import check_prompts
 from vista.config import HubModel, LocalModel, SelectMethod, Suite, Wording
 from vista.errors import VistaError
 from vista.evaluation.harness import lone_process, run_lmms_eval, write_task_files
@@ -50,6 +51,7 @@ def evaluate(suite: Suite, paths: Paths, run: Run) -> None:
         "max_new_tokens": suite.eval_max_new_tokens,
         "batch_size": suite.eval_batch_size,
         **({} if selection is None else {"selection": _settings(selection)}),
+        **suite.models[run.model].prompts.stated,
     }
     recorder = Recorder("evaluation", settings, [checkpoint, *queries.values()])
     status = read_manifest(checkpoint).status
@@ -62,7 +64,7 @@ def evaluate(suite: Suite, paths: Paths, run: Run) -> None:
     require_gpu(suite, run.model, "evaluation")
     expected = {task: _query_ids(path) for task, path in queries.items()}
     folder = output.parent / "tasks"
-    write_task_files(suite, paths, folder)
+    write_task_files(suite, paths, folder, run.model)
     with lone_process():
         from vista.evaluation.chat_model import VistaChatModel
 
@@ -72,6 +74,7 @@ def evaluate(suite: Suite, paths: Paths, run: Run) -> None:
             trust_remote_code=_trusted(suite, run),
             selection=selection,
         )
+        check_prompts(model.checkpoint.processor, suite.models[run.model].prompts, run.model)
         recorder.device = device_name(model)
         report = run_lmms_eval(model, folder, suite.evaluated_tasks)
     rows = [row for task, ids in expected.items() for row in predictions(run.id, task, ids, report)]
