@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from jinja2 import TemplateError
 
 from tests.evaluation.conftest import RUN, TASKS, Script, ScriptedEngine, SmallSuite, query
 from tests.starved import Starvation
@@ -103,6 +104,27 @@ def test_the_verdicts_of_sampling_and_evaluation_agree_at_the_limit(small: Small
         solution = solution_row(checkpoint.processor, query, sample, source="sample", index=0, seed=0)
         verdict = (solution["answer"], solution["finished"], float(solution["correct"]))
         assert (row["answer"], row["finished"], row["score"]) == verdict
+
+
+def test_a_cut_response_that_loses_its_mark_on_the_way_fails_the_evaluation(
+    small: SmallSuite, script: Install, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script(lambda prompt: "so answer : 3 so")
+    monkeypatch.setattr("vista.evaluation.chat_model.marked", lambda text, finished: text)
+    with pytest.raises(RuntimeError, match="24 responses were cut at the length limit, but .* scored 0"):
+        evaluate(small.suite, small.paths, RUN)
+    assert not small.paths.predictions(RUN.id).exists()
+
+
+def test_a_turn_that_the_chat_template_refuses_is_reported_with_the_query(
+    small: SmallSuite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuses(*_: object, **__: object) -> str:
+        raise TemplateError("System role not supported")
+
+    monkeypatch.setattr("vista.chat._template_text", refuses)
+    with pytest.raises(VistaError, match=r"query 'grid-open/0': .*System role not supported"):
+        evaluate(small.suite, small.paths, RUN)
 
 
 def test_responses_without_an_answer_are_counted(small: SmallSuite, script: Install) -> None:

@@ -39,7 +39,8 @@ def evaluate(suite: Suite, paths: Paths, run: Run) -> None:
     Raises:
         VistaError: the checkpoint or a task's queries are missing, damaged or unusable, or there is no GPU
             although the job should have one.
-        RuntimeError: lmms-eval's report is not one score for each query and their mean.
+        RuntimeError: lmms-eval's report is not one score for each query and their mean, or it scored a
+            response that was cut like any other.
     """
     checkpoint = Reads(suite, paths).checkpoint(run)
     selection = Selection.of(suite, run)
@@ -79,6 +80,11 @@ def evaluate(suite: Suite, paths: Paths, run: Run) -> None:
         report = run_lmms_eval(model, folder, suite.evaluated_tasks)
     rows = [row for task, ids in expected.items() for row in predictions(run.id, task, ids, report)]
     counts = report_counts(report, suite.evaluated_tasks)
+    if counts["unfinished"] != model.unfinished:
+        raise RuntimeError(
+            f"{model.unfinished} responses were cut at the length limit, but lmms-eval scored "
+            f"{counts['unfinished']} as cut"
+        )
     if selection is not None:
         counts["candidates"] = selection.k * len(rows)
         counts["tokens"] += model.candidate_tokens
