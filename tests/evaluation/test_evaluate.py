@@ -111,7 +111,7 @@ def test_a_cut_response_that_loses_its_mark_on_the_way_fails_the_evaluation(
 ) -> None:
     script(lambda prompt: "so answer : 3 so")
     monkeypatch.setattr("vista.evaluation.chat_model.marked", lambda text, finished: text)
-    with pytest.raises(RuntimeError, match="24 responses were cut at the length limit, but .* scored 0"):
+    with pytest.raises(RuntimeError, match=r"24 responses were cut at the length limit, but .* scored 0"):
         evaluate(small.suite, small.paths, RUN)
     assert not small.paths.predictions(RUN.id).exists()
 
@@ -123,7 +123,7 @@ def test_a_turn_that_the_chat_template_refuses_is_reported_with_the_query(
         raise TemplateError("System role not supported")
 
     monkeypatch.setattr("vista.chat._template_text", refuses)
-    with pytest.raises(VistaError, match=r"query 'grid-open/0': .*System role not supported"):
+    with pytest.raises(VistaError, match=r"query 'grid-.*System role not supported"):
         evaluate(small.suite, small.paths, RUN)
 
 
