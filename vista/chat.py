@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from jinja2 import TemplateError
 from PIL import Image
@@ -17,6 +17,9 @@ from PIL import Image
 from vista.errors import VistaError
 from vista.images import open_images
 from vista.records import Row
+
+if TYPE_CHECKING:
+    from vista.config import Prompts
 
 Order = Literal["original", "swapped"]
 Message = dict[str, Any]
@@ -58,6 +61,68 @@ def messages(query: Mapping[str, Any], order: Order = "original") -> list[Messag
     if query["system"]:
         turns.insert(0, {"role": "system", "content": [{"type": "text", "text": query["system"]}]})
     return turns
+
+
+def prompted(query: Mapping[str, Any], prompts: Prompts) -> Row:
+    """``query``, as a model with these ``prompts`` is asked it.
+
+    The suffix becomes a part of the instruction. The model's own mark before answers goes with the query, as
+    ``answer_mark``, to where answers are looked for (``vista.verdicts``).
+    """
+    changed = dict(query)
+    if prompts.system is not None:
+        changed["system"] = prompts.system or None
+    if prompts.suffix:
+        between = "" if prompts.suffix[0].isspace() else "\n"
+        changed["instruction"] = f"{query['instruction']}{between}{prompts.suffix}"
+    if prompts.answer_mark is not None:
+        changed["answer_mark"] = prompts.answer_mark
+    return changed
+
+
+def check_prompts(processor: Any, prompts: Prompts, model: str) -> None:
+    """Refuse prompts that a model would not be shown, or could not answer, as they are written.
+
+    Args:
+        processor: The model's.
+        prompts: Those of its entry.
+        model: Named in errors.
+
+    Raises:
+        VistaError: a text spells a special token or has words that the tokenizer has no token for, or the
+            chat template leaves the system turn out.
+    """
+    tokenizer = processor.tokenizer
+    special = tokenizer.convert_ids_to_tokens(forbidden_tokens(processor, []))
+    for name, text in prompts.model_dump(exclude_none=True).items():
+        where = f"model {model}: prompts.{name}"
+        if spelled := [token for token in special if token in text]:
+            raise VistaError(
+                f"{where} spells {', '.join(map(repr, spelled))}, which the tokenizer reads as a special "
+                "token and leaves out of responses; use plain words (the chat template adds its own tokens)"
+            )
+        if words := unknown_words(tokenizer, text):
+            raise VistaError(
+                f"{where}: the tokenizer does not know {', '.join(map(repr, words))}; write it in words that "
+                "it knows"
+            )
+    if prompts.system:
+        asked = {"system": prompts.system, "instruction": "x", "images": []}
+        if prompts.system.strip() not in try_render(processor, messages(asked), generation_prompt=True):
+            raise VistaError(
+                f"model {model}: prompts.system: its chat template leaves the system turn out; move the text "
+                "to prompts.suffix"
+            )
+
+
+def unknown_words(tokenizer: Any, text: str) -> list[str]:
+    """The words of ``text`` that a tokenizer has no token for; most tokenizers know every text."""
+    unknown = tokenizer.unk_token_id
+    if unknown is None:
+        return []
+    return [
+        word for word in text.split() if unknown in tokenizer(word, add_special_tokens=False)["input_ids"]
+    ]
 
 
 def reply(text: str) -> list[Message]:
@@ -225,6 +290,10 @@ def encode_queries(
     ]
 
 
+# Such as an image whose sides are too unlike, a second image token, a turn that the template does not have.
+REFUSALS = (ValueError, TemplateError)
+
+
 def encode_named(
     processor: Any, query_ids: Sequence[str], conversations: Sequence[Conversation]
 ) -> list[Prompt]:
@@ -235,7 +304,7 @@ def encode_named(
     """
     try:
         return encode_all(processor, conversations)
-    except ValueError as error:  # such as an image whose sides the processor finds too unlike
+    except REFUSALS as error:
         for query_id, conversation in zip(query_ids, conversations, strict=True):
             _check_encodes(processor, query_id, conversation)
         raise VistaError(f"the processor refuses the queries: {error}; make them again") from error
@@ -245,7 +314,7 @@ def _check_encodes(processor: Any, query_id: str, conversation: Conversation) ->
     """Raise an error that names the query that the processor refuses."""
     try:
         encode(processor, *conversation)
-    except ValueError as error:
+    except REFUSALS as error:
         sizes = ", ".join(f"{image.width}×{image.height}" for image in conversation[1])
         raise VistaError(
             f"query {query_id!r}: the processor refuses its prompt or its image ({sizes}): {error}; "

@@ -175,6 +175,7 @@ PREDICTION = pa.schema(
         ("cluster_id", pa.string()),
         ("response", pa.string()),
         ("answer", pa.string()),  # extracted from the response; null when none was found
+        ("finished", pa.bool_()),  # ended by the model, not by the length limit
         ("score", pa.float64()),
     ]
 )

@@ -81,7 +81,7 @@ def test_there_is_one_row_per_run_in_the_order_of_the_suite(world: World) -> Non
 def test_the_columns_are_those_documented(world: World, root: Path) -> None:
     first = ["model", "train_set", "method", "round", "seed", "status"]
     scores = ["easy", "hard", "overall", "se", "far", "delta_sft_seed", "delta_se"]
-    counts = ["train_samples", "samples_drawn", "samples_drawn_total", "n_test"]
+    counts = ["train_samples", "samples_drawn", "samples_drawn_total", "unanswered", "unfinished", "n_test"]
     expected = [*first, *scores, *counts]
     tabulate_all(world)
     assert world.paths.table("runs", "csv").read_text().splitlines()[0].split(",") == expected

@@ -493,6 +493,12 @@ PREDICTIONS = [
         lambda w: w.replace("results/long.csv", ",1.0\n", ",right\n"),
     ),
     case(
+        "a long table in which a response is half unfinished",
+        TABLES,
+        ["results/long.csv", "unfinished", "0 or 1"],
+        lambda w: w.replace("results/long.csv", ",0,0,1.0\n", ",0,2,1.0\n"),
+    ),
+    case(
         "a long table that is not text",
         TABLES,
         ["results/long.csv"],

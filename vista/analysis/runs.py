@@ -14,7 +14,7 @@ from typing import Any
 import pandas as pd
 
 from vista import grid
-from vista.analysis.collect import in_domain
+from vista.analysis.collect import SILENT, in_domain, silent_shares
 from vista.analysis.comparisons import reference_of
 from vista.analysis.page import Page, integer, number, signed_with_error, with_constants_below, with_error
 from vista.analysis.stats import PERCENT, overall_mean, paired_difference
@@ -28,7 +28,9 @@ IDENTITY = ["model", "train_set", "method", "round", "seed"]
 SHARED = ("shared_kept", "shared_dropped")
 NOTES = """\
 Every run by itself: `overall` and the difference to the SFT-Seed of the same seed, in percent and
-points, ± one standard error over test queries."""
+points, ± one standard error over test queries. `unanswered`: percent of the responses in which no
+answer is found; `unfinished`: of those that the length limit cut, which are wrong; both over the same
+tasks as `overall`."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,7 @@ def columns(suite: Suite) -> list[str]:
     outside = [task for task in suite.evaluated_tasks if task not in trained]
     first = [*IDENTITY, "status"]
     overall = ["overall", "se"]
-    last = ["delta_sft_seed", "delta_se", *(field.name for field in fields(Cost)), "n_test"]
+    last = ["delta_sft_seed", "delta_se", *(field.name for field in fields(Cost)), *SILENT, "n_test"]
     clash = sorted(set(suite.evaluated_tasks) & {*first, *overall, *last})
     if clash:
         raise VistaError(
@@ -76,7 +78,7 @@ def run_rows(
     Args:
         suite: The suite whose grid the runs are.
         statuses: Status of every run.
-        scores: ``task, query_id, cluster_id, score`` of every run with a result.
+        scores: ``task, query_id, cluster_id, score`` and ``SILENT`` of every run with a result.
         costs: Training samples and samples drawn of every run.
 
     Returns:
@@ -109,6 +111,7 @@ def _accuracies(suite: Suite, run: grid.Run, scores: pd.DataFrame) -> dict[str, 
         **{str(task): float(mean) for task, mean in means.items()},
         "overall": overall.mean * PERCENT,
         "se": overall.se * PERCENT,
+        **silent_shares(in_domain(suite, run, scores)),
         "n_test": overall.n,
     }
 
@@ -128,6 +131,8 @@ def runs_page(suite: Suite, table: pd.DataFrame) -> Page:
     cells["Δ SFT-Seed"] = [
         signed_with_error(*pair) for pair in zip(table["delta_sft_seed"], table["delta_se"], strict=True)
     ]
+    for name in SILENT:
+        cells[name] = table[name].map(number)
     cells["train_samples"] = table["train_samples"].map(integer)
     cells["drawn"] = table["samples_drawn_total"].map(integer)
     return Page("runs", title, [*with_constants_below(title, cells, ""), NOTES])

@@ -41,6 +41,7 @@ from vista.config.models import (
     Models,
     ModelStage,
     ModelTraining,
+    Prompts,
     Tuning,
 )
 from vista.config.suites import (
@@ -90,6 +91,7 @@ __all__ = [
     "Models",
     "Objective",
     "Only",
+    "Prompts",
     "Resample",
     "Sampling",
     "SamplingStrategy",

@@ -11,7 +11,7 @@ from pydantic_core.core_schema import ValidationInfo
 
 from vista.answers import extract
 from vista.config.methods import BaseMethod, Method, Sampling
-from vista.config.models import Model
+from vista.config.models import Model, Prompts
 from vista.errors import VistaError
 from vista.plugins import Plugin, name_modules
 from vista.settings import ADDRESS, Distinct, Fraction, Name, Strict
@@ -258,6 +258,11 @@ class SuiteFile(SuiteFields):
 
     models: Distinct[Name] = Field(min_length=1, description="Names from models.yaml.")
     methods: Distinct[Name] = Field(min_length=1, description="Names from methods.yaml.")
+    prompts: Prompts = Field(
+        default_factory=lambda: Prompts(),
+        description="How every model is asked, where that is not as the queries say; what a model's entry "
+        "sets wins, key by key.",
+    )
     models_file: Path = Field(Path("models.yaml"), description="Where models are defined.")
     methods_file: Path = Field(Path("config/methods.yaml"), description="Where methods are defined.")
     method_defaults: dict[str, Any] = Field(

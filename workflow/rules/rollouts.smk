@@ -31,7 +31,7 @@ for command, kind in PLAN.rollout_kinds().items():
             vista=PLAN.command(kind),
             what=command,
             suite=PLAN.paths.suite,
-            settings=lambda w, kind=kind: PLAN.rollout_settings(kind, w.name),
+            settings=lambda w, kind=kind: PLAN.rollout_settings(kind, w.name, w.run),
         shell:
             "{params.vista:q} {params.what} {params.suite:q} {wildcards.run:q} {wildcards.name:q}"
             " {wildcards.shard:q} 2>&1 | tee {log:q}"
