@@ -117,8 +117,8 @@ def test_apart_every_method_pays_for_its_own_past(tmp_path: Path) -> None:
     counts = job_counts(suite)
     assert found.jobs == sum(counts.values()) - counts["collect"] - counts["results"]
     assert (found.hours, found.hours_apart) == (found.jobs, found.jobs_apart)
-    assert found.hours_common == 2 + 3
-    assert found.hours_common_apart == 3 + 4 + 3 * 5
+    assert found.hours_common == 2 + 4
+    assert found.hours_common_apart == 4 + 5 + 3 * 6
     assert found.share == pytest.approx(found.jobs / found.jobs_apart)
 
 

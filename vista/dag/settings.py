@@ -90,11 +90,12 @@ class Settings(Base):
         settings = [work.sampling.model_dump(), work.settings.model_dump()]
         return [self.suite.engine.kind, *settings, *words]
 
-    def encodable_settings(self) -> str:
-        """Settings of the check of all queries: how long the responses to them may be."""
+    def encodable_settings(self, model: str) -> str:
+        """Settings of the check of all queries: how they are asked, and how long the responses may be."""
         methods = [method for method in self.suite.methods.values() if isinstance(method, SelfImprovement)]
         lengths = {method.rollouts.max_new_tokens for method in methods}
-        return digest([max(lengths, default=0), self.suite.eval_max_new_tokens])
+        shown = self.suite.models[model].prompts.shown
+        return digest([max(lengths, default=0), self.suite.eval_max_new_tokens, *([shown] if shown else [])])
 
     def curation_settings(self, run: str) -> str:
         """Settings of a training set."""

@@ -55,7 +55,7 @@ class Examiner:
         """What is wrong with a query; ``None`` if it can be asked.
 
         Args:
-            query: With ``COLUMNS``.
+            query: With ``COLUMNS``, as the model is asked it.
             response_len: Tokens that the model may respond with.
         """
         for name in ("system", "instruction", "rationale"):
@@ -138,7 +138,7 @@ def check_encodable(suite: Suite, paths: Paths, model: str) -> None:
     examiner = Examiner(load_processor(base, trust_remote_code=trusted), context)
     queries, problems = 0, list[str]()
     for file in files:
-        rows = read_queries(file, COLUMNS)
+        rows = [chat.prompted(row, suite.models[model].prompts) for row in read_queries(file, COLUMNS)]
         check_count(file, len(rows), "queries", required=False)
         queries += len(rows)
         problems += _problems(examiner, file, rows, response_limit(suite, file.stem))

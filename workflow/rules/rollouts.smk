@@ -59,7 +59,7 @@ rule encodable:
         runtime=lambda w, attempt: PLAN.light_minutes(attempt),
     params:
         suite=PLAN.paths.suite,
-        settings=PLAN.encodable_settings(),
+        settings=lambda w: PLAN.encodable_settings(w.model),
     shell:
         "vista encodable {params.suite:q} {wildcards.model:q} 2>&1 | tee {log:q}"
 
