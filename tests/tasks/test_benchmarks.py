@@ -200,7 +200,7 @@ def test_where_every_picture_is_shared_the_error_says_what_keeps_them(tmp_path, 
     for split in ("train", "test"):
         files.write_parquet(tmp_path / f"published/{split}.parquet", rows, files.VQA_RAD)
     suite = with_task("vqa-rad", tmp_path / "published", {"seed": 1}, shared_images="drop")
-    with pytest.raises(VistaError, match="there are 0 queries .* set shared_images: keep"):
+    with pytest.raises(VistaError, match=r"there are 0 queries .* set shared_images: keep"):
         prepared(suite, "vqa-rad", tmp_path / "results")
 
 
