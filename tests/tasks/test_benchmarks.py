@@ -15,6 +15,7 @@ from PIL import Image
 from tests.tasks import published as files
 from vista.answers import extract, verify
 from vista.chat import messages
+from vista.errors import VistaError
 from vista.images import open_images
 from vista.manifest import read_manifest, sha256
 from vista.paths import Paths
@@ -192,6 +193,15 @@ def test_a_picture_is_the_same_under_another_name_and_in_another_format_without_
     suite = with_task("vqa-rad", tmp_path / "published", {"seed": 1}, shared_images="drop")
     _, counts = prepared(suite, "vqa-rad", tmp_path / "results")
     assert counts["train"]["shared_images"] == counts["train"]["shared_dropped"] == len(forms)
+
+
+def test_where_every_picture_is_shared_the_error_says_what_keeps_them(tmp_path, with_task):
+    rows = [{"image": files.cell(1), "question": f"sign {n}?", "answer": "no"} for n in range(3)]
+    for split in ("train", "test"):
+        files.write_parquet(tmp_path / f"published/{split}.parquet", rows, files.VQA_RAD)
+    suite = with_task("vqa-rad", tmp_path / "published", {"seed": 1}, shared_images="drop")
+    with pytest.raises(VistaError, match=r"there are 0 queries .* set shared_images: keep"):
+        prepared(suite, "vqa-rad", tmp_path / "results")
 
 
 def test_one_shared_picture_of_several_is_enough(tmp_path, with_task):

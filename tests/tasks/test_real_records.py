@@ -19,6 +19,7 @@ import pytest
 from PIL import Image
 
 from tests.tasks.published import GEOMETRY3K, VQA_RAD, benchmark, write_parquet
+from vista.manifest import sha256
 from vista.plugins import make
 from vista.records import Row
 from vista.task_kinds import Prepared
@@ -92,6 +93,12 @@ def counts(found: Prepared, *names: str) -> list[float]:
 def planned(kind: str, folder: Path, split: str, **settings: Any) -> int:
     """What a plan says before the files are read."""
     return benchmark(kind=kind, source={"kind": "path", "path": folder}, **settings).queries(split)
+
+
+def test_slakes_files_are_those_of_the_hub(slake: Path, root: Path) -> None:
+    documented = (root / "docs/benchmarks.md").read_text("utf-8")
+    for split in ("train", "test"):
+        assert sha256(slake / f"{split}.json") in documented
 
 
 def test_slake_has_the_english_questions_that_the_docs_count(slake: Path) -> None:

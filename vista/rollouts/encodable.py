@@ -88,17 +88,20 @@ class Examiner:
         for found in self.special.finditer(text):
             name: str = found.group()
             ids = self.processor.tokenizer(name, add_special_tokens=False)["input_ids"]
-            if len(ids) == 1 or name == self.placeholder:
+            if name == self.placeholder or not self.special_ids.isdisjoint(ids):
                 return name
         return None
 
     @cached_property
+    def special_ids(self) -> set[int]:
+        """Every special token but the one for what is unknown."""
+        return set(chat.forbidden_tokens(self.processor, [self.processor.tokenizer.unk_token_id]))
+
+    @cached_property
     def special(self) -> re.Pattern[str]:
-        """Any special token, the longest first."""
-        tokenizer = self.processor.tokenizer
-        names = set(tokenizer.convert_ids_to_tokens(chat.forbidden_tokens(self.processor, [])))
-        names = {name for name in names | {self.placeholder} if name} - {tokenizer.unk_token}
-        words = sorted(map(re.escape, names), key=len, reverse=True)
+        """The text of any special token, the longest first."""
+        names = {self.placeholder, *self.processor.tokenizer.convert_ids_to_tokens(sorted(self.special_ids))}
+        words = sorted((re.escape(name) for name in names if name), key=len, reverse=True)
         return re.compile("|".join(words) or "(?!)")
 
     @property
@@ -133,9 +136,9 @@ def check_encodable(suite: Suite, paths: Paths, model: str) -> None:
     base = paths.base(model)
     recorder = Recorder("rollouts", {"model": model}, [base, *files])
     trusted = getattr(suite.models[model], "trust_remote_code", False)
+    processor = load_processor(base, trust_remote_code=trusted)
     config = AutoConfig.from_pretrained(base, local_files_only=True, trust_remote_code=trusted)
-    context = getattr(config.get_text_config(), "max_position_embeddings", None)
-    examiner = Examiner(load_processor(base, trust_remote_code=trusted), context)
+    examiner = Examiner(processor, getattr(config.get_text_config(), "max_position_embeddings", None))
     queries, problems = 0, list[str]()
     for file in files:
         rows = [chat.prompted(row, suite.models[model].prompts) for row in read_queries(file, COLUMNS)]

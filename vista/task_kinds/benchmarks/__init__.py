@@ -277,9 +277,10 @@ class Benchmark(TaskKind[Settings]):
             size = len(pool) - skipped
         if size <= 0 or skipped + size > len(pool):
             asked = f"{sizes.seed} (seed) + {sizes.train} (train)" if skipped else size
+            drops = self.settings.shared_images == "drop" and split != "test"
             raise VistaError(
                 f"task {name!r}: sizes.{split} asks for {asked}, but there are {len(pool)} queries to take "
-                "them from; lower the sizes"
+                f"them from; lower the sizes{', or set shared_images: keep' if drops else ''}"
             )
         return [pool[index] for index in sorted(order[skipped : skipped + size])]
 
