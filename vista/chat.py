@@ -225,6 +225,10 @@ def encode_queries(
     ]
 
 
+# Such as an image whose sides are too unlike, a second image token, a turn that the template does not have.
+REFUSALS = (ValueError, TemplateError)
+
+
 def encode_named(
     processor: Any, query_ids: Sequence[str], conversations: Sequence[Conversation]
 ) -> list[Prompt]:
@@ -235,7 +239,7 @@ def encode_named(
     """
     try:
         return encode_all(processor, conversations)
-    except ValueError as error:  # such as an image whose sides the processor finds too unlike
+    except REFUSALS as error:
         for query_id, conversation in zip(query_ids, conversations, strict=True):
             _check_encodes(processor, query_id, conversation)
         raise VistaError(f"the processor refuses the queries: {error}; make them again") from error
@@ -245,7 +249,7 @@ def _check_encodes(processor: Any, query_id: str, conversation: Conversation) ->
     """Raise an error that names the query that the processor refuses."""
     try:
         encode(processor, *conversation)
-    except ValueError as error:
+    except REFUSALS as error:
         sizes = ", ".join(f"{image.width}×{image.height}" for image in conversation[1])
         raise VistaError(
             f"query {query_id!r}: the processor refuses its prompt or its image ({sizes}): {error}; "
