@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from tests.training.conftest import example, pair, responses
+from tests.training.conftest import example, pair, prompt, responses
 from vista.chat import gold_ids, messages
 from vista.config import SamplingStrategy
 from vista.engines.checkpoints import Checkpoint
@@ -184,6 +184,20 @@ def test_words_that_only_look_like_special_tokens_are_trained_on(fresh: Fresh):
         example(0, None, text=text) for text in ("a < b", "<|im_end", "im_end|>", "<answer>", "unknown-word")
     ]
     assert check_tokens(Path("train.parquet"), rows, checkpoint) == rows
+
+
+@pytest.mark.parametrize("architecture", ["qwen2.5-vl", "qwen3-vl", "internvl"])
+def test_a_prompt_that_spells_a_special_token_is_refused_whoever_wrote_the_response(
+    fresh: Fresh, architecture: str
+):
+    checkpoint = fresh(architecture)
+    for token in spelled_tokens(checkpoint):
+        turns = prompt(7, text=f"what is {token} ?")[1]
+        rows = [pair(0, [31], [32]), pair(7, [31], [32]) | {"prompt": turns}]
+        with pytest.raises(VistaError) as caught:
+            check_tokens(Path("train.parquet"), rows, checkpoint, ["sample", "seed"], "correct a.jsonl")
+        said = str(caught.value)
+        assert all(part in said for part in ("row 1", "'q7'", "its prompt spells", repr(token), "the query"))
 
 
 @pytest.mark.parametrize("token", ["<|im_end|>", "<|image_pad|>", "<|im_start|>"])

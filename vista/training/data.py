@@ -9,7 +9,8 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -62,20 +63,22 @@ def check_tokens(
 ) -> list[Row]:
     """The rows that the model can be trained on: all but those of ``dropped`` that spell special tokens.
 
-    Sampled tokens are trained on as they are. Texts that are tokenised here (responses without tokens, and
-    solutions that prompts show) may spell special tokens: a place for an image, or the end of a turn.
+    Sampled tokens are trained on as they are. Texts that are tokenised here (prompts, and responses without
+    tokens) may spell special tokens: a place for an image, or the end of a turn.
 
     Args:
         path: The training set; named in errors.
         rows: Its rows.
         checkpoint: The model.
-        dropped: Sources whose rows are left out if they spell special tokens; a line on stderr counts them.
-        remedy: What to do if any other row does.
+        dropped: Sources whose rows are left out if a response spells special tokens; a line on stderr counts
+            them, and the rows whose prompts show solutions that do.
+        remedy: What to do about the response of any other row.
 
     Raises:
         VistaError: a token is not in the vocabulary, marks images or turns, or is spelled where it must not
             be, or no row is left; names the row, and the query if a text is wrong.
     """
+    spelled = cache(checkpoint.spelled)
     kept: list[Row] = []
     first = ""
     for index, row in enumerate(rows):
@@ -83,13 +86,15 @@ def check_tokens(
             token = checkpoint.unsayable(row.get(name) or [])
             if token is not None:
                 raise VistaError(f"{path}: row {index}: column {name!r}: {token}; {ANEW}")
-        special = next(filter(None, map(checkpoint.spelled, _written(row))), None)
-        if special is None:
+        found = _spelled(row, spelled)
+        if found is None:
             kept.append(row)
             continue
-        said = f"row {index}: query {row['query_id']!r}: its text spells {special!r}"
-        if row["source"] not in dropped:
-            raise VistaError(f"{path}: {said}, a special token of {checkpoint.name}; {remedy}")
+        what, token = found
+        said = f"row {index}: query {row['query_id']!r}: its {what} spells {token!r}"
+        if row["source"] not in (dropped if what == "response" else REFLECTIONS):
+            do = remedy if what == "response" else "correct or remove the query"
+            raise VistaError(f"{path}: {said}, a special token of {checkpoint.name}; {do}")
         first = first or said
     if rows and not kept:
         raise VistaError(f"{path}: every row spells special tokens of {checkpoint.name} ({first}); {remedy}")
@@ -99,13 +104,12 @@ def check_tokens(
     return kept
 
 
-def _written(row: Row) -> list[str]:
-    """The texts of an example that people or models have written, and that are tokenised here."""
+def _spelled(row: Row, spelled: Callable[[str], str | None]) -> tuple[str, str] | None:
+    """Which text of a row spells a special token, and the token; of responses, only those without tokens."""
     sides = [name for name in ("completion", "chosen", "rejected") if row.get(f"{name}_ids", ()) is None]
-    texts = [row[name][0]["content"][0]["text"] for name in sides]
-    if row["source"] in REFLECTIONS:
-        texts += [part["text"] for turn in row["prompt"] for part in turn["content"] if part["text"]]
-    return texts
+    texts = [("response", row[name][0]["content"][0]["text"]) for name in sides]
+    texts += [("prompt", part["text"]) for turn in row["prompt"] for part in turn["content"] if part["text"]]
+    return next(((what, token) for what, text in texts if (token := spelled(text)) is not None), None)
 
 
 def _problem(row: Row, responses: tuple[str, ...]) -> str | None:
