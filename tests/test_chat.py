@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import ImageFile
+from tokenizers import AddedToken
 
 from tests.nano import ARCHITECTURES, SQUARE, STRIP, WORDS, checkpoint, query
 from vista import chat
@@ -135,6 +137,15 @@ def test_the_end_token_may_come_and_image_and_role_tokens_may_not(architecture: 
     assert {"<|im_start|>", OPEN[architecture], PATCH[architecture], CLOSE[architecture]} <= forbidden
     assert forbidden.isdisjoint(WORDS)
     assert set(made.end_ids).isdisjoint(made.forbidden_ids)
+
+
+def test_the_place_of_an_image_may_not_come_even_if_the_tokenizer_calls_it_an_ordinary_token() -> None:
+    added = {5: AddedToken("<image>", special=False), 6: AddedToken("<think>", special=False)}
+    tokenizer = SimpleNamespace(all_special_ids=[1, 2], added_tokens_decoder=added)
+    processor = SimpleNamespace(tokenizer=tokenizer)
+    assert chat.forbidden_tokens(processor, [2]) == [1]
+    # 9 is a word of this tokenizer, whatever a config says.
+    assert chat.forbidden_tokens(processor, [2], [5, 9]) == [1, 5]
 
 
 @every_architecture

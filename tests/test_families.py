@@ -262,6 +262,8 @@ def pair(row: Row, chosen: list[int], rejected: list[int]) -> Row:
         "rejected": chat.reply("unused"),
         "chosen_ids": chosen,
         "rejected_ids": rejected,
+        "chosen_finished": True,
+        "rejected_finished": True,
     }
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from jinja2 import TemplateError
 from PIL import Image
@@ -17,6 +17,9 @@ from PIL import Image
 from vista.errors import VistaError
 from vista.images import open_images
 from vista.records import Row
+
+if TYPE_CHECKING:
+    from vista.config import Prompts
 
 Order = Literal["original", "swapped"]
 Message = dict[str, Any]
@@ -58,6 +61,68 @@ def messages(query: Mapping[str, Any], order: Order = "original") -> list[Messag
     if query["system"]:
         turns.insert(0, {"role": "system", "content": [{"type": "text", "text": query["system"]}]})
     return turns
+
+
+def prompted(query: Mapping[str, Any], prompts: Prompts) -> Row:
+    """``query``, as a model with these ``prompts`` is asked it.
+
+    The suffix becomes a part of the instruction. The model's own mark before answers goes with the query, as
+    ``answer_mark``, to where answers are looked for (``vista.verdicts``).
+    """
+    changed = dict(query)
+    if prompts.system is not None:
+        changed["system"] = prompts.system or None
+    if prompts.suffix:
+        between = "" if prompts.suffix[0].isspace() else "\n"
+        changed["instruction"] = f"{query['instruction']}{between}{prompts.suffix}"
+    if prompts.answer_mark is not None:
+        changed["answer_mark"] = prompts.answer_mark
+    return changed
+
+
+def check_prompts(processor: Any, prompts: Prompts, model: str) -> None:
+    """Refuse prompts that a model would not be shown, or could not answer, as they are written.
+
+    Args:
+        processor: The model's.
+        prompts: Those of its entry.
+        model: Named in errors.
+
+    Raises:
+        VistaError: a text spells a special token or has words that the tokenizer has no token for, or the
+            chat template leaves the system turn out.
+    """
+    tokenizer = processor.tokenizer
+    special = tokenizer.convert_ids_to_tokens(forbidden_tokens(processor, []))
+    for name, text in prompts.model_dump(exclude_none=True).items():
+        where = f"model {model}: prompts.{name}"
+        if spelled := [token for token in special if token in text]:
+            raise VistaError(
+                f"{where} spells {', '.join(map(repr, spelled))}, which the tokenizer reads as a special "
+                "token and leaves out of responses; use plain words (the chat template adds its own tokens)"
+            )
+        if words := unknown_words(tokenizer, text):
+            raise VistaError(
+                f"{where}: the tokenizer does not know {', '.join(map(repr, words))}; write it in words that "
+                "it knows"
+            )
+    if prompts.system:
+        asked = {"system": prompts.system, "instruction": "x", "images": []}
+        if prompts.system.strip() not in try_render(processor, messages(asked), generation_prompt=True):
+            raise VistaError(
+                f"model {model}: prompts.system: its chat template leaves the system turn out; move the text "
+                "to prompts.suffix"
+            )
+
+
+def unknown_words(tokenizer: Any, text: str) -> list[str]:
+    """The words of ``text`` that a tokenizer has no token for; most tokenizers know every text."""
+    unknown = tokenizer.unk_token_id
+    if unknown is None:
+        return []
+    return [
+        word for word in text.split() if unknown in tokenizer(word, add_special_tokens=False)["input_ids"]
+    ]
 
 
 def reply(text: str) -> list[Message]:
@@ -212,25 +277,44 @@ def encode_query(processor: Any, query: Mapping[str, Any], order: Order = "origi
 def encode_queries(
     processor: Any, queries: Sequence[Mapping[str, Any]], order: Order = "original"
 ) -> list[Prompt]:
-    """``encode_all`` for the prompts that ask ``queries``."""
+    """``encode_all`` for the prompts that ask ``queries``.
+
+    Raises:
+        VistaError: names the query that the processor refuses.
+    """
     asked = [(messages(query, order), open_images(query)) for query in queries]
-    try:
-        prompts = encode_all(processor, asked)
-    except ValueError as error:  # such as an image whose sides the processor finds too unlike
-        for query, conversation in zip(queries, asked, strict=True):
-            _check_encodes(processor, query["query_id"], conversation)
-        raise VistaError(f"the processor refuses the queries: {error}; make them again") from error
+    prompts = encode_named(processor, [query["query_id"] for query in queries], asked)
     return [
         replace(prompt, open_images=partial(open_images, query), query_id=query["query_id"])
         for prompt, query in zip(prompts, queries, strict=True)
     ]
 
 
+# Such as an image whose sides are too unlike, a second image token, a turn that the template does not have.
+REFUSALS = (ValueError, TemplateError)
+
+
+def encode_named(
+    processor: Any, query_ids: Sequence[str], conversations: Sequence[Conversation]
+) -> list[Prompt]:
+    """``encode_all`` for conversations that ask the queries of these ids.
+
+    Raises:
+        VistaError: names the query that the processor refuses.
+    """
+    try:
+        return encode_all(processor, conversations)
+    except REFUSALS as error:
+        for query_id, conversation in zip(query_ids, conversations, strict=True):
+            _check_encodes(processor, query_id, conversation)
+        raise VistaError(f"the processor refuses the queries: {error}; make them again") from error
+
+
 def _check_encodes(processor: Any, query_id: str, conversation: Conversation) -> None:
     """Raise an error that names the query that the processor refuses."""
     try:
         encode(processor, *conversation)
-    except ValueError as error:
+    except REFUSALS as error:
         sizes = ", ".join(f"{image.width}×{image.height}" for image in conversation[1])
         raise VistaError(
             f"query {query_id!r}: the processor refuses its prompt or its image ({sizes}): {error}; "
@@ -277,15 +361,21 @@ def _closing_tokens(processor: Any) -> list[int]:
     return ids
 
 
-def forbidden_tokens(processor: Any, ends: Sequence[int]) -> list[int]:
+def forbidden_tokens(processor: Any, ends: Sequence[int], placeholders: Sequence[int] = ()) -> list[int]:
     """Special tokens that a response must not contain: image placeholders, roles, padding.
 
     A response with a placeholder in it can be neither scored nor trained on, since image tokens
     and image features would not match.
+
+    Args:
+        processor: Whose tokenizer says which tokens are special.
+        ends: Tokens that end a response, which are allowed.
+        placeholders: Tokens that the model's config names, special if they are not ordinary words.
     """
     tokenizer = processor.tokenizer
     special = set(tokenizer.all_special_ids)
-    special |= {token for token, added in tokenizer.added_tokens_decoder.items() if added.special}
+    added = tokenizer.added_tokens_decoder
+    special |= {token for token in added if added[token].special or token in placeholders}
     return sorted(special - set(ends))
 
 

@@ -33,7 +33,7 @@ app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_
 STAGE_COMMANDS = {
     "tasks": ["tasks"],
     "models": ["models", "check"],
-    "rollouts": ["sample", "resample", "score", "gains", "cases"],
+    "rollouts": ["encodable", "sample", "resample", "score", "gains", "cases"],
     "curation": ["curate"],
     "training": ["train"],
     "evaluation": ["evaluate"],
@@ -185,6 +185,17 @@ def models(
     from vista.models.build import build_model
 
     build_model(suite, paths, model)
+
+
+@stage_command
+def encodable(
+    suite_file: SuiteArgument, model: Annotated[str, typer.Argument(help="Name of the model.")]
+) -> None:
+    """Check that a model's processor takes every query, before anything is spent."""
+    suite, paths = _open(suite_file)
+    from vista.rollouts.encodable import check_encodable
+
+    check_encodable(suite, paths, model)
 
 
 @stage_command

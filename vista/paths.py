@@ -48,6 +48,10 @@ class Paths:
         """One shard of a policy's rollouts; ``kind``: samples, resamples, critical, scores or gains."""
         return self.results / "rollouts" / policy / kind / name / f"{shard}-of-{shards}.parquet"
 
+    def encodable(self, model: str) -> Path:
+        """What was found when every query of a model's jobs was held against its processor."""
+        return self.results / "checks" / f"{model}.json"
+
     def cases(self, policy: str) -> Path:
         """Solutions of a policy to look at (``records.CASE``)."""
         return self.results / "rollouts" / policy / "cases.parquet"

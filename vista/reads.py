@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vista import grid
-from vista.config import Suite
+from vista.config import BuiltModel, Suite
 from vista.grid import Run
 from vista.paths import Paths
 from vista.records import Split
@@ -87,6 +87,31 @@ class Reads:
     def test_queries(self) -> list[Path]:
         """Test queries of every task that is evaluated."""
         return [self.paths.queries(task, "test") for task in self.suite.evaluated_tasks]
+
+    def shared_counts(self) -> dict[str, list[Path]]:
+        """By task that counts pictures shared with its test split, the queries that some run trains on."""
+        found: dict[str, dict[Path, None]] = {}
+        for run in grid.runs(self.suite):
+            if grid.is_trained(self.suite, run):
+                read = self.curation(run)
+                for file in [*(read.seed.queries if read.seed else []), *read.queries]:
+                    if self.suite.tasks[file.parent.name].counts_shared_images:
+                        found.setdefault(file.parent.name, {})[file] = None
+        return {task: list(files) for task, files in found.items()}
+
+    def asked(self, model: str) -> list[Path]:
+        """Every file of queries that jobs show a model and that may not suit its processor.
+
+        None for a built model: its tokenizer and its images are those of the generated tasks.
+        """
+        if isinstance(self.suite.models[model], BuiltModel):
+            return []
+        found = dict.fromkeys(self.test_queries())
+        for run in grid.runs(self.suite):
+            if run.model == model and grid.is_trained(self.suite, run):
+                read = self.curation(run)
+                found |= dict.fromkeys([*(read.seed.queries if read.seed else []), *read.queries])
+        return list(found)
 
     def checkpoint(self, run: Run) -> Path:
         """Folder of a run's weights: its own, its base model's, or another run's."""

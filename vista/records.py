@@ -161,6 +161,8 @@ PAIR = pa.schema(
         ("rejected", pa.list_(MESSAGE)),
         ("chosen_ids", pa.list_(pa.int32())),
         ("rejected_ids", pa.list_(pa.int32())),
+        ("chosen_finished", pa.bool_()),  # as in ROLLOUT: only what the model ended gets an end token
+        ("rejected_finished", pa.bool_()),
     ]
 )
 
@@ -173,6 +175,7 @@ PREDICTION = pa.schema(
         ("cluster_id", pa.string()),
         ("response", pa.string()),
         ("answer", pa.string()),  # extracted from the response; null when none was found
+        ("finished", pa.bool_()),  # ended by the model, not by the length limit
         ("score", pa.float64()),
     ]
 )
@@ -359,14 +362,17 @@ def _check_values(path: Path, table: pa.Table) -> None:
             wrong = pc.fill_null(pc.invert(pc.is_finite(flat)), False)
             _refuse(path, column, _any(column, flat, wrong), name, "finite numbers")
     if len(table):
-        _check_lengths(path, table)
+        _check_together(path, table)
 
 
-def _check_lengths(path: Path, table: pa.Table) -> None:
-    """Lists of a row that must be as long as each other."""
+def _check_together(path: Path, table: pa.Table) -> None:
+    """Refuse values of a row that contradict each other."""
     if {"token_ids", "prefix_len"} <= set(table.column_names):
         short = pc.less(pc.list_value_length(table["token_ids"]), table["prefix_len"])
         _refuse(path, table["prefix_len"], short, "prefix_len", "no more than there are token_ids")
+    if {"correct", "finished"} <= set(table.column_names):
+        cut = pc.and_(table["correct"], pc.invert(table["finished"]))
+        _refuse(path, table["finished"], cut, "finished", "true, since the solution is correct")
     if {"layers", *BY_LAYER} <= set(table.column_names):
         lengths = pc.list_value_length(table["layers"])
         for name in BY_LAYER:

@@ -38,13 +38,13 @@ class Solution:
     correct: bool
     answer: str | None = None  # as extracted from the text
     age: int = 0  # rounds since its policy was the latest one; more than 0 only where they accumulate
+    finished: bool = True  # ended by the policy, not by the length limit; positives always are
 
     @classmethod
     def of(cls, row: Row, age: int = 0) -> Solution:
         """From a row of ``records.ROLLOUT``."""
-        return cls(
-            row["query_id"], key_of(row), row["token_ids"], row["text"], row["correct"], row["answer"], age
-        )
+        names = ("query_id", "token_ids", "text", "correct", "answer", "finished")
+        return cls(key=key_of(row), age=age, **{name: row[name] for name in names})
 
     @property
     def place(self) -> Place:

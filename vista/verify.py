@@ -23,7 +23,7 @@ from vista.paths import Paths, manifest_of
 from vista.planning.jobs import rollout_files
 
 FOLDERS = {
-    *("tasks", "models", "rollouts", "curation", "training", "evaluation", "tables", "figures"),
+    *("tasks", "models", "checks", "rollouts", "curation", "training", "evaluation", "tables", "figures"),
 }
 
 
@@ -80,6 +80,7 @@ def outputs_of(suite: Suite) -> set[str]:
     files = [*dag.predictions(), *dag.cases(), *dag.gallery(), *dag.figures(), str(paths.long)]
     files += [path for table in dag.every_table() for path in dag.table(Path(table).stem)]
     for run in grid.runs(suite):
+        files += [file.removesuffix(".manifest.json") for file in dag.encodable(run.id)]
         if grid.is_trained(suite, run):
             files += [str(paths.training_set(run.id)), str(manifest_of(paths.trained(run.id)))]
     for file in rollout_files(suite):

@@ -71,17 +71,13 @@ def check_wording(tokenizer: Any, wording: Wording, names: Iterable[str], model:
     Raises:
         VistaError: lists the unknown words of every template.
     """
-    unknown = tokenizer.unk_token_id
-    if unknown is None:
-        return
+    from vista.chat import unknown_words  # images and templates take a while to import
+
     problems = []
     for name in dict.fromkeys(names):
         # Digits are the one thing that every tokenizer knows.
         text = getattr(wording, name).format(**dict.fromkeys(PLACEHOLDERS[name], "1"))
-        words = [
-            word for word in text.split() if unknown in tokenizer(word, add_special_tokens=False)["input_ids"]
-        ]
-        if words:
+        if words := unknown_words(tokenizer, text):
             problems.append(f"wording.{name}: {', '.join(map(repr, words))}")
     if problems:
         raise VistaError(

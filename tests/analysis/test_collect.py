@@ -74,7 +74,8 @@ def test_scores_and_ids_survive_the_csv_to_the_last_bit(world: World) -> None:
 def test_ids_that_look_like_numbers_or_gaps_stay_text(tmp_path: Path) -> None:
     path = tmp_path / "long.csv"
     path.write_text(
-        "model,train_set,method,seed,round,task,query_id,cluster_id,score\nm,t,x,0,0,a,007,NA,1.0\n"
+        "model,train_set,method,seed,round,task,query_id,cluster_id,unanswered,unfinished,score\n"
+        "m,t,x,0,0,a,007,NA,0,0,1.0\n"
     )
     row = read_long(path).iloc[0]
     assert (row["query_id"], row["cluster_id"]) == ("007", "NA")

@@ -16,10 +16,14 @@ from scipy.stats import binom
 from tests.analysis.conftest import MODELS, TASKS, World, make_suite
 from tests.analysis.test_tables import recount, slow_overall, tabulate_all
 from tests.documents import undocumented
+from tests.tasks.published import benchmark
+from vista.analysis.collect import SILENT
 from vista.analysis.main import AGAINST, TASK_COLUMNS, columns, main_rows, task_rows
 from vista.analysis.stats import holm, mcnemar_p, pooled_difference
+from vista.dag import Dag
 from vista.grid import Run
-from vista.paths import Paths
+from vista.paths import Paths, manifest_of
+from vista.records import PREDICTION, read_rows
 
 Row = dict[str, str]
 
@@ -32,6 +36,25 @@ def table_of(world: World, name: str = "main") -> list[Row]:
 def read(world: World, name: str = "main") -> list[Row]:
     with world.paths.table(name, "csv").open(newline="") as file:
         return list(csv.DictReader(file))
+
+
+def test_pictures_shared_with_test_are_counted_by_task_whether_kept_or_dropped(tmp_path: Path) -> None:
+    suite = make_suite(tmp_path / "results")
+    source = {"kind": "path", "path": tmp_path}
+    shared = benchmark(kind="vqa-rad", source=source, sizes={"seed": 1, "train": 1, "test": TASKS["hard"]})
+    suite = suite.model_copy(update={"tasks": {**suite.tasks, "hard": shared}})
+    world = World(suite, Paths(suite.results)).fill()
+    for split, kept in (("seed", 3), ("train", 1200)):
+        counts = {"shared_kept": float(kept), "shared_dropped": 5.0}
+        world.manifest(world.paths.queries("hard", split), "tasks", counts)
+    rows = table_of(world, "tasks")
+    assert {(row["task"], row["shared_kept"], row["shared_dropped"]) for row in rows} == {
+        *(("easy", "", ""), ("hard", "1203", "5"), ("far", "", ""))
+    }
+    assert "shows: hard 1,203 (5 left out)." in world.paths.table("tasks", "md").read_text()
+    inputs = Dag(suite).manifests()
+    assert {str(manifest_of(world.paths.queries("hard", split))) for split in ("seed", "train")} < set(inputs)
+    assert not any("/tasks/easy/" in path for path in inputs)
 
 
 def cells(line: str) -> list[str]:
@@ -205,7 +228,7 @@ def test_one_seed_of_right_or_wrong_scores_is_tested_by_mcnemar(tmp_path: Path) 
         Run("nano-b", "both", "sft-seed", 0, 0): [False] * 9 + [True] * 2 + [True] * 20,
     }
     scores = {run: differences([float(each) for each in found]) for run, found in right.items()}
-    frames = {run: frame.assign(task="easy") for run, frame in scores.items()}
+    frames = {run: frame.assign(task="easy", unanswered=0, unfinished=0) for run, frame in scores.items()}
     table = task_rows(suite, dict.fromkeys(frames, "complete"), frames)
     row = table[table["method"] == "zero-shot"].iloc[0]
     assert row["test"] == "McNemar"
@@ -265,6 +288,61 @@ def test_equal_scores_give_equal_tables(seeded: World) -> None:
     before = [seeded.paths.table(*name).read_bytes() for name in names]
     tabulate_all(seeded)
     assert [seeded.paths.table(*name).read_bytes() for name in names] == before
+
+
+def silence(world: World, run: Run, task: str, unanswered: int, unfinished: int) -> None:
+    """Take the answers of the first queries of a task, and the ends of the last."""
+    last = TASKS[task] - unfinished
+    rows = read_rows(world.paths.predictions(run.id), PREDICTION)
+    for row in rows:
+        index = int(row["query_id"].rpartition("-")[2])
+        if row["task"] == task and index < unanswered:
+            row |= {"answer": None, "score": 0.0}
+        if row["task"] == task and index >= last:
+            row |= {"finished": False, "score": 0.0}
+    world.predictions(run, rows)
+
+
+def test_responses_without_an_answer_and_cut_ones_are_shares_of_each_run_and_task(seeded: World) -> None:
+    run = Run("nano-b", "both", "dpo", 0, 1)
+    silence(seeded, run, "hard", unanswered=3, unfinished=2)
+    silence(seeded, run, "far", unanswered=0, unfinished=3)
+    main = table_of(seeded)
+    keys = {"model": "nano-b", "method": "dpo"}
+    single = one(read(seeded, "runs"), **keys, seed=0)
+    # Of the tasks trained on, easy and hard, each with the same weight; far is out of domain.
+    counted = {task: TASKS[task] for task in TASKS}
+    assert single["unanswered"] == f"{100 * 3 / counted['hard'] / 2:.2f}"
+    assert single["unfinished"] == f"{100 * 2 / counted['hard'] / 2:.2f}"
+    assert one(read(seeded, "runs"), **keys, seed=1)["unanswered"] == "0.00"
+    row = one(main, **keys)
+    assert row["unanswered"] == f"{100 * 3 / counted['hard'] / 2 / 3:.2f}"
+    assert row["unfinished"] == f"{100 * 2 / counted['hard'] / 2 / 3:.2f}"
+    tasks = {task: one(read(seeded, "tasks"), **keys, task=task) for task in TASKS}
+    assert {task: (row["unanswered"], row["unfinished"]) for task, row in tasks.items()} == {
+        "easy": ("0.00", "0.00"),
+        "hard": (f"{100 / 3 * 3 / counted['hard']:.2f}", f"{100 / 3 * 2 / counted['hard']:.2f}"),
+        "far": ("0.00", f"{100 / 3 * 3 / counted['far']:.2f}"),
+    }
+    long = [line.split(",") for line in seeded.paths.long.read_text().splitlines()]
+    found = [sum(int(line[long[0].index(name)]) for line in long[1:]) for name in SILENT]
+    assert found == [3, 2 + 3], "the shares can be recomputed from long.csv"
+
+
+def test_the_main_table_names_where_many_responses_have_no_answer(seeded: World) -> None:
+    table_of(seeded)
+    page = seeded.paths.table("main", "md")
+    assert "have no answer" not in page.read_text()
+    half = TASKS["hard"] // 2
+    for seed in range(3):
+        silence(seeded, Run("nano-b", "both", "dpo", seed, 1), "hard", unanswered=half, unfinished=0)
+        silence(seeded, Run("nano-b", "both", "dpo", seed, 1), "far", unanswered=0, unfinished=3)
+    silence(seeded, Run("nano-a", "both", "dpo", 0, 1), "hard", unanswered=1, unfinished=0)
+    table_of(seeded)
+    (note,) = [line for line in page.read_text().splitlines() if "have no answer" in line]
+    assert "nano-b, dpo, round 1, hard: 50.00 % (0.00 %)" in note
+    assert "nano-a" not in note, "a third of a sixth, over its seeds"
+    assert "far" not in note, "there every response has an answer, though all were cut"
 
 
 def test_numbers_are_unrounded_until_they_are_written(seeded: World) -> None:

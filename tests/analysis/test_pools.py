@@ -21,6 +21,8 @@ from vista.solutions import Solution
 
 # A few values, so that some are equal, and the paper's −0.5 is hit exactly.
 shares = st.sampled_from([0.1, 0.2, 0.2 + 1e-9, 0.3, 0.7])
+# What a solution has besides its scores.
+PLAIN = {"token_ids": [1], "text": "", "answer": None, "finished": True}
 
 
 def score_row(index: int, query: str, vis: list[float], correct: bool = True) -> dict[str, object]:
@@ -80,7 +82,7 @@ def by_curation(cut: ScoreFilterSettings, rows: list[dict]) -> set[int]:
     fallen: set[int] = set()
     for query in {row["query_id"] for row in rows}:
         own = [row for row in rows if row["query_id"] == query]
-        solutions = [Solution.of(row | {"token_ids": [1], "text": "", "answer": None}) for row in own]
+        solutions = [Solution.of(row | PLAIN) for row in own]
         scores = {s.key: row for s, row in zip(solutions, own, strict=True)}
         context = Context(query, solutions, scores, lambda: np.random.default_rng(0))
         positives = [solution for solution in solutions if solution.correct]

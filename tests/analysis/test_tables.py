@@ -17,6 +17,7 @@ from vista.analysis.comparisons import counterpart_of, reference_of
 from vista.analysis.page import number, with_error
 from vista.analysis.runs import columns
 from vista.analysis.tables import results_tables
+from vista.dag import Dag
 from vista.errors import VistaError
 from vista.grid import Run
 from vista.manifest import read_manifest
@@ -80,7 +81,7 @@ def test_there_is_one_row_per_run_in_the_order_of_the_suite(world: World) -> Non
 def test_the_columns_are_those_documented(world: World, root: Path) -> None:
     first = ["model", "train_set", "method", "round", "seed", "status"]
     scores = ["easy", "hard", "overall", "se", "far", "delta_sft_seed", "delta_se"]
-    counts = ["train_samples", "samples_drawn", "samples_drawn_total", "n_test"]
+    counts = ["train_samples", "samples_drawn", "samples_drawn_total", "unanswered", "unfinished", "n_test"]
     expected = [*first, *scores, *counts]
     tabulate_all(world)
     assert world.paths.table("runs", "csv").read_text().splitlines()[0].split(",") == expected
@@ -137,6 +138,14 @@ def test_train_samples_come_from_the_training_sets_manifest(world: World) -> Non
         else:
             counts = read_manifest(world.paths.training_set(run.id)).counts
             assert row["train_samples"] == str(int(counts["examples"]))
+
+
+def test_train_samples_do_not_count_what_training_left_out(world: World) -> None:
+    run = Run("nano-b", "both", "vista-sft", 0, 1)
+    before = int(table_of(world)[run]["train_samples"])
+    world.manifest(world.paths.trained(run.id), "training", {"dropped_special_tokens": 3.0})
+    assert int(table_of(world)[run]["train_samples"]) == before - 3
+    assert str(manifest_of(world.paths.trained(run.id))) in Dag(world.suite).table_inputs("results")
 
 
 def test_test_time_selection_has_rows_of_its_own_with_the_costs_of_what_it_decodes(tmp_path: Path) -> None:

@@ -141,6 +141,28 @@ def test_pairs_hold_a_positive_and_a_negative_of_the_same_query(
     assert (found["examples"], found["dropped_without_negative"], found["from_seed"]) == (2, 1, 0)
 
 
+def test_pairs_say_which_of_their_responses_were_cut_at_the_limit(
+    suite: Suite, paths: Paths, folder: Folder, run_of: Maker
+):
+    run = run_of("dpo")
+    samples = [rollout(f"grid-open-{n}", 0, True) for n in range(2)]
+    samples += [rollout(f"grid-open-{n}", 1, False, finished=n == 0) for n in range(2)]
+    folder.rollouts(run, samples)
+    curate(suite, paths, run)
+    said = {row["query_id"]: (row["chosen_finished"], row["rejected_finished"]) for row in pairs(paths, run)}
+    assert said == {"grid-open-0": (True, True), "grid-open-1": (True, False)}
+    assert counts(paths, run)["unfinished_negatives"] == 1
+
+
+def test_a_solution_that_is_right_although_it_was_cut_is_refused(
+    suite: Suite, paths: Paths, folder: Folder, run_of: Maker
+):
+    run = run_of("rest-em")
+    folder.rollouts(run, [rollout("grid-open-0", 0, True, finished=False)])
+    with pytest.raises(VistaError, match=r"row 0: column 'finished' is False, expected true"):
+        curate(suite, paths, run)
+
+
 def test_duplicates_fall_before_the_cap(suite: Suite, paths: Paths, folder: Folder, run_of: Maker):
     run = run_of("rft")
     samples = [rollout("grid-open-0", n, True, text="Same  text" if n % 2 else "same text") for n in range(6)]

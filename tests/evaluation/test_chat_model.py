@@ -17,6 +17,7 @@ from vista.errors import VistaError
 from vista.evaluation.chat_model import Decoding, VistaChatModel, split_images
 from vista.evaluation.evaluate import evaluate
 from vista.records import PREDICTION, read_rows
+from vista.verdicts import unmarked
 
 
 def test_lmms_eval_finds_the_model_by_name() -> None:
@@ -38,7 +39,10 @@ def test_lmms_evals_own_command_line_gives_the_same_answers(small: SmallSuite, t
     samples = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
     rows = [row for row in read_rows(predictions, PREDICTION) if row["task"] == task]
     assert [s["query_id"] for s in samples] == [row["query_id"] for row in rows]
-    assert [s["filtered_resps"] for s in samples] == [row["response"] for row in rows]
+    said = [unmarked(s["filtered_resps"]) for s in samples]
+    assert said == [(row["response"], row["finished"]) for row in rows]
+    assert {row["finished"] for row in rows} == {True, False}
+    assert [s["finished"] for s in samples] == [row["finished"] for row in rows]
     assert [s["score"] for s in samples] == [row["score"] for row in rows]
 
 
@@ -67,6 +71,12 @@ def test_sampling_and_beams_are_refused(settings: dict[str, Any]) -> None:
 def test_a_task_without_a_length_limit_is_refused(limit: object) -> None:
     with pytest.raises(VistaError, match=r"task t: .*max_new_tokens"):
         Decoding.parse("t", {"max_new_tokens": limit})
+
+
+def test_a_stop_string_finishes_a_response_that_the_limit_cuts_later() -> None:
+    decoding = Decoding.parse("t", {"max_new_tokens": 8, "until": ["\n\n"]})
+    assert decoding.ended("answer : 3\n\nso", False) == ("answer : 3", True)
+    assert decoding.ended("answer : 3 so", False) == ("answer : 3 so", False)
 
 
 @pytest.mark.parametrize(

@@ -9,12 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from jinja2 import TemplateError
 
 from tests.evaluation.conftest import RUN, TASKS, Script, ScriptedEngine, SmallSuite, query
 from tests.starved import Starvation
 from vista import chat
 from vista.engines import checkpoints
+from vista.engines.base import Request
 from vista.engines.checkpoints import load_checkpoint
+from vista.engines.hf import HfEngine
 from vista.errors import VistaError
 from vista.evaluation.evaluate import evaluate, predictions
 from vista.evaluation.harness import lone_process
@@ -22,6 +25,7 @@ from vista.grid import Run
 from vista.manifest import read_manifest
 from vista.paths import manifest_of
 from vista.records import PREDICTION, Row, read_rows
+from vista.verdicts import solution_row
 
 Install = Callable[[Script], type[ScriptedEngine]]
 
@@ -70,6 +74,75 @@ def test_every_query_has_one_prediction_in_order_with_its_cluster_and_answer(
     assert rows[0]["answer"] is None  # no answer was found in it
     assert rows[0]["response"] == "so look"
     assert rows[1]["answer"] == "1"
+
+
+def test_a_response_cut_at_the_limit_is_wrong_whatever_it_says(small: SmallSuite, script: Install) -> None:
+    script(lambda prompt: f"so answer : {number_in(prompt) % 10}" + " so" * (number_in(prompt) % 2))
+    rows = run_and_read(small)
+    for row in rows:
+        assert row["finished"] is (int(row["query_id"][-1]) % 2 == 0)
+        assert row["response"] == f"so answer : {row['query_id'][-1]}", "no mark is left in what is recorded"
+        assert row["answer"] == row["query_id"][-1]
+        assert row["score"] == float(row["finished"])
+    counts = read_manifest(small.paths.predictions(RUN.id)).counts
+    for task in TASKS:
+        assert counts[f"accuracy/{task}"] == 0.5, "lmms-eval's own aggregate agrees"
+        assert (counts[f"unfinished/{task}"], counts[f"unanswered/{task}"]) == (6, 0)
+    assert (counts["unfinished"], counts["unanswered"]) == (12, 0)
+
+
+def test_the_verdicts_of_sampling_and_evaluation_agree_at_the_limit(small: SmallSuite) -> None:
+    rows = run_and_read(small)
+    checkpoint = load_checkpoint(small.paths.base(RUN.model))
+    engine = HfEngine(checkpoint, 5)
+    queries = {q["query_id"]: q for task in TASKS for q in small.queries[task]}
+    assert {row["finished"] for row in rows} == {True, False}
+    for row in rows:
+        query = queries[row["query_id"]]
+        prompt = chat.encode_query(checkpoint.processor, query)
+        ((sample,),) = engine.sample([Request(prompt, [0])], 0.0, small.suite.eval_max_new_tokens)
+        solution = solution_row(checkpoint.processor, query, sample, source="sample", index=0, seed=0)
+        verdict = (solution["answer"], solution["finished"], float(solution["correct"]))
+        assert (row["answer"], row["finished"], row["score"]) == verdict
+
+
+def test_a_cut_response_that_loses_its_mark_on_the_way_fails_the_evaluation(
+    small: SmallSuite, script: Install, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script(lambda prompt: "so answer : 3 so")
+    monkeypatch.setattr("vista.evaluation.chat_model.marked", lambda text, finished: text)
+    with pytest.raises(RuntimeError, match=r"24 responses were cut at the length limit, but .* scored 0"):
+        evaluate(small.suite, small.paths, RUN)
+    assert not small.paths.predictions(RUN.id).exists()
+
+
+def test_a_turn_that_the_chat_template_refuses_is_reported_with_the_query(
+    small: SmallSuite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuses(*_: object, **__: object) -> str:
+        raise TemplateError("System role not supported")
+
+    monkeypatch.setattr("vista.chat._template_text", refuses)
+    with pytest.raises(VistaError, match=r"query 'grid-.*System role not supported"):
+        evaluate(small.suite, small.paths, RUN)
+
+
+def test_responses_without_an_answer_are_counted(small: SmallSuite, script: Install) -> None:
+    script(mostly_right)
+    rows = run_and_read(small)
+    counts = read_manifest(small.paths.predictions(RUN.id)).counts
+    for task in TASKS:
+        none = [row for row in rows if row["task"] == task and row["answer"] is None]
+        assert counts[f"unanswered/{task}"] == len(none) > 0
+    assert (counts["unanswered"], counts["unfinished"]) == (4, 0)
+
+
+def test_a_query_that_the_processor_refuses_is_named(small: SmallSuite) -> None:
+    broken = [query(TASKS[0], number) for number in range(3)]
+    broken[2]["instruction"] += " <|image_pad|>"
+    small.write_queries(TASKS[0], broken)
+    with pytest.raises(VistaError, match=r"query 'grid-open/2': the processor refuses its prompt"):
+        evaluate(small.suite, small.paths, RUN)
 
 
 @pytest.mark.parametrize("architecture", ["qwen2.5-vl", "qwen3-vl", "internvl"])

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 from lmms_eval.tasks import TaskManager
 
-from tests.evaluation.conftest import TASKS, SmallSuite
+from tests.evaluation.conftest import RUN, TASKS, SmallSuite
 from vista import chat
+from vista.config import Prompts
 from vista.errors import VistaError
 from vista.evaluation.harness import write_task_files
 from vista.evaluation.tasks.queries import doc_to_messages, mean_score, process_results
@@ -46,6 +47,28 @@ def test_documents_are_the_queries(small: SmallSuite, tmp_path: Path) -> None:
     task = load(tmp_path / "files", TASKS[0])
     assert list(task.test_docs()) == small.queries[TASKS[0]]
     assert "images" not in task.test_docs_no_media()[0]
+
+
+def test_a_task_file_asks_as_its_model_is_asked(small: SmallSuite, tmp_path: Path) -> None:
+    prompts = Prompts(system="", suffix="so look", answer_mark="row")
+    entry = small.suite.models[RUN.model].model_copy(update={"prompts": prompts})
+    suite = small.suite.model_copy(update={"models": {**small.suite.models, RUN.model: entry}})
+    write_task_files(suite, small.paths, tmp_path / "own", RUN.model)
+    task = load(tmp_path / "own", TASKS[0])
+    (doc, *_), (query, *_) = list(task.test_docs()), small.queries[TASKS[0]]
+    assert doc == {
+        **query,
+        "system": None,
+        "instruction": f"{query['instruction']}\nso look",
+        "answer_mark": "row",
+    }
+    assert task.process_results(doc, ["look row 0"])["score"] == 1.0
+    assert process_results(query, ["look row 0"])["extracted"] is None
+    other = next(name for name in suite.models if name != RUN.model)
+    write_task_files(suite, small.paths, tmp_path / "other", other)
+    write_task_files(small.suite, small.paths, tmp_path / "before")
+    for path in (tmp_path / "before").iterdir():
+        assert path.read_text() == (tmp_path / "other" / path.name).read_text()
 
 
 def test_the_results_folder_may_be_moved(small: SmallSuite, tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from vista.evaluation.tasks import scorers
 from vista.manifest import read_manifest
 from vista.records import PREDICTION, Row, read_queries, read_rows
 from vista.tasks.generate import generate_split
+from vista.verdicts import CUT, marked, unmarked
 
 KINDS = sorted(WRITERS)
 LMMS_SCORERS = {"slake", "geometry3k-choice", "scienceqa", "chartqa"}  # lmms-eval has a task of these
@@ -93,6 +94,30 @@ def test_relaxed_correctness_agrees_with_lmms_eval_on_every_pair_of_answers() ->
             assert relaxed_correctness(found, gold) == published_correctness(found, gold), (found, gold)
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_scorer_takes_a_response_cut_at_the_limit_for_wrong(
+    benchmarks: SmallSuite, tmp_path: Path, kind: str
+) -> None:
+    write_task_files(benchmarks.suite, benchmarks.paths, tmp_path / "files")
+    manager = TaskManager(include_path=str(tmp_path / "files"), include_defaults=False)
+    task = manager.load_task_or_group([kind], "chat")[kind]
+    for doc in task.test_docs():
+        text = f"It shows something.\nAnswer: {doc['answer']}"
+        whole, cut = (task.process_results(doc, [marked(text, finished)]) for finished in (True, False))
+        assert whole == {**cut, **{name: whole[name] for name in ("accuracy", "score", "finished")}} | (
+            {"lmms_score": 1.0} if kind in LMMS_SCORERS else {}
+        )
+        assert (whole["score"], whole["accuracy"]["score"], whole["finished"]) == (1.0, 1.0, True)
+        assert (cut["score"], cut["accuracy"]["score"], cut["finished"]) == (0.0, 0.0, False)
+        assert cut.get("lmms_score", 0.0) == 0.0
+
+
+def test_a_response_that_contains_the_mark_of_cut_ones_is_not_taken_for_one() -> None:
+    assert unmarked(marked(f"Answer: 3{CUT}", finished=True)) == ("Answer: 3", True)
+    assert unmarked(marked(f"{CUT}Answer: 3", finished=False)) == ("Answer: 3", False)
+    assert marked("Answer: 3", finished=False).encode("utf-8").decode("utf-8").endswith(CUT)
+
+
 def doc(answer: str, answer_type: str, choices: list[str] | None = None) -> Row:
     return {
         "query_id": "q",
@@ -164,6 +189,7 @@ def test_scienceqa_scores_differ_where_the_docs_say(response: str, ours: float, 
         ("The angle is 30.\nAnswer: A", 0.0, 0.0),
         ("Answer: 60", 1.0, 1.0),
         ("It must be (B)", 0.0, 1.0),  # ours wants the answer marked as such
+        ("<think>It cannot be A</think> 60", 0.0, 1.0),  # theirs leaves out what is thought
     ],
 )
 def test_geometry3k_choice_scores_differ_where_the_docs_say(
@@ -171,3 +197,29 @@ def test_geometry3k_choice_scores_differ_where_the_docs_say(
 ) -> None:
     scored = scorers.process_geometry3k_choice(doc("B", "choice", ["30", "60", "90", "120"]), [response])
     assert (scored["score"], scored["lmms_score"]) == (ours, theirs)
+
+
+@pytest.mark.parametrize(
+    ("scorer", "asked", "response"),
+    [
+        (scorers.process_slake, doc("yes", "closed"), "Yes"),
+        (scorers.process_slake, doc("Lung", "term"), "It shows an organ.\nThe organ: **lung**"),
+        (scorers.process_slake, doc("Lung", "term"), "<think>Is it the liver? No.</think>\nlung"),
+        (scorers.process_chartqa, doc("25%", "relaxed"), "25%"),
+        (scorers.process_chartqa, doc("25%", "relaxed"), "A quarter.\nResult: 25%."),
+        (scorers.process_scienceqa, doc("B", "choice", ["cat", "dog"]), "B. dog"),
+        (scorers.process_scienceqa, doc("B", "choice", ["cat", "dog"]), "It barks.\n**Choice:** B"),
+        (scorers.process_geometry3k_choice, doc("B", "choice", ["3", "4", "5", "6"]), "It must be (B)"),
+    ],
+)
+def test_lmms_evals_scorers_see_an_answer_that_ours_missed(scorer: Any, asked: Row, response: str) -> None:
+    scored = scorer(asked, [response])
+    assert scored["lmms_score"] == 1.0
+    assert scored["lmms_score"] != scored["score"] or scored["extracted"] is not None
+    assert scorer(asked, [marked(response, finished=False)])["lmms_score"] == 0.0
+
+
+def test_a_last_line_is_read_from_its_first_colon_without_markdown() -> None:
+    assert scorers.readings("Because.\n**Time:** `10:30`.", None)[1:] == ["10:30"]
+    assert scorers.readings("lung", "liver") == ["lung", "lung", "liver"]
+    assert scorers.readings("", None) == [""]

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from tests.evaluation.conftest import RUN, TASKS, WORDS, SmallSuite
+from tests.evaluation.conftest import RUN, TASKS, WORDS, Script, ScriptedEngine, SmallSuite
 from vista import chat
 from vista.answers import extract, verify
 from vista.config import SelectMethod, SelfImprovement, Wording
@@ -34,7 +35,8 @@ def selecting(small: SmallSuite) -> SmallSuite:
         "r3v": SelfImprovement(kind="self-improvement", rounds=2),
         "r3v-select": SelectMethod(kind="select", of="r3v", k=3, temperature=1.0),
     }
-    small.suite = small.suite.model_copy(update={"methods": methods, "wording": SAID})
+    changes = {"methods": methods, "wording": SAID, "eval_max_new_tokens": 24}
+    small.suite = small.suite.model_copy(update=changes)
     for task in TASKS:
         small.write_queries(task, small.queries[task][:2])
     checkpoint = load_checkpoint(small.paths.base(RUN.model))
@@ -49,8 +51,8 @@ def run_and_read(small: SmallSuite, run: Run = SELECTED) -> list[Row]:
     return read_rows(small.paths.predictions(run.id), PREDICTION)
 
 
-def by_hand(small: SmallSuite, query: Row) -> tuple[str, list[str]]:
-    """One query at a time: three samples, the prompt written out, a greedy response."""
+def by_hand(small: SmallSuite, query: Row) -> tuple[str, bool, list[str]]:
+    """One query at a time: three samples, the prompt with those that finished, a greedy response."""
     checkpoint = load_checkpoint(small.paths.trained(TRAINED.id))
     engine = HfEngine(checkpoint, 1)
     limit = small.suite.eval_max_new_tokens
@@ -59,22 +61,30 @@ def by_hand(small: SmallSuite, query: Row) -> tuple[str, list[str]]:
         seed = derive_seed("candidate", TRAINED.id, query["query_id"], index)
         prompt = chat.encode_query(checkpoint.processor, query)
         ((sample,),) = engine.sample([Request(prompt, [seed])], 1.0, limit)
-        candidates.append(chat.decode(checkpoint.processor, sample.token_ids))
+        if sample.finished:
+            candidates.append(chat.decode(checkpoint.processor, sample.token_ids))
+    if not candidates:
+        return "", False, []
     lines = "\n".join(f"{n} : {text}" for n, text in enumerate(candidates, 1))
     asked = {**query, "instruction": f"{query['instruction']}\n{lines}\nwhich answer ?"}
     ((final,),) = engine.sample([Request(chat.encode_query(checkpoint.processor, asked), [0])], 0.0, limit)
-    return chat.decode(checkpoint.processor, final.token_ids), candidates
+    return chat.decode(checkpoint.processor, final.token_ids), final.finished, candidates
 
 
 def test_the_response_is_the_greedy_choice_among_three_samples(selecting: SmallSuite) -> None:
     rows = run_and_read(selecting)
     queries = [query for task in TASKS for query in selecting.queries[task]]
     assert len(rows) == len(queries) == 4
+    shown = []
     for row, query in zip(rows, queries, strict=True):
-        response, candidates = by_hand(selecting, query)
-        assert len(set(candidates)) > 1, "three streams, so not thrice the same"
-        assert (row["query_id"], row["response"]) == (query["query_id"], response)
-        assert row["score"] == verify(extract(response), query["answer"], query["answer_type"])
+        response, finished, candidates = by_hand(selecting, query)
+        shown.append(len(set(candidates)))
+        expected = (query["query_id"], response, finished)
+        assert (row["query_id"], row["response"], row["finished"]) == expected
+        right = verify(extract(response), query["answer"], query["answer_type"])
+        assert row["score"] == float(finished and right)
+    assert max(shown) > 1, "three streams, so not thrice the same"
+    assert min(shown) < 3, "some candidates were cut, and none is shown"
     assert {row["run"] for row in rows} == {SELECTED.id}
 
 
@@ -107,7 +117,7 @@ def test_the_manifest_counts_candidates_and_names_the_settings(selecting: SmallS
     manifest = read_manifest(selecting.paths.predictions(SELECTED.id))
     assert manifest.counts["candidates"] == 3 * len(rows)
     words = sum(len(row["response"].split()) for row in rows)
-    sampled = sum(len(text.split()) for q in selecting.queries[TASKS[0]] for text in by_hand(selecting, q)[1])
+    sampled = sum(len(text.split()) for q in selecting.queries[TASKS[0]] for text in by_hand(selecting, q)[2])
     assert manifest.counts["tokens"] > words + sampled
     assert manifest.settings["selection"] == {
         **{"policy": TRAINED.id, "k": 3, "temperature": 1.0},
@@ -128,6 +138,21 @@ def test_words_that_the_model_does_not_know_are_refused_before_any_work(selectin
     selecting.suite = selecting.suite.model_copy(update={"wording": Wording()})
     with pytest.raises(VistaError, match=r"wording\.select: 'Candidate', 'solutions:'"):
         evaluate(selecting.suite, selecting.paths, SELECTED)
+
+
+def test_a_query_whose_candidates_were_all_cut_has_no_response(
+    selecting: SmallSuite, script: Callable[[Script], type[ScriptedEngine]]
+) -> None:
+    def cut_where_zero_is_asked_for(prompt: str) -> str:
+        return "answer : 0" + " so" * ("row 0" in prompt)
+
+    engine = script(cut_where_zero_is_asked_for)
+    first, second, *_ = run_and_read(selecting)
+    assert (first["response"], first["answer"], first["finished"], first["score"]) == ("", None, False, 0.0)
+    assert (second["response"], second["answer"], second["finished"]) == ("answer : 0", "0", True)
+    counts = read_manifest(selecting.paths.predictions(SELECTED.id)).counts
+    assert (counts[f"unfinished/{TASKS[0]}"], counts[f"unanswered/{TASKS[0]}"]) == (1, 1)
+    assert len(engine.prompts) == 4 + 3, "candidates of four queries, a choice of three"
 
 
 def test_a_document_without_an_instruction_is_refused() -> None:

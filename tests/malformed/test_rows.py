@@ -377,6 +377,17 @@ TRAINING = [
         [CURATED, "row 0", "completion"],
         changed(CURATED, 0, completion=[]),
     ),
+    case(
+        "an example of a text that ends twice",
+        TRAIN,
+        [CURATED, "row 0", "response spells", "<|im_end|>"],
+        changed(
+            CURATED,
+            0,
+            completion=[{"role": "assistant", "content": [{"type": "text", "text": "4 <|im_end|>"}]}],
+            completion_ids=None,
+        ),
+    ),
     case("an example without a prompt", TRAIN, [CURATED, "row 0", "prompt"], changed(CURATED, 0, prompt=[])),
     case(
         "an example with more images than its prompt shows",
@@ -491,6 +502,12 @@ PREDICTIONS = [
         TABLES,
         ["results/long.csv", "score"],
         lambda w: w.replace("results/long.csv", ",1.0\n", ",right\n"),
+    ),
+    case(
+        "a long table in which a response is half unfinished",
+        TABLES,
+        ["results/long.csv", "unfinished", "0 or 1"],
+        lambda w: w.replace("results/long.csv", ",0,0,1.0\n", ",0,2,1.0\n"),
     ),
     case(
         "a long table that is not text",

@@ -103,10 +103,10 @@ def test_apart_every_method_pays_for_its_own_past(tmp_path: Path) -> None:
     suite = make_suite(tmp_path, gpus=0, shards=1)
     ones = dict.fromkeys(CPU_SECONDS, 3600.0)
     found = sharing(suite, Estimator(suite, EASY.model_copy(update={"cpu_seconds": ones})))
-    zero_shot = len(["model", "check", "test split", "evaluate"])
-    sft_seed = len(["model", "check", "test split", "seed split", "curate", "train", "evaluate"])
-    past = len(["model", "check", "test split", "seed split", "train split"])
-    past += len(["curate SFT-Seed", "train SFT-Seed"])
+    always = len(["model", "check", "test split", "check of all queries"])
+    zero_shot = always + len(["evaluate"])
+    sft_seed = always + len(["seed split", "curate", "train", "evaluate"])
+    past = always + len(["seed split", "train split", "curate SFT-Seed", "train SFT-Seed"])
     one_round = len(["sample", "curate", "train", "evaluate"])
     rest_em, vista, dpo = (
         past + 2 * one_round,
@@ -117,8 +117,8 @@ def test_apart_every_method_pays_for_its_own_past(tmp_path: Path) -> None:
     counts = job_counts(suite)
     assert found.jobs == sum(counts.values()) - counts["collect"] - counts["results"]
     assert (found.hours, found.hours_apart) == (found.jobs, found.jobs_apart)
-    assert found.hours_common == 2 + 3
-    assert found.hours_common_apart == 3 + 4 + 3 * 5
+    assert found.hours_common == 2 + 4
+    assert found.hours_common_apart == 4 + 5 + 3 * 6
     assert found.share == pytest.approx(found.jobs / found.jobs_apart)
 
 

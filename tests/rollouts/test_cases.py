@@ -87,7 +87,7 @@ PARTS = ("s_vis", "s_sys", "s_ins")
 
 def assert_dropped_as_by_the_filter(samples: list[Row], scores: list[Row]) -> None:
     """A case is one of the solutions that VISTA's filter drops, and there is one if it drops any."""
-    solutions = [Solution.of(each | {"answer": None}) for each in samples]
+    solutions = [Solution.of(each | {"answer": None, "finished": True}) for each in samples]
     context = Context("a", solutions, {key_of(each): each for each in scores}, lambda: generator("a"))
     kept = VisionAwareAttention(VasSettings(kind="vas")).keep(solutions, context)
     found = dropped({"samples": samples, "resamples": [], "scores": scores})

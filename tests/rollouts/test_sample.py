@@ -55,6 +55,8 @@ def test_the_manifest_counts_what_was_drawn(small: tuple[Suite, Paths]) -> None:
         "solutions": 36,
         "tokens": sum(len(row["token_ids"]) + row["finished"] for row in rows),
         "correct": sum(row["correct"] for row in rows),
+        "unanswered": 0,
+        "unfinished": sum(not row["finished"] for row in rows),
     }
 
 

@@ -1,12 +1,7 @@
-"""What a model or a teacher writes is compared with the answer, and is never run.
-
-math-verify hands arithmetic to sympy, which compiles it; its own pattern lets digits and operators
-through and no letters. That is held here for whatever is compiled.
-"""
+"""What a model or a teacher writes is compared with the answer, and is never run: nothing is compiled."""
 
 from __future__ import annotations
 
-import re
 import sys
 from typing import Any
 
@@ -16,8 +11,6 @@ from tests.safety.conftest import Trap
 from vista.answers import extract, verify
 
 COMPILED: list[str] = []
-# What sympy makes of digits and operators: 1/2 becomes Integer (1 )/Integer (2 ).
-ARITHMETIC = re.compile(r"(?:Integer|Float|Rational|Mul|Add|Pow|evaluate|True|False|[\d\s.,+*/()='eE^-])*")
 
 
 def witness(event: str, arguments: tuple[Any, ...]) -> None:
@@ -34,10 +27,6 @@ def _watched() -> None:
     """What is compiled from here on, the libraries' own start aside."""
     verify("1/2 + 1", "7", "math")
     COMPILED.clear()
-
-
-def hostile_sources() -> list[str]:
-    return [text for text in COMPILED if text != "from sympy import *" and not ARITHMETIC.fullmatch(text)]
 
 
 CALL = "__import__('os').mkdir('MARK')"
@@ -75,10 +64,9 @@ def test_no_answer_is_code(trap: Trap, form: str) -> None:
         for kind in ("number", "open", "term", "relaxed", "closed", "choice"):
             verify(hostile, "yes" if kind == "closed" else "7" if kind != "choice" else "A", kind, ["a", "b"])  # type: ignore[arg-type]
     assert not trap.sprung
-    assert hostile_sources() == []
+    assert COMPILED == []
 
 
-def test_the_witness_sees_what_sympy_compiles() -> None:
-    assert verify("7919/1 + 0", "7919", "math")
-    assert any("7919" in source for source in COMPILED)
-    assert hostile_sources() == []
+def test_the_witness_sees_what_is_compiled() -> None:
+    eval("7919 + 0")  # noqa: S307
+    assert COMPILED == ["7919 + 0"]

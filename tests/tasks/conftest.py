@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,15 @@ def suite(root: Path) -> Suite:
     full = load_suite(root / "config/testbed.yaml", root=root)
     tasks = {name: shrunk(task, 120) for name, task in full.tasks.items()}
     return full.model_copy(update={"tasks": tasks})
+
+
+@pytest.fixture(scope="session")
+def samples() -> Path:
+    """Real records and answers, where there are some."""
+    folder = os.environ.get("VISTA_SAMPLES")
+    if not folder:
+        pytest.skip("VISTA_SAMPLES names no folder with real records")
+    return Path(folder)
 
 
 @pytest.fixture

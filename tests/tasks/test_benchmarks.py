@@ -8,12 +8,14 @@ import shutil
 import socket
 from typing import get_args
 
+import numpy as np
 import pytest
 from PIL import Image
 
 from tests.tasks import published as files
 from vista.answers import extract, verify
 from vista.chat import messages
+from vista.errors import VistaError
 from vista.images import open_images
 from vista.manifest import read_manifest, sha256
 from vista.paths import Paths
@@ -138,6 +140,96 @@ def test_duplicates_of_the_test_split_are_left_out_of_seed_and_train_if_asked(
     assert counts["train"]["removed"] == duplicates
     assert len(rows["seed"]) + len(rows["train"]) == train - duplicates
     assert len(rows["test"]) == test
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_pictures_of_the_test_split_are_left_out_of_seed_and_train_if_asked(
+    kind, published, with_task, tmp_path
+):
+    folder = published(kind)
+    train, _, _, shared = EXPECTED[kind]
+    kept, told = prepared(with_task(kind, folder), kind, tmp_path / "keep")
+    suite = with_task(kind, folder, {"seed": 1}, shared_images="drop")
+    rows, counts = prepared(suite, kind, tmp_path / "drop")
+
+    def pictures(*splits):
+        return {row["cluster_id"] for split in splits for row in rows[split]}
+
+    assert not pictures("seed", "train") & pictures("test")
+    assert len(rows["seed"]) + len(rows["train"]) == train - shared
+    assert rows["test"] == kept["test"]
+    for found, dropped in ((told, 0), (counts, shared)):
+        seed, trained = found["seed"], found["train"]
+        assert seed["shared_images"] == trained["shared_images"] == shared
+        assert seed["shared_dropped"] == trained["shared_dropped"] == dropped
+        assert seed["shared_kept"] + trained["shared_kept"] == shared - dropped
+    assert "shared_kept" not in counts["test"]
+
+
+def test_a_picture_is_the_same_under_another_name_and_in_another_format_without_loss(tmp_path, with_task):
+    upright = Image.fromarray(np.random.default_rng(0).integers(0, 255, (6, 9, 3), dtype=np.uint8))
+    lying = Image.Exif()
+    lying[0x0112] = 6
+    see_through = upright.copy()
+    see_through.putalpha(255)
+    forms = [
+        *((upright, {"format": kind}) for kind in ("PNG", "BMP", "TIFF", "PPM")),
+        (upright, {"format": "WEBP", "lossless": True}),
+        (upright.transpose(Image.Transpose.ROTATE_90), {"format": "PNG", "exif": lying}),
+        (see_through, {"format": "PNG"}),
+    ]
+    cells = []
+    for number, (picture, options) in enumerate(forms):
+        buffer = io.BytesIO()
+        picture.save(buffer, **options)
+        cells.append({"bytes": buffer.getvalue(), "path": f"{number}.img"})
+    train = [
+        {"image": cell, "question": f"is this sign {n}?", "answer": "no"} for n, cell in enumerate(cells)
+    ]
+    others = [{"image": files.cell(n), "question": "is it?", "answer": "no"} for n in range(2)]
+    test = [{"image": cells[0], "question": "is there a fracture?", "answer": "no"}]
+    for split, rows in (("train", train + others), ("test", test)):
+        files.write_parquet(tmp_path / f"published/{split}.parquet", rows, files.VQA_RAD)
+    suite = with_task("vqa-rad", tmp_path / "published", {"seed": 1}, shared_images="drop")
+    _, counts = prepared(suite, "vqa-rad", tmp_path / "results")
+    assert counts["train"]["shared_images"] == counts["train"]["shared_dropped"] == len(forms)
+
+
+def test_where_every_picture_is_shared_the_error_says_what_keeps_them(tmp_path, with_task):
+    rows = [{"image": files.cell(1), "question": f"sign {n}?", "answer": "no"} for n in range(3)]
+    for split in ("train", "test"):
+        files.write_parquet(tmp_path / f"published/{split}.parquet", rows, files.VQA_RAD)
+    suite = with_task("vqa-rad", tmp_path / "published", {"seed": 1}, shared_images="drop")
+    with pytest.raises(VistaError, match=r"there are 0 queries .* set shared_images: keep"):
+        prepared(suite, "vqa-rad", tmp_path / "results")
+
+
+def test_one_shared_picture_of_several_is_enough(tmp_path, with_task):
+    cells = [files.cell(n) for n in range(5)]
+    train = [
+        {"images": cells[a : a + 2], "problem": f"<image> <image> Find $x_{a}$.", "answer": "2"}
+        for a in range(4)
+    ]
+    test = [{"images": [cells[4], cells[0]], "problem": "<image> <image> Find $y$.", "answer": "3"}]
+    for split, rows in (("train", train), ("test", test)):
+        files.write_parquet(tmp_path / f"published/{split}.parquet", rows, files.GEOMETRY3K)
+    suite = with_task("geometry3k", tmp_path / "published", {"seed": 1}, shared_images="drop")
+    rows, counts = prepared(suite, "geometry3k", tmp_path / "results")
+    assert len(rows["seed"]) + len(rows["train"]) == counts["train"]["shared_dropped"] == 2
+
+
+def test_answers_in_words_to_what_asks_for_a_formula_are_counted(tmp_path, with_task):
+    golds = [r"5 \sqrt { 2 }", "2 : 3 : 4", r"\frac { a b } { 2 }", r"6 \text { m }", "(3, 4)"]
+    words = ["A D and B E", "angles 2,3, 6, and 7", r"\angle 3 \cong \angle Z"]
+    rows = [
+        {"images": [files.cell(n)], "problem": "<image>What?", "answer": answer}
+        for n, answer in enumerate([*golds, *words])
+    ]
+    for split in ("train", "test"):
+        files.write_parquet(tmp_path / f"published/{split}.parquet", rows, files.GEOMETRY3K)
+    suite = with_task("geometry3k", tmp_path / "published", {"seed": 1})
+    _, counts = prepared(suite, "geometry3k", tmp_path / "results")
+    assert counts["test"]["in_words"] == len(words)
 
 
 def test_questions_on_one_picture_share_a_cluster_however_it_is_encoded(published, with_task, tmp_path):

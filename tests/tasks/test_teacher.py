@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import io
 import json
 import os
 import subprocess
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from tests.nano import query
 from vista.config import Suite, TeacherRationales
@@ -169,15 +171,41 @@ def test_a_request_holds_image_system_and_instruction_and_the_key_only_in_its_he
 
 
 def test_images_of_other_formats_are_sent_as_png() -> None:
-    import io
-
-    from PIL import Image
-
     buffer = io.BytesIO()
     Image.open(io.BytesIO(query(0)["images"][0]["bytes"])).save(buffer, format="BMP")
     (url,) = image_urls({**query(0), "images": [{"bytes": buffer.getvalue(), "path": None}]})
     sent = Image.open(io.BytesIO(base64.b64decode(url.removeprefix("data:image/png;base64,"))))
     assert (sent.format, sent.tobytes()) == ("PNG", Image.open(buffer).tobytes())
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF"])
+def test_a_photo_is_sent_upright_and_asks_nobody_to_turn_it(kind: str, orientation: int) -> None:
+    tag = Image.Exif()
+    tag[0x0112] = orientation
+    sent = sent_as(Image.linear_gradient("L").resize((40, 20)).convert("RGB"), kind, exif=tag)
+    assert sent.getexif().get(0x0112, 1) == 1
+    assert sent.size == ((40, 20) if orientation < 5 else (20, 40))
+
+
+def test_an_image_is_sent_as_the_model_is_shown_it() -> None:
+    clear = sent_as(Image.new("RGBA", (2, 2), (0, 0, 0, 0)), "PNG")
+    assert (clear.format, clear.mode, clear.getpixel((0, 0))) == ("PNG", "RGB", (255, 255, 255))
+    deep = sent_as(Image.new("I;16", (2, 2), 0xFFF), "PNG")
+    assert (deep.mode, deep.getpixel((0, 0))) == ("RGB", (255, 255, 255))
+    print_colours = sent_as(Image.new("CMYK", (2, 2), (0, 255, 255, 0)), "JPEG", quality=100)
+    assert (print_colours.format, print_colours.getpixel((0, 0))) == ("PNG", (255, 0, 0))
+    film = [Image.new("RGB", (2, 2), colour) for colour in ("red", "blue")]
+    still = sent_as(film[0], "GIF", save_all=True, append_images=film[1:])
+    assert (still.format, still.getpixel((0, 0))) == ("PNG", (255, 0, 0))
+
+
+def sent_as(picture: Image.Image, kind: str, **options: Any) -> Image.Image:
+    """The image that the endpoint gets for an encoded one."""
+    buffer = io.BytesIO()
+    picture.save(buffer, kind, **options)
+    (url,) = image_urls({**query(0), "images": [{"bytes": buffer.getvalue(), "path": None}]})
+    return Image.open(io.BytesIO(base64.b64decode(url.partition(",")[2])))
 
 
 def test_a_second_run_sends_nothing_and_needs_no_key(

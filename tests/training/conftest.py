@@ -42,7 +42,7 @@ def example(query: int, ids: Sequence[int] | None, text: str = "cu", **changes: 
     }
 
 
-def pair(query: int, chosen: Sequence[int], rejected: Sequence[int]) -> Row:
+def pair(query: int, chosen: Sequence[int], rejected: Sequence[int], **changes: Any) -> Row:
     images, turns = prompt(query)
     return {
         "query_id": f"q{query}",
@@ -53,6 +53,9 @@ def pair(query: int, chosen: Sequence[int], rejected: Sequence[int]) -> Row:
         "rejected": reply("cv"),
         "chosen_ids": list(chosen),
         "rejected_ids": list(rejected),
+        "chosen_finished": True,
+        "rejected_finished": True,
+        **changes,
     }
 
 

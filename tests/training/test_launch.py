@@ -25,7 +25,7 @@ from vista.manifest import read_manifest
 from vista.models.nano import build_nano
 from vista.paths import Paths
 from vista.training.launch import become_launcher, check_launch, check_world, launch_command
-from vista.training.train import check_accelerate, train
+from vista.training.train import check_accelerate, settings_of, train
 
 RUN = Run.parse("m/t/sft-seed/seed0/round0")
 SHIPPED = ("ddp", "fsdp", "zero3", "zero3-offload")
@@ -143,6 +143,34 @@ def test_vista_train_in_two_processes_trains_what_one_does(suite: Suite, tmp_pat
         assert manifest.settings["training"]["passes"] == 4 // processes
         json.dumps(manifest.settings)
     assert (weights[0] - weights[1]).abs().gt(1e-5).float().mean() < 0.002
+
+
+def test_how_steps_are_drawn_is_a_setting_that_reruns_the_training_it_is_set_for(suite: Suite):
+    sections = suite.training
+    grouped = sections.sft.model_copy(update={"sampling_strategy": "group_by_length"})
+    other = suite.model_copy(update={"training": sections.model_copy(update={"sft": grouped})})
+    sft, dpo = run_of("rest-em"), run_of("dpo")
+    assert Dag(suite).training_settings(sft.id) != Dag(other).training_settings(sft.id)
+    assert Dag(suite).training_settings(dpo.id) == Dag(other).training_settings(dpo.id)
+    assert settings_of(suite, sft)["hyperparameters"]["sampling_strategy"] == "random"
+    assert settings_of(other, sft)["hyperparameters"]["sampling_strategy"] == "group_by_length"
+
+
+def test_what_the_accelerate_file_says_reruns_the_training_and_its_comments_do_not(
+    suite: Suite, tmp_path: Path
+):
+    run, file = run_of("rest-em").id, tmp_path / "ddp.yaml"
+    dag = Dag(with_model(suite, ModelTraining(accelerate=file)))
+    found = []
+    for text in ("mixed_precision: bf16", "# faster\nmixed_precision:   bf16", "mixed_precision: 'no'"):
+        file.write_text(f"distributed_type: MULTI_GPU\n{text}\n")
+        found.append(dag.training_settings(run))
+    bfloat, commented, float32 = found
+    assert bfloat == commented != float32
+    assert Dag(with_model(suite, ModelTraining())).training_settings(run) not in found
+    file.unlink()
+    with pytest.raises(VistaError, match=r"ddp\.yaml: no such file"):
+        dag.training_settings(run)
 
 
 def test_processes_and_passes_rerun_nothing_and_tuning_reruns_the_training(suite: Suite):

@@ -27,10 +27,10 @@ SFT = SftSettings(kind="sft")
 DPO = DpoSettings(kind="dpo", beta=0.3, alpha=0.5)
 
 
-def log_probs(checkpoint: Checkpoint, row: Row, ids: Sequence[int]) -> list[float]:
+def log_probs(checkpoint: Checkpoint, row: Row, ids: Sequence[int], finished: bool = True) -> list[float]:
     """log p of each response token and of the end token, from the model's logits of one sequence."""
     prompt = encode(checkpoint.processor, row["prompt"], open_images(row))
-    response = [*ids, checkpoint.end_ids[0]]
+    response = [*ids, *checkpoint.end_ids[: int(finished)]]
     batch = collate([prompt], [response], checkpoint.pad_id)
     del batch["response_mask"]
     with torch.no_grad():
@@ -66,7 +66,8 @@ def test_a_policy_equal_to_its_reference_has_the_loss_log_2_plus_the_nll(
 def test_the_dpo_loss_of_a_policy_that_has_left_its_reference_is_the_formula(
     fresh: Fresh, hyper: Hyper, tmp_path: Any
 ):
-    rows = [pair(0, [31, 32], [33] * 5), pair(1, [33, 34, 35, 36, 37, 38, 39], [30])]
+    cut = {"rejected_finished": False}
+    rows = [pair(0, [31, 32], [33] * 5), pair(1, [33, 34, 35, 36, 37, 38, 39], [30], **cut)]
     reference, policy = fresh(), fresh()
     trainer = make_trainer(policy, rows, hyper(), DPO, tmp_path, 0)
     trainer.take_reference()
@@ -75,16 +76,16 @@ def test_the_dpo_loss_of_a_policy_that_has_left_its_reference_is_the_formula(
             weight += 0.02 * torch.randn(weight.shape, generator=torch.Generator().manual_seed(number))
     expected = []
     for row in rows:
-        right, wrong = ([sum(log_probs(c, row, row[k])) for c in (policy, reference)] for k in IDS)
+        right, wrong = (
+            [sum(log_probs(c, row, row[f"{side}_ids"], row[f"{side}_finished"])) for c in (policy, reference)]
+            for side in ("chosen", "rejected")
+        )
         margin = 0.3 * ((right[0] - right[1]) - (wrong[0] - wrong[1]))
         nll = -mean(log_probs(policy, row, row["chosen_ids"]))
         expected.append(math.log1p(math.exp(-margin)) + 0.5 * nll)
         assert abs(margin) > 0.01
     trainer.train()
     assert trainer.state.log_history[0]["loss"] == pytest.approx(mean(expected), abs=1e-4)
-
-
-IDS = ("chosen_ids", "rejected_ids")
 
 
 @pytest.mark.parametrize("objective", [SFT, DPO], ids=["sft", "dpo"])

@@ -46,8 +46,9 @@ def stop_at(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
 def stopped(suite: Suite, hyper: Make, tmp_path: Path) -> Callable[..., tuple[Suite, Paths]]:
     """A run of twelve steps, four in an epoch, that was stopped in the eighth."""
 
-    def make(method: str) -> tuple[Suite, Paths]:
-        small = with_model(with_training(suite, hyper(batch_size=2, epochs=3, schedule="cosine")), KEEP)
+    def make(method: str, **changes: Any) -> tuple[Suite, Paths]:
+        settings = hyper(batch_size=2, epochs=3, schedule="cosine", **changes)
+        small = with_model(with_training(suite, settings), KEEP)
         paths = Paths(tmp_path / "stopped")
         prepare(paths, run_of(method), some_rows(method, 8))
         with pytest.MonkeyPatch.context() as patch:
@@ -71,11 +72,13 @@ def states_of(paths: Paths, method: str) -> Path:
     return folder.with_name(f".{folder.name}.resume")
 
 
-@pytest.mark.parametrize("method", ["rest-em", "dpo"])
+@pytest.mark.parametrize(
+    ("method", "strategy"), [("rest-em", "random"), ("dpo", "random"), ("rest-em", "group_by_length")]
+)
 def test_a_resumed_run_ends_in_the_bytes_of_one_that_was_not_stopped(
-    stopped: Callable[..., tuple[Suite, Paths]], tmp_path: Path, method: str
+    stopped: Callable[..., tuple[Suite, Paths]], tmp_path: Path, method: str, strategy: str
 ):
-    suite, paths = stopped(method)
+    suite, paths = stopped(method, sampling_strategy=strategy)
     folder = states_of(paths, method)
     assert [state.name for state in folder.glob("checkpoint-*")] == ["checkpoint-6"]
     train(suite, paths, run_of(method))

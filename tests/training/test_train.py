@@ -11,7 +11,14 @@ import pytest
 
 from tests.training.conftest import WORDS, example, pair, responses
 from vista import plugins
-from vista.config import Hyperparameters, LoraTuning, ModelTraining, Suite
+from vista.config import (
+    AnnotatedRationales,
+    Hyperparameters,
+    LoraTuning,
+    ModelTraining,
+    Suite,
+    TeacherRationales,
+)
 from vista.engines.checkpoints import load_checkpoint, save_checkpoint
 from vista.errors import VistaError
 from vista.grid import Run
@@ -117,6 +124,41 @@ def test_an_objective_from_outside_the_package_is_recorded(suite: Suite, monkeyp
     assert "plugins" not in settings_of(suite, run)
     monkeypatch.setattr(plugins, "origin", lambda settings: {"kind": settings.kind})
     assert settings_of(suite, run)["plugins"] == [{"kind": "dpo"}]
+
+
+ODD = "au bv <|im_end|>"
+
+
+def test_an_annotated_rationale_that_spells_a_special_token_stops_training_and_names_its_file(
+    suite: Suite, hyper: Make, paths: Paths
+):
+    run = run_of("rest-em")
+    rows = [*some_rows("rest-em", 2), example(5, None, text=ODD, source="seed")]
+    prepare(paths, run, rows)
+    files = {suite.train_sets[run.train_set][0]: Path("data/mine.jsonl")}
+    annotated = with_training(suite, hyper()).model_copy(
+        update={"seed_rationales": AnnotatedRationales(files=files)}
+    )
+    with pytest.raises(VistaError) as caught:
+        train(annotated, paths, run)
+    said = str(caught.value)
+    for part in (str(paths.training_set(run.id)), "row 2", "'q5'", "'<|im_end|>'", "data/mine.jsonl"):
+        assert part in said
+    assert not paths.trained(run.id).exists()
+
+
+def test_a_teachers_rationale_that_spells_a_special_token_is_left_out_and_counted(
+    suite: Suite, hyper: Make, paths: Paths, tmp_path: Path
+):
+    run = run_of("rest-em")
+    prepare(paths, run, [*some_rows("rest-em", 4), example(5, None, text=ODD, source="seed")])
+    teacher = TeacherRationales(
+        kind="teacher", endpoint="http://localhost/v1", model="m", cache=tmp_path / "cache", max_requests=1
+    )
+    taught = with_training(suite, hyper()).model_copy(update={"seed_rationales": teacher})
+    train(taught, paths, run)
+    counts = read_manifest(paths.trained(run.id)).counts
+    assert (counts["examples"], counts["dropped_special_tokens"]) == (4, 1)
 
 
 def test_nothing_is_printed_to_stdout(suite: Suite, hyper: Make, paths: Paths, capfd: Any):

@@ -20,7 +20,8 @@ from vista.paths import Paths, manifest_of
 from vista.records import PREDICTION, atomic_path, read_queries, read_table
 
 RUN_COLUMNS = ["model", "train_set", "method", "seed", "round"]
-LONG_COLUMNS = [*RUN_COLUMNS, "task", "query_id", "cluster_id", "score"]
+SILENT = ["unanswered", "unfinished"]  # 1 of a response without an answer; 1 of one that was cut
+LONG_COLUMNS = [*RUN_COLUMNS, "task", "query_id", "cluster_id", *SILENT, "score"]
 TEXT_COLUMNS = ["model", "train_set", "method", "task", "query_id", "cluster_id"]
 
 # query id → cluster id of one task's test split
@@ -128,20 +129,24 @@ def read_long(path: Path) -> pd.DataFrame:
     except (OSError, ValueError) as error:  # pandas' errors of parsing are ValueErrors
         raise VistaError(
             f"{path}: cannot be read ({error}); seed, round and score should be numbers, the score within "
-            "0 … 1: delete it and rerun"
+            "0 … 1, unanswered and unfinished 0 or 1: delete it and rerun"
         ) from error
 
 
 def _read_long(path: Path) -> pd.DataFrame:
     # An id may look like a number or like a missing value ("007", "NA") and is neither.
-    types = dict.fromkeys(TEXT_COLUMNS, "str") | {"seed": "int64", "round": "int64", "score": "float64"}
+    types = dict.fromkeys(TEXT_COLUMNS, "str") | dict.fromkeys(["seed", "round", *SILENT], "int64")
     header = list(pd.read_csv(path, nrows=0).columns)
     if header != LONG_COLUMNS:
         raise VistaError(f"{path}: expected the columns {LONG_COLUMNS}, found {header}; delete it and rerun")
-    frame = pd.read_csv(path, dtype=types, keep_default_na=False, float_precision="round_trip")
-    outside = ~frame["score"].between(0.0, 1.0)
-    if outside.any():
-        raise ValueError(f"score: expected numbers within 0 … 1, found {frame.loc[outside, 'score'].iloc[0]}")
+    frame = pd.read_csv(
+        path, dtype=types | {"score": "float64"}, keep_default_na=False, float_precision="round_trip"
+    )
+    for name in ("score", *SILENT):
+        outside = ~(frame[name].between(0.0, 1.0) if name == "score" else frame[name].isin([0, 1]))
+        if outside.any():
+            wanted = "numbers within 0 … 1" if name == "score" else "0 or 1"
+            raise ValueError(f"{name}: expected {wanted}, found {frame.loc[outside, name].iloc[0]}")
     return frame
 
 
@@ -150,6 +155,15 @@ def scores_by_run(long: pd.DataFrame) -> dict[grid.Run, pd.DataFrame]:
     groups = long.groupby(RUN_COLUMNS, sort=False)
     keys = long[RUN_COLUMNS].drop_duplicates().itertuples(index=False, name=None)
     return {grid.Run(*key): groups.get_group(key) for key in keys}
+
+
+def silent_shares(scores: pd.DataFrame) -> dict[str, float]:
+    """How many responses have no answer, and how many were cut: ``SILENT``, in percent.
+
+    Means over tasks, each with the same weight as in ``overall``.
+    """
+    means = scores.groupby("task")[SILENT].mean().mean() * 100.0
+    return {name: float(means[name]) for name in SILENT}
 
 
 def in_domain(suite: Suite, run: grid.Run, scores: pd.DataFrame) -> pd.DataFrame:
@@ -165,12 +179,15 @@ def _test_split(paths: Paths, task: str) -> TestSplit:
 
 
 def _predictions(paths: Paths, run: grid.Run, status: Status) -> pd.DataFrame:
-    """Task, query, cluster and score of every prediction of a run; none where it has no result."""
-    columns = ["task", "query_id", "cluster_id", "score"]
+    """Task, query, cluster, score and ``SILENT`` of a run's predictions; none where it has no result."""
+    columns = ["task", "query_id", "cluster_id", "score", *SILENT]
     path = paths.predictions(run.id)
     if status != "complete" and not path.exists():
         return pd.DataFrame({name: np.array([], dtype=object) for name in columns})
-    frame = read_table(path, PREDICTION, ["run", *columns]).to_pandas()
+    table = read_table(path, PREDICTION, [name for name in PREDICTION.names if name != "response"])
+    frame = table.to_pandas()
+    frame["unanswered"] = frame["answer"].isna().astype("int64")
+    frame["unfinished"] = (~frame["finished"].astype(bool)).astype("int64")
     strangers = sorted(set(frame["run"]) - {run.id})
     if strangers:
         raise VistaError(

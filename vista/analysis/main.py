@@ -16,7 +16,7 @@ from typing import Any
 
 import pandas as pd
 
-from vista.analysis.collect import in_domain
+from vista.analysis.collect import SILENT, in_domain, silent_shares
 from vista.analysis.comparisons import counterparts, reference_of
 from vista.analysis.page import (
     NOTE_ON_DAGGER,
@@ -34,7 +34,7 @@ from vista.analysis.page import (
     with_constants_below,
     with_interval,
 )
-from vista.analysis.runs import Cost, trained_tasks
+from vista.analysis.runs import Cost, shared_images_note, trained_tasks
 from vista.analysis.stats import (
     PERCENT,
     averaged,
@@ -57,7 +57,7 @@ DELTA = "delta_sft_seed"
 DIFFERENCE = difference_columns(DELTA)
 TASK_COLUMNS = [
     *(*KEYS, "task", "status", "seeds", "missing"),
-    *("accuracy", "se", "low", "high", "seed_sd"),
+    *("accuracy", "se", "low", "high", "seed_sd", *SILENT),
     *(*DIFFERENCE, "test", "p", "p_holm", "n_test"),
 ]
 NOTES = """\
@@ -68,12 +68,16 @@ the finite correction C/(C−1) for C images; `seed sd` is the standard deviatio
 Differences to SFT-Seed are paired on the query, and their error is over test queries and, where there
 are several, over seeds. \\* marks what differs from SFT-Seed after Holm's correction (p < 0.05): an
 `overall` among all rows of the model, a task's accuracy among all rows and tasks. `train_samples`
-counts the examples or pairs trained on, `drawn` the solutions sampled up to and including that round."""
+counts the examples or pairs trained on, `drawn` the solutions sampled up to and including that round.
+`unanswered`: percent of the responses in which no answer is found; `unfinished`: of those that the length
+limit cut, which are wrong whatever they say; both over the same tasks as `overall`."""
 NOTES_ON_TASKS = """\
 In brackets stand 95 % intervals: of accuracies by drawing the images again (2,000 times), of
 differences to SFT-Seed from their standard error. `p (Holm)` is corrected for all rows and tasks of the
 model; `test` names what the p-value is of: McNemar's exact test (one seed, right-or-wrong scores, one
 question for each image), else a t or normal test of the clustered difference."""
+MANY = 10.0  # percent of a row's responses without an answer, from which on the main table warns
+SHOWN = 6  # rows that the warning names
 AGAINST = "Against the same method without resampling and filter"
 
 Scores = Mapping[Run, pd.DataFrame]
@@ -115,7 +119,7 @@ def columns(suite: Suite) -> list[str]:
     trained = trained_tasks(suite)
     outside = [task for task in suite.evaluated_tasks if task not in trained]
     overall = ["overall", "se", "low", "high", "seed_sd"]
-    cost = ["train_samples", "samples_drawn_total", "n_test"]
+    cost = ["train_samples", "samples_drawn_total", *SILENT, "n_test"]
     first = [*KEYS, "objective", "status", "seeds", "missing"]
     return [*first, *trained, *overall, *outside, *DIFFERENCE, "p", "p_holm", *cost]
 
@@ -189,6 +193,8 @@ def _estimate(scores: Scores, name: str) -> dict[str, Any]:
     mean, ends = overall_mean(together), bootstrap_interval(together)
     found: dict[str, Any] = {name: mean.mean * PERCENT, "se": mean.se * PERCENT, "n_test": mean.n}
     found |= {end: value * PERCENT for end, value in zip(("low", "high"), ends, strict=True)}
+    shares = [silent_shares(frame) for frame in scores.values()]
+    found |= {silent: statistics.fmean(share[silent] for share in shares) for silent in SILENT}
     if len(scores) > 1:
         single = [overall_mean(frame).mean for frame in scores.values()]
         found["seed_sd"] = statistics.stdev(single) * PERCENT
@@ -242,6 +248,7 @@ def main_page(
     ]
     if table["marked"].any():
         parts.append(NOTE_ON_DAGGER)
+    parts += _note_on_silence(tasks)
     compared = _counterpart_cells(suite, scores)
     if len(compared):
         parts += [
@@ -250,6 +257,26 @@ def main_page(
             "**Bold**: the interval excludes 0, each taken alone.",
         ]
     return Page("main", title, parts)
+
+
+def _note_on_silence(tasks: pd.DataFrame) -> list[str]:
+    """Names where many responses have no answer, the most first; nothing if few have none anywhere."""
+    many = tasks[tasks["unanswered"].astype(float) > MANY].sort_values(
+        "unanswered", ascending=False, kind="stable"
+    )
+    if not len(many):
+        return []
+    named = [
+        f"{row['model']}, {row['method']}, round {row['round']}, {row['task']}: "
+        f"{number(row['unanswered'])} % ({number(row['unfinished'])} %)"
+        for row in many.head(SHOWN).to_dict("records")
+    ]
+    rest = [f"{len(many) - SHOWN} more in the table by task"] if len(many) > SHOWN else []
+    return [
+        f"**More than {MANY:.0f} % of the responses have no answer** (in brackets, how many the length limit "
+        f"cut): {'; '.join([*named, *rest])}. There an accuracy depends on the form of the responses too: "
+        "read some in `predictions.parquet`, and see `prompts` and `eval_max_new_tokens`."
+    ]
 
 
 def tasks_page(suite: Suite, table: pd.DataFrame) -> Page:
@@ -269,9 +296,11 @@ def tasks_page(suite: Suite, table: pd.DataFrame) -> Page:
             table[names].itertuples(index=False, name=None), marked, strict=True
         )
     ]
+    for name in SILENT:
+        cells[name] = table[name].map(number)
     cells["test"] = table["test"].fillna("")
     cells["p (Holm)"] = table["p_holm"].map(probability)
-    notes = [NOTES_ON_TASKS, *([NOTE_ON_DAGGER] if any(marked) else [])]
+    notes = [NOTES_ON_TASKS, *([NOTE_ON_DAGGER] if any(marked) else []), *shared_images_note(table)]
     return Page("tasks", title, [*with_constants_below(title, cells, ""), *notes])
 
 
@@ -309,6 +338,8 @@ def _main_cells(
     for task in outside:
         cells[task] = accuracy(task)
     cells["Δ SFT-Seed"] = [_delta(row) for row in table.to_dict("records")]
+    for name in SILENT:
+        cells[name] = table[name].map(number)
     cells["train_samples"] = table["train_samples"].map(integer)
     cells["drawn"] = table["samples_drawn_total"].map(integer)
     return cells

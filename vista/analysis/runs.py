@@ -14,7 +14,7 @@ from typing import Any
 import pandas as pd
 
 from vista import grid
-from vista.analysis.collect import in_domain
+from vista.analysis.collect import SILENT, in_domain, silent_shares
 from vista.analysis.comparisons import reference_of
 from vista.analysis.page import Page, integer, number, signed_with_error, with_constants_below, with_error
 from vista.analysis.stats import PERCENT, overall_mean, paired_difference
@@ -25,9 +25,12 @@ from vista.paths import Paths, manifest_of
 from vista.reads import Reads
 
 IDENTITY = ["model", "train_set", "method", "round", "seed"]
+SHARED = ("shared_kept", "shared_dropped")
 NOTES = """\
 Every run by itself: `overall` and the difference to the SFT-Seed of the same seed, in percent and
-points, ± one standard error over test queries."""
+points, ± one standard error over test queries. `unanswered`: percent of the responses in which no
+answer is found; `unfinished`: of those that the length limit cut, which are wrong; both over the same
+tasks as `overall`."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +58,7 @@ def columns(suite: Suite) -> list[str]:
     outside = [task for task in suite.evaluated_tasks if task not in trained]
     first = [*IDENTITY, "status"]
     overall = ["overall", "se"]
-    last = ["delta_sft_seed", "delta_se", *(field.name for field in fields(Cost)), "n_test"]
+    last = ["delta_sft_seed", "delta_se", *(field.name for field in fields(Cost)), *SILENT, "n_test"]
     clash = sorted(set(suite.evaluated_tasks) & {*first, *overall, *last})
     if clash:
         raise VistaError(
@@ -75,7 +78,7 @@ def run_rows(
     Args:
         suite: The suite whose grid the runs are.
         statuses: Status of every run.
-        scores: ``task, query_id, cluster_id, score`` of every run with a result.
+        scores: ``task, query_id, cluster_id, score`` and ``SILENT`` of every run with a result.
         costs: Training samples and samples drawn of every run.
 
     Returns:
@@ -108,6 +111,7 @@ def _accuracies(suite: Suite, run: grid.Run, scores: pd.DataFrame) -> dict[str, 
         **{str(task): float(mean) for task, mean in means.items()},
         "overall": overall.mean * PERCENT,
         "se": overall.se * PERCENT,
+        **silent_shares(in_domain(suite, run, scores)),
         "n_test": overall.n,
     }
 
@@ -127,6 +131,8 @@ def runs_page(suite: Suite, table: pd.DataFrame) -> Page:
     cells["Δ SFT-Seed"] = [
         signed_with_error(*pair) for pair in zip(table["delta_sft_seed"], table["delta_se"], strict=True)
     ]
+    for name in SILENT:
+        cells[name] = table[name].map(number)
     cells["train_samples"] = table["train_samples"].map(integer)
     cells["drawn"] = table["samples_drawn_total"].map(integer)
     return Page("runs", title, [*with_constants_below(title, cells, ""), NOTES])
@@ -146,7 +152,39 @@ def run_cost(suite: Suite, paths: Paths, run: grid.Run) -> Cost:
         return Cost(None, 0, 0)
     drawn = [_drawn(suite, paths, replace(run, round=number)) for number in _rounds_until(suite, run)]
     examples = _count(paths.training_set(run.id), "examples")
+    trained = paths.trained(run.id)
+    if manifest_of(trained).exists():
+        # A teacher's or the policy's texts that spell special tokens of the model are not trained on.
+        examples -= int(read_manifest(trained).counts.get("dropped_special_tokens", 0))
     return Cost(examples, drawn[-1] if drawn else 0, sum(drawn))
+
+
+def with_shared_images(suite: Suite, paths: Paths, table: pd.DataFrame) -> pd.DataFrame:
+    """A table by ``task`` with the columns ``SHARED``: of the queries that can be trained on, how many ask
+    about a picture of the test split, and how many more have been left out for that.
+
+    The columns are empty for tasks that count none, and absent where no task does.
+
+    Raises:
+        VistaError: a manifest is missing or lacks a count.
+    """
+    counted = Reads(suite, paths).shared_counts()
+    found = {
+        "shared_kept": {task: sum(_count(file, "shared_kept") for file in counted[task]) for task in counted},
+        # Seed and train are drawn from the same questions.
+        "shared_dropped": {task: _count(counted[task][0], "shared_dropped") for task in counted},
+    }
+    cells = {name: [found[name].get(task) for task in table["task"]] for name in SHARED if counted}
+    return table.assign(**pd.DataFrame(cells, table.index, dtype=object))
+
+
+def shared_images_note(table: pd.DataFrame) -> list[str]:
+    """A paragraph that says the same, where a task of ``with_shared_images`` has counts."""
+    if SHARED[0] not in table:
+        return []
+    rows = table[["task", *SHARED]].dropna().drop_duplicates().itertuples(index=False, name=None)
+    counts = "; ".join(f"{task} {kept:,.0f} ({dropped:,.0f} left out)" for task, kept, dropped in rows)
+    return [f"Queries of seed and train about a picture that the task's test split shows: {counts}."]
 
 
 def _rounds_until(suite: Suite, run: grid.Run) -> list[int]:

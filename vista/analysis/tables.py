@@ -31,7 +31,7 @@ from vista.analysis.page import (
 )
 from vista.analysis.plan import methods_with_rounds, results_names
 from vista.analysis.reported import read_reported, reported_overall, reported_page, reported_rows
-from vista.analysis.runs import run_cost, run_rows, runs_page
+from vista.analysis.runs import run_cost, run_rows, runs_page, with_shared_images
 from vista.analysis.stats import (
     corrected,
     difference_columns,
@@ -61,7 +61,7 @@ def results_tables(suite: Suite, paths: Paths) -> None:
     counts = {"rows": len(runs), "with_result": int((runs["status"] == "complete").sum())}
     write_table(paths, recorder, as_text(runs), runs_page(suite, runs), counts)
 
-    tasks = task_rows(suite, statuses, scores)
+    tasks = with_shared_images(suite, paths, task_rows(suite, statuses, scores))
     write_table(paths, recorder, as_text(tasks), tasks_page(suite, tasks), {"rows": len(tasks)})
 
     names = results_names(suite)

@@ -41,6 +41,7 @@ from vista.config.models import (
     Models,
     ModelStage,
     ModelTraining,
+    Prompts,
     Tuning,
 )
 from vista.config.suites import (
@@ -50,6 +51,7 @@ from vista.config.suites import (
     HfEngineSettings,
     Hyperparameters,
     Only,
+    SamplingStrategy,
     ScoringSettings,
     SeedRationales,
     SelfRationales,
@@ -89,8 +91,10 @@ __all__ = [
     "Models",
     "Objective",
     "Only",
+    "Prompts",
     "Resample",
     "Sampling",
+    "SamplingStrategy",
     "ScoringSettings",
     "SeedMethod",
     "SeedRationales",

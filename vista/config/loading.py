@@ -16,7 +16,7 @@ from pydantic.fields import FieldInfo
 
 from vista.config.checks import consistency_problems
 from vista.config.methods import Methods, SelfImprovement
-from vista.config.models import Models
+from vista.config.models import Models, Prompts
 from vista.config.suites import Suite, SuiteFields, SuiteFile
 from vista.config.sweeps import expand
 from vista.errors import VistaError, fail_if
@@ -143,6 +143,13 @@ def with_overrides(method: dict[str, Any], overrides: dict[str, Any]) -> dict[st
     return changed
 
 
+def with_prompts(model: dict[str, Any], prompts: Prompts) -> dict[str, Any]:
+    """Fill in how a model is asked, key by key; what its entry states wins, a null as well."""
+    said = prompts.model_dump(exclude_none=True)
+    own = model.get("prompts", {}) if isinstance(model, dict) else None
+    return {**model, "prompts": {**said, **own}} if said and isinstance(own, dict) else model
+
+
 def _pick(wanted: list[str], known: dict[str, Any], what: str, path: str, where: Path) -> list[str]:
     """Problems with names that ``known`` does not hold."""
     lines = []
@@ -185,7 +192,9 @@ def load_suite(path: Path, value: dict[str, Any] | None = None, root: Path | Non
         f"{path}: method_overrides",
         suite_file.methods_file,
     )
-    picked_models = {name: models[name] for name in suite_file.models if name in models}
+    picked_models = {
+        name: with_prompts(models[name], suite_file.prompts) for name in suite_file.models if name in models
+    }
     picked_methods = {
         name: with_defaults(
             with_overrides(methods[name], suite_file.method_overrides.get(name, {})),

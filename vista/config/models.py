@@ -100,6 +100,51 @@ class ModelTraining(Strict):
     )
 
 
+class Prompts(Strict):
+    """How a checkpoint is asked, and how it marks its answers, where that is not as the queries say."""
+
+    system: str | None = Field(
+        None, description="The system text, in place of the queries' own; empty: no system turn."
+    )
+    suffix: str | None = Field(
+        None,
+        description="Added to every instruction, on a line of its own unless it begins with a blank.",
+    )
+    answer_mark: str | None = Field(
+        None,
+        description="What a response says before its answer, such as `Final verdict ->`; the usual marks "
+        "count as well.",
+    )
+
+    @property
+    def stated(self) -> dict[str, dict[str, str]]:
+        """What manifests and digests say: ``prompts``, without what is not set; nothing if nothing is."""
+        said = self.model_dump(exclude_none=True)
+        return {"prompts": said} if said else {}
+
+    @property
+    def shown(self) -> dict[str, dict[str, str]]:
+        """``stated`` without ``answer_mark``, which a model is not shown."""
+        said = self.model_dump(exclude_none=True, exclude={"answer_mark"})
+        return {"prompts": said} if said else {}
+
+    @field_validator("answer_mark")
+    @classmethod
+    def _is_no_blank(cls, value: str | None) -> str | None:
+        """Refuse a mark that every response has."""
+        if value is not None and not value.strip():
+            raise ValueError("a mark of blanks marks nothing; write what stands before the answer, or null")
+        return None if value is None else value.strip()
+
+
+# Left out of what is printed and recorded where nothing is set.
+PROMPTS: Any = Field(
+    default_factory=lambda: Prompts(),
+    exclude_if=lambda prompts: prompts == Prompts(),
+    description="How it is asked, where that is not as the queries say; each key wins over the suite's.",
+)
+
+
 class Loading(Strict):
     """How a checkpoint is loaded and how queries are shown to it.
 
@@ -143,6 +188,7 @@ class BuiltModel(Strict):
     training: ModelTraining = Field(
         default_factory=lambda: ModelTraining(), description="How it is trained on self-generated data."
     )
+    prompts: Prompts = PROMPTS
     resources: ModelResources = Field(
         default_factory=ModelResources.small, description="What its jobs ask a cluster for."
     )
@@ -155,6 +201,7 @@ class LocalModel(Loading):
     path: Path = Field(description="The folder, absolute or relative to the working directory.")
     trust_remote_code: bool = Field(False, description="Run code that the checkpoint brings.")
     training: ModelTraining = Field(default_factory=lambda: ModelTraining(), description="How it is trained.")
+    prompts: Prompts = PROMPTS
     resources: ModelResources = Field(
         default_factory=lambda: ModelResources(), description="What its jobs ask a cluster for."
     )
@@ -173,6 +220,7 @@ class HubModel(Loading):
     )
     trust_remote_code: bool = Field(False, description="Run code that the repository brings.")
     training: ModelTraining = Field(default_factory=lambda: ModelTraining(), description="How it is trained.")
+    prompts: Prompts = PROMPTS
     resources: ModelResources = Field(
         default_factory=lambda: ModelResources(), description="What its jobs ask a cluster for."
     )

@@ -11,7 +11,7 @@ from pydantic_core.core_schema import ValidationInfo
 
 from vista.answers import extract
 from vista.config.methods import BaseMethod, Method, Sampling
-from vista.config.models import Model
+from vista.config.models import Model, Prompts
 from vista.errors import VistaError
 from vista.plugins import Plugin, name_modules
 from vista.settings import ADDRESS, Distinct, Fraction, Name, Strict
@@ -73,6 +73,9 @@ SeedRationales = Annotated[
 ]
 
 
+SamplingStrategy = Literal["random", "group_by_length"]
+
+
 class Hyperparameters(Strict):
     """One training run's settings."""
 
@@ -80,6 +83,11 @@ class Hyperparameters(Strict):
     learning_rate: float = Field(1e-5, gt=0.0, description="Peak learning rate.")
     batch_size: int = Field(
         16, ge=1, description="Examples per optimiser step, over all processes and forward passes."
+    )
+    sampling_strategy: SamplingStrategy = Field(
+        "random",
+        description="Which examples share a step, as transformers' `train_sampling_strategy`: `random`, or "
+        "`group_by_length` for similar lengths, which needs less padding and is not what the paper does.",
     )
     warmup: Fraction = Field(0.1, description="Share of the steps that warm up.")
     schedule: Literal["cosine", "linear", "constant"] = Field(
@@ -250,6 +258,11 @@ class SuiteFile(SuiteFields):
 
     models: Distinct[Name] = Field(min_length=1, description="Names from models.yaml.")
     methods: Distinct[Name] = Field(min_length=1, description="Names from methods.yaml.")
+    prompts: Prompts = Field(
+        default_factory=lambda: Prompts(),
+        description="How every model is asked, where that is not as the queries say; what a model's entry "
+        "sets wins, key by key.",
+    )
     models_file: Path = Field(Path("models.yaml"), description="Where models are defined.")
     methods_file: Path = Field(Path("config/methods.yaml"), description="Where methods are defined.")
     method_defaults: dict[str, Any] = Field(

@@ -9,7 +9,7 @@ from collections import Counter
 from typing import Any
 
 from vista import plugins
-from vista.config import SeedMethod, SelfImprovement, Suite, Wording, training_section
+from vista.config import Prompts, SeedMethod, SelfImprovement, Suite, Wording, training_section
 from vista.curation.rows import (
     example,
     pair,
@@ -55,7 +55,7 @@ def curate(suite: Suite, paths: Paths, run: Run) -> None:
     if isinstance(method, SelfImprovement):
         selector = Selector(method, run.seed, run.round, counts)
         if any(map(_was_sampled, files.policies)):
-            rows = _selected_rows(selector, files, suite.wording)
+            rows = _selected_rows(selector, files, suite.wording, suite.models[run.model].prompts)
     if files.seed and (rows or isinstance(method, SeedMethod)):
         rows = seed_rows(suite, run, files.seed, counts) + rows
     schema = PAIR if training_section(method) == "dpo" else EXAMPLE
@@ -69,9 +69,9 @@ def _was_sampled(rollouts: RolloutFiles) -> bool:
     return any(read_manifest(path).status == "complete" for path in rollouts.samples)
 
 
-def _selected_rows(selector: Selector, files: CurationFiles, wording: Wording) -> list[Row]:
+def _selected_rows(selector: Selector, files: CurationFiles, wording: Wording, prompts: Prompts) -> list[Row]:
     """Training rows in the order of the queries; training shuffles them. The latest policy is first."""
-    queries = read_split(files.queries, scene=selector.method.filter.needs_scene)
+    queries = read_split(files.queries, prompts, scene=selector.method.filter.needs_scene)
     read = [
         (
             read_solutions(rollouts.solutions, queries, age=age),
@@ -98,11 +98,12 @@ def _settings(suite: Suite, run: Run) -> dict[str, Any]:
         settings |= plugins.origins(method.resample, method.filter, method.objective)
     if isinstance(method, SelfImprovement) and method.reflect:
         settings["wording"] = suite.wording.model_dump(mode="json")
-    return settings
+    return settings | suite.models[run.model].prompts.shown
 
 
 def _every_count(counts: Counter[str], rows: list[Row]) -> dict[str, float]:
     """A number for every count, zeros as well; a resampler from outside is counted by its own name."""
     sources = Counter(count_of(row["source"]) for row in rows)
-    final = counts + sources + Counter(examples=len(rows))
+    cut = sum(not row.get("rejected_finished", True) for row in rows)
+    final = counts + sources + Counter(examples=len(rows), unfinished_negatives=cut)
     return {name: float(final[name]) for name in dict.fromkeys([*COUNTS, *sources])}

@@ -16,8 +16,8 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from vista.chat import messages, reply
-from vista.config import SelfRationales, Suite, TeacherRationales, Wording
+from vista.chat import messages, prompted, reply
+from vista.config import Prompts, SelfRationales, Suite, TeacherRationales, Wording
 from vista.curation.select import Choice, Reflection
 from vista.errors import VistaError
 from vista.grid import Run
@@ -105,6 +105,8 @@ def pair(query: Row, choice: Choice) -> Row:
         "rejected": reply(choice.negative.text),
         "chosen_ids": choice.positive.token_ids,
         "rejected_ids": choice.negative.token_ids,
+        "chosen_finished": choice.positive.finished,
+        "rejected_finished": choice.negative.finished,
     }
 
 
@@ -125,7 +127,7 @@ def seed_rows(suite: Suite, run: Run, files: SeedFiles | None, counts: Counter[s
     """
     if files is None:
         return []
-    queries = read_split(files.queries)
+    queries = read_split(files.queries, suite.models[run.model].prompts)
     settings = suite.seed_rationales
     if not isinstance(settings, SelfRationales):
         # A teacher may not have found a right rationale; an annotated split must have one for every query.
@@ -146,8 +148,10 @@ def seed_rows(suite: Suite, run: Run, files: SeedFiles | None, counts: Counter[s
 PROMPT_COLUMNS = ["query_id", "task", "images", "system", "instruction", "rationale"]
 
 
-def read_split(files: Sequence[Path], scene: bool = False) -> dict[str, Row]:
-    """Queries of all ``files`` by id, in order; with their scenes if asked for.
+def read_split(files: Sequence[Path], prompts: Prompts, scene: bool = False) -> dict[str, Row]:
+    """Queries of all ``files`` by id, in order, as a model with these ``prompts`` is asked.
+
+    With their scenes if asked for.
 
     Raises:
         VistaError: two files share a query id, so rollouts could not be told apart.
@@ -163,7 +167,7 @@ def read_split(files: Sequence[Path], scene: bool = False) -> dict[str, Row]:
                     f"{path}: query_id {row['query_id']!r} also belongs to task "
                     f"{found[row['query_id']]['task']!r}; ids must be unique across a train set"
                 )
-            found[row["query_id"]] = row
+            found[row["query_id"]] = prompted(row, prompts)
     return found
 
 

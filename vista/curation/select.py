@@ -43,6 +43,7 @@ COUNTS = (
     "dropped_by_cap",
     "dropped_without_negative",
     "pairs_of_two",
+    "unfinished_negatives",
     "seed_without_rationale",
     "from_seed",
     "from_samples",

@@ -39,6 +39,15 @@ class Inputs(Base):
         """Manifest of the checkpoint that a run's training starts from."""
         return str(manifest_of(self.reads.start(Run.parse(run))))
 
+    def encodable(self, run: str) -> list[str]:
+        """What a run's jobs wait for: that its model's processor takes all their queries."""
+        model = Run.parse(run).model
+        return [str(manifest_of(self.paths.encodable(model)))] if self.reads.asked(model) else []
+
+    def asked(self, model: str) -> list[str]:
+        """Every query file that a model's processor has to take."""
+        return _text(self.reads.asked(model))
+
     def checked(self, run: str, training: bool = False) -> list[str]:
         """The check that a run's job waits for: that of its base model, if its weights are just that.
 
@@ -111,10 +120,13 @@ class Outputs(Inputs):
 
     def manifests(self) -> list[str]:
         """Manifests that the tables take counts from."""
-        return [path + ".manifest.json" for path in [*self.predictions(), *self._counted()]]
+        trained = [run.id for run in grid.runs(self.suite) if grid.is_trained(self.suite, run)]
+        described = [path + ".manifest.json" for path in [*self.predictions(), *self._counted()]]
+        return [*described, *map(self.checkpoint, trained)]
 
     def _counted(self) -> list[str]:
-        found: dict[str, None] = {}
+        counted = (file for files in self.reads.shared_counts().values() for file in files)
+        found = dict.fromkeys(map(str, counted))
         for run in grid.runs(self.suite):
             if grid.is_trained(self.suite, run):
                 found[str(self.paths.training_set(run.id))] = None
@@ -166,6 +178,7 @@ class Outputs(Inputs):
                 self.rollout_code("resamples", name)
         for kind in ("samples", "scores", "gains"):
             self.rollout_code(kind, "")
+        self.code("encodable")
         made = {Path(table).stem for table in self.every_table()}
         for rule in self.table_commands():
             if rule == "results" or rule in made:

@@ -20,6 +20,7 @@ from vista.config import (
     SelfRationales,
     TeacherRationales,
     digest,
+    load_yaml,
     training_section,
 )
 from vista.dag.base import Base
@@ -48,9 +49,9 @@ class Settings(Base):
         )
 
     def model_settings(self, model: str) -> str:
-        """Settings of a model: how it is trained later does not matter, nor where its jobs run."""
+        """Settings of a model: how it is asked and trained later does not matter, nor where its jobs run."""
         entry = self.suite.models[model]
-        settings = entry.model_dump(mode="json", exclude={"training", "resources"})
+        settings = entry.model_dump(mode="json", exclude={"training", "resources", "prompts"})
         hint = [self.suite.wording.hint] if isinstance(entry, BuiltModel) else []
         return digest([settings, self.suite.threads, *hint])
 
@@ -60,27 +61,48 @@ class Settings(Base):
         layers = scoring if grid.reads_attention(self.suite) else None
         return digest([layers, bool(self.suite.tasks_without_scene)])
 
-    def rollout_settings(self, kind: str, name: str) -> str:
-        """Settings of rollouts of a kind and name."""
+    def rollout_settings(self, kind: str, name: str, policy: str | None = None) -> str:
+        """Settings of rollouts of a kind and name, and how the model of the ``policy`` is asked."""
+        verified = kind in ("samples", "resamples")
+        asked = [] if policy is None else self._prompts(policy, verified)
         if kind == "samples":
-            return digest([self.suite.engine.kind, grid.sampling_named(self.suite, name).model_dump()])
+            return digest(
+                [self.suite.engine.kind, grid.sampling_named(self.suite, name).model_dump(), *asked]
+            )
         if kind == "resamples":
-            return self._resampling_settings(name)
+            return digest([*self._resampling_settings(name), *asked])
         if kind == "scores":
-            return digest([self.suite.scoring.model_dump(include={"layers", "linear_layers"}), name])
-        return digest([self.suite.scoring.without, name])
+            return digest([self.suite.scoring.model_dump(include={"layers", "linear_layers"}), name, *asked])
+        return digest([self.suite.scoring.without, name, *asked])
 
-    def _resampling_settings(self, name: str) -> str:
+    def _prompts(self, run: str, verified: bool) -> list[Any]:
+        """How a run's model is asked, nothing where all is as the queries say.
+
+        With its mark before answers only where answers are ``verified``.
+        """
+        prompts = self.suite.models[grid.Run.parse(run).model].prompts
+        said = prompts.stated if verified else prompts.shown
+        return [said] if said else []
+
+    def _resampling_settings(self, name: str) -> list[Any]:
         work = grid.resampling_named(self.suite, name)
         words = [getattr(self.suite.wording, name) for name in work.settings.templates]
         settings = [work.sampling.model_dump(), work.settings.model_dump()]
-        return digest([self.suite.engine.kind, *settings, *words])
+        return [self.suite.engine.kind, *settings, *words]
+
+    def encodable_settings(self, model: str) -> str:
+        """Settings of the check of all queries: how they are asked, and how long the responses may be."""
+        methods = [method for method in self.suite.methods.values() if isinstance(method, SelfImprovement)]
+        lengths = {method.rollouts.max_new_tokens for method in methods}
+        shown = self.suite.models[model].prompts.shown
+        return digest([max(lengths, default=0), self.suite.eval_max_new_tokens, *([shown] if shown else [])])
 
     def curation_settings(self, run: str) -> str:
         """Settings of a training set."""
         method = self.suite.methods[grid.Run.parse(run).method]
         words = trained_templates(method)
         wording = [self.suite.wording.model_dump(include=set(words))] if words else []
+        wording += self._prompts(run, verified=False)
         if not method.trains_on_seed:
             return digest([method.model_dump(mode="json"), training_section(method), *wording])
         settings = self.suite.seed_rationales
@@ -89,10 +111,17 @@ class Settings(Base):
         return digest([method.model_dump(mode="json"), training_section(method), own, *wording])
 
     def training_settings(self, run: str) -> str:
-        """Settings of a training run, but not how many processes and passes share a step."""
+        """Settings of a training run, but not how many processes and passes share a step.
+
+        Raises:
+            VistaError: the model's config file of accelerate, which can change numbers, cannot be read.
+        """
         this = grid.Run.parse(run)
         method = self.suite.methods[this.method]
-        tuning = self.suite.models[this.model].training.tuning.model_dump()
+        training = self.suite.models[this.model].training
+        tuning = training.tuning.model_dump()
+        if training.accelerate is not None:
+            tuning["accelerate"] = load_yaml(training.accelerate)
         section = training_section(method)
         settings = getattr(self.suite.training, str(section)).model_dump()
         if not isinstance(method, SelfImprovement):
@@ -108,6 +137,7 @@ class Settings(Base):
             decoding = [method.model_dump(mode="json"), wording]
         if scorers := self.scorers():
             decoding.append(scorers)
+        decoding += self._prompts(run, verified=True)
         return digest([self.suite.evaluated_tasks, self.suite.eval_max_new_tokens, *decoding])
 
     def suite_settings(self) -> str:

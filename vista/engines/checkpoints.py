@@ -22,7 +22,16 @@ from tqdm import tqdm
 from transformers import AutoConfig, AutoModelForImageTextToText, GenerationConfig, PreTrainedConfig
 from transformers.utils import is_flash_attn_2_available
 
-from vista.chat import TOGETHER, Order, Prompt, check_fits, encode_queries, end_tokens, forbidden_tokens
+from vista.chat import (
+    TOGETHER,
+    Order,
+    Prompt,
+    check_fits,
+    encode_queries,
+    end_tokens,
+    forbidden_tokens,
+    gold_ids,
+)
 from vista.config import BuiltModel, ModelStage, Suite
 from vista.engines.folders import check_folder, read_object
 from vista.engines.presenter import Presenter, load_processor, read_loading
@@ -57,7 +66,21 @@ class Checkpoint:
                 return f"token {token} is not in the vocabulary of {self.name}, which has {size}"
             if token in self.forbidden_ids:
                 return f"token {token} must not be in a response of {self.name}: it marks images or turns"
+            if token in self.end_ids:
+                return f"token {token} must not be within a response of {self.name}: it ends one"
         return None
+
+    def spelled(self, text: str) -> str | None:
+        """The first special token that a text spells; ``None`` if it spells none.
+
+        A tokenizer reads such words as the tokens themselves: as the place of an image, or as the end of a
+        turn. An unknown word does not spell the token for unknown ones.
+        """
+        tokenizer = self.processor.tokenizer
+        special = {*self.forbidden_ids, *self.end_ids}
+        found = (token for token in gold_ids(self.processor, text) if token in special)
+        names = map(tokenizer.convert_ids_to_tokens, found)
+        return next((name for name in names if name != tokenizer.unk_token or name in text), None)
 
     def damage(self) -> str:
         """The first weight that is not finite, for an error that has been seen already."""
@@ -85,6 +108,9 @@ class Checkpoint:
         return prompts
 
 
+PLACEHOLDERS = ("image_token_id", "image_token_index", "video_token_id", "video_token_index")
+
+
 def wrap(model: Any, processor: Any, name: str = "the checkpoint") -> Checkpoint:
     """Gather what the engines ask of a model and processor that are in memory.
 
@@ -99,7 +125,9 @@ def wrap(model: Any, processor: Any, name: str = "the checkpoint") -> Checkpoint
     ends = end_tokens(model, processor)
     if not ends:
         raise VistaError(f"{name} declares no end token; set eos_token_id in generation_config.json")
-    forbidden = forbidden_tokens(processor, ends)
+    # Some tokenizers do not call the place of an image a special token, but the config knows it.
+    placeholders = (getattr(model.config, name, None) for name in PLACEHOLDERS)
+    forbidden = forbidden_tokens(processor, ends, [token for token in placeholders if token is not None])
     size = model.get_input_embeddings().weight.shape[0]
     for what, ids in (("end token", ends), ("special token", forbidden)):
         beyond = [token for token in ids if not 0 <= token < size]

@@ -2,7 +2,8 @@
 
 Stage ``evaluation``. Decodes greedily with the sampling engine and the prompts that the other
 stages use; with a ``Selection``, the model chooses among its own candidates. Whatever goes
-wrong is raised: an error is never scored as an empty answer.
+wrong is raised: an error is never scored as an empty answer. A response that the length limit cut is marked
+(``verdicts.marked``), so that a suite's tasks score it as wrong.
 """
 
 from __future__ import annotations
@@ -19,10 +20,11 @@ from PIL import Image
 from tqdm import tqdm
 
 from vista import chat
-from vista.engines.base import Engine, Request
+from vista.engines.base import Engine, Request, Sample
 from vista.errors import VistaError
 from vista.evaluation.evaluate import Selection
-from vista.images import decoded
+from vista.images import as_seen, decoded
+from vista.verdicts import marked
 from vista.wording import check_wording
 
 # Encoded prompts wait in memory up to this size (or one batch, if that is larger).
@@ -71,8 +73,12 @@ class Decoding:
 
     def cut(self, text: str) -> str:
         """``text`` up to the first of the stop strings."""
+        return self.ended(text, True)[0]
+
+    def ended(self, text: str, finished: bool) -> tuple[str, bool]:
+        """``text`` up to the first of the stop strings, which finishes a response as the model does."""
         ends = [text.index(stop) for stop in self.until if stop and stop in text]
-        return text[: min(ends)] if ends else text
+        return (text[: min(ends)], True) if ends else (text, finished)
 
 
 @dataclass(frozen=True)
@@ -84,6 +90,11 @@ class Asked:
     to_messages: Callable[[Mapping[str, Any]], Sequence[Mapping[str, Any]]]
     decoding: Decoding
     prompt: chat.Prompt
+
+    @property
+    def is_query(self) -> bool:
+        """Whether a suite's task asks it; other tasks' scorers do not know the mark of a cut response."""
+        return "query_id" in self.doc
 
 
 def split_images(turns: Sequence[Mapping[str, Any]]) -> tuple[list[chat.Message], list[Image.Image]]:
@@ -114,7 +125,7 @@ def split_images(turns: Sequence[Mapping[str, Any]]) -> tuple[list[chat.Message]
 def _opened(image: Any) -> Image.Image:
     """A decoded RGB image, from a decoded image or the path of a file."""
     if isinstance(image, Image.Image):
-        return image.convert("RGB")
+        return as_seen(image)
     return decoded(Path(str(image)), "a task's image")
 
 
@@ -165,7 +176,7 @@ class VistaChatModel(lmms):  # type: ignore[misc]  # lmms-eval is untyped
             trust_remote_code=trust_remote_code,
         )
         self.engine: Engine = HfEngine(self.checkpoint, self.batch_size, progress="answer")
-        self.unfinished = 0  # responses cut at the length limit
+        self.unfinished = 0  # responses cut at the length limit, or without a candidate to choose
         self.selection = selection
         self.candidate_tokens = 0
         if selection is not None:
@@ -189,10 +200,10 @@ class VistaChatModel(lmms):  # type: ignore[misc]  # lmms-eval is untyped
         for limit in sorted({decoding.max_new_tokens for decoding in decodings}):
             members = [i for i, decoding in enumerate(decodings) if decoding.max_new_tokens == limit]
             for pool in self._pools(requests, members, decodings):
-                prompts = self._prompts(list(pool.values()), limit)
-                for index, result in zip(pool, self._respond(prompts, limit), strict=True):
-                    text = decodings[index].cut(result.text)
-                    results[index] = GenerationResult(text, result.token_counts)
+                asked = list(pool.values())
+                responses = self._respond(asked, self._prompts(asked, limit), limit)
+                for index, response in zip(pool, responses, strict=True):
+                    results[index] = response
         answered = [result for result in results if result is not None]
         if len(answered) != len(requests):
             raise RuntimeError(f"{len(requests)} requests, but {len(answered)} responses")
@@ -235,36 +246,55 @@ class VistaChatModel(lmms):  # type: ignore[misc]  # lmms-eval is untyped
     def _encode(
         self, conversations: Sequence[Sequence[Mapping[str, Any]]], query_ids: Sequence[str], limit: int
     ) -> list[chat.Prompt]:
-        """The prompts of conversations."""
+        """The prompts of conversations.
+
+        Raises:
+            VistaError: names the query whose prompt the processor refuses, or that does not fit the context.
+        """
         split = [split_images(conversation) for conversation in conversations]
-        prompts = chat.encode_all(self.checkpoint.processor, split)
+        prompts = chat.encode_named(self.checkpoint.processor, query_ids, split)
         for query_id, prompt in zip(query_ids, prompts, strict=True):
             chat.check_fits({"query_id": query_id}, len(prompt), limit, self.checkpoint.context)
         return [replace(prompt, query_id=name) for prompt, name in zip(prompts, query_ids, strict=True)]
 
-    def _prompts(self, asked: Sequence[Asked], limit: int) -> list[chat.Prompt]:
-        """The prompts to respond to: as they are, or those that ask to choose."""
+    def _prompts(self, asked: Sequence[Asked], limit: int) -> dict[int, chat.Prompt]:
+        """The prompts to respond to, by index: as they are, or those that ask to choose.
+
+        A candidate that was cut is none; a query of which all were has no prompt.
+        """
         if self.selection is None:
-            return [each.prompt for each in asked]
+            return {index: each.prompt for index, each in enumerate(asked)}
         requests = [Request(each.prompt, self.selection.seeds(each.query_id)) for each in asked]
         sampled = self.engine.sample(requests, self.selection.temperature, limit)
-        conversations = []
-        for each, samples in zip(asked, sampled, strict=True):
+        conversations = {}
+        for index, (each, samples) in enumerate(zip(asked, sampled, strict=True)):
             self.candidate_tokens += sum(len(sample.token_ids) for sample in samples)
-            texts = [chat.decode(self.checkpoint.processor, sample.token_ids) for sample in samples]
-            doc = self.selection.asking(each.doc, [each.decoding.cut(text) for text in texts])
-            conversations.append(each.to_messages(doc))
-        return self._encode(conversations, [each.query_id for each in asked], limit)
+            said = [self._said(each, sample) for sample in samples]
+            if candidates := [text for text, finished in said if finished]:
+                conversations[index] = each.to_messages(self.selection.asking(each.doc, candidates))
+        names = [asked[index].query_id for index in conversations]
+        return dict(zip(conversations, self._encode(list(conversations.values()), names, limit), strict=True))
 
-    def _respond(self, prompts: Sequence[chat.Prompt], limit: int) -> list[GenerationResult]:
-        """Greedy responses to ``prompts``."""
-        requests = [Request(prompt, seeds=[0]) for prompt in prompts]
-        sampled = self.engine.sample(requests, temperature=0.0, max_new_tokens=limit)
+    def _said(self, asked: Asked, sample: Sample) -> tuple[str, bool]:
+        """The text of a sample up to a stop string, and whether it is finished."""
+        return asked.decoding.ended(chat.decode(self.checkpoint.processor, sample.token_ids), sample.finished)
+
+    def _respond(
+        self, asked: Sequence[Asked], prompts: Mapping[int, chat.Prompt], limit: int
+    ) -> list[GenerationResult]:
+        """The greedy response to each request; where it has no prompt, an unfinished one without text."""
+        requests = [Request(prompt, seeds=[0]) for prompt in prompts.values()]
+        sampled = self.engine.sample(requests, temperature=0.0, max_new_tokens=limit) if requests else []
+        samples = {index: sample for index, (sample,) in zip(prompts, sampled, strict=True)}
         results = []
-        for prompt, (sample,) in zip(prompts, sampled, strict=True):
-            self.unfinished += not sample.finished
-            counts = TokenCounts(input_tokens=len(prompt), output_tokens=len(sample.token_ids))
-            results.append(GenerationResult(chat.decode(self.checkpoint.processor, sample.token_ids), counts))
+        for index, each in enumerate(asked):
+            sample = samples.get(index, Sample([], 0.0, finished=False))
+            text, finished = self._said(each, sample)
+            self.unfinished += not finished
+            counts = TokenCounts(
+                input_tokens=len(prompts.get(index, ())), output_tokens=len(sample.token_ids)
+            )
+            results.append(GenerationResult(marked(text, finished) if each.is_query else text, counts))
         return results
 
     def loglikelihood(self, requests: Sequence[Instance]) -> list[tuple[float, bool]]:

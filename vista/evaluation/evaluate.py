@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from vista.chat import check_prompts
 from vista.config import HubModel, LocalModel, SelectMethod, Suite, Wording
 from vista.errors import VistaError
 from vista.evaluation.harness import lone_process, run_lmms_eval, write_task_files
@@ -22,6 +23,7 @@ from vista.paths import Paths
 from vista.reads import Reads
 from vista.records import PREDICTION, Row, read_queries, write_rows
 from vista.seeding import derive_seed
+from vista.verdicts import unmarked
 from vista.wording import selecting
 
 METRIC = "accuracy,none"  # lmms-eval's name of the metric without a filter
@@ -37,7 +39,8 @@ def evaluate(suite: Suite, paths: Paths, run: Run) -> None:
     Raises:
         VistaError: the checkpoint or a task's queries are missing, damaged or unusable, or there is no GPU
             although the job should have one.
-        RuntimeError: lmms-eval's report is not one score for each query and their mean.
+        RuntimeError: lmms-eval's report is not one score for each query and their mean, or it scored a
+            response that was cut like any other.
     """
     checkpoint = Reads(suite, paths).checkpoint(run)
     selection = Selection.of(suite, run)
@@ -49,6 +52,7 @@ def evaluate(suite: Suite, paths: Paths, run: Run) -> None:
         "max_new_tokens": suite.eval_max_new_tokens,
         "batch_size": suite.eval_batch_size,
         **({} if selection is None else {"selection": _settings(selection)}),
+        **suite.models[run.model].prompts.stated,
     }
     recorder = Recorder("evaluation", settings, [checkpoint, *queries.values()])
     status = read_manifest(checkpoint).status
@@ -61,7 +65,7 @@ def evaluate(suite: Suite, paths: Paths, run: Run) -> None:
     require_gpu(suite, run.model, "evaluation")
     expected = {task: _query_ids(path) for task, path in queries.items()}
     folder = output.parent / "tasks"
-    write_task_files(suite, paths, folder)
+    write_task_files(suite, paths, folder, run.model)
     with lone_process():
         from vista.evaluation.chat_model import VistaChatModel
 
@@ -71,10 +75,16 @@ def evaluate(suite: Suite, paths: Paths, run: Run) -> None:
             trust_remote_code=_trusted(suite, run),
             selection=selection,
         )
+        check_prompts(model.checkpoint.processor, suite.models[run.model].prompts, run.model)
         recorder.device = device_name(model)
         report = run_lmms_eval(model, folder, suite.evaluated_tasks)
     rows = [row for task, ids in expected.items() for row in predictions(run.id, task, ids, report)]
-    counts = {**report_counts(report, suite.evaluated_tasks), "unfinished": model.unfinished}
+    counts = report_counts(report, suite.evaluated_tasks)
+    if counts["unfinished"] != model.unfinished:
+        raise RuntimeError(
+            f"{model.unfinished} responses were cut at the length limit, but lmms-eval scored "
+            f"{counts['unfinished']} as cut"
+        )
     if selection is not None:
         counts["candidates"] = selection.k * len(rows)
         counts["tokens"] += model.candidate_tokens
@@ -135,7 +145,7 @@ def predictions(run: str, task: str, query_ids: Sequence[str], report: Mapping[s
 
 def _prediction(run: str, task: str, sample: Mapping[str, Any]) -> Row:
     """One row of ``records.PREDICTION``."""
-    (response,) = sample["filtered_resps"]
+    response, finished = unmarked(sample["filtered_resps"][0])
     return {
         "run": run,
         "task": task,
@@ -143,6 +153,7 @@ def _prediction(run: str, task: str, sample: Mapping[str, Any]) -> Row:
         "cluster_id": sample["cluster_id"],
         "response": response,
         "answer": sample["extracted"],
+        "finished": finished,
         "score": sample["score"],
     }
 
@@ -150,16 +161,22 @@ def _prediction(run: str, task: str, sample: Mapping[str, Any]) -> Row:
 def report_counts(report: Mapping[str, Any], tasks: Sequence[str]) -> dict[str, float]:
     """What the manifest counts: response tokens, and each task's accuracy as reported.
 
-    For benchmarks that lmms-eval has a task for, also the accuracy by its own scorer, and the
-    number of responses on which that scorer and ours differ.
+    Of all tasks and of each also how many responses have no answer (``unanswered``), and how many were cut
+    at the length limit (``unfinished``); one may be both. For benchmarks that lmms-eval has a task for, also
+    the accuracy by its own scorer, and the number of responses on which that scorer and ours differ.
     """
     counted = [sample["token_counts"][0] for task in tasks for sample in report["samples"][task]]
-    counts = {"tokens": sum(counts["output_tokens"] for counts in counted)}
+    counts = {"tokens": sum(counts["output_tokens"] for counts in counted), "unanswered": 0, "unfinished": 0}
     for task in tasks:
+        samples = report["samples"][task]
+        counts[f"unanswered/{task}"] = sum(sample["extracted"] is None for sample in samples)
+        counts[f"unfinished/{task}"] = sum(not sample["finished"] for sample in samples)
+        for name in ("unanswered", "unfinished"):
+            counts[name] += counts[f"{name}/{task}"]
         counts[f"accuracy/{task}"] = report["results"][task][METRIC]
         if LMMS_METRIC in report["results"][task]:
             counts[f"lmms_score/{task}"] = report["results"][task][LMMS_METRIC]
-            differing = [sample["lmms_score"] != sample["score"] for sample in report["samples"][task]]
+            differing = [sample["lmms_score"] != sample["score"] for sample in samples]
             counts[f"lmms_differs/{task}"] = sum(differing)
     return counts
 

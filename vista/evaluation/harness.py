@@ -19,7 +19,7 @@ from typing import Any
 
 import yaml
 
-from vista.config import Suite
+from vista.config import Prompts, Suite
 from vista.paths import Paths
 from vista.records import write_text
 
@@ -47,7 +47,14 @@ def scoring_yaml(scorer: str | None) -> str:
     return ACCURACY.format(process=scorer) + LMMS_SCORE
 
 
-def task_yaml(task: str, queries: Path, folder: Path, max_new_tokens: int, scorer: str | None = None) -> str:
+def task_yaml(
+    task: str,
+    queries: Path,
+    folder: Path,
+    max_new_tokens: int,
+    scorer: str | None = None,
+    prompts: Prompts | None = None,
+) -> str:
     """The text of one task file.
 
     Args:
@@ -57,11 +64,15 @@ def task_yaml(task: str, queries: Path, folder: Path, max_new_tokens: int, score
             results folder as a whole may be moved.
         max_new_tokens: Length limit of a response, in tokens.
         scorer: The function that scores as lmms-eval's own task does, too.
+        prompts: How the model is asked, if not as the queries say.
     """
     template = resources.files("vista.evaluation.tasks").joinpath("template.yaml").read_text(encoding="utf-8")
     own: dict[str, Any] = {
         "task": task,
-        "dataset_kwargs": {"data_files": {"test": os.path.relpath(queries.resolve(), folder.resolve())}},
+        "dataset_kwargs": {
+            "data_files": {"test": os.path.relpath(queries.resolve(), folder.resolve())},
+            **(prompts.stated if prompts else {}),
+        },
         # An empty `until` keeps lmms-eval from adding its default, which would cut a rationale.
         "generation_kwargs": {
             "max_new_tokens": max_new_tokens,
@@ -73,8 +84,10 @@ def task_yaml(task: str, queries: Path, folder: Path, max_new_tokens: int, score
     return template + scoring_yaml(scorer) + yaml.safe_dump(own, sort_keys=False)
 
 
-def write_task_files(suite: Suite, paths: Paths, folder: Path) -> None:
+def write_task_files(suite: Suite, paths: Paths, folder: Path, model: str | None = None) -> None:
     """Write a task file for every evaluated task of ``suite`` to ``folder``, and nothing else.
+
+    They ask as ``model`` of the suite is asked; without one, as the queries say.
 
     lmms-eval would run Python files there that have the names of our modules.
     """
@@ -83,9 +96,12 @@ def write_task_files(suite: Suite, paths: Paths, folder: Path) -> None:
     elif folder.exists():
         shutil.rmtree(folder)
     folder.mkdir(parents=True)
+    prompts = None if model is None else suite.models[model].prompts
     for task in suite.evaluated_tasks:
         scorer = suite.tasks[task].lmms_scorer
-        text = task_yaml(task, paths.queries(task, "test"), folder, suite.eval_max_new_tokens, scorer)
+        text = task_yaml(
+            task, paths.queries(task, "test"), folder, suite.eval_max_new_tokens, scorer, prompts
+        )
         write_text(folder / f"{task}.yaml", text)
 
 

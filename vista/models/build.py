@@ -23,6 +23,7 @@ from huggingface_hub.errors import (
 )
 
 from vista import records
+from vista.chat import check_prompts
 from vista.config import BuiltModel, HubModel, Loading, LocalModel, Suite
 from vista.engines.checkpoints import save_checkpoint
 from vista.engines.folders import check_folder
@@ -61,7 +62,7 @@ def build_model(suite: Suite, paths: Paths, model_name: str) -> None:
         hint = f"did you mean {close[0]!r}?" if close else f"it has {', '.join(sorted(suite.models))}"
         raise VistaError(f"suite {suite.name!r} has no model {model_name!r}; {hint}")
     model = suite.models[model_name]
-    settings = {"model": model_name, **model.model_dump(mode="json", exclude={"training"})}
+    settings = {"model": model_name, **model.model_dump(mode="json", exclude={"training", "prompts"})}
     output = paths.base(model_name)
     if isinstance(model, BuiltModel):
         corpus = paths.queries(model.corpus, "train")
@@ -106,6 +107,7 @@ def _check_wording(suite: Suite, processor: Any, name: str) -> None:
     """Refuse a model that would not understand what a method of the suite will ask it."""
     templates = [template for method in suite.methods.values() for template in templates_of(method)]
     check_wording(processor.tokenizer, suite.wording, templates, name)
+    check_prompts(processor, suite.models[name].prompts, name)
 
 
 def _resolve(suite: Suite, model: LocalModel | HubModel, output: Path, name: str) -> dict[str, float]:

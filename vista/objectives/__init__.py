@@ -58,7 +58,8 @@ class Objective(ABC, Generic[Settings]):
 def sequence_nll(log_probs: Tensor, counted: Tensor) -> Tensor:
     """Negative log-likelihood per response token, of each sequence (paper: Sec. 3, step 4).
 
-    −log M(r, y | x) / (|r| + |y|). The end token is part of the response.
+    −log M(r, y | x) / (|r| + |y|). The end token is part of a response that ended; one that was cut at the
+    length limit has none.
 
     Args:
         log_probs: [sequences, positions], 0 where nothing is counted.

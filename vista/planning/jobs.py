@@ -86,6 +86,7 @@ def job_counts(suite: Suite) -> dict[str, int]:
         "models": len(suite.models),
         "check": sum(not isinstance(model, BuiltModel) for model in suite.models.values()),
         **{rule: rollouts[rule] * suite.shards for rule in RULE_OF_KIND.values()},
+        "encodable": sum(bool(Dag(suite).asked(model)) for model in suite.models),
         "curate": trained,
         "train": trained,
         "evaluate": len(runs),
@@ -113,7 +114,8 @@ class JobTree:
     def of_run(self, run: grid.Run) -> frozenset[Job]:
         """Every job that a run's predictions need."""
         inputs = [*self.dag.test_queries(), self.dag.checkpoint(run.id)]
-        return self._all(inputs) | {Job("evaluate", run.id)}
+        checks = {Job("encodable", run.model)} if self.dag.encodable(run.id) else set()
+        return self._all(inputs) | {Job("evaluate", run.id), *checks}
 
     def _all(self, paths: Iterable[str]) -> frozenset[Job]:
         return frozenset[Job]().union(*(self._of_file(path) for path in paths))

@@ -8,11 +8,12 @@ gives to the rules.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from rich import box
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from vista import grid
@@ -29,13 +30,14 @@ STAGE_OF_RULE = {
     "resample": "rollouts",
     "score": "rollouts",
     "gains": "rollouts",
+    "encodable": "rollouts",
     "curate": "curation",
     "train": "training",
     "evaluate": "evaluation",
 }
 GIGABYTE = 1e9
 # The same for every method, so made (or fetched) once even by users who run one method after another.
-COMMON = ("tasks", "models", "check")
+COMMON = ("tasks", "models", "check", "encodable")
 
 
 @dataclass(frozen=True)
@@ -73,6 +75,7 @@ class Plan:
     sharing: Sharing
     gpus: int  # that each job asks for; without any, hours are those of CPU cores
     assumptions: Assumptions
+    prompts: dict[str, dict[str, str]] = field(default_factory=dict)  # by model, if not as the queries say
 
     def total(self, what: Callable[[Work], float], rule: str | None = None) -> float:
         """A quantity of ``work`` added up over all rules or one."""
@@ -91,6 +94,9 @@ def make_plan(suite: Suite, assumptions: Assumptions) -> Plan:
         sharing=sharing(suite, estimator),
         gpus=suite.gpus,
         assumptions=assumptions,
+        prompts={
+            name: said["prompts"] for name, entry in suite.models.items() if (said := entry.prompts.stated)
+        },
     )
 
 
@@ -154,6 +160,7 @@ def as_dict(plan: Plan) -> dict[str, Any]:
         "sharing": asdict(plan.sharing) | {"share": plan.sharing.share},
         "shared": [asdict(group) | {"unshared_gpu_hours": group.unshared_gpu_hours} for group in plan.shared],
         "assumptions": plan.assumptions.model_dump(),
+        **({"prompts": plan.prompts} if plan.prompts else {}),
     }
 
 
@@ -165,6 +172,8 @@ def models(plan: Plan) -> list[str]:
 def show(plan: Plan, console: Console) -> None:
     """Print the plan."""
     console.print(_stages(plan), _models(plan), _sharing(plan), sep="\n")
+    if plan.prompts:
+        console.print(_prompts(plan))
     console.print(*_saving(plan), sep="\n", soft_wrap=True)
     console.print(
         "Estimates, not measurements. They follow from these assumptions; change any of them with "
@@ -201,6 +210,14 @@ def _models(plan: Plan) -> Table:
         own = [work for work in plan.work if work.model == model]
         hours, disk = sum(work.gpu_hours for work in own), sum(work.disk_bytes for work in own)
         found.add_row(model, _hours(hours), _gigabytes(disk))
+    return found
+
+
+def _prompts(plan: Plan) -> Table:
+    found = table("model", "setting", "text", title="How models are asked, where not as the queries say")
+    for model, prompts in plan.prompts.items():
+        for name, text in prompts.items():
+            found.add_row(model, f"prompts.{name}", escape(repr(text)))
     return found
 
 
@@ -250,14 +267,14 @@ def _saving(plan: Plan) -> list[str]:
 
 def _assumptions(plan: Plan) -> Table:
     found = table("assumption", "value", "meaning")
-    for name, field in type(plan.assumptions).model_fields.items():
+    for name, about in type(plan.assumptions).model_fields.items():
         value = getattr(plan.assumptions, name)
         shown = (
             ", ".join(f"{key}: {number:g}" for key, number in value.items()) or "{}"
             if isinstance(value, dict)
             else format(value, ",g")
         )
-        found.add_row(name, shown, field.description)
+        found.add_row(name, shown, about.description)
     return found
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 
+from vista.chat import check_prompts, prompted
 from vista.config import Suite
 from vista.engines.base import Engine, choose_engine
 from vista.engines.checkpoints import Checkpoint, load_checkpoint, load_outline, require_gpu
@@ -37,12 +38,15 @@ def load_policy(suite: Suite, paths: Paths, policy: Run, read: bool = True) -> C
             loads the weights on its own needs none here.
 
     Raises:
-        VistaError: the checkpoint cannot be loaded, or the job should have a GPU and there is none.
+        VistaError: the checkpoint cannot be loaded, or asked with its ``prompts``, or the job should have a
+            GPU and there is none.
     """
     require_gpu(suite, policy.model, "rollouts")
     torch.set_num_threads(suite.threads)
     load = load_checkpoint if read or suite.engine.kind == "hf" else load_outline
-    return load(Reads(suite, paths).checkpoint(policy), trust_remote_code=_trusted(suite, policy))
+    checkpoint = load(Reads(suite, paths).checkpoint(policy), trust_remote_code=_trusted(suite, policy))
+    check_prompts(checkpoint.processor, suite.models[policy.model].prompts, policy.model)
+    return checkpoint
 
 
 def _trusted(suite: Suite, policy: Run) -> bool:
@@ -92,6 +96,8 @@ def shard_bounds(total: int, shard: int, shards: int) -> tuple[int, int]:
 def shard_queries(suite: Suite, paths: Paths, policy: Run, shard: int, split: Split = "train") -> list[Row]:
     """The queries of one shard: a contiguous slice of a split, tasks one after another.
 
+    With the system text and the suffix that the policy's model is asked with.
+
     Raises:
         VistaError: two tasks have a query of the same id.
     """
@@ -110,7 +116,7 @@ def shard_queries(suite: Suite, paths: Paths, policy: Run, shard: int, split: Sp
             seen[name] = file
             queries.append(query)
     first, last = shard_bounds(len(queries), shard, suite.shards)
-    return queries[first:last]
+    return [prompted(query, suite.models[policy.model].prompts) for query in queries[first:last]]
 
 
 def read_solutions(file: Path, queries: Sequence[Row], checkpoint: Checkpoint | None = None) -> list[Row]:

@@ -44,6 +44,9 @@ class TaskSettings(Strict):
     has_rationales: ClassVar[bool] = False
     # The train split also depends on the size of the seed split, as where it is what that one leaves.
     train_follows_seed: ClassVar[bool] = True
+    # The manifests of seed and train count the queries about a picture of the test split: ``shared_kept`` are
+    # in the file, ``shared_dropped`` have been left out.
+    counts_shared_images: ClassVar[bool] = False
     # The function that scores responses as lmms-eval's own task does, too, such as
     # "vista.evaluation.tasks.scorers.process_chartqa".
     lmms_scorer: ClassVar[str | None] = None

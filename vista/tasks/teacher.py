@@ -21,13 +21,12 @@ from typing import Any
 
 import openai
 import tenacity
-from PIL import Image
 from tqdm import tqdm
 
 from vista.answers import extract, solves
 from vista.config import TeacherRationales
 from vista.errors import VistaError
-from vista.images import open_images
+from vista.images import open_images, plain_format
 from vista.records import Row, write_json
 
 # What the teacher is told beyond the query. The answer's form is what vista.answers looks for.
@@ -149,7 +148,6 @@ class Teacher:
         pool = ThreadPoolExecutor(self.settings.parallel)
         try:
             replies = pool.map(ask_one, queries)
-            # Verified in this thread: math-verify can stop a runaway formula only in the main one.
             for query, reply in zip(queries, shown(replies, total=len(queries)), strict=True):
                 finished = reply["finish_reason"] != "length"
                 if finished and reply["text"] and solves(query, extract(reply["text"])):
@@ -208,12 +206,15 @@ def request_key(body: Mapping[str, Any], attempt: int) -> str:
 
 
 def image_urls(query: Mapping[str, Any]) -> list[str]:
-    """The query's images as data URLs: the published bytes, or a PNG of them."""
+    """The query's images as data URLs: the published bytes, or a PNG of what every stage shows a model.
+
+    A PNG if the bytes are of another format than such endpoints take, or may be seen differently there: on
+    their side, with black in the place of what is transparent, or as a film.
+    """
     urls = []
     for image, picture in zip(query["images"], open_images(query), strict=True):
         data = image["bytes"]
-        with Image.open(io.BytesIO(data)) as opened:
-            kind = opened.format or ""
+        kind = plain_format(data)
         if kind not in ACCEPTED:
             buffer = io.BytesIO()
             picture.save(buffer, format="PNG")

@@ -1,13 +1,16 @@
 """The rows of a training set: checked, ordered and stacked into batches of tensors, for ``vista train``.
 
 A response is trained on as the tokens that were sampled, never as text tokenised again, followed by
-the end token. Only gold text has no tokens, and is tokenised here.
+the end token unless it was cut at the length limit. Only gold text has no tokens, and is tokenised here.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+import os
+import sys
+from collections.abc import Callable, Container, Iterator, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +19,7 @@ import torch
 from torch.utils.data import Sampler
 
 from vista import chat
+from vista.config import SamplingStrategy
 from vista.engines.batching import collate
 from vista.engines.checkpoints import Checkpoint
 from vista.errors import VistaError
@@ -28,7 +32,7 @@ Item = dict[str, int]  # an example in the dataset that TRL sees: only its index
 Batch = dict[str, torch.Tensor]
 
 IGNORED = -100  # label of a token that is not trained on
-POOL = 4  # batches that are sorted by length together
+POOL = 4  # steps that are sorted by length together, where steps are grouped by length
 ANEW = "delete it and curate again"
 
 
@@ -50,17 +54,62 @@ def read_training_set(path: Path, pairs: bool) -> list[Row]:
     return rows
 
 
-def check_tokens(path: Path, rows: list[Row], checkpoint: Checkpoint) -> None:
-    """Refuse tokens that are not in the model's vocabulary, or that mark images or turns.
+# Examples that show or repeat what the policy wrote, as text (R3V's self-refine and self-select).
+REFLECTIONS = ("refine", "select")
+
+
+def check_tokens(
+    path: Path, rows: list[Row], checkpoint: Checkpoint, dropped: Container[str] = (), remedy: str = ANEW
+) -> list[Row]:
+    """The rows that the model can be trained on: all but those of ``dropped`` that spell special tokens.
+
+    Sampled tokens are trained on as they are. Texts that are tokenised here (prompts, and responses without
+    tokens) may spell special tokens: a place for an image, or the end of a turn.
+
+    Args:
+        path: The training set; named in errors.
+        rows: Its rows.
+        checkpoint: The model.
+        dropped: Sources whose rows are left out if a response spells special tokens; a line on stderr counts
+            them, and the rows whose prompts show solutions that do.
+        remedy: What to do about the response of any other row.
 
     Raises:
-        VistaError: names the row.
+        VistaError: a token is not in the vocabulary, marks images or turns, or is spelled where it must not
+            be, or no row is left; names the row, and the query if a text is wrong.
     """
+    spelled = cache(checkpoint.spelled)
+    kept: list[Row] = []
+    first = ""
     for index, row in enumerate(rows):
         for name in ("completion_ids", "chosen_ids", "rejected_ids"):
             token = checkpoint.unsayable(row.get(name) or [])
             if token is not None:
                 raise VistaError(f"{path}: row {index}: column {name!r}: {token}; {ANEW}")
+        found = _spelled(row, spelled)
+        if found is None:
+            kept.append(row)
+            continue
+        what, token = found
+        said = f"row {index}: query {row['query_id']!r}: its {what} spells {token!r}"
+        if row["source"] not in (dropped if what == "response" else REFLECTIONS):
+            do = remedy if what == "response" else "correct or remove the query"
+            raise VistaError(f"{path}: {said}, a special token of {checkpoint.name}; {do}")
+        first = first or said
+    if rows and not kept:
+        raise VistaError(f"{path}: every row spells special tokens of {checkpoint.name} ({first}); {remedy}")
+    if first and os.environ.get("RANK", "0") == "0":
+        left_out = f"{len(rows) - len(kept)} of {len(rows)} examples are left out"
+        print(f"{path}: {left_out}, which spell special tokens of the model ({first})", file=sys.stderr)
+    return kept
+
+
+def _spelled(row: Row, spelled: Callable[[str], str | None]) -> tuple[str, str] | None:
+    """Which text of a row spells a special token, and the token; of responses, only those without tokens."""
+    sides = [name for name in ("completion", "chosen", "rejected") if row.get(f"{name}_ids", ()) is None]
+    texts = [("response", row[name][0]["content"][0]["text"]) for name in sides]
+    texts += [("prompt", part["text"]) for turn in row["prompt"] for part in turn["content"] if part["text"]]
+    return next(((what, token) for what, text in texts if (token := spelled(text)) is not None), None)
 
 
 def _problem(row: Row, responses: tuple[str, ...]) -> str | None:
@@ -74,33 +123,44 @@ def _problem(row: Row, responses: tuple[str, ...]) -> str | None:
         turns = row[name]
         if len(turns) != 1 or not turns[0]["content"] or turns[0]["content"][0]["text"] is None:
             return f"column {name!r} is not one turn with a text"
+        if row[f"{name}_ids"] == [] and not row.get(f"{name}_finished", True):
+            return f"column '{name}_ids' is empty, and the response did not end: there is nothing to train on"
     return None
 
 
 # torch's samplers draw from the global random state, which anything else that draws from it shifts. This
 # order depends only on the seed and the epoch.
-def shuffled(lengths: Sequence[int], batch_size: int, seed: int, epoch: int) -> list[int]:
-    """Every index once, so that batches of ``batch_size`` hold similar lengths.
+def shuffled(
+    lengths: Sequence[int], batch_size: int, seed: int, epoch: int, strategy: SamplingStrategy = "random"
+) -> list[int]:
+    """Every index once: the first ``batch_size`` are the epoch's first step, and so on.
 
-    Indices are shuffled, cut into pools of a few batches, sorted by length within a pool and cut
-    into batches, and the batches shuffled. Small pools keep the batches mixed: with large ones
-    a batch would hold one kind of question only. A smaller last batch stays the last.
+    A smaller last step is the last, and any indices may be in it. Within a step the longest come first:
+    the optimiser sees the same step, and the forward passes that it is cut into are padded less.
+
+    Args:
+        lengths: Response tokens of each example.
+        batch_size: Examples in a step.
+        seed: Of the run.
+        epoch: Each has an order of its own.
+        strategy: ``random``: every step is drawn uniformly. ``group_by_length``: a step has similar lengths,
+            since pools of ``POOL`` random steps are sorted by length and cut into steps, which are shuffled.
     """
     random = generator("training order", seed, epoch)
     order = random.permutation(len(lengths))
     by_length = np.asarray(lengths)
-    batches: list[np.ndarray] = []
-    for start in range(0, len(order), POOL * batch_size):
-        pool = order[start : start + POOL * batch_size]
-        pool = pool[np.argsort(by_length[pool], kind="stable")]
-        batches += [pool[at : at + batch_size] for at in range(0, len(pool), batch_size)]
-    full = [batch for batch in batches if len(batch) == batch_size]
-    rest = [batch for batch in batches if len(batch) < batch_size]
-    mixed = [full[index] for index in random.permutation(len(full))] + rest
-    return [int(index) for batch in mixed for index in batch]
+    starts = np.arange(0, len(order), batch_size)
+    if strategy == "group_by_length":
+        full = len(order) - len(order) % batch_size
+        for start in range(0, full, POOL * batch_size):
+            pool = order[start : min(start + POOL * batch_size, full)]
+            order[start : start + len(pool)] = pool[np.argsort(by_length[pool], kind="stable")]
+        starts[: full // batch_size] = random.permutation(starts[: full // batch_size])
+    steps = [order[start : start + batch_size] for start in starts]
+    return [int(index) for step in steps for index in step[np.argsort(-by_length[step], kind="stable")]]
 
 
-class LengthMixedSampler(Sampler[int]):
+class StepSampler(Sampler[int]):
     """``shuffled`` for every epoch, then fillers that do not count in the loss.
 
     Each process needs a part of every forward pass. Where the last pass would be smaller, accelerate
@@ -108,26 +168,35 @@ class LengthMixedSampler(Sampler[int]):
     any number of processes.
     """
 
-    def __init__(self, lengths: Sequence[int], batch_size: int, seed: int, together: int = 1) -> None:
-        """``lengths``, ``batch_size`` and ``seed`` are those of ``shuffled``.
+    def __init__(
+        self,
+        lengths: Sequence[int],
+        batch_size: int,
+        seed: int,
+        together: int = 1,
+        strategy: SamplingStrategy = "random",
+    ) -> None:
+        """All but ``together`` are arguments of ``shuffled``.
 
         Args:
             lengths: Response tokens of each example.
             batch_size: Examples in a step.
             seed: Of the run.
             together: Examples in one forward pass of all processes; 1 fills nothing up.
+            strategy: How steps are drawn.
         """
         self.lengths = lengths
         self.batch_size = batch_size
         self.seed = seed
         self.fillers = -len(lengths) % together
+        self.strategy = strategy
         self.epoch = 0
 
     def __len__(self) -> int:
         return len(self.lengths) + self.fillers
 
     def __iter__(self) -> Iterator[int]:
-        yield from shuffled(self.lengths, self.batch_size, self.seed, self.epoch)
+        yield from shuffled(self.lengths, self.batch_size, self.seed, self.epoch, self.strategy)
         yield from [len(self.lengths)] * self.fillers
 
     def set_epoch(self, epoch: int) -> None:
@@ -148,11 +217,16 @@ class Prompts:
         self.kept: dict[tuple[str, str], chat.Prompt] = {}
 
     def of(self, row: Row) -> chat.Prompt:
-        """The prompt of a training row."""
+        """The prompt of a training row.
+
+        Raises:
+            VistaError: an image cannot be decoded, or the processor refuses the prompt; names the query.
+        """
         key = row["query_id"], json.dumps(row["prompt"])
         if key in self.kept:
             return self.kept[key]
-        prompt = chat.encode(self.processor, row["prompt"], open_images(row))
+        asked = row["prompt"], open_images(row)
+        (prompt,) = chat.encode_named(self.processor, [row["query_id"]], [asked])
         size = sum(value.numel() * value.element_size() for value in prompt.image_features.values())
         if size <= self.budget:
             self.budget -= size
@@ -161,22 +235,25 @@ class Prompts:
 
 
 class Responses:
-    """Response tokens with the end token, from sampled tokens or from gold text."""
+    """The tokens of responses, from sampled tokens or from gold text; what ended has an end token."""
 
     def __init__(self, checkpoint: Checkpoint) -> None:
         self.processor = checkpoint.processor
         self.end = checkpoint.end_ids[0]
 
-    def of(self, ids: Sequence[int] | None, turns: Sequence[chat.Message]) -> list[int]:
+    def of(
+        self, ids: Sequence[int] | None, turns: Sequence[chat.Message], finished: bool = True
+    ) -> list[int]:
         """Tokens to train on.
 
         Args:
             ids: Tokens as sampled, without the end token; ``None`` for gold text.
             turns: The assistant's turn; its text is tokenised when there are no tokens.
+            finished: Whether the response ended; one that was cut at the length limit gets no end token.
         """
         if ids is None:
             ids = chat.gold_ids(self.processor, turns[0]["content"][0]["text"])
-        return [*ids, self.end]
+        return [*ids, self.end] if finished else list(ids)
 
 
 class _Collator:
@@ -228,8 +305,10 @@ class PairCollator(_Collator):
     def __init__(self, rows: Sequence[Row], checkpoint: Checkpoint) -> None:
         super().__init__(rows, checkpoint)
         responses = Responses(checkpoint)
-        self.chosen = [responses.of(row["chosen_ids"], row["chosen"]) for row in rows]
-        self.rejected = [responses.of(row["rejected_ids"], row["rejected"]) for row in rows]
+        self.chosen, self.rejected = (
+            [responses.of(row[f"{side}_ids"], row[side], row[f"{side}_finished"]) for row in rows]
+            for side in ("chosen", "rejected")
+        )
         self.lengths = [
             max(len(chosen), len(rejected))
             for chosen, rejected in zip(self.chosen, self.rejected, strict=True)

@@ -124,6 +124,7 @@ def make_trainer(
         peft_config=lora,
     )
     trainer.objective = plugins.make(objective)
+    trainer.strategy = hyper.sampling_strategy
     trainer.whole = whole
     trainer.add_callback(trainers.Start(trainer))
     trainer.add_callback(trainers.Watch(trainer))

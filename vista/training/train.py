@@ -17,6 +17,7 @@ import torch
 from vista import plugins
 from vista.batches import Shares
 from vista.config import (
+    AnnotatedRationales,
     Hyperparameters,
     LoraTuning,
     ModelTraining,
@@ -35,7 +36,7 @@ from vista.objectives import ObjectiveSettings
 from vista.objectives.sft import SftSettings
 from vista.paths import Paths
 from vista.reads import Reads
-from vista.training.data import check_tokens, read_training_set
+from vista.training.data import REFLECTIONS, check_tokens, read_training_set
 from vista.wording import check_wording, trained_templates
 
 
@@ -81,12 +82,13 @@ def train(suite: Suite, paths: Paths, run: Run) -> None:
     def attempt() -> tuple[Checkpoint, dict[str, float]]:
         """Train from the start checkpoint, or from the newest state if there is one."""
         checkpoint = _load(suite, run, start)
-        check_tokens(examples, rows, checkpoint)
+        kept = check_tokens(examples, rows, checkpoint, *_special_tokens(suite, run))
         templates = trained_templates(suite.methods[run.method])
         check_wording(checkpoint.processor.tokenizer, suite.wording, templates, run.model)
         fitting = training.model_copy(update={"device_batch_size": batch.size})
         recorder.settings["training"] |= _passes(fitting, hyper)
-        return checkpoint, fit(checkpoint, rows, hyper, objective, run.id, fitting, dtype, states)
+        counts = fit(checkpoint, kept, hyper, objective, run.id, fitting, dtype, states)
+        return checkpoint, {**counts, "dropped_special_tokens": float(len(rows) - len(kept))}
 
     checkpoint, counts = batch.until_it_fits(attempt)
     if is_main_process():
@@ -95,6 +97,22 @@ def train(suite: Suite, paths: Paths, run: Run) -> None:
         note.remove()
         if states is not None:
             states.remove()
+
+
+def _special_tokens(suite: Suite, run: Run) -> tuple[list[str], str]:
+    """Sources whose examples are left out if they spell special tokens, and how to correct others.
+
+    Models' texts are left out, as their wrong answers are; what people wrote can be corrected.
+    """
+    settings = suite.seed_rationales
+    if isinstance(settings, AnnotatedRationales):
+        files = [
+            str(settings.files[task]) for task in suite.train_sets[run.train_set] if task in settings.files
+        ]
+        return [
+            *REFLECTIONS
+        ], f"correct the rationale in {' or '.join(files) or 'the queries of the seed split'}"
+    return [*REFLECTIONS, "seed"], "make the rationales again"
 
 
 def _beside(output: Path, name: str) -> Path:

@@ -26,9 +26,10 @@ from tqdm import tqdm
 from transformers import PrinterCallback, TrainerCallback
 from trl import SFTTrainer
 
+from vista.config import SamplingStrategy
 from vista.errors import VistaError
 from vista.objectives import Objective, ObjectiveSettings
-from vista.training.data import IGNORED, Batch, LengthMixedSampler
+from vista.training.data import IGNORED, Batch, StepSampler
 
 SCHEDULER = "scheduler.pt"  # transformers' name in a state
 
@@ -42,7 +43,8 @@ class PaperTrainer(SFTTrainer):  # type: ignore[misc]
     what_diverged = "this run"
     used = False  # whether anything has gone through the model
     objective: Objective[ObjectiveSettings]
-    sampler: LengthMixedSampler
+    sampler: StepSampler
+    strategy: SamplingStrategy
 
     def _prepare_dataset(self, dataset: Dataset, *args: Any, **kwargs: Any) -> Dataset:
         """Leave the dataset of indices as it is."""
@@ -52,13 +54,14 @@ class PaperTrainer(SFTTrainer):  # type: ignore[misc]
         """Send nothing."""
 
     def _get_train_sampler(self, train_dataset: Dataset | None = None) -> Sampler[int]:
-        """Random batches of similar lengths, reproducible from the seed, the same for any processes."""
+        """Steps that are reproducible from the seed, and the same for any number of processes."""
         together = self.args.train_batch_size * self.args.world_size
-        self.sampler = LengthMixedSampler(
+        self.sampler = StepSampler(
             self.data_collator.lengths,
             together * self.args.gradient_accumulation_steps,
             self.args.seed,
             together if self.args.world_size > 1 else 1,
+            self.strategy,
         )
         return self.sampler
 

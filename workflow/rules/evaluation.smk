@@ -7,6 +7,7 @@ rule evaluate:
         checked=ancient(lambda w: PLAN.checked(w.run)),
         queries=PLAN.test_queries(),
         code=PLAN.evaluation_code(),
+        encodable=ancient(lambda w: PLAN.encodable(w.run)),
     output:
         f"{R}/evaluation/{{run}}/predictions.parquet",
         f"{R}/evaluation/{{run}}/predictions.parquet.manifest.json",

@@ -12,6 +12,7 @@ for command, kind in PLAN.rollout_kinds().items():
             checked=ancient(lambda w: PLAN.checked(w.run)),
             rows=lambda w, kind=kind: PLAN.rollout_inputs(kind, w.run, w.name, w.shard),
             code=lambda w, kind=kind: PLAN.rollout_code(kind, w.name),
+            encodable=ancient(lambda w: PLAN.encodable(w.run)),
         output:
             f"{R}/rollouts/{{run}}/{kind}/{{name}}/{{shard}}-of-{SUITE.shards}.parquet",
             f"{R}/rollouts/{{run}}/{kind}/{{name}}/{{shard}}-of-{SUITE.shards}.parquet.manifest.json",
@@ -30,10 +31,37 @@ for command, kind in PLAN.rollout_kinds().items():
             vista=PLAN.command(kind),
             what=command,
             suite=PLAN.paths.suite,
-            settings=lambda w, kind=kind: PLAN.rollout_settings(kind, w.name),
+            settings=lambda w, kind=kind: PLAN.rollout_settings(kind, w.name, w.run),
         shell:
             "{params.vista:q} {params.what} {params.suite:q} {wildcards.run:q} {wildcards.name:q}"
             " {wildcards.shard:q} 2>&1 | tee {log:q}"
+
+
+# Whether a model's processor takes every query. Jobs wait for it, but are not made again because of it
+# (`ancient`): it decides whether they run, not what they make. If it fails, the last one that passed stays
+# (`update`).
+rule encodable:
+    input:
+        checkpoint=f"{R}/models/{{model}}/manifest.json",
+        queries=lambda w: PLAN.asked(w.model),
+        code=PLAN.code("encodable"),
+    output:
+        update(f"{R}/checks/{{model}}.json"),
+        update(f"{R}/checks/{{model}}.json.manifest.json"),
+    log:
+        f"{R}/logs/rollouts/{{model}}/encodable.log",
+    benchmark:
+        f"{R}/benchmarks/rollouts/{{model}}/encodable.tsv"
+    conda:
+        "../../environment.yml"
+    resources:
+        mem_mb=lambda w, attempt: PLAN.light_memory(attempt),
+        runtime=lambda w, attempt: PLAN.light_minutes(attempt),
+    params:
+        suite=PLAN.paths.suite,
+        settings=lambda w: PLAN.encodable_settings(w.model),
+    shell:
+        "vista encodable {params.suite:q} {wildcards.model:q} 2>&1 | tee {log:q}"
 
 
 # Solutions worth a look, with the attention of every token.

@@ -9,6 +9,7 @@ rule train:
         start=lambda w: PLAN.training_start(w.run),
         checked=ancient(lambda w: PLAN.checked(w.run, training=True)),
         code=lambda w: PLAN.training_code(w.run),
+        encodable=ancient(lambda w: PLAN.encodable(w.run)),
     output:
         f"{R}/training/{{run}}/manifest.json",
     log:

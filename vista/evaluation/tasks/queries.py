@@ -10,13 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import datasets
+import pyarrow as pa
 from lmms_eval.api.task import ConfigurableMessagesTask
 
 from vista import chat
-from vista.answers import extract, solves
+from vista.config import Prompts
 from vista.errors import VistaError
 from vista.images import open_images
 from vista.records import QUERY, read_queries, read_table
+from vista.verdicts import answer_of, is_correct, unmarked
 
 Message = dict[str, Any]
 
@@ -38,7 +40,11 @@ def doc_to_messages(doc: Mapping[str, Any]) -> list[Message]:
 
 
 def process_results(doc: Mapping[str, Any], results: Sequence[str]) -> dict[str, Any]:
-    """Score one response.
+    """Score one response: right if it was finished and its answer is the query's, as in sampling.
+
+    Args:
+        doc: The query.
+        results: The response, as ``verdicts.marked`` made it: lmms-eval passes on nothing but text.
 
     Returns:
         ``accuracy``, the metric: a score of 0 or 1 with the cluster that standard errors need.
@@ -48,20 +54,32 @@ def process_results(doc: Mapping[str, Any], results: Sequence[str]) -> dict[str,
         VistaError: the query's ground truth is malformed; names the query.
     """
     (response,) = results
-    found = extract(response)
-    score = float(solves(doc, found))
+    text, finished = unmarked(response)
+    found = answer_of(doc, text)
+    score = float(is_correct(doc, found, finished))
     return {
         "accuracy": {"score": score, "cluster_id": doc["cluster_id"]},
         "score": score,
         "query_id": doc["query_id"],
         "cluster_id": doc["cluster_id"],
         "extracted": found,
+        "finished": finished,
     }
 
 
 def mean_score(items: Sequence[Mapping[str, Any]]) -> float:
     """Mean of the scores of a task's ``accuracy`` entries."""
     return float(sum(item["score"] for item in items) / len(items))
+
+
+def _asked(queries: pa.Table, prompts: Mapping[str, str] | None) -> pa.Table:
+    """A table of queries, as a model with these ``prompts`` is asked; ``answer_mark`` is a column more."""
+    if not prompts:
+        return queries
+    changed = [chat.prompted(row, Prompts(**prompts)) for row in queries.to_pylist()]
+    mark = pa.field("answer_mark", pa.string())
+    schema = queries.schema.append(mark) if "answer_mark" in prompts else queries.schema
+    return pa.Table.from_pylist(changed, schema=schema)
 
 
 class QueryTask(ConfigurableMessagesTask):  # type: ignore[misc]  # lmms-eval is untyped
@@ -90,8 +108,12 @@ class QueryTask(ConfigurableMessagesTask):  # type: ignore[misc]  # lmms-eval is
             ) from error
         if not read_queries(path, ["query_id"]):
             raise VistaError(f"{path}: no queries; raise the task's sizes.{split}")
-        table = datasets.table.InMemoryTable(read_table(path, QUERY).replace_schema_metadata())
-        queries = datasets.Dataset(table, fingerprint=f"{self.config.task}-{split}")
+        asked = _asked(
+            read_table(path, QUERY).replace_schema_metadata(), (dataset_kwargs or {}).get("prompts")
+        )
+        queries = datasets.Dataset(
+            datasets.table.InMemoryTable(asked), fingerprint=f"{self.config.task}-{split}"
+        )
         self.dataset = datasets.DatasetDict({split: queries})
         # What lmms-eval iterates over where it needs no image.
         self.dataset_no_image = datasets.DatasetDict({split: queries.remove_columns("images")})

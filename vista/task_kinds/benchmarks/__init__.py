@@ -27,12 +27,12 @@ from vista.task_kinds.benchmarks.files import HubFiles, LocalFiles, matches, roo
 from vista.task_kinds.benchmarks.questions import (
     Item,
     Question,
+    Tested,
     checked,
     image_identifier,
-    overlap,
+    in_words,
     query,
     repeats,
-    without_duplicates,
 )
 from vista.task_kinds.benchmarks.tables import Columns, Published, image_bytes, lettered, parquet_rows
 
@@ -73,12 +73,14 @@ class PublishedSizes:
 
     train: int | None = None
     test: int | None = None
+    shared: int | None = None  # of the train queries, those about a picture of the test split
 
 
 class BenchmarkSettings(TaskSettings):
     """A published benchmark."""
 
-    # Queries that are published, before duplicates are left out; for plans made before any download.
+    counts_shared_images = True
+    # Queries that are published, before any are left out; for plans made before any download.
     published: ClassVar[PublishedSizes] = PublishedSizes()
     # Those of them that are answered by yes or no, where that is known; None if the benchmark does not
     # tell them apart.
@@ -95,6 +97,11 @@ class BenchmarkSettings(TaskSettings):
     duplicates: Literal["report", "remove"] = Field(
         "report",
         description="Train queries that are also in the test split: count them, or leave them out as well.",
+    )
+    shared_images: Literal["keep", "drop"] = Field(
+        "keep",
+        description="Train queries about a picture of the test split: keep them, as published, or leave them "
+        "out of seed and train. Both are counted.",
     )
 
     @field_validator("questions")
@@ -120,15 +127,18 @@ class BenchmarkSettings(TaskSettings):
         if stated is not None:
             return stated
         published = "test" if split == "test" else "train"
-        size: int | None = getattr(self.published, published)
+        sizes, size = self.published, getattr(self.published, published)
         if self.questions == "yes-no" and self.published_yes_no is not None:
-            size = getattr(self.published_yes_no, published) or size
+            sizes, size = self.published_yes_no, getattr(self.published_yes_no, published) or size
         if size is None:
             raise VistaError(
                 f"benchmark {self.kind}: {type(self).__name__} does not say how many queries the {published} "
                 f"split has; add them to its `published`, or set sizes.{split}"
             )
-        return size - (self.sizes.seed if split == "train" else 0)
+        if split == "test":
+            return int(size)
+        dropped = sizes.shared or 0 if self.shared_images == "drop" else 0
+        return int(size) - dropped - (self.sizes.seed if split == "train" else 0)
 
 
 @dataclass
@@ -182,13 +192,15 @@ class Benchmark(TaskKind[Settings]):
             "other": reading.other,
             "repeated": repeats(reading.questions),
         }
-        pool = reading.questions
-        if split != "test":
-            tested = self.read(root, "test", keep_images=False).questions
-            counts |= overlap(pool, tested)
-            pool = without_duplicates(pool, tested) if self.settings.duplicates == "remove" else pool
-            counts["removed"] = len(reading.questions) - len(pool)
-        chosen = self.choose(name, split, pool)
+        if split == "test":
+            chosen = self.choose(name, split, reading.questions)
+        else:
+            tested = Tested.of(self.read(root, "test", keep_images=False).questions)
+            pool = self.trainable(reading.questions, tested)
+            chosen = self.choose(name, split, pool)
+            counts |= tested.overlap(reading.questions, pool, chosen)
+        words = sum(map(in_words, chosen))
+        counts |= {"in_words": words} if words else {}
         counts |= {"queries": len(chosen), "images": len({question.image_id for question in chosen})}
         files = [path for globs in patterns for path in matches(root, globs)]
         # Loose images and one file per problem are not inputs: there are too many, and the queries hold them.
@@ -238,6 +250,15 @@ class Benchmark(TaskKind[Settings]):
             )
         return reading
 
+    def trainable(self, questions: Sequence[Question], tested: Tested) -> list[Question]:
+        """The questions of the published train split that seed and train are drawn from."""
+        removes, drops = self.settings.duplicates == "remove", self.settings.shared_images == "drop"
+        return [
+            question
+            for question in questions
+            if not (removes and tested.asks(question)) and not (drops and tested.shows(question))
+        ]
+
     def choose(self, name: str, split: Split, pool: Sequence[Question]) -> list[Question]:
         """The questions of one of our splits, from those of its published split.
 
@@ -256,9 +277,10 @@ class Benchmark(TaskKind[Settings]):
             size = len(pool) - skipped
         if size <= 0 or skipped + size > len(pool):
             asked = f"{sizes.seed} (seed) + {sizes.train} (train)" if skipped else size
+            drops = self.settings.shared_images == "drop" and split != "test"
             raise VistaError(
                 f"task {name!r}: sizes.{split} asks for {asked}, but there are {len(pool)} queries to take "
-                "them from; lower the sizes"
+                f"them from; lower the sizes{', or set shared_images: keep' if drops else ''}"
             )
         return [pool[index] for index in sorted(order[skipped : skipped + size])]
 

@@ -7,8 +7,9 @@ Part of stage ``tasks``. Every instruction asks for steps and for a last line th
 from __future__ import annotations
 
 import hashlib
+import re
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass, replace
 
 from vista.answers import verify
@@ -16,6 +17,8 @@ from vista.errors import VistaError
 from vista.records import AnswerType, Row, Split
 
 MOST_CHOICES = 26  # A to Z
+# What no number or formula has: a word, or what says that two things are so.
+WORDS = re.compile(r"(?<![A-Za-z\\])[A-Za-z]{3,}|\\(?:cong|parallel|perp|sim)\b")
 
 SYSTEM = "You are a helpful assistant. You look at the image closely and reason before you answer."
 
@@ -48,13 +51,18 @@ class Question:
     """An item without mistakes, with what tells it from others."""
 
     item: Item
-    image_id: str  # of the pixels
+    image_id: str  # of the pixels; of several pictures, separated by blanks
     text: str  # lower case, single spaces
 
     @property
     def fingerprint(self) -> tuple[str, str]:
         """Equal for the same question about the same picture."""
         return self.text, self.image_id
+
+    @property
+    def pictures(self) -> list[str]:
+        """The id of each of its pictures."""
+        return self.image_id.split()
 
     def without_images(self) -> Question:
         """The same question, without the encoded images."""
@@ -97,7 +105,9 @@ def checked(item: Item, keys: set[str], identify: Callable[[bytes], str]) -> Que
 def image_identifier() -> Callable[[bytes], str]:
     """A function from an encoded image to the id of its pixels: 16 hex digits of their SHA-256.
 
-    So the same picture has one id however it was encoded. Every image is decoded once.
+    The pixels are those that a model is shown (``vista.images``): in RGB, upright. So the same picture has
+    one id whatever its file is called, and in all formats that keep every pixel; one that was scaled, cropped
+    or encoded again with loss is another picture. Every image is decoded once.
     The function raises VistaError for an image that cannot be decoded.
     """
     known: dict[bytes, str] = {}
@@ -122,25 +132,57 @@ def _pixel_id(encoded: bytes) -> str:
     return hashlib.sha256(size + picture.tobytes()).hexdigest()[:16]
 
 
+def in_words(question: Question) -> bool:
+    """Whether a number or formula is asked for, but published is a text: "A D and B E"."""
+    return question.item.answer_type == "math" and WORDS.search(question.item.answer) is not None
+
+
 def repeats(questions: Sequence[Question]) -> int:
     """Questions that another one before them already asked about the same picture."""
     return len(questions) - len(Counter(question.fingerprint for question in questions))
 
 
-def overlap(train: Sequence[Question], test: Sequence[Question]) -> dict[str, float]:
-    """How many train questions are in the test split too, and how many share just a picture."""
-    asked = {question.fingerprint for question in test}
-    shown = {question.image_id for question in test}
-    return {
-        "duplicates": sum(question.fingerprint in asked for question in train),
-        "shared_images": sum(question.image_id in shown for question in train),
-    }
+@dataclass(frozen=True)
+class Tested:
+    """What the test split asks and shows, for comparison with train questions."""
 
+    asked: Set[tuple[str, str]]  # fingerprints
+    shown: Set[str]  # ids of single pictures
 
-def without_duplicates(train: Sequence[Question], test: Sequence[Question]) -> list[Question]:
-    """The train questions that the test split does not ask about the same picture."""
-    asked = {question.fingerprint for question in test}
-    return [question for question in train if question.fingerprint not in asked]
+    @classmethod
+    def of(cls, questions: Sequence[Question]) -> Tested:
+        """What these questions of the test split ask and show."""
+        shown = {picture for question in questions for picture in question.pictures}
+        return cls({question.fingerprint for question in questions}, shown)
+
+    def asks(self, question: Question) -> bool:
+        """Whether a train question is a duplicate: the test split asks it about the same picture."""
+        return question.fingerprint in self.asked
+
+    def shows(self, question: Question) -> bool:
+        """Whether the test split shows a picture of a train question, whatever it asks about it."""
+        return not self.shown.isdisjoint(question.pictures)
+
+    def overlap(
+        self, published: Sequence[Question], pool: Sequence[Question], chosen: Sequence[Question]
+    ) -> dict[str, float]:
+        """What the manifest counts.
+
+        Args:
+            published: All questions of the published train split.
+            pool: Those of them that are not left out.
+            chosen: Those of the pool that are written.
+        """
+        asked, shown = ([*map(tells, published)] for tells in (self.asks, self.shows))
+        kept = {question.item.key for question in pool}
+        left_out = [question.item.key not in kept for question in published]
+        return {
+            "duplicates": sum(asked),
+            "removed": sum(each and out for each, out in zip(asked, left_out, strict=True)),
+            "shared_images": sum(shown),
+            "shared_dropped": sum(each and out for each, out in zip(shown, left_out, strict=True)),
+            "shared_kept": sum(map(self.shows, chosen)),
+        }
 
 
 def query(name: str, split: Split, question: Question) -> Row:

@@ -1,0 +1,194 @@
+"""Queries that a processor cannot encode are found before anything is spent, in whatever split they are."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from tests.families import FAMILIES, INSTRUCTION, SYSTEM, made, save
+from tests.nano import query
+from vista import chat
+from vista.cli import app
+from vista.config import Suite
+from vista.dag import Dag
+from vista.engines.presenter import Presenter
+from vista.errors import VistaError
+from vista.manifest import Recorder, read_manifest
+from vista.paths import Paths, manifest_of
+from vista.records import QUERY, Row, write_json, write_rows
+from vista.rollouts.encodable import EXAMPLES, MARGIN, Examiner, check_encodable
+
+STEP = {"epochs": 1}
+TASK = {"kind": "grid", "questions": ["closed"], "sizes": {"seed": 2, "train": 3, "test": 9}}
+
+
+def picture(width: int, height: int, **options: Any) -> list[Row]:
+    buffer = io.BytesIO()
+    Image.new("RGB", (width, height), "grey").save(buffer, **{"format": "PNG", **options})
+    return [{"bytes": buffer.getvalue(), "path": None}]
+
+
+def asked(number: int, task: str, split: str, **changes: Any) -> Row:
+    about = {"query_id": f"{task}-{split}-{number}", "task": task, "split": split, "images": picture(24, 24)}
+    return {**query(number), "system": SYSTEM, "instruction": INSTRUCTION, **about, **changes}
+
+
+@pytest.fixture
+def suite(tmp_path: Path) -> Suite:
+    return Suite.model_validate(
+        {
+            "name": "tiny",
+            "results": tmp_path / "results",
+            "train_sets": {"own": ["own"]},
+            "out_of_domain": ["far"],
+            "tasks": {"own": TASK, "far": TASK},
+            "models": {"m": {"kind": "path", "path": tmp_path / "m"}},
+            "methods": {
+                "sft-seed": {"kind": "seed"},
+                "rest-em": {"kind": "self-improvement", "rollouts": {"k": 2, "max_new_tokens": 20}},
+            },
+            "training": {"seed": STEP, "sft": STEP, "dpo": STEP},
+            "eval_max_new_tokens": 30,
+        }
+    )
+
+
+@pytest.fixture
+def check(suite: Suite) -> Callable[..., dict[str, Any]]:
+    """Checks the queries of all splits, of which some are replaced by file and number."""
+
+    def run(
+        replaced: dict[tuple[str, str, int], dict[str, Any]], family: str = "qwen2.5-vl"
+    ) -> dict[str, Any]:
+        paths = Paths(suite.results)
+        base = save(family, paths.base("m"))
+        Recorder("models", {}, []).write(base, {})
+        for task, split in (("own", "seed"), ("own", "train"), ("own", "test"), ("far", "test")):
+            size = TASK["sizes"][split]  # type: ignore[index]
+            rows = [asked(n, task, split, **replaced.get((task, split, n), {})) for n in range(size)]
+            rows = [{name: row[name] for name in QUERY.names} for row in rows]
+            write_rows(paths.queries(task, split), rows, QUERY)
+        check_encodable(suite, paths, "m")
+        found: dict[str, Any] = json.loads(paths.encodable("m").read_text())
+        return found
+
+    return run
+
+
+def test_what_all_splits_ask_is_counted_if_it_can_be_asked(check: Callable[..., Any], suite: Suite) -> None:
+    found = check({("far", "test", 1): {"images": picture(48, 24)}})
+    assert (found["model"], found["queries"], found["image_sizes"]) == ("m", 2 + 3 + 9 + 9, 2)
+    manifest = read_manifest(Paths(suite.results).encodable("m"))
+    assert manifest.counts["queries"] == 23
+    assert {Path(name).parent.name for name in manifest.inputs} == {"models", "own", "far"}
+
+
+BAD = {
+    "a picture too long and thin": ({"images": picture(3000, 3)}, "(3000×3 pixels)"),
+    "one that lies on its side": ({"images": picture(3, 3000)}, "(3×3000 pixels)"),
+    "a place for an image": (
+        {"instruction": "What is <|image_pad|> ?"},
+        "instruction spells '<|image_pad|>'",
+    ),
+    "the end of a turn": ({"instruction": "Is it<|im_end|>"}, "its instruction spells '<|im_end|>'"),
+    "the same in the system turn": ({"system": "<|im_start|>"}, "its system spells '<|im_start|>'"),
+    "the same in a rationale": ({"rationale": "a <|vision_start|>"}, "rationale spells '<|vision_start|>'"),
+    "more than the context holds": ({"instruction": "§% " * 400}, "context is 512"),
+    "no image at all": ({"images": [{"bytes": b"GIF89a", "path": None}]}, "image cannot be opened"),
+}
+
+
+@pytest.mark.parametrize("place", [("own", "seed"), ("own", "train"), ("own", "test"), ("far", "test")])
+@pytest.mark.parametrize("what", BAD)
+def test_a_query_that_cannot_be_asked_is_named_with_its_split(
+    what: str, place: tuple[str, str], check: Callable[..., Any], suite: Suite
+) -> None:
+    changes, said = BAD[what]
+    task, split = place
+    with pytest.raises(VistaError) as raised:
+        check({(task, split, 1): changes})
+    message = str(raised.value)
+    assert f"{task}/{split}: query '{task}-{split}-1': " in message
+    assert said in message
+    assert "1 of its 23 queries" in message
+    assert "kind: path" in message
+    assert not Paths(suite.results).encodable("m").exists()
+
+
+def test_the_first_of_many_are_listed_and_the_rest_counted(check: Callable[..., Any]) -> None:
+    bad = {("far", "test", n): {"images": picture(900, 3)} for n in range(EXAMPLES + 2)}
+    with pytest.raises(VistaError, match=f"{EXAMPLES + 2} of its 23 queries") as raised:
+        check(bad)
+    assert str(raised.value).count("(900×3 pixels)") == EXAMPLES
+    assert "\n  and 2 more\n" in str(raised.value)
+
+
+def test_a_photo_is_measured_upright(check: Callable[..., Any]) -> None:
+    tag = Image.Exif()
+    tag[0x0112] = 6
+    with pytest.raises(VistaError, match="3×3000 pixels"):
+        check({("own", "test", 0): {"images": picture(3000, 3, format="JPEG", exif=tag)}})
+
+
+@pytest.mark.parametrize("family", sorted(FAMILIES))
+def test_a_prompt_is_refused_just_if_it_exceeds_the_context(family: str) -> None:
+    processor = Presenter(made(family)[1])
+    for size in ((24, 24), (48, 24)):
+        shown = asked(0, "own", "test", images=picture(*size))
+        length = len(chat.encode_query(processor, shown))
+        roomy = Examiner(processor, None)
+        assert roomy.problem(shown, 0) is None
+        assert abs(roomy.longest - length) < MARGIN
+        assert Examiner(processor, length + 7).problem(shown, 7) is None
+        assert Examiner(processor, length + 6).problem(shown, 7) is not None
+
+
+@pytest.mark.parametrize("family", sorted(FAMILIES))
+def test_every_special_token_of_every_family_is_found_and_no_ordinary_text(family: str) -> None:
+    processor = Presenter(made(family)[1])
+    examiner, tokenizer = Examiner(processor, None), processor.tokenizer
+    special = {tokenizer.convert_ids_to_tokens(token) for token in chat.forbidden_tokens(processor, [])}
+    for name in special - {tokenizer.unk_token}:
+        assert examiner.spelled(f"Is {name} in the picture?") == name
+    for text in ("Is 2 < 3 > 1?", "[x] | y", "<br> or <image of a lung", "x^2 </ p>", "", "\n"):
+        assert examiner.spelled(text) is None
+
+
+def test_what_costs_something_waits_for_it(suite: Suite) -> None:
+    plan = Dag(suite)
+    expected = [str(manifest_of(plan.paths.encodable("m")))]
+    for run in ("m/own/sft-seed/seed0/round0", "m/own/rest-em/seed0/round1"):
+        assert plan.encodable(run) == expected
+    assert plan.asked("m") == [
+        str(plan.paths.queries(task, split))
+        for task, split in (("own", "test"), ("far", "test"), ("own", "seed"), ("own", "train"))
+    ]
+
+
+def test_jobs_of_built_models_wait_for_nothing(root: Path) -> None:
+    from vista.config import load_suite
+
+    suite = load_suite(root / "config/testbed.yaml", root=root)
+    plan = Dag(suite)
+    assert not any(plan.asked(model) for model in suite.models)
+
+
+def test_the_rules_take_the_check_as_ancient_so_that_it_makes_nothing_again(root: Path) -> None:
+    for name in ("rollouts", "training", "evaluation"):
+        rules = (root / f"workflow/rules/{name}.smk").read_text()
+        assert "encodable=ancient(lambda w: PLAN.encodable(w.run))," in rules
+
+
+def test_the_command_says_what_is_wrong_without_a_traceback(check: Callable[..., Any], suite: Suite) -> None:
+    with pytest.raises(VistaError):
+        check({("own", "test", 0): BAD["a picture too long and thin"][0]})
+    write_json(suite.results / "suite.json", suite.model_dump(mode="json"))
+    done = CliRunner().invoke(app, ["encodable", str(suite.results / "suite.json"), "m"])
+    assert isinstance(done.exception, VistaError)

@@ -1,0 +1,277 @@
+r"""Find the answer in a response, and tidy it.
+
+One normaliser stands between any response and its verdict: markdown, LaTeX wrappers, display math,
+quotes, answer tags and what follows the answer on its line are none of the answer. Every pattern is
+linear in the text, and texts are bounded.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from vista.formulae import unwrap
+
+_LONGEST_RESPONSE = 50_000  # characters; of a longer response its end counts
+_MOST_MARKS = 1_000  # considered, from the end
+LONGEST_ANSWER = 2_000  # characters of what follows a mark
+
+# --- where the answer stands ---
+
+_GAP = r"[ \t]*(?:\([^()\n]{0,40}\)[ \t]*)?[*_`\"']{0,4}\s{0,3}"
+_MARK = re.compile(
+    r"(?P<box>\\(?:boxed|fbox)\s{0,3}\{)"
+    r"|(?P<tag><answer>|<\|begin_of_box\|>)"
+    rf"|(?<![A-Za-z0-9])(?:answer|ans\.?){_GAP}(?P<colon>[:：=]|[-=]>|→)"
+    r"|(?<![A-Za-z0-9])(?:answer(?:[ ](?:to|for)[ ][^.\n:=]{1,60}?)?"
+    r"|(?:correct|right|best|final)[ ]+(?:option|choice|letter))"
+    r"[*_`\"']{0,4}\s{1,3}(?P<prose>(?:is|would[ ]be|should[ ]be|must[ ]be)(?![A-Za-z])"
+    r"(?:[*_`]{0,3}[ ]?(?P<told>[:：]))?)"
+    r"|^[ \t]{0,3}(?:\#{1,6}[ \t]*|>[ \t]*)?[*_]{0,3}(?:(?:the|my|final|correct|short)[ ]){0,3}"
+    r"(?:(?P<dash>answer[*_]{0,3}[ ]?[-–—]{1,2}[ ](?=\S))|(?P<heading>answer)[ \t*_\#.]{0,8}$)",
+    re.IGNORECASE | re.MULTILINE,
+)
+# "To find the answer: …", "Reasons for the answer: …" lead to no answer.
+_ABOUT_ANSWERS = re.compile(
+    r"\b(?:find|get|reach|determine|give|obtain|compute|calculate|check|verify|explain|justify"
+    r"|of|for|in|on|about|to|behind|with|possible|wrong|incorrect|previous|your|an|no|any)[ ]+"
+    r"(?:(?:the|this|that|my|our|final|correct|best)[ ]+){0,3}$"
+    r"|\b(?:can|could|will|would|should|may|might|must|cannot|you|we|they|i)[ ]+(?:\w{1,12}[ ]+)?$",
+    re.IGNORECASE,
+)
+# "No: the answer is 5" takes back what was marked before.
+_TAKEN_BACK = re.compile(r"\b(?:no|wait|actually|sorry|correction|oops)\b[^.\n]{0,20}$", re.IGNORECASE)
+# What follows "the answer is" in a sentence about the answer.
+_NO_ANSWER = re.compile(
+    r"(?:not(?! (?:seen|visible|present|applicable|available|healthy|normal|documented|specified|shown))"
+    r"|in|on|as|from|because|since|based|due|that|what|why|how|also)(?![A-Za-z])"
+    r"|(?:clear|clearly|correct|incorrect|wrong|obvious|consistent|reasonable|easy|simple|supported|determined"
+    r"|found|given|obtained|derived|shown|visible|confirmed)"
+    r"(?: (?:by|from|in|to|as|using|with|at|because|since|that|here|below|above)\b|\W*$)"
+)
+_NESTED = re.compile(
+    r"[*_]{0,3}(?:(?:so|thus|hence|therefore),? )?(?:(?:the|my|final|correct) ){0,3}"
+    r"answer[*_]{0,3} ?(?:is ?:?|:|=)\s{0,3}",
+    re.IGNORECASE,
+)
+_THOUGHT = re.compile(r"</think(?:ing)?>", re.IGNORECASE)
+_JOINED = re.compile(r"[\s$,;.]*(?:(?:or|and)[\s$]*)?(?:\w\s?=\s?)?[\s$]*", re.IGNORECASE)
+
+
+def extract(text: str, mark: str | None = None) -> str | None:
+    r"""The answer that a response gives, tidied; ``None`` if it gives none.
+
+    An explicit mark comes before an answer: ``\boxed{X}``, ``<answer>X</answer>``, "Answer: X", a
+    heading or a line "Answer", or ``mark``. So does prose: "the answer is X", "the correct option is
+    X". Of several explicit marks the last counts, and of prose the last, if no mark is explicit.
+    Prose after an explicit mark is none of the answer, unless it takes that back ("no: the answer is
+    5"). After a plain mark the rest of the line counts, or the next line with anything in it, or
+    the display formula there; of that the first sentence. Boxes side by side ("X or Y") are one
+    answer that names two. After ``</think>`` only what follows it counts, if that has a mark.
+
+    Args:
+        text: A whole response; the last 50,000 characters count.
+        mark: What else comes before an answer; case does not matter.
+    """
+    text = text[-_LONGEST_RESPONSE:]
+    thoughts = [found.end() for found in _THOUGHT.finditer(text)]
+    if thoughts and (spans := _marks(text[thoughts[-1] :], mark)):
+        return _read(text[thoughts[-1] :], spans)
+    return _read(text, _marks(text, mark))
+
+
+def _marks(text: str, mark: str | None) -> list[re.Match[str]]:
+    """The marks up to the one that counts; empty if none does."""
+    marks = list(_MARK.finditer(text))
+    if mark and (own := list(re.finditer(re.escape(mark.strip()), text, re.IGNORECASE))):
+        marks = sorted([*marks, own[-1]], key=lambda found: found.end())
+    prose = None
+    for at in range(len(marks) - 1, max(-1, len(marks) - _MOST_MARKS), -1):
+        found = marks[at]
+        kind = _kind(found)
+        if kind in ("colon", "prose", "told") and _ABOUT_ANSWERS.search(
+            text, max(0, found.start() - 60), found.start()
+        ):
+            continue
+        if kind != "prose" or _takes_back(text, found):
+            return marks[: at + 1]
+        if prose is None and not _is_about(text, found):
+            prose = at
+    return [] if prose is None else marks[: prose + 1]
+
+
+def _kind(mark: re.Match[str]) -> str:
+    """Which alternative of the pattern matched; "own" for the mark of a prompt."""
+    if mark.re is not _MARK:
+        return "own"
+    return "told" if mark["told"] else str(mark.lastgroup)
+
+
+def _takes_back(text: str, found: re.Match[str]) -> bool:
+    before = _TAKEN_BACK.search(text, max(0, found.start() - 40), found.start())
+    return before is not None and not _is_about(text, found)
+
+
+def _is_about(text: str, found: re.Match[str]) -> bool:
+    """Whether a sentence says something of the answer instead of giving it."""
+    content = text[found.end() : found.end() + 80].lstrip(" \t\n*_`:")
+    return not content or _NO_ANSWER.match(content) is not None
+
+
+def _read(text: str, marks: Sequence[re.Match[str]]) -> str | None:
+    """What the last of ``marks`` gives."""
+    if not marks:
+        return None
+    last = marks[-1]
+    kind = _kind(last)
+    if kind == "box":
+        return _boxes(text, marks)
+    rest = text[last.end() : last.end() + LONGEST_ANSWER]
+    if kind == "tag":
+        content = re.split(r"</answer>|<\|end_of_box\|>", rest, maxsplit=1, flags=re.IGNORECASE)[0]
+        return _first_sentence(tidy(content)) or None
+    start = text.rfind("\n", 0, last.start()) + 1
+    return _first_sentence(tidy(_line(rest, text[max(start, last.start() - 200) : last.end()]))) or None
+
+
+def _boxes(text: str, marks: Sequence[re.Match[str]]) -> str | None:
+    """The content of the last box; with those side by side in one sentence, joined by "or"."""
+    contents: list[str] = []
+    end_of = len(text)
+    for found in reversed(marks):
+        content = _to_closing_brace(text[found.end() : found.end() + LONGEST_ANSWER])
+        if content is None or _kind(found) != "box":
+            break
+        closed = found.end() + len(content) + 1
+        if contents and not (closed <= end_of <= closed + 20 and _JOINED.fullmatch(text[closed:end_of])):
+            break
+        contents.insert(0, tidy(content))
+        end_of = found.start()
+        if len(contents) == 9:
+            break
+    if len(set(contents)) == 1:
+        return contents[0] or None
+    return " or ".join(contents) or None
+
+
+def _to_closing_brace(text: str) -> str | None:
+    r"""The text before the brace that closes one already open; ``None`` if there is none."""
+    depth = 1
+    for found in re.finditer(r"\\.|[{}]", text):
+        depth += {"{": 1, "}": -1}.get(found.group(), 0)
+        if depth == 0:
+            return text[: found.start()]
+    return None
+
+
+_OPENING = re.compile(r"(\$\$|\\\[|```[a-z]*\n|\\begin\{(?:equation|align|gather)\*?\})\s*")
+_CLOSING = {"$": "$$", "\\": "\\]", "`": "```"}
+
+
+def _line(rest: str, before: str) -> str:
+    """The line that gives the answer, or the display formula that opens it.
+
+    Args:
+        rest: What follows the mark.
+        before: The mark and what stands before it in its line, where emphasis may have been opened.
+    """
+    lead = re.match(r"[\s*_`:：>\"]*", rest)
+    content = rest[lead.end() :] if lead else rest
+    before += lead.group() if lead else ""
+    if "\n" in before and (bullet := re.match(r"(?:[-•+]|\d[.)])\s+(?=[^\d\s])", content)):
+        content = content[bullet.end() :]
+    if opening := _OPENING.match(content):
+        closing = _CLOSING[content[0]] if "begin" not in opening.group(1) else "\\end{"
+        return content[opening.end() :].split(closing, 1)[0]
+    line = content.split("\n", 1)[0]
+    if before.endswith('"') and (quoted := re.match(r'([^"]*)"\s*[,}\]]', line)):  # a value in JSON
+        return quoted.group(1)
+    for emphasis in ("***", "**", "__", "`", '"', "*", "_"):  # opened before the mark, closed here
+        if before.count(emphasis) % 2 and emphasis in line:
+            return line.replace(emphasis, "", 1)
+    return line
+
+
+# --- the normaliser ---
+
+_ENDS = re.compile(r"</s>|<\|[A-Za-z_ ]{1,24}\|>|<(?:eos|end_of_turn|/?answer|/?think)>", re.IGNORECASE)
+_HTML = re.compile(
+    r"</?(?:b|i|em|strong|u|p|br|span|code|mark|div|h[1-6])(?: [^<>]{0,80})?/?>", re.IGNORECASE
+)
+_PAIRS = [
+    ("$$", "$$"), ("$", "$"), (r"\(", r"\)"), (r"\[", r"\]"), ("```", "```"), ("`", "`"), ("***", "***"),
+    ("**", "**"), ("__", "__"), ("*", "*"), ("_", "_"), ('"', '"'), ("'", "'"), ("“", "”"), ("‘", "’"),
+    ("«", "»"), ("{", "}"),
+]  # fmt: skip
+_WHOLE_TEXT = re.compile(
+    r"\\(?:text(?:bf|rm|it|sf|tt)?|math(?:rm|bf|it|sf)|mbox|operatorname)\*?\s?\{([^{}]*)\}"
+)
+_ABBREVIATION = re.compile(
+    r"(?:^|[^A-Za-z])(?:[A-Za-z]|st|mt|ft|dr|mr|mrs|ms|prof|inc|co|corp|ltd|jr|sr|vs|etc|approx"
+    r"|fig|e\.g|i\.e|dept|gov|[A-Za-z]\.[A-Za-z])\.$",
+    re.IGNORECASE,
+)
+_SENTENCE = re.compile(
+    r"\s\.(?=\s|$)|[.!?。][\"')\]*$]{0,3}\s{1,3}(?=[A-Z\"'(*\\$])|(?<=[\d)}$])\.\s{1,3}(?=[a-z])"
+    r"|;\s(?=\S{1,40}\s\S{1,40}\s\S)"
+)
+_REASON = re.compile(
+    r",?\s{1,3}(?:because|since|given that|which (?:is|are|means)|as (?:it|the|this|shown|seen|there))\b"
+    r"|\s\((?:since|because|as|i\.e\.|approximately|approx\.?|about|rounded|≈|\\approx)[\s\d]|\s[—–]\s",
+    re.IGNORECASE,
+)
+
+
+def tidy(text: str) -> str:
+    r"""An answer without what wraps it: emphasis, ``$``, ``\text``, quotes, tags, a final full stop."""
+    text = text[:LONGEST_ANSWER]
+    if "<" in text:
+        text = _HTML.sub("", _ENDS.split(text, maxsplit=1)[0])
+    if "\n" in text:
+        text = re.sub(r"\s+", " ", text)
+    text = re.sub(r"\*\*([^*]+)\*\*", r"\1", text) if "**" in text else text
+    for _ in range(8):
+        before, text = text, text.strip()
+        if found := _WHOLE_TEXT.fullmatch(text):
+            text = found.group(1)
+        for left, right in _PAIRS:
+            inner = text[len(left) : len(text) - len(right)]
+            if len(text) > len(left) + len(right) and text.startswith(left) and text.endswith(right):
+                if left not in inner and right not in inner:
+                    text = inner
+                break
+        if text.endswith((".", "。")) and not re.search(r"[A-Za-z]\.[A-Za-z]\.$", text):
+            text = text[:-1]
+        if nested := _NESTED.match(text):
+            text = text[nested.end() :]
+        if text == before:
+            break
+    return text
+
+
+def _first_sentence(text: str) -> str:
+    """An answer without the sentence, or the reason, that follows it.
+
+    A full stop after a single letter ends none: what follows may be the text of that choice.
+    """
+    for pattern in (_SENTENCE, _REASON):
+        for found in pattern.finditer(text):
+            head = text[: found.start() + 1].rstrip()
+            bare = head.strip(" .,()[]*!?$—–")
+            if not bare or (len(bare) == 1 and bare.isalpha()):
+                continue
+            if pattern is _SENTENCE and found.group()[0] == "." and _ABBREVIATION.search(head[-12:]):
+                continue
+            text = text[: found.start()]
+            break
+    return tidy(text)
+
+
+def plain_text(text: str) -> str:
+    r"""A tidied answer as text: LaTeX's wrappers, delimiters and escapes gone."""
+    plain = unwrap(text)
+    plain = re.sub(
+        r"\\[()\[\],;!]|(?<!\\)\$(?!\d)|\\(?:left|right|quad|displaystyle)(?![A-Za-z])", " ", plain
+    )
+    plain = re.sub(r"\\([%&#_$])", r"\1", plain)
+    return " ".join(plain.replace("~", " ").split())

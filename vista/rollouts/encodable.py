@@ -1,0 +1,177 @@
+"""Whether a base model's processor can encode every query of the model's jobs, before anything is spent.
+
+Stage ``rollouts``; ``vista encodable`` runs it, one job for each model, and all jobs that sample, train or
+evaluate wait for it. A processor refuses images that are too long and thin, and text that spells a special
+token of the model; most would be found only after all training, in the test split. Texts are tokenised; of
+images, a blank one is encoded for every size that occurs. The model itself is not loaded.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from functools import cache, cached_property
+from pathlib import Path
+
+from PIL import Image
+from transformers import AutoConfig
+
+from vista import chat
+from vista.config import SelfImprovement, Suite
+from vista.engines.presenter import Presenter, load_processor
+from vista.errors import VistaError
+from vista.images import BROKEN, seen_size
+from vista.manifest import Recorder, check_count
+from vista.paths import Paths
+from vista.reads import Reads
+from vista.records import Row, read_queries, write_json
+
+EXAMPLES = 5  # queries in one error
+# Tokens by which a length that is added up may be wrong, since what is written for an image may share a token
+# with the text beside it. Lengths that are closer to the limit are counted.
+MARGIN = 16
+COLUMNS = ["query_id", "task", "split", "images", "system", "instruction", "rationale"]
+# What processors raise for images and texts that they cannot take.
+REFUSALS = (ValueError, TypeError, LookupError, ArithmeticError, RuntimeError, AssertionError, StopIteration)
+
+Sizes = tuple[tuple[int, int], ...]  # width and height of each image of a query
+
+
+class Examiner:
+    """Says what keeps a processor from encoding a query.
+
+    Args:
+        processor: Of the base model.
+        context: How many tokens the model takes; ``None`` where it does not say.
+    """
+
+    def __init__(self, processor: Presenter, context: int | None) -> None:
+        self.processor = processor
+        self.context = context
+        self.longest = 0  # tokens of a prompt, to within ``MARGIN``
+        self.tokens_of = cache(self._tokens_of)
+
+    def problem(self, query: Row, response_len: int) -> str | None:
+        """What is wrong with a query; ``None`` if it can be asked.
+
+        Args:
+            query: With ``COLUMNS``, as the model is asked it.
+            response_len: Tokens that the model may respond with.
+        """
+        for name in ("system", "instruction", "rationale"):
+            special = self.spelled(query[name] or "")
+            if special is not None:
+                return f"its {name} spells {special!r}, a special token of the model"
+        try:
+            sizes = tuple(seen_size(image["bytes"]) for image in query["images"])
+        except BROKEN as error:
+            return f"its image cannot be opened ({error})"
+        expanded = self.tokens_of(sizes)
+        if isinstance(expanded, str):
+            shown = ", ".join(f"{width}×{height}" for width, height in sizes)
+            return f"the processor refuses its image ({shown} pixels): {expanded}"
+        turns = chat.messages(query)
+        text = chat.render(self.processor, turns)
+        length = len(chat.template_ids(self.processor, chat.Prompt([], {}, {}, text))) + expanded
+        if self.context is not None and length + response_len + MARGIN > self.context:
+            length = len(chat.encode(self.processor, turns, blank(sizes)))
+        self.longest = max(self.longest, length)
+        if self.context is not None and length + response_len > self.context:
+            return (
+                f"its prompt has {length} tokens and the response up to {response_len}, but the model's "
+                f"context is {self.context}"
+            )
+        return None
+
+    def spelled(self, text: str) -> str | None:
+        """The first special token of the model that a text spells."""
+        for found in self.special.finditer(text):
+            name: str = found.group()
+            ids = self.processor.tokenizer(name, add_special_tokens=False)["input_ids"]
+            if name == self.placeholder or not self.special_ids.isdisjoint(ids):
+                return name
+        return None
+
+    @cached_property
+    def special_ids(self) -> set[int]:
+        """Every special token but the one for what is unknown."""
+        return set(chat.forbidden_tokens(self.processor, [self.processor.tokenizer.unk_token_id]))
+
+    @cached_property
+    def special(self) -> re.Pattern[str]:
+        """The text of any special token, the longest first."""
+        names = {self.placeholder, *self.processor.tokenizer.convert_ids_to_tokens(sorted(self.special_ids))}
+        words = sorted((re.escape(name) for name in names if name), key=len, reverse=True)
+        return re.compile("|".join(words) or "(?!)")
+
+    @property
+    def placeholder(self) -> str | None:
+        """What the processor takes for the place of an image, wherever it stands."""
+        found = getattr(self.processor.inner, "image_token", None)
+        return found if isinstance(found, str) else None
+
+    def _tokens_of(self, sizes: Sizes) -> int | str:
+        """How many tokens images of these sizes add to a rendered prompt, or why they are refused."""
+        asked: Row = {"images": sizes, "system": None, "instruction": "x"}
+        try:
+            prompt = chat.encode(self.processor, chat.messages(asked), blank(sizes))
+        except REFUSALS as error:
+            return str(error) or type(error).__name__
+        return len(prompt) - len(chat.template_ids(self.processor, prompt))
+
+
+def blank(sizes: Sizes) -> list[Image.Image]:
+    """Images without content."""
+    return [Image.new("RGB", size) for size in sizes]
+
+
+def check_encodable(suite: Suite, paths: Paths, model: str) -> None:
+    """Write how many queries a model's processor has been found to take, and the manifest.
+
+    Raises:
+        VistaError: lists the first queries that it does not take, with the reason; or the suite has no such
+            model.
+    """
+    files = Reads(suite, paths).asked(model)
+    base = paths.base(model)
+    recorder = Recorder("rollouts", {"model": model}, [base, *files])
+    trusted = getattr(suite.models[model], "trust_remote_code", False)
+    processor = load_processor(base, trust_remote_code=trusted)
+    config = AutoConfig.from_pretrained(base, local_files_only=True, trust_remote_code=trusted)
+    examiner = Examiner(processor, getattr(config.get_text_config(), "max_position_embeddings", None))
+    queries, problems = 0, list[str]()
+    for file in files:
+        rows = [chat.prompted(row, suite.models[model].prompts) for row in read_queries(file, COLUMNS)]
+        check_count(file, len(rows), "queries", required=False)
+        queries += len(rows)
+        problems += _problems(examiner, file, rows, response_limit(suite, file.stem))
+    if problems:
+        more = f"\n  and {len(problems) - EXAMPLES:,} more" if len(problems) > EXAMPLES else ""
+        raise VistaError(
+            f"model {model!r} cannot be asked {len(problems):,} of its {queries:,} queries:\n"
+            + "\n".join(f"  - {problem}" for problem in problems[:EXAMPLES])
+            + f"{more}\nCorrect these rows in a local copy of the data (source: {{kind: path, path: …}}), or "
+            "leave them out of it; or take the model out of the suite. Nothing has been spent on it yet"
+        )
+    counts: dict[str, float] = {
+        "queries": queries,
+        "image_sizes": examiner.tokens_of.cache_info().currsize,
+        "longest_prompt": examiner.longest,
+    }
+    output = paths.encodable(model)
+    write_json(output, {"model": model, **counts})
+    recorder.write(output, counts)
+
+
+def response_limit(suite: Suite, split: str) -> int:
+    """Tokens that a response to a query of a split may have, in any job of the suite."""
+    if split == "test":
+        return suite.eval_max_new_tokens
+    methods = [method for method in suite.methods.values() if isinstance(method, SelfImprovement)]
+    return max((method.rollouts.max_new_tokens for method in methods), default=0)
+
+
+def _problems(examiner: Examiner, file: Path, rows: Iterable[Row], response_len: int) -> list[str]:
+    where = f"{file.parent.name}/{file.stem}"
+    found = ((row, examiner.problem(row, response_len)) for row in rows)
+    return [f"{where}: query {row['query_id']!r}: {said}" for row, said in found if said is not None]
