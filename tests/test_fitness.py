@@ -20,10 +20,12 @@ from tests.more_families import TRIED
 from tests.nano import query
 from vista import chat, fitness, segments
 from vista.config import LocalModel, ScoringSettings, Suite, load_suite
+from vista.config.models import Prompts
 from vista.dag import Dag
 from vista.engines.checkpoints import Checkpoint, load_checkpoint, wrap
 from vista.errors import VistaError
 from vista.fitness import CHECKS, Verdict, check_model, examine, refusal, without_rounding
+from vista.grid import asks_system
 from vista.manifest import read_manifest
 from vista.models.build import build_model
 from vista.paths import Paths, manifest_of
@@ -462,3 +464,24 @@ def test_a_begin_token_that_the_processor_adds_is_no_vision(saved: Callable[[str
     assert of_image
     assert all(token.startswith(("<im_", "<low_res_im")) for token in of_image)
     assert kinds[0] == segments.INSTRUCTION
+
+
+def test_a_template_that_leaves_the_system_turn_out_fits_only_where_no_system_text_is_asked(
+    root: Path, saved: Callable[[str], Path], tmp_path: Path
+) -> None:
+    checkpoint = load_checkpoint(saved("llava-1.5"), device="cpu")
+    inner = checkpoint.processor.inner
+    inner.chat_template = inner.chat_template.replace(
+        "for message in messages", "for message in messages if message.role != 'system'"
+    )
+    for asked, expected in ((True, "fail"), (False, "ok")):
+        first, *others = examine(checkpoint, tmp_path / "scratch", MIDDLE, system=asked)
+        assert first.verdict == expected
+        assert {verdict.verdict for verdict in others} == {"ok"}
+    assert "leaves the system turn out" in examine(checkpoint, tmp_path / "scratch", MIDDLE)[0].measured
+    suite = suite_of(root, tmp_path, tmp_path)
+    entry = suite.models["mine"]
+    assert asks_system(suite, "mine")
+    for system, expected in (("", False), ("Look.", True)):
+        own = entry.model_copy(update={"prompts": Prompts(system=system)})
+        assert asks_system(suite.model_copy(update={"models": {"mine": own}}), "mine") == expected

@@ -31,7 +31,7 @@ from vista.engines.checkpoints import Checkpoint, load_checkpoint, require_gpu, 
 from vista.engines.forced import forced_batch
 from vista.engines.hf import HfEngine
 from vista.errors import VistaError, is_out_of_memory
-from vista.grid import reads_attention
+from vista.grid import asks_system, reads_attention
 from vista.manifest import Recorder, read_manifest
 from vista.objectives.sft import SftSettings
 from vista.paths import Paths
@@ -110,9 +110,8 @@ def check_model(suite: Suite, paths: Paths, model: str) -> None:
     recorder = Recorder("models", {"model": model, **scoring}, [base])
     trusted = bool(getattr(suite.models[model], "trust_remote_code", False))
     checkpoint = load_checkpoint(base, trust_remote_code=trusted)
-    asks_system = len(suite.tasks_without_scene) < len(suite.tasks)
     scratch = output.with_name(f".{output.name}.part")
-    how = scratch, layers, suite.scoring.linear_layers, asks_system, trusted
+    how = scratch, layers, suite.scoring.linear_layers, asks_system(suite, model), trusted
     verdicts = examine(checkpoint, *how)
     if checkpoint.model.dtype != torch.float32:
         options: dict[str, Any] = {"dtype": torch.float32, "trust_remote_code": trusted}
@@ -171,7 +170,7 @@ def examine(
     scratch: Path,
     layers: Layers | None,
     linear: Any = "refuse",
-    asks_system: bool = True,
+    system: bool = True,
     trusted: bool = False,
 ) -> list[Verdict]:
     """The verdict of every check, in the order of ``CHECKS``; none stops the others.
@@ -181,12 +180,12 @@ def examine(
         scratch: A folder to save it in, removed afterwards.
         layers: Whose attention is read; ``None`` if no method reads any.
         linear: What is done about layers without attention.
-        asks_system: Whether queries have a system text; if not, its template need not take one.
+        system: Whether queries have a system text; if not, its template need not take one.
         trusted: Whether the checkpoint's code may run.
     """
     probe = cache(partial(Probe, checkpoint))
     checks: dict[str, Callable[[], Verdict]] = {
-        "segments": lambda: check_segments(checkpoint, asks_system),
+        "segments": lambda: check_segments(checkpoint, system),
         "one pass": lambda: check_one_pass(probe()),
         "alone and together": lambda: check_together(probe()),
         "sampled and read": lambda: check_sampling(probe()),
@@ -221,10 +220,10 @@ def judge(probe: Probe, name: str, worst: float, what: str) -> Verdict:
 # --- the checks ---
 
 
-def check_segments(checkpoint: Checkpoint, asks_system: bool) -> Verdict:
+def check_segments(checkpoint: Checkpoint, asked: bool) -> Verdict:
     """Every run of vision tokens has placeholders, other images change only these, and text is told apart."""
     processor = checkpoint.processor
-    systems = [SYSTEM, None] if asks_system or takes_system(processor) else [None]
+    systems = [SYSTEM, None] if asked or takes_system(processor) else [None]
     lengths = []
     for system in systems:
         rows = [query(number, size, system) for number, size in enumerate(SIZES)]
