@@ -120,12 +120,12 @@ def _fast(
     )
 
 
-def _text(tokenizer: Any, **more: Any) -> dict[str, Any]:
+def text_config(tokenizer: Any, **more: Any) -> dict[str, Any]:
     ids = {f"{name}_token_id": getattr(tokenizer, f"{name}_token_id") for name in ("bos", "eos", "pad")}
     return {**TEXT, **ids, "vocab_size": len(tokenizer), **more}
 
 
-def _ids(tokenizer: Any, **names: str) -> dict[str, int]:
+def token_ids(tokenizer: Any, **names: str) -> dict[str, int]:
     return {name: tokenizer.convert_tokens_to_ids(token) for name, token in names.items()}
 
 
@@ -171,7 +171,7 @@ QWEN3 = (
 )
 
 
-def _qwen_tokenizer(**named: str) -> Any:
+def qwen_tokenizer(**named: str) -> Any:
     return byte_tokenizer(
         QWEN_TOKENS,
         "<|im_end|>",
@@ -180,7 +180,7 @@ def _qwen_tokenizer(**named: str) -> Any:
     )
 
 
-def _qwen_pictures() -> dict[str, Any]:
+def qwen_pictures() -> dict[str, Any]:
     size = {"shortest_edge": 8 * 8, "longest_edge": 96 * 96}
     return {"patch_size": 4, "temporal_patch_size": 2, "merge_size": 2, "size": size}
 
@@ -198,17 +198,17 @@ QWEN_TOWER: dict[str, Any] = {
 
 def qwen2_5_vl() -> tuple[Any, Any]:
     """Windowed attention in the first vision layer, as in all but a few of the real one's."""
-    tokenizer = _qwen_tokenizer()
+    tokenizer = qwen_tokenizer()
     config = hf.Qwen2_5_VLConfig(
-        text_config=_text(tokenizer, rope_parameters=MROPE),
+        text_config=text_config(tokenizer, rope_parameters=MROPE),
         vision_config={**QWEN_TOWER, "fullatt_block_indexes": [1], "window_size": 16},
         tie_word_embeddings=True,
-        **_ids(tokenizer, **QWEN_IDS),
+        **token_ids(tokenizer, **QWEN_IDS),
     )
     processor = hf.Qwen2_5_VLProcessor(
-        image_processor=hf.Qwen2VLImageProcessor(**_qwen_pictures()),
+        image_processor=hf.Qwen2VLImageProcessor(**qwen_pictures()),
         tokenizer=tokenizer,
-        video_processor=hf.Qwen2VLVideoProcessor(**_qwen_pictures()),
+        video_processor=hf.Qwen2VLVideoProcessor(**qwen_pictures()),
         chat_template=QWEN2_5,
     )
     return hf.Qwen2_5_VLForConditionalGeneration(config), processor
@@ -216,17 +216,17 @@ def qwen2_5_vl() -> tuple[Any, Any]:
 
 def qwen3_vl() -> tuple[Any, Any]:
     """Features of an early vision layer enter the first text layers (DeepStack)."""
-    tokenizer = _qwen_tokenizer(vision_start_token="<|vision_start|>", vision_end_token="<|vision_end|>")
+    tokenizer = qwen_tokenizer(vision_start_token="<|vision_start|>", vision_end_token="<|vision_end|>")
     config = hf.Qwen3VLConfig(
-        text_config=_text(tokenizer, rope_parameters=MROPE),
+        text_config=text_config(tokenizer, rope_parameters=MROPE),
         vision_config={**QWEN_TOWER, "num_position_embeddings": 36, "deepstack_visual_indexes": [0]},
         tie_word_embeddings=True,
-        **_ids(tokenizer, **QWEN_IDS),
+        **token_ids(tokenizer, **QWEN_IDS),
     )
     processor = hf.Qwen3VLProcessor(
-        image_processor=hf.Qwen2VLImageProcessor(**_qwen_pictures()),
+        image_processor=hf.Qwen2VLImageProcessor(**qwen_pictures()),
         tokenizer=tokenizer,
-        video_processor=hf.Qwen3VLVideoProcessor(**_qwen_pictures()),
+        video_processor=hf.Qwen3VLVideoProcessor(**qwen_pictures()),
         chat_template=QWEN3,
     )
     return hf.Qwen3VLForConditionalGeneration(config), processor
@@ -245,28 +245,22 @@ HYBRID: dict[str, Any] = {
 
 def qwen3_5() -> tuple[Any, Any]:
     """Linear attention in every other layer, ⌊L/2⌋ among them; the cache keeps a state for these."""
-    return _qwen3_5(hf.Qwen3_5Config, hf.Qwen3_5ForConditionalGeneration)
+    return qwen3_5_of(hf.Qwen3_5Config, hf.Qwen3_5ForConditionalGeneration)
 
 
-def qwen3_5_moe() -> tuple[Any, Any]:
-    """The same with experts in place of the feed-forward layers."""
-    experts = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 32}
-    sizes = {"shared_expert_intermediate_size": 32, **experts}
-    return _qwen3_5(hf.Qwen3_5MoeConfig, hf.Qwen3_5MoeForConditionalGeneration, **sizes)
-
-
-def _qwen3_5(config_class: Any, model_class: Any, **more: Any) -> tuple[Any, Any]:
-    tokenizer = _qwen_tokenizer(vision_start_token="<|vision_start|>", vision_end_token="<|vision_end|>")
+def qwen3_5_of(config_class: Any, model_class: Any, **more: Any) -> tuple[Any, Any]:
+    """The dense model, or with ``more`` the one with experts."""
+    tokenizer = qwen_tokenizer(vision_start_token="<|vision_start|>", vision_end_token="<|vision_end|>")
     config = config_class(
-        text_config={**_text(tokenizer), **HYBRID, **more},
+        text_config={**text_config(tokenizer), **HYBRID, **more},
         vision_config={**QWEN_TOWER, "num_position_embeddings": 36},
         tie_word_embeddings=True,
-        **_ids(tokenizer, **QWEN_IDS),
+        **token_ids(tokenizer, **QWEN_IDS),
     )
     processor = hf.Qwen3VLProcessor(
-        image_processor=hf.Qwen2VLImageProcessor(**_qwen_pictures()),
+        image_processor=hf.Qwen2VLImageProcessor(**qwen_pictures()),
         tokenizer=tokenizer,
-        video_processor=hf.Qwen3VLVideoProcessor(**_qwen_pictures()),
+        video_processor=hf.Qwen3VLVideoProcessor(**qwen_pictures()),
         chat_template=QWEN3,
     )
     return model_class(config), processor
@@ -325,7 +319,7 @@ def internvl() -> tuple[Any, Any]:
         "attention_bias": True,
     }
     config = hf.InternVLConfig(
-        text_config=_text(tokenizer, model_type="qwen2", rope_parameters=ROPE),
+        text_config=text_config(tokenizer, model_type="qwen2", rope_parameters=ROPE),
         vision_config=vision,
         image_token_id=tokenizer.convert_tokens_to_ids("<IMG_CONTEXT>"),
         image_seq_length=TOKENS,
@@ -373,11 +367,11 @@ def llava_onevision() -> tuple[Any, Any]:
     """Any resolution: an overview, then the image in tiles with a newline token after each row."""
     tokenizer = byte_tokenizer(["<|im_start|>", "<image>", "<video>"], "<|im_end|>", "<|endoftext|>", {})
     config = hf.LlavaOnevisionConfig(
-        text_config=_text(tokenizer, model_type="qwen2", rope_parameters=ROPE),
+        text_config=text_config(tokenizer, model_type="qwen2", rope_parameters=ROPE),
         vision_config=SIGLIP,
         image_grid_pinpoints=PINPOINTS,
         tie_word_embeddings=True,
-        **_ids(tokenizer, image_token_index="<image>", video_token_index="<video>"),
+        **token_ids(tokenizer, image_token_index="<image>", video_token_index="<video>"),
     )
     size = {"height": TILE, "width": TILE}
     processor = hf.LlavaOnevisionProcessor(
@@ -429,11 +423,11 @@ def gemma3() -> tuple[Any, Any]:
     tokenizer = gemma_tokenizer(["<start_of_turn>", "<end_of_turn>", *named.values()], named)
     kinds = ["sliding_attention", "full_attention", "sliding_attention"]
     config = hf.Gemma3Config(
-        text_config=_text(tokenizer, layer_types=kinds, sliding_window=16, query_pre_attn_scalar=8),
+        text_config=text_config(tokenizer, layer_types=kinds, sliding_window=16, query_pre_attn_scalar=8),
         vision_config=SIGLIP | {"patch_size": 4},
         mm_tokens_per_image=TOKENS,
         tie_word_embeddings=True,
-        **_ids(
+        **token_ids(
             tokenizer,
             boi_token_index="<start_of_image>",
             eoi_token_index="<end_of_image>",
@@ -449,7 +443,7 @@ def gemma3() -> tuple[Any, Any]:
     model = hf.Gemma3ForConditionalGeneration(config)
     # Published checkpoints end a turn with a token that is not the tokenizer's end of sequence.
     model.generation_config = hf.GenerationConfig(
-        eos_token_id=list(_ids(tokenizer, a="<eos>", b="<end_of_turn>").values()),
+        eos_token_id=list(token_ids(tokenizer, a="<eos>", b="<end_of_turn>").values()),
         pad_token_id=tokenizer.pad_token_id,
     )
     return model, processor
@@ -497,7 +491,7 @@ def idefics3() -> tuple[Any, Any]:
         bos_token="<|begin_of_text|>",
     )
     config = hf.Idefics3Config(
-        text_config=_text(tokenizer, model_type="llama", rope_parameters=ROPE),
+        text_config=text_config(tokenizer, model_type="llama", rope_parameters=ROPE),
         vision_config={
             **VISION,
             "num_hidden_layers": 2,
@@ -554,143 +548,10 @@ FAMILIES = {
 }
 
 
-# --- families that only the check is tried on: tests/test_fitness.py ---
+def _maker(name: str) -> Callable[[], tuple[Any, Any]]:
+    from tests.more_families import TRIED
 
-LLAMA = "{{- '<|begin_of_text|>' -}}" + QWEN3.replace(
-    "<|vision_start|><|image_pad|><|vision_end|>", "<image>"
-)
-
-
-def _llama_tokenizer(*special: str, **named: str) -> Any:
-    words = ["<|im_start|>", "<|begin_of_text|>", "<image>", *special]
-    return byte_tokenizer(words, "<|im_end|>", "<|endoftext|>", named, bos_token="<|begin_of_text|>")
-
-
-def _llava_next(text: dict[str, Any]) -> tuple[Any, Any]:
-    tokenizer = _llama_tokenizer()
-    config = hf.LlavaNextConfig(
-        text_config=_text(tokenizer, **text),
-        vision_config=SIGLIP,
-        vision_feature_select_strategy="full",
-        vision_feature_layer=-1,
-        image_grid_pinpoints=PINPOINTS,
-        image_seq_length=TOKENS,
-        image_token_index=tokenizer.convert_tokens_to_ids("<image>"),
-        tie_word_embeddings=True,
-    )
-    size = {"height": TILE, "width": TILE}
-    processor = hf.LlavaNextProcessor(
-        image_processor=hf.LlavaNextImageProcessor(
-            size={"shortest_edge": TILE}, crop_size=size, image_grid_pinpoints=PINPOINTS
-        ),
-        tokenizer=tokenizer,
-        patch_size=8,
-        vision_feature_select_strategy="full",
-        chat_template=LLAMA,
-    )
-    return hf.LlavaNextForConditionalGeneration(config), processor
-
-
-def granite_vision() -> tuple[Any, Any]:
-    """Its text config asks for scaled logits, and its class does not scale them."""
-    scales = {"logits_scaling": 4.0, "attention_multiplier": 0.35, "embedding_multiplier": 2.0}
-    text = {"model_type": "granite", "rope_parameters": ROPE, "residual_multiplier": 0.5, **scales}
-    return _llava_next(text)
-
-
-def llava_next() -> tuple[Any, Any]:
-    """The same class over Llama."""
-    return _llava_next({"model_type": "llama", "rope_parameters": ROPE})
-
-
-def mllama() -> tuple[Any, Any]:
-    """Layers of cross-attention to the image, with a mask for each prompt token."""
-    special = {"<|python_tag|>", "<|image|>"}
-    tokenizer = _llama_tokenizer(*sorted(special), image_token="<|image|>")
-    text = _text(tokenizer, rope_parameters=ROPE, cross_attention_layers=[1])
-    vision = {
-        **VISION,
-        "num_hidden_layers": 2,
-        "num_global_layers": 1,
-        "attention_heads": 4,
-        "vision_output_dim": 64,
-        "image_size": TILE,
-        "patch_size": 8,
-        "intermediate_layers_indices": [0],
-    }
-    text = {name: value for name, value in text.items() if name != "head_dim"}
-    config = hf.MllamaConfig(
-        text_config={**text, "tie_word_embeddings": False},
-        vision_config=vision,
-        image_token_index=tokenizer.convert_tokens_to_ids("<|image|>"),
-    )
-    processor = hf.MllamaProcessor(
-        image_processor=hf.MllamaImageProcessor(size={"height": TILE, "width": TILE}),
-        tokenizer=tokenizer,
-        chat_template=LLAMA.replace("<image>", "<|image|>"),
-    )
-    return hf.MllamaForConditionalGeneration(config), processor
-
-
-MOLMO_TOKENS = ["<im_start>", "<im_end>", "<im_patch>", "<im_col>", "<low_res_im_start>", "<|video|>"]
-MOLMO_TOKENS += ["<im_low>", "<frame_start>", "<frame_end>", "<|image|>"]
-
-
-def molmo2() -> tuple[Any, Any]:
-    """Its processor puts a begin token before the prompt, and numbers the patches of every row from 0."""
-    tokenizer = byte_tokenizer(
-        ["<|im_start|>", *MOLMO_TOKENS],
-        "<|endoftext|>",
-        "<|pad|>",
-        {"image_token": "<|image|>", "video_token": "<|video|>"},
-        bos_token="<|endoftext|>",
-    )
-    template = QWEN3.replace("<|vision_start|><|image_pad|><|vision_end|>", "<|image|>")
-    text = {**_text(tokenizer, rope_parameters=ROPE), "tie_word_embeddings": False}
-    attention = {"num_attention_heads": 4, "num_key_value_heads": 4, "head_dim": 8}
-    config = hf.Molmo2Config(
-        text_config={**text, "vocab_size": len(tokenizer), "additional_vocab_size": 8},
-        vision_config={
-            **VISION,
-            **attention,
-            "num_hidden_layers": 2,
-            "image_size": [TILE, TILE],
-            "patch_size": 4,
-        },
-        adapter_config={
-            **VISION,
-            **attention,
-            "vision_feature_layer": [1, 0],
-            "text_hidden_size": WIDTH,
-        },
-        **_ids(
-            tokenizer,
-            image_start_token_id="<im_start>",
-            low_res_image_start_token_id="<low_res_im_start>",
-            image_end_token_id="<im_end>",
-            image_patch_id="<im_patch>",
-            frame_start_token_id="<frame_start>",
-            frame_end_token_id="<frame_end>",
-        ),
-    )
-    size = {"height": TILE, "width": TILE}
-    processor = hf.Molmo2Processor(
-        image_processor=hf.Molmo2ImageProcessor(size=size, patch_size=4, max_crops=2, overlap_margins=[1, 1]),
-        video_processor=hf.Molmo2VideoProcessor(size=size, patch_size=4),
-        tokenizer=tokenizer,
-        chat_template=template,
-    )
-    return hf.Molmo2ForConditionalGeneration(config), processor
-
-
-# Of families whose prompts are not written down above.
-TRIED = {
-    "qwen3.5-moe": qwen3_5_moe,
-    "llava-next": llava_next,
-    "granite-vision": granite_vision,
-    "mllama": mllama,
-    "molmo2": molmo2,
-}
+    return FAMILIES[name].make if name in FAMILIES else TRIED[name]
 
 
 @cache
@@ -698,7 +559,7 @@ def made(name: str) -> tuple[Any, Any]:
     """A family's model, far from uniform attention and predictions, and its processor."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        model, processor = (FAMILIES[name].make if name in FAMILIES else TRIED[name])()
+        model, processor = _maker(name)()
         with torch.no_grad():
             for weight in model.parameters():
                 if weight.ndim > 1:

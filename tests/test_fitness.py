@@ -6,6 +6,7 @@ import copy
 import json
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from types import MethodType
@@ -14,19 +15,22 @@ from typing import Any
 import pytest
 import torch
 
-from tests.families import FAMILIES, PLAIN, TRIED, WIDE, save
+from tests.families import FAMILIES, PLAIN, WIDE, save
+from tests.more_families import TRIED
 from tests.nano import query
-from vista import fitness, segments
+from vista import chat, fitness, segments
 from vista.config import LocalModel, ScoringSettings, Suite, load_suite
+from vista.config.models import Prompts
 from vista.dag import Dag
 from vista.engines.checkpoints import Checkpoint, load_checkpoint, wrap
 from vista.errors import VistaError
-from vista.fitness import CHECKS, Verdict, check_model, examine, refusal
+from vista.fitness import CHECKS, Verdict, check_model, examine, refusal, without_rounding
+from vista.grid import asks_system
 from vista.manifest import read_manifest
 from vista.models.build import build_model
 from vista.paths import Paths, manifest_of
 from vista.planning.doctor import check_fitness
-from vista.rollouts.score import score_rows
+from vista.rollouts.score import AttentionReader, score_rows
 from vista.scores import layers_read, visual_share
 from vista.verify import files_to_make, verify
 
@@ -78,8 +82,9 @@ def test_the_table_of_families_has_every_family_and_every_check(root: Path) -> N
 
 @pytest.mark.parametrize("family", NAMES)
 def test_the_table_of_families_is_what_the_check_says(
-    root: Path, saved: Callable[[str], Path], tmp_path: Path, family: str
+    root: Path, saved: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, family: str
 ) -> None:
+    monkeypatch.chdir(tmp_path)
     checkpoint = load_checkpoint(saved(family), device="cpu")
     verdicts = found(checkpoint, tmp_path)
     cells = {name: "no" if verdict.verdict == "fail" else "yes" for name, verdict in verdicts.items()}
@@ -221,13 +226,44 @@ def test_too_little_memory_is_no_verdict_on_the_model(
         found(qwen, tmp_path)
 
 
+def test_rounding_in_low_precision_is_told_apart_from_a_fault() -> None:
+    low = [
+        Verdict("segments", "fail", "a"),
+        Verdict("alone and together", "fail", "0.3"),
+        Verdict("attention", "ok", "b"),
+    ]
+    asked: list[int] = []
+
+    def in_float32(verdict: str) -> Callable[[], list[Verdict]]:
+        def examine() -> list[Verdict]:
+            asked.append(1)
+            return [Verdict(each.check, verdict, "1e-7") for each in low]
+
+        return examine
+
+    def no_memory() -> list[Verdict]:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    rounded = without_rounding(low, in_float32("ok"))
+    assert rounded == [low[0], Verdict("alone and together", "ok", "0.3; in float32 1e-7"), low[2]]
+    assert without_rounding(low, in_float32("fail"))[1].verdict == "fail"
+    assert without_rounding(low, no_memory) == low
+    assert len(asked) == 2
+    fine = [replace(verdict, verdict="ok") for verdict in low]
+    assert without_rounding(fine, in_float32("ok")) == fine
+    assert len(asked) == 2, "only where it is in doubt"
+
+
 # --- in a suite ---
 
 
-def suite_of(root: Path, folder: Path, results: Path, **scoring: Any) -> Suite:
+def suite_of(root: Path, folder: Path, results: Path, dtype: Any = "auto", **scoring: Any) -> Suite:
     """The testbed with one model, a folder."""
     suite = load_suite(root / "config/testbed.yaml", root=root)
-    changes: dict[str, Any] = {"models": {"mine": LocalModel(kind="path", path=folder)}, "results": results}
+    changes: dict[str, Any] = {
+        "models": {"mine": LocalModel(kind="path", path=folder, dtype=dtype)},
+        "results": results,
+    }
     if scoring:
         changes["scoring"] = ScoringSettings(**scoring)
     return suite.model_copy(update=changes)
@@ -267,6 +303,20 @@ def test_a_model_that_does_not_fit_is_refused_and_the_doctor_says_so_too(
     assert not paths.check("mine").exists()
     wrong = [finding for finding in check_fitness(suite) if finding.verdict == "fail"]
     assert [finding.message.split(":")[0] for finding in wrong] == ["trained and sampled"]
+
+
+def test_a_model_is_checked_in_its_entrys_precision_and_a_fault_in_float32_too(
+    root: Path, saved: Callable[[str], Path], tmp_path: Path
+) -> None:
+    paths = Paths(tmp_path)
+    fits = suite_of(root, saved("qwen3-vl"), tmp_path, "bfloat16")
+    build_model(fits, paths, "mine")
+    check_model(fits, paths, "mine")
+    assert json.loads(paths.check("mine").read_text())["dtype"] == "torch.bfloat16"
+    scaled = suite_of(root, saved("granite-vision"), tmp_path, "bfloat16")
+    build_model(scaled, paths, "mine")
+    with pytest.raises(VistaError, match=r"check trained and sampled.*; in float32 .*\(at most 0.0001\)"):
+        check_model(scaled, paths, "mine")
 
 
 def test_a_hybrid_model_is_refused_unless_the_suite_says_to_read_the_nearest_layer(
@@ -378,3 +428,60 @@ def test_scores_of_a_layer_without_attention_are_those_of_the_nearest(saved: Cal
         for name in ("s_sys", "s_vis", "s_ins"):
             assert row[name] == [other[name][0], other[name][0], other[name][1]]
         assert visual_share(row, MIDDLE) == visual_share(other, [0.25])
+
+
+def test_where_attention_passes_by_the_interface_the_layers_that_can_be_read_are_named(
+    qwen: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = AttentionReader.attend
+
+    def attend(reader: Any, module: Any, *args: Any, **more: Any) -> Any:
+        if module.layer_idx == 1:
+            more["softcap"] = 30.0
+        return own(reader, module, *args, **more)
+
+    monkeypatch.setattr(AttentionReader, "attend", attend)
+    said = found(qwen, tmp_path)["attention"].measured
+    assert "softcap cannot be scored; layers [0] can be read: set scoring.layers" in said
+
+
+@pytest.mark.parametrize("first", ["image", "text"])
+def test_a_begin_token_that_the_processor_adds_is_no_vision(saved: Callable[[str], Path], first: str) -> None:
+    processor = load_checkpoint(saved("molmo2"), device="cpu").processor
+    if first == "image":  # before the turns, as Molmo's own template has it
+        images = (
+            "{%- for message in messages -%}{%- for part in message.content -%}"
+            "{%- if part.type == 'image' -%}{{- '<|image|>' -}}{%- endif -%}{%- endfor -%}{%- endfor -%}"
+        )
+        own = processor.inner.chat_template
+        processor.inner.chat_template = images + own.replace("{{- '<|image|>' -}}", "")
+    row = {**query(1, size=PLAIN), "system": None, "instruction": "What is it?"}
+    prompt = chat.encode_query(processor, row)
+    kinds = segments.segments(processor, chat.messages(row), prompt)
+    tokens = processor.tokenizer.convert_ids_to_tokens(prompt.input_ids)
+    assert tokens[0] == "<|endoftext|>"
+    of_image = [token for token, kind in zip(tokens, kinds, strict=True) if kind == segments.VISION]
+    assert of_image
+    assert all(token.startswith(("<im_", "<low_res_im")) for token in of_image)
+    assert kinds[0] == segments.INSTRUCTION
+
+
+def test_a_template_that_leaves_the_system_turn_out_fits_only_where_no_system_text_is_asked(
+    root: Path, saved: Callable[[str], Path], tmp_path: Path
+) -> None:
+    checkpoint = load_checkpoint(saved("llava-1.5"), device="cpu")
+    inner = checkpoint.processor.inner
+    inner.chat_template = inner.chat_template.replace(
+        "for message in messages", "for message in messages if message.role != 'system'"
+    )
+    for asked, expected in ((True, "fail"), (False, "ok")):
+        first, *others = examine(checkpoint, tmp_path / "scratch", MIDDLE, system=asked)
+        assert first.verdict == expected
+        assert {verdict.verdict for verdict in others} == {"ok"}
+    assert "leaves the system turn out" in examine(checkpoint, tmp_path / "scratch", MIDDLE)[0].measured
+    suite = suite_of(root, tmp_path, tmp_path)
+    entry = suite.models["mine"]
+    assert asks_system(suite, "mine")
+    for system, expected in (("", False), ("Look.", True)):
+        own = entry.model_copy(update={"prompts": Prompts(system=system)})
+        assert asks_system(suite.model_copy(update={"models": {"mine": own}}), "mine") == expected

@@ -12,8 +12,10 @@ from __future__ import annotations
 import copy
 import json
 import shutil
+import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -29,15 +31,18 @@ from vista.engines.checkpoints import Checkpoint, load_checkpoint, require_gpu, 
 from vista.engines.forced import forced_batch
 from vista.engines.hf import HfEngine
 from vista.errors import VistaError, is_out_of_memory
-from vista.grid import reads_attention
+from vista.grid import asks_system, reads_attention
 from vista.manifest import Recorder, read_manifest
 from vista.objectives.sft import SftSettings
 from vista.paths import Paths
 from vista.probe import QUESTION, SIZES, SYSTEM, Probe, query, takes_system
 from vista.records import Row, write_json
 from vista.rollouts.score import Layers, attention_scores, read_for
+from vista.scores import choice_of_layers
 from vista.training.fit import make_trainer
 
+NUMBERS = ("alone and together", "sampled and read", "trained and sampled")  # checks that compare these
+UNREADABLE = (VistaError, ValueError, RuntimeError, NotImplementedError)  # by layers that cannot be read
 # A row of a batch may not differ from the row alone by as much as this share of what another image changes.
 OF_ANOTHER_IMAGE = 0.5
 OTHER = "take another model, or a version of transformers in which its class is corrected"
@@ -105,9 +110,14 @@ def check_model(suite: Suite, paths: Paths, model: str) -> None:
     recorder = Recorder("models", {"model": model, **scoring}, [base])
     trusted = bool(getattr(suite.models[model], "trust_remote_code", False))
     checkpoint = load_checkpoint(base, trust_remote_code=trusted)
-    asks_system = len(suite.tasks_without_scene) < len(suite.tasks)
     scratch = output.with_name(f".{output.name}.part")
-    verdicts = examine(checkpoint, scratch, layers, suite.scoring.linear_layers, asks_system, trusted)
+    how = scratch, layers, suite.scoring.linear_layers, asks_system(suite, model), trusted
+    verdicts = examine(checkpoint, *how)
+    if checkpoint.model.dtype != torch.float32:
+        options: dict[str, Any] = {"dtype": torch.float32, "trust_remote_code": trusted}
+        if checkpoint.model.config._attn_implementation != "eager":
+            options["attention"] = "sdpa"  # flash attention has no float32
+        verdicts = without_rounding(verdicts, lambda: examine(load_checkpoint(base, **options), *how))
     recorder.device = str(checkpoint.device)
     report = {
         "model": model,
@@ -129,6 +139,24 @@ def check_model(suite: Suite, paths: Paths, model: str) -> None:
     recorder.write(output, {"checks": len(verdicts)})
 
 
+def without_rounding(
+    verdicts: Sequence[Verdict], in_float32: Callable[[], Sequence[Verdict]]
+) -> list[Verdict]:
+    """Verdicts in low precision; where numbers differ too much, those in float32 decide, if memory allows.
+
+    A router's choice of experts, for example, may turn with the last bit of an input.
+    """
+    doubtful = [each.check for each in verdicts if each.verdict == "fail" and each.check in NUMBERS]
+    decided = {each.check: each for each in verdicts}
+    if doubtful:
+        with suppress(torch.OutOfMemoryError, MemoryError, VistaError):
+            exact = {each.check: each for each in in_float32()}
+            for name in doubtful:
+                measured = f"{decided[name].measured}; in float32 {exact[name].measured}"
+                decided[name] = replace(exact[name], measured=measured)
+    return list(decided.values())
+
+
 def refusal(model: str, verdicts: Sequence[Verdict]) -> VistaError:
     """The error for a model: the first check that fails, with its remedy, and the names of the others."""
     first, *others = [verdict for verdict in verdicts if verdict.verdict == "fail"]
@@ -142,7 +170,7 @@ def examine(
     scratch: Path,
     layers: Layers | None,
     linear: Any = "refuse",
-    asks_system: bool = True,
+    system: bool = True,
     trusted: bool = False,
 ) -> list[Verdict]:
     """The verdict of every check, in the order of ``CHECKS``; none stops the others.
@@ -152,12 +180,12 @@ def examine(
         scratch: A folder to save it in, removed afterwards.
         layers: Whose attention is read; ``None`` if no method reads any.
         linear: What is done about layers without attention.
-        asks_system: Whether queries have a system text; if not, its template need not take one.
+        system: Whether queries have a system text; if not, its template need not take one.
         trusted: Whether the checkpoint's code may run.
     """
     probe = cache(partial(Probe, checkpoint))
     checks: dict[str, Callable[[], Verdict]] = {
-        "segments": lambda: check_segments(checkpoint, asks_system),
+        "segments": lambda: check_segments(checkpoint, system),
         "one pass": lambda: check_one_pass(probe()),
         "alone and together": lambda: check_together(probe()),
         "sampled and read": lambda: check_sampling(probe()),
@@ -192,10 +220,10 @@ def judge(probe: Probe, name: str, worst: float, what: str) -> Verdict:
 # --- the checks ---
 
 
-def check_segments(checkpoint: Checkpoint, asks_system: bool) -> Verdict:
+def check_segments(checkpoint: Checkpoint, asked: bool) -> Verdict:
     """Every run of vision tokens has placeholders, other images change only these, and text is told apart."""
     processor = checkpoint.processor
-    systems = [SYSTEM, None] if asks_system or takes_system(processor) else [None]
+    systems = [SYSTEM, None] if asked or takes_system(processor) else [None]
     lengths = []
     for system in systems:
         rows = [query(number, size, system) for number, size in enumerate(SIZES)]
@@ -315,14 +343,13 @@ def check_training(probe: Probe) -> Verdict:
     hyper = Hyperparameters(epochs=1, learning_rate=1e-6, batch_size=1)
     alone, worst = probe.alone, 0.0
     try:
-        folder = Path(".vista-check")  # nothing is written there
-        trainer = make_trainer(checkpoint, examples, hyper, SftSettings(kind="sft"), folder, 0)
+        with tempfile.TemporaryDirectory(prefix="vista-check-") as folder:
+            trainer = make_trainer(checkpoint, examples, hyper, SftSettings(kind="sft"), Path(folder), 0)
         for number, response in enumerate(probe.responses):
             batch = to_device(trainer.data_collator([{"index": number}]), checkpoint.device)
             output = trainer._forward(model, batch)
             seen = output.log_probs[0][output.label_mask[0]].double()
-            tokens = [*response, checkpoint.end_ids[0]]
-            read = probe.log_probs(alone[number], tokens)
+            read = probe.log_probs(alone[number], [*response, checkpoint.end_ids[0]])
             worst = max(worst, float((seen - read).abs().mean()) / probe.scale(number))
     finally:
         vars(model).pop("forward", None)
@@ -342,12 +369,13 @@ def check_attention(probe: Probe, layers: Layers | None, linear: Any) -> Verdict
         return Verdict("attention", "not needed", "no method of the suite filters by attention")
     checkpoint = probe.checkpoint
     read = read_for(checkpoint, layers, linear)
-    kinds = [
-        segments.segments(checkpoint.processor, chat.messages(row), prompt)
-        for row, prompt in zip(probe.rows, probe.prompts, strict=True)
-    ]
     chosen = sorted(set(read.values()))
-    found = np.array(attention_scores(checkpoint, probe.prompts, kinds, probe.responses, chosen, 2))
+    try:
+        found = np.array(_attention(probe, chosen))
+    except UNREADABLE as error:
+        if is_out_of_memory(error):
+            raise
+        raise VistaError(f"{error}; {_what_can_be_read(probe)}") from error
     sums = found.sum(2)
     if not found[..., segments.VISION].all():
         raise VistaError(f"at layers {chosen} responses see nothing of the image, as with a short window")
@@ -356,6 +384,23 @@ def check_attention(probe: Probe, layers: Layers | None, linear: Any) -> Verdict
     instead = {layer: own for layer, own in read.items() if own != layer}
     said = "".join(f", layer {own} for {layer}" for layer, own in instead.items())
     return Verdict("attention", "ok", f"layers {chosen} can be read{said}")
+
+
+def _attention(probe: Probe, layers: Sequence[int]) -> list[list[list[float]]]:
+    """The attention of the responses on each segment at some layers."""
+    checkpoint, pairs = probe.checkpoint, zip(probe.rows, probe.prompts, strict=True)
+    kinds = [segments.segments(checkpoint.processor, chat.messages(row), prompt) for row, prompt in pairs]
+    return attention_scores(checkpoint, probe.prompts, kinds, probe.responses, layers, 2)
+
+
+def _what_can_be_read(probe: Probe) -> str:
+    """Which layers can be read, tried one by one, and the keys to set."""
+    count, readable = probe.checkpoint.model.config.get_text_config().num_hidden_layers, []
+    for layer in range(count):
+        with suppress(*UNREADABLE):
+            _attention(probe, [layer])
+            readable.append(layer)
+    return choice_of_layers(readable, count)
 
 
 def check_saving(checkpoint: Checkpoint, scratch: Path, trusted: bool) -> Verdict:

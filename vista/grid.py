@@ -217,6 +217,12 @@ def measured_scope(method: SelfImprovement) -> Literal["positives", "all"]:
     return method.filter.scope if isinstance(method.filter, ScoreFilterSettings) else "positives"
 
 
+def asks_system(suite: Suite, model: str) -> bool:
+    """Whether a model is asked with system texts: its entry's, or those that generated tasks bring."""
+    own = suite.models[model].prompts.system
+    return len(suite.tasks_without_scene) < len(suite.tasks) if own is None else own != ""
+
+
 def reads_attention(suite: Suite) -> bool:
     """Whether a method of the suite filters by attention."""
     methods = [method for method in suite.methods.values() if isinstance(method, SelfImprovement)]

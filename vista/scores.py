@@ -59,16 +59,27 @@ def layers_read(
     refused = [layer for layer in layers if kinds and layer not in attending]
     if refused and (linear == "refuse" or not attending):
         count = len(kinds or [])
-        fractions = ", ".join(f"{math.ceil(100 * layer / count) / 100:g}" for layer in attending)
-        remedy = (
-            f"layers {attending} can be read: set scoring.linear_layers: nearest to read the nearest, "
-            f"or scoring.layers and filter.layers to fractions of the depth such as {fractions}"
-        )
+        nearest = "set scoring.linear_layers: nearest to read the nearest, or "
         raise VistaError(
             f"layers {refused} of {count} have no attention to read, since they are linear or convolutional; "
-            + (remedy if attending else "no layer has any: take methods whose filter reads no attention")
+            + choice_of_layers(attending, count, nearest)
         )
     return [min(attending, key=lambda own: abs(own - layer)) if attending else layer for layer in layers]
+
+
+def choice_of_layers(readable: Sequence[int], count: int, instead: str = "") -> str:
+    """What to do where layers cannot be read: which can, and the keys to set.
+
+    Args:
+        readable: Layers that can be read.
+        count: Of all layers.
+        instead: What else can be done.
+    """
+    if not readable:
+        return "no layer has any that can be read: take methods whose filter reads no attention"
+    fractions = ", ".join(f"{math.ceil(100 * layer / count) / 100:g}" for layer in readable)
+    keys = "scoring.layers and filter.layers to fractions of the depth such as"
+    return f"layers {list(readable)} can be read: {instead}set {keys} {fractions}"
 
 
 def middle_layer(num_layers: int) -> int:

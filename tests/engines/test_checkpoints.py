@@ -16,6 +16,7 @@ from vista.chat import encode_query
 from vista.engines.base import Request
 from vista.engines.checkpoints import load_checkpoint, load_outline, save_checkpoint
 from vista.engines.hf import HfEngine
+from vista.errors import VistaError
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
@@ -110,6 +111,19 @@ def test_a_config_cannot_choose_its_attention(
         assert ("ignored; attention is" in said) == (own != wanted)
     outline = load_outline(folder).model
     assert outline.config._attn_implementation == outline.config.text_config._attn_implementation == "sdpa"
+
+
+def test_flash_attention_that_is_not_installed_is_refused_and_no_kernel_fetched_instead(
+    saved: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fetch(*_: Any, **__: Any) -> None:
+        raise AssertionError("a kernel was asked for")
+
+    monkeypatch.setattr("transformers.modeling_utils.is_kernels_available", lambda: True)
+    monkeypatch.setattr("transformers.modeling_utils.lazy_import_flash_attention", fetch)
+    monkeypatch.setattr("vista.engines.checkpoints.is_flash_attn_2_available", lambda: False)
+    with pytest.raises(VistaError, match=r"flash-attn is not installed.* set attention: sdpa"):
+        load_checkpoint(saved, device="cpu", attention="flash_attention_2")
 
 
 def test_what_is_saved_names_no_attention(saved: Path, tmp_path: Path) -> None:

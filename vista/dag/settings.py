@@ -59,7 +59,7 @@ class Settings(Base):
         """Settings of the check of a base model: whose attention has to be read."""
         scoring = self.suite.scoring.model_dump(include={"layers", "linear_layers"})
         layers = scoring if grid.reads_attention(self.suite) else None
-        return digest([layers, bool(self.suite.tasks_without_scene)])
+        return digest([layers, grid.asks_system(self.suite, model)])
 
     def rollout_settings(self, kind: str, name: str, policy: str | None = None) -> str:
         """Settings of rollouts of a kind and name, and how the model of the ``policy`` is asked."""

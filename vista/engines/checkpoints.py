@@ -20,6 +20,7 @@ import torch
 from safetensors import SafetensorError
 from tqdm import tqdm
 from transformers import AutoConfig, AutoModelForImageTextToText, GenerationConfig, PreTrainedConfig
+from transformers.utils import is_flash_attn_2_available
 
 from vista.chat import (
     TOGETHER,
@@ -206,7 +207,15 @@ def load_config(folder: Path, attention: str, trust_remote_code: bool = False) -
 
     transformers prefers what ``config.json`` names itself, which may be code that it fetches from the hub.
     Here that is ignored, and a line on stderr says so.
+
+    Raises:
+        VistaError: flash attention is asked for and not installed: transformers would fetch a replacement.
     """
+    if attention.startswith("flash_attention") and not is_flash_attn_2_available():
+        raise VistaError(
+            f"{folder}: attention: {attention}: the package flash-attn is not installed, or there is no GPU "
+            "for it; install it, or set attention: sdpa in the model's entry in models.yaml"
+        )
     config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=trust_remote_code)
     for part in [*_parts(config)]:
         part._attn_implementation_internal = attention
