@@ -75,9 +75,16 @@ _ARTICLES = ("a", "an", "the")
 
 def _normalise(text: str) -> str:
     """Lower case, single spaces, no articles, no punctuation at the ends, small numbers in digits."""
-    folded = unicodedata.normalize("NFKC", text).casefold()
-    words = [word.strip(".,;:!?\"'`*()[]") for word in folded.split()]
-    return " ".join(_NUMERALS.get(word, word) for word in words if word and word not in _ARTICLES)
+    words = [word.strip(".,;:!?\"'`*()[]") for word in unicodedata.normalize("NFKC", text).split()]
+    words = [word.casefold() if at == 0 else word for at, word in enumerate(words) if word]
+    folded = [word.casefold() for word in _without_articles(words)]
+    return " ".join(_NUMERALS.get(word, word) for word in folded)
+
+
+def _without_articles(words: list[str]) -> list[str]:
+    """A capital or the last word is a name: "sample A (B)", "hepatitis A"."""
+    kept = [word for word in words[:-1] if word not in _ARTICLES]
+    return kept + [word for word in words[-1:] if word not in _ARTICLES or kept]
 
 
 # Medical terms.
@@ -127,7 +134,7 @@ def _term_words(text: str) -> str:
         r"(?<![\w.])[-−]?\d+(?:\.\d+)+|(?<![\w.-])[-−]\d+|\w+|%",
         text.replace("x-ray", "xray").replace("x ray", "xray"),
     )
-    return " ".join(_singular(_NUMERALS.get(word, word)) for word in words if word not in _ARTICLES)
+    return " ".join(_singular(_NUMERALS.get(word, word)) for word in _without_articles(words))
 
 
 def _singular(word: str) -> str:
@@ -174,7 +181,9 @@ def _says(given: str) -> str | None:
     if found is None or not _ALONE.match(found["rest"]):
         return None
     other = "no" if found["word"] == "yes" else "yes"
-    either = rf"\s*[,;:]?\s*(?:(?:or|and|/|\||&|also|but also|then|maybe|perhaps|possibly)\s*)+{other}\b|[\s,;:/-]*{other}\W*$"
+    apart = r"[\s,;:'\"’”()\[\]→>-]*"
+    joined = rf"(?:or|and|/|\||&|also|but also|then|maybe|perhaps|possibly){apart}"
+    either = rf"{apart}(?:(?:{joined})+{other}\b|/?{other}\W*$)"
     return None if re.match(either, found["rest"]) else found["word"]
 
 
@@ -203,7 +212,8 @@ _SEPARATORS = re.compile(
 )
 _LETTER = re.compile(r"(?P<letter>[A-Z])(?:[)\].:,;/]|\s(?![a-z])|$)")
 _DENIED = re.compile(
-    r"(?:is|was|can|could)(?: not|n't|not)\b|(?:is|was) (?:also |clearly )?(?:incorrect|wrong|false)\b"
+    r"(?:is|was)(?: not|n't)\b|(?:is|was) (?:also |clearly )?(?:incorrect|wrong|false)\b"
+    r"|(?:cannot|can't|could not) be (?:right|correct|true|the)\b"
 )
 
 
@@ -284,7 +294,9 @@ def _lettered_index(found: re.Match[str], tail: str, index: int, options: _Choic
         return index
     if _is_word(found):  # "a dog", "A dog": an article, unless a name follows
         proper = named is not None and options.texts[named][:1].isupper()
-        return named if not proper else None
+        if named is None:
+            return _named_by_text(found.string, options)
+        return None if proper else named
     if named is not None or _names_another(tail, index, options):
         return None
     begun = options.begun_by(tail)
@@ -302,12 +314,12 @@ def _is_word(found: re.Match[str]) -> bool:
 
 def _names_another(tail: str, index: int, options: _Choices | None) -> bool:
     """Whether what follows a letter takes it back or joins another letter or choice to it."""
-    if _JOINED.match(tail) or _DENIED.match(tail):
-        return True
     own = options.texts[index] if options else ""
     bare = tail.lstrip("([ ")
     if own and bare.casefold().startswith(own.casefold()):
         tail = bare[len(own) :]
+    elif _JOINED.match(tail) or _DENIED.match(tail):
+        return True
     elif options and options.begun_by(tail) is not None:
         own = ""
     start = _SEPARATORS.match(tail)

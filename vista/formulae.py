@@ -229,6 +229,8 @@ def values(text: str) -> tuple[Value, ...]:
 def _is_name(text: str) -> bool:
     """Whether a left-hand side only names what is asked for: a letter, an angle, words."""
     rest = _NAME_PARTS.sub("", text)
+    if re.fullmatch(r"\s*[a-z]\s?[a-z]\s*", text):  # a product: a segment's letters are capitals
+        return False
     return text.strip() != "" and (rest.isalpha() or rest == "")
 
 
@@ -394,6 +396,8 @@ class _Reader:
             braces = [shape[at] for at in (0, 2, 3, 5)]
             if braces == [("sign", "{"), ("sign", "}")] * 2:
                 over, under, length = shape[1][1], shape[4][1], 7
+            elif shape[0][0] == "number" and len(shape[0][1]) == 2:  # \frac12
+                over, under, length = shape[0][1][0], shape[0][1][1], 2
         if not (over.isdigit() and under.isdigit() and 0 < int(over) < int(under)):
             return (whole,) * _POINTS
         self.at += length

@@ -35,7 +35,7 @@ _MARK = re.compile(
 )
 # "To find the answer: …", "Reasons for the answer: …" lead to no answer.
 _ABOUT_ANSWERS = re.compile(
-    r"\b(?:find|get|reach|determine|give|obtain|compute|calculate|check|verify|explain|justify"
+    r"\b(?:find|get|reach|determine|select|choose|pick|identify|give|obtain|compute|calculate|check|verify|explain|justify"
     r"|of|for|in|on|about|to|behind|with|possible|wrong|incorrect|previous|your|an|no|any)[ ]+"
     r"(?:(?:the|this|that|my|our|final|correct|best)[ ]+){0,3}$"
     r"|\b(?:can|could|will|would|should|may|might|must|cannot|you|we|they|i)[ ]+(?:\w{1,12}[ ]+)?$",
@@ -55,7 +55,7 @@ _DOUBT = re.compile(
 _IF = re.compile(r"\b(?:if|unless)\b[^.\n]*$", re.IGNORECASE)
 _ADVERB = re.compile(
     r"[\s*_]{0,6}(?:therefore|thus|hence|then|indeed|clearly|definitely|certainly|simply|most likely|likely"
-    r"|probably|actually|still),?(?=\s)",
+    r"|probably|actually|still),?(?=\s)(?!\s(?:yes|no)\b)",
     re.IGNORECASE,
 )
 # What follows "the answer is" in a sentence about the answer.
@@ -261,7 +261,7 @@ _PAIRS = [
     ("«", "»"), ("{", "}"),
 ]  # fmt: skip
 _WHOLE_TEXT = re.compile(
-    r"\\(?:text(?:bf|rm|it|sf|tt)?|math(?:rm|bf|it|sf)|mbox|operatorname)\*?\s?\{([^{}]*)\}"
+    r"\\(?:text(?:bf|rm|it|sf|tt)?|math(?:rm|bf|it|sf)|mbox|operatorname)\*?\s?\{(?=(?P<inner>.*)\}$)"
 )
 _ABBREVIATION = re.compile(
     r"(?:^|[^A-Za-z])(?:[A-Za-z]|st|mt|ft|dr|mr|mrs|ms|prof|inc|co|corp|ltd|jr|sr|vs|etc|approx"
@@ -293,8 +293,8 @@ def tidy(text: str) -> str:
     text = re.sub(r"\*\*([^*]+)\*\*", r"\1", text) if "**" in text else text
     for _ in range(8):
         before, text = text, text.strip()
-        if found := _WHOLE_TEXT.fullmatch(text):
-            text = found.group(1)
+        if (found := _WHOLE_TEXT.match(text)) and _to_closing_brace(text[found.end() :]) == found["inner"]:
+            text = found["inner"]
         for left, right in _PAIRS:
             inner = text[len(left) : len(text) - len(right)]
             if len(text) > len(left) + len(right) and text.startswith(left) and text.endswith(right):
