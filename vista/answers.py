@@ -131,8 +131,8 @@ def _term_parts(text: str) -> tuple[str, ...]:
 
 def _term_words(text: str) -> str:
     words = re.findall(
-        r"(?<![\w.])[-−]?\d+(?:\.\d+)+|(?<![\w.-])[-−]\d+|\w+|%",
-        text.replace("x-ray", "xray").replace("x ray", "xray"),
+        r"(?<![\w.])-?\d+(?:\.\d+)+|(?<![\w.-])-\d+|\w+|%",
+        text.replace("−", "-").replace("x-ray", "xray").replace("x ray", "xray"),
     )
     return " ".join(_singular(_NUMERALS.get(word, word)) for word in _without_articles(words))
 
@@ -265,7 +265,7 @@ class _Choices:
 
 def _choice_index(text: str, options: _Choices | None) -> int | None:
     """Which choice ``text`` names; ``None`` if none, or two. Without ``options``, any letter does."""
-    text = plain_text(text).strip(" .*\"'")
+    text = plain_text(text).strip(' .*"')
     if options and len(text) > 1:
         exact = [choice.strip(" .") for choice in options.texts]
         if text in exact:
@@ -277,7 +277,7 @@ def _choice_index(text: str, options: _Choices | None) -> int | None:
     index = ord(found["letter"].upper()) - ord("A") if found else -1
     if found is None or (options and index >= len(options.texts)):
         return _named_by_text(text, options) if options else None
-    tail = found["tail"].strip(" .,:;!-–—*\"'")
+    tail = found["tail"].strip(' .,:;!-–—*"')
     if found["open"] and not found["close"]:
         return None
     if not tail:

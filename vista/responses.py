@@ -45,7 +45,7 @@ _ABOUT_ANSWERS = re.compile(
 _TAKEN_BACK = re.compile(r"\b(?:no|wait|actually|sorry|correction|oops)\b[^.\n]{0,20}$", re.IGNORECASE)
 # "Wait, …", "Correction: …", at the start of a sentence, doubt what was marked before them.
 _DOUBT = re.compile(
-    r"(?:^|[.!?:…][*_)\"]{0,3}\s{1,3}|\s[-–—]\s|,\s(?=(?:no,?\s)?wait))"
+    r"(?:^|[.!?…][*_)\"]{0,3}\s{1,3}|\s[-–—]\s|,\s(?=(?:no,?\s)?wait))"
     r"[ \t*_>]{0,4}(?:(?:but|no|oh|hmm+)[,.…\s]{1,3})?"
     r"(?:wait|hold on|oops|hmm+|correction|scratch that|on second thought|sorry|actually)\b"
     r"(?=\s?[,.!:;…–—-]|\s(?:no|that|it|i|the|this)\b|\s\S{1,12}$)",
