@@ -633,16 +633,17 @@ def test_what_else_follows_a_letter_does_not_matter(stated):
 
 
 GENOTYPES = ["Aa", "AA", "aa"]
+SIGNED = ["-5", "5", "1/5", "-1/5"]
 INTERVALS = ["(0, 3)", "(1, 2)", "[1, 2)", "[0, 3]"]
 SAMPLES = ["neither; the samples have the same temperature", "sample A", "sample B"]
 POLES = ["yes", "no"]
 
 
 @pytest.mark.parametrize(
-    "choices", [GENOTYPES, INTERVALS, SAMPLES, POLES, ["the A", "a", "an A"], ["x'", "x"]]
+    "choices", [GENOTYPES, SIGNED, INTERVALS, SAMPLES, POLES, ["the A", "a", "an A"], ["x'", "x"]]
 )
 @pytest.mark.parametrize(
-    "form", ["{letter}", "({letter})", "{letter}. {text}", "({letter}) {text}", "{text}"]
+    "form", ["{letter}", "({letter})", "{letter}. {text}", "{letter}: {text}", "({letter}) {text}", "{text}"]
 )
 def test_choices_that_nearly_agree_are_told_apart_in_any_order(choices, form):
     for order in itertools.permutations(choices):

@@ -203,6 +203,7 @@ def test_an_answer_that_is_doubted_afterwards_counts_only_if_it_is_given_again(t
         ("The answer will be B.", "B"),
         ("The answer seems to be B.", "B"),
         ("Correct option: B", "B"),
+        ("[Answer]: B", "B"),
         ("**Correct choice**: (B)", "(B)"),
         ("Please select the correct option:\nA or B.\nThe answer is B.", "B"),
         ("The answer is no. If the lung were clear, the answer would be yes.", "no"),

@@ -277,7 +277,9 @@ def _choice_index(text: str, options: _Choices | None) -> int | None:
     index = ord(found["letter"].upper()) - ord("A") if found else -1
     if found is None or (options and index >= len(options.texts)):
         return _named_by_text(text, options) if options else None
-    tail = found["tail"].strip(' .,:;!-–—*"')
+    tail = found["tail"].lstrip(' .,:;!*"').rstrip(' .,:;!-–—*"')
+    if not re.match(r"-(?:[\d.(\\√]|[A-Za-z](?![A-Za-z]))", tail):  # a minus belongs to the choice
+        tail = tail.lstrip(' .,:;!-–—*"')
     if found["open"] and not found["close"]:
         return None
     if not tail:

@@ -18,7 +18,7 @@ LONGEST_ANSWER = 2_000  # characters of what follows a mark
 
 # --- where the answer stands ---
 
-_GAP = r"[ \t]*(?:\([^()\n]{0,40}\)[ \t]*)?[*_`\"']{0,4}\s{0,3}"
+_GAP = r"[ \t]*(?:\([^()\n]{0,40}\)[ \t]*)?[*_`\"'\]]{0,4}\s{0,3}"
 _OPTION = r"(?:correct|right|best|final)[ ]+(?:option|choice|letter)"
 _MARK = re.compile(
     r"(?P<box>\\(?:boxed|fbox)\s{0,3}\{)"
