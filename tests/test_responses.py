@@ -209,6 +209,8 @@ def test_an_answer_that_is_doubted_afterwards_counts_only_if_it_is_given_again(t
         ("The answer is no. If the lung were clear, the answer would be yes.", "no"),
         ("If we add them, the answer would be B.", "B"),
         ("{'answer': 'B', 'sure': True}", "B"),
+        ('{\n  "answer": "B",\n  "sure": true\n}', "B"),
+        ("Answer: 'B', 'C'", "'B', 'C'"),
         ("Answer: > 5", "> 5"),
         ("Answer:\n> B", "B"),
         ("Answer:\n- B\n- C", "B, C"),

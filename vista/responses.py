@@ -204,6 +204,10 @@ _OPENING = re.compile(r"(\$\$|\\\[|```[a-z]*\n|\\begin\{(?:equation|align|gather
 _CLOSING = {"$": "$$", "\\": "\\]", "`": "```"}
 
 
+# A quoted value before the end of a JSON object or list, or before its next key.
+_VALUE = re.compile(
+    r"""(?P<quote>["'])(?P<value>(?:(?!(?P=quote)).)*)(?P=quote)\s*(?:[}\]]|,\s*(?:$|["'][^"']{0,60}["']\s*:))"""
+)
 _BULLET = re.compile(r"(?:[-•+]|\d[.)])\s+(?=[^\d\s])")
 
 
@@ -240,9 +244,9 @@ def _line(rest: str, before: str) -> str:
         closing = _CLOSING[content[0]] if "begin" not in opening.group(1) else "\\end{"
         return content[opening.end() :].split(closing, 1)[0]
     line = content.split("\n", 1)[0]
-    quoted = re.match(r'([^"]*)"\s*[,}\]]' if before.endswith('"') else r"'([^']*)'\s*[,}\]]", line)
+    quoted = _VALUE.match('"' + line if before.endswith('"') else line)
     if quoted:  # a value in JSON
-        return quoted.group(1)
+        return quoted["value"]
     for emphasis in ("***", "**", "__", "`", '"', "*", "_"):  # opened before the mark, closed here
         if before.count(emphasis) % 2 and emphasis in line:
             return line.replace(emphasis, "", 1)
