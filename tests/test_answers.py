@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from decimal import Decimal
 
@@ -573,3 +574,143 @@ def test_verdicts_on_yes_and_no_do_not_depend_on_case_and_blanks(answer, found, 
     verdict = verify(found, answer, "closed")
     assert verify(blanks + case(found) + blanks, answer, "closed") is verdict
     assert verify(found, case(answer), "closed") is verdict
+
+
+@pytest.mark.parametrize(
+    "stated",
+    [
+        "B (or C)",
+        "B (or possibly C)",
+        "B, possibly C",
+        "B as well as C",
+        "B along with C",
+        "B plus C",
+        "B, but also C",
+        "B, no wait, C",
+        "B. No, C",
+        "B (Louisiana) or C (Arizona)",
+        "B. Louisiana, C. Arizona",
+        "B. Louisiana / C. Arizona",
+        "(B) Louisiana and (C) Arizona",
+        "B. Louisiana and Arizona",
+        "B. Louisiana, Arizona",
+        "'B', 'C'",
+        '"B", "C"',
+        '["B", "C"]',
+        "B is incorrect",
+        "B is not correct",
+        "B cannot be right",
+        "B isn't the answer",
+        "Louisiana, option C",
+    ],
+)
+def test_a_letter_that_is_joined_to_another_choice_or_denied_is_no_answer(stated):
+    for answer in "ABCD":
+        assert not verify(stated, answer, "choice", STATES)
+
+
+@pytest.mark.parametrize(
+    "stated",
+    [
+        "B, not C",
+        "B rather than C",
+        "B (C is farther north)",
+        "B, but C is close",
+        "B. Louisiana (Arizona is farther north)",
+        "B. Louisiana, which lies south of Arizona",
+        "B. Louisiana and its neighbours",
+        "[B]",
+        "[B. Louisiana]",
+        "Louisiana, option B",
+        "Louisiana, which is option (B)",
+        "（B）",
+        "Ｂ",
+        "B、Louisiana",
+        "B：Louisiana",
+        r"\text{B. Louisiana}",
+    ],
+)
+def test_what_else_follows_a_letter_does_not_matter(stated):
+    assert verify(stated, "B", "choice", STATES)
+    assert not verify(stated, "C", "choice", STATES)
+
+
+GENOTYPES = ["Aa", "AA", "aa"]
+SIGNED = ["-5", "5", "1/5", "-1/5"]
+INTERVALS = ["(0, 3)", "(1, 2)", "[1, 2)", "[0, 3]"]
+SAMPLES = ["neither; the samples have the same temperature", "sample A", "sample B"]
+POLES = ["yes", "no"]
+
+
+@pytest.mark.parametrize(
+    "choices", [GENOTYPES, SIGNED, INTERVALS, SAMPLES, POLES, ["the A", "a", "an A"], ["x'", "x"]]
+)
+@pytest.mark.parametrize(
+    "form", ["{letter}", "({letter})", "{letter}. {text}", "{letter}: {text}", "({letter}) {text}", "{text}"]
+)
+def test_choices_that_nearly_agree_are_told_apart_in_any_order(choices, form):
+    for order in itertools.permutations(choices):
+        for text in order:
+            stated = form.format(letter="ABCD"[order.index(text)], text=text)
+            if len(stated) > 1 or form == "{letter}":  # a lone letter is a letter, whatever the texts
+                named = [
+                    verify(extract(f"Answer: {stated}"), answer, "choice", order)
+                    for answer in "ABCD"[: len(order)]
+                ]
+                assert named == [answer == text for answer in order], (stated, order)
+
+
+@pytest.mark.parametrize(
+    ("found", "answer", "choices"),
+    [
+        ("no, there are not fewer", "B", POLES),
+        ("definitely no, there are none", "B", POLES),
+        ("yes, but it is not the smallest", "A", POLES),
+        ("neither", "A", SAMPLES),
+        ("sample A (B)", "B", SAMPLES),
+        ("c + f = f + b (C)", "C", ["a + b = j + l", "g = h", "c + f = f + b"]),
+        (r"\text{A. \frac{4}{3}}", "A", [r"\frac{4}{3}", "0.75"]),
+        ("E. cannot be determined, since it is small", "E", ["1", "2", "3", "4", "cannot be determined"]),
+    ],
+)
+def test_the_text_of_a_choice_may_be_cut_short_or_continued(found, answer, choices):
+    for letter in "ABCDE"[: len(choices)]:
+        assert verify(found, letter, "choice", choices) is (letter == answer)
+
+
+@pytest.mark.parametrize(
+    ("found", "answer", "right"),
+    [
+        ("10%", "10", False),
+        ("10%", "10%", True),
+        ("1.2", "1 2", False),
+        ("1 2", "1.2", False),
+        ("-3", "3", False),
+        ("3", "-3", False),
+        ("−3", "-3", True),
+        ("5-10 minutes", "5-10 minutes", True),
+        ("T-2", "T2", False),
+        ("hepatitis", "hepatitis A", False),
+        ("hepatitis a", "hepatitis A", True),
+        ("pneumonia (or edema)", "pneumonia", False),
+        ("pneumonia (differential: edema)", "pneumonia", True),
+        ("CT (MRI)", "MRI", False),
+        ("CT (MRI)", "CT", True),
+        ("MRI (T2)", "T2", False),
+        ("chest (AP)", "AP", False),
+        ("anteroposterior (AP)", "AP", True),
+        ("chest x-ray (CXR)", "CXR", True),
+    ],
+)
+def test_signs_and_decimals_are_part_of_a_term_and_other_terms_in_brackets_are_not(found, answer, right):
+    assert verify(found, answer, "term") is right
+
+
+@pytest.mark.parametrize(
+    "form", ["{} (or {})", "'{}'/'{}'", "{} → {}", "{} - wait, {}", "{}, maybe {}", "[{}/{}]"]
+)
+def test_yes_and_no_together_are_neither(form):
+    for one, other in (("yes", "no"), ("no", "yes")):
+        found = extract(f"Answer: {form.format(one, other)}")
+        assert not verify(found, "yes", "closed")
+        assert not verify(found, "no", "closed")

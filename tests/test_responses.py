@@ -167,6 +167,68 @@ def test_a_sentence_or_a_reason_after_an_answer_is_none_of_it(text, found):
     assert extract(text).removesuffix(".") == found.removesuffix(".")
 
 
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("{}\n\nWait, that is wrong. It should be 6.", None),
+        ("{}\n\nWait, let me check: 2 + 3 = 6.", None),
+        ("{}. Hmm, actually 6.", None),
+        ("{}. Actually, 6.", None),
+        ("{} - wait, 6", None),
+        ("{}\n\nCorrection: 6", None),
+        ("{}\n**Correction:** 6", None),
+        ("{}\nOops, I swapped them.", None),
+        ("{}\n\nWait, let me check. Yes. So the answer is 6.", "6"),
+        ("{}\nHmm, no. Let me redo it.\nAnswer: 6", "6"),
+        ("{}\n**Correction:** Answer: 6", "6"),
+        ("{}\n\nThe wait time is not asked for.", "5"),
+        ("{}\n\nNote: actually this uses a theorem.", "5"),
+        ("{}. It is actually a right triangle.", "5"),
+        ("Wait, I see it. {}", "5"),
+        ("<think>\nHmm. {}? Wait, no.\n</think>\nAnswer: 5", "5"),
+    ],
+)
+@pytest.mark.parametrize("mark", ["Answer: 5", r"\boxed{{5}}", "<answer>5</answer>", "The answer is 5"])
+def test_an_answer_that_is_doubted_afterwards_counts_only_if_it_is_given_again(text, found, mark):
+    assert extract(text.format(mark.replace("{{", "{").replace("}}", "}"))) == found
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("The answer is therefore (B).", "(B)"),
+        ("The answer is most likely B.", "B"),
+        ("The answer is clearly **B**.", "B"),
+        ("The answer is actually B.", "B"),
+        ("The answer will be B.", "B"),
+        ("The answer seems to be B.", "B"),
+        ("Correct option: B", "B"),
+        ("[Answer]: B", "B"),
+        ("**Correct choice**: (B)", "(B)"),
+        ("Please select the correct option:\nA or B.\nThe answer is B.", "B"),
+        ("The answer is no. If the lung were clear, the answer would be yes.", "no"),
+        ("If we add them, the answer would be B.", "B"),
+        ("{'answer': 'B', 'sure': True}", "B"),
+        ('{\n  "answer": "B",\n  "sure": true\n}', "B"),
+        ("Answer: 'B', 'C'", "'B', 'C'"),
+        ("Answer: > 5", "> 5"),
+        ("Answer:\n> B", "B"),
+        ("Answer:\n- B\n- C", "B, C"),
+        ("Answer:\n* heart\n* lung", "heart, lung"),
+        ("Answer:\n1. heart\n2. lung\n\nBoth are opaque.", "heart, lung"),
+        ("Answer:\n- B\n\nC is farther north.", "B"),
+        ("Answer: x = 5; y = 3", "x = 5; y = 3"),
+        ("Answer: 5; or 6 if it is longer", "5; or 6 if it is longer"),
+        ("Answer: 5; it is the longest side", "5"),
+        ("Answer: 5 (approximately)", "5"),
+        ("Answer: （Ｂ）", "(B)"),
+        (r"\boxed{\text{A. \frac{4}{3}}}", r"A. \frac{4}{3}"),
+    ],
+)
+def test_leads_lists_and_second_results_are_told_from_an_answer(text, found):
+    assert extract(text) == found
+
+
 def test_the_mark_of_a_prompt_counts_beside_the_usual_ones():
     assert extract("I see it. Final verdict -> yes", mark="final verdict ->") == "yes"
     assert extract("Final verdict -> yes", mark=None) is None
@@ -228,6 +290,14 @@ RUNS = [
     "1,000",
     "1/",
     "e1",
+    "wait, ",
+    ". Wait",
+    "\n- a",
+    "B or ",
+    "also ",
+    "(or ",
+    "1 000 ",
+    "If the answer would be ",
 ]
 
 

@@ -16,7 +16,7 @@ from typing import Any, get_args
 from vista import formulae
 from vista.errors import VistaError
 from vista.records import AnswerType
-from vista.responses import LONGEST_ANSWER, extract, plain_text, tidy
+from vista.responses import LONGEST_ANSWER, extract, first_sentence, plain_text, tidy
 
 __all__ = ["extract", "relaxed_correctness", "solves", "verify"]
 
@@ -75,9 +75,16 @@ _ARTICLES = ("a", "an", "the")
 
 def _normalise(text: str) -> str:
     """Lower case, single spaces, no articles, no punctuation at the ends, small numbers in digits."""
-    folded = unicodedata.normalize("NFKC", text).casefold()
-    words = [word.strip(".,;:!?\"'`*()[]") for word in folded.split()]
-    return " ".join(_NUMERALS.get(word, word) for word in words if word and word not in _ARTICLES)
+    words = [word.strip(".,;:!?\"'`*()[]") for word in unicodedata.normalize("NFKC", text).split()]
+    words = [word.casefold() if at == 0 else word for at, word in enumerate(words) if word]
+    folded = [word.casefold() for word in _without_articles(words)]
+    return " ".join(_NUMERALS.get(word, word) for word in folded)
+
+
+def _without_articles(words: list[str]) -> list[str]:
+    """A capital or the last word is a name: "sample A (B)", "hepatitis A"."""
+    kept = [word for word in words[:-1] if word not in _ARTICLES]
+    return kept + [word for word in words[-1:] if word not in _ARTICLES or kept]
 
 
 # Medical terms.
@@ -86,16 +93,26 @@ def _normalise(text: str) -> str:
 def _term(given: str, answer: str) -> bool:
     """The same term, or list of terms; of "computed tomography (CT)" either."""
     gold = _term_parts(plain_text(answer))
-    stated = plain_text(tidy(given))
+    stated = plain_text(tidy(given)) or given
     if _term_parts(stated) == gold:
         return True
     short = re.fullmatch(r"([^()]*)\(([^()]*)\)", stated)
     if short is None:
         return False
     outside, inside = (part.strip() for part in short.groups())
-    # Either is the other's short form; else the brackets hold a remark, which names no second term.
-    is_short = any(re.fullmatch(r"[A-Z][A-Z0-9-]{1,5}", part) for part in (outside, inside))
+    # Else the brackets hold a remark, which names no second term.
+    is_short = _abbreviates(outside, inside) or _abbreviates(inside, outside)
     return is_short and gold in (_term_parts(outside), _term_parts(inside))
+
+
+def _abbreviates(short: str, term: str) -> bool:
+    """Whether ``short`` is made of letters of ``term``, in their order, from its first."""
+    if not re.fullmatch(r"[A-Z][A-Z0-9-]{1,5}", short) or len(term) <= len(short):
+        return False
+    letters = iter(term.casefold())
+    return term[0].casefold() == short[0].casefold() and all(
+        letter in letters for letter in short.casefold() if letter.isalpha()
+    )
 
 
 @lru_cache(maxsize=4096)
@@ -107,14 +124,17 @@ def _term_parts(text: str) -> tuple[str, ...]:
     "thorax".
     """
     folded = unicodedata.normalize("NFKC", text).casefold()
-    bare = re.sub(r"\([^()]*\)", " ", folded)
+    bare = re.sub(r"\((?!\s*(?:or|and)\b)[^()]*\)", " ", folded)
     parts = [_term_words(part) for part in re.split(r"[,;&]|\band\b", bare)]
     return tuple(sorted(part for part in parts if part)) or (folded.strip(),)
 
 
 def _term_words(text: str) -> str:
-    words = re.findall(r"\w+", text.replace("x-ray", "xray").replace("x ray", "xray"))
-    return " ".join(_singular(_NUMERALS.get(word, word)) for word in words if word not in _ARTICLES)
+    words = re.findall(
+        r"(?<![\w.])-?\d+(?:\.\d+)+|(?<![\w.-])-\d+|\w+|%",
+        text.replace("−", "-").replace("x-ray", "xray").replace("x ray", "xray"),
+    )
+    return " ".join(_singular(_NUMERALS.get(word, word)) for word in _without_articles(words))
 
 
 def _singular(word: str) -> str:
@@ -152,12 +172,19 @@ def _closed(given: str, answer: str) -> bool:
     gold = _normalise(plain_text(answer))
     if gold not in ("yes", "no"):  # "left or right?" counts as closed in the medical sets
         return bool(given) and _normalise(plain_text(given)) == gold
+    return _says(given) == gold
+
+
+def _says(given: str) -> str | None:
+    """Which of yes and no a text begins with, if it stands alone and is not followed by the other."""
     found = _POLAR.match(unicodedata.normalize("NFKC", plain_text(given)).casefold())
-    if found is None or found["word"] != gold or not _ALONE.match(found["rest"]):
-        return False
-    other = "no" if gold == "yes" else "yes"
-    either = rf"\s*[,;:]?\s*(?:(?:or|and|/|\||&|also|but also|then)\s*)+{other}\b|[\s,;:/-]*{other}\W*$"
-    return re.match(either, found["rest"]) is None
+    if found is None or not _ALONE.match(found["rest"]):
+        return None
+    other = "no" if found["word"] == "yes" else "yes"
+    apart = r"[\s,;:'\"’”()\[\]→>-]*"
+    joined = rf"(?:or|and|/|\||&|also|but also|then|maybe|perhaps|possibly){apart}"
+    either = rf"{apart}(?:(?:{joined})+{other}\b|/?{other}\W*$)"
+    return None if re.match(either, found["rest"]) else found["word"]
 
 
 # A choice.
@@ -173,10 +200,20 @@ _LETTERED = re.compile(
     re.DOTALL,
 )
 _TRAILING_LETTER = re.compile(
-    r"(?P<text>.*?)\s*[,;:-]?\s*[(\[](?:option |choice )?(?P<letter>[A-Za-z])[)\]]", re.DOTALL | re.IGNORECASE
+    r"(?P<text>.*?)[,;:.-]?\s?(?:[(\[](?:option |choice )?(?P<letter>[A-Za-z])[)\]]"
+    r"|\b(?:(?:so|which is) )?(?:option|choice|letter) [(\[]?(?P<named>[A-Za-z])[)\]]?)",
+    re.DOTALL | re.IGNORECASE,
 )
-_ANOTHER = re.compile(
-    r"(?:(?:or|and|and/or|nor)\b|[/+&])|[(\[]?(?P<letter>[A-Z])(?:[)\].:,;/]|\s(?![a-z])|$)"
+_JOINED = re.compile(r"(?:or|and|and/or|nor)\b|[/+&]")
+_SEPARATORS = re.compile(
+    r"[\s,;:.()\[\]/+&|-]*(?:(?:or|and|nor|also|as well as|along with|plus|then|but|possibly|maybe|perhaps"
+    r"|probably|no|wait|actually|rather|option|choice|both|either)\b[\s,;:.()\[\]/-]*)*",
+    re.IGNORECASE,
+)
+_LETTER = re.compile(r"(?P<letter>[A-Z])(?:[)\].:,;/]|\s(?![a-z])|$)")
+_DENIED = re.compile(
+    r"(?:is|was)(?: not|n't)\b|(?:is|was) (?:also |clearly )?(?:incorrect|wrong|false)\b"
+    r"|(?:cannot|can't|could not) be (?:right|correct|true|the)\b"
 )
 
 
@@ -186,50 +223,86 @@ def _choice(given: str, answer: str, choices: Sequence[str] | None) -> bool:
     The letter comes first; what follows may be anything but another letter or another choice's
     text. Choices with equal texts are equally right.
     """
-    gold = _choice_index(answer, choices)
+    options = _Choices(tuple(choices)) if choices is not None else None
+    gold = _choice_index(answer, options)
     if gold is None:
         raise VistaError(f"answer {answer!r} is neither the letter nor the text of a choice in {choices}")
-    named = _choice_index(given, choices)
-    if named is None or choices is None:
+    named = _choice_index(given, options)
+    if named is None or options is None:
         return named == gold
-    return _choice_key(choices[named]) == _choice_key(choices[gold])
+    return options.keys[named] == options.keys[gold]
 
 
-def _choice_index(text: str, choices: Sequence[str] | None) -> int | None:
-    """Which choice ``text`` names; ``None`` if none, or two. Without ``choices``, any letter does."""
-    text = plain_text(text).strip(" .*\"'")
-    exact = [choice.strip(" .").casefold() for choice in choices or ()]
-    if len(text) > 1 and text.casefold() in exact:
-        return exact.index(text.casefold())
+class _Choices:
+    """The choices of a question, and how texts are compared with them."""
+
+    def __init__(self, texts: tuple[str, ...]) -> None:
+        self.texts = texts
+        different = len({_exact_key(text) for text in texts})
+        # What is forgiven may be all that two choices differ by: "Aa" and "aa", "(1, 2)" and "[1, 2)".
+        self.key = _choice_key if len({_choice_key(text) for text in texts}) == different else _exact_key
+        self.keys = [self.key(text) for text in texts]
+
+    def index(self, text: str) -> int | None:
+        """The first choice with this text."""
+        key = self.key(text)
+        return self.keys.index(key) if key and key in self.keys else None
+
+    def same(self, one: int | None, two: int) -> bool:
+        """Whether two are one choice, or equal."""
+        return one is not None and one < len(self.keys) and self.keys[one] == self.keys[two]
+
+    def begun_by(self, text: str) -> int | None:
+        """The choice with the longest text that ``text`` begins with, at the end of a word."""
+        key = self.key(text)
+        begun = [
+            (len(start), -at)
+            for at, start in enumerate(self.keys)
+            if start and key.startswith(start) and not key[len(start) : len(start) + 1].isalnum()
+        ]
+        return -max(begun)[1] if begun else None
+
+
+def _choice_index(text: str, options: _Choices | None) -> int | None:
+    """Which choice ``text`` names; ``None`` if none, or two. Without ``options``, any letter does."""
+    text = plain_text(text).strip(' .*"')
+    if options and len(text) > 1:
+        exact = [choice.strip(" .") for choice in options.texts]
+        if text in exact:
+            return exact.index(text)
+        if text[0] + text[-1] == "[]":
+            text = text[1:-1].strip()
     text = _OPTION.sub("", text, count=1) if _OPTION.match(text) else text
     found = _LETTERED.fullmatch(text)
     index = ord(found["letter"].upper()) - ord("A") if found else -1
-    if found is None or (choices is not None and index >= len(choices)):
-        return _named_by_text(text, choices or ())
-    tail = found["tail"].strip(" .,:;!-–—*\"'")
+    if found is None or (options and index >= len(options.texts)):
+        return _named_by_text(text, options) if options else None
+    tail = found["tail"].lstrip(' .,:;!*"').rstrip(' .,:;!-–—*"')
+    if not re.match(r"-(?:[\d.(\\√]|[A-Za-z](?![A-Za-z]))", tail):  # a minus belongs to the choice
+        tail = tail.lstrip(' .,:;!-–—*"')
     if found["open"] and not found["close"]:
         return None
     if not tail:
         return index  # a lone letter is one even if another choice's text is that letter
-    if choices is None:
-        return None if _names_another_letter(tail, index, 26) or _is_word(found) else index
-    return _lettered_index(found, tail, index, choices)
+    if options is None:
+        return None if _names_another(tail, index, None) or _is_word(found) else index
+    return _lettered_index(found, tail, index, options)
 
 
-def _lettered_index(found: re.Match[str], tail: str, index: int, choices: Sequence[str]) -> int | None:
+def _lettered_index(found: re.Match[str], tail: str, index: int, options: _Choices) -> int | None:
     """The choice that a letter with something after it names."""
-    named = _named_by_text(tail, choices)
-    if named is not None and _choice_key(choices[named]) == _choice_key(choices[index]):
+    named = _named_by_text(tail, options)
+    if options.same(named, index):
         return index
     if _is_word(found):  # "a dog", "A dog": an article, unless a name follows
-        proper = named is not None and choices[named][:1].isupper()
-        return named if not proper else None
-    if named is not None or _names_another_letter(tail, index, len(choices)):
+        proper = named is not None and options.texts[named][:1].isupper()
+        if named is None:
+            return _named_by_text(found.string, options)
+        return None if proper else named
+    if named is not None or _names_another(tail, index, options):
         return None
-    begun = _begins_with(tail, choices)
-    if begun is None or _choice_key(choices[begun]) == _choice_key(choices[index]):
-        return index
-    return None
+    begun = options.begun_by(tail)
+    return index if begun is None or options.same(begun, index) else None
 
 
 def _is_word(found: re.Match[str]) -> bool:
@@ -241,43 +314,54 @@ def _is_word(found: re.Match[str]) -> bool:
     return found["letter"].islower() or found["letter"] in "AI"
 
 
-def _names_another_letter(tail: str, index: int, letters: int) -> bool:
-    another = _ANOTHER.match(tail)
-    if another is None:
+def _names_another(tail: str, index: int, options: _Choices | None) -> bool:
+    """Whether what follows a letter takes it back or joins another letter or choice to it."""
+    own = options.texts[index] if options else ""
+    bare = tail.lstrip("([ ")
+    if own and bare.casefold().startswith(own.casefold()):
+        tail = bare[len(own) :]
+    elif _JOINED.match(tail) or _DENIED.match(tail):
+        return True
+    elif options and options.begun_by(tail) is not None:
+        own = ""
+    start = _SEPARATORS.match(tail)
+    rest = tail[start.end() :] if start else tail
+    letter = _LETTER.match(rest)
+    if letter and 0 <= (other := ord(letter["letter"]) - ord("A")) < (len(options.texts) if options else 26):
+        return other != index
+    if not own or options is None or not start or not start.group().strip():
         return False
-    other = another["letter"]
-    return other is None or (ord(other) - ord("A") < letters and ord(other) - ord("A") != index)
+    ends = [rest, *(rest[: found.start()] for found in re.finditer(r"[,;.)/]|\s(?:or|and)\b", rest[:200]))]
+    return any(at is not None and not options.same(at, index) for at in map(options.index, ends))
 
 
-def _named_by_text(text: str, choices: Sequence[str]) -> int | None:
+def _named_by_text(text: str, options: _Choices) -> int | None:
     """The first choice whose text ``text`` is, perhaps with its letter in brackets after it."""
-    keys = [_choice_key(choice) for choice in choices]
-    key = _choice_key(text)
-    if key in keys and key:
-        return keys.index(key)
-    if (found := _TRAILING_LETTER.fullmatch(text)) and _choice_key(found["text"]) in keys:
-        index = keys.index(_choice_key(found["text"]))
-        return index if keys[index : index + 1] == [_key_at(keys, found["letter"])] else None
+    if (index := options.index(text)) is not None:
+        return index
+    if found := _TRAILING_LETTER.fullmatch(text):
+        index = options.index(found["text"])
+        letter = ord((found["letter"] or found["named"]).upper()) - ord("A")
+        return index if index is not None and options.same(letter, index) else None
+    # Extraction leaves out what it takes for a reason or a second sentence, even if the choice has it.
+    cut = [
+        at
+        for at, choice in enumerate(options.texts)
+        if options.key(first_sentence(choice)) == options.key(text)
+    ]
+    if len(cut) == 1 and text:
+        return cut[0]
+    if said := _says(text):  # "No, there is none"
+        return options.index(said)
     if not re.search(r"\d", text):
         return None
-    equal = [at for at, choice in enumerate(choices) if formulae.equal(text, choice)]
-    return equal[0] if equal and len({keys[at] for at in equal}) == 1 else None
+    equal = [at for at, choice in enumerate(options.texts) if formulae.equal(text, choice)]
+    return equal[0] if equal and len({options.keys[at] for at in equal}) == 1 else None
 
 
-def _key_at(keys: Sequence[str], letter: str) -> str | None:
-    index = ord(letter.upper()) - ord("A")
-    return keys[index] if index < len(keys) else None
-
-
-def _begins_with(tail: str, choices: Sequence[str]) -> int | None:
-    """The choice with the longest text that ``tail`` begins with, at the end of a word."""
-    key = _choice_key(tail)
-    begun = [
-        (len(text), -at)
-        for at, text in enumerate(map(_choice_key, choices))
-        if text and key.startswith(text) and not key[len(text) : len(text) + 1].isalnum()
-    ]
-    return -max(begun)[1] if begun else None
+def _exact_key(text: str) -> str:
+    """The text of a choice but for its blanks and LaTeX's wrappers."""
+    return re.sub(r"\s", "", plain_text(text[:LONGEST_ANSWER])).strip(".")
 
 
 @lru_cache(maxsize=4096)

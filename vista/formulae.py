@@ -25,7 +25,7 @@ Value = tuple[float, ...]  # a formula's value at each assignment
 
 # Units of geometry, each by one name. The word "units" alone names none.
 _UNITS = {
-    "degree": r"\^ ?\{? ?\\circ ?\}?|\\degree|°|degrees?|deg",
+    "degree": r"\^ ?\{? ?(?:\\circ|o) ?\}?|\\degree|°|degrees?|deg",
     "mm": r"mm|millimet(?:er|re)s?",
     "cm": r"cm|centimet(?:er|re)s?",
     "km": r"km|kilomet(?:er|re)s?",
@@ -51,6 +51,8 @@ _SUPERSCRIPTS = dict(zip("⁰¹²³⁴⁵⁶⁷⁸⁹⁻⁺", "0123456789-+", st
 _SYMBOLS = {
     **dict.fromkeys((r"\left", r"\right", r"\displaystyle", r"\limits", r"\!", r"\bigl", r"\bigr"), ""),
     **dict.fromkeys((r"\,", r"\;", r"\:", "\\ ", r"\quad", r"\qquad", "~", "\u00a0", "\u2009"), " "),
+    **dict.fromkeys(("º", "˚"), "°"),
+    **dict.fromkeys(("&", "\\\\"), " "),  # alignment
     **dict.fromkeys((r"\cdot", r"\times", "·", "×", "⋅", "∙", "∗"), "*"),
     **dict.fromkeys((r"\div", "÷", "⁄", "∕"), "/"),
     **dict.fromkeys(("−", "–", "—", "‐", "‑"), "-"),
@@ -78,6 +80,10 @@ _TEXT = re.compile(
 _WRAPPED = re.compile(_TEXT.pattern + r"\*?\s?\{([^{}]*)\}")
 
 
+_ENVIRONMENT = re.compile(r"\\(?:begin|end) ?\{(?:aligned|align|split|gathered|gather|equation)\*?\}")
+_THOUSANDS = re.compile(r"(?:^|(?<=[=≈]) )[+-]?\d{1,3}(?: \d{3})+(?=\.\d|$| [A-Za-z\\°%])")  # 1 200
+
+
 def unwrap(text: str) -> str:
     r"""Without LaTeX's text commands: ``\text{Yes}`` is ``Yes``, ``{\bf B}`` is ``{B}``."""
     return _TEXT.sub("", _WRAPPED.sub(r" \1", text))
@@ -86,12 +92,13 @@ def unwrap(text: str) -> str:
 @lru_cache(maxsize=4096)
 def notation(text: str) -> str:
     """A formula in one notation: no wrappers, symbols for commands, single blanks, ASCII digits."""
-    plain = re.sub(r"[⁰¹²³⁴⁵⁶⁷⁸⁹⁻⁺]+", _superscript, unwrap(text))
+    plain = re.sub(r"[⁰¹²³⁴⁵⁶⁷⁸⁹⁻⁺]+", _superscript, _ENVIRONMENT.sub(" ", unwrap(text)))
     plain = re.sub(r"(\d{0,9}) ?([¼-¾⅐-⅞])", _vulgar_fraction, plain)
     plain = _SYMBOL.sub(lambda found: _SYMBOLS[found.group()], plain)
     plain = unicodedata.normalize("NFKC", plain).replace("−", "-")
     plain = re.sub(r"(?<=\d)(?:,|\{,\})(?=\d{3}(?!\d))", "", plain)
     plain = re.sub(r"\s+", " ", plain)
+    plain = _THOUSANDS.sub(lambda found: found.group().replace(" ", ""), plain)
     plain = re.sub(r"(?<=\d) and (?=\d{1,9} ?/ ?\d)", " ", plain)  # four and a half
     plain = re.sub(r"(?<=\d) ?\. ?(?=\d)", ".", plain).strip()
     return plain.removesuffix(".").strip()
@@ -172,6 +179,10 @@ _APPROXIMATELY = re.compile(
     r"^(?:approximately|approx\.?|about|around|roughly|nearly|≈|∼|~) ?", re.IGNORECASE
 )
 _STATED = re.compile(r" (?:is equal to|equals|is) ", re.IGNORECASE)
+# "5√2 or approximately 7.07", "5√2 (≈ 7.07)"
+_OR_ABOUT = re.compile(
+    r",? ?(?:\(|\bor |\bwhich is )(?:approximately|approx\.?|about|roughly|≈) ?([^()]*)\)?$", re.IGNORECASE
+)
 _NAME_PARTS = re.compile(
     r"\\(?:overline|widehat|overarc|overset|frown|stackrel|theta|alpha|beta|gamma|phi|arc|sin|cos|tan)\b"
     r"|\bangle \d+|_ ?(?:\{ ?\w+ ?\}|\w)|∠ ?\d+|['′∠△⊙°(){}.,]|\s"
@@ -190,20 +201,26 @@ def values(text: str) -> tuple[Value, ...]:
         return ()
     if text.count(":") > 1:  # 2 : 3 : 4 is not a number
         return ()
-    sides = re.split(r"[=≈]", _STATED.sub(" = ", text).lstrip("=≈∼ "))
-    if len(sides) > 1 and _is_name(sides[0]):
+    sides = re.split(r"[=≈]", _STATED.sub(" = ", _OR_ABOUT.sub(r" ≈ \1", text)).lstrip("=≈∼ "))
+    named = len(sides) > 1 and _is_name(sides[0])
+    if named:
         sides = sides[1:]
     elif len(sides) == 2 and _is_name(sides[1]):  # 5 = x
         sides = sides[:1]
-    if len(sides) > 3:
+    if len(sides) > 6:
         return ()
-    found = []
-    for side in sides:
+    found: list[tuple[str, Value]] = []
+    for at, side in enumerate(sides):
         plain = split_unit(_APPROXIMATELY.sub("", side.strip()))[0]
+        general = named and not found and at < len(sides) - 1  # "A = bh = 12": the formula before its numbers
         try:
-            found.append((plain, _Reader(plain).read()))
+            value = _Reader(plain).read()
         except (_NotAFormula, ArithmeticError, ValueError):
+            if general and not re.search(r"\d", plain):
+                continue
             return ()
+        if not (general and len(set(value)) > 1):
+            found.append((plain, value))
     if not all(_rounds_to(found[at], found[at + 1]) for at in range(len(found) - 1)):
         return ()
     return tuple(value for _, value in found)
@@ -212,6 +229,8 @@ def values(text: str) -> tuple[Value, ...]:
 def _is_name(text: str) -> bool:
     """Whether a left-hand side only names what is asked for: a letter, an angle, words."""
     rest = _NAME_PARTS.sub("", text)
+    if re.fullmatch(r"\s*[a-z]\s?[a-z]\s*", text):  # a product: a segment's letters are capitals
+        return False
     return text.strip() != "" and (rest.isalpha() or rest == "")
 
 
@@ -377,6 +396,8 @@ class _Reader:
             braces = [shape[at] for at in (0, 2, 3, 5)]
             if braces == [("sign", "{"), ("sign", "}")] * 2:
                 over, under, length = shape[1][1], shape[4][1], 7
+            elif shape[0][0] == "number" and len(shape[0][1]) == 2:  # \frac12
+                over, under, length = shape[0][1][0], shape[0][1][1], 2
         if not (over.isdigit() and under.isdigit() and 0 < int(over) < int(under)):
             return (whole,) * _POINTS
         self.at += length

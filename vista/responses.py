@@ -18,14 +18,16 @@ LONGEST_ANSWER = 2_000  # characters of what follows a mark
 
 # --- where the answer stands ---
 
-_GAP = r"[ \t]*(?:\([^()\n]{0,40}\)[ \t]*)?[*_`\"']{0,4}\s{0,3}"
+_GAP = r"[ \t]*(?:\([^()\n]{0,40}\)[ \t]*)?[*_`\"'\]]{0,4}\s{0,3}"
+_OPTION = r"(?:correct|right|best|final)[ ]+(?:option|choice|letter)"
 _MARK = re.compile(
     r"(?P<box>\\(?:boxed|fbox)\s{0,3}\{)"
     r"|(?P<tag><answer>|<\|begin_of_box\|>)"
-    rf"|(?<![A-Za-z0-9])(?:answer|ans\.?){_GAP}(?P<colon>[:：=]|[-=]>|→)"
+    rf"|(?<![A-Za-z0-9])(?:answer|ans\.?|{_OPTION}){_GAP}(?P<colon>[-=]>|[:：=]|→)"
     r"|(?<![A-Za-z0-9])(?:answer(?:[ ](?:to|for)[ ][^.\n:=]{1,60}?)?"
-    r"|(?:correct|right|best|final)[ ]+(?:option|choice|letter))"
-    r"[*_`\"']{0,4}\s{1,3}(?P<prose>(?:is|would[ ]be|should[ ]be|must[ ]be)(?![A-Za-z])"
+    rf"|{_OPTION})"
+    r"[*_`\"']{0,4}\s{1,3}"
+    r"(?P<prose>(?:is|(?:would|should|must|will|has[ ]to|(?:seem|appear)s[ ]to)[ ]be)(?![A-Za-z])"
     r"(?:[*_`]{0,3}[ ]?(?P<told>[:：]))?)"
     r"|^[ \t]{0,3}(?:\#{1,6}[ \t]*|>[ \t]*)?[*_]{0,3}(?:(?:the|my|final|correct|short)[ ]){0,3}"
     r"(?:(?P<dash>answer[*_]{0,3}[ ]?[-–—]{1,2}[ ](?=\S))|(?P<heading>answer)[ \t*_\#.]{0,8}$)",
@@ -33,7 +35,7 @@ _MARK = re.compile(
 )
 # "To find the answer: …", "Reasons for the answer: …" lead to no answer.
 _ABOUT_ANSWERS = re.compile(
-    r"\b(?:find|get|reach|determine|give|obtain|compute|calculate|check|verify|explain|justify"
+    r"\b(?:find|get|reach|determine|select|choose|pick|identify|give|obtain|compute|calculate|check|verify|explain|justify"
     r"|of|for|in|on|about|to|behind|with|possible|wrong|incorrect|previous|your|an|no|any)[ ]+"
     r"(?:(?:the|this|that|my|our|final|correct|best)[ ]+){0,3}$"
     r"|\b(?:can|could|will|would|should|may|might|must|cannot|you|we|they|i)[ ]+(?:\w{1,12}[ ]+)?$",
@@ -41,6 +43,21 @@ _ABOUT_ANSWERS = re.compile(
 )
 # "No: the answer is 5" takes back what was marked before.
 _TAKEN_BACK = re.compile(r"\b(?:no|wait|actually|sorry|correction|oops)\b[^.\n]{0,20}$", re.IGNORECASE)
+# "Wait, …", "Correction: …", at the start of a sentence, doubt what was marked before them.
+_DOUBT = re.compile(
+    r"(?:^|[.!?…][*_)\"]{0,3}\s{1,3}|\s[-–—]\s|,\s(?=(?:no,?\s)?wait))"
+    r"[ \t*_>]{0,4}(?:(?:but|no|oh|hmm+)[,.…\s]{1,3})?"
+    r"(?:wait|hold on|oops|hmm+|correction|scratch that|on second thought|sorry|actually)\b"
+    r"(?=\s?[,.!:;…–—-]|\s(?:no|that|it|i|the|this)\b|\s\S{1,12}$)",
+    re.IGNORECASE | re.MULTILINE,
+)
+# "If the lung were clear, the answer would be no" answers only if nothing else does.
+_IF = re.compile(r"\b(?:if|unless)\b[^.\n]*$", re.IGNORECASE)
+_ADVERB = re.compile(
+    r"[\s*_]{0,6}(?:therefore|thus|hence|then|indeed|clearly|definitely|certainly|simply|most likely|likely"
+    r"|probably|actually|still),?(?=\s)(?!\s(?:yes|no)\b)",
+    re.IGNORECASE,
+)
 # What follows "the answer is" in a sentence about the answer.
 _NO_ANSWER = re.compile(
     r"(?:not(?! (?:seen|visible|present|applicable|available|healthy|normal|documented|specified|shown))"
@@ -65,9 +82,10 @@ def extract(text: str, mark: str | None = None) -> str | None:
     heading or a line "Answer", or ``mark``. So does prose: "the answer is X", "the correct option is
     X". Of several explicit marks the last counts, and of prose the last, if no mark is explicit.
     Prose after an explicit mark is none of the answer, unless it takes that back ("no: the answer is
-    5"). After a plain mark the rest of the line counts, or the next line with anything in it, or
-    the display formula there; of that the first sentence. Boxes side by side ("X or Y") are one
-    answer that names two. After ``</think>`` only what follows it counts, if that has a mark.
+    5"). What a later sentence doubts ("Wait, …", "Correction: …") is no answer; a new mark after that
+    is one. After a plain mark the rest of the line counts, or the next line with anything in it, the
+    list or the display formula there; of that the first sentence. Boxes side by side ("X or Y") are
+    one answer that names two. After ``</think>`` only what follows it counts, if that has a mark.
 
     Args:
         text: A whole response; the last 50,000 characters count.
@@ -85,7 +103,7 @@ def _marks(text: str, mark: str | None) -> list[re.Match[str]]:
     marks = list(_MARK.finditer(text))
     if mark and (own := list(re.finditer(re.escape(mark.strip()), text, re.IGNORECASE))):
         marks = sorted([*marks, own[-1]], key=lambda found: found.end())
-    prose = None
+    explicit = prose = supposed = None
     for at in range(len(marks) - 1, max(-1, len(marks) - _MOST_MARKS), -1):
         found = marks[at]
         kind = _kind(found)
@@ -94,10 +112,20 @@ def _marks(text: str, mark: str | None) -> list[re.Match[str]]:
         ):
             continue
         if kind != "prose" or _takes_back(text, found):
-            return marks[: at + 1]
-        if prose is None and not _is_about(text, found):
-            prose = at
-    return [] if prose is None else marks[: prose + 1]
+            explicit = at
+            break
+        if not _is_about(text, found):
+            if found["prose"].startswith("would") and _IF.search(
+                text, max(0, found.start() - 160), found.start()
+            ):
+                supposed = at if supposed is None else supposed
+            else:
+                prose = at if prose is None else prose
+    prose = supposed if prose is None else prose
+    for last in (explicit, prose):  # prose after an explicit mark counts if that is doubted
+        if last is not None and not _doubted(text, marks[last]):
+            return marks[: last + 1]
+    return []
 
 
 def _kind(mark: re.Match[str]) -> str:
@@ -110,6 +138,12 @@ def _kind(mark: re.Match[str]) -> str:
 def _takes_back(text: str, found: re.Match[str]) -> bool:
     before = _TAKEN_BACK.search(text, max(0, found.start() - 40), found.start())
     return before is not None and not _is_about(text, found)
+
+
+def _doubted(text: str, found: re.Match[str]) -> bool:
+    """Whether a sentence after what a mark gives begins like a correction."""
+    start = re.compile(r"[\s*_]{0,99}\S").match(text, found.end())
+    return start is not None and _DOUBT.search(text, start.end()) is not None
 
 
 def _is_about(text: str, found: re.Match[str]) -> bool:
@@ -127,11 +161,13 @@ def _read(text: str, marks: Sequence[re.Match[str]]) -> str | None:
     if kind == "box":
         return _boxes(text, marks)
     rest = text[last.end() : last.end() + LONGEST_ANSWER]
+    if kind in ("prose", "told") and (adverb := _ADVERB.match(rest)):
+        rest = rest[adverb.end() :]
     if kind == "tag":
         content = re.split(r"</answer>|<\|end_of_box\|>", rest, maxsplit=1, flags=re.IGNORECASE)[0]
-        return _first_sentence(tidy(content)) or None
+        return first_sentence(tidy(content)) or None
     start = text.rfind("\n", 0, last.start()) + 1
-    return _first_sentence(tidy(_line(rest, text[max(start, last.start() - 200) : last.end()]))) or None
+    return first_sentence(tidy(_line(rest, text[max(start, last.start() - 200) : last.end()]))) or None
 
 
 def _boxes(text: str, marks: Sequence[re.Match[str]]) -> str | None:
@@ -168,6 +204,25 @@ _OPENING = re.compile(r"(\$\$|\\\[|```[a-z]*\n|\\begin\{(?:equation|align|gather
 _CLOSING = {"$": "$$", "\\": "\\]", "`": "```"}
 
 
+# A quoted value before the end of a JSON object or list, or before its next key.
+_VALUE = re.compile(
+    r"""(?P<quote>["'])(?P<value>(?:(?!(?P=quote)).)*)(?P=quote)\s*(?:[}\]]|,\s*(?:$|["'][^"']{0,60}["']\s*:))"""
+)
+_BULLET = re.compile(r"(?:[-•+]|\d[.)])\s+(?=[^\d\s])")
+
+
+def _items(content: str) -> str:
+    """The items of a list whose first begins ``content``, separated by commas."""
+    first, *rest = content.split("\n")
+    items = [first]
+    for line in rest:
+        item = re.match(r"\s*(?:[-•+*]|\d[.)])\s+(?=\S)", line)
+        if item is None:
+            break
+        items.append(line[item.end() :])
+    return items[0] if len(items) == 1 else ", ".join(item.strip(" .;,") for item in items)
+
+
 def _line(rest: str, before: str) -> str:
     """The line that gives the answer, or the display formula that opens it.
 
@@ -175,17 +230,23 @@ def _line(rest: str, before: str) -> str:
         rest: What follows the mark.
         before: The mark and what stands before it in its line, where emphasis may have been opened.
     """
-    lead = re.match(r"[\s*_`:：>\"]*", rest)
+    lead = re.match(r"(?:[\s*_`:：\"]|(?<=\n)>)*", rest)
     content = rest[lead.end() :] if lead else rest
     before += lead.group() if lead else ""
-    if "\n" in before and (bullet := re.match(r"(?:[-•+]|\d[.)])\s+(?=[^\d\s])", content)):
-        content = content[bullet.end() :]
+    if lead and "\n" in lead.group():
+        if bullet := _BULLET.match(content):
+            content = content[bullet.end() :]
+        if bullet or re.search(
+            r"\n[ \t]*\*[ \t]+$", lead.group()
+        ):  # every item of a list is part of the answer
+            content = _items(content)
     if opening := _OPENING.match(content):
         closing = _CLOSING[content[0]] if "begin" not in opening.group(1) else "\\end{"
         return content[opening.end() :].split(closing, 1)[0]
     line = content.split("\n", 1)[0]
-    if before.endswith('"') and (quoted := re.match(r'([^"]*)"\s*[,}\]]', line)):  # a value in JSON
-        return quoted.group(1)
+    quoted = _VALUE.match('"' + line if before.endswith('"') else line)
+    if quoted:  # a value in JSON
+        return quoted["value"]
     for emphasis in ("***", "**", "__", "`", '"', "*", "_"):  # opened before the mark, closed here
         if before.count(emphasis) % 2 and emphasis in line:
             return line.replace(emphasis, "", 1)
@@ -204,7 +265,7 @@ _PAIRS = [
     ("«", "»"), ("{", "}"),
 ]  # fmt: skip
 _WHOLE_TEXT = re.compile(
-    r"\\(?:text(?:bf|rm|it|sf|tt)?|math(?:rm|bf|it|sf)|mbox|operatorname)\*?\s?\{([^{}]*)\}"
+    r"\\(?:text(?:bf|rm|it|sf|tt)?|math(?:rm|bf|it|sf)|mbox|operatorname)\*?\s?\{(?=(?P<inner>.*)\}$)"
 )
 _ABBREVIATION = re.compile(
     r"(?:^|[^A-Za-z])(?:[A-Za-z]|st|mt|ft|dr|mr|mrs|ms|prof|inc|co|corp|ltd|jr|sr|vs|etc|approx"
@@ -213,18 +274,22 @@ _ABBREVIATION = re.compile(
 )
 _SENTENCE = re.compile(
     r"\s\.(?=\s|$)|[.!?。][\"')\]*$]{0,3}\s{1,3}(?=[A-Z\"'(*\\$])|(?<=[\d)}$])\.\s{1,3}(?=[a-z])"
-    r"|;\s(?=\S{1,40}\s\S{1,40}\s\S)"
+    r"|;\s(?!(?:or|and|also|both|if)\s)(?=[A-Za-z]{2,40}\s\S{1,40}\s\S)"
 )
 _REASON = re.compile(
     r",?\s{1,3}(?:because|since|given that|which (?:is|are|means)|as (?:it|the|this|shown|seen|there))\b"
-    r"|\s\((?:since|because|as|i\.e\.|approximately|approx\.?|about|rounded|≈|\\approx)[\s\d]|\s[—–]\s",
+    r"|\s\((?:since|because|as|i\.e\.|approximately|approx\.?|about|rounded|≈|\\approx)[\s\d)]|\s[—–]\s",
     re.IGNORECASE,
 )
 
 
+# Full-width letters, digits and punctuation, which bilingual models mix in.
+_WIDE = {code: code - 0xFEE0 for code in range(0xFF01, 0xFF5F)} | {ord("、"): ","}
+
+
 def tidy(text: str) -> str:
     r"""An answer without what wraps it: emphasis, ``$``, ``\text``, quotes, tags, a final full stop."""
-    text = text[:LONGEST_ANSWER]
+    text = text[:LONGEST_ANSWER].translate(_WIDE)
     if "<" in text:
         text = _HTML.sub("", _ENDS.split(text, maxsplit=1)[0])
     if "\n" in text:
@@ -232,8 +297,8 @@ def tidy(text: str) -> str:
     text = re.sub(r"\*\*([^*]+)\*\*", r"\1", text) if "**" in text else text
     for _ in range(8):
         before, text = text, text.strip()
-        if found := _WHOLE_TEXT.fullmatch(text):
-            text = found.group(1)
+        if (found := _WHOLE_TEXT.match(text)) and _to_closing_brace(text[found.end() :]) == found["inner"]:
+            text = found["inner"]
         for left, right in _PAIRS:
             inner = text[len(left) : len(text) - len(right)]
             if len(text) > len(left) + len(right) and text.startswith(left) and text.endswith(right):
@@ -249,7 +314,7 @@ def tidy(text: str) -> str:
     return text
 
 
-def _first_sentence(text: str) -> str:
+def first_sentence(text: str) -> str:
     """An answer without the sentence, or the reason, that follows it.
 
     A full stop after a single letter ends none: what follows may be the text of that choice.

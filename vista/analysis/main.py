@@ -69,7 +69,7 @@ Differences to SFT-Seed are paired on the query, and their error is over test qu
 are several, over seeds. \\* marks what differs from SFT-Seed after Holm's correction (p < 0.05): an
 `overall` among all rows of the model, a task's accuracy among all rows and tasks. `train_samples`
 counts the examples or pairs trained on, `drawn` the solutions sampled up to and including that round.
-`unanswered`: percent of the responses in which no answer is found; `unfinished`: of those that the length
+`unanswered`: percent of the responses in which no answer is found; `unfinished`: percent that the length
 limit cut, which are wrong whatever they say; both over the same tasks as `overall`."""
 NOTES_ON_TASKS = """\
 In brackets stand 95 % intervals: of accuracies by drawing the images again (2,000 times), of

@@ -29,7 +29,7 @@ SHARED = ("shared_kept", "shared_dropped")
 NOTES = """\
 Every run by itself: `overall` and the difference to the SFT-Seed of the same seed, in percent and
 points, ± one standard error over test queries. `unanswered`: percent of the responses in which no
-answer is found; `unfinished`: of those that the length limit cut, which are wrong; both over the same
+answer is found; `unfinished`: percent that the length limit cut, which are wrong; both over the same
 tasks as `overall`."""
 
 

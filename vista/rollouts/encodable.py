@@ -17,7 +17,7 @@ from PIL import Image
 from transformers import AutoConfig
 
 from vista import chat
-from vista.config import SelfImprovement, Suite
+from vista.config import SelfImprovement, Suite, TeacherRationales
 from vista.engines.presenter import Presenter, load_processor
 from vista.errors import VistaError
 from vista.images import BROKEN, seen_size
@@ -142,6 +142,8 @@ def check_encodable(suite: Suite, paths: Paths, model: str) -> None:
     queries, problems = 0, list[str]()
     for file in files:
         rows = [chat.prompted(row, suite.models[model].prompts) for row in read_queries(file, COLUMNS)]
+        if isinstance(suite.seed_rationales, TeacherRationales):  # training leaves those out, and counts them
+            rows = [{**row, "rationale": None} for row in rows]
         check_count(file, len(rows), "queries", required=False)
         queries += len(rows)
         problems += _problems(examiner, file, rows, response_limit(suite, file.stem))
