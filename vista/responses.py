@@ -24,8 +24,7 @@ _MARK = re.compile(
     r"(?P<box>\\(?:boxed|fbox)\s{0,3}\{)"
     r"|(?P<tag><answer>|<\|begin_of_box\|>)"
     rf"|(?<![A-Za-z0-9])(?:answer|ans\.?|{_OPTION}){_GAP}(?P<colon>[-=]>|[:：=]|→)"
-    r"|(?<![A-Za-z0-9])(?:answer(?:[ ](?:to|for)[ ][^.\n:=]{1,60}?)?"
-    rf"|{_OPTION})"
+    rf"|(?<![A-Za-z0-9])(?:answer(?:[ ](?:to|for)[ ][^.\n:=]{{1,60}}?)?|{_OPTION})"
     r"[*_`\"']{0,4}\s{1,3}"
     r"(?P<prose>(?:is|(?:would|should|must|will|has[ ]to|(?:seem|appear)s[ ]to)[ ]be)(?![A-Za-z])"
     r"(?:[*_`]{0,3}[ ]?(?P<told>[:：]))?)"
@@ -203,12 +202,12 @@ def _to_closing_brace(text: str) -> str | None:
 _OPENING = re.compile(r"(\$\$|\\\[|```[a-z]*\n|\\begin\{(?:equation|align|gather)\*?\})\s*")
 _CLOSING = {"$": "$$", "\\": "\\]", "`": "```"}
 
-
 # A quoted value before the end of a JSON object or list, or before its next key.
 _VALUE = re.compile(
     r"""(?P<quote>["'])(?P<value>(?:(?!(?P=quote)).)*)(?P=quote)\s*(?:[}\]]|,\s*(?:$|["'][^"']{0,60}["']\s*:))"""
 )
 _BULLET = re.compile(r"(?:[-•+]|\d[.)])\s+(?=[^\d\s])")
+_STAR = re.compile(r"\n[ \t]*\*[ \t]+$")
 
 
 def _items(content: str) -> str:
@@ -236,9 +235,7 @@ def _line(rest: str, before: str) -> str:
     if lead and "\n" in lead.group():
         if bullet := _BULLET.match(content):
             content = content[bullet.end() :]
-        if bullet or re.search(
-            r"\n[ \t]*\*[ \t]+$", lead.group()
-        ):  # every item of a list is part of the answer
+        if bullet or _STAR.search(lead.group()):  # every item of a list is part of the answer
             content = _items(content)
     if opening := _OPENING.match(content):
         closing = _CLOSING[content[0]] if "begin" not in opening.group(1) else "\\end{"
@@ -281,7 +278,6 @@ _REASON = re.compile(
     r"|\s\((?:since|because|as|i\.e\.|approximately|approx\.?|about|rounded|≈|\\approx)[\s\d)]|\s[—–]\s",
     re.IGNORECASE,
 )
-
 
 # Full-width letters, digits and punctuation, which bilingual models mix in.
 _WIDE = {code: code - 0xFEE0 for code in range(0xFF01, 0xFF5F)} | {ord("、"): ","}
