@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import importlib.util
 import json
 import re
 from collections.abc import Callable
@@ -485,3 +486,13 @@ def test_a_template_that_leaves_the_system_turn_out_fits_only_where_no_system_te
     for system, expected in (("", False), ("Look.", True)):
         own = entry.model_copy(update={"prompts": Prompts(system=system)})
         assert asks_system(suite.model_copy(update={"models": {"mine": own}}), "mine") == expected
+
+
+def test_without_trl_what_training_sees_is_said_not_to_be_tried(
+    qwen: Checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "trl" else find(name))
+    verdicts = found(qwen, tmp_path)
+    assert verdicts.pop("trained and sampled").verdict == "not tried"
+    assert {verdict.verdict for verdict in verdicts.values()} == {"ok"}

@@ -10,6 +10,7 @@ the check stale, but no base checkpoint.
 from __future__ import annotations
 
 import copy
+import importlib.util
 import json
 import shutil
 import tempfile
@@ -39,7 +40,6 @@ from vista.probe import QUESTION, SIZES, SYSTEM, Probe, query, takes_system
 from vista.records import Row, write_json
 from vista.rollouts.score import Layers, attention_scores, read_for
 from vista.scores import choice_of_layers
-from vista.training.fit import make_trainer
 
 NUMBERS = ("alone and together", "sampled and read", "trained and sampled")  # checks that compare these
 UNREADABLE = (VistaError, ValueError, RuntimeError, NotImplementedError)  # by layers that cannot be read
@@ -84,7 +84,7 @@ class Verdict:
     """What one check found."""
 
     check: str
-    verdict: str  # ok, fail, or: not needed
+    verdict: str  # ok, fail, not needed, or: not tried
     measured: str
     tolerance: str = ""
 
@@ -335,6 +335,10 @@ def _example(row: Row, response: list[int]) -> Row:
 
 def check_training(probe: Probe) -> Verdict:
     """The trainer's log-probabilities of the responses are the model's own."""
+    if importlib.util.find_spec("trl") is None:
+        return Verdict("trained and sampled", "not tried", "TRL is not installed, so nothing is trained here")
+    from vista.training.fit import make_trainer
+
     checkpoint, model = probe.checkpoint, probe.checkpoint.model
     own, generation = vars(model).get("forward"), model.generation_config
     configs = [(part, dict(vars(part))) for part in (model.config, model.config.get_text_config())]
