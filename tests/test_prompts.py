@@ -75,6 +75,13 @@ def test_prompts_are_in_the_resolved_suite(root: Path, tmp_path: Path) -> None:
     assert Suite.model_validate_json(suite.model_dump_json()) == suite
 
 
+def test_an_empty_suffix_changes_nothing_and_wins_over_the_suites(root: Path, tmp_path: Path) -> None:
+    plain = load_suite(root / "config/smoke.yaml", root=root)
+    assert resolved(root, {"prompts": {"suffix": ""}}, {}, tmp_path).models == plain.models
+    found = resolved(root, {"prompts": {"suffix": "Think."}}, {"prompts": {"suffix": ""}}, tmp_path)
+    assert found.models["nano-smoke"].prompts == Prompts()
+
+
 @pytest.mark.parametrize("mark", ["", " ", "\n"])
 def test_a_mark_of_blanks_is_refused(mark: str) -> None:
     with pytest.raises(ValidationError, match="marks nothing"):
@@ -126,6 +133,29 @@ def test_the_own_mark_counts_besides_the_usual_ones(mark: str) -> None:
     assert answer_of(asked, f"{mark} 7\nAnswer: 8") == "8", "what is written last counts"
     assert answer_of(asked, f"\\boxed{{7}} {mark} 8") == "8"
     assert answer_of(query(1), f"It is this.\n{mark} 7") is None
+
+
+@pytest.mark.parametrize(
+    ("mark", "text", "found"),
+    [
+        ("answer", "The answer is 5.", "5"),
+        ("answer", "Answer: 5", "5"),
+        ("Answer", "**Final answer:** 5", "5"),
+        ("the answer is", "So the answer is: 5.", "5"),
+        ("boxed", r"\boxed{5}", "5"),
+        ("<answer>", "<answer>5</answer>", "5"),
+        ("A:", "A: 5\nData: 4", "5"),
+        ("A", "Answer: Apple", "Apple"),
+        ("result", "result 5, of several results", "5"),
+        ("答案:", "所以答案:5", "5"),
+        ("<result>", "<result>5</result>", "5"),
+        ("<result>", "<Result>\n5\n</Result> Done.", "5"),
+    ],
+)
+def test_an_own_mark_is_no_part_of_a_word_or_of_a_usual_mark(mark: str, text: str, found: str) -> None:
+    said = answer_of({"answer_mark": mark}, text)
+    assert said is not None
+    assert said.split(",")[0] == found
 
 
 @pytest.mark.parametrize("family", list(FAMILIES))

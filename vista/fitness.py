@@ -9,7 +9,6 @@ the check stale, but no base checkpoint.
 
 from __future__ import annotations
 
-import copy
 import importlib.util
 import json
 import shutil
@@ -36,7 +35,17 @@ from vista.grid import asks_system, reads_attention
 from vista.manifest import Recorder, read_manifest
 from vista.objectives.sft import SftSettings
 from vista.paths import Paths
-from vista.probe import QUESTION, SIZES, SYSTEM, Probe, query, takes_system
+from vista.probe import (
+    QUESTION,
+    SIZES,
+    SYSTEM,
+    Probe,
+    borrowed,
+    misplaced,
+    query,
+    takes_system,
+    train_without_chance,
+)
 from vista.records import Row, write_json
 from vista.rollouts.score import Layers, attention_scores, read_for
 from vista.scores import choice_of_layers
@@ -107,11 +116,12 @@ def check_model(suite: Suite, paths: Paths, model: str) -> None:
     base, output, failed = paths.base(model), paths.check(model), paths.failed_check(model)
     layers: Layers | None = suite.scoring.layers if reads_attention(suite) else None
     scoring = {"layers": layers, "linear_layers": suite.scoring.linear_layers}
+    system = asks_system(suite, model)
     recorder = Recorder("models", {"model": model, **scoring}, [base])
     trusted = bool(getattr(suite.models[model], "trust_remote_code", False))
     checkpoint = load_checkpoint(base, trust_remote_code=trusted)
     scratch = output.with_name(f".{output.name}.part")
-    how = scratch, layers, suite.scoring.linear_layers, asks_system(suite, model), trusted
+    how = scratch, layers, suite.scoring.linear_layers, system, trusted
     verdicts = examine(checkpoint, *how)
     if checkpoint.model.dtype != torch.float32:
         options: dict[str, Any] = {"dtype": torch.float32, "trust_remote_code": trusted}
@@ -123,6 +133,7 @@ def check_model(suite: Suite, paths: Paths, model: str) -> None:
         "model": model,
         "checkpoint": read_manifest(base).checksums,
         "scoring": scoring,
+        "system": system,
         "device": str(checkpoint.device),
         "dtype": str(checkpoint.model.dtype),
         "attention": checkpoint.model.config._attn_implementation,
@@ -340,30 +351,19 @@ def check_training(probe: Probe) -> Verdict:
     from vista.training.fit import make_trainer
 
     checkpoint, model = probe.checkpoint, probe.checkpoint.model
-    own, generation = vars(model).get("forward"), model.generation_config
-    configs = [(part, dict(vars(part))) for part in (model.config, model.config.get_text_config())]
-    model.generation_config = copy.deepcopy(generation)  # Trainer may change it
     examples = [_example(*pair) for pair in zip(probe.rows, probe.responses, strict=True)]
     hyper = Hyperparameters(epochs=1, learning_rate=1e-6, batch_size=1)
     alone, worst = probe.alone, 0.0
-    try:
+    with borrowed(model):
         with tempfile.TemporaryDirectory(prefix="vista-check-") as folder:
             trainer = make_trainer(checkpoint, examples, hyper, SftSettings(kind="sft"), Path(folder), 0)
+        train_without_chance(model)
         for number, response in enumerate(probe.responses):
             batch = to_device(trainer.data_collator([{"index": number}]), checkpoint.device)
             output = trainer._forward(model, batch)
             seen = output.log_probs[0][output.label_mask[0]].double()
             read = probe.log_probs(alone[number], [*response, checkpoint.end_ids[0]])
             worst = max(worst, float((seen - read).abs().mean()) / probe.scale(number))
-    finally:
-        vars(model).pop("forward", None)
-        if own is not None:
-            model.forward = own
-        model.generation_config = generation
-        for part, before in configs:
-            vars(part).clear()
-            vars(part).update(before)
-        model.eval()
     return judge(probe, "trained and sampled", worst, "log-probabilities of tokens differ by")
 
 
@@ -385,6 +385,8 @@ def check_attention(probe: Probe, layers: Layers | None, linear: Any) -> Verdict
         raise VistaError(f"at layers {chosen} responses see nothing of the image, as with a short window")
     if not (np.isfinite(found).all() and (sums < 1.01).all()):
         raise VistaError(f"attention at layers {chosen} sums to {sums.min():.3g} to {sums.max():.3g}")
+    if found_elsewhere := misplaced(checkpoint.model, chosen):
+        raise VistaError(f"its class calls other layers by the numbers of {chosen}: {found_elsewhere}")
     instead = {layer: own for layer, own in read.items() if own != layer}
     said = "".join(f", layer {own} for {layer}" for layer, own in instead.items())
     return Verdict("attention", "ok", f"layers {chosen} can be read{said}")

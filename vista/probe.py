@@ -5,8 +5,12 @@ Their images are drawn here, so that a check needs no data.
 
 from __future__ import annotations
 
+import copy
 import io
-from collections.abc import Sequence
+import random
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from typing import Any
 
@@ -30,11 +34,11 @@ TOKENS = (6, 6, 4)  # of the queries' responses
 
 def query(number: int, size: tuple[int, int], system: str | None = SYSTEM) -> Row:
     """A query (``records.QUERY``) about an image of one colour in each half, with some noise."""
-    random = generator("fitness", number)
+    numbers = generator("fitness", number)
     width, height = size
     pixels = np.empty((height, width, 3))
-    pixels[: height // 2], pixels[height // 2 :] = random.integers(0, 256, 3), random.integers(0, 256, 3)
-    pixels += random.integers(-40, 41, pixels.shape)
+    pixels[: height // 2], pixels[height // 2 :] = numbers.integers(0, 256, 3), numbers.integers(0, 256, 3)
+    pixels += numbers.integers(-40, 41, pixels.shape)
     file = io.BytesIO()
     Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(file, format="PNG")
     return {
@@ -110,3 +114,56 @@ class Probe:
 def takes_system(processor: Any) -> bool:
     """Whether the chat template writes the text of a system turn."""
     return SYSTEM in chat.try_render(processor, chat.messages(query(0, SIZES[0])), generation_prompt=True)
+
+
+@contextmanager
+def borrowed(model: Any) -> Iterator[None]:
+    """Leave a model as it was, and all random streams, whatever a trainer does to it within."""
+    own, generation = vars(model).get("forward"), model.generation_config
+    configs = [(part, dict(vars(part))) for part in (model.config, model.config.get_text_config())]
+    modules = [(part, part.training, _chances(part)) for part in model.modules()]
+    buffers = [(buffer, buffer.clone()) for buffer in model.buffers()]  # statistics of a batch, say
+    states = random.getstate(), np.random.get_state()
+    model.generation_config = copy.deepcopy(generation)  # Trainer may change it
+    try:
+        with torch.random.fork_rng():
+            yield
+    finally:
+        random.setstate(states[0])
+        np.random.set_state(states[1])
+        vars(model).pop("forward", None)
+        if own is not None:
+            model.forward = own
+        model.generation_config = generation
+        for config, before in configs:
+            vars(config).clear()
+            vars(config).update(before)
+        for part, training, chances in modules:
+            part.training = training
+            vars(part).update(chances)
+        for buffer, kept in buffers:
+            buffer.data.copy_(kept)
+
+
+def train_without_chance(model: Any) -> None:
+    """Put a model into the mode of training, but without dropout and noise, which no second pass repeats."""
+    model.train()
+    for part in model.modules():
+        vars(part).update(dict.fromkeys(_chances(part), 0.0))
+
+
+def _chances(module: torch.nn.Module) -> dict[str, float]:
+    """The settings of a module that make training depend on chance."""
+    names = ["p"] if isinstance(module, torch.nn.modules.dropout._DropoutNd) else []
+    names += [name for name in vars(module) if "drop" in name or "jitter" in name]
+    return {name: vars(module)[name] for name in names if isinstance(vars(module)[name], float)}
+
+
+def misplaced(model: Any, layers: Sequence[int]) -> str:
+    """Parts of the text decoder that have the number of another layer; empty if all have their own."""
+    wrong = []
+    for name, part in model.get_decoder().named_modules():
+        number, place = getattr(part, "layer_idx", None), re.search(r"\d+", name)
+        if number in layers and place is not None and int(place.group()) != number:
+            wrong.append(f"{name} has layer_idx {number}")
+    return ", ".join(wrong[:3])

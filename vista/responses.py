@@ -100,8 +100,11 @@ def extract(text: str, mark: str | None = None) -> str | None:
 def _marks(text: str, mark: str | None) -> list[re.Match[str]]:
     """The marks up to the one that counts; empty if none does."""
     marks = list(_MARK.finditer(text))
-    if mark and (own := list(re.finditer(re.escape(mark.strip()), text, re.IGNORECASE))):
-        marks = sorted([*marks, own[-1]], key=lambda found: found.end())
+    if mark and (own := list(_own(mark.strip()).finditer(text))):
+        newest = own[-1]
+        # Of "the answer is" the whole counts, even if the prompt's mark is "answer".
+        if not any(usual.start() <= newest.start() and newest.end() <= usual.end() for usual in marks):
+            marks = sorted([*marks, newest], key=lambda found: found.end())
     explicit = prose = supposed = None
     for at in range(len(marks) - 1, max(-1, len(marks) - _MOST_MARKS), -1):
         found = marks[at]
@@ -125,6 +128,13 @@ def _marks(text: str, mark: str | None) -> list[re.Match[str]]:
         if last is not None and not _doubted(text, marks[last]):
             return marks[: last + 1]
     return []
+
+
+def _own(mark: str) -> re.Pattern[str]:
+    """A prompt's own mark, where it is no part of a longer word or number."""
+    before, after = ("(?<![A-Za-z0-9])", "(?![A-Za-z0-9])")
+    first, last = (end.isascii() and end.isalnum() for end in (mark[0], mark[-1]))
+    return re.compile(before * first + re.escape(mark) + after * last, re.IGNORECASE)
 
 
 def _kind(mark: re.Match[str]) -> str:
@@ -165,6 +175,8 @@ def _read(text: str, marks: Sequence[re.Match[str]]) -> str | None:
     if kind == "tag":
         content = re.split(r"</answer>|<\|end_of_box\|>", rest, maxsplit=1, flags=re.IGNORECASE)[0]
         return first_sentence(tidy(content)) or None
+    if tag := re.fullmatch(r"<(\w+)>", last.group()):  # a prompt's own
+        rest = re.split(f"</{tag[1]}>", rest, maxsplit=1, flags=re.IGNORECASE)[0]
     start = text.rfind("\n", 0, last.start()) + 1
     return first_sentence(tidy(_line(rest, text[max(start, last.start() - 200) : last.end()]))) or None
 

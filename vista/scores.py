@@ -7,7 +7,7 @@ that a solution that one of them drops is dropped by all. Does not import torch.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeVar
 
@@ -77,9 +77,15 @@ def choice_of_layers(readable: Sequence[int], count: int, instead: str = "") -> 
     """
     if not readable:
         return "no layer has any that can be read: take methods whose filter reads no attention"
-    fractions = ", ".join(f"{math.ceil(100 * layer / count) / 100:g}" for layer in readable)
+    fractions = ", ".join(f"{fraction_of(layer, count):g}" for layer in readable)
     keys = "scoring.layers and filter.layers to fractions of the depth such as"
     return f"layers {list(readable)} can be read: {instead}set {keys} {fractions}"
+
+
+def fraction_of(layer: int, count: int) -> float:
+    """The fraction of the depth, with few decimals, that ``layer_indices`` takes for a layer of ``count``."""
+    rounded: Iterator[float] = (math.ceil(10**digits * layer / count) / 10**digits for digits in range(2, 16))
+    return next(fraction for fraction in rounded if layer_indices([fraction], count) == [layer])
 
 
 def middle_layer(num_layers: int) -> int:

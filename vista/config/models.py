@@ -128,6 +128,12 @@ class Prompts(Strict):
         said = self.model_dump(exclude_none=True, exclude={"answer_mark"})
         return {"prompts": said} if said else {}
 
+    @field_validator("suffix")
+    @classmethod
+    def _empty_is_none(cls, value: str | None) -> str | None:
+        """An empty suffix changes no instruction, so it makes nothing stale."""
+        return value or None
+
     @field_validator("answer_mark")
     @classmethod
     def _is_no_blank(cls, value: str | None) -> str | None:

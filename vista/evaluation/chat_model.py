@@ -29,6 +29,8 @@ from vista.wording import check_wording
 
 # Encoded prompts wait in memory up to this size (or one batch, if that is larger).
 POOL_BYTES = 2**30
+# Columns that all queries of a suite have; other tasks' documents may have some of them.
+OF_A_QUERY = {"query_id", "cluster_id", "instruction", "answer_type"}
 
 
 def manifest() -> Any:
@@ -94,7 +96,7 @@ class Asked:
     @property
     def is_query(self) -> bool:
         """Whether a suite's task asks it; other tasks' scorers do not know the mark of a cut response."""
-        return "query_id" in self.doc
+        return set(self.doc) >= OF_A_QUERY
 
 
 def split_images(turns: Sequence[Mapping[str, Any]]) -> tuple[list[chat.Message], list[Image.Image]]:

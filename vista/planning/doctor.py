@@ -148,7 +148,7 @@ def check_fitness(suite: Suite) -> list[Finding]:
 
 
 def _fitness(suite: Suite, model: str) -> list[Finding]:
-    """What the last check of a base checkpoint found, if it was of this checkpoint and of these layers."""
+    """What the last check of a base checkpoint found, if it was of this checkpoint and asked the same."""
     layers = suite.scoring.layers if grid.reads_attention(suite) else None
     scoring = {"layers": layers, "linear_layers": suite.scoring.linear_layers}
     paths, subject = Paths(suite.results), f"check of {model}"
@@ -157,7 +157,9 @@ def _fitness(suite: Suite, model: str) -> list[Finding]:
         if not (file.is_file() and manifest_of(base).is_file()):
             continue
         report = read_object(file)
-        if (report.get("checkpoint"), report.get("scoring")) == (read_manifest(base).checksums, scoring):
+        asked = {"checkpoint": read_manifest(base).checksums, "scoring": scoring}
+        asked["system"] = grid.asks_system(suite, model)
+        if asked.items() <= report.items():
             return [_verdict(subject, verdict, file) for verdict in report.get("verdicts", [])]
     return [ok(subject, "made before anything is spent, as soon as the checkpoint is there (vista check)")]
 

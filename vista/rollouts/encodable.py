@@ -129,14 +129,15 @@ def check_encodable(suite: Suite, paths: Paths, model: str) -> None:
     """Write how many queries a model's processor has been found to take, and the manifest.
 
     Raises:
-        VistaError: lists the first queries that it does not take, with the reason; or the suite has no such
-            model.
+        VistaError: lists the first queries that it does not take, with the reason; or the model cannot be
+            asked with its ``prompts``, or is not the suite's.
     """
     files = Reads(suite, paths).asked(model)
     base = paths.base(model)
     recorder = Recorder("rollouts", {"model": model}, [base, *files])
     trusted = getattr(suite.models[model], "trust_remote_code", False)
     processor = load_processor(base, trust_remote_code=trusted)
+    chat.check_prompts(processor, suite.models[model].prompts, model)
     config = AutoConfig.from_pretrained(base, local_files_only=True, trust_remote_code=trusted)
     examiner = Examiner(processor, getattr(config.get_text_config(), "max_position_embeddings", None))
     queries, problems = 0, list[str]()
