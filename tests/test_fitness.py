@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import importlib.util
 import json
+import random
 import re
 from collections.abc import Callable
 from dataclasses import replace
@@ -13,6 +14,7 @@ from pathlib import Path
 from types import MethodType
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -32,7 +34,7 @@ from vista.models.build import build_model
 from vista.paths import Paths, manifest_of
 from vista.planning.doctor import check_fitness
 from vista.rollouts.score import AttentionReader, score_rows
-from vista.scores import layers_read, visual_share
+from vista.scores import fraction_of, layer_indices, layers_read, visual_share
 from vista.verify import files_to_make, verify
 
 NAMES = [*FAMILIES, *TRIED]
@@ -171,9 +173,40 @@ def drifting(checkpoint: Checkpoint) -> None:
     checkpoint.model.save_pretrained = save_pretrained
 
 
+def otherwise_in_training(checkpoint: Checkpoint) -> None:
+    """A model that scales its logits only while it is trained."""
+    checkpoint.model.get_decoder().norm.register_forward_hook(
+        lambda norm, _, made: made * (0.5 if norm.training else 1.0)
+    )
+
+
+def mixed_up_when_padded(checkpoint: Checkpoint) -> None:
+    """A model that shows every row the first row's text where a batch has padding."""
+    own = type(checkpoint.model).forward
+
+    def forward(model: Any, *args: Any, **inputs: Any) -> Any:
+        output = own(model, *args, **inputs)
+        mask = inputs.get("attention_mask")
+        if mask is not None and mask.ndim == 2 and not mask.all():
+            output.logits = output.logits[:1].expand_as(output.logits)
+        return output
+
+    checkpoint.model.forward = MethodType(forward, checkpoint.model)
+
+
+def misnumbered(checkpoint: Checkpoint) -> None:
+    """A model that counts its attention layers from another one."""
+    layers = checkpoint.model.get_decoder().layers
+    for number, layer in enumerate(layers):
+        layer.self_attn.layer_idx = (number + 1) % len(layers)
+
+
 @pytest.mark.parametrize(
     ("spoil", "checks"),
     [
+        (otherwise_in_training, {"trained and sampled"}),
+        (mixed_up_when_padded, {"alone and together"}),
+        (misnumbered, {"attention"}),
         (scaled, {"trained and sampled"}),
         (blind, {"one pass"}),
         (forgetful, {"sampled and read"}),
@@ -187,6 +220,20 @@ def test_a_fault_is_found_by_its_check(
     verdicts = found(qwen, tmp_path)
     assert checks <= failing(verdicts)
     assert failing(verdicts) - checks <= {"trained and sampled"}, "only what follows from it"
+
+
+def test_dropout_is_no_fault_and_all_chance_is_as_before(qwen: Checkpoint, tmp_path: Path) -> None:
+    for layer in qwen.model.get_decoder().layers:
+        layer.self_attn.attention_dropout = 0.5
+        layer.mlp.act_fn = torch.nn.Sequential(layer.mlp.act_fn, torch.nn.Dropout(0.5))
+    qwen.model.eval()
+    states = torch.get_rng_state(), random.getstate(), np.random.get_state()[1].tolist()
+    assert not failing(found(qwen, tmp_path))
+    assert torch.equal(torch.get_rng_state(), states[0])
+    assert (random.getstate(), np.random.get_state()[1].tolist()) == states[1:]
+    assert not any(part.training for part in qwen.model.modules())
+    layer = qwen.model.get_decoder().layers[0]
+    assert (layer.self_attn.attention_dropout, layer.mlp.act_fn[1].p) == (0.5, 0.5)
 
 
 def test_segments_that_take_text_for_the_image_are_found(
@@ -496,3 +543,9 @@ def test_without_trl_what_training_sees_is_said_not_to_be_tried(
     verdicts = found(qwen, tmp_path)
     assert verdicts.pop("trained and sampled").verdict == "not tried"
     assert {verdict.verdict for verdict in verdicts.values()} == {"ok"}
+
+
+@pytest.mark.parametrize("count", [*range(1, 101), 126])
+def test_a_fraction_that_an_error_names_means_the_layer(count: int) -> None:
+    for layer in range(count):
+        assert layer_indices([float(f"{fraction_of(layer, count):g}")], count) == [layer]

@@ -13,10 +13,11 @@ from lmms_eval.models import get_model
 from PIL import Image
 
 from tests.evaluation.conftest import RUN, TASKS, SmallSuite
+from vista import chat
 from vista.errors import VistaError
-from vista.evaluation.chat_model import Decoding, VistaChatModel, split_images
+from vista.evaluation.chat_model import Asked, Decoding, VistaChatModel, split_images
 from vista.evaluation.evaluate import evaluate
-from vista.records import PREDICTION, read_rows
+from vista.records import PREDICTION, QUERY, read_rows
 from vista.verdicts import unmarked
 
 
@@ -129,3 +130,10 @@ def test_a_launcher_with_several_processes_is_refused(
 def test_the_checkpoint_folder_may_be_missing_but_not_silently(tmp_path: Path) -> None:
     with pytest.raises(VistaError, match="no such folder"):
         VistaChatModel(tmp_path / "nowhere")
+
+
+def test_only_a_suites_queries_get_the_mark_of_a_cut_response(small: SmallSuite) -> None:
+    query = read_rows(small.paths.queries(TASKS[0], "test"), QUERY)[0]
+    for doc, expected in ((query, True), ({"query_id": "7", "question": "which ?", "answer": "x"}, False)):
+        asked = Asked("7", doc, list, Decoding(8, ()), chat.Prompt([], {}, {}, ""))
+        assert asked.is_query is expected

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from tests.nano import query
 from vista import chat
 from vista.cli import app
 from vista.config import Suite
+from vista.config.models import Prompts
 from vista.dag import Dag
 from vista.engines.presenter import Presenter
 from vista.errors import VistaError
@@ -120,6 +122,23 @@ def test_a_query_that_cannot_be_asked_is_named_with_its_split(
     assert "1 of its 23 queries" in message
     assert "kind: path" in message
     assert not Paths(suite.results).encodable("m").exists()
+
+
+@pytest.mark.parametrize(
+    ("prompts", "said"),
+    [
+        ({"suffix": "End with <|im_end|>"}, "prompts.suffix spells '<|im_end|>'"),
+        ({"system": "<|im_start|>"}, "prompts.system spells '<|im_start|>'"),
+        ({"answer_mark": "<|vision_end|>"}, "prompts.answer_mark spells '<|vision_end|>'"),
+    ],
+)
+def test_prompts_that_cannot_be_shown_are_named_and_not_the_queries(
+    prompts: dict[str, str], said: str, check: Callable[..., Any], suite: Suite
+) -> None:
+    suite.models["m"] = suite.models["m"].model_copy(update={"prompts": Prompts(**prompts)})
+    with pytest.raises(VistaError, match=re.escape(f"model m: {said}")) as raised:
+        check({})
+    assert "23 queries" not in str(raised.value)
 
 
 def test_the_first_of_many_are_listed_and_the_rest_counted(check: Callable[..., Any]) -> None:
