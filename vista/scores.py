@@ -84,7 +84,11 @@ def choice_of_layers(readable: Sequence[int], count: int, instead: str = "") -> 
 
 def fraction_of(layer: int, count: int) -> float:
     """The fraction of the depth, with few decimals, that ``layer_indices`` takes for a layer of ``count``."""
-    rounded: Iterator[float] = (math.ceil(10**digits * layer / count) / 10**digits for digits in range(2, 16))
+    rounded: Iterator[float] = (
+        (math.ceil(10**digits * layer / count) + more) / 10**digits
+        for digits in range(2, 16)
+        for more in (0, 1)  # 0.29 · 100 is a little less than 29
+    )
     return next(fraction for fraction in rounded if layer_indices([fraction], count) == [layer])
 
 
