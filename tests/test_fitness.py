@@ -336,7 +336,9 @@ def test_verdicts_are_kept_with_a_manifest_and_shown_by_the_doctor(
     assert files_to_make(suite, ["models/mine.check.json"]) == {
         "models/mine.check.json": "models/mine.check.json"
     }
-    # Of another checkpoint it says nothing.
+    # Of a model that is asked otherwise, or of another checkpoint, it says nothing.
+    entry = suite.models["mine"].model_copy(update={"prompts": Prompts(system="")})
+    assert len(check_fitness(suite.model_copy(update={"models": {"mine": entry}}))) == 1
     build_model(suite_of(root, saved("internvl"), tmp_path), paths, "mine")
     assert len(check_fitness(suite)) == 1
 

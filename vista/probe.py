@@ -126,7 +126,7 @@ def borrowed(model: Any) -> Iterator[None]:
     states = random.getstate(), np.random.get_state()
     model.generation_config = copy.deepcopy(generation)  # Trainer may change it
     try:
-        with torch.random.fork_rng():
+        with torch.random.fork_rng([torch.cuda.current_device()] if torch.cuda.is_available() else []):
             yield
     finally:
         random.setstate(states[0])
