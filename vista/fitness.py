@@ -1,8 +1,8 @@
 """Whether a model fits this benchmark, checked before anything is spent; ``vista check`` runs it.
 
-A family may load, sample and train, and still do it wrongly without any error: sample from one distribution and
-train on another, look at another row's image, take a begin token for the image. So every model that is not
-built here is tried on three made-up queries with the very code of sampling, scoring and training, at the
+A family may load, sample and train, and still do it wrongly without an error: sample from one distribution
+and train on another, look at another row's image, take a begin token for the image. So every model that is
+not built here is tried on three made-up queries with the very code of sampling, scoring and training, at the
 settings of its entry. It is no part of a stage, since it uses several: a change in the code of training makes
 the check stale, but no base checkpoint.
 """
