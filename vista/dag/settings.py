@@ -94,8 +94,12 @@ class Settings(Base):
         """Settings of the check of all queries: how they are asked, and how long the responses may be."""
         methods = [method for method in self.suite.methods.values() if isinstance(method, SelfImprovement)]
         lengths = {method.rollouts.max_new_tokens for method in methods}
+        longest = [max(lengths, default=0), self.suite.eval_max_new_tokens]
+        own = self.suite.seed_rationales
+        if isinstance(own, SelfRationales):
+            longest.append(own.rollouts.max_new_tokens)
         shown = self.suite.models[model].prompts.shown
-        return digest([max(lengths, default=0), self.suite.eval_max_new_tokens, *([shown] if shown else [])])
+        return digest([*longest, *([shown] if shown else [])])
 
     def curation_settings(self, run: str) -> str:
         """Settings of a training set."""
