@@ -186,13 +186,10 @@ def test_a_turn_that_the_template_refuses_is_named_with_its_query() -> None:
 def test_seed_queries_leave_room_for_what_is_written_about_them(
     check: Callable[..., Any], suite: Suite
 ) -> None:
-    processor = Presenter(made("qwen2.5-vl")[1])
-    (longest,) = {check({})["longest_prompt"]}
-    room = 512 - longest
+    room = 512 - check({})["longest_prompt"]
     assert check({("own", "seed", 0): {"rationale": "§" * ((room - MARGIN) // 3)}})["queries"] == 23
-    with pytest.raises(VistaError, match="own/seed: query 'own-seed-0': .* the response up to"):
+    with pytest.raises(VistaError, match=r"own/seed: query 'own-seed-0': .* the response up to"):
         check({("own", "seed", 0): {"rationale": "§% " * room}})
-    assert len(chat.gold_ids(processor, "§")) <= 3
     sampled = {"kind": "self", "rollouts": {"k": 1, "max_new_tokens": 511}}
     before = Dag(suite).encodable_settings("m")
     suite = Suite.model_validate({**suite.model_dump(), "seed_rationales": sampled})

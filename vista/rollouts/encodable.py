@@ -178,8 +178,8 @@ def check_encodable(suite: Suite, paths: Paths, model: str) -> None:
             f"model {model!r} cannot be asked {len(problems):,} of its {queries:,} queries:\n"
             + "\n".join(f"  - {problem}" for problem in problems[:EXAMPLES])
             + f"{more}\nCorrect these rows in a local copy of the data (source: {{kind: path, path: …}}), or "
-            "leave them out of it; rationales, where seed_rationales.files says; or take the model out of the "
-            "suite. Nothing has been spent on it yet"
+            "leave them out of it; rationales, where seed_rationales.files says; or take the model out of "
+            "the suite. Nothing has been spent on it yet"
         )
     counts: dict[str, float] = {
         "queries": queries,
