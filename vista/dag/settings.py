@@ -26,6 +26,12 @@ from vista.config import (
 from vista.dag.base import Base
 from vista.wording import templates_of, trained_templates
 
+# Keys of a config file of accelerate that say where processes run, most of which `vista train` overrides.
+PLACEMENT = (
+    *("num_processes", "num_machines", "machine_rank", "main_process_ip", "main_process_port"),
+    *("rdzv_backend", "same_network", "compute_environment", "main_training_function", "debug"),
+)
+
 
 class Settings(Base):
     """The params of the rules."""
@@ -125,7 +131,8 @@ class Settings(Base):
         training = self.suite.models[this.model].training
         tuning = training.tuning.model_dump()
         if training.accelerate is not None:
-            tuning["accelerate"] = load_yaml(training.accelerate)
+            said = load_yaml(training.accelerate)
+            tuning["accelerate"] = {name: value for name, value in said.items() if name not in PLACEMENT}
         section = training_section(method)
         settings = getattr(self.suite.training, str(section)).model_dump()
         if not isinstance(method, SelfImprovement):
