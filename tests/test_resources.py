@@ -190,6 +190,7 @@ def test_a_check_that_failed_fails_again_before_anything_is_spent(root: Path, tm
     assert run() == (False, 1)
     assert run(settings="right") == (True, 2)
     assert run(queries="good once more") == (True, 2)
+    assert run(queries="good at last", rows="3") == (True, 3), "both are stale, and both are made again"
 
 
 def test_what_failed_jobs_leave_is_made_old_and_what_is_gone_is_no_error(root: Path, tmp_path: Path) -> None:

@@ -1,6 +1,39 @@
 # What several rules say about their outputs, and what is done about failed jobs: their logs are
 # quoted, and what they leave counts as older than their inputs.
+from snakemake.dag import DAG
 from snakemake.io import is_flagged
+
+
+class Following:
+    """The jobs that run because a job runs: not those that wait by way of `ancient` inputs alone."""
+
+    def __init__(self, depending):
+        self.depending = depending
+
+    def __getitem__(self, job):
+        return {
+            after: files
+            for after, files in self.depending[job].items()
+            if not all(file.is_ancient for file in files)
+        }
+
+
+def see_past_ancient(search=DAG.bfs):
+    """Have Snakemake ask of jobs that wait for a check whether they are stale, when the check is, too.
+
+    It asks no job downstream of one that has to run, taking for granted that it will run. By way of
+    `ancient` inputs alone it does not: it would stay stale until the next start, without a word.
+    """
+
+    def bfs(dag, direction, *jobs, **options):
+        if direction is dag.depending:
+            direction = Following(direction)
+        return search(dag, direction, *jobs, **options)
+
+    DAG.bfs = bfs
+
+
+see_past_ancient()
 
 
 def shown(files):
