@@ -11,8 +11,7 @@ from snakemake.utils import min_version
 
 from vista.config import load_suite
 from vista.dag import Dag
-from vista.dag.jobs import refuse_leftover_jobs
-from vista.dag.jobs import last_lines
+from vista.dag.jobs import last_lines, make_old, refuse_leftover_jobs
 from vista.errors import VistaError
 
 min_version("9.0")
@@ -68,6 +67,8 @@ onerror:
     quoted = last_lines(logs_of_failed(workflow.scheduler))
     if workflow.is_main_process and quoted:
         print(quoted, file=sys.stderr)
+    if workflow.is_main_process:
+        expire_kept(workflow)
 
 
 wildcard_constraints:

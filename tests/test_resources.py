@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +16,15 @@ from hypothesis import strategies as st
 
 from vista.config import Suite, load_suite
 from vista.dag import Dag
-from vista.dag.jobs import LINES, PREFIX, last_lines, leftover_jobs, refuse_leftover_jobs
+from vista.dag.jobs import (
+    LINES,
+    LONG_AGO,
+    PREFIX,
+    last_lines,
+    leftover_jobs,
+    make_old,
+    refuse_leftover_jobs,
+)
 from vista.errors import VistaError
 
 RUN = "nano-smoke/grids/star/seed0/round1"
@@ -128,3 +140,63 @@ def test_a_slurm_that_does_not_answer_is_named(tmp_path: Path, monkeypatch: pyte
     squeue(tmp_path, "echo 'Unable to contact slurm controller' >&2; exit 1")
     with pytest.raises(VistaError, match="Unable to contact slurm controller"):
         refuse_leftover_jobs(tmp_path)
+
+
+CHECKED = """
+from vista.dag.jobs import make_old
+include: "{root}/workflow/rules/common.smk"
+onerror:
+    expire_kept(workflow)
+rule sample:
+    input: rows="rows.txt", checked=ancient("check.json")
+    output: "samples.txt"
+    shell: "echo sampled >> spent.txt && cp {{input.rows}} {{output}}"
+rule check:
+    input: "queries.txt"
+    output: update("check.json")
+    params: settings=config["settings"]
+    shell: "grep -q good {{input}} && [ {{params.settings}} = right ] && cp {{input}} {{output}}"
+"""
+
+
+def test_a_check_that_failed_fails_again_before_anything_is_spent(root: Path, tmp_path: Path) -> None:
+    (tmp_path / "Snakefile").write_text(CHECKED.format(root=root))
+    said = {"queries": "good", "rows": "1", "settings": "right"}
+    environment = {**os.environ, "PYTHONPATH": str(root)}
+
+    def run(**changes: str) -> tuple[bool, int]:
+        """Whether all went well, and how often was sampled so far."""
+        for name, text in changes.items():
+            said[name] = text
+            if name != "settings":
+                (tmp_path / f"{name}.txt").write_text(text)
+        command = [sys.executable, "-m", "snakemake", "--cores", "1", "samples.txt"]
+        done = subprocess.run(
+            [*command, "--config", f"settings={said['settings']}"],
+            cwd=tmp_path,
+            env=environment,
+            check=False,
+            capture_output=True,
+        )
+        time.sleep(0.02)  # inputs that change next are newer
+        spent = tmp_path / "spent.txt"
+        return done.returncode == 0, len(spent.read_text().splitlines()) if spent.exists() else 0
+
+    assert run(**said) == (True, 1)
+    assert run(queries="bad", rows="2") == (False, 1)
+    assert (tmp_path / "check.json").read_text() == "good", "the last that passed stays"
+    assert run() == (False, 1)
+    assert run(queries="good again", settings="wrong") == (False, 1)
+    assert run() == (False, 1)
+    assert run(settings="right") == (True, 2)
+    assert run(queries="good once more") == (True, 2)
+    assert run(queries="good at last", rows="3") == (True, 3), "both are stale, and both are made again"
+
+
+def test_what_failed_jobs_leave_is_made_old_and_what_is_gone_is_no_error(root: Path, tmp_path: Path) -> None:
+    kept = tmp_path / "check.json"
+    kept.write_text("{}")
+    make_old([kept, tmp_path / "gone.json"])
+    assert kept.stat().st_mtime == LONG_AGO
+    handler = (root / "Snakefile").read_text().partition("onerror:")[2].partition("\n\n\n")[0]
+    assert "expire_kept(workflow)" in handler

@@ -54,11 +54,19 @@ def _loaded(data: bytes | Path) -> Iterator[Image.Image]:
     ImageFile.LOAD_TRUNCATED_IMAGES = False
     with warnings.catch_warnings():
         warnings.simplefilter("error", Image.DecompressionBombWarning)
-        with Image.open(io.BytesIO(data) if isinstance(data, bytes) else data, formats=FORMATS) as opened:
+        with _opened(data) as opened:
             if not all(opened.size):
                 raise ValueError(f"it has no pixels: {opened.width}×{opened.height}")
             opened.load()  # turns a TIFF upright, and no other format
             yield opened
+
+
+def _opened(data: bytes | Path) -> Image.Image:
+    """An encoded image of which the head has been read."""
+    try:
+        return Image.open(io.BytesIO(data) if isinstance(data, bytes) else data, formats=FORMATS)
+    except UnidentifiedImageError as error:  # Pillow names the address of our buffer, and no format
+        raise UnidentifiedImageError(f"it cannot be read as any of {', '.join(FORMATS)}") from error
 
 
 def decode_image(data: bytes | Path) -> Image.Image:
@@ -78,8 +86,9 @@ def seen_size(data: bytes) -> tuple[int, int]:
     Raises:
         one of ``BROKEN``: it is not an image.
     """
-    with Image.open(io.BytesIO(data), formats=FORMATS) as opened:
-        lying = opened.format != "TIFF" and _orientation(opened) in (5, 6, 7, 8)
+    with _opened(data) as opened:
+        # Pillow gives the upright size of a TIFF that says so in its own tag.
+        lying = ORIENTATION not in getattr(opened, "tag_v2", {}) and _orientation(opened) in (5, 6, 7, 8)
         return (opened.height, opened.width) if lying else opened.size
 
 
@@ -174,14 +183,14 @@ def open_images(query: Mapping[str, Any]) -> list[Image.Image]:
     return pictures
 
 
-def decoded(source: bytes | Path, where: str) -> Image.Image:
-    """An image as RGB, from its bytes or a file.
+def decoded(source: bytes | Path | Image.Image, where: str) -> Image.Image:
+    """An image as RGB, from its bytes, a file or what a library has opened.
 
     Raises:
         VistaError: there is no such file, or it cannot be decoded; says ``where``.
     """
     try:
-        return decode_image(source)
+        return as_seen(source) if isinstance(source, Image.Image) else decode_image(source)
     except FileNotFoundError as error:
         raise VistaError(f"{where}: no such file: {error.filename}; restore it") from error
     except BROKEN as error:

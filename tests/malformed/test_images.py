@@ -15,7 +15,8 @@ import pytest
 from PIL import Image, UnidentifiedImageError
 
 from tests.malformed.harness import SAMPLE, Case, Spoil, World, case, refused
-from vista.images import as_seen, decode_image, plain_format
+from vista.errors import VistaError
+from vista.images import FORMATS, as_seen, decode_image, decoded, plain_format, seen_size
 
 TRAIN_QUERIES = "results/tasks/cells/train.parquet"
 NAMED = ["'cells-train-00001'", "image 0"]
@@ -246,13 +247,43 @@ def test_a_photo_stands_upright(kind: str, orientation: int) -> None:
     picture = decode_image(data)
     # As the library shows it that reads lmms-eval's own benchmarks.
     library = datasets.Image().decode_example({"bytes": data, "path": None})
-    assert picture.size == library.size == ((32, 16) if orientation < 5 else (16, 32))
+    assert seen_size(data) == picture.size == library.size == ((32, 16) if orientation < 5 else (16, 32))
     assert np.array_equal(np.array(picture), np.array(library.convert("RGB")))
     corner = {1: "top left", 2: "top right", 3: "bottom right", 4: "bottom left"}.get(orientation)
     if corner is not None:  # where the white is, told without any library
         place = (2 if "left" in corner else 29, 2 if "top" in corner else 13)
         assert min(picture.getpixel(place)) > 250
     assert plain_format(data) == (kind if orientation == 1 and kind in ("JPEG", "PNG", "WEBP") else None)
+
+
+XMP = b"""<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">
+<rdf:Description xmlns:tiff="http://ns.adobe.com/tiff/1.0/" tiff:Orientation="6"/></rdf:RDF></x:xmpmeta>"""
+
+
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [("JPEG", {"xmp": XMP}), ("WEBP", {"xmp": XMP}), ("TIFF", {"tiffinfo": {700: XMP}})],
+    ids=["JPEG", "WEBP", "TIFF"],
+)
+def test_the_size_is_that_of_the_upright_picture_also_where_xmp_says_so(
+    kind: str, options: dict[str, Any]
+) -> None:
+    data = encoded(Image.new("RGB", (32, 16)), kind, **options)
+    assert seen_size(data) == decode_image(data).size == (16, 32)
+
+
+@pytest.mark.parametrize("kind", ["TGA", "ICO", "JPEG2000", "PCX", "PDF", "EPS"])
+def test_another_format_is_refused_with_those_that_are_read(kind: str) -> None:
+    data = encoded(Image.new("RGB", (32, 32)), kind)
+    for read in (decode_image, seen_size):
+        with pytest.raises(UnidentifiedImageError) as raised:
+            read(data)
+        assert str(raised.value) == f"it cannot be read as any of {', '.join(FORMATS)}"
+
+
+def test_what_a_library_has_opened_is_refused_with_its_place() -> None:
+    with pytest.raises(VistaError, match=r"a task's image: .*NaN or infinite"):
+        decoded(Image.fromarray(np.array([[0.0, np.nan]], np.float32)), "a task's image")
 
 
 @pytest.mark.parametrize("value", [0, 9, 77])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import io
 import json
 import re
@@ -25,7 +26,7 @@ from vista.errors import VistaError
 from vista.manifest import Recorder, read_manifest
 from vista.paths import Paths, manifest_of
 from vista.records import QUERY, Row, write_json, write_rows
-from vista.rollouts.encodable import EXAMPLES, MARGIN, Examiner, check_encodable
+from vista.rollouts.encodable import EXAMPLES, MARGIN, Examiner, check_encodable, response_limit
 
 STEP = {"epochs": 1}
 TASK = {"kind": "grid", "questions": ["closed"], "sizes": {"seed": 2, "train": 3, "test": 9}}
@@ -178,6 +179,41 @@ def test_every_special_token_of_every_family_is_found_and_no_ordinary_text(famil
         assert examiner.spelled(f"Is {name} in the picture?") == name
     for text in ("Is 2 < 3 > 1?", "[x] | y", "<br> or <image of a lung", "x^2 </ p>", "", "\n"):
         assert examiner.spelled(text) is None
+
+
+def test_the_name_of_the_unknown_token_is_found_here_as_in_training() -> None:
+    processor = Presenter(copy.deepcopy(made("qwen2.5-vl")[1]))
+    processor.tokenizer.add_special_tokens({"unk_token": "<unk>"})
+    assert chat.gold_ids(processor, "<unk>") == [processor.tokenizer.unk_token_id]
+    examiner = Examiner(processor, None)
+    assert examiner.spelled("Is <unk> in the picture?") == "<unk>"
+    assert examiner.spelled("Is unk in the picture?") is None
+
+
+REFUSING = "{% if messages[0]['role'] == 'system' %}{{ raise_exception('no system turn') }}{% endif %}"
+
+
+def test_a_turn_that_the_template_refuses_is_named_with_its_query() -> None:
+    processor = Presenter(copy.deepcopy(made("qwen2.5-vl")[1]))
+    processor.inner.chat_template = REFUSING + processor.inner.chat_template
+    examiner = Examiner(processor, None)
+    said = examiner.problem(asked(0, "own", "test"), 0)
+    assert said == "the processor or its chat template refuses its prompt: no system turn"
+    assert examiner.problem(asked(0, "own", "test", system=None), 0) is None
+
+
+def test_seed_queries_leave_room_for_what_is_written_about_them(
+    check: Callable[..., Any], suite: Suite
+) -> None:
+    room = 512 - check({})["longest_prompt"]
+    assert check({("own", "seed", 0): {"rationale": "§" * ((room - MARGIN) // 3)}})["queries"] == 23
+    with pytest.raises(VistaError, match=r"own/seed: query 'own-seed-0': .* the response up to"):
+        check({("own", "seed", 0): {"rationale": "§% " * room}})
+    sampled = {"kind": "self", "rollouts": {"k": 1, "max_new_tokens": 511}}
+    before = Dag(suite).encodable_settings("m")
+    suite = Suite.model_validate({**suite.model_dump(), "seed_rationales": sampled})
+    assert [response_limit(suite, split) for split in ("seed", "train", "test")] == [511, 20, 30]
+    assert Dag(suite).encodable_settings("m") != before
 
 
 def test_what_costs_something_waits_for_it(suite: Suite) -> None:

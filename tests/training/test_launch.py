@@ -173,6 +173,16 @@ def test_what_the_accelerate_file_says_reruns_the_training_and_its_comments_do_n
         dag.training_settings(run)
 
 
+def test_where_the_accelerate_file_puts_processes_reruns_nothing(suite: Suite, tmp_path: Path):
+    run, file = run_of("rest-em").id, tmp_path / "ddp.yaml"
+    dag = Dag(with_model(suite, ModelTraining(accelerate=file)))
+    found = set()
+    for text in ("", "num_processes: 8", "num_processes: 2\nmain_process_port: 29501\nmachine_rank: 0"):
+        file.write_text(f"distributed_type: MULTI_GPU\n{text}\n")
+        found.add(dag.training_settings(run))
+    assert len(found) == 1
+
+
 def test_processes_and_passes_rerun_nothing_and_tuning_reruns_the_training(suite: Suite):
     run = run_of("rest-em").id
     spread = ModelTraining(processes=2, device_batch_size=4, gradient_checkpointing=True, save_every=10)

@@ -1,4 +1,4 @@
-"""Jobs that an earlier ``snakemake`` left running on Slurm, and what failed jobs said last.
+"""Jobs that an earlier ``snakemake`` left running on Slurm, and what failed jobs said last and leave.
 
 A ``snakemake`` that is killed outright cannot cancel its jobs. Two jobs that make the same output at the
 same time would spoil each other's files, so a new one does not start beside them.
@@ -6,9 +6,11 @@ same time would spoil each other's files, so a new one does not start beside the
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
 from vista.errors import VistaError
@@ -53,6 +55,18 @@ def leftover_jobs(listed: str, folder: Path) -> list[str]:
     ]
 
 
+def make_old(files: Iterable[str | Path]) -> None:
+    """Give files a time before that of any input, so that the next ``snakemake`` makes them again.
+
+    Snakemake puts back what a failed job was to update, with the time at which it does so. It would take a
+    check that has just failed for one that passed, and start what waits for it.
+    """
+    for file in files:
+        with suppress(FileNotFoundError):
+            os.utime(file, (LONG_AGO, LONG_AGO))
+
+
+LONG_AGO = 1  # seconds since 1970; of 0 some file systems make no time at all
 LINES = 12
 BYTES = 20_000  # more than the last lines of any log take
 

@@ -26,6 +26,12 @@ from vista.config import (
 from vista.dag.base import Base
 from vista.wording import templates_of, trained_templates
 
+# Keys of a config file of accelerate that say where processes run, most of which `vista train` overrides.
+PLACEMENT = (
+    *("num_processes", "num_machines", "machine_rank", "main_process_ip", "main_process_port"),
+    *("rdzv_backend", "same_network", "compute_environment", "main_training_function", "debug"),
+)
+
 
 class Settings(Base):
     """The params of the rules."""
@@ -94,8 +100,12 @@ class Settings(Base):
         """Settings of the check of all queries: how they are asked, and how long the responses may be."""
         methods = [method for method in self.suite.methods.values() if isinstance(method, SelfImprovement)]
         lengths = {method.rollouts.max_new_tokens for method in methods}
+        longest = [max(lengths, default=0), self.suite.eval_max_new_tokens]
+        own = self.suite.seed_rationales
+        if isinstance(own, SelfRationales):
+            longest.append(own.rollouts.max_new_tokens)
         shown = self.suite.models[model].prompts.shown
-        return digest([max(lengths, default=0), self.suite.eval_max_new_tokens, *([shown] if shown else [])])
+        return digest([*longest, *([shown] if shown else [])])
 
     def curation_settings(self, run: str) -> str:
         """Settings of a training set."""
@@ -121,7 +131,8 @@ class Settings(Base):
         training = self.suite.models[this.model].training
         tuning = training.tuning.model_dump()
         if training.accelerate is not None:
-            tuning["accelerate"] = load_yaml(training.accelerate)
+            said = load_yaml(training.accelerate)
+            tuning["accelerate"] = {name: value for name, value in said.items() if name not in PLACEMENT}
         section = training_section(method)
         settings = getattr(self.suite.training, str(section)).model_dump()
         if not isinstance(method, SelfImprovement):

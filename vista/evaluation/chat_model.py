@@ -23,7 +23,7 @@ from vista import chat
 from vista.engines.base import Engine, Request, Sample
 from vista.errors import VistaError
 from vista.evaluation.evaluate import Selection
-from vista.images import as_seen, decoded
+from vista.images import decoded
 from vista.verdicts import marked
 from vista.wording import check_wording
 
@@ -126,9 +126,7 @@ def split_images(turns: Sequence[Mapping[str, Any]]) -> tuple[list[chat.Message]
 
 def _opened(image: Any) -> Image.Image:
     """A decoded RGB image, from a decoded image or the path of a file."""
-    if isinstance(image, Image.Image):
-        return as_seen(image)
-    return decoded(Path(str(image)), "a task's image")
+    return decoded(image if isinstance(image, Image.Image) else Path(str(image)), "a task's image")
 
 
 class VistaChatModel(lmms):  # type: ignore[misc]  # lmms-eval is untyped

@@ -9,7 +9,7 @@ images, a blank one is encoded for every size that occurs. The model itself is n
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Sequence
 from functools import cache, cached_property
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from PIL import Image
 from transformers import AutoConfig
 
 from vista import chat
-from vista.config import SelfImprovement, Suite, TeacherRationales
+from vista.config import AnnotatedRationales, SelfImprovement, SelfRationales, Suite, TeacherRationales
 from vista.engines.presenter import Presenter, load_processor
 from vista.errors import VistaError
 from vista.images import BROKEN, seen_size
@@ -31,8 +31,11 @@ EXAMPLES = 5  # queries in one error
 # with the text beside it. Lengths that are closer to the limit are counted.
 MARGIN = 16
 COLUMNS = ["query_id", "task", "split", "images", "system", "instruction", "rationale"]
-# What processors raise for images and texts that they cannot take.
-REFUSALS = (ValueError, TypeError, LookupError, ArithmeticError, RuntimeError, AssertionError, StopIteration)
+# What processors and chat templates raise for images and texts that they cannot take.
+REFUSALS = (
+    *(*chat.REFUSALS, TypeError, LookupError, ArithmeticError),
+    *(RuntimeError, AssertionError, StopIteration),
+)
 
 Sizes = tuple[tuple[int, int], ...]  # width and height of each image of a query
 
@@ -70,11 +73,10 @@ class Examiner:
         if isinstance(expanded, str):
             shown = ", ".join(f"{width}×{height}" for width, height in sizes)
             return f"the processor refuses its image ({shown} pixels): {expanded}"
-        turns = chat.messages(query)
-        text = chat.render(self.processor, turns)
-        length = len(chat.template_ids(self.processor, chat.Prompt([], {}, {}, text))) + expanded
-        if self.context is not None and length + response_len + MARGIN > self.context:
-            length = len(chat.encode(self.processor, turns, blank(sizes)))
+        try:
+            length = self.length(query, sizes, expanded, response_len)
+        except REFUSALS as error:
+            return f"the processor or its chat template refuses its prompt: {error or type(error).__name__}"
         self.longest = max(self.longest, length)
         if self.context is not None and length + response_len > self.context:
             return (
@@ -82,6 +84,22 @@ class Examiner:
                 f"context is {self.context}"
             )
         return None
+
+    def length(self, query: Row, sizes: Sizes, expanded: int, response_len: int) -> int:
+        """Tokens of a prompt: to within ``MARGIN``, and exact where that decides whether it fits.
+
+        Args:
+            query: As for ``problem``.
+            sizes: Those of its images.
+            expanded: Tokens that they add to the rendered prompt.
+            response_len: As for ``problem``.
+        """
+        turns = chat.messages(query)
+        text = chat.render(self.processor, turns)
+        length = len(chat.template_ids(self.processor, chat.Prompt([], {}, {}, text))) + expanded
+        if self.context is not None and length + response_len + MARGIN > self.context:
+            return len(chat.encode(self.processor, turns, blank(sizes)))
+        return length
 
     def spelled(self, text: str) -> str | None:
         """The first special token of the model that a text spells."""
@@ -92,10 +110,14 @@ class Examiner:
                 return name
         return None
 
+    def written(self, rationale: str | None) -> int:
+        """Tokens of a rationale that is trained on, with the end token."""
+        return len(chat.gold_ids(self.processor, rationale or "")) + 1
+
     @cached_property
     def special_ids(self) -> set[int]:
-        """Every special token but the one for what is unknown."""
-        return set(chat.forbidden_tokens(self.processor, [self.processor.tokenizer.unk_token_id]))
+        """Every special token. That for what is unknown is one only where a text has its name."""
+        return set(chat.forbidden_tokens(self.processor, []))
 
     @cached_property
     def special(self) -> re.Pattern[str]:
@@ -147,14 +169,18 @@ def check_encodable(suite: Suite, paths: Paths, model: str) -> None:
             rows = [{**row, "rationale": None} for row in rows]
         check_count(file, len(rows), "queries", required=False)
         queries += len(rows)
-        problems += _problems(examiner, file, rows, response_limit(suite, file.stem))
+        limits = [response_limit(suite, file.stem)] * len(rows)
+        if file.stem == "seed" and isinstance(suite.seed_rationales, AnnotatedRationales):
+            limits = [examiner.written(row["rationale"]) for row in rows]
+        problems += _problems(examiner, file, rows, limits)
     if problems:
         more = f"\n  and {len(problems) - EXAMPLES:,} more" if len(problems) > EXAMPLES else ""
         raise VistaError(
             f"model {model!r} cannot be asked {len(problems):,} of its {queries:,} queries:\n"
             + "\n".join(f"  - {problem}" for problem in problems[:EXAMPLES])
             + f"{more}\nCorrect these rows in a local copy of the data (source: {{kind: path, path: …}}), or "
-            "leave them out of it; or take the model out of the suite. Nothing has been spent on it yet"
+            "leave them out of it; rationales, where seed_rationales.files says; or take the model out of "
+            "the suite. Nothing has been spent on it yet"
         )
     counts: dict[str, float] = {
         "queries": queries,
@@ -170,11 +196,14 @@ def response_limit(suite: Suite, split: str) -> int:
     """Tokens that a response to a query of a split may have, in any job of the suite."""
     if split == "test":
         return suite.eval_max_new_tokens
+    own = suite.seed_rationales
+    if split == "seed":  # sampled on just for the base model's own rationales
+        return own.rollouts.max_new_tokens if isinstance(own, SelfRationales) else 0
     methods = [method for method in suite.methods.values() if isinstance(method, SelfImprovement)]
     return max((method.rollouts.max_new_tokens for method in methods), default=0)
 
 
-def _problems(examiner: Examiner, file: Path, rows: Iterable[Row], response_len: int) -> list[str]:
+def _problems(examiner: Examiner, file: Path, rows: Sequence[Row], limits: Sequence[int]) -> list[str]:
     where = f"{file.parent.name}/{file.stem}"
-    found = ((row, examiner.problem(row, response_len)) for row in rows)
+    found = ((row, examiner.problem(row, limit)) for row, limit in zip(rows, limits, strict=True))
     return [f"{where}: query {row['query_id']!r}: {said}" for row, said in found if said is not None]

@@ -1,4 +1,39 @@
-# What several rules say about their outputs, and which logs are quoted for failed jobs.
+# What several rules say about their outputs, and what is done about failed jobs: their logs are
+# quoted, and what they leave counts as older than their inputs.
+from snakemake.dag import DAG
+from snakemake.io import is_flagged
+
+
+class Following:
+    """The jobs that run because a job runs: not those that wait by way of `ancient` inputs alone."""
+
+    def __init__(self, depending):
+        self.depending = depending
+
+    def __getitem__(self, job):
+        return {
+            after: files
+            for after, files in self.depending[job].items()
+            if not all(file.is_ancient for file in files)
+        }
+
+
+def see_past_ancient(search=DAG.bfs):
+    """Have Snakemake ask of jobs that wait for a check whether they are stale, when the check is, too.
+
+    It asks no job downstream of one that has to run, taking for granted that it will run. By way of
+    `ancient` inputs alone it does not: it would stay stale until the next start, without a word.
+    """
+
+    def bfs(dag, direction, *jobs, **options):
+        if direction is dag.depending:
+            direction = Following(direction)
+        return search(dag, direction, *jobs, **options)
+
+    DAG.bfs = bfs
+
+
+see_past_ancient()
 
 
 def shown(files):
@@ -25,11 +60,31 @@ def in_report(file):
     )
 
 
-def logs_of_failed(scheduler):
-    """Log files of the jobs that failed after all retries; jobs of a group are listed one by one."""
-    failed = [
+def failed_jobs(scheduler):
+    """The jobs that failed after all retries; those of a group one by one."""
+    return [
         job
         for one in scheduler.failed
         for job in (one.jobs if one.is_group() else [one])
     ]
-    return [log for job in failed for log in job.log]
+
+
+def logs_of_failed(scheduler):
+    """Log files of the jobs that failed."""
+    return [log for job in failed_jobs(scheduler) for log in job.log]
+
+
+def expire_kept(workflow):
+    """Have the next run make again what failed jobs left as it was before (`update`).
+
+    Snakemake puts it back as if it had been made now, with today's inputs and settings.
+    """
+    kept = [
+        file
+        for job in failed_jobs(workflow.scheduler)
+        for file in job.output
+        if is_flagged(file, "update")
+    ]
+    for file in kept:
+        workflow.persistence.cleanup_metadata(file)
+    make_old(kept)
