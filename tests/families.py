@@ -185,6 +185,16 @@ def qwen_pictures() -> dict[str, Any]:
     return {"patch_size": 4, "temporal_patch_size": 2, "merge_size": 2, "size": size}
 
 
+def qwen_processor(kind: type, video: type, tokenizer: Any, template: str) -> Any:
+    """A processor of Qwen's families; they differ in their classes and templates alone."""
+    return kind(
+        image_processor=hf.Qwen2VLImageProcessor(**qwen_pictures()),
+        tokenizer=tokenizer,
+        video_processor=video(**qwen_pictures()),
+        chat_template=template,
+    )
+
+
 QWEN_TOWER: dict[str, Any] = {
     **VISION,
     "depth": 2,
@@ -205,12 +215,7 @@ def qwen2_5_vl() -> tuple[Any, Any]:
         tie_word_embeddings=True,
         **token_ids(tokenizer, **QWEN_IDS),
     )
-    processor = hf.Qwen2_5_VLProcessor(
-        image_processor=hf.Qwen2VLImageProcessor(**qwen_pictures()),
-        tokenizer=tokenizer,
-        video_processor=hf.Qwen2VLVideoProcessor(**qwen_pictures()),
-        chat_template=QWEN2_5,
-    )
+    processor = qwen_processor(hf.Qwen2_5_VLProcessor, hf.Qwen2VLVideoProcessor, tokenizer, QWEN2_5)
     return hf.Qwen2_5_VLForConditionalGeneration(config), processor
 
 
@@ -223,12 +228,7 @@ def qwen3_vl() -> tuple[Any, Any]:
         tie_word_embeddings=True,
         **token_ids(tokenizer, **QWEN_IDS),
     )
-    processor = hf.Qwen3VLProcessor(
-        image_processor=hf.Qwen2VLImageProcessor(**qwen_pictures()),
-        tokenizer=tokenizer,
-        video_processor=hf.Qwen3VLVideoProcessor(**qwen_pictures()),
-        chat_template=QWEN3,
-    )
+    processor = qwen_processor(hf.Qwen3VLProcessor, hf.Qwen3VLVideoProcessor, tokenizer, QWEN3)
     return hf.Qwen3VLForConditionalGeneration(config), processor
 
 
@@ -257,12 +257,7 @@ def qwen3_5_of(config_class: Any, model_class: Any, **more: Any) -> tuple[Any, A
         tie_word_embeddings=True,
         **token_ids(tokenizer, **QWEN_IDS),
     )
-    processor = hf.Qwen3VLProcessor(
-        image_processor=hf.Qwen2VLImageProcessor(**qwen_pictures()),
-        tokenizer=tokenizer,
-        video_processor=hf.Qwen3VLVideoProcessor(**qwen_pictures()),
-        chat_template=QWEN3,
-    )
+    processor = qwen_processor(hf.Qwen3VLProcessor, hf.Qwen3VLVideoProcessor, tokenizer, QWEN3)
     return model_class(config), processor
 
 

@@ -26,6 +26,7 @@ from tests.families import (
     byte_tokenizer,
     qwen3_5_of,
     qwen_pictures,
+    qwen_processor,
     qwen_tokenizer,
     text_config,
     token_ids,
@@ -180,12 +181,7 @@ def qwen2_vl() -> tuple[Any, Any]:
         tie_word_embeddings=True,
         **token_ids(tokenizer, **QWEN_IDS),
     )
-    processor = hf.Qwen2VLProcessor(
-        image_processor=hf.Qwen2VLImageProcessor(**qwen_pictures()),
-        tokenizer=tokenizer,
-        video_processor=hf.Qwen2VLVideoProcessor(**qwen_pictures()),
-        chat_template=QWEN2_5,
-    )
+    processor = qwen_processor(hf.Qwen2VLProcessor, hf.Qwen2VLVideoProcessor, tokenizer, QWEN2_5)
     return hf.Qwen2VLForConditionalGeneration(config), processor
 
 
@@ -199,12 +195,7 @@ def qwen3_vl_moe() -> tuple[Any, Any]:
         tie_word_embeddings=True,
         **token_ids(tokenizer, **QWEN_IDS),
     )
-    processor = hf.Qwen3VLProcessor(
-        image_processor=hf.Qwen2VLImageProcessor(**qwen_pictures()),
-        tokenizer=tokenizer,
-        video_processor=hf.Qwen3VLVideoProcessor(**qwen_pictures()),
-        chat_template=QWEN3,
-    )
+    processor = qwen_processor(hf.Qwen3VLProcessor, hf.Qwen3VLVideoProcessor, tokenizer, QWEN3)
     return hf.Qwen3VLMoeForConditionalGeneration(config), processor
 
 

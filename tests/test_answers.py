@@ -410,6 +410,7 @@ def test_choices_are_told_apart_by_their_texts_and_values(found, answer, choices
         ("{word}; {other}.", False),
         ("{word} fracture", False),  # neither "fracture" nor "no fracture" answers
         ("{word} evidence of one", False),
+        ("{word} abnormalities are seen", False),
         ("not {word}", False),
         ("the {word} answer", False),
         ("{word}ish", False),

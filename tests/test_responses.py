@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from benchmarks.answers import FORMS, GOLDS, RUNS
 from vista.answers import extract, verify
 
 
@@ -242,88 +243,14 @@ def test_prose_before_a_mark_does_not_matter(text, prose):
     assert extract(f"{prose}\n{text}").casefold() == "yes"
 
 
-RUNS = [
-    " ",
-    "\n",
-    "{",
-    "}",
-    r"\boxed{",
-    r"\boxed{1}",
-    "answer:",
-    "the answer is ",
-    "answer ",
-    "answer (",
-    "2^",
-    "9^(9^(",
-    "(",
-    "$",
-    "**",
-    "\\",
-    r"\text{",
-    r"\frac{1}{",
-    r"\sqrt{",
-    "9",
-    "A. ",
-    "yes or ",
-    "a,",
-    " and ",
-    "12 cm ",
-    "<answer>",
-    "</think>",
-    "²",
-    "½",
-    "x=",
-    "#",
-    "the final correct ",
-    '"',
-    "\0",
-    " .",
-    " because",
-    " (as ",
-    "<b>",
-    "<b ",
-    "-",
-    "option ",
-    "Answer: \n",
-    "*a",
-    "_a",
-    "1,000",
-    "1/",
-    "e1",
-    "wait, ",
-    ". Wait",
-    "\n- a",
-    "B or ",
-    "also ",
-    "(or ",
-    "1 000 ",
-    "If the answer would be ",
-]
-
-
 @pytest.mark.parametrize("run", RUNS)
 def test_no_text_holds_a_verdict_up(run):
     """Patterns that backtrack would take minutes to years; ``benchmarks/answers.py`` measures it."""
-    golds = {
-        "closed": "yes",
-        "open": "red",
-        "number": "7",
-        "choice": "B",
-        "term": "lung",
-        "math": r"5 \sqrt { 2 }",
-        "relaxed": "0.5",
-    }
     for size in (1_000_000, 1_900, 290):
         body = (run * (size // len(run) + 1))[:size]
-        for text in (
-            body,
-            f"answer: 12 {body} exactly",
-            f"\\boxed{{{body}}}",
-            f"{body}\nAnswer: 12",
-            f"<answer>{body}",
-        ):
+        for text in (form.format(body) for form in FORMS):
             found = extract(text)
-            for answer_type, answer in golds.items():
+            for answer_type, answer in GOLDS.items():
                 choices = ["cat", "dog"] if answer_type == "choice" else None
                 assert not verify(found, answer, answer_type, choices)
                 assert not verify(text, answer, answer_type, choices)

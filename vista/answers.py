@@ -159,7 +159,7 @@ _POLAR = re.compile(
 # After a word that answers alone: punctuation, or the start of a clause ("yes there is").
 _ALONE = re.compile(
     r"\s*$|\s*[^\w\s]|\s+(?:there|it|its|this|that|the|these|those|they|he|she|we|you|i|because|since|as|based|according|from"
-    r"|in|on|for|due|however|but|is|are|was|were|abnormalit(?:y|ies) (?:is|are))\b"
+    r"|in|on|for|due|however|but|is|are|was|were)\b"
 )
 
 
