@@ -6,7 +6,7 @@ Every stage that shows a query to a model uses it, so that all show it in the sa
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
@@ -92,16 +92,15 @@ def check_prompts(processor: Any, prompts: Prompts, model: str) -> None:
         VistaError: a text spells a special token or has words that the tokenizer has no token for, or the
             chat template leaves the system turn out.
     """
-    tokenizer = processor.tokenizer
-    special = tokenizer.convert_ids_to_tokens(forbidden_tokens(processor, []))
+    special = forbidden_tokens(processor, [])
     for name, text in prompts.model_dump(exclude_none=True).items():
         where = f"model {model}: prompts.{name}"
-        if spelled := [token for token in special if token in text]:
+        if (token := spelled(processor, text, special)) is not None:
             raise VistaError(
-                f"{where} spells {', '.join(map(repr, spelled))}, which the tokenizer reads as a special "
+                f"{where} spells {token!r}, which the tokenizer reads as a special "
                 "token and leaves out of responses; use plain words (the chat template adds its own tokens)"
             )
-        if words := unknown_words(tokenizer, text):
+        if words := unknown_words(processor.tokenizer, text):
             raise VistaError(
                 f"{where}: the tokenizer does not know {', '.join(map(repr, words))}; write it in words that "
                 "it knows"
@@ -383,6 +382,17 @@ def gold_ids(processor: Any, text: str) -> list[int]:
     """Tokens of a response that a person wrote, without the end token."""
     ids: list[int] = processor.tokenizer(text, add_special_tokens=False)["input_ids"]
     return ids
+
+
+def spelled(processor: Any, text: str, special: Collection[int]) -> str | None:
+    """The first of the ``special`` tokens that a text spells; ``None`` if it spells none.
+
+    A tokenizer reads such words as the tokens themselves: as the place of an image, or as the end of a
+    turn. An unknown word does not spell the token for unknown ones, nor a letter that of its byte.
+    """
+    found = [token for token in gold_ids(processor, text) if token in special]
+    names = map(processor.tokenizer.convert_ids_to_tokens, found)
+    return next((name for name in names if name in text), None)
 
 
 def decode(processor: Any, token_ids: Sequence[int]) -> str:

@@ -30,7 +30,7 @@ from vista.chat import (
     encode_queries,
     end_tokens,
     forbidden_tokens,
-    gold_ids,
+    spelled,
 )
 from vista.config import BuiltModel, ModelStage, Suite
 from vista.engines.folders import check_folder, read_object
@@ -71,16 +71,8 @@ class Checkpoint:
         return None
 
     def spelled(self, text: str) -> str | None:
-        """The first special token that a text spells; ``None`` if it spells none.
-
-        A tokenizer reads such words as the tokens themselves: as the place of an image, or as the end of a
-        turn. An unknown word does not spell the token for unknown ones.
-        """
-        tokenizer = self.processor.tokenizer
-        special = {*self.forbidden_ids, *self.end_ids}
-        found = (token for token in gold_ids(self.processor, text) if token in special)
-        names = map(tokenizer.convert_ids_to_tokens, found)
-        return next((name for name in names if name != tokenizer.unk_token or name in text), None)
+        """The first special token of the model that a text spells (``chat.spelled``)."""
+        return spelled(self.processor, text, {*self.forbidden_ids, *self.end_ids})
 
     def damage(self) -> str:
         """The first weight that is not finite, for an error that has been seen already."""

@@ -8,7 +8,6 @@ images, a blank one is encoded for every size that occurs. The model itself is n
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from functools import cache, cached_property
 from pathlib import Path
@@ -102,13 +101,9 @@ class Examiner:
         return length
 
     def spelled(self, text: str) -> str | None:
-        """The first special token of the model that a text spells."""
-        for found in self.special.finditer(text):
-            name: str = found.group()
-            ids = self.processor.tokenizer(name, add_special_tokens=False)["input_ids"]
-            if name == self.placeholder or not self.special_ids.isdisjoint(ids):
-                return name
-        return None
+        """The first special token of the model that a text spells, or the processor's place of an image."""
+        own = self.placeholder if self.placeholder and self.placeholder in text else None
+        return chat.spelled(self.processor, text, self.special_ids) or own
 
     def written(self, rationale: str | None) -> int:
         """Tokens of a rationale that is trained on, with the end token."""
@@ -116,15 +111,8 @@ class Examiner:
 
     @cached_property
     def special_ids(self) -> set[int]:
-        """Every special token. That for what is unknown is one only where a text has its name."""
+        """Every special token."""
         return set(chat.forbidden_tokens(self.processor, []))
-
-    @cached_property
-    def special(self) -> re.Pattern[str]:
-        """The text of any special token, the longest first."""
-        names = {self.placeholder, *self.processor.tokenizer.convert_ids_to_tokens(sorted(self.special_ids))}
-        words = sorted((re.escape(name) for name in names if name), key=len, reverse=True)
-        return re.compile("|".join(words) or "(?!)")
 
     @property
     def placeholder(self) -> str | None:
