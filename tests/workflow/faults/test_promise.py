@@ -274,7 +274,7 @@ def test_whatever_two_users_do_a_rerun_gives_the_table_of_a_clean_folder_or_says
 ) -> None:
     users = type("Users", (Users,), {"made": made, "folder": tmp_path})
     how = settings(
-        max_examples=max(1, STEPS // PARTS // LENGTH // 4),
+        max_examples=max(2, STEPS // PARTS // LENGTH),
         stateful_step_count=LENGTH,
         deadline=None,
         database=None,
