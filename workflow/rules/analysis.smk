@@ -20,7 +20,7 @@ rule collect:
         mem_mb=lambda w, attempt: PLAN.light_memory(attempt),
         runtime=lambda w, attempt: PLAN.light_minutes(attempt),
     params:
-        suite=PLAN.paths.suite,
+        suite=handed,
         settings=PLAN.analysis_settings(),
     shell:
         "vista collect {params.suite:q} 2>&1 | tee {log:q}"
@@ -34,6 +34,7 @@ rule suite:
             category="Provenance",
             labels={"what": "suite", "format": "yaml"},
         ),
+        f"{R}/suite.yaml.manifest.json",
     log:
         f"{R}/logs/analysis/suite.log",
     conda:
@@ -42,10 +43,10 @@ rule suite:
         mem_mb=lambda w, attempt: PLAN.light_memory(attempt),
         runtime=lambda w, attempt: PLAN.light_minutes(attempt),
     params:
-        suite=PLAN.paths.suite,
+        suite=handed,
         settings=PLAN.suite_settings(),
     shell:
-        "vista suite {params.suite:q} {output:q} 2>&1 | tee {log:q}"
+        "vista suite {params.suite:q} {output[0]:q} 2>&1 | tee {log:q}"
 
 
 # Not measured: it reads the measurements.
@@ -63,7 +64,7 @@ rule cost:
         mem_mb=lambda w, attempt: PLAN.light_memory(attempt),
         runtime=lambda w, attempt: PLAN.light_minutes(attempt),
     params:
-        suite=PLAN.paths.suite,
+        suite=handed,
         settings=PLAN.analysis_settings(),
     shell:
         "vista cost {params.suite:q} 2>&1 | tee {log:q}"
@@ -91,7 +92,7 @@ for table, command in PLAN.table_commands().items():
             runtime=lambda w, attempt: PLAN.light_minutes(attempt),
         params:
             what=command,
-            suite=PLAN.paths.suite,
+            suite=handed,
             settings=lambda w, table=table: PLAN.table_settings(table),
         shell:
             "vista {params.what} {params.suite:q} 2>&1 | tee {log:q}"
@@ -120,9 +121,11 @@ rule figure:
         mem_mb=lambda w, attempt: PLAN.light_memory(attempt),
         runtime=lambda w, attempt: PLAN.light_minutes(attempt),
     params:
+        suite=handed,
         to=lambda w: PLAN.paths.figure(w.figure, "pdf").with_suffix(""),
     shell:
-        "python -m vista.figures.{wildcards.figure:q} {input.table:q} --to {params.to:q} 2>&1 | tee {log:q}"
+        "python -P -m vista.figures.{wildcards.figure:q} {input.table:q} --to {params.to:q}"
+        " --plan {params.suite:q} 2>&1 | tee {log:q}"
 
 
 rule gallery:
@@ -145,6 +148,8 @@ rule gallery:
         mem_mb=lambda w, attempt: PLAN.light_memory(attempt),
         runtime=lambda w, attempt: PLAN.light_minutes(attempt),
     params:
+        suite=handed,
         named=PLAN.named_cases(),
     shell:
-        "python -m vista.figures.gallery {params.named:q} --to {output.page:q} 2>&1 | tee {log:q}"
+        "python -P -m vista.figures.gallery {params.named:q} --to {output.page:q}"
+        " --plan {params.suite:q} 2>&1 | tee {log:q}"

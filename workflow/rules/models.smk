@@ -21,7 +21,7 @@ rule models:
         mem_mb=lambda w, attempt: PLAN.memory("models", w.model, attempt),
         runtime=lambda w, attempt: PLAN.minutes("models", w.model, attempt),
     params:
-        suite=PLAN.paths.suite,
+        suite=handed,
         settings=lambda w: PLAN.model_settings(w.model),
     shell:
         "vista models {params.suite:q} {wildcards.model:q} 2>&1 | tee {log:q}"
@@ -48,7 +48,7 @@ rule check:
         mem_mb=lambda w, attempt: PLAN.memory("rollouts", w.model, attempt),
         runtime=lambda w, attempt: PLAN.minutes("rollouts", w.model, attempt),
     params:
-        suite=PLAN.paths.suite,
+        suite=handed,
         settings=lambda w: PLAN.check_settings(w.model),
     shell:
         "vista check {params.suite:q} {wildcards.model:q} 2>&1 | tee {log:q}"

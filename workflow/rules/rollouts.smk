@@ -30,7 +30,7 @@ for command, kind in PLAN.rollout_kinds().items():
         params:
             vista=PLAN.command(kind),
             what=command,
-            suite=PLAN.paths.suite,
+            suite=handed,
             settings=lambda w, kind=kind: PLAN.rollout_settings(kind, w.name, w.run),
         shell:
             "{params.vista:q} {params.what} {params.suite:q} {wildcards.run:q} {wildcards.name:q}"
@@ -58,7 +58,7 @@ rule encodable:
         mem_mb=lambda w, attempt: PLAN.light_memory(attempt),
         runtime=lambda w, attempt: PLAN.light_minutes(attempt),
     params:
-        suite=PLAN.paths.suite,
+        suite=handed,
         settings=lambda w: PLAN.encodable_settings(w.model),
     shell:
         "vista encodable {params.suite:q} {wildcards.model:q} 2>&1 | tee {log:q}"
@@ -87,6 +87,6 @@ rule cases:
         mem_mb=lambda w, attempt: PLAN.memory("rollouts", w.run, attempt),
         runtime=lambda w, attempt: PLAN.minutes("rollouts", w.run, attempt),
     params:
-        suite=PLAN.paths.suite,
+        suite=handed,
     shell:
         "vista cases {params.suite:q} {wildcards.run:q} 2>&1 | tee {log:q}"

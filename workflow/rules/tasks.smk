@@ -20,7 +20,7 @@ rule tasks:
         mem_mb=lambda w, attempt: PLAN.light_memory(attempt),
         runtime=lambda w, attempt: PLAN.light_minutes(attempt),
     params:
-        suite=PLAN.paths.suite,
+        suite=handed,
         settings=lambda w: PLAN.task_settings(w.task, w.split),
     shell:
         "vista tasks {params.suite:q} {wildcards.task:q} {wildcards.split:q} 2>&1 | tee {log:q}"
