@@ -33,13 +33,16 @@ MODULES = sorted({name for names in standin.MODULES.values() for name in names})
 RESULTS = "results/promise"
 TABLE = f"{RESULTS}/tables/main.csv"
 CONFIG = "config/promise.yaml"
-# Modules that no job here enters, emptied: to hash what they import would take most of Snakemake's start.
-UNUSED = (
-    *("fitness.py", "figures/*.py"),
-    *(f"rollouts/{name}.py" for name in ("cases", "encodable", "gains", "resample", "score")),
-    *(f"analysis/{name}.py" for name in ("ablation", "audit", "cost", "difficulty", "prefix")),
-    "analysis/distributions.py",
-)
+# Imports all that runs here but Snakemake, and says what that was.
+LOADED = f"""
+import sys, vista.cli, vista.verify, vista.dag.made, vista.dag.jobs, vista.training.launch, vista.manifest
+from pathlib import Path
+from vista import standin
+from vista.analysis import plan
+from vista.config import load_suite
+standin.clean(load_suite(Path("{CONFIG}")), dict.fromkeys({MODULES}, 1))
+print(*(name for name in sys.modules if name.split(".")[0] == "vista"))
+"""
 PATIENCE = 300.0  # seconds until a test gives up on what never comes
 
 Config = dict[str, Any]
@@ -49,7 +52,7 @@ START: Config = {
     "results": RESULTS,
     "models": ["nano-smoke"],
     "train_sets": {"both": ["left", "right"]},
-    "methods": ["zero-shot", "rft", "rest-em"],
+    "methods": ["zero-shot", "rest-em"],
     "method_defaults": {"initial_policy": "zero-shot", "mix_seed": False, "rollouts": {"temperature": 1.0}},
     "method_overrides": {"rest-em": {"rounds": 2}},
     "tasks": {
@@ -79,7 +82,7 @@ EDITS: dict[str, Callable[[Config], None]] = {
     "eval_max_new_tokens": lambda c: _flip(c, "eval_max_new_tokens", values=(80, 40)),
     "order of tasks": lambda c: c["train_sets"]["both"].reverse(),
     "rounds": lambda c: _flip(c, "method_overrides", "rest-em", "rounds", values=(2, 1)),
-    "max_per_query": lambda c: _flip(c, "method_overrides", "rft", "max_per_query", values=(None, 3)),
+    "max_per_query": lambda c: _flip(c, "method_overrides", "rest-em", "max_per_query", values=(None, 3)),
     "temperature": lambda c: _flip(c, "method_defaults", "rollouts", "temperature", values=(1.0, 0.9)),
     "test size": lambda c: _flip(c, "tasks", "right", "sizes", "test", values=(8, 9)),
     "train size": lambda c: _flip(c, "tasks", "left", "sizes", "train", values=(8, 9)),
@@ -291,12 +294,21 @@ def make_clone(root: Path, folder: Path) -> Clone:
     for source in (HERE / "replaced").rglob("*.py"):
         replace(source, folder / "vista" / source.relative_to(HERE / "replaced"))
     replace(HERE / "standin.py", folder / "vista/standin.py")
-    for name in UNUSED:
-        for source in (folder / "vista").glob(name):
-            source.write_text(f'"""Nothing here is run, so nothing is hashed: {name}."""\n')
     clone = Clone(folder)
     clone.write_config()
+    empty_unused(clone)
     return clone
+
+
+def empty_unused(clone: Clone) -> None:
+    """Empty the modules that nothing here imports: to hash their code would take most of Snakemake's start."""
+    done = clone.run(sys.executable, "-c", LOADED)
+    assert done.returncode == 0, done.stdout
+    used = {*done.stdout.split(), *(f"vista.{name}" for name in MODULES)}
+    for path in (clone.folder / "vista").rglob("*.py"):
+        name = ".".join(path.relative_to(clone.folder).with_suffix("").parts).removesuffix(".__init__")
+        if name not in used:
+            path.write_text('"""Nothing."""\n')
 
 
 def replace(source: Path, target: Path) -> None:
