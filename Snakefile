@@ -53,7 +53,10 @@ onstart:
                 refuse_leftover_jobs(Path.cwd())
         except VistaError as error:
             raise WorkflowError(str(error))
-        workflow.register_envvars(*HANDED)  # to jobs on other machines
+        # To jobs on other machines.
+        workflow.register_envvars(
+            *HANDED, *(["PYTHONPATH"] if SUITE.snapshot else [])
+        )
     # To limit how many jobs start in a time span (100 a second by default), Snakemake 9 wakes its
     # scheduler once per span for every job that has finished so far. After a few hundred jobs this takes
     # half a core, and Snakemake waits for one more span when it has ended or was interrupted. No more jobs

@@ -147,9 +147,11 @@ class Recorder:
         self.started = datetime.now(UTC)
         self.clock = time.monotonic()
         self.digests = ORIGIN.digests()
-        known = check_inputs(inputs) if check else {}
-        # As they are before they are read: a user's own file may be edited meanwhile.
-        self.fingerprints = {path: known.get(path) or sha256(_fingerprinted(path)) for path in inputs}
+        self.fingerprints = check_inputs(inputs) if check else {}
+        for path in inputs if check else []:
+            # As they are before they are read: a user's own file may be edited meanwhile.
+            if path not in self.fingerprints and _fingerprinted(path).is_file():
+                self.fingerprints[path] = sha256(_fingerprinted(path))
 
     def build(self, output: Path, counts: dict[str, float], status: Status = "complete") -> Manifest:
         """The manifest of ``output``, which must be on disk."""
@@ -164,7 +166,7 @@ class Recorder:
             stage=self.stage,
             status=status,
             settings=self.settings,
-            inputs={str(path): found for path, found in self.fingerprints.items()},
+            inputs={str(p): self.fingerprints.get(p) or sha256(_fingerprinted(p)) for p in self.inputs},
             checksums={name: sha256(file) for name, file in names.items()},
             sizes={name: file.stat().st_size for name, file in names.items()},
             counts=counts,

@@ -7,6 +7,7 @@ not have. The manifests lie beside the outputs, wherever these go.
 from __future__ import annotations
 
 import json
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ class Stale:
         self.results = results
         self._read: dict[Path, dict[str, Any]] = {}
         self._now: dict[str, str | None] = {}
+        self._located = cache(self._locate)
 
     def why(self, outputs: list[str], inputs: list[str], settings: str | None, code: str | None) -> str:
         """Why a job has to run again; nothing if its manifests do not say so.
@@ -84,7 +86,7 @@ class Stale:
             self._now[name] = self._fingerprint(self._located(name))
         return self._now[name]
 
-    def _located(self, name: str) -> Path:
+    def _locate(self, name: str) -> Path:
         """An input of the results where they lie now, under the longest of its path's tails."""
         parts = Path(name).parts
         tails = (self.results.joinpath(*parts[start:]) for start in range(1, len(parts)))
