@@ -15,7 +15,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,6 @@ import yaml
 from tests.checkout import Checkout
 from tests.promise import standin
 from vista.config import load_suite
-from vista.paths import manifest_of
 
 HERE = Path(__file__).parent
 MODULES = sorted({name for names in standin.MODULES.values() for name in names})
@@ -139,9 +138,9 @@ class Run:
         found = []
         for process in psutil.process_iter():
             try:
-                if os.getsid(process.pid) == self.process.pid and process.pid != self.process.pid:
-                    if process.status() != psutil.STATUS_ZOMBIE:
-                        found.append(process)
+                ours = process.pid != self.process.pid and os.getsid(process.pid) == self.process.pid
+                if ours and process.status() != psutil.STATUS_ZOMBIE:
+                    found.append(process)
             except (ProcessLookupError, psutil.NoSuchProcess):
                 continue
         return found
@@ -301,10 +300,12 @@ def make_clone(root: Path, folder: Path) -> Clone:
 
 
 def empty_unused(clone: Clone) -> None:
-    """Empty the modules that nothing here imports: to hash their code would take most of Snakemake's start."""
+    """Empty the modules that nothing here imports: to hash their code takes most of a start."""
     done = clone.run(sys.executable, "-c", LOADED)
     assert done.returncode == 0, done.stdout
     used = {*done.stdout.split(), *(f"vista.{name}" for name in MODULES)}
+    # Plug-ins are packages. A module of the name hides this one, which imports pandas.
+    (clone.folder / "snakemake_executor_plugin_slurm.py").touch()
     for path in (clone.folder / "vista").rglob("*.py"):
         name = ".".join(path.relative_to(clone.folder).with_suffix("").parts).removesuffix(".__init__")
         if name not in used:
@@ -360,6 +361,32 @@ class World:
     runs: list[Run] = field(default_factory=list)
     damaged: set[Path] = field(default_factory=set)
     started: int = 0
+
+    def new_clone(self, like: Clone) -> Clone:
+        """The same code and config in a new folder, without results."""
+        folder = self.folder / f"clone{len(self.clones)}"
+        shutil.copytree(like.folder, folder, ignore=shutil.ignore_patterns("results", ".snakemake"))
+        clone = Clone(folder, copy.deepcopy(like.config), dict(like.codes))
+        self.clones.append(clone)
+        return clone
+
+    def copy(self, source: Clone, *, snakemake: bool = False, times: bool = True) -> Clone:
+        """A new clone with a copy of the results, with or without ``.snakemake``."""
+        target = self.new_clone(source)
+        if source.results.is_dir():
+            put(source.results, target.results, times=times)
+        if snakemake and (source.folder / ".snakemake").is_dir():
+            put(source.folder / ".snakemake", target.folder / ".snakemake", times=times)
+        if source.results.resolve() in self.damaged:
+            self.damaged.add(target.results.resolve())
+        return target
+
+    def share(self, source: Clone) -> Clone:
+        """A new clone with the results of another."""
+        target = self.new_clone(source)
+        target.results.parent.mkdir()
+        target.results.symlink_to(source.results.resolve())
+        return target
 
     def start(self, clone: Clone, *targets: str, hold: str = "", cores: int = 1) -> Run:
         """Start Snakemake, and wait until a job is held or it has ended."""
@@ -427,10 +454,8 @@ class World:
         """Do what an error says."""
         if "Traceback" in said:
             raise Broken(f"a traceback:\n{said[-6000:]}")
-        for name, words in REMEDIES.items():
-            if re.search(words, said):
-                break
-        else:
+        name = next((name for name, words in REMEDIES.items() if re.search(words, said)), None)
+        if name is None:
             raise Broken(f"an error that does not say what to do:\n{said[-6000:]}")
         if name == "unlock":
             if any(not run.ended and run.clone.folder == clone.folder for run in self.runs):

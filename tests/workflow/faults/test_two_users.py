@@ -5,29 +5,25 @@ back outputs, and kill, pause and interrupt what runs. Then a plain rerun gives,
 clean folder with the same config and code, or an error says what to do, and doing that gives it.
 
 Real are Snakemake, the Snakefile, the rules, ``vista.dag``, manifests and the command line; the work of each
-stage is stood in for (``tests/promise``). ``VISTA_STEPS`` says how many steps are taken (``make test-faults``:
-1,000). What was found is below as tests of its own, by name.
+stage is stood in for (``tests/promise``). ``VISTA_STEPS`` says how many steps are taken (12; ``make
+test-faults``: 1,000). What was found is below as tests of its own, by name.
 """
 
 from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, Phase, seed, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import (
-    RuleBasedStateMachine,
-    invariant,
-    precondition,
-    rule,
-    run_state_machine_as_test,
-)
+from hypothesis.stateful import RuleBasedStateMachine, precondition, rule, run_state_machine_as_test
 
 from tests.promise import world
-from tests.promise.world import EDITS, MODULES, RESULTS, Broken, Clone, Run, World, copy_clone, put
+from tests.promise.world import EDITS, MODULES, RESULTS, Clone, Run, World, copy_clone, put
 from vista.paths import manifest_of
 
 pytestmark = [pytest.mark.slow, pytest.mark.end_to_end]
@@ -104,15 +100,6 @@ class Users(RuleBasedStateMachine):
         found = clone.outputs()
         return found[number * 7 % len(found)] if found else None
 
-    def new_clone(self, like: Clone) -> Clone:
-        """The same code and config in a new folder, without results."""
-        folder = self.place / f"clone{len(self.world.clones)}"
-        ignored = shutil.ignore_patterns("results", ".snakemake")
-        shutil.copytree(like.folder, folder, ignore=ignored)
-        clone = Clone(folder, world.copy.deepcopy(like.config), dict(like.codes))
-        self.world.clones.append(clone)
-        return clone
-
     def at_work(self, clone: Clone) -> bool:
         return any(run.clone is clone and not run.ended for run in self.world.runs)
 
@@ -167,24 +154,14 @@ class Users(RuleBasedStateMachine):
     @rule(number=index, snakemake=st.booleans(), times=st.booleans())
     def copy_results(self, number: int, snakemake: bool, times: bool) -> None:
         """To a new clone, with or without ``.snakemake``, as ``cp -a`` or as ``cp -r`` does."""
-        source = self.clone(number)
-        target = self.new_clone(source)
-        if source.results.is_dir():
-            put(source.results, target.results, times=times)
-        if snakemake and (source.folder / ".snakemake").is_dir():
-            put(source.folder / ".snakemake", target.folder / ".snakemake", times=times)
-        if source.results.resolve() in self.world.damaged:
-            self.world.damaged.add(target.results.resolve())
+        self.world.copy(self.clone(number), snakemake=snakemake, times=times)
 
     @precondition(lambda self: len(self.world.clones) < MOST_CLONES)
     @rule(number=index)
     def share_results(self, number: int) -> None:
         """A second working directory with the same results folder, as a group's scratch space."""
-        source = self.clone(number)
-        if source.results.is_dir():
-            target = self.new_clone(source)
-            target.results.parent.mkdir()
-            target.results.symlink_to(source.results.resolve())
+        if self.clone(number).results.is_dir():
+            self.world.share(self.clone(number))
 
     @rule(number=index)
     def remove_snakemake(self, number: int) -> None:
@@ -235,7 +212,7 @@ class Users(RuleBasedStateMachine):
         """The output of one run where that of another belongs."""
         kept, _ = self.kept[which % len(self.kept)]
         clone = self.clone(number)
-        alike = [each for each in clone.outputs() if each.name == kept.name]
+        alike = [each for each in clone.outputs() if each.suffix == kept.suffix]
         if alike:
             self.put(kept, clone, alike[where % len(alike)].relative_to(clone.results), True)
 
@@ -255,10 +232,10 @@ class Users(RuleBasedStateMachine):
             self.broken = True
             raise
 
-    @invariant()
-    def count(self) -> None:
-        """Called after each step."""
+    def check_invariants(self, *args: Any, **kwargs: Any) -> None:
+        """Called after each step, and once before the first."""
         type(self).steps += 1
+        super().check_invariants(*args, **kwargs)
 
     def teardown(self) -> None:
         try:
@@ -271,6 +248,83 @@ class Users(RuleBasedStateMachine):
         finally:
             self.world.kill_all()
             shutil.rmtree(self.place)
+
+
+@pytest.fixture
+def users(made: Clone, tmp_path: Path) -> Iterator[World]:
+    """Two users with one clone, everything made."""
+    found = World(tmp_path, [copy_clone(made, tmp_path / "clone")])
+    yield found
+    found.kill_all()
+
+
+@pytest.mark.parametrize("shared", [False, True], ids=["one clone", "two clones"])
+def test_two_runs_with_other_configs_and_targets(users: World, shared: bool) -> None:
+    first = second = users.clones[0]
+    if shared:
+        second = users.share(first)
+    first.set_code("training.train", 2)
+    run = users.start(first, TARGETS["round 1"], hold="train round1 @begin")
+    assert run.held
+    second.set_code("training.train", 2)
+    second.edit("eval_max_new_tokens")
+    users.start(second, TARGETS["zero-shot"])
+    users.let_all_go()
+    if not shared:
+        first.edit("eval_max_new_tokens")
+    users.judge(first)
+    users.judge(second)
+
+
+@pytest.mark.parametrize("times", [False, True], ids=["cp -r", "cp -a"])
+@pytest.mark.parametrize("edit", sorted(EDITS))
+def test_results_without_snakemakes_memory(users: World, edit: str, times: bool) -> None:
+    clone = users.copy(users.clones[0], times=times)
+    clone.edit(edit)
+    users.judge(clone)
+
+
+@pytest.mark.parametrize("edit", sorted(EDITS))
+def test_an_edited_config(users: World, edit: str) -> None:
+    (clone,) = users.clones
+    before = clone.clean_table()
+    for _ in range(2):
+        clone.edit(edit)
+        users.judge(clone)
+    assert clone.table.read_bytes() == before
+
+
+@pytest.mark.parametrize("module", ["engines.hf", "evaluation.evaluate", "standin", "training.fit"])
+def test_code_that_is_edited_during_a_run_and_put_back(users: World, module: str) -> None:
+    (clone,) = users.clones
+    clone.set_code("models.build", 2)
+    run = users.start(clone, hold="sample zero-shot @begin")
+    assert run.held
+    clone.set_code(module, 2)
+    users.let_all_go()
+    clone.set_code(module, 1)
+    users.judge(clone)
+
+
+def test_a_snakemake_that_is_killed_alone(users: World) -> None:
+    (clone,) = users.clones
+    clone.set_code("training.train", 2)
+    run = users.start(clone, hold="train round1 @made")
+    run.kill(jobs=False)
+    clone.edit("learning rate")
+    assert "wait" in users.judge(clone)
+
+
+@pytest.mark.parametrize("names", [("round1", "round2"), ("round2", "round1")], ids=" as ".join)
+@pytest.mark.parametrize("stage", ["rollouts", "curation", "training", "evaluation"])
+def test_an_output_of_another_run_with_its_manifest(users: World, stage: str, names: tuple[str, str]) -> None:
+    (clone,) = users.clones
+    outputs = [each for each in clone.outputs() if each.relative_to(clone.results).parts[0] == stage]
+    source, target = (next(each for each in outputs if name in str(each)) for name in names)
+    put(source, target, times=True)
+    put(manifest_of(source), manifest_of(target), times=True)
+    users.damaged.add(clone.results.resolve())
+    users.judge(clone)
 
 
 @pytest.mark.parametrize("part", range(PARTS))
