@@ -16,6 +16,7 @@ import os
 import secrets
 import shutil
 import sys
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
@@ -28,7 +29,7 @@ from typing import Any
 from vista import closure, lock
 from vista.config import Suite, load_resolved
 from vista.errors import VistaError, writing
-from vista.manifest import ORIGIN
+from vista.manifest import ORIGIN, fingerprint
 from vista.records import write_text
 
 PLAN = "VISTA_PLAN"  # environment variable: where the processes that snakemake starts find their plan
@@ -125,18 +126,23 @@ class Plan:
             raise VistaError(f"{file}: {EDITED}")
 
 
-def make(suite: Suite, checksums: Mapping[str, str], named: Iterable[str], **commit: Any) -> Plan:
+def make(suite: Suite, texts: Mapping[str, str], named: Iterable[str], **commit: Any) -> Plan:
     """A plan of the code as it is now.
 
     Args:
         suite: The resolved suite.
-        checksums: By name of a file of checksums, its SHA-256.
+        texts: By name of a file of checksums, what it holds.
         named: Modules of plug-ins, with all that they import.
         commit: The plan's ``commit`` and ``dirty``.
     """
-    sources = closure.sources(named)
-    data = {module: found for module in sources if (found := closure.data_of(module))}
-    return Plan(suite.model_dump_json(), sources, data, dict(checksums), **commit)
+    data: dict[str, dict[str, str]] = defaultdict(dict)
+    for text in texts.values():
+        for name, checksum in json.loads(text).items():
+            module, is_data, _ = name.partition(": ")
+            if is_data:
+                data[module][name] = checksum
+    checksums = {name: fingerprint(text) for name, text in texts.items()}
+    return Plan(suite.model_dump_json(), closure.sources(named), dict(data), checksums, **commit)
 
 
 def read(path: Path) -> tuple[Suite, Plan | None]:

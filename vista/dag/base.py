@@ -11,7 +11,7 @@ from vista.closure import update
 from vista.config import SelfImprovement, Suite
 from vista.dag.stale import Stale
 from vista.errors import VistaError
-from vista.manifest import fingerprint, git_state, version_note
+from vista.manifest import git_state, version_note
 from vista.paths import Paths
 from vista.plugins import implementation, module_of
 from vista.reads import Reads
@@ -47,12 +47,13 @@ class Base:
         Raises:
             VistaError: a module is not Python.
         """
-        checksums = {Path(file).name: fingerprint(text) for file, text in self.texts.items()}
+        texts = {Path(file).name: text for file, text in self.texts.items()}
         named = {module for modules in self.entries.values() for module in modules}
-        return planned.make(self.suite, checksums, named, **git_state())
+        return planned.make(self.suite, texts, named, **git_state())
 
+    @cached_property
     def handed(self) -> str:
-        """Path of the plan that a job is handed."""
+        """Path of the plan that jobs are handed."""
         return str(planned.inherited() or self.plan.file(self.paths.results))
 
     def begin(self) -> str | None:

@@ -67,7 +67,7 @@ def handed(wildcards, threads):
 
     Snakemake takes a param that is made from `threads` for none that the output depends on.
     """
-    return PLAN.handed()
+    return PLAN.handed
 
 
 def shown(files):
