@@ -1,8 +1,8 @@
 """What stands in for the work of every stage: each output is a hash of all that decides it.
 
 A job here takes half a second, nearly all of it Python's start. What decides an output is what decides the
-real one: settings, the bytes of its inputs in the order in which they are read, and the ``CODE`` of the modules
-that do the work. It is stated here once more, apart from ``vista.dag``, which the fuzzer holds to it.
+real one: settings, the bytes of its inputs in the order in which they are read, and the ``CODE`` of the
+modules that do the work. It is stated here once more, apart from ``vista.dag``, which the fuzzer holds to it.
 
 In a checkout under test this module is ``vista.standin``; in the test's own process it computes what a clean
 folder would hold.

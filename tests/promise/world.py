@@ -103,6 +103,7 @@ class Run:
     process: subprocess.Popen[bytes]
     gates: Path
     log: Path
+    expected: bytes | None  # of the table, if it is to make that: what it was started for
     paused: bool = False
 
     @property
@@ -295,8 +296,18 @@ def make_clone(root: Path, folder: Path) -> Clone:
     replace(HERE / "standin.py", folder / "vista/standin.py")
     clone = Clone(folder)
     clone.write_config()
+    add_gates(folder / "Snakefile")
     empty_unused(clone)
     return clone
+
+
+def add_gates(snakefile: Path) -> None:
+    """Have Snakemake wait, too: when it has read the rules; and when it has planned, before it begins."""
+    text = snakefile.read_text()
+    gate = 'standin.gate("snakemake @{}")\n'
+    assert text.count("onstart:\n") == 1
+    text = text.replace("onstart:\n", "onstart:\n    " + gate.format("planned"))
+    snakefile.write_text(f"from vista import standin\n\n{text}\n{gate.format('read')}")
 
 
 def empty_unused(clone: Clone) -> None:
@@ -404,20 +415,27 @@ class World:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
-        run = Run(clone, process, gates, log)
+        expected = clone.clean_table() if targets == (TABLE,) else None
+        run = Run(clone, process, gates, log, expected)
         self.runs.append(run)
         run.wait()
         self.forget()
         return run
 
     def forget(self) -> None:
-        """Leave out of the list what has come to its end."""
+        """Leave out of the list what has come to its end, and hold those that ended well to what they made."""
+        for run in self.runs:
+            if run.process.poll() == 0 and run.expected is not None:
+                made = run.clone.table.read_bytes()
+                if made != run.expected and run.clone.results.resolve() not in self.damaged:
+                    raise Broken(f"a wrong table at the end of a run, status 0:\n{run.said[-6000:]}")
+                run.expected = None
         self.runs = [run for run in self.runs if not run.ended or run.jobs()]
 
     def let_all_go(self) -> None:
-        for run in self.runs:
+        for run in list(self.runs):
             run.let_go()
-        self.forget()
+            self.forget()
 
     def kill_all(self) -> None:
         for run in self.runs:

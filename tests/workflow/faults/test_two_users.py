@@ -43,6 +43,7 @@ TARGETS = {
 }
 # Words of a job's name and the point at which it is held: it has read its inputs; has worked; has written its
 # output, but no manifest.
+SNAKEMAKE = ("snakemake @read", "snakemake @planned")
 JOBS = (
     *("tasks left/test", "models", "sample zero-shot", "sample rest-em", "curate round1", "curate round2"),
     *("train round1", "train round2", "evaluate zero-shot", "evaluate round1", "evaluate round2"),
@@ -52,7 +53,11 @@ POINTS = ("@begin", "@made", "@written")
 
 index = st.integers(0, 30)
 modules = st.sampled_from(MODULES)
-holds = st.one_of(st.just(""), st.tuples(st.sampled_from(JOBS), st.sampled_from(POINTS)).map(" ".join))
+holds = st.one_of(
+    st.just(""),
+    st.sampled_from(SNAKEMAKE),
+    st.tuples(st.sampled_from(JOBS), st.sampled_from(POINTS)).map(" ".join),
+)
 
 
 @pytest.fixture(scope="module")
@@ -298,7 +303,7 @@ def test_an_edited_config(users: World, edit: str) -> None:
 def test_code_that_is_edited_during_a_run_and_put_back(users: World, module: str) -> None:
     (clone,) = users.clones
     clone.set_code("models.build", 2)
-    run = users.start(clone, hold="sample zero-shot @begin")
+    run = users.start(clone, world.TABLE, hold="sample zero-shot @begin")
     assert run.held
     clone.set_code(module, 2)
     users.let_all_go()
@@ -306,10 +311,52 @@ def test_code_that_is_edited_during_a_run_and_put_back(users: World, module: str
     users.judge(clone)
 
 
+@pytest.mark.parametrize("point", SNAKEMAKE)
+@pytest.mark.parametrize("module", ["evaluation.evaluate", "training.fit"])
+def test_code_that_is_edited_while_snakemake_plans_and_put_back(
+    users: World, module: str, point: str
+) -> None:
+    (clone,) = users.clones
+    clone.set_code("models.build", 2)
+    run = users.start(clone, world.TABLE, hold=point)
+    assert run.held
+    clone.set_code(module, 2)
+    users.let_all_go()
+    clone.set_code(module, 1)
+    users.judge(clone)
+
+
+@pytest.mark.parametrize("point", SNAKEMAKE)
+def test_a_config_that_is_edited_while_snakemake_plans(users: World, point: str) -> None:
+    (clone,) = users.clones
+    clone.set_code("training.train", 2)
+    run = users.start(clone, world.TABLE, hold=point)
+    assert run.held
+    clone.edit("eval_max_new_tokens")
+    users.let_all_go()
+    users.judge(clone)
+
+
+@pytest.mark.parametrize("point", SNAKEMAKE)
+def test_a_run_that_another_overtook_while_it_planned(users: World, point: str) -> None:
+    """The second makes its table in full before the first begins."""
+    first = users.clones[0]
+    second = users.share(first)
+    first.set_code("evaluation.evaluate", 2)
+    run = users.start(first, world.TABLE, hold=point)
+    assert run.held
+    second.set_code("evaluation.evaluate", 2)
+    second.edit("learning rate")
+    users.start(second, world.TABLE)
+    users.let_all_go()
+    users.judge(first)
+    users.judge(second)
+
+
 def test_a_snakemake_that_is_killed_alone(users: World) -> None:
     (clone,) = users.clones
     clone.set_code("training.train", 2)
-    run = users.start(clone, hold="train round1 @made")
+    run = users.start(clone, world.TABLE, hold="train round1 @made")
     run.kill(jobs=False)
     clone.edit("learning rate")
     assert "wait" in users.judge(clone)
