@@ -399,6 +399,15 @@ class World:
         target.results.symlink_to(source.results.resolve())
         return target
 
+    def touched(self, clone: Clone, *, damaged: bool = True) -> None:
+        """Note that outputs were changed by hand; what runs there is held to nothing but the next rerun."""
+        results = clone.results.resolve()
+        if damaged:
+            self.damaged.add(results)
+        for run in self.runs:
+            if run.clone.results.resolve() == results:
+                run.expected = None
+
     def start(self, clone: Clone, *targets: str, hold: str = "", cores: int = 1) -> Run:
         """Start Snakemake, and wait until a job is held or it has ended."""
         self.started += 1
@@ -415,7 +424,8 @@ class World:
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
-        expected = clone.clean_table() if targets == (TABLE,) else None
+        sound = targets == (TABLE,) and clone.results.resolve() not in self.damaged
+        expected = clone.clean_table() if sound else None
         run = Run(clone, process, gates, log, expected)
         self.runs.append(run)
         run.wait()
@@ -423,11 +433,10 @@ class World:
         return run
 
     def forget(self) -> None:
-        """Leave out of the list what has come to its end, and hold those that ended well to what they made."""
+        """Leave out of the list what has come to its end. What ended well has made its table."""
         for run in self.runs:
             if run.process.poll() == 0 and run.expected is not None:
-                made = run.clone.table.read_bytes()
-                if made != run.expected and run.clone.results.resolve() not in self.damaged:
+                if run.clone.table.read_bytes() != run.expected:
                     raise Broken(f"a wrong table at the end of a run, status 0:\n{run.said[-6000:]}")
                 run.expected = None
         self.runs = [run for run in self.runs if not run.ended or run.jobs()]

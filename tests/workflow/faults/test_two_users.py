@@ -184,6 +184,7 @@ class Users(RuleBasedStateMachine):
                 output.unlink(missing_ok=True)
             if what != "output":
                 manifest_of(output).unlink()
+            self.world.touched(clone, damaged=False)
 
     @rule(number=index, which=index, cut=st.booleans())
     def damage(self, number: int, which: int, cut: bool) -> None:
@@ -193,7 +194,7 @@ class Users(RuleBasedStateMachine):
         if file and file.is_file():
             content = file.read_bytes()
             file.write_bytes(content[: len(content) // 2] if cut else bytes([content[0] ^ 1]) + content[1:])
-            self.world.damaged.add(clone.results.resolve())
+            self.world.touched(clone)
 
     @rule(number=index, which=index)
     def keep(self, number: int, which: int) -> None:
@@ -224,7 +225,7 @@ class Users(RuleBasedStateMachine):
     def put(self, kept: Path, clone: Clone, name: Path, times: bool) -> None:
         put(kept, clone.results / name, times=times)
         put(manifest_of(kept), manifest_of(clone.results / name), times=times)
-        self.world.damaged.add(clone.results.resolve())
+        self.world.touched(clone)
 
     @rule(number=index)
     def rerun(self, number: int) -> None:
@@ -370,7 +371,7 @@ def test_an_output_of_another_run_with_its_manifest(users: World, stage: str, na
     source, target = (next(each for each in outputs if name in str(each)) for name in names)
     put(source, target, times=True)
     put(manifest_of(source), manifest_of(target), times=True)
-    users.damaged.add(clone.results.resolve())
+    users.touched(clone)
     users.judge(clone)
 
 
