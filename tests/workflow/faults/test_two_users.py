@@ -363,6 +363,25 @@ def test_a_snakemake_that_is_killed_alone(users: World) -> None:
     assert "wait" in users.judge(clone)
 
 
+@pytest.mark.parametrize("remembered", [True, False], ids=["with .snakemake", "without"])
+@pytest.mark.parametrize("stage", ["tasks", "models", "rollouts", "curation", "training", "evaluation"])
+def test_an_output_that_is_gone_and_would_be_made_otherwise_now(
+    users: World, stage: str, remembered: bool
+) -> None:
+    """Nobody makes it again for its own sake, as when checkpoints were deleted to save space."""
+    (clone,) = users.clones
+    for output in clone.outputs():
+        if output.relative_to(clone.results).parts[0] == stage:
+            manifest_of(output).unlink()
+            shutil.rmtree(output) if output.is_dir() else output.unlink()
+    if not remembered:
+        shutil.rmtree(clone.folder / ".snakemake")
+    users.judge(clone)
+    module = next(name for name in MODULES if name.startswith(stage))
+    clone.set_code(module, 2)
+    users.judge(clone)
+
+
 @pytest.mark.parametrize("names", [("round1", "round2"), ("round2", "round1")], ids=" as ".join)
 @pytest.mark.parametrize("stage", ["rollouts", "curation", "training", "evaluation"])
 def test_an_output_of_another_run_with_its_manifest(users: World, stage: str, names: tuple[str, str]) -> None:
