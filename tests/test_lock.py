@@ -101,8 +101,8 @@ def test_jobs_that_outlive_their_snakemake_are_named(tmp_path: Path) -> None:
         other(tmp_path, JOIN, start="dead") as job,
         pytest.raises(VistaError, match=rf"vista train a \(process {job.pid} on .*kill {job.pid}$"),
     ):
-        lock.take(tmp_path)
-    os.close(lock.take(tmp_path))
+        lock.refuse_jobs_left(tmp_path)
+    lock.refuse_jobs_left(tmp_path)
     assert not list((tmp_path / ".jobs").iterdir()), "what the dead job left is removed"
 
 
@@ -111,7 +111,7 @@ def test_a_job_of_another_machine_is_not_to_be_killed_here(tmp_path: Path) -> No
         file = tmp_path / ".jobs/train-a"
         file.write_text(json.dumps({"host": "node7", "pid": 1, "what": "vista train a"}))
         with pytest.raises(VistaError, match=r"process 1 on node7.*stop them there$"):
-            lock.take(tmp_path)
+            lock.refuse_jobs_left(tmp_path)
 
 
 def test_a_job_does_not_run_beside_itself(tmp_path: Path) -> None:
@@ -138,7 +138,7 @@ def test_a_launcher_that_takes_a_jobs_place_keeps_its_lock(tmp_path: Path) -> No
         JOIN + "\nos.execv(sys.executable, [sys.executable, '-c', 'print(\"holds\", flush=True); input()'])"
     )
     with other(tmp_path, launch), pytest.raises(VistaError, match="still at work"):
-        lock.take(tmp_path)
+        lock.refuse_jobs_left(tmp_path)
 
 
 def test_a_file_system_without_locks_is_named_and_does_not_stop_anybody(
