@@ -11,7 +11,7 @@ from snakemake.utils import min_version
 
 from vista.config import load_suite
 from vista.dag import Dag
-from vista.dag.jobs import last_lines, make_old, refuse_leftover_jobs
+from vista.dag.jobs import last_lines, make_old
 from vista.errors import VistaError
 from vista.planned import HANDED, forget_inherited, inherited, read
 
@@ -46,11 +46,9 @@ R = str(SUITE.results)
 onstart:
     if workflow.is_main_process:
         try:
-            said = PLAN.begin()
+            said = PLAN.begin(on_cluster=not workflow.local_exec)
             if said:
                 print(said, file=sys.stderr)
-            if not workflow.local_exec:
-                refuse_leftover_jobs(Path.cwd())
         except VistaError as error:
             raise WorkflowError(str(error))
         # To jobs on other machines.

@@ -129,27 +129,31 @@ def take(results: Path) -> int:
         The lock, an open file.
 
     Raises:
-        VistaError: another one, or a job that another one left, is at work there; names it.
+        VistaError: another one is at work there; names it.
     """
     file, me = _lock_file(results), _me("snakemake")
     for _ in range(TRIES):
         if (handle := _acquire(file, me)) is not None:
-            break
+            return handle
         time.sleep(PAUSE)
-    else:
-        raise VistaError(
-            f"{results}: {_owner(file)} is at work in this folder; wait until it has ended, or choose other"
-            " `results`"
-        )
+    raise VistaError(
+        f"{results}: {_owner(file)} is at work in this folder; wait until it has ended, or choose other `results`"
+    )
+
+
+def refuse_jobs_left(results: Path) -> None:
+    """Refuse to start beside jobs of a ``snakemake`` that has ended. The folder must be taken.
+
+    Raises:
+        VistaError: there are some; names them.
+    """
     if left := _jobs_left(results):
-        os.close(handle)
-        here = [str(job.pid) for job in left if job.host == me.host]
+        here = [str(job.pid) for job in left if job.host == socket.gethostname()]
         stop = f", or stop them: kill {' '.join(here)}" if here else ", or stop them there"
         raise VistaError(
             f"{results}: jobs of a snakemake that has ended are still at work: {', '.join(map(str, left))}; "
             f"wait for them{stop}"
         )
-    return handle
 
 
 def _jobs_left(results: Path) -> list[Owner]:

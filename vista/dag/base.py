@@ -9,6 +9,7 @@ from pathlib import Path
 from vista import closure, grid, lock, planned
 from vista.closure import update
 from vista.config import SelfImprovement, Suite
+from vista.dag.jobs import refuse_leftover_jobs
 from vista.dag.stale import Stale
 from vista.errors import VistaError
 from vista.manifest import git_state, version_note
@@ -56,8 +57,11 @@ class Base:
         """Path of the plan that jobs are handed."""
         return str(planned.inherited() or self.plan.file(self.paths.results))
 
-    def begin(self) -> str | None:
+    def begin(self, on_cluster: bool = False) -> str | None:
         """Take the results folder, and write there what jobs read.
+
+        Args:
+            on_cluster: Whether jobs are sent to other machines.
 
         Returns:
             A line to print if the results were made with other versions than those installed.
@@ -69,6 +73,9 @@ class Base:
         results = self.paths.results
         planned.hand_down(self.plan.file(results))
         self.taken = lock.take(results)
+        if on_cluster:
+            refuse_leftover_jobs(Path.cwd())  # those that wait in a queue as well
+        lock.refuse_jobs_left(results)
         for file, text in self.texts.items():
             if Path(file).read_text(encoding="utf-8") != text:
                 raise VistaError(

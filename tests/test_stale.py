@@ -1,0 +1,136 @@
+"""Whether an output was made from what it would be made from now, by its manifest alone."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from vista.dag.stale import Stale
+from vista.manifest import ORIGIN, Recorder, fingerprint
+from vista.paths import manifest_of
+
+CODE = "checksums"
+
+
+@pytest.fixture
+def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Queries, a checkpoint made from them, predictions made from both, and a table."""
+    monkeypatch.setattr(ORIGIN, "digests", lambda: {"settings": "s", "code": fingerprint(CODE)})
+    folder = tmp_path / "results"
+    queries, checkpoint = folder / "tasks/t/test.parquet", folder / "training/run"
+    make(queries, "tasks", [])
+    checkpoint.mkdir(parents=True)
+    (checkpoint / "model.safetensors").write_text("weights")
+    Recorder("training", {}, [queries]).write(checkpoint, {})
+    make(folder / "evaluation/run/predictions.parquet", "evaluation", [checkpoint, queries])
+    make(folder / "tables/main.csv", "analysis", [folder / "evaluation/run/predictions.parquet"])
+    return folder
+
+
+def make(file: Path, stage: str, inputs: list[Path], text: str = "") -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(text or f"made by {stage}")
+    Recorder(stage, {}, inputs).write(file, {})
+
+
+# What each rule declares.
+RULES = {
+    "tasks/t/test.parquet": [],
+    "training/run/manifest.json": ["tasks/t/test.parquet"],
+    "evaluation/run/predictions.parquet": ["training/run/manifest.json", "tasks/t/test.parquet"],
+    "tables/main.csv": ["evaluation/run/predictions.parquet"],
+}
+
+
+def why(results: Path, output: str, settings: str | None = "s", code: str | None = CODE) -> str:
+    file = results / output
+    outputs = [str(file), str(manifest_of(file))] if file.suffix != ".json" else [str(file)]
+    return Stale(results).why(outputs, [str(results / name) for name in RULES[output]], settings, code)
+
+
+def stale(results: Path) -> set[str]:
+    return {output for output in RULES if why(results, output)}
+
+
+def test_what_was_made_from_what_it_would_be_made_from_is_fresh(results: Path) -> None:
+    assert stale(results) == set()
+
+
+@pytest.mark.parametrize("output", RULES)
+def test_other_settings_and_other_code_make_an_output_stale(results: Path, output: str) -> None:
+    assert why(results, output, settings="t").endswith("made with other settings")
+    assert why(results, output, code="edited").endswith("made with other code")
+    assert why(results, output, settings=None) == "", "a rule without settings"
+
+
+def test_a_manifest_that_tells_nothing_is_stale(results: Path) -> None:
+    file = results / "tables/main.csv.manifest.json"
+    for content in ("", "[]", "{}", json.dumps(json.loads(file.read_text()) | {"digests": {}})):
+        file.write_text(content)
+        assert "settings that it does not tell" in why(results, "tables/main.csv")
+
+
+def test_results_may_be_copied_and_moved(results: Path, tmp_path: Path) -> None:
+    shutil.copytree(results, tmp_path / "elsewhere/smoke")
+    shutil.rmtree(results)
+    assert stale(tmp_path / "elsewhere/smoke") == set()
+
+
+def remake(results: Path, **_: Any) -> set[str]:
+    make(results / "tasks/t/test.parquet", "tasks", [], "other queries")
+    return {"training/run/manifest.json", "evaluation/run/predictions.parquet"}
+
+
+def spoil_a_table(results: Path) -> set[str]:
+    (results / "tables/main.csv").write_text("95.0")
+    return {"tables/main.csv"}
+
+
+def spoil_predictions(results: Path) -> set[str]:
+    """The job that reads them says so; a copy may be at hand."""
+    (results / "evaluation/run/predictions.parquet").write_text("95.0")
+    return set()
+
+
+def put_in_another_runs(results: Path) -> set[str]:
+    checkpoint = results / "training/other"
+    checkpoint.mkdir()
+    (checkpoint / "model.safetensors").write_text("other weights")
+    Recorder("training", {}, [results / "tasks/t/test.parquet"]).write(checkpoint, {})
+    inputs = [checkpoint, results / "tasks/t/test.parquet"]
+    make(results / "evaluation/run/predictions.parquet", "evaluation", inputs)
+    return {"evaluation/run/predictions.parquet"}
+
+
+def put_in_another_checkpoint(results: Path) -> set[str]:
+    checkpoint = results / "training/run"
+    (checkpoint / "model.safetensors").write_text("other weights")
+    Recorder("training", {}, [results / "tasks/t/test.parquet"]).write(checkpoint, {})
+    return {"evaluation/run/predictions.parquet"}
+
+
+def lose_an_input(results: Path) -> set[str]:
+    """What was made from it was made from it."""
+    shutil.rmtree(results / "training/run")
+    return set()
+
+
+@pytest.mark.parametrize(
+    "happen",
+    [
+        remake,
+        spoil_a_table,
+        spoil_predictions,
+        put_in_another_runs,
+        put_in_another_checkpoint,
+        lose_an_input,
+    ],
+)
+def test_what_is_made_from_another_input_is_stale(results: Path, happen: Callable[[Path], set[str]]) -> None:
+    expected = happen(results)
+    assert stale(results) == expected
