@@ -307,7 +307,9 @@ def add_gates(snakefile: Path) -> None:
     gate = 'standin.gate("snakemake @{}")\n'
     assert text.count("onstart:\n") == 1
     text = text.replace("onstart:\n", "onstart:\n    " + gate.format("planned"))
-    snakefile.write_text(f"from vista import standin\n\n{text}\n{gate.format('read')}")
+    assert text.count("\nPLAN.keep_code()\n") == 1
+    text = text.replace("PLAN.keep_code()\n", "PLAN.keep_code()\n" + gate.format("read"))
+    snakefile.write_text(f"from vista import standin\n\n{text}")
 
 
 def empty_unused(clone: Clone) -> None:
