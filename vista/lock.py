@@ -137,7 +137,8 @@ def take(results: Path) -> int:
             return handle
         time.sleep(PAUSE)
     raise VistaError(
-        f"{results}: {_owner(file)} is at work in this folder; wait until it has ended, or choose other `results`"
+        f"{results}: {_owner(file)} is at work in this folder; wait until it has ended, or choose other"
+        " `results`"
     )
 
 
