@@ -75,6 +75,25 @@ def test_a_manifest_that_tells_nothing_is_stale(results: Path) -> None:
         assert "settings that it does not tell" in why(results, "tables/main.csv")
 
 
+def test_an_output_without_its_manifest_is_stale(results: Path) -> None:
+    """A job that is killed between the two leaves it, and another working folder's Snakemake does not know."""
+    for output in RULES:
+        if not output.endswith("manifest.json"):
+            manifest_of(results / output).unlink()
+            assert "has no manifest" in why(results, output)
+            (results / output).unlink()
+            assert why(results, output) == "", "what is missing is Snakemake's business"
+
+
+def test_an_output_under_another_ones_name_is_stale(results: Path) -> None:
+    table = results / "tables/main.csv"
+    other = table.with_name("tasks.csv")
+    shutil.copy2(table, other)
+    shutil.copy2(manifest_of(table), manifest_of(other))
+    read = [str(results / name) for name in RULES["tables/main.csv"]]
+    assert "of another output, main.csv" in Stale(results).why([str(manifest_of(other))], read, "s", CODE)
+
+
 def test_results_may_be_copied_and_moved(results: Path, tmp_path: Path) -> None:
     shutil.copytree(results, tmp_path / "elsewhere/smoke")
     shutil.rmtree(results)

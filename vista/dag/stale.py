@@ -37,9 +37,15 @@ class Stale:
         """
         read = {Path(file) for file in inputs}
         wanted = {"settings": settings, "code": None if code is None else fingerprint(code)}
-        for file in map(Path, outputs):
+        made = [Path(file) for file in outputs]
+        for file in made:
+            if (beside := manifest_of(file)) in made and file.is_file() and not beside.is_file():
+                return f"{file}: has no manifest, so it is not known to be whole"
             if (file.name == ALONE or file.name.endswith(SUFFIX)) and file.is_file():
                 manifest = self._manifest(file)
+                own = file.parent.name if file.name == ALONE else file.name.removesuffix(SUFFIX)
+                if manifest.get("output", own) != own:
+                    return f"{file}: is the manifest of another output, {manifest['output']}"
                 if spoilt := self._spoilt(file, manifest):
                     return f"{spoilt}: changed since it was made"
                 recorded = manifest.get("digests") or {}

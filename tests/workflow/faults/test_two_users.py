@@ -363,6 +363,18 @@ def test_a_snakemake_that_is_killed_alone(users: World) -> None:
     assert "wait" in users.judge(clone)
 
 
+def test_an_output_of_a_killed_run_that_lacks_its_manifest(users: World) -> None:
+    """The other user's Snakemake does not know that the table is incomplete."""
+    first = users.clones[0]
+    second = users.share(first)
+    users.judge(second)
+    first.edit("learning rate")
+    run = users.start(first, world.TABLE, hold="tables main.csv @written")
+    assert run.held
+    run.kill(jobs=True)
+    users.judge(second)
+
+
 @pytest.mark.parametrize("remembered", [True, False], ids=["with .snakemake", "without"])
 @pytest.mark.parametrize("stage", ["tasks", "models", "rollouts", "curation", "training", "evaluation"])
 def test_an_output_that_is_gone_and_would_be_made_otherwise_now(
