@@ -76,7 +76,7 @@ def test_a_manifest_that_tells_nothing_is_stale(results: Path) -> None:
 
 
 def test_an_output_without_its_manifest_is_stale(results: Path) -> None:
-    """A job that is killed between the two leaves it, and another working folder's Snakemake does not know."""
+    """A job that is killed between the two leaves it, and Snakemake elsewhere does not know."""
     for output in RULES:
         if not output.endswith("manifest.json"):
             manifest_of(results / output).unlink()
