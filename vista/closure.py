@@ -43,6 +43,7 @@ CARRIERS: dict[str, str] = {
     "vista.cli": "which function a command calls; that function's module is the entry point",
     "vista.errors": "messages",
     "vista.manifest": "what is written down about an output, and whether an input is what was made",
+    "vista.damage": "whether files are what was written down about them",
 }
 
 

@@ -17,8 +17,9 @@ from rich.tree import Tree
 from vista import grid
 from vista.analysis.comparisons import reference_of
 from vista.config import SeedMethod, Suite, load_resolved
+from vista.damage import sha256
 from vista.errors import VistaError
-from vista.manifest import Manifest, read_manifest, sha256
+from vista.manifest import Manifest, read_manifest
 from vista.paths import Paths, manifest_of
 
 EVERY = {"all", "all models"}  # what a cell of a table says instead of one name

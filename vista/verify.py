@@ -17,8 +17,9 @@ from tqdm import tqdm
 from vista import grid
 from vista.config import Suite, load_resolved, load_suite
 from vista.dag import Dag
+from vista.damage import Damage, damages
 from vista.errors import VistaError
-from vista.manifest import Damage, Manifest, damages, find_outputs, mixed_versions, read_manifest
+from vista.manifest import Manifest, find_outputs, mixed_versions, read_manifest
 from vista.paths import Paths, manifest_of
 from vista.planning.jobs import rollout_files
 
