@@ -44,6 +44,7 @@ CARRIERS: dict[str, str] = {
     "vista.errors": "messages",
     "vista.manifest": "what is written down about an output, and whether an input is what was made",
     "vista.damage": "whether files are what was written down about them",
+    "vista.versions": "a line about packages",
 }
 
 

@@ -9,11 +9,11 @@ from vista import closure, grid
 from vista.closure import update
 from vista.config import SelfImprovement, Suite
 from vista.errors import VistaError, writing
-from vista.manifest import version_note
 from vista.paths import Paths
 from vista.plugins import implementation, module_of
 from vista.reads import Reads
 from vista.tasks.generate import rationale_source
+from vista.versions import version_note
 
 LOCKS = Path(".snakemake/locks")  # Snakemake's, in the folder that it works in
 
