@@ -48,7 +48,7 @@ class Report:
         files: How many files these have.
         damaged: What is wrong with each damaged output; outputs relative to the results folder.
         again: What to make again: damaged outputs, or what is gone of their inputs; relative to it, too.
-        waiting: By output that the next ``snakemake`` makes again, inputs that were made again since it was.
+        waiting: By output, inputs that were made again since; the next ``snakemake`` makes it again, too.
         edited: By file of the user's, the outputs that were made from it when it held something else.
         mixed: A line for each package of which the outputs record several versions.
     """
@@ -121,8 +121,8 @@ def follow(suite: Suite, manifests: Mapping[str, Manifest], report: Report) -> N
     """
     results, own = suite.results, set(report.damaged)
     mismatches = []
-    for name in manifests.keys() - own:
-        for read in inputs_of(results, name, manifests[name]):
+    for name, manifest in manifests.items():
+        for read in inputs_of(results, name, manifest) if name not in own else []:
             place = read.path.relative_to(results).parts if read.is_result else ()
             if place and place[0] in STAGES:
                 made, digest = _recorded(results, str(PurePosixPath(*place)), manifests, own)
@@ -133,12 +133,14 @@ def follow(suite: Suite, manifests: Mapping[str, Manifest], report: Report) -> N
     names = {name for each in mismatches for name in (each.output, each.read)}
     files = files_to_make(suite, names) if names else {}
     for each in sorted(mismatches, key=lambda each: (each.output, each.read)):
-        file = files[each.read] if files[each.output] is not None else None
-        if each.found is not None and file is not None and _is_newer(results / file, results / each.output):
+        file = files[each.read]
+        of_rule = manifest_of(results / each.read) if file is None else results / file
+        if each.found is not None and _is_newer(of_rule, results / each.output):
             report.waiting.setdefault(each.output, []).append(each.read)
             continue
         # What is gone is not made again for being gone, where everything made from it is there.
-        again = each.read if each.found is None and file is not None else each.output
+        is_wanted = file is not None and files[each.output] is not None
+        again = each.read if each.found is None and is_wanted else each.output
         report.again.add(again)
         remedy = f"; make {results / again} again" if files[again] is not None else ""
         damage = Damage(
@@ -276,9 +278,7 @@ def tell(report: Report, suite: Suite, configfile: Path, console: Console) -> No
     said = f"{report.files} files of {report.outputs} outputs checked: "
     lines.append(said + (f"{count} damaged" if count else "all are what was made"))
     files = files_to_make(suite, {**report.damaged, **dict.fromkeys(sorted(report.again))}) if count else {}
-    if added := [
-        printable(str(each.file)) for found in report.damaged.values() for each in found if each.is_added
-    ]:
+    if added := [str(each.file) for found in report.damaged.values() for each in found if each.is_added]:
         lines.append(f"Delete what was added: {', '.join(added)}")
     if again := [file for name, file in files.items() if name in report.again and file is not None]:
         lines += [
@@ -286,15 +286,17 @@ def tell(report: Report, suite: Suite, configfile: Path, console: Console) -> No
             f"  {command(suite, again, configfile)}",
         ]
     if gone := [name for name, file in files.items() if file is None and name in report.damaged]:
-        told = ", ".join(printable(str(_to_delete(suite, name))) for name in gone)
+        told = ", ".join(str(_to_delete(suite, name)) for name in gone)
         lines.append(f"Suite {suite.name} no longer has these; delete them: {told}")
     if report.waiting:
-        lines.append("Not yet made again, as the next snakemake will, since what they are made from was:")
+        lines.append(
+            "Not yet made again, though what they are made from was; a snakemake that needs them makes them:"
+        )
         lines += [f"  {suite.results / name}: {', '.join(read)}" for name, read in report.waiting.items()]
     for path, outputs in report.edited.items():
-        lines.append(printable(f"{path} was edited since {examples(outputs)} was made from it"))
+        lines.append(f"{path} was edited since this was made from it: {examples(outputs)}")
     if report.mixed:
         lines += ["The outputs were made with different versions of packages:"]
         lines += [f"  {line}" for line in report.mixed]
     for line in lines:
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
+        console.print(printable(line), markup=False, highlight=False, soft_wrap=True)
