@@ -311,6 +311,15 @@ def test_a_file_added_to_a_checkpoint_is_named_and_refused(
     assert not verify.verify(suite).damaged
 
 
+def test_a_checkpoint_with_an_added_file_is_still_followed(
+    suite: Suite, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_text(suite.results / f"training/{STAR}/adapter_config.json", "{}")
+    remove(suite, f"curation/{STAR}/train.parquet")
+    assert [each.is_added for each in verify.verify(suite).damaged[f"training/{STAR}"]] == [True, False]
+    assert forced(suite, capsys) == [f"curation/{STAR}/train.parquet"]
+
+
 def test_hidden_files_in_a_checkpoint_say_nothing(suite: Suite) -> None:
     for name in (".nfs0001", ".cache/lock", ".model.safetensors.part"):
         write_text(suite.results / FOLDERS[0] / name, "")

@@ -119,7 +119,7 @@ def follow(suite: Suite, manifests: Mapping[str, Manifest], report: Report) -> N
         report: What was found in each output by itself. A damaged output is made again, whatever it was made
             from; what was made from it before is sound.
     """
-    results, own = suite.results, set(report.damaged)
+    results, own = suite.results, set(report.again)
     mismatches = []
     for name, manifest in manifests.items():
         for read in inputs_of(results, name, manifest) if name not in own else []:
@@ -277,15 +277,15 @@ def tell(report: Report, suite: Suite, configfile: Path, console: Console) -> No
     count = len(lines)
     said = f"{report.files} files of {report.outputs} outputs checked: "
     lines.append(said + (f"{count} damaged" if count else "all are what was made"))
-    files = files_to_make(suite, {**report.damaged, **dict.fromkeys(sorted(report.again))}) if count else {}
+    files = files_to_make(suite, sorted(report.again)) if report.again else {}
     if added := [str(each.file) for found in report.damaged.values() for each in found if each.is_added]:
         lines.append(f"Delete what was added: {', '.join(added)}")
-    if again := [file for name, file in files.items() if name in report.again and file is not None]:
+    if again := [file for file in files.values() if file is not None]:
         lines += [
             "Restore copies of the damaged files, or make them and everything made from them again:",
             f"  {command(suite, again, configfile)}",
         ]
-    if gone := [name for name, file in files.items() if file is None and name in report.damaged]:
+    if gone := [name for name, file in files.items() if file is None]:
         told = ", ".join(str(_to_delete(suite, name)) for name in gone)
         lines.append(f"Suite {suite.name} no longer has these; delete them: {told}")
     if report.waiting:
