@@ -1,7 +1,7 @@
 """Checking a checkpoint's files against its manifest: one file after another, and several at a time.
 
 ``python benchmarks/checksums.py`` prints GB/s of both, in one process, and their ratio. Every stage
-checks what it reads in this way before it starts (``vista.manifest``).
+checks what it reads in this way before it starts (``vista.damage``).
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from vista.manifest import damages, sha256
+from vista.damage import damages, sha256
 
 FILES, MEGABYTES = 8, 64  # in the page cache, as a checkpoint that is about to be loaded
 

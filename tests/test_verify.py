@@ -15,7 +15,7 @@ from vista.cli import app
 from vista.config import Suite, load_suite
 from vista.dag import Dag
 from vista.errors import VistaError
-from vista.manifest import SUFFIX, Recorder, installed, read_manifest
+from vista.manifest import STAGES, SUFFIX, Recorder, installed, read_manifest
 from vista.paths import manifest_of
 from vista.records import write_text
 
@@ -38,7 +38,8 @@ def make(suite: Suite, name: str, *inputs: str) -> None:
     file = suite.results / name
     write_text(file, f"text of {name}")
     output = file if file.suffix else file.parent
-    Recorder("any", {}, [suite.results / each for each in inputs]).write(output, {})
+    stage = STAGES[name.partition("/")[0]]
+    Recorder(stage, {}, [suite.results / each for each in inputs]).write(output, {})
 
 
 def found(suite: Suite) -> dict[str, str]:
@@ -192,22 +193,27 @@ def test_links_are_followed(suite: Suite, tmp_path: Path) -> None:
     assert f"a link to {own / 'weights'}, which is missing" in found(suite)["models/mine"]
 
 
-def test_a_renamed_copy_is_sound(suite: Suite) -> None:
+def test_a_renamed_copy_is_no_output_and_is_to_be_deleted(
+    suite: Suite, capsys: pytest.CaptureFixture[str]
+) -> None:
     file = suite.results / "tasks/printed/train.parquet"
     copy = file.with_name("copy.parquet")
     shutil.copy(file, copy)
     shutil.copy(manifest_of(file), manifest_of(copy))
-    assert not found(suite)
+    assert f"the manifest of {file}" in found(suite)["tasks/printed/copy.parquet"]
+    assert told(suite, capsys)[-1].endswith(f"delete them: {copy}")
 
 
 def test_another_suites_results_inside_are_left_alone(suite: Suite) -> None:
-    make(suite, "smoke/tasks/printed/train.parquet")
+    shutil.copytree(suite.results / "tasks", suite.results / "smoke/tasks")
     (suite.results / "smoke/tasks/printed/train.parquet").unlink()
     assert not found(suite)
 
 
 def test_what_is_half_written_or_kept_to_go_on_from_is_no_output(suite: Suite) -> None:
-    make(suite, f"training/{RUN.rpartition('/')[0]}/.round1.part/weights")
+    shutil.copytree(
+        suite.results / f"training/{RUN}", suite.results / f"training/{RUN.rpartition('/')[0]}/.round1.part"
+    )
     assert verify.verify(suite).outputs == 5
 
 

@@ -9,11 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from vista import manifest
+from vista import versions
 from vista.config import load_suite
 from vista.dag import Dag
-from vista.manifest import mixed_versions, recorded_versions, version_note
 from vista.records import write_text
+from vista.versions import mixed_versions, recorded_versions, version_note
 
 HERE = {"torch": "2.1", "numpy": "2.0", "snakemake": "9.0"}
 
@@ -21,7 +21,7 @@ HERE = {"torch": "2.1", "numpy": "2.0", "snakemake": "9.0"}
 @pytest.fixture(autouse=True)
 def here(monkeypatch: pytest.MonkeyPatch) -> None:
     """An environment with other packages than this one."""
-    monkeypatch.setattr(manifest, "installed", lambda: dict(HERE))
+    monkeypatch.setattr(versions, "installed", lambda: dict(HERE))
 
 
 def make(results: Path, output: str, **packages: str) -> None:

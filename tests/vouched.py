@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from vista.manifest import sha256
+from vista.damage import sha256
 
 
 def vouch(folder: Path) -> None:

@@ -44,6 +44,8 @@ CARRIERS: dict[str, str] = {
     "vista.planned": "whether the code is that of the checksums",
     "vista.lock": "who is at work",
     "vista.manifest": "what is written down about an output, and whether an input is what was made",
+    "vista.damage": "whether files are what was written down about them",
+    "vista.versions": "a line about packages",
 }
 
 

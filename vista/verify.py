@@ -1,13 +1,15 @@
 """Finds outputs that are not what was made, and says how to make them again (``vista verify``).
 
-Every output has a manifest with the checksums of its files, and the versions of the packages that made it.
-Nothing is removed: when Snakemake is told to remake an output, it also remakes everything made from it.
+Every output has a manifest with the checksums of its files and of what it was made from, and the versions of
+the packages that made it. Nothing is removed: when Snakemake is told to remake an output, it also remakes
+everything made from it.
 """
 
 from __future__ import annotations
 
+import os
 import shlex
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
@@ -17,14 +19,24 @@ from tqdm import tqdm
 from vista import grid
 from vista.config import Suite, load_resolved, load_suite
 from vista.dag import Dag
+from vista.damage import Damage, is_regular_below, printable, sha256
 from vista.errors import VistaError
-from vista.manifest import Damage, Manifest, damages, find_outputs, mixed_versions, read_manifest
+from vista.manifest import (
+    DEPTHS,
+    STAGES,
+    SUFFIX,
+    Manifest,
+    damages_of,
+    find_outputs,
+    inputs_of,
+    misplacement,
+    read_manifest,
+)
 from vista.paths import Paths, manifest_of
 from vista.planning.jobs import rollout_files
+from vista.versions import examples, mixed_versions
 
-FOLDERS = {
-    *("tasks", "models", "checks", "rollouts", "curation", "training", "evaluation", "tables", "figures"),
-}
+FOLDERS = set(STAGES)
 
 
 @dataclass
@@ -35,17 +47,23 @@ class Report:
         outputs: How many have a manifest.
         files: How many files these have.
         damaged: What is wrong with each damaged output; outputs relative to the results folder.
+        again: What to make again: damaged outputs, or what is gone of their inputs; relative to it, too.
+        waiting: By output, inputs that were made again since; the next ``snakemake`` makes it again, too.
+        edited: By file of the user's, the outputs that were made from it when it held something else.
         mixed: A line for each package of which the outputs record several versions.
     """
 
     outputs: int = 0
     files: int = 0
     damaged: dict[str, list[Damage]] = field(default_factory=dict)
+    again: set[str] = field(default_factory=set)
+    waiting: dict[str, list[str]] = field(default_factory=dict)
+    edited: dict[Path, list[str]] = field(default_factory=dict)
     mixed: list[str] = field(default_factory=list)
 
 
 def verify(suite: Suite) -> Report:
-    """Compare every output of ``suite`` that has a manifest with it.
+    """Compare every output of ``suite`` with its manifest, and its inputs with what it was made from.
 
     Files outside the stages' folders, such as the results of another suite, are left out.
 
@@ -68,10 +86,99 @@ def verify(suite: Suite) -> Report:
     report.files = sum(len(manifest.checksums) for manifest in manifests.values())
     with tqdm(total=report.files, desc="verify", unit=" files", mininterval=1, disable=None) as bar:
         for name, manifest in manifests.items():
-            if found := damages(results / name, manifest.checksums, manifest.sizes, bar.update):
+            output = results / name
+            if found := misplacement(output, name, manifest) or damages_of(output, manifest, bar.update):
                 report.damaged[name] = found
+    report.again = {
+        name for name, found in report.damaged.items() if not all(each.is_added for each in found)
+    }
+    follow(suite, manifests, report)
     report.mixed = mixed_versions({name: manifest.packages for name, manifest in manifests.items()})
     return report
+
+
+@dataclass(frozen=True)
+class Mismatch:
+    """An input that is not what an output was made from; names relative to the results folder."""
+
+    output: str
+    read: str
+    digest: str  # what was read
+    found: str | None  # what is there now; None if it is gone
+
+
+def follow(suite: Suite, manifests: Mapping[str, Manifest], report: Report) -> None:
+    """Add to a report the inputs that are gone, or are others than those that outputs were made from.
+
+    An input that is newer than the output is one that was made again: Snakemake will make the output again,
+    too. It would not where the input is as old as the output or older.
+
+    Args:
+        suite: The suite.
+        manifests: By name, those that can be read.
+        report: What was found in each output by itself. A damaged output is made again, whatever it was made
+            from; what was made from it before is sound.
+    """
+    results, own = suite.results, set(report.again)
+    mismatches = []
+    for name, manifest in manifests.items():
+        for read in inputs_of(results, name, manifest) if name not in own else []:
+            place = read.path.relative_to(results).parts if read.is_result else ()
+            if place and place[0] in STAGES:
+                made, digest = _recorded(results, str(PurePosixPath(*place)), manifests, own)
+                if digest != read.digest and made not in own:
+                    mismatches.append(Mismatch(name, made, read.digest, digest))
+            elif is_regular_below(read.path, results, Path.cwd()) and sha256(read.path) != read.digest:
+                report.edited.setdefault(read.path, []).append(name)
+    names = {name for each in mismatches for name in (each.output, each.read)}
+    files = files_to_make(suite, names) if names else {}
+    for each in sorted(mismatches, key=lambda each: (each.output, each.read)):
+        file = files[each.read]
+        of_rule = manifest_of(results / each.read) if file is None else results / file
+        if each.found is not None and _is_newer(of_rule, results / each.output):
+            report.waiting.setdefault(each.output, []).append(each.read)
+            continue
+        # What is gone is not made again for being gone, where everything made from it is there.
+        is_wanted = file is not None and files[each.output] is not None
+        again = each.read if each.found is None and is_wanted else each.output
+        report.again.add(again)
+        remedy = f"; make {results / again} again" if files[again] is not None else ""
+        damage = Damage(
+            results / each.output, _told(results / each.read, each.found), f"sha256 {each.digest}{remedy}"
+        )
+        report.damaged.setdefault(each.output, []).append(damage)
+
+
+def _told(read: Path, found: str | None) -> str:
+    if found is not None:
+        return f"made from another {read} than is there now: sha256 {found}"
+    return f"made from {read}, which {'has no manifest' if os.path.lexists(read) else 'is gone'}"
+
+
+def _recorded(
+    results: Path, read: str, manifests: Mapping[str, Manifest], damaged: Collection[str]
+) -> tuple[str, str | None]:
+    """The output that an input is, or is in, and the input's SHA-256 by its manifest: none without one."""
+    of_manifest = read.endswith((SUFFIX, "/manifest.json"))
+    inside = read.removesuffix(SUFFIX).removesuffix("/manifest.json")
+    names = (inside, *map(str, PurePosixPath(inside).parents))
+    name = next((each for each in names if each in manifests or each in damaged), inside)
+    if name not in manifests:
+        return name, None
+    if of_manifest or (name == inside and (results / name).is_dir()):
+        return name, sha256(manifest_of(results / name))
+    checksums = manifests[name].checksums
+    own = inside.removeprefix(f"{name}/") if name != inside else next(iter(checksums), "")
+    return name, checksums.get(own)
+
+
+def _is_newer(file: Path, output: Path) -> bool:
+    """Whether Snakemake would make ``output`` again for this input."""
+    made = [manifest_of(output)] if output.is_dir() else [output, manifest_of(output)]
+    try:
+        return file.stat().st_mtime > min(each.stat().st_mtime for each in made)
+    except OSError:
+        return False
 
 
 def outputs_of(suite: Suite) -> set[str]:
@@ -99,17 +206,23 @@ def files_to_make(suite: Suite, outputs: Iterable[str]) -> dict[str, str | None]
     for output in outputs:
         path = PurePosixPath(output)
         stage, *parts = path.parts
-        checks = stage == "models" and output.endswith(".check.json")
-        file = f"{output}/manifest.json" if stage in {"models", "training"} and not checks else output
-        if stage == "rollouts" and parts[-3] == "critical":
+        file = output
+        if len(path.parts) == DEPTHS.get(stage) and not output.endswith(".check.json"):
+            file = f"{output}/manifest.json"
+        if stage == "rollouts" and "critical" in parts[-3:-2]:
             file = str(path.parents[2].joinpath("resamples", *parts[-2:]))
-        if stage in {"tasks", "models"}:
-            name = parts[0].removesuffix(".check.json")
-            made = name in (suite.tasks if stage == "tasks" else suite.models)
+        if stage == "models":
+            made = [name.removesuffix(".check.json") in suite.models for name in parts] == [True]
         else:
-            made = file in known
+            made = file in known or (stage == "tasks" and _is_split(suite, parts))
         found[output] = file if made else None
     return found
+
+
+def _is_split(suite: Suite, parts: Sequence[str]) -> bool:
+    """Whether a path below the tasks is a split of one of the suite."""
+    sizes = suite.tasks[parts[0]].sizes.model_dump() if parts and parts[0] in suite.tasks else {}
+    return list(parts[1:]) in [[f"{split}.parquet"] for split, size in sizes.items() if size != 0]
 
 
 def command(suite: Suite, damaged: list[str], configfile: Path) -> str:
@@ -151,22 +264,39 @@ def open_suite(suite_file: Path | None, configfile: Path | None) -> Suite:
     raise VistaError("name one suite: RESULTS/suite.json, or --configfile config/….yaml")
 
 
+def _to_delete(suite: Suite, output: str) -> Path:
+    """What to delete of an output that the suite lacks: of a folder that holds others, its manifest."""
+    path = suite.results / output
+    holds_others = any(name.startswith(f"{output}/") for name in outputs_of(suite))
+    return manifest_of(path) if holds_others else path
+
+
 def tell(report: Report, suite: Suite, configfile: Path, console: Console) -> None:
     """Print what was found, and what to do about it."""
     lines = [str(damage) for found in report.damaged.values() for damage in found]
     count = len(lines)
     said = f"{report.files} files of {report.outputs} outputs checked: "
     lines.append(said + (f"{count} damaged" if count else "all are what was made"))
-    files = files_to_make(suite, report.damaged) if report.damaged else {}
+    files = files_to_make(suite, sorted(report.again)) if report.again else {}
+    if added := [str(each.file) for found in report.damaged.values() for each in found if each.is_added]:
+        lines.append(f"Delete what was added: {', '.join(added)}")
     if again := [file for file in files.values() if file is not None]:
         lines += [
             "Restore copies of the damaged files, or make them and everything made from them again:",
             f"  {command(suite, again, configfile)}",
         ]
-    if gone := [str(suite.results / output) for output, file in files.items() if file is None]:
-        lines.append(f"Suite {suite.name} no longer has these; delete them: {', '.join(gone)}")
+    if gone := [name for name, file in files.items() if file is None]:
+        told = ", ".join(str(_to_delete(suite, name)) for name in gone)
+        lines.append(f"Suite {suite.name} no longer has these; delete them: {told}")
+    if report.waiting:
+        lines.append(
+            "Not yet made again, though what they are made from was; a snakemake that needs them makes them:"
+        )
+        lines += [f"  {suite.results / name}: {', '.join(read)}" for name, read in report.waiting.items()]
+    for path, outputs in report.edited.items():
+        lines.append(f"{path} was edited since this was made from it: {examples(outputs)}")
     if report.mixed:
         lines += ["The outputs were made with different versions of packages:"]
         lines += [f"  {line}" for line in report.mixed]
     for line in lines:
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
+        console.print(printable(line), markup=False, highlight=False, soft_wrap=True)

@@ -12,8 +12,9 @@ import pytest
 
 from vista import grid
 from vista.config import Suite
+from vista.damage import sha256
 from vista.grid import Run
-from vista.manifest import Manifest, Recorder, Status, sha256
+from vista.manifest import Manifest, Recorder, Status
 from vista.paths import Paths, manifest_of
 from vista.records import PREDICTION, QUERY, Row, write_json, write_rows
 

@@ -15,9 +15,10 @@ from PIL import Image
 from tests.tasks import published as files
 from vista.answers import extract, verify
 from vista.chat import messages
+from vista.damage import sha256
 from vista.errors import VistaError
 from vista.images import open_images
-from vista.manifest import read_manifest, sha256
+from vista.manifest import read_manifest
 from vista.paths import Paths
 from vista.plugins import Plugin
 from vista.records import Split, read_queries

@@ -8,9 +8,10 @@ import pytest
 
 from vista import records
 from vista.answers import extract, verify
+from vista.damage import sha256
 from vista.errors import VistaError
 from vista.images import open_images
-from vista.manifest import read_manifest, sha256
+from vista.manifest import read_manifest
 from vista.paths import Paths
 from vista.records import Split
 from vista.task_kinds import Sizes

@@ -20,8 +20,9 @@ from vista import plugins
 from vista.config import Suite, Task
 from vista.config.checks import consistency_problems
 from vista.dag import Dag
+from vista.damage import sha256
 from vista.errors import VistaError
-from vista.manifest import read_manifest, sha256
+from vista.manifest import read_manifest
 from vista.paths import Paths
 from vista.planning.estimate import queries
 from vista.records import Split, read_queries

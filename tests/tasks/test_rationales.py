@@ -13,8 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vista.config import AnnotatedRationales, SelfRationales, Suite
+from vista.damage import sha256
 from vista.errors import VistaError
-from vista.manifest import read_manifest, sha256
+from vista.manifest import read_manifest
 from vista.paths import Paths
 from vista.records import read_queries
 from vista.tasks.generate import generate_split

@@ -19,7 +19,7 @@ import pytest
 from PIL import Image
 
 from tests.tasks.published import GEOMETRY3K, VQA_RAD, benchmark, write_parquet
-from vista.manifest import sha256
+from vista.damage import sha256
 from vista.plugins import make
 from vista.records import Row
 from vista.task_kinds import Prepared

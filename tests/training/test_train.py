@@ -19,10 +19,11 @@ from vista.config import (
     Suite,
     TeacherRationales,
 )
+from vista.damage import sha256
 from vista.engines.checkpoints import load_checkpoint, save_checkpoint
 from vista.errors import VistaError
 from vista.grid import Run
-from vista.manifest import Recorder, Status, read_manifest, sha256
+from vista.manifest import Recorder, Status, read_manifest
 from vista.models.nano import build_nano
 from vista.objectives.sft import SftSettings
 from vista.paths import Paths

@@ -12,11 +12,12 @@ from vista.config import SelfImprovement, Suite
 from vista.dag.jobs import refuse_leftover_jobs
 from vista.dag.stale import Stale
 from vista.errors import VistaError
-from vista.manifest import git_state, version_note
+from vista.manifest import git_state
 from vista.paths import Paths
 from vista.plugins import implementation, module_of
 from vista.reads import Reads
 from vista.tasks.generate import rationale_source
+from vista.versions import version_note
 
 
 class Base:

@@ -27,11 +27,12 @@ from vista.config import (
     load_yaml,
     training_section,
 )
+from vista.damage import sha256
 from vista.engines.checkpoints import Checkpoint, load_checkpoint, require_gpu, save_checkpoint
 from vista.engines.folders import check_folder
 from vista.errors import VistaError, writing
 from vista.grid import Run
-from vista.manifest import Recorder, read_manifest, sha256, withdraw
+from vista.manifest import Recorder, read_manifest, withdraw
 from vista.objectives import ObjectiveSettings
 from vista.objectives.sft import SftSettings
 from vista.paths import Paths

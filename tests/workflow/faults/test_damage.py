@@ -27,7 +27,7 @@ from vista.evaluation.evaluate import evaluate
 from vista.figures import drawing
 from vista.grid import Run
 from vista.models.build import build_model
-from vista.paths import Paths
+from vista.paths import Paths, manifest_of
 from vista.rollouts.resample import resample_shard
 from vista.rollouts.sample import sample_shard
 from vista.rollouts.score import score_shard
@@ -179,6 +179,45 @@ def test_the_printed_command_plans_what_removing_the_files_would(copy: Checkout)
     copy.remove(*(name.removesuffix("/model.safetensors") for name in damaged))
     assert planned == jobs(copy, *copy.command())
     assert planned["curate"] == 2, "STaR's, and that of the second round"
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "tasks/grid-noisy/test.parquet",
+        f"curation/{STAR.id}/train.parquet",
+        f"training/{DPO.id}",
+        f"rollouts/{VISTA.id}/scores/{PREFIX}+positives/0-of-1.parquet",
+    ],
+)
+def test_what_is_gone_with_its_manifest_is_made_again_with_all_that_follows(
+    copy: Checkout, name: str
+) -> None:
+    output, aside = copy.results / name, copy.folder / "aside"
+    aside.mkdir()
+    for path in {output, output if output.is_dir() else manifest_of(output)}:
+        path.rename(aside / path.name)
+    planned = jobs(copy, *printed(copy))
+    for path in aside.iterdir():
+        path.rename(output.parent / path.name)
+    assert copy.vista("verify", "results/smoke/suite.json").returncode == 0
+    copy.remove(name)
+    assert planned == jobs(copy, *copy.command())
+
+
+def test_swapped_predictions_are_made_again(copy: Checkout) -> None:
+    main_csv = copy.main_csv.read_bytes()
+    files = [copy.results / f"evaluation/{run.id}/predictions.parquet" for run in (STAR, DPO)]
+    for first, second in (files, map(manifest_of, files)):
+        first.rename(copy.folder / "aside")
+        second.rename(first)
+        (copy.folder / "aside").rename(second)
+    with pytest.raises(VistaError, match="the manifest of"):
+        collect(copy.suite(), Paths(copy.results))
+    done = copy.run(*printed(copy))
+    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-8000:]
+    assert copy.vista("verify", "results/smoke/suite.json").returncode == 0
+    assert_a_plain_rerun_completes(copy, main_csv)
 
 
 def test_the_printed_command_makes_damaged_and_lost_files_again_with_all_that_follows(copy: Checkout) -> None:
