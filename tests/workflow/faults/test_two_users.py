@@ -375,8 +375,16 @@ def test_an_output_of_a_killed_run_that_lacks_its_manifest(users: World) -> None
     users.judge(second)
 
 
+GONE = {
+    "tasks": "train size",
+    "curation": "max_per_query",
+    "training": "learning rate",
+    "evaluation": "eval_max_new_tokens",
+}
+
+
 @pytest.mark.parametrize("remembered", [True, False], ids=["with .snakemake", "without"])
-@pytest.mark.parametrize("stage", ["tasks", "models", "rollouts", "curation", "training", "evaluation"])
+@pytest.mark.parametrize("stage", GONE)
 def test_an_output_that_is_gone_and_would_be_made_otherwise_now(
     users: World, stage: str, remembered: bool
 ) -> None:
@@ -388,9 +396,7 @@ def test_an_output_that_is_gone_and_would_be_made_otherwise_now(
             shutil.rmtree(output) if output.is_dir() else output.unlink()
     if not remembered:
         shutil.rmtree(clone.folder / ".snakemake")
-    users.judge(clone)
-    module = next(name for name in MODULES if name.startswith(stage))
-    clone.set_code(module, 2)
+    clone.edit(GONE[stage])
     users.judge(clone)
 
 
