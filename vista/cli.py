@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from string import ascii_lowercase
@@ -19,7 +18,7 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 import typer
 
 from vista.config import HubModel, Suite, load_resolved, load_suite
-from vista.errors import VistaError, is_out_of_memory, said, told
+from vista.errors import told
 from vista.grid import run_named
 from vista.paths import Paths
 from vista.records import Split
@@ -397,15 +396,7 @@ def verify(
 def main() -> None:
     """Run the command line; a user's mistake, a full disk or too little memory gives one message."""
     with told():
-        try:
-            app()
-        except (MemoryError, OSError, RuntimeError) as error:
-            if not is_out_of_memory(error):
-                raise
-            command = " ".join(sys.argv[1:])
-            raise VistaError(
-                f"vista {command}: out of memory ({said(error)}); give it more memory"
-            ) from error
+        app()
 
 
 if __name__ == "__main__":

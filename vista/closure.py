@@ -42,6 +42,7 @@ CARRIERS: dict[str, str] = {
     "vista.closure": "this module",
     "vista.cli": "which function a command calls; that function's module is the entry point",
     "vista.errors": "messages",
+    "vista.memory": "how much memory a job may take",
     "vista.manifest": "what is written down about an output, and whether an input is what was made",
 }
 

@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from vista.errors import VistaError, writing
+from vista.errors import MORE_MEMORY, VistaError, lack, writing
 
 SCHEMA_VERSION = "1"
 
@@ -277,6 +277,8 @@ def read_table(path: Path, schema: pa.Schema, columns: list[str] | None = None) 
         _check_columns(path, pq.read_schema(path), schema, wanted)
         table = pq.read_table(path, columns=wanted)
         table.validate(full=True)
+    except MemoryError as error:
+        raise VistaError(f"{path}: out of memory while it is read ({lack(error)}); {MORE_MEMORY}") from error
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise VistaError(f"{path}: not a readable parquet file ({error}); delete it and rerun") from error
     _check_values(path, table)

@@ -62,7 +62,8 @@ def test_in_a_folder_with_a_hostile_name_every_command_is_one_program_and_its_lo
         assert words[at + 1] == "tee"
         assert words[at + 2].startswith(f"{RESULTS}/logs/")
         assert len(words) == at + 3
-        assert words[0] in {"vista", "python"}
+        assert re.fullmatch(r"VISTA_MEMORY=\w+ \d+", words[0])
+        assert words[1] in {"vista", "python"}
         assert any(word.startswith((f"{RESULTS}/", "nano-smoke=")) for word in words[:at])
     assert not (checkout.folder / "sprung").exists()
 

@@ -14,7 +14,7 @@ import torch
 from tqdm import tqdm
 
 from vista.chat import Prompt
-from vista.errors import MORE_MEMORY, VistaError, is_out_of_memory, said
+from vista.errors import MORE_MEMORY, VistaError, is_out_of_memory, lack
 
 Result = TypeVar("Result")
 
@@ -161,7 +161,7 @@ class BatchSize:
             except Exception as error:
                 if not is_out_of_memory(error):
                     raise
-                what = said(error)
+                what = lack(error)
             # Only here: as long as the error exists, so does everything that its frames hold.
             _free_memory()
             self.halve(what)

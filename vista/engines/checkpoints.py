@@ -35,7 +35,7 @@ from vista.chat import (
 from vista.config import BuiltModel, ModelStage, Suite
 from vista.engines.folders import check_folder, read_object
 from vista.engines.presenter import Presenter, load_processor, read_loading
-from vista.errors import MORE_MEMORY, VistaError, is_out_of_memory, said, writing
+from vista.errors import MORE_MEMORY, VistaError, is_out_of_memory, lack, writing
 from vista.manifest import withdraw
 from vista.records import Row
 
@@ -184,7 +184,7 @@ def load_checkpoint(
     except (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError, MemoryError) as error:
         if is_out_of_memory(error):
             raise VistaError(
-                f"{folder}: out of memory while loading the weights to {where} ({said(error)}); "
+                f"{folder}: out of memory while loading the weights to {where} ({lack(error)}); "
                 f"{MORE_MEMORY}, or take a smaller dtype for the model"
             ) from error
         raise VistaError(f"{folder}: the checkpoint cannot be loaded: {error}") from error
