@@ -18,11 +18,13 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from vista.memory import is_limited, limit_job, told_limit
+from vista.shown import printable, without_secrets
 
 # What a disk may refuse, and what to do about it.
 REFUSALS = {
     errno.ENOSPC: "make room, then run the same command again: what is finished stays",
     errno.EDQUOT: "make room or raise the quota, then run the same command again: what is finished stays",
+    errno.EIO: "have the disk looked at, then run the same command again",
     errno.EROFS: "mount it writable, or choose another folder; then run the same command again",
     errno.EACCES: "have its permissions changed, or choose another folder; then run the same command again",
     errno.EPERM: "have its permissions changed, or choose another folder; then run the same command again",
@@ -56,7 +58,13 @@ MORE_MEMORY = "give the job more memory"
 
 
 class VistaError(Exception):
-    """Something a user can fix; the message names the file, the field or row, and the remedy."""
+    """Something a user can fix; the message names the file, the field or row, and the remedy.
+
+    What it quotes may be a stranger's: it controls no terminal, and holds no password of an address.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(without_secrets(printable(message)))
 
 
 def fail_if(problems: list[str], heading: str) -> None:

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
-from rich.markup import escape
 from rich.tree import Tree
 
 from vista import grid
@@ -20,6 +19,7 @@ from vista.config import SeedMethod, Suite, load_resolved
 from vista.errors import VistaError
 from vista.manifest import Manifest, read_manifest, sha256
 from vista.paths import Paths, manifest_of
+from vista.shown import markup
 
 EVERY = {"all", "all models"}  # what a cell of a table says instead of one name
 KEYS = ["model", "train_set", "method", "round", "seed"]
@@ -122,7 +122,7 @@ def show(table: Path, row: str, column: str) -> list[Tree | str]:
     suite = load_resolved(paths.suite)
     names = ", ".join(f"{name} {value}" for name, value in cell.row.items() if name in NAMED and value)
     said = [f"{table.name}: {names}", f"{column} = {cell.value or '(empty)'}"]
-    parts: list[Tree | str] = [escape(line) for line in said]
+    parts: list[Tree | str] = [markup(line) for line in said]
     seen: set[Path] = set()
     manifest = read_manifest(table)
     top = Tree(_told(table, manifest, manifest.checksums.get(table.name)))
@@ -156,10 +156,10 @@ def _grow(tree: Tree, output: Path, recorded: str | None, seen: set[Path]) -> No
     """Add an output and what it was made from; outputs shown before are only named."""
     if not manifest_of(output).is_file():
         state = "" if output.exists() else " [red](gone)[/red]"
-        tree.add(f"{escape(str(output))}{state}{_changed(output, recorded)}")
+        tree.add(f"{markup(output)}{state}{_changed(output, recorded)}")
         return
     if output in seen:
-        tree.add(f"{escape(str(output))} (above){_changed(output, recorded)}")
+        tree.add(f"{markup(output)} (above){_changed(output, recorded)}")
         return
     seen.add(output)
     manifest = read_manifest(output)
@@ -174,8 +174,8 @@ def _inputs(tree: Tree, inputs: Mapping[str, str], seen: set[Path]) -> None:
 def _told(output: Path, manifest: Manifest, recorded: str | None) -> str:
     counts = [f"{name} {manifest.counts[name]:,.0f}" for name in TOLD if name in manifest.counts]
     commit = manifest.commit[:SHORT] + (" with changes" if manifest.dirty else "")
-    about = escape("; ".join([f"commit {commit}", manifest.started, *counts]))
-    return f"{escape(str(output))}{_changed(output, recorded)}\n  [dim]{about}[/dim]"
+    about = markup("; ".join([f"commit {commit}", manifest.started, *counts]))
+    return f"{markup(output)}{_changed(output, recorded)}\n  [dim]{about}[/dim]"
 
 
 def _changed(output: Path, recorded: str | None) -> str:

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any, TypeVar, get_args
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
+from vista.shown import holds_secret
+
 LARGEST = 2**31 - 1  # of any whole number in a config
 MOST = 10_000  # solutions to one query that are asked for at a time
+NO_SECRETS = (
+    "the address must not contain a user name or password, nor a key, since manifests and logs name it; put "
+    "it into an environment variable (a teacher's key into the one that seed_rationales.api_key_variable names)"
+)
 
 
 class Strict(BaseModel):
@@ -18,10 +25,14 @@ class Strict(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _has_plain_numbers(cls, values: Any) -> Any:
-        """Refuse unreasonably large numbers, and ``yes`` for a number, which pydantic takes for 1."""
+        """Refuse secrets, numbers that are too large, and ``yes`` for one, which pydantic takes for 1."""
         for name, field in cls.model_fields.items() if isinstance(values, dict) else ():
             value = values.get(name)
+            if isinstance(value, dict):
+                value = list(value.values())
             for each in value if isinstance(value, list) else [value]:
+                if isinstance(each, str | Path) and holds_secret(str(each)):
+                    raise ValueError(f"{name}: {NO_SECRETS}")
                 if isinstance(each, bool) and not {bool, Any} & _parts(field.annotation):
                     raise ValueError(
                         f"{name}: expected no boolean; YAML reads yes, no, on and off as booleans, "

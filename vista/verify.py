@@ -21,6 +21,7 @@ from vista.errors import VistaError
 from vista.manifest import Damage, Manifest, damages, find_outputs, mixed_versions, read_manifest
 from vista.paths import Paths, manifest_of
 from vista.planning.jobs import rollout_files
+from vista.shown import printable
 
 FOLDERS = {
     *("tasks", "models", "checks", "rollouts", "curation", "training", "evaluation", "tables", "figures"),
@@ -169,4 +170,4 @@ def tell(report: Report, suite: Suite, configfile: Path, console: Console) -> No
         lines += ["The outputs were made with different versions of packages:"]
         lines += [f"  {line}" for line in report.mixed]
     for line in lines:
-        console.print(line, markup=False, highlight=False, soft_wrap=True)
+        console.print(printable(line), markup=False, highlight=False, soft_wrap=True)

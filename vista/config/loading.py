@@ -22,6 +22,7 @@ from vista.config.sweeps import expand
 from vista.errors import VistaError, fail_if
 from vista.plugins import Plugin
 from vista.settings import ADDRESS, NAME, REPOSITORY
+from vista.shown import without_secrets
 
 # Values are quoted in errors, but not a whole file of them.
 _QUOTE = reprlib.Repr()
@@ -43,8 +44,17 @@ def _explain(path: str, error: ValidationError, model: type[BaseModel]) -> list[
         elif item["type"] == "union_tag_not_found":
             lines.append(f"{where}: kind: missing; add it")
         else:
-            lines.append(f"{where}: {_message(item)}; found {_QUOTE.repr(item['input'])}")
+            lines.append(f"{where}: {_message(item)}; found {_QUOTE.repr(_without_secrets(item['input']))}")
     return lines
+
+
+def _without_secrets(value: Any) -> Any:
+    """A value to be quoted: what is cut out of a long text afterwards may be half a password."""
+    if isinstance(value, dict):
+        return {name: _without_secrets(part) for name, part in value.items()}
+    if isinstance(value, list):
+        return [_without_secrets(part) for part in value]
+    return without_secrets(value) if isinstance(value, str) else value
 
 
 def _message(item: Any) -> str:

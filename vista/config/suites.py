@@ -14,7 +14,7 @@ from vista.config.methods import BaseMethod, Method, Sampling
 from vista.config.models import Model, Prompts
 from vista.errors import VistaError
 from vista.plugins import Plugin, name_modules
-from vista.settings import ADDRESS, Distinct, Fraction, Name, Strict
+from vista.settings import ADDRESS, NO_SECRETS, Distinct, Fraction, Name, Strict
 from vista.task_kinds import TaskSettings
 
 Task = Annotated[TaskSettings, Plugin("task", TaskSettings, "vista.tasks")]
@@ -50,13 +50,10 @@ class TeacherRationales(Strict):
 
     @field_validator("endpoint")
     @classmethod
-    def _holds_no_password(cls, value: str) -> str:
-        """Refuse credentials in the endpoint, since manifests and logs contain it."""
-        if "@" in value.partition("://")[2].partition("/")[0]:
-            raise ValueError(
-                "the address must not contain a user name or password, since it is written to manifests; "
-                "put the key into the environment variable that api_key_variable names"
-            )
+    def _is_a_base(cls, value: str) -> str:
+        """Refuse a query or fragment: requests would end in it, and it is where some servers take a key."""
+        if "?" in value or "#" in value:
+            raise ValueError(f"it must not contain ? or #, where some servers take a key: {NO_SECRETS}")
         return value
 
 

@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from vista.chat import Prompt
 from vista.errors import MORE_MEMORY, VistaError, is_out_of_memory, lack
+from vista.shown import printable
 
 Result = TypeVar("Result")
 
@@ -182,7 +183,7 @@ class BatchSize:
             raise VistaError(f"{whose}, even one at a time (tried {sizes} at once; {what}); {self.remedies}")
         tried = len(self._names)
         self.size = self._half(tried if 1 < tried < self.size else self.size)
-        tqdm.write(f"{whose} {tried} at once ({what}); going on with {self.size}", file=sys.stderr)
+        tqdm.write(printable(f"{whose} {tried} at once ({what}); going on with {self.size}"), file=sys.stderr)
 
     def _half(self, size: int) -> int:
         half = size // 2

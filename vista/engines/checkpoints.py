@@ -37,7 +37,7 @@ from vista.engines.folders import check_folder, read_object
 from vista.engines.presenter import Presenter, load_processor, read_loading
 from vista.errors import MORE_MEMORY, VistaError, is_out_of_memory, lack, writing
 from vista.manifest import withdraw
-from vista.records import Row
+from vista.records import Row, settle
 
 
 @dataclass
@@ -321,7 +321,7 @@ def save_checkpoint(model: Any, processor: Any, folder: Path) -> None:
             if folder.exists():
                 withdraw(folder)
                 shutil.rmtree(folder)
-            temporary.rename(folder)
+            settle(temporary, folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
