@@ -13,7 +13,7 @@ LARGEST = 2**31 - 1  # of any whole number in a config
 MOST = 10_000  # solutions to one query that are asked for at a time
 NO_SECRETS = (
     "the address must not contain a user name or password, nor a key, since manifests and logs name it; put "
-    "it into an environment variable (a teacher's key into the one that seed_rationales.api_key_variable names)"
+    "that into an environment variable, a teacher's key into that of seed_rationales.api_key_variable"
 )
 
 
@@ -28,11 +28,9 @@ class Strict(BaseModel):
         """Refuse secrets, numbers that are too large, and ``yes`` for one, which pydantic takes for 1."""
         for name, field in cls.model_fields.items() if isinstance(values, dict) else ():
             value = values.get(name)
-            if isinstance(value, dict):
-                value = list(value.values())
+            if any(map(holds_secret, _texts(value))):
+                raise ValueError(f"{name}: {NO_SECRETS}")
             for each in value if isinstance(value, list) else [value]:
-                if isinstance(each, str | Path) and holds_secret(str(each)):
-                    raise ValueError(f"{name}: {NO_SECRETS}")
                 if isinstance(each, bool) and not {bool, Any} & _parts(field.annotation):
                     raise ValueError(
                         f"{name}: expected no boolean; YAML reads yes, no, on and off as booleans, "
@@ -41,6 +39,12 @@ class Strict(BaseModel):
                 if isinstance(each, int) and abs(each) > LARGEST:
                     raise ValueError(f"{name}: a whole number should be at most {LARGEST}")
         return values
+
+
+def _texts(value: Any) -> list[str]:
+    """The texts in a value, but not those of settings within it, which have checks of their own."""
+    parts = value.values() if isinstance(value, dict) else value if isinstance(value, list) else [value]
+    return [str(part) for part in parts if isinstance(part, str | Path)]
 
 
 def _parts(annotation: Any) -> set[Any]:

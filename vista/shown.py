@@ -22,7 +22,7 @@ LOGIN = re.compile(r"(?<=://)[^\s'\"/]+@|[^\s'\"/:]+:[^\s'\"/@]+@")
 SECRET = re.compile(
     r"(?<=[?&;#])([\w.-]*(?:key|token|secret|passw|sig|auth|credential)[\w.-]*=)[^\s&'\"]+", re.IGNORECASE
 )
-FORMULA = ("=", "+", "-", "@", "\t", "\r", "'")  # the last one, so that what is put before others is unique
+FORMULA = ("=", "+", "-", "@", "\t", "'")  # the last one, so that what is put before others is unique
 # Of Markdown: what begins a tag that our tables do not use, and what makes a link.
 TAG, LINK = re.compile(r"<(?!/?u>)(?=[A-Za-z/!?])"), re.compile(r"\](?=\()")
 
@@ -58,8 +58,15 @@ def holds_secret(text: str) -> bool:
 
 
 def spreadsheet(table: pd.DataFrame) -> pd.DataFrame:
-    """``table`` for a CSV: a spreadsheet takes no text in it for a formula, since ``'`` stands before it."""
-    return table.map(lambda value: f"'{value}" if isinstance(value, str) and _is_formula(value) else value)
+    """``table`` for a CSV: ``'`` stands before what a spreadsheet takes for a formula, not before numbers.
+
+    Some programs begin a row at a carriage return, so control characters are written out.
+    """
+    return table.map(lambda value: _cell(printable(value)) if isinstance(value, str) else value)
+
+
+def _cell(text: str) -> str:
+    return f"'{text}" if _is_formula(text) else text
 
 
 def _is_formula(text: str) -> bool:

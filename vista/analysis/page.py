@@ -209,7 +209,7 @@ def latex(page: Page) -> str:
     lines = [f"% {page.title}", "% \\usepackage{booktabs}"]
     for part in page.parts:
         if isinstance(part, str):
-            lines += ["", *(f"% {line}" for line in part.splitlines())]
+            lines += ["", *(f"% {line}" for line in printable(part).splitlines())]
         else:
             lines += ["", _environment(page, part)]
     return "\n".join(lines) + "\n"

@@ -93,8 +93,8 @@ def _check_config(folder: Path) -> None:
     config = read_object(file)
     if name := next(_quantised(config), None):
         raise VistaError(
-            f"{file}: {name}: quantised weights are not loaded: they choose the code that computes them, some "
-            "of it on the hub, and cannot be trained; take the checkpoint whose weights are not quantised"
+            f"{file}: {name}: quantised weights are refused: they choose the code that computes them, which "
+            "may be on the hub, and cannot be trained; take the checkpoint whose weights are not quantised"
         )
     kind = config.get("model_type")
     if kind is None:
