@@ -2,19 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Any, TypeVar, get_args
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-from vista.shown import holds_secret
-
 LARGEST = 2**31 - 1  # of any whole number in a config
 MOST = 10_000  # solutions to one query that are asked for at a time
-NO_SECRETS = (
-    "the address must not contain a user name or password, nor a key, since manifests and logs name it; put "
-    "that into an environment variable, a teacher's key into that of seed_rationales.api_key_variable"
-)
 
 
 class Strict(BaseModel):
@@ -25,11 +18,9 @@ class Strict(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _has_plain_numbers(cls, values: Any) -> Any:
-        """Refuse secrets, numbers that are too large, and ``yes`` for one, which pydantic takes for 1."""
+        """Refuse unreasonably large numbers, and ``yes`` for a number, which pydantic takes for 1."""
         for name, field in cls.model_fields.items() if isinstance(values, dict) else ():
             value = values.get(name)
-            if any(map(holds_secret, _texts(value))):
-                raise ValueError(f"{name}: {NO_SECRETS}")
             for each in value if isinstance(value, list) else [value]:
                 if isinstance(each, bool) and not {bool, Any} & _parts(field.annotation):
                     raise ValueError(
@@ -39,12 +30,6 @@ class Strict(BaseModel):
                 if isinstance(each, int) and abs(each) > LARGEST:
                     raise ValueError(f"{name}: a whole number should be at most {LARGEST}")
         return values
-
-
-def _texts(value: Any) -> list[str]:
-    """The texts in a value, but not those of settings within it, which have checks of their own."""
-    parts = value.values() if isinstance(value, dict) else value if isinstance(value, list) else [value]
-    return [str(part) for part in parts if isinstance(part, str | Path)]
 
 
 def _parts(annotation: Any) -> set[Any]:

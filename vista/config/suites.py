@@ -14,7 +14,7 @@ from vista.config.methods import BaseMethod, Method, Sampling
 from vista.config.models import Model, Prompts
 from vista.errors import VistaError
 from vista.plugins import Plugin, name_modules
-from vista.settings import ADDRESS, NO_SECRETS, Distinct, Fraction, Name, Strict
+from vista.settings import ADDRESS, Distinct, Fraction, Name, Strict
 from vista.task_kinds import TaskSettings
 
 Task = Annotated[TaskSettings, Plugin("task", TaskSettings, "vista.tasks")]
@@ -51,9 +51,12 @@ class TeacherRationales(Strict):
     @field_validator("endpoint")
     @classmethod
     def _is_a_base(cls, value: str) -> str:
-        """Refuse a query or fragment: requests would end in it, and it is where some servers take a key."""
+        """Refuse a query or fragment: requests would be appended to it, and some servers take keys there."""
         if "?" in value or "#" in value:
-            raise ValueError(f"it must not contain ? or #, where some servers take a key: {NO_SECRETS}")
+            raise ValueError(
+                "the address must not contain ? or #; a key belongs into the environment variable that "
+                "api_key_variable names"
+            )
         return value
 
 
