@@ -127,10 +127,3 @@ PLAN.keep_code()
 if PLAN.refused:
     raise WorkflowError(PLAN.refused)
 PLAN.is_read = True
-
-# Each job is told how much memory its rule asks for, and keeps to it (vista/memory.py).
-for each in workflow.rules:
-    if each.shellcmd is not None:
-        each.shellcmd = (
-            f"VISTA_MEMORY='{each.name} '{{resources.mem_mb}} {each.shellcmd}"
-        )

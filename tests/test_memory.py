@@ -120,7 +120,7 @@ GREEDY = """
     ],
 )
 def test_a_job_over_its_limit_ends_with_one_message_that_says_what_to_raise(rule: str, raised: str) -> None:
-    status, said, most = job(GREEDY, f"{rule} 500")
+    status, said, most = job(GREEDY, f"{rule}:500")
     assert status == 2
     assert said.count("\n") == 1
     assert re.search(rf"^error: .*: out of memory \(MemoryError; limit 0\.5 GB: {raised}\)", said)
@@ -143,7 +143,7 @@ def test_a_harder_limit_of_the_machine_stays() -> None:
         def work():
             assert resource.getrlimit(resource.RLIMIT_DATA) == (900_000_000, 900_000_000)
     """
-    status, said, _ = job(program, "sample 100000")
+    status, said, _ = job(program, "sample:100000")
     assert status == 0, said
 
 
@@ -151,7 +151,7 @@ WATCHED = """
     import time
     from pathlib import Path
     from vista import memory
-    memory.DEVICES, memory.PERIOD = Path(sys.argv[1]), 0.05
+    memory.DEVICES, memory.PERIOD, memory.RESERVED, memory.POOLS = Path(sys.argv[1]), 0.05, 0, 0
     def work():
         {}
         time.sleep(60)
@@ -162,7 +162,7 @@ CHILD = "import subprocess; subprocess.Popen([sys.executable, '-c', 'b = bytearr
 @pytest.mark.parametrize("takes", ["kept = bytearray(b'1') * 700_000_000", CHILD], ids=["itself", "a child"])
 def test_where_there_is_a_gpu_what_job_and_children_hold_is_watched(tmp_path: Path, takes: str) -> None:
     (tmp_path / "nvidia0").touch()
-    status, said, _ = job(WATCHED.format(takes), "evaluate 500", str(tmp_path))
+    status, said, _ = job(WATCHED.format(takes), "evaluate:500", str(tmp_path))
     assert status == 2
     assert said.count("\n") == 1
     assert re.search(
@@ -190,7 +190,7 @@ def test_a_batch_is_halved_within_a_jobs_limit(root: Path) -> None:
                 return torch.zeros(batch.size, 100_000_000, dtype=torch.uint8).shape[0]
             assert batch.until_it_fits(once) in (8, 16), batch.size
     """
-    status, said, _ = job(program, "sample 1000")
+    status, said, _ = job(program, "sample:1000")
     assert status == 0, said
     assert "query 'q1': out of memory while sampling 64 at once" in said
     assert "limit 1.0 GB: resources.rollouts.memory_gb" in said
@@ -199,7 +199,7 @@ def test_a_batch_is_halved_within_a_jobs_limit(root: Path) -> None:
 def test_a_lack_of_gpu_memory_is_not_told_of_as_this_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     from vista.errors import lack
 
-    monkeypatch.setenv(memory.VARIABLE, "sample 500")
+    monkeypatch.setenv(memory.VARIABLE, "sample:500")
     assert "limit" not in lack(torch.OutOfMemoryError("CUDA out of memory"))
 
 

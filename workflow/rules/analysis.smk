@@ -23,7 +23,8 @@ rule collect:
         suite=PLAN.paths.suite,
         settings=PLAN.analysis_settings(),
     shell:
-        "vista collect {params.suite:q} 2>&1 | tee {log:q}"
+        "VISTA_MEMORY={rule:q}:{resources.mem_mb:q}"
+        " vista collect {params.suite:q} 2>&1 | tee {log:q}"
 
 
 rule suite:
@@ -45,7 +46,8 @@ rule suite:
         suite=PLAN.paths.suite,
         settings=PLAN.suite_settings(),
     shell:
-        "vista suite {params.suite:q} {output:q} 2>&1 | tee {log:q}"
+        "VISTA_MEMORY={rule:q}:{resources.mem_mb:q}"
+        " vista suite {params.suite:q} {output:q} 2>&1 | tee {log:q}"
 
 
 # Not measured: it reads the measurements.
@@ -66,7 +68,8 @@ rule cost:
         suite=PLAN.paths.suite,
         settings=PLAN.analysis_settings(),
     shell:
-        "vista cost {params.suite:q} 2>&1 | tee {log:q}"
+        "VISTA_MEMORY={rule:q}:{resources.mem_mb:q}"
+        " vista cost {params.suite:q} 2>&1 | tee {log:q}"
 
 
 for table, command in PLAN.table_commands().items():
@@ -94,7 +97,8 @@ for table, command in PLAN.table_commands().items():
             suite=PLAN.paths.suite,
             settings=lambda w, table=table: PLAN.table_settings(table),
         shell:
-            "vista {params.what} {params.suite:q} 2>&1 | tee {log:q}"
+            "VISTA_MEMORY={rule:q}:{resources.mem_mb:q}"
+            " vista {params.what} {params.suite:q} 2>&1 | tee {log:q}"
 
 
 # Each figure is a module of vista/figures; editing it redraws only that figure.
@@ -122,7 +126,8 @@ rule figure:
     params:
         to=lambda w: PLAN.paths.figure(w.figure, "pdf").with_suffix(""),
     shell:
-        "python -m vista.figures.{wildcards.figure:q} {input.table:q} --to {params.to:q} 2>&1 | tee {log:q}"
+        "VISTA_MEMORY={rule:q}:{resources.mem_mb:q}"
+        " python -m vista.figures.{wildcards.figure:q} {input.table:q} --to {params.to:q} 2>&1 | tee {log:q}"
 
 
 rule gallery:
@@ -147,4 +152,5 @@ rule gallery:
     params:
         named=PLAN.named_cases(),
     shell:
-        "python -m vista.figures.gallery {params.named:q} --to {output.page:q} 2>&1 | tee {log:q}"
+        "VISTA_MEMORY={rule:q}:{resources.mem_mb:q}"
+        " python -m vista.figures.gallery {params.named:q} --to {output.page:q} 2>&1 | tee {log:q}"
