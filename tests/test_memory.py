@@ -237,7 +237,7 @@ def test_the_part_of_a_models_resources_is_that_which_the_rule_asks_for(root: Pa
     rules = "\n".join(file.read_text() for file in root.glob("workflow/rules/*.smk"))
     found = dict[str, str]()
     for rule in re.split(r"^ *rule(?: |:$)", rules, flags=re.M)[1:]:
-        command = re.search(r'"(?:vista|\{params\.vista:q\}) (\S+)', rule)
+        command = re.search(r'" ?(?:vista|\{params\.vista:q\}) (\S+)', rule)
         asked = re.search(r'PLAN\.memory\("(\w+)"', rule)
         if command and asked:
             named = ["sample", "resample", "score", "gains"] if "{" in command[1] else [command[1]]

@@ -25,7 +25,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 VARIABLE = "VISTA_MEMORY"
-# Beside what the rule asks for: in the smoke suite's jobs 1.0 to 1.3 GB are mapped and not used, most of it by
+# Beside what the rule asks for: in the smoke suite's jobs 1.0 to 1.3 GB are mapped and not used, most by
 # pyarrow's allocator; with a GPU, its driver takes main memory.
 RESERVED = 2_000_000_000
 # Threads' stacks: how many pools of one thread for each core there may be, and bytes of one.

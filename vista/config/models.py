@@ -23,7 +23,7 @@ class JobResources(Strict):
         None, ge=0, description="GPUs; default: the suite's `gpus`, for each training process."
     )
     memory_gb: float = Field(
-        32.0, gt=0.0, description="Main memory, GB, of the whole job, which keeps to it."
+        32.0, gt=0.0, description="Main memory, GB; each process of the job keeps to it."
     )
     hours: float = Field(4.0, gt=0.0, description="Time limit, hours.")
 
