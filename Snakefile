@@ -13,6 +13,7 @@ from vista.config import load_suite
 from vista.dag import Dag
 from vista.dag.jobs import last_lines, make_old, refuse_leftover_jobs
 from vista.errors import VistaError
+from vista.planned import HANDED, forget_inherited, inherited, read
 
 min_version("9.0")
 
@@ -26,11 +27,15 @@ if "name" not in config:
 
 
 try:
-    SUITE = load_suite(
-        workflow.configfiles[-1], value=config, root=Path(workflow.basedir)
-    )
+    if workflow.is_main_process:
+        forget_inherited()
+        SUITE = load_suite(
+            workflow.configfiles[-1], value=config, root=Path(workflow.basedir)
+        )
+    else:
+        # The config may have been edited since.
+        SUITE, _ = read(inherited())
     PLAN = Dag(SUITE)
-    # Jobs read the resolved suite, so that what they do does not depend on how it was put together.
     PLAN.write_suite()
 except VistaError as error:
     raise WorkflowError(str(error))
@@ -39,14 +44,19 @@ R = str(SUITE.results)
 
 
 onstart:
-    try:
-        said = PLAN.begin(main=workflow.is_main_process)
-        if said:
-            print(said, file=sys.stderr)
-        if workflow.is_main_process and not workflow.local_exec:
-            refuse_leftover_jobs(Path.cwd())
-    except VistaError as error:
-        raise WorkflowError(str(error))
+    if workflow.is_main_process:
+        try:
+            said = PLAN.begin()
+            if said:
+                print(said, file=sys.stderr)
+            if not workflow.local_exec:
+                refuse_leftover_jobs(Path.cwd())
+        except VistaError as error:
+            raise WorkflowError(str(error))
+        # To jobs on other machines.
+        workflow.register_envvars(
+            *HANDED, *(["PYTHONPATH"] if SUITE.snapshot else [])
+        )
     # To limit how many jobs start in a time span (100 a second by default), Snakemake 9 wakes its
     # scheduler once per span for every job that has finished so far. After a few hundred jobs this takes
     # half a core, and Snakemake waits for one more span when it has ended or was interrupted. No more jobs

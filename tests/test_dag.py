@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 
-from vista import closure
+from vista import closure, lock
 from vista.config import Suite, load_suite, load_yaml
 from vista.dag import Dag
 from vista.errors import VistaError
@@ -106,19 +107,16 @@ def test_somebody_elses_module_of_the_same_name_has_checksums_of_its_own(
 
 def test_checksums_stay_while_jobs_run(suite: Suite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A job that began before an edit would pass for made by the edited code."""
-    monkeypatch.chdir(tmp_path)
     module = tmp_path / "lab.py"
     monkeypatch.setitem(closure.SOURCES, "lab", module)
     module.write_text("X = 1\n")
     first = Path(Dag(suite).code("curate", "lab"))
     before = first.read_text()
     module.write_text("X = 22\n")
-    lock = tmp_path / ".snakemake/locks/0.input.lock"
-    lock.parent.mkdir(parents=True)
-    lock.touch()
+    held = lock.take(suite.results)
     Dag(suite).code("curate", "lab")
     assert first.read_text() == before
-    lock.unlink()
+    os.close(held)
     Dag(suite).code("curate", "lab")
     assert first.read_text() != before
 

@@ -11,15 +11,18 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from string import ascii_lowercase
 from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
-from vista.config import HubModel, Suite, load_resolved, load_suite
+from vista import planned
+from vista.config import HubModel, Suite, load_suite
 from vista.errors import told
 from vista.grid import run_named
+from vista.manifest import ORIGIN, Recorder
 from vista.paths import Paths
 from vista.records import Split
 
@@ -54,32 +57,37 @@ def stage_command(command: Command) -> Command:
     raise AssertionError(f"{command.__name__} is in no stage")
 
 
-SuiteArgument = Annotated[Path, typer.Argument(help="The resolved suite: <results>/suite.json.")]
+SuiteArgument = Annotated[
+    Path, typer.Argument(help="The resolved suite, <results>/suite.json; Snakemake hands its plan.")
+]
 RunArgument = Annotated[str, typer.Argument(help="model/train_set/method/seedS/roundR")]
 NameArgument = Annotated[str, typer.Argument(help="Name of the rollout file, as in its path.")]
 ShardArgument = Annotated[int, typer.Argument(min=0, help="Which shard, from 0.")]
 
 
-def _from_hub(suite: Suite, model: str | None, task: str | None) -> bool:
-    """Whether a model or a task still has to be fetched from the hub."""
-    entry = suite.models.get(model) if model else None
-    spec = suite.tasks.get(task) if task else None
+def _from_hub(suite: Suite, command: str, name: str) -> bool:
+    """Whether a command still has to fetch its model or task from the hub."""
+    entry = suite.models.get(name) if command == "models" else None
+    spec = suite.tasks.get(name) if command == "tasks" else None
     return (isinstance(entry, HubModel) and entry.path is None) or (spec is not None and spec.on_hub)
 
 
-def _open(suite_file: Path, model: str | None = None, task: str | None = None) -> tuple[Suite, Paths]:
+def _open(file: Path, command: str, *arguments: str) -> tuple[Suite, Paths]:
     """Load the suite and prepare the process, before anything heavy is imported.
 
     Args:
-        suite_file: The resolved suite.
-        model: The model to be fetched, if that is what the command is for.
-        task: The task whose files are to be fetched.
+        file: The plan that Snakemake hands its jobs, or the resolved suite.
+        command: The command.
+        arguments: What it is called with besides the suite.
     """
-    suite = load_resolved(suite_file)
+    from vista.dag.made import digests
+
+    suite, plan = planned.start(file, command, *arguments)
+    ORIGIN.digests = partial(digests, suite, plan, command, *arguments)
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         os.environ[name] = str(suite.threads)
     # Everything a job needs is on disk, except what is still to be fetched from the hub.
-    if not _from_hub(suite, model, task):
+    if not _from_hub(suite, command, arguments[0] if arguments else ""):
         for name in ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "TRANSFORMERS_OFFLINE"):
             os.environ.setdefault(name, "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
@@ -114,8 +122,10 @@ def suite(
 
     from vista.records import write_text
 
-    resolved, _ = _open(suite_file)
+    resolved, _ = _open(suite_file, "suite")
+    recorder = Recorder("analysis", {"suite": resolved.name}, [])
     write_text(to, yaml.safe_dump(resolved.model_dump(mode="json"), sort_keys=False, allow_unicode=True))
+    recorder.write(to, {})
 
 
 ConfigFile = Annotated[Path, typer.Option("--configfile", help="A suite file, such as config/paper.yaml.")]
@@ -169,7 +179,7 @@ def tasks(
     split: Annotated[Split, typer.Argument(help="Which split.")],
 ) -> None:
     """Write one split of a task's queries."""
-    suite, paths = _open(suite_file, task=task)
+    suite, paths = _open(suite_file, "tasks", task, split)
     from vista.tasks.generate import generate_split
 
     generate_split(suite, paths, task, split)
@@ -180,7 +190,7 @@ def models(
     suite_file: SuiteArgument, model: Annotated[str, typer.Argument(help="Name of the model.")]
 ) -> None:
     """Build or fetch a base checkpoint."""
-    suite, paths = _open(suite_file, model)
+    suite, paths = _open(suite_file, "models", model)
     from vista.models.build import build_model
 
     build_model(suite, paths, model)
@@ -191,7 +201,7 @@ def encodable(
     suite_file: SuiteArgument, model: Annotated[str, typer.Argument(help="Name of the model.")]
 ) -> None:
     """Check that a model's processor takes every query, before anything is spent."""
-    suite, paths = _open(suite_file)
+    suite, paths = _open(suite_file, "encodable", model)
     from vista.rollouts.encodable import check_encodable
 
     check_encodable(suite, paths, model)
@@ -202,7 +212,7 @@ def check(
     suite_file: SuiteArgument, model: Annotated[str, typer.Argument(help="Name of the model.")]
 ) -> None:
     """Check that a base checkpoint samples, scores and trains as it should, before anything is spent."""
-    suite, paths = _open(suite_file)
+    suite, paths = _open(suite_file, "check", model)
     from vista.fitness import check_model
 
     check_model(suite, paths, model)
@@ -211,7 +221,7 @@ def check(
 @stage_command
 def sample(suite_file: SuiteArgument, policy: RunArgument, name: NameArgument, shard: ShardArgument) -> None:
     """Sample solutions to the train (or seed) queries from a policy and verify them."""
-    suite, paths = _open(suite_file)
+    suite, paths = _open(suite_file, "sample", policy, name, str(shard))
     from vista.rollouts.sample import sample_shard
 
     sample_shard(suite, paths, run_named(suite, policy), name, shard)
@@ -222,7 +232,7 @@ def resample(
     suite_file: SuiteArgument, policy: RunArgument, name: NameArgument, shard: ShardArgument
 ) -> None:
     """Try failed solutions again: from prefixes, with a hint, or as a control."""
-    suite, paths = _open(suite_file)
+    suite, paths = _open(suite_file, "resample", policy, name, str(shard))
     from vista.rollouts.resample import resample_shard
 
     resample_shard(suite, paths, run_named(suite, policy), name, shard)
@@ -231,7 +241,7 @@ def resample(
 @stage_command
 def score(suite_file: SuiteArgument, policy: RunArgument, name: NameArgument, shard: ShardArgument) -> None:
     """Score solutions by their attention to the prompt's segments."""
-    suite, paths = _open(suite_file)
+    suite, paths = _open(suite_file, "score", policy, name, str(shard))
     from vista.rollouts.score import score_shard
 
     score_shard(suite, paths, run_named(suite, policy), name, shard)
@@ -240,7 +250,7 @@ def score(suite_file: SuiteArgument, policy: RunArgument, name: NameArgument, sh
 @stage_command
 def gains(suite_file: SuiteArgument, policy: RunArgument, name: NameArgument, shard: ShardArgument) -> None:
     """Measure how likely solutions are with and without their image."""
-    suite, paths = _open(suite_file)
+    suite, paths = _open(suite_file, "gains", policy, name, str(shard))
     from vista.rollouts.gains import gains_shard
 
     gains_shard(suite, paths, run_named(suite, policy), name, shard)
@@ -249,7 +259,7 @@ def gains(suite_file: SuiteArgument, policy: RunArgument, name: NameArgument, sh
 @stage_command
 def cases(suite_file: SuiteArgument, policy: RunArgument) -> None:
     """Select solutions worth a look and read them token by token."""
-    suite, paths = _open(suite_file)
+    suite, paths = _open(suite_file, "cases", policy)
     from vista.rollouts.cases import policy_cases
 
     policy_cases(suite, paths, policy)
@@ -258,7 +268,7 @@ def cases(suite_file: SuiteArgument, policy: RunArgument) -> None:
 @stage_command
 def curate(suite_file: SuiteArgument, run: RunArgument) -> None:
     """Select a run's training set from its policy's rollouts."""
-    suite, paths = _open(suite_file)
+    suite, paths = _open(suite_file, "curate", run)
     from vista.curation.curate import curate as work
 
     work(suite, paths, run_named(suite, run))
@@ -267,7 +277,7 @@ def curate(suite_file: SuiteArgument, run: RunArgument) -> None:
 @stage_command
 def train(suite_file: SuiteArgument, run: RunArgument) -> None:
     """Train a run's checkpoint, through `accelerate launch` if the model asks for it."""
-    suite, paths = _open(suite_file)
+    suite, paths = _open(suite_file, "train", run)
     from vista.training.launch import become_launcher
 
     become_launcher(suite, suite_file, run_named(suite, run))
@@ -279,7 +289,7 @@ def train(suite_file: SuiteArgument, run: RunArgument) -> None:
 @stage_command
 def evaluate(suite_file: SuiteArgument, run: RunArgument) -> None:
     """Evaluate a run's checkpoint on every test query, through lmms-eval."""
-    suite, paths = _open(suite_file)
+    suite, paths = _open(suite_file, "evaluate", run)
     from vista.evaluation.evaluate import evaluate as work
 
     work(suite, paths, run_named(suite, run))
@@ -288,7 +298,7 @@ def evaluate(suite_file: SuiteArgument, run: RunArgument) -> None:
 @stage_command
 def collect(suite_file: SuiteArgument) -> None:
     """Gather the per-sample scores of all runs into long.csv."""
-    suite, paths = _open(suite_file)
+    suite, paths = _open(suite_file, "collect")
     from vista.analysis.collect import collect as work
 
     work(suite, paths)
@@ -297,7 +307,7 @@ def collect(suite_file: SuiteArgument) -> None:
 @stage_command
 def tables(suite_file: SuiteArgument) -> None:
     """Write the results tables."""
-    suite, paths = _open(suite_file)
+    suite, paths = _open(suite_file, "tables")
     from vista.analysis.tables import results_tables
 
     results_tables(suite, paths)
@@ -306,7 +316,7 @@ def tables(suite_file: SuiteArgument) -> None:
 @stage_command
 def ablation(suite_file: SuiteArgument) -> None:
     """Write the ablation table: what each part of a method is worth."""
-    suite, paths = _open(suite_file)
+    suite, paths = _open(suite_file, "ablation")
     from vista.analysis.ablation import ablation_table
 
     ablation_table(suite, paths)
@@ -315,7 +325,7 @@ def ablation(suite_file: SuiteArgument) -> None:
 @stage_command
 def difficulty(suite_file: SuiteArgument) -> None:
     """Write the table of training mass and accuracy by the difficulty of the queries."""
-    suite, paths = _open(suite_file)
+    suite, paths = _open(suite_file, "difficulty")
     from vista.analysis.difficulty import difficulty_table
 
     difficulty_table(suite, paths)
@@ -324,7 +334,7 @@ def difficulty(suite_file: SuiteArgument) -> None:
 @stage_command
 def cost(suite_file: SuiteArgument) -> None:
     """Write the cost table: where the time went."""
-    suite, paths = _open(suite_file)
+    suite, paths = _open(suite_file, "cost")
     from vista.analysis.cost import cost_table
 
     cost_table(suite, paths)
@@ -333,7 +343,7 @@ def cost(suite_file: SuiteArgument) -> None:
 @stage_command
 def audit(suite_file: SuiteArgument) -> None:
     """Measure how well scores detect unfaithful rationales (generated tasks only)."""
-    suite, paths = _open(suite_file)
+    suite, paths = _open(suite_file, "audit")
     from vista.analysis.audit import audit_table
 
     audit_table(suite, paths)
@@ -342,7 +352,7 @@ def audit(suite_file: SuiteArgument) -> None:
 @stage_command
 def prefix(suite_file: SuiteArgument) -> None:
     """Measure where prefix resampling cuts and what it rescues (generated tasks only)."""
-    suite, paths = _open(suite_file)
+    suite, paths = _open(suite_file, "prefix")
     from vista.analysis.prefix import prefix_table
 
     prefix_table(suite, paths)
@@ -351,7 +361,7 @@ def prefix(suite_file: SuiteArgument) -> None:
 @stage_command
 def distributions(suite_file: SuiteArgument) -> None:
     """Write the distributions that the figures draw."""
-    suite, paths = _open(suite_file)
+    suite, paths = _open(suite_file, "distributions")
     from vista.analysis.distributions import distributions_table
 
     distributions_table(suite, paths)

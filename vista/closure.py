@@ -14,7 +14,6 @@ code makes stale exactly those outputs that depend on it.
 from __future__ import annotations
 
 import ast
-import copy
 import hashlib
 import json
 from collections.abc import Iterable, Iterator
@@ -43,6 +42,8 @@ CARRIERS: dict[str, str] = {
     "vista.cli": "which function a command calls; that function's module is the entry point",
     "vista.errors": "messages",
     "vista.memory": "how much memory a job may take",
+    "vista.planned": "whether the code is that of the checksums",
+    "vista.lock": "who is at work",
     "vista.manifest": "what is written down about an output, and whether an input is what was made",
 }
 
@@ -90,17 +91,30 @@ def checksums(entries: Iterable[str]) -> dict[str, str]:
     found: dict[str, str] = {}
     for module in closure(entries, deciding=True):
         found[module] = _code(module)
-        found.update(_data(module))
+        found.update(data_of(module))
     return found
 
 
-def write_checksums(file: Path, entries: Iterable[str]) -> None:
-    """Keep the checksums of what ``entries`` compute with in ``file``, rewritten only if they differ.
+def checksums_text(entries: Iterable[str]) -> str:
+    """The content of a file with the checksums of what ``entries`` compute with.
 
     Raises:
-        VistaError: a module has no source file, or the disk cannot be written.
+        VistaError: a module has no source file.
     """
-    update(file, json.dumps(checksums(entries), indent=2, sort_keys=True) + "\n")
+    return json.dumps(checksums(entries), indent=2, sort_keys=True) + "\n"
+
+
+def sources(named: Iterable[str]) -> dict[str, tuple[str, str]]:
+    """SHA-256 of each module's file and of its code: of this package, and of ``named`` and their imports.
+
+    Raises:
+        VistaError: a module has no source file, or is not Python.
+    """
+    root = SOURCES["vista"]
+    parts = [path.relative_to(root.parent).with_suffix("").parts for path in root.rglob("*.py")]
+    own = [".".join(each[:-1] if each[-1] == "__init__" else each) for each in parts]
+    modules = sorted({*own, *closure(named)})
+    return {name: (hashlib.sha256(_source(name).read_bytes()).hexdigest(), _code(name)) for name in modules}
 
 
 def update(file: Path, text: str) -> None:
@@ -116,7 +130,7 @@ def update(file: Path, text: str) -> None:
             write_text(file, text, shared=True)
 
 
-def _file(module: str) -> Path | None:
+def source_file(module: str) -> Path | None:
     """The source file of a module of a known package; ``None`` if there is none."""
     top, *parts = module.split(".")
     if top not in SOURCES and (found := _located(top)) is not None:
@@ -159,7 +173,7 @@ def _beside(top: str) -> frozenset[str]:
 
 
 def _source(module: str) -> Path:
-    path = _file(module)
+    path = source_file(module)
     if path is None:
         raise VistaError(f"module {module} has no source file, so nobody can tell when it changes")
     return path
@@ -173,7 +187,7 @@ def _imports(module: str) -> list[str]:
 @cache
 def _imports_of(module: str, path: Path, changed: int) -> list[str]:
     parents = [module.rsplit(".", n)[0] for n in range(1, module.count(".") + 1)]
-    parents = [name for name in parents if _file(name) is not None]
+    parents = [name for name in parents if source_file(name) is not None]
     return [*parents, *dict.fromkeys(_imported(_parsed(path, changed), module))]
 
 
@@ -188,7 +202,7 @@ def _imported(tree: ast.AST, module: str) -> Iterator[str]:
         elif isinstance(node, ast.ImportFrom):
             base = _absolute(node, module)
             names = [base, *(f"{base}.{alias.name}" for alias in node.names)]
-        yield from (name for name in names if name.split(".")[0] in known and _file(name) is not None)
+        yield from (name for name in names if name.split(".")[0] in known and source_file(name) is not None)
 
 
 def _at_run_time(tree: ast.AST) -> Iterator[ast.AST]:
@@ -203,7 +217,7 @@ def _at_run_time(tree: ast.AST) -> Iterator[ast.AST]:
 def _absolute(node: ast.ImportFrom, module: str) -> str:
     if not node.level:
         return node.module or ""
-    file = _file(module)
+    file = source_file(module)
     is_package = file is not None and file.name == "__init__.py"
     parts = module.split(".")
     parts = parts[: len(parts) - node.level + is_package]
@@ -217,8 +231,12 @@ def _tree(module: str) -> ast.Module:
 
 @cache
 def _parsed(path: Path, changed: int) -> ast.Module:
+    return _parse(path.read_bytes(), path)
+
+
+def _parse(source: bytes, path: Path) -> ast.Module:
     try:
-        return ast.parse(path.read_bytes(), filename=str(path))
+        return ast.parse(source, filename=str(path))
     except (SyntaxError, ValueError) as error:
         raise VistaError(f"{path}: not Python ({error}); correct it") from error
 
@@ -230,8 +248,16 @@ def _code(module: str) -> str:
 
 @cache
 def _code_of(path: Path, changed: int) -> str:
-    """SHA-256 of a module's syntax tree, without what is only read by people."""
-    tree = copy.deepcopy(_parsed(path, changed))
+    return code_of(path.read_bytes(), path)
+
+
+def code_of(source: bytes, path: Path) -> str:
+    """SHA-256 of a module's syntax tree, without what is only read by people.
+
+    Raises:
+        VistaError: the source is not Python.
+    """
+    tree = _parse(source, path)
     for node in ast.walk(tree):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             if ast.get_docstring(node, clean=False) is not None:
@@ -241,7 +267,7 @@ def _code_of(path: Path, changed: int) -> str:
     return hashlib.sha256(ast.dump(tree).encode()).hexdigest()
 
 
-def _data(module: str) -> dict[str, str]:
+def data_of(module: str) -> dict[str, str]:
     """SHA-256 of the data files below a module's folder that it names in its source.
 
     Of a module in no package, those beside it: below may be the results, or all that is installed.

@@ -21,7 +21,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -54,6 +54,9 @@ class Manifest(BaseModel):
     inputs: dict[str, str] = Field(description="SHA-256 of each input file, or of its manifest.")
     checksums: dict[str, str] = Field(description="SHA-256 of each file of the output.")
     sizes: dict[str, int] = Field({}, description="Bytes of each file of the output.")
+    digests: dict[str, str] = Field(
+        {}, description="Of the settings and of the code that decide the output; none if unknown."
+    )
     counts: dict[str, float] = Field({}, description="Rows in and out, tokens, losses …")
     commit: str = Field(description="Git commit of the code; 'unknown' outside a checkout.")
     dirty: bool | None = Field(description="Whether the checkout had uncommitted changes.")
@@ -80,6 +83,28 @@ def _git(*arguments: str) -> str | None:
     except (OSError, subprocess.SubprocessError):
         return None
     return done.stdout.strip()
+
+
+def git_state() -> dict[str, Any]:
+    """The commit of the checkout that holds this package, and whether it has uncommitted changes."""
+    commit, changes = _git("rev-parse", "HEAD"), _git("status", "--porcelain")
+    return {"commit": commit or "unknown", "dirty": None if changes is None else bool(changes)}
+
+
+@dataclass
+class Origin:
+    """What an output of this process is made from, besides its inputs; ``vista.cli`` says it.
+
+    Attributes:
+        digests: Tells those of the settings and of the code that decide the output, as its rule has them.
+        code: ``commit`` and ``dirty`` of the code; of the checkout as it is, if empty.
+    """
+
+    digests: Callable[[], dict[str, str]] = dict
+    code: dict[str, Any] = field(default_factory=dict)
+
+
+ORIGIN = Origin()  # a job makes the outputs of one rule
 
 
 def installed() -> dict[str, str]:
@@ -121,12 +146,15 @@ class Recorder:
         self.device = device
         self.started = datetime.now(UTC)
         self.clock = time.monotonic()
-        self.known = check_inputs(inputs) if check else {}
+        self.digests = ORIGIN.digests()
+        self.fingerprints = check_inputs(inputs) if check else {}
+        for path in inputs if check else []:
+            # As they are before they are read: a user's own file may be edited meanwhile.
+            if path not in self.fingerprints and _fingerprinted(path).is_file():
+                self.fingerprints[path] = sha256(_fingerprinted(path))
 
     def build(self, output: Path, counts: dict[str, float], status: Status = "complete") -> Manifest:
         """The manifest of ``output``, which must be on disk."""
-        commit = _git("rev-parse", "HEAD")
-        changes = _git("status", "--porcelain")
         usage = resource.getrusage(resource.RUSAGE_SELF)
         if output.is_dir():
             files = sorted(p for p in output.rglob("*") if p.is_file() and p.name != "manifest.json")
@@ -138,12 +166,12 @@ class Recorder:
             stage=self.stage,
             status=status,
             settings=self.settings,
-            inputs={str(p): self.known.get(p) or sha256(_fingerprinted(p)) for p in self.inputs},
+            inputs={str(p): self.fingerprints.get(p) or sha256(_fingerprinted(p)) for p in self.inputs},
             checksums={name: sha256(file) for name, file in names.items()},
             sizes={name: file.stat().st_size for name, file in names.items()},
             counts=counts,
-            commit=commit or "unknown",
-            dirty=None if changes is None else bool(changes),
+            **(ORIGIN.code or git_state()),
+            digests=self.digests,
             packages=installed(),
             python=platform.python_version(),
             device=self.device,
@@ -279,6 +307,11 @@ class Damage:
 
     def __str__(self) -> str:
         return f"{self.file}: {self.found}; expected {self.expected}"
+
+
+def fingerprint(text: str) -> str:
+    """SHA-256 of a text."""
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def sha256(path: Path) -> str:

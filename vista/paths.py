@@ -95,7 +95,7 @@ class Paths:
 
 
 TABLE_SUFFIXES = ("csv", "md", "tex")
-FILE_SUFFIXES = {".parquet", ".csv", ".md", ".tex", ".json", ".pdf", ".png", ".html"}
+FILE_SUFFIXES = {".parquet", ".csv", ".md", ".tex", ".json", ".pdf", ".png", ".html", ".yaml"}
 
 
 def manifest_of(output: Path) -> Path:

@@ -222,6 +222,11 @@ class SuiteFields(Strict):
         "reproduced ones (tables/reported.csv); relative to the working directory.",
     )
     shards: int = Field(1, ge=1, le=10_000, description="Jobs that share a policy's queries.")
+    snapshot: bool = Field(
+        False,
+        description="Whether jobs run a copy of the code, taken when snakemake starts, so that it may be "
+        "edited during the run. Otherwise, a job that finds edited code ends with an error.",
+    )
     threads: int = Field(1, ge=1, description="CPU threads of each job that runs a model.")
     gpus: int = Field(
         0,

@@ -3,24 +3,19 @@
 from __future__ import annotations
 
 import os
+from functools import cached_property
 from pathlib import Path
 
-from vista import closure, grid
+from vista import closure, grid, lock, planned
 from vista.closure import update
 from vista.config import SelfImprovement, Suite
-from vista.errors import VistaError, writing
-from vista.manifest import version_note
+from vista.dag.stale import Stale
+from vista.errors import VistaError
+from vista.manifest import fingerprint, git_state, version_note
 from vista.paths import Paths
 from vista.plugins import implementation, module_of
 from vista.reads import Reads
 from vista.tasks.generate import rationale_source
-
-LOCKS = Path(".snakemake/locks")  # Snakemake's, in the folder that it works in
-
-
-def _at_work() -> bool:
-    """Whether a ``snakemake`` runs jobs in this folder."""
-    return LOCKS.is_dir() and any(LOCKS.iterdir())
 
 
 class Base:
@@ -33,34 +28,71 @@ class Base:
         self.refused = ""  # why a checksum of the code could not be kept while the rules were read
         self.is_read = False  # whether all rules have been read, so that what is refused is an error at once
         self.entries: dict[str, list[str]] = {}  # by file of checksums, the modules that its jobs enter at
+        self.texts: dict[str, str] = {}  # by file of checksums, what it holds
+        self.made = Stale(suite.results)
 
     def write_suite(self) -> None:
-        """Write the resolved suite, which jobs read, unless another ``snakemake`` is running with its own.
+        """Write the resolved suite, unless another ``snakemake`` is at work with its own.
 
         Raises:
             VistaError: the results folder cannot be written.
         """
-        if not (self.paths.suite.exists() and _at_work()):
+        if not lock.is_at_work(self.paths.results):
             update(self.paths.suite, self.suite.model_dump_json(indent=2))
 
-    def begin(self, main: bool = True) -> str | None:
-        """Once the folder is locked, write the resolved suite and check that results can be written.
+    @cached_property
+    def plan(self) -> planned.Plan:
+        """What jobs are handed: the suite and the code as they are now.
 
-        Args:
-            main: Whether this is the process that the user started, and not one of its jobs.
+        Raises:
+            VistaError: a module is not Python.
+        """
+        checksums = {Path(file).name: fingerprint(text) for file, text in self.texts.items()}
+        named = {module for modules in self.entries.values() for module in modules}
+        return planned.make(self.suite, checksums, named, **git_state())
+
+    def handed(self) -> str:
+        """Path of the plan that a job is handed."""
+        return str(planned.inherited() or self.plan.file(self.paths.results))
+
+    def begin(self) -> str | None:
+        """Take the results folder, and write there what jobs read.
 
         Returns:
             A line to print if the results were made with other versions than those installed.
 
         Raises:
-            VistaError: they cannot.
+            VistaError: another ``snakemake`` is at work there, or jobs that it left; or was, while this one
+                read the rules; the folder cannot be written.
         """
+        results = self.paths.results
+        planned.hand_down(self.plan.file(results))
+        self.taken = lock.take(results)
+        for file, text in self.texts.items():
+            if Path(file).read_text(encoding="utf-8") != text:
+                raise VistaError(
+                    f"{results}: another snakemake was at work here while this one started; start it again"
+                )
         update(self.paths.suite, self.suite.model_dump_json(indent=2))
-        probe = self.paths.results / f".{os.getpid()}.part"
-        with writing(self.paths.results):
-            probe.touch()
-            probe.unlink()
-        return version_note(self.paths.results) if main else None
+        self.plan.write(results)
+        if self.suite.snapshot:
+            code = self.plan.copy_code(results).absolute()
+            os.environ["PYTHONPATH"] = os.pathsep.join(
+                [str(code), *filter(None, [os.environ.get("PYTHONPATH")])]
+            )
+        return version_note(results)
+
+    def why_stale(self, outputs: list[str], inputs: list[str], settings: str | None, code: str | None) -> str:
+        """Why a job has to run again by the manifests of its outputs; nothing if they do not say so.
+
+        Args:
+            outputs: The files that it makes.
+            inputs: The files that it reads.
+            settings: The digest that its rule has of its settings, if it has settings.
+            code: The file of the checksums of its code, if it has one.
+        """
+        known = None if code is None else self.texts.get(code) or Path(code).read_text(encoding="utf-8")
+        return self.made.why(outputs, inputs, settings, known)
 
     def code(self, command: str, *named: str, module: str = "") -> str:
         """The checksums of the code that decides what a command computes.
@@ -73,22 +105,35 @@ class Base:
         Raises:
             VistaError: all rules have been read, and a module has no source, or the disk cannot be written.
         """
+        file, entries = self.code_file(command, *named, module=module)
+        if str(file) not in self.entries:
+            try:
+                self.keep(file, entries)
+                self.entries[str(file)] = entries
+            except VistaError as error:
+                if self.is_read:
+                    raise
+                self.refused = str(error)
+        return str(file)
+
+    def code_file(self, command: str, *named: str, module: str = "") -> tuple[Path, list[str]]:
+        """Where the checksums of a command's code are kept, and the modules that its jobs enter at."""
         entries = [module] if module else closure.entry_points(command)
         # Somebody else's module may be called like one of ours.
         kinds = [name.rpartition(".")[2] if name.startswith("vista.") else f"plugin-{name}" for name in named]
-        file = self.paths.code("-".join([command, *kinds]))
-        if str(file) in self.entries:
-            return str(file)
-        try:
-            # The jobs under way began with the code that the file tells of.
-            if not (file.exists() and _at_work()):
-                closure.write_checksums(file, [*entries, *named])
-            self.entries[str(file)] = [*entries, *named]
-        except VistaError as error:
-            if self.is_read:
-                raise
-            self.refused = str(error)
-        return str(file)
+        return self.paths.code("-".join([command, *kinds])), [*entries, *named]
+
+    def keep(self, file: Path, entries: list[str]) -> None:
+        """Write the checksums of what ``entries`` compute with, unless another ``snakemake`` is at work.
+
+        Raises:
+            VistaError: a module has no source, or the disk cannot be written.
+        """
+        if planned.inherited():
+            return  # the snakemake that started this process has done it
+        self.texts[str(file)] = closure.checksums_text(entries)
+        if not lock.is_at_work(self.paths.results):
+            update(file, self.texts[str(file)])
 
     def task_code(self, task: str, split: str) -> str:
         """The code of a split of a task: that of its kind, and of what adds rationales to it."""

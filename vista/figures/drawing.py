@@ -23,6 +23,7 @@ from matplotlib.figure import Figure
 
 from vista.errors import VistaError, told
 from vista.manifest import Recorder
+from vista.planned import start_figure
 from vista.records import atomic_path
 
 STYLE = Path(__file__).with_name("vista.mplstyle")
@@ -59,8 +60,10 @@ def draw(figure: Callable[..., Figure]) -> None:
     parser = argparse.ArgumentParser(description=figure.__doc__)
     parser.add_argument("tables", type=Path, nargs="+")
     parser.add_argument("--to", type=Path, required=True, help="the files without their suffix")
+    parser.add_argument("--plan", type=Path, help="what Snakemake planned it with")
     asked = parser.parse_args()
     with told():
+        start_figure(asked.plan, asked.to.name)
         recorder = Recorder("analysis", {"figure": asked.to.name}, asked.tables)
         style()
         save(figure(*(read(table) for table in asked.tables)), asked.to, recorder)

@@ -19,6 +19,7 @@ from PIL import Image
 from vista.errors import told
 from vista.images import open_images
 from vista.manifest import Recorder
+from vista.planned import start_figure
 from vista.records import CASE, Row, read_rows, write_text
 from vista.shown import printable
 from vista.testbed.audit import audit_query
@@ -141,9 +142,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("cases", nargs="+", help="MODEL=cases.parquet")
     parser.add_argument("--to", type=Path, required=True, help="the HTML file to write")
+    parser.add_argument("--plan", type=Path, help="what Snakemake planned it with")
     asked = parser.parse_args()
     named = [each.split("=", 1) for each in asked.cases]
     with told():
+        start_figure(asked.plan, "gallery")
         make_gallery(named, asked.to)
 
 

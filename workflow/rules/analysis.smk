@@ -20,7 +20,7 @@ rule collect:
         mem_mb=lambda w, attempt: PLAN.light_memory(attempt),
         runtime=lambda w, attempt: PLAN.light_minutes(attempt),
     params:
-        suite=PLAN.paths.suite,
+        suite=handed,
         settings=PLAN.analysis_settings(),
     shell:
         "VISTA_MEMORY={rule:q}:{resources.mem_mb:q}"
@@ -35,6 +35,7 @@ rule suite:
             category="Provenance",
             labels={"what": "suite", "format": "yaml"},
         ),
+        f"{R}/suite.yaml.manifest.json",
     log:
         f"{R}/logs/analysis/suite.log",
     conda:
@@ -43,11 +44,11 @@ rule suite:
         mem_mb=lambda w, attempt: PLAN.light_memory(attempt),
         runtime=lambda w, attempt: PLAN.light_minutes(attempt),
     params:
-        suite=PLAN.paths.suite,
+        suite=handed,
         settings=PLAN.suite_settings(),
     shell:
         "VISTA_MEMORY={rule:q}:{resources.mem_mb:q}"
-        " vista suite {params.suite:q} {output:q} 2>&1 | tee {log:q}"
+        " vista suite {params.suite:q} {output[0]:q} 2>&1 | tee {log:q}"
 
 
 # Not measured: it reads the measurements.
@@ -65,7 +66,7 @@ rule cost:
         mem_mb=lambda w, attempt: PLAN.light_memory(attempt),
         runtime=lambda w, attempt: PLAN.light_minutes(attempt),
     params:
-        suite=PLAN.paths.suite,
+        suite=handed,
         settings=PLAN.analysis_settings(),
     shell:
         "VISTA_MEMORY={rule:q}:{resources.mem_mb:q}"
@@ -94,7 +95,7 @@ for table, command in PLAN.table_commands().items():
             runtime=lambda w, attempt: PLAN.light_minutes(attempt),
         params:
             what=command,
-            suite=PLAN.paths.suite,
+            suite=handed,
             settings=lambda w, table=table: PLAN.table_settings(table),
         shell:
             "VISTA_MEMORY={rule:q}:{resources.mem_mb:q}"
@@ -124,10 +125,12 @@ rule figure:
         mem_mb=lambda w, attempt: PLAN.light_memory(attempt),
         runtime=lambda w, attempt: PLAN.light_minutes(attempt),
     params:
+        suite=handed,
         to=lambda w: PLAN.paths.figure(w.figure, "pdf").with_suffix(""),
     shell:
         "VISTA_MEMORY={rule:q}:{resources.mem_mb:q}"
-        " python -m vista.figures.{wildcards.figure:q} {input.table:q} --to {params.to:q} 2>&1 | tee {log:q}"
+        " python -P -m vista.figures.{wildcards.figure:q} {input.table:q} --to {params.to:q}"
+        " --plan {params.suite:q} 2>&1 | tee {log:q}"
 
 
 rule gallery:
@@ -150,7 +153,9 @@ rule gallery:
         mem_mb=lambda w, attempt: PLAN.light_memory(attempt),
         runtime=lambda w, attempt: PLAN.light_minutes(attempt),
     params:
+        suite=handed,
         named=PLAN.named_cases(),
     shell:
         "VISTA_MEMORY={rule:q}:{resources.mem_mb:q}"
-        " python -m vista.figures.gallery {params.named:q} --to {output.page:q} 2>&1 | tee {log:q}"
+        " python -P -m vista.figures.gallery {params.named:q} --to {output.page:q}"
+        " --plan {params.suite:q} 2>&1 | tee {log:q}"

@@ -2,6 +2,7 @@
 # quoted, and what they leave counts as older than their inputs.
 from snakemake.dag import DAG
 from snakemake.io import is_flagged
+from snakemake.persistence import ParamsChange, PersistenceBase
 
 
 class Following:
@@ -34,6 +35,39 @@ def see_past_ancient(search=DAG.bfs):
 
 
 see_past_ancient()
+
+
+def ask_manifests(changed=PersistenceBase.params_changed):
+    """Have Snakemake ask the outputs' manifests what they were made with, besides its own memory.
+
+    Results that were copied, or whose `.snakemake` is gone, are as stale as they were.
+    """
+
+    def params_changed(persistence, job, file=None):
+        found = changed(persistence, job, file)
+        if found or file is not None:
+            return found
+        why = PLAN.why_stale(
+            [str(each) for each in job.output],
+            [str(each) for each in job.input],
+            job.params.get("settings"),
+            job.input.get("code"),
+        )
+        return ParamsChange(only_old={why}, files=set(job.output)) if why else found
+
+    PersistenceBase.params_changed = params_changed
+    PersistenceBase.has_metadata = lambda persistence, job: True  # else it does not ask
+
+
+ask_manifests()
+
+
+def handed(wildcards, threads):
+    """The suite and the code that a job is planned with.
+
+    Snakemake takes a param that is made from `threads` for none that the output depends on.
+    """
+    return PLAN.handed()
 
 
 def shown(files):

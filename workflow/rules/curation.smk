@@ -18,7 +18,7 @@ rule curate:
         mem_mb=lambda w, attempt: PLAN.light_memory(attempt),
         runtime=lambda w, attempt: PLAN.light_minutes(attempt),
     params:
-        suite=PLAN.paths.suite,
+        suite=handed,
         settings=lambda w: PLAN.curation_settings(w.run),
     shell:
         "VISTA_MEMORY={rule:q}:{resources.mem_mb:q}"

@@ -23,7 +23,7 @@ rule evaluate:
         mem_mb=lambda w, attempt: PLAN.memory("evaluation", w.run, attempt),
         runtime=lambda w, attempt: PLAN.minutes("evaluation", w.run, attempt),
     params:
-        suite=PLAN.paths.suite,
+        suite=handed,
         settings=lambda w: PLAN.evaluation_settings(w.run),
     shell:
         "VISTA_MEMORY={rule:q}:{resources.mem_mb:q}"

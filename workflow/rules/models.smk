@@ -21,7 +21,7 @@ rule models:
         mem_mb=lambda w, attempt: PLAN.memory("models", w.model, attempt),
         runtime=lambda w, attempt: PLAN.minutes("models", w.model, attempt),
     params:
-        suite=PLAN.paths.suite,
+        suite=handed,
         settings=lambda w: PLAN.model_settings(w.model),
     shell:
         "VISTA_MEMORY={rule:q}:{resources.mem_mb:q}"
@@ -49,7 +49,7 @@ rule check:
         mem_mb=lambda w, attempt: PLAN.memory("rollouts", w.model, attempt),
         runtime=lambda w, attempt: PLAN.minutes("rollouts", w.model, attempt),
     params:
-        suite=PLAN.paths.suite,
+        suite=handed,
         settings=lambda w: PLAN.check_settings(w.model),
     shell:
         "VISTA_MEMORY={rule:q}:{resources.mem_mb:q}"

@@ -30,7 +30,7 @@ for command, kind in PLAN.rollout_kinds().items():
         params:
             vista=PLAN.command(kind),
             what=command,
-            suite=PLAN.paths.suite,
+            suite=handed,
             settings=lambda w, kind=kind: PLAN.rollout_settings(kind, w.name, w.run),
         shell:
             "VISTA_MEMORY={rule:q}:{resources.mem_mb:q}"
@@ -59,7 +59,7 @@ rule encodable:
         mem_mb=lambda w, attempt: PLAN.light_memory(attempt),
         runtime=lambda w, attempt: PLAN.light_minutes(attempt),
     params:
-        suite=PLAN.paths.suite,
+        suite=handed,
         settings=lambda w: PLAN.encodable_settings(w.model),
     shell:
         "VISTA_MEMORY={rule:q}:{resources.mem_mb:q}"
@@ -89,7 +89,7 @@ rule cases:
         mem_mb=lambda w, attempt: PLAN.memory("rollouts", w.run, attempt),
         runtime=lambda w, attempt: PLAN.minutes("rollouts", w.run, attempt),
     params:
-        suite=PLAN.paths.suite,
+        suite=handed,
     shell:
         "VISTA_MEMORY={rule:q}:{resources.mem_mb:q}"
         " vista cases {params.suite:q} {wildcards.run:q} 2>&1 | tee {log:q}"

@@ -20,7 +20,7 @@ rule tasks:
         mem_mb=lambda w, attempt: PLAN.light_memory(attempt),
         runtime=lambda w, attempt: PLAN.light_minutes(attempt),
     params:
-        suite=PLAN.paths.suite,
+        suite=handed,
         settings=lambda w: PLAN.task_settings(w.task, w.split),
     shell:
         "VISTA_MEMORY={rule:q}:{resources.mem_mb:q}"

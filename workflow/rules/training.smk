@@ -25,7 +25,7 @@ rule train:
         runtime=lambda w, attempt: PLAN.minutes("training", w.run, attempt),
         slurm_extra=lambda w: PLAN.slurm_extra(w.run),
     params:
-        suite=PLAN.paths.suite,
+        suite=handed,
         settings=lambda w: PLAN.training_settings(w.run),
     shell:
         "VISTA_MEMORY={rule:q}:{resources.mem_mb:q}"

@@ -1,0 +1,188 @@
+"""Who is at work in a results folder: one ``snakemake``, and the jobs that it started.
+
+Each holds a lock (``flock``) on a file in the results folder that says who it is. The kernel, or the server
+of a network file system, gives the lock back when its holder is gone, however that happened: so a file whose
+lock is free is a dead owner's, and no clock and no process number is consulted. A paused owner keeps it.
+
+* ``.lock``: the ``snakemake`` that makes outputs, wherever its working directory is.
+* ``.jobs/NAME``: a job. It outlives a ``snakemake`` that is killed outright; the next one does not start
+  beside it, since two jobs that make the same output would spoil each other's files.
+"""
+
+from __future__ import annotations
+
+import atexit
+import errno
+import fcntl
+import json
+import os
+import socket
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from vista.errors import VistaError, writing
+
+START = "VISTA_START"  # environment variable: which start of snakemake a job belongs to
+TRIES, PAUSE = 20, 0.05  # seconds: somebody who asks whether a lock is free holds it for an instant
+# What file systems without locks say.
+NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP)
+
+
+@dataclass(frozen=True)
+class Owner:
+    """Who holds, or held, a lock."""
+
+    host: str = ""
+    pid: int = 0
+    what: str = ""
+    start: str = ""  # of snakemake
+
+    def __str__(self) -> str:
+        return f"{self.what or 'a process'} (process {self.pid} on {self.host})"
+
+
+def _me(what: str) -> Owner:
+    return Owner(socket.gethostname(), os.getpid(), what, os.environ.get(START, ""))
+
+
+def _lock_file(results: Path) -> Path:
+    return results / ".lock"
+
+
+def _jobs(results: Path) -> Path:
+    return results / ".jobs"
+
+
+def _acquire(file: Path, me: Owner) -> int | None:
+    """Take a file's lock and write down who has it; ``None`` if somebody else does.
+
+    Raises:
+        VistaError: the file cannot be written.
+    """
+    with writing(file):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        while True:
+            handle = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                os.close(handle)
+                return None
+            except OSError as error:
+                if error.errno not in NO_LOCKS:
+                    os.close(handle)
+                    raise
+                said = f"{file.parent}: its file system has no locks; see to it that nobody else works there"
+                print(said, file=sys.stderr)
+            if _is_still(file, handle):
+                break
+            os.close(handle)  # its owner removed it in between
+        os.ftruncate(handle, 0)
+        os.write(handle, json.dumps(vars(me)).encode())
+        os.fsync(handle)
+    return handle
+
+
+def _is_still(file: Path, handle: int) -> bool:
+    try:
+        return os.path.samestat(os.fstat(handle), file.stat())
+    except FileNotFoundError:
+        return False
+
+
+def _owner(file: Path) -> Owner:
+    """Who wrote a lock's file last."""
+    try:
+        return Owner(**json.loads(file.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return Owner()
+
+
+def _is_held(file: Path) -> bool:
+    """Whether somebody holds a file's lock; this process counts."""
+    try:
+        handle = os.open(file, os.O_RDWR | os.O_CLOEXEC)
+    except OSError:  # there is none; or it is another user's, who may not be asked
+        return False
+    try:
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    finally:
+        os.close(handle)
+    return False
+
+
+def is_at_work(results: Path) -> bool:
+    """Whether a ``snakemake`` makes outputs in ``results``, on this machine or another."""
+    return _is_held(_lock_file(results))
+
+
+def take(results: Path) -> int:
+    """Take the results folder for this ``snakemake``, until it ends.
+
+    Returns:
+        The lock, an open file.
+
+    Raises:
+        VistaError: another one, or a job that another one left, is at work there; names it.
+    """
+    file, me = _lock_file(results), _me("snakemake")
+    for _ in range(TRIES):
+        if (handle := _acquire(file, me)) is not None:
+            break
+        time.sleep(PAUSE)
+    else:
+        raise VistaError(
+            f"{results}: {_owner(file)} is at work in this folder; wait until it has ended, or choose other"
+            " `results`"
+        )
+    if left := _jobs_left(results):
+        os.close(handle)
+        here = [str(job.pid) for job in left if job.host == me.host]
+        stop = f", or stop them: kill {' '.join(here)}" if here else ", or stop them there"
+        raise VistaError(
+            f"{results}: jobs of a snakemake that has ended are still at work: {', '.join(map(str, left))}; "
+            f"wait for them{stop}"
+        )
+    return handle
+
+
+def _jobs_left(results: Path) -> list[Owner]:
+    """Jobs at work; the files of those that are not are removed."""
+    folder, found = _jobs(results), []
+    for file in sorted(folder.iterdir()) if folder.is_dir() else []:
+        if _is_held(file):
+            found.append(_owner(file))
+        else:
+            file.unlink(missing_ok=True)
+    return found
+
+
+def join(results: Path, name: str, what: str) -> None:
+    """Say that a job is at work in ``results``, until its process ends.
+
+    Args:
+        results: The folder.
+        name: Of a file: the same for jobs that make the same output.
+        what: The job, in words.
+
+    Raises:
+        VistaError: the same job is at work already; another ``snakemake`` than the job's own is.
+    """
+    file = _jobs(results) / name
+    handle = _acquire(file, _me(what))
+    if handle is None:
+        raise VistaError(f"{results}: {_owner(file)} is at work already; wait for it, or stop it")
+    # In this order: a snakemake that starts takes its lock first and then looks for jobs.
+    main = _owner(_lock_file(results))
+    if is_at_work(results) and main.start != os.environ.get(START, ""):
+        file.unlink(missing_ok=True)
+        os.close(handle)
+        raise VistaError(f"{results}: {main} is at work in this folder; run this job when it has ended")
+    os.set_inheritable(handle, True)  # the launcher of several processes takes this one's place
+    atexit.register(file.unlink, missing_ok=True)
