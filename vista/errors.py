@@ -1,6 +1,6 @@
 """Errors caused by the user, the data or the machine, not by the code.
 
-The command line prints their message without a traceback and exits with status 2. A full disk and a
+Commands print their message without a traceback and exit with status 2. A full disk and a
 lack of memory are recognised by what Python and the libraries say.
 (accelerate has a list of out-of-memory messages too. It lacks Python's own error, C++'s and cuBLAS's, and
 takes an operation that cuDNN does not support for a lack of memory.)
@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import errno
 import os
-import resource
 import shutil
 import sys
 import tempfile
@@ -18,10 +17,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from vista.memory import is_limited, limit_job, told_limit
+from vista.shown import printable, without_secrets
+
 # What a disk may refuse, and what to do about it.
 REFUSALS = {
     errno.ENOSPC: "make room, then run the same command again: what is finished stays",
     errno.EDQUOT: "make room or raise the quota, then run the same command again: what is finished stays",
+    errno.EIO: "have the disk looked at, then run the same command again",
     errno.EROFS: "mount it writable, or choose another folder; then run the same command again",
     errno.EACCES: "have its permissions changed, or choose another folder; then run the same command again",
     errno.EPERM: "have its permissions changed, or choose another folder; then run the same command again",
@@ -46,14 +49,22 @@ OUT_OF_MEMORY = (
     "DEVICE_ALLOCATION_FAILED",  # newer cuDNN
     "HOST_ALLOCATION_FAILED",
     "std::bad_alloc",
+    os.strerror(errno.ENOMEM),  # torch, of files that it maps
 )
-# What oneDNN says then, seldom for another reason; it counts only where memory is limited (ulimit -v).
+# What oneDNN says then, seldom for another reason; it counts only where memory is limited.
 ONEDNN = ("could not create a primitive", "could not create a memory", "could not execute a primitive")
+THREADS = "can't start new thread"  # Python's; its stack does not fit
 MORE_MEMORY = "give the job more memory"
 
 
 class VistaError(Exception):
-    """Something a user can fix; the message names the file, the field or row, and the remedy."""
+    """Something a user can fix; the message names the file, the field or row, and the remedy.
+
+    What it quotes may be a stranger's: it controls no terminal, and holds no password of an address.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(without_secrets(printable(message)))
 
 
 def fail_if(problems: list[str], heading: str) -> None:
@@ -117,8 +128,7 @@ def is_out_of_memory(error: BaseException) -> bool:
         return True
     if isinstance(error, OSError):
         return error.errno == errno.ENOMEM
-    limited = resource.getrlimit(resource.RLIMIT_AS)[0] != resource.RLIM_INFINITY
-    messages = (*OUT_OF_MEMORY, *ONEDNN) if limited else OUT_OF_MEMORY
+    messages = (*OUT_OF_MEMORY, *ONEDNN, THREADS) if is_limited() else OUT_OF_MEMORY
     return isinstance(error, RuntimeError) and any(text in str(error) for text in messages)
 
 
@@ -126,6 +136,11 @@ def said(error: BaseException) -> str:
     """What an error says, in one line of bounded length."""
     lines = str(error).strip().splitlines()
     return (lines[0][:200] if lines else "") or type(error).__name__
+
+
+def lack(error: BaseException) -> str:
+    """What an error that ``is_out_of_memory`` says, and the limit of this job, if it has one."""
+    return "; ".join(filter(None, (said(error), told_limit() if is_limited() else "")))
 
 
 @contextmanager
@@ -142,11 +157,15 @@ def writing(path: Path) -> Iterator[None]:
 
 @contextmanager
 def told() -> Iterator[None]:
-    """The edge of every command: a mistake is one message and exit status 2, not a traceback."""
+    """The edge of every command: it keeps to its memory, and a mistake is one message and exit status 2."""
+    limit_job()
     try:
         yield
     except Exception as error:
         found = error if isinstance(error, VistaError) else refusal(error)
+        if found is None and is_out_of_memory(error):
+            command = " ".join([Path(sys.argv[0]).stem, *sys.argv[1:]])
+            found = VistaError(f"{command}: out of memory ({lack(error)}); {MORE_MEMORY}")
         if found is None:
             raise
         print(f"error: {found}", file=sys.stderr)

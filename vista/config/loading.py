@@ -22,6 +22,7 @@ from vista.config.sweeps import expand
 from vista.errors import VistaError, fail_if
 from vista.plugins import Plugin
 from vista.settings import ADDRESS, NAME, REPOSITORY
+from vista.shown import holds_secret, without_secrets
 
 # Values are quoted in errors, but not a whole file of them.
 _QUOTE = reprlib.Repr()
@@ -43,8 +44,29 @@ def _explain(path: str, error: ValidationError, model: type[BaseModel]) -> list[
         elif item["type"] == "union_tag_not_found":
             lines.append(f"{where}: kind: missing; add it")
         else:
-            lines.append(f"{where}: {_message(item)}; found {_QUOTE.repr(item['input'])}")
+            lines.append(f"{where}: {_message(item)}; found {_QUOTE.repr(_without_secrets(item['input']))}")
     return lines
+
+
+def _without_secrets(value: Any) -> Any:
+    """A value to be quoted: what is cut out of a long text afterwards may be half a password."""
+    if isinstance(value, dict):
+        return {name: _without_secrets(part) for name, part in value.items()}
+    if isinstance(value, list):
+        return [_without_secrets(part) for part in value]
+    return without_secrets(value) if isinstance(value, str) else value
+
+
+def _secrets(value: Any, field: str, where: str) -> Iterator[str]:
+    """A line for each address with a password or key in it: the config is written to manifests and logs."""
+    parts = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for name, part in parts:
+        yield from _secrets(part, f"{field}.{name}" if field else str(name), where)
+    if isinstance(value, str) and holds_secret(value):
+        yield (
+            f"{where}: {field}: the address must not contain a user name or password, nor a key, since "
+            "manifests and logs name it; put a teacher's key into the environment, under api_key_variable"
+        )
 
 
 def _message(item: Any) -> str:
@@ -80,6 +102,7 @@ Validated = TypeVar("Validated", bound=BaseModel)
 
 def _validate(model: type[Validated], value: Any, path: str, problems: list[str]) -> Validated | None:
     """Validate, or add what is wrong to ``problems`` and return nothing."""
+    problems += _secrets(value, "", path)
     try:
         return model.model_validate(value)
     except ValidationError as error:

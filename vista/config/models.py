@@ -22,12 +22,14 @@ class JobResources(Strict):
     gpus: int | None = Field(
         None, ge=0, description="GPUs; default: the suite's `gpus`, for each training process."
     )
-    memory_gb: float = Field(32.0, gt=0.0, description="Main memory, GB, of the whole job.")
+    memory_gb: float = Field(
+        32.0, gt=0.0, description="Main memory, GB; each process of the job keeps to it."
+    )
     hours: float = Field(4.0, gt=0.0, description="Time limit, hours.")
 
 
 class ModelResources(Strict):
-    """Resources by stage. `profiles/slurm` uses them all; on one machine only CPUs and GPUs count."""
+    """Resources by stage. `profiles/slurm` uses them all; on one machine hours do not count."""
 
     models: JobResources = Field(
         default_factory=lambda: JobResources(), description="Fetching or building the base checkpoint."

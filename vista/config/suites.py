@@ -50,12 +50,12 @@ class TeacherRationales(Strict):
 
     @field_validator("endpoint")
     @classmethod
-    def _holds_no_password(cls, value: str) -> str:
-        """Refuse credentials in the endpoint, since manifests and logs contain it."""
-        if "@" in value.partition("://")[2].partition("/")[0]:
+    def _is_a_base(cls, value: str) -> str:
+        """Refuse a query or fragment: requests would be appended to it, and some servers take keys there."""
+        if "?" in value or "#" in value:
             raise ValueError(
-                "the address must not contain a user name or password, since it is written to manifests; "
-                "put the key into the environment variable that api_key_variable names"
+                "the address must not contain ? or #; a key belongs into the environment variable that "
+                "api_key_variable names"
             )
         return value
 

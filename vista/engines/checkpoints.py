@@ -35,9 +35,9 @@ from vista.chat import (
 from vista.config import BuiltModel, ModelStage, Suite
 from vista.engines.folders import check_folder, read_object
 from vista.engines.presenter import Presenter, load_processor, read_loading
-from vista.errors import MORE_MEMORY, VistaError, is_out_of_memory, said, writing
+from vista.errors import MORE_MEMORY, VistaError, is_out_of_memory, lack, writing
 from vista.manifest import withdraw
-from vista.records import Row
+from vista.records import Row, settle
 
 
 @dataclass
@@ -184,7 +184,7 @@ def load_checkpoint(
     except (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError, MemoryError) as error:
         if is_out_of_memory(error):
             raise VistaError(
-                f"{folder}: out of memory while loading the weights to {where} ({said(error)}); "
+                f"{folder}: out of memory while loading the weights to {where} ({lack(error)}); "
                 f"{MORE_MEMORY}, or take a smaller dtype for the model"
             ) from error
         raise VistaError(f"{folder}: the checkpoint cannot be loaded: {error}") from error
@@ -321,7 +321,7 @@ def save_checkpoint(model: Any, processor: Any, folder: Path) -> None:
             if folder.exists():
                 withdraw(folder)
                 shutil.rmtree(folder)
-            temporary.rename(folder)
+            settle(temporary, folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 

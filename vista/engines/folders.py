@@ -8,7 +8,7 @@ For every stage that loads a checkpoint, and for ``vista doctor``.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -91,6 +91,11 @@ def _check_config(folder: Path) -> None:
     if not file.is_file():
         return
     config = read_object(file)
+    if name := next(_quantised(config), None):
+        raise VistaError(
+            f"{file}: {name}: quantised weights are refused: they choose the code that computes them, which "
+            "may be on the hub, and cannot be trained; take the checkpoint whose weights are not quantised"
+        )
     kind = config.get("model_type")
     if kind is None:
         raise VistaError(f"{file}: model_type: missing; take the checkpoint of a vision-language model")
@@ -101,6 +106,15 @@ def _check_config(folder: Path) -> None:
             f"{file}: model_type: {kind!r} is not a vision-language model of this version of transformers; "
             "take another checkpoint, one in transformers' own format"
         )
+
+
+def _quantised(config: Mapping[str, Any], where: str = "") -> Iterator[str]:
+    """Every setting of a config that says how weights are quantised, at any depth, by its path."""
+    for key, part in config.items():
+        if key in ("quantization_config", "compression_config") and part:
+            yield f"{where}{key}"
+        elif isinstance(part, dict):
+            yield from _quantised(part, f"{where}{key}.")
 
 
 def _check_generation_config(folder: Path) -> None:

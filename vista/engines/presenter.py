@@ -21,10 +21,18 @@ from transformers.utils.chat_template_utils import _get_template_variables
 from vista import chat
 from vista.config import Loading
 from vista.engines.folders import ANEW, check_code
-from vista.errors import VistaError
+from vista.errors import VistaError, is_out_of_memory
+from vista.memory import at_most
 from vista.records import write_json
 
 LOADING_FILE = "loading.json"
+# What a processor may take for an image of so many pixels, bytes: enough for 80 million pixels as floats.
+MOST, TRIED = 1_000_000_000, (64, 64)
+SIZES = ("size", "crop_size", "pad_size", "min_pixels", "min_patches")  # what can make it take more
+# Settings that are no pixels: the most of each. Some processors try all pairs of numbers of tiles, and write
+# the image's tokens out as text, of which the tokenizer aborts the process if it does not fit.
+TILES = ("max_patches", "max_tiles", "max_num_tiles", "max_image_tiles", "max_crops", "max_slice_nums")
+COUNTS = dict.fromkeys(TILES, 5_000) | {"image_seq_length": 100_000, "num_image_tokens": 100_000}
 
 
 class Presenter:
@@ -175,7 +183,51 @@ def load_processor(
         )
     if not getattr(processor, "chat_template", None):
         raise VistaError(f"{folder}: no chat template; add chat_template.jinja to the folder")
-    return Presenter(processor, read_loading(folder) if loading is None else loading, str(folder))
+    presenter = Presenter(processor, read_loading(folder) if loading is None else loading, str(folder))
+    _check_sizes(presenter, folder)
+    return presenter
+
+
+def _check_sizes(presenter: Presenter, folder: Path) -> None:
+    """Refuse a processor that makes something enormous of a small image, before a job pays for it.
+
+    It is tried, with little memory, since families differ in what their settings mean: a ``shortest_edge`` is
+    the length of a side in one and the pixels of the whole image in another.
+
+    Raises:
+        VistaError: names the file and the settings.
+    """
+    images, options = presenter.image_processor, presenter.loading.processor
+    everything = [*vars(presenter.inner).items(), *vars(images).items(), *options.items()]
+    asked = {name: value for name, value in everything if value is not None}
+    found = [
+        f"{name}: {asked[name]} is more than {most:,}"
+        for name, most in COUNTS.items()
+        if isinstance(asked.get(name), int | float) and asked[name] > most
+    ]
+    if not found and _takes_too_much(images, options):
+        sizes = [f"{name}: {_shown(asked[name])}" for name in SIZES if name in asked]
+        tried = "×".join(map(str, TRIED))
+        found = [f"an image of {tried} pixels takes more than {MOST / 1e9:.0f} GB ({'; '.join(sizes)})"]
+    if found:
+        names = ("processor_config.json", "preprocessor_config.json")
+        file = next(filter(Path.is_file, (folder / name for name in names)), folder)
+        raise VistaError(f"{file}: {'; '.join(found)}; take the file that belongs to the model")
+
+
+def _takes_too_much(images: Any, options: dict[str, Any]) -> bool:
+    with at_most(MOST):
+        try:
+            images([Image.new("RGB", TRIED)], return_tensors="pt", **options)
+        except Exception as error:  # others are told of where a picture of the data is shown
+            return is_out_of_memory(error)
+    return False
+
+
+def _shown(value: Any) -> Any:
+    """Sizes as they are in the file."""
+    known = vars(value) if hasattr(value, "__dict__") else value
+    return {name: part for name, part in known.items() if part} if isinstance(known, dict) else known
 
 
 def _why_no_processor(folder: Path, error: Exception) -> str:

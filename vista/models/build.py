@@ -217,7 +217,7 @@ def link_files(source: Path, output: Path, loading: Loading) -> list[str]:
             if output.exists():
                 withdraw(output)
                 shutil.rmtree(output)
-            temporary.rename(output)
+            records.settle(temporary, output)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return names
