@@ -18,9 +18,10 @@ def compatible(text: str) -> str:
 
     ``10⁵`` is ``10^5`` and not 105, ``3½`` is ``3 1/2``, ``10₂`` is ``10_2``; ``H₂O`` is ``H2O``.
     """
-    if not text.isascii():
-        text = _LOWERED.sub(r"_\g<0>", _RAISED.sub(r"^\g<0>", text))
-        text = _FRAMED.sub(" ", _FRACTION.sub(_fraction, text))
+    if text.isascii():
+        return text
+    text = _LOWERED.sub(r"_\g<0>", _RAISED.sub(r"^\g<0>", text))
+    text = _FRAMED.sub(" ", _FRACTION.sub(_fraction, text))
     return unicodedata.normalize("NFKC", text)
 
 
