@@ -82,7 +82,7 @@ SPOILT = [
     *(("config.json", f"{TEXT}vocab_size", new) for new in (10**8, 0, "71")),
     *(("config.json", f"{TEXT}max_position_embeddings", new) for new in ("1024", 0, 0.5)),
     *(("config.json", f"{TEXT}eos_token_id", new) for new in ("three", 1.5, {"x": 1})),
-    *(("generation_config.json", "eos_token_id", new) for new in ("3", ["3"], {"x": 1}, 99999, [3, 9**9], -1)),
+    *(("generation_config.json", "eos_token_id", new) for new in ("3", ["3"], {"x": 1}, 99999, [3, 999], -1)),
     *(("processor_config.json", f"{IMAGES}patch_size", new) for new in (0, -1, "4", 2.5)),
     *(("processor_config.json", f"{IMAGES}merge_size", new) for new in (0, "2")),
     *(("processor_config.json", f"{IMAGES}image_mean", new) for new in ([0.5, 0.5], "half", None)),
