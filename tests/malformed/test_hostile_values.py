@@ -11,10 +11,15 @@ from typing import Any
 
 import pytest
 import torch
+import transformers
 from safetensors.torch import load_file, save_file
+from transformers import AutoConfig
+from transformers.models.auto.image_processing_auto import IMAGE_PROCESSOR_MAPPING_NAMES
+from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
 
 from tests.malformed.hostile import FILES, SOURCE, VALUES, outcome, places, spoilt, use
 from vista.config import Loading
+from vista.engines import folders
 from vista.errors import VistaError
 from vista.models.build import check_checkpoint
 
@@ -141,3 +146,34 @@ def test_a_chat_template_that_raises_or_does_not_end_is_refused(folder: Path, te
 def test_weights_are_used_or_refused(folder: Path, change: Callable[[dict[str, torch.Tensor]], Any]) -> None:
     shaped(change)(folder)
     assert outcome(folder) == ""
+
+
+def test_no_familys_own_values_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(folders, "_tensors", lambda folder: 1_000)
+    refused, seen = [], 0
+    for kind in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES:
+        try:
+            config = AutoConfig.for_model(kind)
+        except (ImportError, ValueError):
+            continue  # needs other packages, or parts
+        config.save_pretrained(tmp_path)
+        seen += 1
+        try:
+            folders._check_numbers(tmp_path)
+        except VistaError as error:
+            refused.append(f"{kind}: {error}")
+    assert seen > 40
+    seen = 0
+    for name in {each for names in IMAGE_PROCESSOR_MAPPING_NAMES.values() for each in names.values()}:
+        try:
+            processor = getattr(transformers, name)()
+        except Exception:  # noqa: S112  (needs other packages, or arguments)
+            continue
+        processor.save_pretrained(tmp_path)
+        seen += 1
+        try:
+            folders._check_images(tmp_path)
+        except VistaError as error:
+            refused.append(f"{name}: {error}")
+    assert seen > 40
+    assert refused == []

@@ -5,6 +5,7 @@ For every stage that runs a model.
 
 from __future__ import annotations
 
+import copy
 import os
 import re
 import shutil
@@ -172,11 +173,13 @@ def load_checkpoint(
     loading = read_loading(folder)
     processor = load_processor(folder, loading, trust_remote_code=trust_remote_code)
     where = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    outline(folder, processor, trust_remote_code)  # refuses what would take memory beyond all measure
+    with blaming(folder, UNLOADABLE):
+        config = load_config(folder, attention or loading.attention, trust_remote_code)
+    outline(folder, processor, trust_remote_code, config)  # refuses what would take memory beyond all measure
     try:
         model, report = AutoModelForImageTextToText.from_pretrained(
             folder,
-            config=load_config(folder, attention or loading.attention, trust_remote_code),
+            config=config,
             output_loading_info=True,
             dtype=dtype or loading.dtype,
             attn_implementation=attention or loading.attention,
@@ -300,16 +303,20 @@ def load_outline(folder: Path, *, trust_remote_code: bool = False) -> Checkpoint
     return outline(folder, processor, trust_remote_code)
 
 
-def outline(folder: Path, processor: Presenter, trust_remote_code: bool = False) -> Checkpoint:
+def outline(
+    folder: Path, processor: Presenter, trust_remote_code: bool = False, config: Any = None
+) -> Checkpoint:
     """``load_outline`` of a folder that was checked, with a processor that was loaded.
 
     Raises:
         VistaError: its config or generation config cannot be used, or asks for far more than its weights.
     """
     with blaming(folder, UNLOADABLE):
-        config = load_config(folder, "sdpa", trust_remote_code)
+        made = load_config(folder, "sdpa", trust_remote_code) if config is None else copy.deepcopy(config)
+        for part in [*_parts(made)]:
+            part._attn_implementation_internal = "sdpa"
         with torch.device("meta"):
-            model = AutoModelForImageTextToText.from_config(config, trust_remote_code=trust_remote_code)
+            model = AutoModelForImageTextToText.from_config(made, trust_remote_code=trust_remote_code)
         if (folder / "generation_config.json").is_file():
             model.generation_config = GenerationConfig.from_pretrained(folder, local_files_only=True)
     asked, held = sum(each.numel() for each in model.parameters()), numbers_held(folder)

@@ -131,7 +131,8 @@ def _check_config(folder: Path) -> None:
 
 # Numbers of a config that say how large something is, and those that name tokens.
 SIZE = re.compile(
-    r"(num_\w+|\w*(hidden_size|patch_size|merge_size|vocab_size)|intermediate_size|depth|\w+_dim|max_position_embeddings)"
+    r"num_\w+|vocab_size|\w*(hidden_size|patch_size|merge_size)|intermediate_size|depth"
+    r"|(head|embed|hidden)_dim|max_position_embeddings"
 )
 LAYERS = re.compile(r"num_(hidden_)?layers|depth")
 TOKEN = re.compile(r"\w*_token_id")
