@@ -28,7 +28,21 @@ REFUSALS = {
     errno.EROFS: "mount it writable, or choose another folder; then run the same command again",
     errno.EACCES: "have its permissions changed, or choose another folder; then run the same command again",
     errno.EPERM: "have its permissions changed, or choose another folder; then run the same command again",
+    errno.ENAMETOOLONG: "choose a folder with a shorter name; then run the same command again",
+    errno.ENOTDIR: "a part of this path is a file: choose another folder; then run the same command again",
 }
+# Variables that say where libraries keep what they may make again, the narrowest first.
+CACHES = (
+    *(
+        "TORCHINDUCTOR_CACHE_DIR",
+        "TRITON_CACHE_DIR",
+        "MPLCONFIGDIR",
+        "HF_DATASETS_CACHE",
+        "HF_HUB_CACHE",
+        "HF_HOME",
+    ),
+    *("XDG_CACHE_HOME", "XDG_CONFIG_HOME", "TMPDIR", "HOME"),
+)
 # Libraries in other languages pass on the words and not the number.
 WORDS = {os.strerror(number): number for number in (errno.ENOSPC, errno.EDQUOT, errno.EROFS)}
 # torch.save says neither, but that its file is shorter than what it wrote.
@@ -81,6 +95,8 @@ def refusal(error: BaseException, path: Path | None = None) -> VistaError | None
         error: From Python, or from a library that passed the system's words on.
         path: What was being written, if that is known better than the error knows it.
     """
+    if cache := _unusable_cache(error):
+        return cache
     found = _number(error)
     if found is None:
         return None
@@ -92,6 +108,24 @@ def refusal(error: BaseException, path: Path | None = None) -> VistaError | None
         disks = {_disk(folder) for folder in ([path] if path else [Path.cwd(), Path(tempfile.gettempdir())])}
         room = f" ({'; '.join(sorted(map(_room, disks)))})"
     return VistaError(f"{path or 'a file'}: {os.strerror(number)}{room}; {REFUSALS[number]}")
+
+
+def _unusable_cache(error: BaseException) -> VistaError | None:
+    """What to tell if the file is in a cache that a variable names, and that cannot be written."""
+    if not isinstance(error, OSError) or not isinstance(error.filename, str):
+        return None
+    for name in CACHES:
+        folder = os.environ.get(name)
+        if (
+            folder
+            and Path(error.filename).is_relative_to(folder)
+            and not os.access(folder, os.W_OK | os.X_OK)
+        ):
+            return VistaError(
+                f"{error.filename}: {error.strerror}; the environment variable {name} names this folder: "
+                "set it to one that can be written"
+            )
+    return None
 
 
 def _number(error: BaseException | None) -> tuple[int, Path | None] | None:
