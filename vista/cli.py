@@ -80,7 +80,7 @@ def _open(file: Path, command: str, *arguments: str) -> tuple[Suite, Paths]:
         command: The command.
         arguments: What it is called with besides the suite.
     """
-    from vista.dag.made import digests
+    from vista.dag import digests
 
     suite, plan = planned.start(file, command, *arguments)
     ORIGIN.digests = partial(digests, suite, plan, command, *arguments)
