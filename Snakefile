@@ -7,9 +7,9 @@
 import sys
 from pathlib import Path
 
-from snakemake.utils import min_version
+from snakemake.utils import min_version, update_config
 
-from vista.config import load_suite
+from vista.config import load_suite, load_yaml
 from vista.dag import Dag
 from vista.dag.jobs import last_lines, make_old
 from vista.errors import VistaError
@@ -21,7 +21,7 @@ min_version("9.0")
 report: "workflow/report/workflow.rst"
 
 
-if "name" not in config:
+if not workflow.overwrite_configfiles:
 
     configfile: Path(workflow.basedir) / "config/testbed.yaml"
 
@@ -29,8 +29,14 @@ if "name" not in config:
 try:
     if workflow.is_main_process:
         forget_inherited()
+        # Snakemake's own reader takes YAML 1.1, where 017 is 15 and `no` a boolean, and the last of two values
+        # of a key. So the files are read again, and what `--config` says is put over them.
+        said = {}
+        for file in workflow.configfiles:
+            update_config(said, load_yaml(Path(file)))
+        update_config(said, workflow.config_settings.config)
         SUITE = load_suite(
-            workflow.configfiles[-1], value=config, root=Path(workflow.basedir)
+            workflow.configfiles[-1], value=said, root=Path(workflow.basedir)
         )
     else:
         # The config may have been edited since.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
+import unicodedata
 from decimal import Decimal
 
 import pytest
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 
 from vista.answers import extract, verify
 from vista.errors import VistaError
+from vista.formulae import decimal
 
 
 @pytest.mark.parametrize(
@@ -715,3 +717,51 @@ def test_yes_and_no_together_are_neither(form):
         found = extract(f"Answer: {form.format(one, other)}")
         assert not verify(found, "yes", "closed")
         assert not verify(found, "no", "closed")
+
+
+@pytest.mark.parametrize(
+    ("found", "answer", "answer_type", "right"),
+    [
+        *(("10⁵", "105", kind, False) for kind in ("number", "math", "open", "closed", "term", "relaxed")),
+        *(("105", "10⁵", kind, False) for kind in ("number", "math", "open", "term", "relaxed")),
+        *(("3²", "32", kind, False) for kind in ("number", "math", "open", "term")),
+        *(("10⁵", "10^5", kind, True) for kind in ("math", "open", "term", "number")),
+        *(("10⁵", "100000", kind, True) for kind in ("math", "number")),
+        *(("1.5×10⁻³", "0.0015", kind, True) for kind in ("math", "number")),
+        *(("2ⁿ", "2n", kind, False) for kind in ("math", "open")),
+        *(("3½", "3.5", kind, True) for kind in ("math", "number")),
+        *(("3½", "31/2", kind, False) for kind in ("math", "number", "open", "term")),
+        *(("½", "1/2", kind, True) for kind in ("math", "open")),
+        *(("⅓", "0.3333333333", kind, True) for kind in ("math", "number")),
+        *(("½", "12", kind, False) for kind in ("math", "number", "open", "term")),
+        *(("10₂", "102", kind, False) for kind in ("math", "number", "open", "term")),
+        *(("H₂O", "H2O", kind, True) for kind in ("open", "term")),
+        *(("1①", "11", kind, False) for kind in ("math", "number", "open", "term")),
+        *(("①", "1", kind, True) for kind in ("math", "number", "open", "term")),
+        *(("４２", "42", kind, True) for kind in ("math", "number", "open", "term")),
+        *(("𝟒𝟐", "42", kind, True) for kind in ("math", "number", "open", "term")),
+        *(("Ⅳ", "IV", kind, True) for kind in ("open", "term")),
+        ("Ⅳ", "4", "number", False),
+        ("36 cm²", "36", "number", True),
+        ("ﬁbrosis", "fibrosis", "term", True),
+    ],
+)
+def test_a_number_is_read_as_it_is_written_in_unicode(
+    found: str, answer: str, answer_type: str, right: bool
+) -> None:
+    assert verify(found, answer, answer_type) is right
+
+
+SIGNS = [chr(code) for code in range(0x80, 0x30000) if unicodedata.category(chr(code)) in ("No", "Nl")]
+
+
+def test_no_sign_of_a_number_becomes_a_digit_of_another() -> None:
+    """Whatever Unicode's compatibility form makes of it, such as 7² of 72."""
+    wrong = []
+    for sign in SIGNS:
+        digits = unicodedata.normalize("NFKC", sign)
+        for one, other in ((f"7{sign}", f"7{digits}"), (f"{sign}7", f"{digits}7")):
+            if other.isdecimal() and (decimal(one) is not None or verify(one, other, "open")):
+                wrong.append(sign)
+    assert not wrong
+    assert len(SIGNS) > 500

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 from safetensors import SafetensorError
 
-from vista.errors import VistaError, refusal, told, writing
+from vista.errors import CACHES, VistaError, refusal, told, writing
 
 
 @pytest.mark.parametrize(
@@ -79,3 +79,30 @@ def test_a_command_ends_with_status_2_and_one_line(capsys: pytest.CaptureFixture
         raise OSError(errno.EROFS, "Read-only file system", "/mnt/x")
     assert ended.value.code == 2
     assert capsys.readouterr().err.startswith("error: /mnt/x: Read-only file system; mount it writable")
+
+
+@pytest.mark.parametrize("name", CACHES)
+def test_a_cache_that_cannot_be_written_is_named_by_its_variable(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str
+) -> None:
+    for other in CACHES:
+        monkeypatch.delenv(other, raising=False)
+    monkeypatch.setenv(name, "/proc/nowhere")
+    with pytest.raises(OSError, match="nowhere") as caught:
+        os.makedirs("/proc/nowhere/deep")
+    caught.value.filename = "/proc/nowhere/deep"
+    said = str(refusal(caught.value))
+    assert said.startswith("/proc/nowhere/deep: ")
+    assert f"variable {name} names this folder: set it" in said
+    monkeypatch.setenv(name, str(tmp_path))
+    assert refusal(FileNotFoundError(2, "No such file", str(tmp_path / "x"))) is None
+
+
+@pytest.mark.parametrize("path", ["x" * 300, "file/below"])
+def test_a_folder_that_cannot_be_is_refused(tmp_path: Path, path: str) -> None:
+    (tmp_path / "file").touch()
+    with (
+        pytest.raises(VistaError, match=r"choose a folder with a shorter name|choose another folder"),
+        writing(tmp_path / path),
+    ):
+        (tmp_path / path).mkdir()

@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from vista import grid
-from vista.config import SelfImprovement, Suite, load_suite, load_yaml
+from vista.config import Sampling, SelfImprovement, Suite, load_suite, load_yaml
+from vista.config.sweeps import slug
 from vista.errors import VistaError
 from vista.filters.vig import VigSettings
 from vista.grid import Run
+from vista.resamplers import ResampleSettings
+from vista.resamplers.budget_matched import BudgetMatchedSettings
+from vista.resamplers.gold_prefix import GoldPrefixSettings
+from vista.resamplers.prefix import PrefixSettings
+from vista.resamplers.random_prefix import RandomPrefixSettings
+from vista.resamplers.rationalize import RationalizeSettings
+from vista.settings import NAME, spelled
 
 NAMES = st.from_regex(r"[a-z0-9][a-z0-9.+-]{0,8}", fullmatch=True)
 
@@ -31,6 +40,60 @@ def controls(root: Path) -> Suite:
     """The testbed with the controls of the filter."""
     raw = load_yaml(root / "config/testbed.yaml")
     return load_suite(root / "config/testbed.yaml", {**raw, "methods": ["sft-seed", *FILTERED]}, root)
+
+
+NUMBERS = st.one_of(
+    st.floats(allow_nan=False, allow_infinity=False),
+    st.integers(-(2**31), 2**31 - 1),
+    st.sampled_from([1, 1.0]),
+)
+TEMPERATURES = st.one_of(st.floats(0.01, 100.0), st.sampled_from([0.0, -0.0, 1.0, 0.7, 1 + 1e-8, 1 + 1e-15]))
+
+
+@given(NUMBERS, NUMBERS)
+def test_numbers_are_spelled_alike_if_and_only_if_they_are_equal(one: float, other: float) -> None:
+    assert float(spelled(one)) == one
+    assert (spelled(one) == spelled(other)) == (one == other)
+    assert spelled(one) == slug(one)
+    assert re.fullmatch(NAME, f"x{spelled(one)}")
+
+
+@pytest.mark.parametrize(
+    ("number", "name"),
+    [
+        *((1.0, "1"), (1, "1"), (0.7, "0.7"), (0.0, "0"), (-0.5, "-0.5"), (1e-05, "1e-05"), (0.34, "0.34")),
+        *((1000000, "1e+06"), (1234567, "1234567"), (1234567.0, "1234567"), (1 + 1e-8, "1.00000001")),
+    ],
+)
+def test_ordinary_numbers_have_short_names(number: float, name: str) -> None:
+    assert spelled(number) == name
+
+
+@given(*[st.integers(1, 99)] * 2, *[TEMPERATURES] * 2, *[st.integers(1, 2**31 - 1)] * 2)
+def test_samplings_have_one_name_if_and_only_if_they_are_the_same(
+    k: int, other_k: int, heat: float, other_heat: float, limit: int, other_limit: int
+) -> None:
+    one = Sampling(k=k, temperature=heat, max_new_tokens=limit)
+    other = Sampling(k=other_k, temperature=other_heat, max_new_tokens=other_limit)
+    assert (one.slug == other.slug) == (one == other)
+    warm = [
+        RationalizeSettings(kind="rationalize", j=j, temperature=t)
+        for j, t in ((k, heat), (other_k, other_heat))
+    ]
+    assert (warm[0].slug == warm[1].slug) == (warm[0] == warm[1])
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [PrefixSettings, RandomPrefixSettings, GoldPrefixSettings, BudgetMatchedSettings, RationalizeSettings],
+)
+def test_every_setting_of_a_resampler_is_in_its_name(settings: type[ResampleSettings]) -> None:
+    others = {"j": 7, "top_k": 9, "order": "original", "temperature": 0.123456789, "match": "samples"}
+    (kind,) = get_args(settings.model_fields["kind"].annotation)
+    plain = settings(kind=kind)
+    fields = [name for name in settings.model_fields if name != "kind"]
+    names = [plain.model_copy(update={name: others[name]}).slug for name in fields]
+    assert len({plain.slug, *names}) == 1 + len(fields)
 
 
 @given(NAMES, NAMES, NAMES, st.integers(0, 999), st.integers(0, 9))

@@ -8,12 +8,12 @@ texts are bounded, and no clock has a say: a verdict is the same on any machine,
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any, get_args
 
 from vista import formulae
+from vista.characters import compatible
 from vista.errors import VistaError
 from vista.records import AnswerType
 from vista.responses import LONGEST_ANSWER, extract, first_sentence, plain_text, tidy
@@ -75,7 +75,7 @@ _ARTICLES = ("a", "an", "the")
 
 def _normalise(text: str) -> str:
     """Lower case, single spaces, no articles, no punctuation at the ends, small numbers in digits."""
-    words = [word.strip(".,;:!?\"'`*()[]") for word in unicodedata.normalize("NFKC", text).split()]
+    words = [word.strip(".,;:!?\"'`*()[]") for word in compatible(text).split()]
     words = [word.casefold() if at == 0 else word for at, word in enumerate(words) if word]
     folded = [word.casefold() for word in _without_articles(words)]
     return " ".join(_NUMERALS.get(word, word) for word in folded)
@@ -123,7 +123,7 @@ def _term_parts(text: str) -> tuple[str, ...]:
     not matter, nor does the order of what commas or "and" separate. Synonyms do: "chest" is not
     "thorax".
     """
-    folded = unicodedata.normalize("NFKC", text).casefold()
+    folded = compatible(text).casefold()
     bare = re.sub(r"\((?!\s*(?:or|and)\b)[^()]*\)", " ", folded)
     parts = [_term_words(part) for part in re.split(r"[,;&]|\band\b", bare)]
     return tuple(sorted(part for part in parts if part)) or (folded.strip(),)
@@ -177,7 +177,7 @@ def _closed(given: str, answer: str) -> bool:
 
 def _says(given: str) -> str | None:
     """Which of yes and no a text begins with, if it stands alone and is not followed by the other."""
-    found = _POLAR.match(unicodedata.normalize("NFKC", plain_text(given)).casefold())
+    found = _POLAR.match(compatible(plain_text(given)).casefold())
     if found is None or not _ALONE.match(found["rest"]):
         return None
     other = "no" if found["word"] == "yes" else "yes"
@@ -387,7 +387,8 @@ def _number(given: str, answer: str) -> bool:
     if gold is not None and value is not None:
         return formulae.same((float(value),), (float(gold),)) if value != gold else True
     # Digits and signs that are not a number ("1 1", "3 + 4") state no result, and words alone none.
-    if value is None and (re.fullmatch(r"[\d\s.,+=-]*", given) or not _FORMULA.search(given)):
+    plain = compatible(given)
+    if value is None and (re.fullmatch(r"[\d\s.,+=-]*", plain) or not _FORMULA.search(plain)):
         return False
     return formulae.equal(given, answer)
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from jinja2 import TemplateError
 from PIL import Image
 
-from vista.errors import VistaError
+from vista.errors import MORE_MEMORY, VistaError, is_out_of_memory, lack
 from vista.images import open_images
 from vista.records import Row
 
@@ -299,10 +299,21 @@ def encode_named(
     """``encode_all`` for conversations that ask the queries of these ids.
 
     Raises:
-        VistaError: names the query that the processor refuses.
+        VistaError: names the query that the processor refuses, or the largest one if memory runs out.
     """
     try:
         return encode_all(processor, conversations)
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        pixels, query_id = max(
+            (sum(image.width * image.height for image in images), query_id)
+            for query_id, (_, images) in zip(query_ids, conversations, strict=True)
+        )
+        raise VistaError(
+            f"query {query_id!r}: out of memory in the processor, beside {len(query_ids) - 1} smaller "
+            f"ones ({pixels:,} pixels; {lack(error)}); lower the model's max_pixels, or {MORE_MEMORY}"
+        ) from error
     except REFUSALS as error:
         for query_id, conversation in zip(query_ids, conversations, strict=True):
             _check_encodes(processor, query_id, conversation)

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -21,7 +20,7 @@ import typer
 
 from vista import planned
 from vista.config import HubModel, Suite, load_suite
-from vista.errors import VistaError, is_out_of_memory, said, told
+from vista.errors import told
 from vista.grid import run_named
 from vista.manifest import ORIGIN, Recorder
 from vista.paths import Paths
@@ -81,7 +80,7 @@ def _open(file: Path, command: str, *arguments: str) -> tuple[Suite, Paths]:
         command: The command.
         arguments: What it is called with besides the suite.
     """
-    from vista.dag.made import digests
+    from vista.dag import digests
 
     suite, plan = planned.start(file, command, *arguments)
     ORIGIN.digests = partial(digests, suite, plan, command, *arguments)
@@ -407,15 +406,7 @@ def verify(
 def main() -> None:
     """Run the command line; a user's mistake, a full disk or too little memory gives one message."""
     with told():
-        try:
-            app()
-        except (MemoryError, OSError, RuntimeError) as error:
-            if not is_out_of_memory(error):
-                raise
-            command = " ".join(sys.argv[1:])
-            raise VistaError(
-                f"vista {command}: out of memory ({said(error)}); give it more memory"
-            ) from error
+        app()
 
 
 if __name__ == "__main__":

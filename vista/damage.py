@@ -14,6 +14,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+from vista.shown import in_one_line
+
 THREADS = 4  # hashing releases Python's lock; more threads do not make a disk faster
 EMPTY = hashlib.sha256().hexdigest()  # of no bytes
 
@@ -28,12 +30,7 @@ class Damage:
     is_added: bool = False  # the manifest does not list it: it is to be deleted, not made again
 
     def __str__(self) -> str:
-        return printable(f"{self.file}: {self.found}; expected {self.expected}")
-
-
-def printable(text: str) -> str:
-    """``text`` with control characters escaped, which a stranger's file name may hold for the terminal."""
-    return "".join(sign if sign.isprintable() else sign.encode("unicode_escape").decode() for sign in text)
+        return in_one_line(f"{self.file}: {self.found}; expected {self.expected}")
 
 
 def sha256(path: Path) -> str:

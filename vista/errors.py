@@ -1,6 +1,6 @@
 """Errors caused by the user, the data or the machine, not by the code.
 
-The command line prints their message without a traceback and exits with status 2. A full disk and a
+Commands print their message without a traceback and exit with status 2. A full disk and a
 lack of memory are recognised by what Python and the libraries say.
 (accelerate has a list of out-of-memory messages too. It lacks Python's own error, C++'s and cuBLAS's, and
 takes an operation that cuDNN does not support for a lack of memory.)
@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import errno
 import os
-import resource
 import shutil
 import sys
 import tempfile
@@ -18,14 +17,32 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from vista.memory import is_limited, limit_job, told_limit
+from vista.shown import printable, without_secrets
+
 # What a disk may refuse, and what to do about it.
 REFUSALS = {
     errno.ENOSPC: "make room, then run the same command again: what is finished stays",
     errno.EDQUOT: "make room or raise the quota, then run the same command again: what is finished stays",
+    errno.EIO: "have the disk looked at, then run the same command again",
     errno.EROFS: "mount it writable, or choose another folder; then run the same command again",
     errno.EACCES: "have its permissions changed, or choose another folder; then run the same command again",
     errno.EPERM: "have its permissions changed, or choose another folder; then run the same command again",
+    errno.ENAMETOOLONG: "choose a folder with a shorter name; then run the same command again",
+    errno.ENOTDIR: "a part of this path is a file: choose another folder; then run the same command again",
 }
+# Variables that say where libraries keep what they may make again, the narrowest first.
+CACHES = (
+    *(
+        "TORCHINDUCTOR_CACHE_DIR",
+        "TRITON_CACHE_DIR",
+        "MPLCONFIGDIR",
+        "HF_DATASETS_CACHE",
+        "HF_HUB_CACHE",
+        "HF_HOME",
+    ),
+    *("XDG_CACHE_HOME", "XDG_CONFIG_HOME", "TMPDIR", "HOME"),
+)
 # Libraries in other languages pass on the words and not the number.
 WORDS = {os.strerror(number): number for number in (errno.ENOSPC, errno.EDQUOT, errno.EROFS)}
 # torch.save says neither, but that its file is shorter than what it wrote.
@@ -46,14 +63,22 @@ OUT_OF_MEMORY = (
     "DEVICE_ALLOCATION_FAILED",  # newer cuDNN
     "HOST_ALLOCATION_FAILED",
     "std::bad_alloc",
+    os.strerror(errno.ENOMEM),  # torch, of files that it maps
 )
-# What oneDNN says then, seldom for another reason; it counts only where memory is limited (ulimit -v).
+# What oneDNN says then, seldom for another reason; it counts only where memory is limited.
 ONEDNN = ("could not create a primitive", "could not create a memory", "could not execute a primitive")
+THREADS = "can't start new thread"  # Python's; its stack does not fit
 MORE_MEMORY = "give the job more memory"
 
 
 class VistaError(Exception):
-    """Something a user can fix; the message names the file, the field or row, and the remedy."""
+    """Something a user can fix; the message names the file, the field or row, and the remedy.
+
+    What it quotes may be a stranger's: it controls no terminal, and holds no password of an address.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(without_secrets(printable(message)))
 
 
 def fail_if(problems: list[str], heading: str) -> None:
@@ -70,6 +95,8 @@ def refusal(error: BaseException, path: Path | None = None) -> VistaError | None
         error: From Python, or from a library that passed the system's words on.
         path: What was being written, if that is known better than the error knows it.
     """
+    if cache := _unusable_cache(error):
+        return cache
     found = _number(error)
     if found is None:
         return None
@@ -81,6 +108,24 @@ def refusal(error: BaseException, path: Path | None = None) -> VistaError | None
         disks = {_disk(folder) for folder in ([path] if path else [Path.cwd(), Path(tempfile.gettempdir())])}
         room = f" ({'; '.join(sorted(map(_room, disks)))})"
     return VistaError(f"{path or 'a file'}: {os.strerror(number)}{room}; {REFUSALS[number]}")
+
+
+def _unusable_cache(error: BaseException) -> VistaError | None:
+    """What to tell if the file is in a cache that a variable names, and that cannot be written."""
+    if not isinstance(error, OSError) or not isinstance(error.filename, str):
+        return None
+    for name in CACHES:
+        folder = os.environ.get(name)
+        if (
+            folder
+            and Path(error.filename).is_relative_to(folder)
+            and not os.access(folder, os.W_OK | os.X_OK)
+        ):
+            return VistaError(
+                f"{error.filename}: {error.strerror}; the environment variable {name} names this folder: "
+                "set it to one that can be written"
+            )
+    return None
 
 
 def _number(error: BaseException | None) -> tuple[int, Path | None] | None:
@@ -117,8 +162,7 @@ def is_out_of_memory(error: BaseException) -> bool:
         return True
     if isinstance(error, OSError):
         return error.errno == errno.ENOMEM
-    limited = resource.getrlimit(resource.RLIMIT_AS)[0] != resource.RLIM_INFINITY
-    messages = (*OUT_OF_MEMORY, *ONEDNN) if limited else OUT_OF_MEMORY
+    messages = (*OUT_OF_MEMORY, *ONEDNN, THREADS) if is_limited() else OUT_OF_MEMORY
     return isinstance(error, RuntimeError) and any(text in str(error) for text in messages)
 
 
@@ -126,6 +170,11 @@ def said(error: BaseException) -> str:
     """What an error says, in one line of bounded length."""
     lines = str(error).strip().splitlines()
     return (lines[0][:200] if lines else "") or type(error).__name__
+
+
+def lack(error: BaseException) -> str:
+    """What an error that ``is_out_of_memory`` says, and the limit of this job, if it has one."""
+    return "; ".join(filter(None, (said(error), told_limit() if is_limited() else "")))
 
 
 @contextmanager
@@ -142,11 +191,15 @@ def writing(path: Path) -> Iterator[None]:
 
 @contextmanager
 def told() -> Iterator[None]:
-    """The edge of every command: a mistake is one message and exit status 2, not a traceback."""
+    """The edge of every command: it keeps to its memory, and a mistake is one message and exit status 2."""
+    limit_job()
     try:
         yield
     except Exception as error:
         found = error if isinstance(error, VistaError) else refusal(error)
+        if found is None and is_out_of_memory(error):
+            command = " ".join([Path(sys.argv[0]).stem, *sys.argv[1:]])
+            found = VistaError(f"{command}: out of memory ({lack(error)}); {MORE_MEMORY}")
         if found is None:
             raise
         print(f"error: {found}", file=sys.stderr)

@@ -49,6 +49,7 @@ from vista.probe import (
 from vista.records import Row, write_json
 from vista.rollouts.score import Layers, attention_scores, read_for
 from vista.scores import choice_of_layers
+from vista.shown import printable
 
 NUMBERS = ("alone and together", "sampled and read", "trained and sampled")  # checks that compare these
 UNREADABLE = (VistaError, ValueError, RuntimeError, NotImplementedError)  # by layers that cannot be read
@@ -140,7 +141,7 @@ def check_model(suite: Suite, paths: Paths, model: str) -> None:
         "verdicts": [asdict(verdict) for verdict in verdicts],
     }
     for verdict in verdicts:
-        print(f"{verdict.verdict:10} {verdict}")
+        print(printable(f"{verdict.verdict:10} {verdict}"))
     if any(verdict.verdict == "fail" for verdict in verdicts):
         write_json(failed, report)
         raise refusal(model, verdicts)

@@ -16,6 +16,8 @@ import unicodedata
 from decimal import Decimal, InvalidOperation
 from functools import lru_cache
 
+from vista.characters import compatible
+
 LONGEST = 300  # characters; a longer text is not a final result
 RELATIVE_TOLERANCE = 1e-6
 _DEEPEST = 40  # nested groups
@@ -93,9 +95,9 @@ def unwrap(text: str) -> str:
 def notation(text: str) -> str:
     """A formula in one notation: no wrappers, symbols for commands, single blanks, ASCII digits."""
     plain = re.sub(r"[⁰¹²³⁴⁵⁶⁷⁸⁹⁻⁺]+", _superscript, _ENVIRONMENT.sub(" ", unwrap(text)))
-    plain = re.sub(r"(\d{0,9}) ?([¼-¾⅐-⅞])", _vulgar_fraction, plain)
+    plain = re.sub(r"(\d{0,9}) ?([¼-¾⅐-⅞↉])", _vulgar_fraction, plain)
     plain = _SYMBOL.sub(lambda found: _SYMBOLS[found.group()], plain)
-    plain = unicodedata.normalize("NFKC", plain).replace("−", "-")
+    plain = compatible(plain).replace("−", "-")
     plain = re.sub(r"(?<=\d)(?:,|\{,\})(?=\d{3}(?!\d))", "", plain)
     plain = re.sub(r"\s+", " ", plain)
     plain = _THOUSANDS.sub(lambda found: found.group().replace(" ", ""), plain)
@@ -165,7 +167,7 @@ def decimal(text: str) -> Decimal | None:
     """A plain number, perhaps with thousands separators or a currency sign; else ``None``."""
     if len(text) > LONGEST:
         return None
-    plain = unicodedata.normalize("NFKC", text).strip().strip("$").removesuffix(".")
+    plain = compatible(text).strip().strip("$").removesuffix(".")
     plain = plain.replace("−", "-")
     if not any(map(str.isdigit, plain)) or not _PLAIN_NUMBER.fullmatch(plain):
         return None

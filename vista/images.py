@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from PIL import EpsImagePlugin, Image, ImageFile, UnidentifiedImageError
 
-from vista.errors import VistaError
+from vista.errors import MORE_MEMORY, VistaError, lack
 
 if TYPE_CHECKING:
     import numpy as np
@@ -193,5 +193,9 @@ def decoded(source: bytes | Path | Image.Image, where: str) -> Image.Image:
         return as_seen(source) if isinstance(source, Image.Image) else decode_image(source)
     except FileNotFoundError as error:
         raise VistaError(f"{where}: no such file: {error.filename}; restore it") from error
+    except MemoryError as error:
+        raise VistaError(
+            f"{where}: out of memory while it is decoded ({lack(error)}); {MORE_MEMORY}"
+        ) from error
     except BROKEN as error:
         raise VistaError(f"{where}: corrupt image ({error}); make the task's queries again") from error

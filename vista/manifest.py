@@ -25,10 +25,11 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from vista.damage import Damage, damages, files_below, printable, sha256
+from vista.damage import Damage, damages, files_below, sha256
 from vista.errors import VistaError
 from vista.paths import manifest_of
 from vista.records import write_json
+from vista.shown import in_one_line
 
 PACKAGES = (
     *("torch", "transformers", "trl", "accelerate", "lmms-eval", "datasets", "numpy", "snakemake"),
@@ -84,7 +85,7 @@ class Manifest(BaseModel):
         for name in files:
             path = PurePosixPath(name)
             if not path.parts or path.is_absolute() or ".." in path.parts or "\0" in name:
-                raise ValueError(f"{printable(name[:300])!r} is no name of a file of the output")
+                raise ValueError(f"{in_one_line(name[:300])!r} is no name of a file of the output")
         return files
 
 
@@ -248,7 +249,7 @@ def read_manifest(output: Path) -> Manifest:
             f"{path}: no such file, so {output} is not known to be whole; rerun the rule"
         ) from error
     except (OSError, ValueError, RecursionError) as error:
-        reason = printable(" ".join(str(error).split())[:300])
+        reason = in_one_line(" ".join(str(error).split())[:300])
         raise VistaError(f"{path}: not a manifest ({reason}); delete it and rerun the rule") from error
 
 

@@ -12,16 +12,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
-from rich.markup import escape
 from rich.tree import Tree
 
 from vista import grid
 from vista.analysis.comparisons import reference_of
 from vista.config import SeedMethod, Suite, load_resolved
-from vista.damage import is_regular_below, printable, sha256
+from vista.damage import is_regular_below, sha256
 from vista.errors import VistaError
 from vista.manifest import Manifest, inputs_of, read_manifest
 from vista.paths import Paths, manifest_of
+from vista.shown import in_one_line, markup
 
 EVERY = {"all", "all models"}  # what a cell of a table says instead of one name
 KEYS = ["model", "train_set", "method", "round", "seed"]
@@ -124,7 +124,7 @@ def show(table: Path, row: str, column: str) -> list[Tree | str]:
     suite = load_resolved(paths.suite)
     names = ", ".join(f"{name} {value}" for name, value in cell.row.items() if name in NAMED and value)
     said = [f"{table.name}: {names}", f"{column} = {cell.value or '(empty)'}"]
-    parts: list[Tree | str] = [escape(line) for line in said]
+    parts: list[Tree | str] = [markup(line) for line in said]
     manifest = read_manifest(table)
     branches = Branches(paths.results)
     top = Tree(_told(table, manifest, branches.changed(table, manifest.checksums.get(table.name))))
@@ -177,10 +177,10 @@ class Branches:
         described = manifest_of(output)
         if not (self._is_result(output) and is_regular_below(described, described.parent)):
             state = "" if os.path.lexists(output) else " [red](gone)[/red]"
-            tree.add(f"{escape(printable(str(output)))}{state}{changed}")
+            tree.add(f"{markup(in_one_line(str(output)))}{state}{changed}")
             return
         if output in self.seen:
-            tree.add(f"{escape(str(output))} (above){changed}")
+            tree.add(f"{markup(in_one_line(str(output)))} (above){changed}")
             return
         self.seen.add(output)
         manifest = read_manifest(output)
@@ -200,5 +200,5 @@ class Branches:
 def _told(output: Path, manifest: Manifest, changed: str) -> str:
     counts = [f"{name} {manifest.counts[name]:,.0f}" for name in TOLD if name in manifest.counts]
     commit = manifest.commit[:SHORT] + (" with changes" if manifest.dirty else "")
-    about = escape(printable("; ".join([f"commit {commit}", manifest.started, *counts])))
-    return f"{escape(printable(str(output)))}{changed}\n  [dim]{about}[/dim]"
+    about = markup(in_one_line("; ".join([f"commit {commit}", manifest.started, *counts])))
+    return f"{markup(in_one_line(str(output)))}{changed}\n  [dim]{about}[/dim]"

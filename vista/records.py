@@ -1,7 +1,7 @@
 """The rows that flow between the stages: pyarrow schemas, with whole-or-nothing reading and writing.
 
 Every parquet file that a stage writes has one of these schemas. A file is written under a
-temporary name and renamed, so a reader sees all of it or none of it.
+temporary name and renamed (``settle``), so a reader sees all of it or none of it.
 
 A file that is read may come from an older version, another program, or an edit by hand. What a stage would
 fail on, or silently misread, is refused here, with the row; columns are checked whole, not row by row.
@@ -9,6 +9,7 @@ fail on, or silently misread, is refused here, with the row; columns are checked
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from collections.abc import Iterable, Iterator, Sequence
@@ -20,7 +21,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from vista.errors import VistaError, writing
+from vista.errors import MORE_MEMORY, VistaError, lack, writing
 
 SCHEMA_VERSION = "1"
 
@@ -218,10 +219,39 @@ def atomic_path(path: Path, *, shared: bool = False) -> Iterator[Path]:
         with writing(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             yield temporary
-            os.replace(temporary, path)
+            settle(temporary, path)
     finally:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
+
+
+def settle(temporary: Path, path: Path) -> None:
+    """Give a finished file or folder its name, once its bytes are on the disk; then the name is, too.
+
+    A file system may write a name before the bytes: after a power cut, a finished output would be empty.
+    """
+    sync(temporary)
+    os.replace(temporary, path)
+    _flush(path.parent)
+
+
+def sync(path: Path) -> None:
+    """Return when a file, or a folder with everything in it that is no link, is on the disk."""
+    for inner in sorted(path.rglob("*")) if path.is_dir() else ():
+        if not inner.is_symlink():
+            _flush(inner)
+    _flush(path)
+
+
+def _flush(path: Path) -> None:
+    opened = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(opened)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # of folders, on some file systems
+            raise
+    finally:
+        os.close(opened)
 
 
 def write_text(path: Path, text: str, *, shared: bool = False) -> None:
@@ -277,6 +307,8 @@ def read_table(path: Path, schema: pa.Schema, columns: list[str] | None = None) 
         _check_columns(path, pq.read_schema(path), schema, wanted)
         table = pq.read_table(path, columns=wanted)
         table.validate(full=True)
+    except MemoryError as error:
+        raise VistaError(f"{path}: out of memory while it is read ({lack(error)}); {MORE_MEMORY}") from error
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise VistaError(f"{path}: not a readable parquet file ({error}); delete it and rerun") from error
     _check_values(path, table)

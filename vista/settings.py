@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, TypeVar, get_args
+import os
+import unicodedata
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Annotated, Any, TypeVar, get_args, get_origin
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 LARGEST = 2**31 - 1  # of any whole number in a config
 MOST = 10_000  # solutions to one query that are asked for at a time
+# Logits are divided by the temperature in float32; vLLM takes anything between 0 and this for this.
+COLDEST, HOTTEST = 0.01, 100.0
+LONGEST = 255  # bytes of a file's name, on common file systems
 
 
 class Strict(BaseModel):
@@ -20,22 +27,30 @@ class Strict(BaseModel):
     def _has_plain_numbers(cls, values: Any) -> Any:
         """Refuse unreasonably large numbers, and ``yes`` for a number, which pydantic takes for 1."""
         for name, field in cls.model_fields.items() if isinstance(values, dict) else ():
-            value = values.get(name)
-            for each in value if isinstance(value, list) else [value]:
-                if isinstance(each, bool) and not {bool, Any} & _parts(field.annotation):
-                    raise ValueError(
-                        f"{name}: expected no boolean; YAML reads yes, no, on and off as booleans, "
-                        "so quote text"
-                    )
-                if isinstance(each, int) and abs(each) > LARGEST:
+            parts = _parts(field.annotation)
+            for each in _plain(values.get(name), get_origin(field.annotation) is dict):
+                if isinstance(each, bool) and not {bool, Any} & parts:
+                    raise ValueError(f"{name}: expected no boolean; write a number, or quote text")
+                if isinstance(each, int) and abs(each) > LARGEST and {int, float, Any} & parts:
                     raise ValueError(f"{name}: a whole number should be at most {LARGEST}")
+                if isinstance(each, float) and int in parts and not {float, Any} & parts:
+                    raise ValueError(f"{name}: expected a whole number, not {each}; write it without a dot")
         return values
 
 
 def _parts(annotation: Any) -> set[Any]:
-    """The types that an annotation is put together from."""
+    """The types that an annotation is put together from; a literal counts as its type."""
     inner = get_args(annotation)
-    return {annotation} if not inner else {part for each in inner for part in _parts(each)}
+    if inner:
+        return {part for each in inner for part in _parts(each)}
+    return {annotation if isinstance(annotation, type) or annotation is Any else type(annotation)}
+
+
+def _plain(value: Any, is_mapping: bool) -> Iterable[Any]:
+    """The values of a list, or of a mapping that is no section; else the value itself."""
+    if isinstance(value, dict) and is_mapping:
+        return value.values()
+    return value if isinstance(value, list) else [value]
 
 
 def _each_once(values: list[Any]) -> list[Any]:
@@ -46,10 +61,70 @@ def _each_once(values: list[Any]) -> list[Any]:
     return values
 
 
+def spelled(number: float) -> str:
+    """A number as a part of a name: 1, 0.7, 1e-05. Different numbers differ, equal ones do not."""
+    short = f"{number + 0.0:g}"  # −0 is 0
+    if float(short) == number:
+        return short
+    return str(number) if isinstance(number, int) else repr(number).removesuffix(".0")
+
+
+def text_problems(value: Any, where: str) -> Iterator[str]:
+    """Texts, keys among them, that cannot be written or shown as they are; each with its key.
+
+    Args:
+        value: As read from YAML.
+        where: The file, then the keys that lead to ``value``.
+    """
+    if isinstance(value, str):
+        odd = next((sign for sign in value if _is_odd(sign)), None)
+        if odd is not None:
+            half = unicodedata.category(odd) == "Cs"
+            what = "half of a character" if half else "a control character"
+            yield f"{where}: {what} (U+{ord(odd):04X}); remove it from the text"
+    elif isinstance(value, dict):
+        for key, each in value.items():
+            spoilt = list(text_problems(key, f"{where}: key {key!r}"))
+            yield from spoilt or text_problems(each, f"{where}{'.' if ': ' in where else ': '}{key}")
+    elif isinstance(value, list):
+        for number, each in enumerate(value):
+            yield from text_problems(each, f"{where}.{number}")
+
+
+def _is_odd(sign: str) -> bool:
+    """Whether a character is half of one, or controls something other than a line's end or a tab."""
+    return unicodedata.category(sign) in ("Cs", "Cc") and sign not in "\n\t"
+
+
+def _is_usable(path: Path) -> Path:
+    """Replace ``~``, as a shell does, and refuse a path that no file can have."""
+    if not str(path).isprintable():
+        raise ValueError(
+            "a path with control characters or half a character cannot be used; choose another name"
+        )
+    if any(len(os.fsencode(part)) > LONGEST for part in path.parts):
+        raise ValueError(f"a name in this path has more than {LONGEST} bytes; choose a shorter one")
+    try:
+        return path.expanduser()
+    except RuntimeError as error:
+        raise ValueError(f"~ cannot be replaced ({error}); set HOME, or write the path out") from error
+
+
+def _is_warm(value: float) -> float:
+    """Refuse a temperature so low that dividing by it leaves no numbers."""
+    if 0 < value < COLDEST:
+        raise ValueError(f"a temperature should be 0, which is greedy, or at least {COLDEST}")
+    return value
+
+
 NAME = r"^[a-z0-9][a-z0-9.+=-]*$"
 REPOSITORY = r"^[^/\s]+/[^/\s]+$"
 ADDRESS = r"^https?://"
 Name = Annotated[str, Field(pattern=NAME, max_length=150)]
+UserPath = Annotated[Path, AfterValidator(_is_usable)]  # of a config: `~` is the home folder
+Temperature = Annotated[float, Field(ge=0.0, le=HOTTEST), AfterValidator(_is_warm)]
+# A factor that float32 can hold: what is smaller has no effect, or makes zeros and infinities.
+Factor = Annotated[float, Field(ge=1e-10)]
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 Member = TypeVar("Member")
 Distinct = Annotated[list[Member], AfterValidator(_each_once)]

@@ -19,7 +19,7 @@ from tqdm import tqdm
 from vista import grid
 from vista.config import Suite, load_resolved, load_suite
 from vista.dag import Dag
-from vista.damage import Damage, is_regular_below, printable, sha256
+from vista.damage import Damage, is_regular_below, sha256
 from vista.errors import VistaError
 from vista.manifest import (
     DEPTHS,
@@ -34,6 +34,7 @@ from vista.manifest import (
 )
 from vista.paths import Paths, manifest_of
 from vista.planning.jobs import rollout_files
+from vista.shown import printable
 from vista.versions import examples, mixed_versions
 
 FOLDERS = set(STAGES)

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tests.malformed.harness import CONFIG, PLAN, Case, Spoil, World, case, refused
-from vista.config import load_suite, load_yaml
+from vista.config import load_suite, load_yaml, parse_yaml
 
 BOMB = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
     f"{new}: &{new} [{', '.join([f'*{old}'] * 9)}]\n" for old, new in zip("abcdefgh", "bcdefghi", strict=True)
@@ -111,6 +115,63 @@ YAML = [
     ),
 ]
 
+SPOILT_TEXTS = {
+    "suite.yaml: wording.hint": 'wording: {hint: "{instruction} SIGN {answer}"}\n',
+    "suite.yaml: prompts.suffix": 'prompts: {suffix: "SIGN"}\n',
+    "suite.yaml: reported": 'reported: "SIGN.csv"\n',
+    "suite.yaml: plugins.1": 'plugins: [a, "SIGN"]\n',
+    "suite.yaml: key": '"SIGN": 3\n',
+    "models.yaml: other.prompts.answer_mark": 'other: {kind: path, prompts: {answer_mark: "SIGN"}}\n',
+    "models.yaml: other.chat.style": 'other: {kind: path, path: x, chat: {style: "SIGN"}}\n',
+    "models.yaml: other.path": 'other: {kind: path, path: "SIGN"}\n',
+    "methods.yaml: other.kind": 'other: {kind: "SIGN"}\n',
+}
+TEXTS = [
+    case(
+        f"{sign} in {where}",
+        CONFIG,
+        [where, "remove it from the text", sign],
+        appended(where.partition(":")[0], text.replace("SIGN", escape)),
+    )
+    for where, text in SPOILT_TEXTS.items()
+    for sign, escape in (("half of a character (U+D800)", r"\ud800"), ("control character (U+001B)", r"\e"))
+]
+MEANINGS = [
+    case(
+        f"{text} for a value",
+        CONFIG,
+        [
+            "suite.yaml",
+            "line",
+            f"{text} is ",
+            "as one reads YAML; write ",
+            f"quote it if text is meant: '{text}'",
+        ],
+        appended("suite.yaml", f"plugins: [{text}]\n"),
+    )
+    for text in [
+        *("yes", "No", "ON", "off", "017", "-017", "00", "0_1", "018", "1:30", "1:30:59.5", "190:20:30"),
+        *("0b101", "-0b1", "1_000", "1_0.5", "0x1_F", "1_0e3"),
+    ]
+]
+ALL_AT_ONCE = [
+    case(
+        "several traps in one file",
+        CONFIG,
+        ["line 1,", "'on'", "line 3,", "017", "line 4,", "twice", "line 5, column 8", "'no'"],
+        content("suite.yaml", "on: 1\nname: x\nseeds: [1, 017]\nname: y\ntask: [no]\n"),
+    ),
+    case(
+        "traps in both files of entries",
+        CONFIG,
+        ["models.yaml", "017", "methods.yaml", "'off'"],
+        lambda world: (
+            world.write("models.yaml", "a: 017\n"),
+            world.write("methods.yaml", "a: off\n"),
+        ),
+    ),
+]
+
 NAMES = [
     case(
         "a method named no, which is a boolean",
@@ -129,7 +190,7 @@ NAMES = [
     case(
         "a method named off in a list",
         CONFIG,
-        ["suite.yaml: methods", "boolean", "quote"],
+        ["suite.yaml", "line", "off is a boolean or text", "quote"],
         replaced("suite.yaml", "- sft-seed\n", "- off\n"),
     ),
     case("a name with a slash", CONFIG, ["suite.yaml: name", "a/b"], suite(name="a/b")),
@@ -244,6 +305,50 @@ NUMBERS = [
     ),
 ]
 
+SMALL = 1e-320  # float32 knows it as zero
+NUMBERS += [
+    *(
+        case(
+            f"a {what} of {value}",
+            CONFIG,
+            what,
+            suite(method_defaults={"rollouts": {"k": 2, "max_new_tokens": 40, "temperature": value}})
+            if what == "rollouts.temperature"
+            else of("suite.yaml", "training", "sft", **{what: value}),
+        )
+        for what, values in (
+            ("rollouts.temperature", (SMALL, 1e-30, 0.0099, 1e30, -0.5)),
+            ("learning_rate", (SMALL, 0.0, 1e-30)),
+            ("max_grad_norm", (SMALL, 0.0)),
+            ("batch_size", (0, -1, 2.0, 10**30, True, 1.5)),
+            ("epochs", (1.0, True, 10**30)),
+        )
+        for value in values
+    ),
+    case("a seed with a dot", CONFIG, ["suite.yaml", "seeds", "without a dot"], suite(seeds=[1.0])),
+    case("a boolean for a seed", CONFIG, ["suite.yaml", "seeds", "boolean"], suite(seeds=[True])),
+    case("a huge seed", CONFIG, ["suite.yaml", "seeds", "at most"], suite(seeds=[10**30])),
+    case("rounds that are a boolean", CONFIG, ["max_rounds", "boolean"], suite(max_rounds={"nano": True})),
+    case("rounds with a dot", CONFIG, ["max_rounds", "without a dot"], suite(max_rounds={"nano": 1.0})),
+    case("rounds beyond reason", CONFIG, ["max_rounds", "at most"], suite(max_rounds={"nano": 10**30})),
+    case(
+        "a sweep over a temperature that is too low",
+        CONFIG,
+        ["sweeps.cold.values", "at least 0.01"],
+        suite(sweeps={"cold": {"method": "vista", "set": "rollouts.temperature", "values": [SMALL]}}),
+    ),
+    case(
+        "a sweep whose names are too long",
+        CONFIG,
+        ["sweeps.long.values", "valid method name"],
+        suite(
+            sweeps={
+                "long": {"method": "vista", "set": "filter.layers", "values": [[i / 97 for i in range(60)]]}
+            }
+        ),
+    ),
+]
+
 ENTRIES = [
     case(
         "a model of no known kind",
@@ -316,10 +421,10 @@ ENTRIES = [
         suite(sweeps={"tau": {"method": "vista", "set": "filter.tau", "values": [float("nan")]}}),
     ),
     case(
-        "a sweep over a number that yaml reads as text",
+        "a sweep over a number in quotes",
         CONFIG,
-        ["sweeps.tau.values", "'1e-3'", "1.0e-3"],
-        suite(sweeps={"tau": {"method": "vista", "set": "filter.tau", "values": ["1e-3"]}}),
+        ["sweeps.tau.values", "'0.5'", "without quotes"],
+        suite(sweeps={"tau": {"method": "vista", "set": "filter.tau", "values": ["0.5"]}}),
     ),
     case("a table that is not there", CONFIG, ["suite.yaml: tables", "'mian'"], suite(tables=["mian"])),
 ]
@@ -366,7 +471,9 @@ ASSUMPTIONS = [
 ]
 
 
-@pytest.mark.parametrize("spoilt", [*YAML, *NAMES, *NUMBERS, *ENTRIES, *ASSUMPTIONS])
+@pytest.mark.parametrize(
+    "spoilt", [*YAML, *TEXTS, *MEANINGS, *ALL_AT_ONCE, *NAMES, *NUMBERS, *ENTRIES, *ASSUMPTIONS]
+)
 def test_a_malformed_configuration_is_refused(spoilt: Case, world: World) -> None:
     refused(world, spoilt)
     assert not world.path("owned").exists()
@@ -375,6 +482,35 @@ def test_a_malformed_configuration_is_refused(spoilt: Case, world: World) -> Non
 def test_a_number_in_scientific_notation_without_a_dot_is_that_number(world: World) -> None:
     world.replace("suite.yaml", "  sft:\n    epochs: 1\n", "  sft: {learning_rate: 1e-3}\n")
     assert load_suite(world.path("suite.yaml")).training.sft.learning_rate == 0.001
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        *(("2026-11-25", "2026-11-25"), ("2026-13-45", "2026-13-45"), ("=", "="), ("y", "y"), ("n", "n")),
+        *(("1e-3", 1e-3), ("1.0e-3", 1e-3), (".5", 0.5), ("1.", 1.0), ("+3", 3), ("-0", 0), ("0", 0)),
+        *(("0x1F", 31), ("0o17", 15), ("1e3", 1000.0), ("123456789012345678901", 123456789012345678901)),
+        *(("~", None), ("null", None), ("Null", None), ("", None), ("nil", "nil"), ("none", "none")),
+        *(("true", True), ("False", False), ("tRue", "tRue"), (".inf", math.inf), ("-.Inf", -math.inf)),
+        *(("'017'", "017"), ('"no"', "no"), ("'1:30'", "1:30"), ("12:", {"12": None}), ("1.2.3", "1.2.3")),
+    ],
+)
+def test_a_value_is_read_as_yaml_1_2_means_it(text: str, value: object) -> None:
+    if isinstance(value, dict):
+        with pytest.raises(ValueError, match="key 12 is read as something else than text"):
+            parse_yaml(f"a: {{{text}}}")
+        return
+    read = parse_yaml(f"a: {text}\n")["a"]
+    assert read == value
+    assert type(read) is type(value)
+
+
+@given(st.one_of(st.integers(), st.floats(allow_nan=False)))
+def test_a_number_is_read_as_python_writes_it(number: float) -> None:
+    text = repr(number).replace("inf", ".inf")
+    read = parse_yaml(f"a: {text}\n")["a"]
+    assert read == number
+    assert type(read) is type(number)
 
 
 def test_anchors_and_merged_keys_are_read_as_yaml_means_them(world: World) -> None:

@@ -218,3 +218,46 @@ def test_a_type_of_weights_is_looked_up_among_types_only(root: Path, tmp_path: P
     suite: Suite = load_suite(root / "config/testbed.yaml", root=root)
     with pytest.raises(VistaError, match=r"config\.json: dtype"):
         train(suite, paths, run_of("rest-em"))
+
+
+@pytest.mark.parametrize("part", [None, "text_config", "vision_config"])
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [
+        ("quantization_config", {"quant_method": "mxfp4"}),
+        ("quantization_config", {"quant_method": "fp8", "weight_block_size": [128, 128]}),
+        ("quantization_config", {"quant_method": "bitsandbytes", "load_in_4bit": True}),
+        ("compression_config", {"quant_method": "compressed-tensors"}),
+    ],
+)
+def test_a_config_cannot_choose_code_that_computes_quantised_weights(
+    saved: Path, tmp_path: Path, part: str | None, name: str, settings: dict[str, Any]
+) -> None:
+    folder = shutil.copytree(saved, tmp_path / "mine")
+    config = json.loads((folder / "config.json").read_text())
+    (config if part is None else config[part])[name] = settings
+    (folder / "config.json").write_text(json.dumps(config))
+    where = name if part is None else f"{part}.{name}"
+    for load in (load_checkpoint, load_outline):
+        with pytest.raises(VistaError, match=rf"config.json: {where}: quantised weights are refused"):
+            load(folder)
+
+
+@pytest.mark.parametrize("key", ["use_kernels", "kernel_config", "trust_remote_code", "custom_generate"])
+def test_no_other_setting_of_a_config_fetches_code(
+    saved: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, key: str
+) -> None:
+    def fetch(*_: Any, **__: Any) -> None:
+        raise AssertionError("code was asked for")
+
+    folder = shutil.copytree(saved, tmp_path / "mine")
+    for name in ("config.json", "generation_config.json"):
+        config = json.loads((folder / name).read_text())
+        (folder / name).write_text(json.dumps(config | {key: {"RMSNorm": "kernels-community/x"}}))
+    for name in ("get_kernel", "register_kernel_replacements_and_fusions"):
+        monkeypatch.setattr(f"transformers.integrations.hub_kernels.{name}", fetch, raising=False)
+    monkeypatch.setattr(
+        "transformers.modeling_utils.PreTrainedModel.set_use_kernels", lambda self, use, *_: use and fetch()
+    )
+    model = load_checkpoint(folder, device="cpu").model
+    assert not model.use_kernels

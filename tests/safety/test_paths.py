@@ -12,12 +12,13 @@ import pytest
 from tests.rollouts.conftest import POLICY, SAMPLES, policy_folder, suite_at
 from tests.tasks.published import write_slake
 from vista import cli, grid
-from vista.config import Suite, load_suite
+from vista.config import Suite, load_suite, load_yaml
+from vista.config.checks import RESULTS
 from vista.errors import VistaError
 from vista.grid import Run
 from vista.images import open_images
 from vista.models.build import download
-from vista.paths import Paths
+from vista.paths import Paths, manifest_of
 from vista.records import QUERY, read_rows
 from vista.task_kinds.benchmarks import BenchmarkSizes, HubFiles, LocalFiles
 from vista.task_kinds.benchmarks.files import root_of
@@ -153,14 +154,125 @@ def test_no_argument_of_a_command_makes_it_write_anything(
     assert (everything(tmp_path), everything(policy_folder)) == before
 
 
-@pytest.mark.parametrize("folder", ["a{task}", "-rf", "a\nb", "a\0b", "a\x1b[31m", "a}b"])
+@pytest.mark.parametrize(
+    "folder",
+    [
+        "a{task}",
+        "-rf",
+        "a\nb",
+        "a\0b",
+        "a\x1b[31m",
+        "a}b",
+        "a\ud800",
+        "n" * 256,
+        "x/" + 128 * "ä",
+        "~nobody-here/x",
+    ],
+)
 def test_results_may_be_anywhere_but_not_under_a_name_that_is_read_as_something_else(
     suite_value: dict[str, Any], folder: str
 ) -> None:
-    with pytest.raises(ValueError, match="cannot be used"):
+    with pytest.raises(ValueError, match=r"cannot be used|255 bytes; choose|~ cannot be replaced"):
         Suite.model_validate({**suite_value, "results": folder})
     for fine in ("/anywhere/else", "../beside", "my results; $(x) 'y'", "ergebnisse/März"):
         assert Suite.model_validate({**suite_value, "results": fine}).results == Path(fine)
+
+
+PATHS: dict[str, dict[str, Any]] = {
+    "results": {"results": "~/x"},
+    "reported": {"reported": "~/x"},
+    "cache": {
+        "seed_rationales": {
+            "kind": "teacher", "endpoint": "http://x", "model": "m", "max_requests": 1, "cache": "~/x"
+        }
+    },
+    "files": {"seed_rationales": {"kind": "annotated", "files": {"grid-chain": "~/x"}}},
+    "path": {"models": {"m": {"kind": "path", "path": "~/x", "training": {"accelerate": "~/y"}}}},
+    "source": {"tasks": {"t": {"kind": "slake", "source": {"kind": "path", "path": "~/x"}}}},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("field", PATHS)
+def test_a_tilde_in_any_path_of_a_config_is_the_home_folder(
+    suite_value: dict[str, Any], monkeypatch: pytest.MonkeyPatch, field: str
+) -> None:
+    monkeypatch.setenv("HOME", "/home/somebody")
+    text = Suite.model_validate({**suite_value, **PATHS[field]}).model_dump_json()
+    assert "~" not in text
+    assert "/home/somebody/x" in text
+    with pytest.raises(ValueError, match=r"choose a shorter one"):
+        Suite.model_validate(
+            json.loads(json.dumps({**suite_value, **PATHS[field]}).replace("~/x", 300 * "x"))
+        )
+
+
+@pytest.fixture
+def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working directory beside the code, with somebody's files in it."""
+    for name in ("mine/notes", "mine/results/smoke", "old/tables", "old/logs", "work"):
+        (tmp_path / name).mkdir(parents=True)
+    (tmp_path / "mine/results/smoke/suite.json").touch()
+    (tmp_path / "file").touch()
+    (tmp_path / "loop").symlink_to("loop")
+    monkeypatch.chdir(tmp_path / "work")
+    return tmp_path
+
+
+def results_at(root: Path, folder: str) -> Suite:
+    return load_suite(
+        root / "config/smoke.yaml", {**load_yaml(root / "config/smoke.yaml"), "results": folder}, root
+    )
+
+
+@pytest.mark.parametrize(
+    ("folder", "why"),
+    [
+        *((name, "is inside") for name in ("{0}/vista/new", "{0}/config/x", "{0}/tests/a/b", "{0}/docs/out")),
+        *(
+            (name, "is inside")
+            for name in ("{0}/.git", "{0}/.git/x", ".snakemake/x", "a/.git/b", "{0}/.venv/x")
+        ),
+        *((name, "is inside") for name in ("{0}/vista", "{0}/workflow", "{0}/benchmarks", "{0}/profiles")),
+        *((name, "holds the code") for name in ("{0}", "{0}/.", "{0}/..", "/", "{0}/vista/..")),
+        *((name, "holds the working directory") for name in (".", "..", "x/..", "../work")),
+        *((name, "is not a folder") for name in ("../file", "../loop")),
+        *((name, "which is not a folder") for name in ("../file/x", "../file/x/y", "/dev/null/x")),
+        *((name, "holds other things") for name in ("../mine", "/etc", "/usr/lib")),
+    ],
+)
+def test_results_are_not_put_among_other_things(root: Path, checkout: Path, folder: str, why: str) -> None:
+    with pytest.raises(VistaError, match=rf"smoke\.yaml: results: .*{why}.*; name "):
+        results_at(root, folder.format(root))
+
+
+@pytest.mark.parametrize(
+    "folder", ["results", "new/x", "../mine/results", "../mine/results/smoke", "../old", "{0}/results/new"]
+)
+def test_results_may_be_where_there_is_nothing_or_results(root: Path, checkout: Path, folder: str) -> None:
+    assert results_at(root, folder.format(root)).results == Path(folder.format(root))
+
+
+def test_one_may_stand_in_a_results_folder(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "suite.json").touch()
+    (tmp_path / "notes.txt").touch()
+    monkeypatch.chdir(tmp_path)
+    assert results_at(root, str(tmp_path)).results == tmp_path
+
+
+def test_every_output_is_known_to_belong_to_results() -> None:
+    """Where `suite.json` was deleted, to be written again."""
+    found = Paths(Path("r"))
+    outputs = [
+        found.suite, found.code("x"), found.queries("t", "s"), found.base("m"), found.check("m"), found.long,
+        found.failed_check("m"), found.rollouts("p", "k", "n", 0, 1), found.encodable("m"), found.cases("p"),
+        found.training_set("r"), found.trained("r"), found.predictions("r"), found.table("t", "csv"),
+        found.figure("f", "pdf"), found.benchmark("s", "n"), found.log("s", "n"), manifest_of(found.long),
+    ]  # fmt: skip
+    methods = [name for name in vars(Paths) if not name.startswith("_")]
+    assert len(outputs) == len(methods)  # with a manifest, and without `checkpoint`, which is one of two
+    assert [path for path in outputs if not RESULTS.fullmatch(path.relative_to("r").parts[0])] == []
 
 
 def slake(folder: Path, tmp_path: Path, root: Path) -> Paths:

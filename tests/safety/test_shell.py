@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.workflow.conftest import Checkout
+from vista.dag.settings import LIGHT_MEMORY
 from vista.records import QUERY, read_rows
 
 RESULTS = "my 'res\"ults; touch sprung; $(touch sprung) `touch sprung` > sprung & #x"
@@ -62,7 +63,8 @@ def test_in_a_folder_with_a_hostile_name_every_command_is_one_program_and_its_lo
         assert words[at + 1] == "tee"
         assert words[at + 2].startswith(f"{RESULTS}/logs/")
         assert len(words) == at + 3
-        assert words[0] in {"vista", "python"}
+        assert re.fullmatch(r"VISTA_MEMORY=\w+:\d+", words[0])
+        assert words[1] in {"vista", "python"}
         assert any(word.startswith((f"{RESULTS}/", "nano-smoke=")) for word in words[:at])
     assert not (checkout.folder / "sprung").exists()
 
@@ -76,13 +78,13 @@ def test_in_such_a_folder_a_job_runs_and_writes_there(checkout: Checkout) -> Non
     assert not (checkout.folder / "sprung").exists()
 
 
-def test_a_job_whose_command_fails_is_a_failure_although_its_output_goes_through_tee(
+def test_a_job_is_told_its_memory_and_fails_with_its_command_although_that_goes_through_tee(
     checkout: Checkout,
 ) -> None:
     programs = checkout.folder / "programs"
     programs.mkdir()
     vista = programs / "vista"
-    vista.write_text("#!/bin/sh\necho this fails\nexit 7\n")
+    vista.write_text('#!/bin/sh\necho "this fails with $VISTA_MEMORY"\nexit 7\n')
     vista.chmod(0o755)
     environment = checkout.environment
     done = subprocess.run(
@@ -94,4 +96,5 @@ def test_a_job_whose_command_fails_is_a_failure_although_its_output_goes_through
         check=False,
     )
     assert done.returncode != 0
-    assert "this fails" in (checkout.folder / RESULTS / "logs/tasks/grid-closed/test.log").read_text()
+    said = (checkout.folder / RESULTS / "logs/tasks/grid-closed/test.log").read_text()
+    assert said == f"this fails with tasks:{LIGHT_MEMORY}\n"

@@ -9,6 +9,7 @@ import pytest
 
 from tests.checkout import Checkout
 from tests.vouched import vouch
+from vista.config import load_resolved
 from vista.manifest import withdraw
 from vista.records import QUERY, ROLLOUT, Row, read_rows, write_rows
 
@@ -42,6 +43,31 @@ def test_a_mistake_in_a_config_file_stops_snakemake_before_any_job(
     assert done.returncode != 0
     assert said in done.stdout + done.stderr
     assert "Traceback" not in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    ("written", "said"),
+    [("seeds: [017]", "017 is octal or decimal"), ("seeds: [1]\nseeds: [2]", "'seeds' appears twice")],
+)
+def test_snakemake_reads_a_suite_as_vista_does_or_not_at_all(
+    root: Path, tmp_path: Path, written: str, said: str
+) -> None:
+    checkout = Checkout.make(root, tmp_path)
+    replace(checkout.folder / "config/smoke.yaml", "seeds: [0]", written)
+    done = checkout.snakemake("--dry-run")
+    assert done.returncode != 0
+    assert said in done.stdout + done.stderr
+
+
+def test_values_on_the_command_line_win_over_the_file(root: Path, tmp_path: Path) -> None:
+    checkout = Checkout.make(root, tmp_path)
+    replace(checkout.folder / "config/smoke.yaml", "seeds: [0]", "seeds: [0x1F, 0o17]\nshards: 2\ngpus: 0x1")
+    replace(checkout.folder / "config/smoke.yaml", "learning_rate: 5.0e-4", "learning_rate: 5e-4")
+    done = checkout.snakemake("--dry-run", "--config", "shards=3", "training={sft: {epochs: 7}}")
+    assert done.returncode == 0, done.stderr
+    suite = load_resolved(checkout.results / "suite.json")
+    assert (suite.seeds, suite.shards, suite.gpus) == ([31, 15], 3, 1)
+    assert (suite.training.sft.epochs, suite.training.sft.learning_rate) == (7, 1e-3)
 
 
 def test_an_unknown_target_is_refused(root: Path, tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from vista.errors import VistaError, fail_if
 from vista.manifest import Recorder, Status, check_count, read_manifest
 from vista.paths import Paths, manifest_of
 from vista.records import PREDICTION, atomic_path, read_queries, read_table
+from vista.shown import spreadsheet
 
 RUN_COLUMNS = ["model", "train_set", "method", "seed", "round"]
 SILENT = ["unanswered", "unfinished"]  # 1 of a response without an answer; 1 of one that was cut
@@ -48,7 +49,7 @@ def collect(suite: Suite, paths: Paths) -> None:
     fail_if(problems, "The predictions are not those of the suite's test queries; evaluate these runs again:")
     long = ordered(frames, suite)
     with atomic_path(paths.long) as temporary:
-        long.to_csv(temporary, index=False, lineterminator="\n")
+        spreadsheet(long).to_csv(temporary, index=False, lineterminator="\n")
     complete = sum(status == "complete" for status in statuses.values())
     recorder.write(paths.long, {"rows": len(long), "runs": len(statuses), "runs_complete": complete})
 

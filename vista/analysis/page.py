@@ -21,6 +21,7 @@ from tabulate import tabulate
 from vista.manifest import Recorder
 from vista.paths import TABLE_SUFFIXES, Paths
 from vista.records import write_text
+from vista.shown import as_markdown, printable, spreadsheet
 
 ALPHA = 0.05  # below it a corrected p-value is marked
 P_VALUES = ("p", "p_holm")
@@ -196,7 +197,7 @@ def markdown(page: Page) -> str:
     parts = [f"# {page.title}"]
     for part in page.parts:
         if isinstance(part, str):
-            parts.append(part)
+            parts.append(as_markdown(part))
         else:
             parts += [f"## {part.caption}"] if part.caption != page.title else []
             parts.append(_pipes(part.cells))
@@ -208,7 +209,7 @@ def latex(page: Page) -> str:
     lines = [f"% {page.title}", "% \\usepackage{booktabs}"]
     for part in page.parts:
         if isinstance(part, str):
-            lines += ["", *(f"% {line}" for line in part.splitlines())]
+            lines += ["", *(f"% {line}" for line in printable(part).splitlines())]
         else:
             lines += ["", _environment(page, part)]
     return "\n".join(lines) + "\n"
@@ -217,9 +218,14 @@ def latex(page: Page) -> str:
 def _pipes(cells: pd.DataFrame) -> str:
     if cells.empty:
         return "None."
-    rows = [[str(value) for value in row] for row in cells.itertuples(index=False)]
+    rows = [[_pipe(str(value)) for value in row] for row in cells.itertuples(index=False)]
     align = ["left" if name in NAMES else "right" for name in cells.columns]
     return tabulate(rows, headers=list(cells.columns), tablefmt="pipe", colalign=align, disable_numparse=True)
+
+
+def _pipe(text: str) -> str:
+    """A cell in Markdown; a bar or a line break would end it."""
+    return as_markdown(" ".join(text.splitlines())).replace("|", "\\|")
 
 
 def _environment(page: Page, table: Table) -> str:
@@ -265,7 +271,7 @@ def inline(text: str) -> str:
 
 
 def _escaped(text: str) -> str:
-    return "".join(SYMBOLS.get(sign, sign) for sign in MINUS.sub("−", text))
+    return "".join(SYMBOLS.get(sign, sign) for sign in MINUS.sub("−", printable(text)))
 
 
 def write_table(
@@ -281,7 +287,7 @@ def write_table(
         counts: What the manifests count.
     """
     texts = {
-        "csv": table.to_csv(index=False, lineterminator="\n", float_format="%.4f"),
+        "csv": spreadsheet(table).to_csv(index=False, lineterminator="\n", float_format="%.4f"),
         "md": markdown(page),
         "tex": latex(page),
     }

@@ -5,13 +5,13 @@ A suite file (``config/testbed.yaml``) names models, tasks and methods; ``models
 is all that the stages read. ``vista config config/testbed.yaml`` prints it.
 """
 
+from vista.config.documents import parse_yaml
 from vista.config.loading import (
     digest,
     json_schemas,
     load_resolved,
     load_suite,
     load_yaml,
-    parse_yaml,
     with_defaults,
     with_overrides,
 )

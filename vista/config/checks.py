@@ -6,7 +6,10 @@ Every function takes the resolved suite and the path of its file, which each lin
 from __future__ import annotations
 
 import difflib
+import os
+import re
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from vista.batches import Shares
@@ -21,10 +24,19 @@ from vista.config.models import BuiltModel
 from vista.config.suites import AnnotatedRationales, SelfRationales, Suite
 from vista.filters import AttentionFilterSettings
 
+CODE = ("benchmarks", "config", "docs", "profiles", "tests", "vista", "workflow")  # folders of the checkout
+TOOLS = (".git", ".snakemake", ".venv")  # folders that are another program's, wherever they are
+# What is directly in a results folder (`vista.paths`).
+RESULTS = re.compile(
+    r"(benchmarks|checks|code|curation|evaluation|figures|logs|models|rollouts|tables|tasks|training"
+    r"|long\.csv|lost\+found|suite\.(json|yaml))(\.manifest\.json)?"
+)
+
 
 def consistency_problems(suite: Suite, path: str) -> list[str]:
     """All conflicts between the parts, one line each; ``path`` is that of the suite file."""
     return [
+        *_results_problems(suite, path),
         *_task_problems(suite, path),
         *_model_problems(suite, path),
         *_method_problems(suite, path),
@@ -61,9 +73,48 @@ def _task_problems(suite: Suite, path: str) -> list[str]:
             )
         if any(task in tasks for tasks in suite.train_sets.values()):
             problems.append(f"{path}: out_of_domain: {task!r} is trained on as well; remove it from either")
-    if suite.results.exists() and not suite.results.is_dir():
-        problems.append(f"{path}: results: {suite.results} is not a folder; name another, or remove the file")
     return problems
+
+
+def _results_problems(suite: Suite, path: str) -> list[str]:
+    """Why outputs cannot be written there, or would be among other things."""
+    where, example = f"{path}: results: {suite.results}", f"results/{suite.name}"
+    folder = Path(os.path.realpath(suite.results))
+    checkout = Path(__file__).resolve().parents[2]
+    taken = [("the code", checkout)]
+    if not os.path.exists(folder / "suite.json"):  # one may stand in one's results
+        taken.append(("the working directory", Path.cwd().resolve()))
+    for what, holder in taken:
+        if holder.is_relative_to(folder):
+            return [f"{where} holds {what}; name a folder of its own, such as {example}"]
+    owned = [part for part in folder.parts if part in TOOLS]
+    if folder.is_relative_to(checkout):
+        owned += [part for part in folder.relative_to(checkout).parts[:1] if part in CODE]
+    if owned:
+        return [f"{where} is inside {owned[0]}, which is not for results; name another, such as {example}"]
+    inside = next(each for each in (folder, *folder.parents) if os.path.lexists(each))
+    if not inside.is_dir():
+        what = "is not a folder" if inside == folder else f"would be inside {inside}, which is not a folder"
+        return [f"{where} {what}; name another, or remove the file"]
+    if folder.is_relative_to(checkout / "results"):
+        return []
+    return [
+        f"{where} holds other things ({name}); name a new folder, or remove them"
+        for name in _strange(folder)[:1]
+    ]
+
+
+def _strange(folder: Path) -> list[str]:
+    """What is in a folder that no suite's results hold; nothing if there is a suite."""
+    if os.path.exists(folder / "suite.json") or not os.access(folder, os.R_OK | os.X_OK):
+        return []
+    return sorted(
+        name
+        for name in os.listdir(folder)
+        if not name.startswith(".")
+        and not RESULTS.fullmatch(name)
+        and not os.path.exists(folder / name / "suite.json")
+    )
 
 
 def _model_problems(suite: Suite, path: str) -> list[str]:

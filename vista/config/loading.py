@@ -10,18 +10,19 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
-import yaml
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
 from vista.config.checks import consistency_problems
+from vista.config.documents import parse_yaml
 from vista.config.methods import Methods, SelfImprovement
 from vista.config.models import Models, Prompts
 from vista.config.suites import Suite, SuiteFields, SuiteFile
 from vista.config.sweeps import expand
 from vista.errors import VistaError, fail_if
 from vista.plugins import Plugin
-from vista.settings import ADDRESS, NAME, REPOSITORY
+from vista.settings import ADDRESS, NAME, REPOSITORY, text_problems
+from vista.shown import holds_secret, without_secrets
 
 # Values are quoted in errors, but not a whole file of them.
 _QUOTE = reprlib.Repr()
@@ -43,8 +44,29 @@ def _explain(path: str, error: ValidationError, model: type[BaseModel]) -> list[
         elif item["type"] == "union_tag_not_found":
             lines.append(f"{where}: kind: missing; add it")
         else:
-            lines.append(f"{where}: {_message(item)}; found {_QUOTE.repr(item['input'])}")
+            lines.append(f"{where}: {_message(item)}; found {_QUOTE.repr(_without_secrets(item['input']))}")
     return lines
+
+
+def _without_secrets(value: Any) -> Any:
+    """A value to be quoted: what is cut out of a long text afterwards may be half a password."""
+    if isinstance(value, dict):
+        return {name: _without_secrets(part) for name, part in value.items()}
+    if isinstance(value, list):
+        return [_without_secrets(part) for part in value]
+    return without_secrets(value) if isinstance(value, str) else value
+
+
+def _secrets(value: Any, field: str, where: str) -> Iterator[str]:
+    """A line for each address with a password or key in it: the config is written to manifests and logs."""
+    parts = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for name, part in parts:
+        yield from _secrets(part, f"{field}.{name}" if field else str(name), where)
+    if isinstance(value, str) and holds_secret(value):
+        yield (
+            f"{where}: {field}: the address must not contain a user name or password, nor a key, since "
+            "manifests and logs name it; put a teacher's key into the environment, under api_key_variable"
+        )
 
 
 def _message(item: Any) -> str:
@@ -56,8 +78,8 @@ def _message(item: Any) -> str:
             ADDRESS: "expected an address that begins with http:// or https://",
         }
         return known.get(item["ctx"]["pattern"], str(item["msg"]))
-    if item["type"] == "string_type" and isinstance(item["input"], bool):
-        return "expected text; YAML reads yes, no, on and off as booleans, so quote it"
+    if item["type"] == "string_type" and isinstance(item["input"], bool | int | float):
+        return "expected text; quote it"
     return str(item["msg"]).removeprefix("Value error, ")
 
 
@@ -80,6 +102,7 @@ Validated = TypeVar("Validated", bound=BaseModel)
 
 def _validate(model: type[Validated], value: Any, path: str, problems: list[str]) -> Validated | None:
     """Validate, or add what is wrong to ``problems`` and return nothing."""
+    problems += _secrets(value, "", path)
     try:
         return model.model_validate(value)
     except ValidationError as error:
@@ -161,28 +184,41 @@ def _pick(wanted: list[str], known: dict[str, Any], what: str, path: str, where:
     return lines
 
 
+def _entries(root: Path, suite: SuiteFile) -> tuple[dict[str, Any], dict[str, Any]]:
+    """All models and methods, as written; what is wrong with either file is one error."""
+    found: list[dict[str, Any]] = []
+    problems: list[str] = []
+    for file in (suite.models_file, suite.methods_file):
+        try:
+            found.append(load_yaml(root / file))
+            problems += text_problems(found[-1], str(file))
+        except VistaError as error:
+            problems.append(str(error))
+    fail_if(problems, "The configuration has errors:")
+    models, methods = found
+    return models, methods
+
+
 def load_suite(path: Path, value: dict[str, Any] | None = None, root: Path | None = None) -> Suite:
     """Join a suite file with ``models.yaml`` and the methods into one resolved suite.
 
     Args:
         path: The suite file; named in errors, and read when ``value`` is not given.
-        value: The suite as already parsed (Snakemake's ``config``).
+        value: The suite as already parsed.
         root: Where ``models_file`` and ``methods_file`` are relative to; default: here.
 
     Raises:
         VistaError: lists everything that is wrong in all three files.
     """
-    problems: list[str] = []
-    # Snakemake's own reader keeps the last of two values of a key, so the file is read here in any case.
-    read = load_yaml(path) if value is None or Path(path).is_file() else {}
-    raw = read if value is None else value
+    raw = load_yaml(path) if value is None else value
     root = root or Path()
+    problems = list(text_problems(raw, str(path)))
+    fail_if(problems, "The configuration has errors:")
     suite_file = _validate(SuiteFile, raw, str(path), problems)
     if suite_file is None:
         fail_if(problems, "The configuration has errors:")
         raise AssertionError("unreachable: a failed validation leaves a problem")
-    models = load_yaml(root / suite_file.models_file)
-    methods = load_yaml(root / suite_file.methods_file)
+    models, methods = _entries(root, suite_file)
     problems += _pick(suite_file.models, models, "model", f"{path}: models", suite_file.models_file)
     problems += _pick(suite_file.methods, methods, "method", f"{path}: methods", suite_file.methods_file)
     problems += _pick(
@@ -254,88 +290,6 @@ def json_schemas() -> dict[str, dict[str, Any]]:
         "models": Models.model_json_schema(),
         "methods": Methods.model_json_schema(),
     }
-
-
-MOST_VALUES = 100_000  # of a file, aliases written out; a suite has some hundred
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML's safe loader, which would keep the last of two values of a key, and read ``no:`` as ``False``."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        """A mapping whose keys are text, each once."""
-        seen: set[str] = set()
-        for key_node, _ in node.value:
-            if key_node.tag == "tag:yaml.org,2002:merge":
-                continue
-            key = self.construct_object(key_node, deep=True)
-            if not isinstance(key, str):
-                written = key_node.value if isinstance(key_node, yaml.ScalarNode) else str(key)
-                raise _problem(
-                    key_node, f"key {written} is read as {key!r}, not as text; quote it: '{written}'"
-                )
-            if key in seen:
-                raise _problem(key_node, f"key {key!r} appears twice; remove one of them")
-            seen.add(key)
-        return super().construct_mapping(node, deep=deep)
-
-
-def _problem(node: yaml.Node, what: str) -> yaml.constructor.ConstructorError:
-    return yaml.constructor.ConstructorError(None, None, what, node.start_mark)
-
-
-def _count(node: yaml.Node, known: dict[int, int]) -> int:
-    """Values at and below a node, each alias counted as what it refers to."""
-    if id(node) not in known:
-        known[id(node)] = MOST_VALUES + 1  # where a node holds itself
-        below = []
-        if isinstance(node, yaml.MappingNode):
-            below = [part for pair in node.value for part in pair]
-        elif isinstance(node, yaml.SequenceNode):
-            below = node.value
-        known[id(node)] = 1 + sum(_count(part, known) for part in below)
-    return known[id(node)]
-
-
-def parse_yaml(text: str) -> Any:
-    """The value of a YAML document.
-
-    Raises:
-        ValueError: it is not YAML, has a key twice or one that is not text, a tag, more values than any
-            file of ours has, or is nested too deeply; says where.
-    """
-    loader = _Loader(text)
-    try:
-        node = loader.get_single_node()
-        if node is None:
-            return None
-        if _count(node, {}) > MOST_VALUES:
-            raise ValueError(
-                f"more than {MOST_VALUES} values, or an alias that contains itself; write out the aliases"
-            )
-        return loader.construct_document(node)
-    except yaml.MarkedYAMLError as error:
-        raise ValueError(_explained(error)) from error
-    except yaml.YAMLError as error:
-        raise ValueError(f"{' '.join(str(error).split())}; save it as plain text in UTF-8") from error
-    except RecursionError as error:
-        raise ValueError("nested too deeply; remove the inner brackets") from error
-    finally:
-        loader.dispose()
-
-
-def _explained(error: yaml.MarkedYAMLError) -> str:
-    """What is wrong, with the line and the usual reason."""
-    mark = error.problem_mark or error.context_mark
-    where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
-    said = error.problem or error.context or "not YAML"
-    if "\\t" in said:
-        said += "; use spaces, not tabs"
-    elif "constructor for the tag" in said:
-        said += "; remove the tag, values are plain"
-    elif not isinstance(error, yaml.constructor.ConstructorError):
-        said += "; fix the line, or the one before it"
-    return where + said
 
 
 def load_yaml(path: Path) -> dict[str, Any]:

@@ -13,20 +13,20 @@ from vista.objectives.sft import SftSettings
 from vista.plugins import Plugin
 from vista.resamplers import ResampleSettings
 from vista.resamplers.none import NoResampleSettings
-from vista.settings import MOST, Name, Strict
+from vista.settings import MOST, Name, Strict, Temperature, spelled
 
 
 class Sampling(Strict):
     """How a policy is sampled on the train queries (paper: Sec. 3, step 1)."""
 
     k: int = Field(10, ge=1, le=MOST, description="Solutions sampled per query.")
-    temperature: float = Field(1.0, ge=0.0, description="Sampling temperature; 0 is greedy.")
+    temperature: Temperature = Field(1.0, description="Sampling temperature; 0 is greedy.")
     max_new_tokens: int = Field(2048, ge=1, description="Length limit of a response, in tokens.")
 
     @property
     def slug(self) -> str:
         """The name of these settings in paths."""
-        return f"k{self.k}-t{self.temperature:g}-n{self.max_new_tokens}"
+        return f"k{self.k}-t{spelled(self.temperature)}-n{self.max_new_tokens}"
 
 
 Resample = Annotated[ResampleSettings, Plugin("resampler", ResampleSettings, "vista.resamplers")]
@@ -98,7 +98,7 @@ class SelectMethod(Strict):
     kind: Literal["select"] = Field(description="Evaluate another method with test-time selection.")
     of: Name = Field(description="The method whose checkpoints are evaluated, every round of it.")
     k: int = Field(3, ge=2, le=MOST, description="Candidates sampled per query.")
-    temperature: float = Field(1.0, gt=0.0, description="Sampling temperature of the candidates.")
+    temperature: Temperature = Field(1.0, gt=0.0, description="Sampling temperature of the candidates.")
 
     @property
     def trains_on_seed(self) -> bool:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, RootModel, field_validator
 
-from vista.settings import REPOSITORY, Fraction, Name, Strict
+from vista.settings import REPOSITORY, Factor, Fraction, Name, Strict, UserPath
 
 ModelStage = Literal["models", "rollouts", "training", "evaluation"]
 
@@ -22,12 +21,14 @@ class JobResources(Strict):
     gpus: int | None = Field(
         None, ge=0, description="GPUs; default: the suite's `gpus`, for each training process."
     )
-    memory_gb: float = Field(32.0, gt=0.0, description="Main memory, GB, of the whole job.")
-    hours: float = Field(4.0, gt=0.0, description="Time limit, hours.")
+    memory_gb: float = Field(
+        32.0, ge=0.001, le=1e6, description="Main memory, GB; each process of the job keeps to it."
+    )
+    hours: float = Field(4.0, ge=0.001, le=1e5, description="Time limit, hours.")
 
 
 class ModelResources(Strict):
-    """Resources by stage. `profiles/slurm` uses them all; on one machine only CPUs and GPUs count."""
+    """Resources by stage. `profiles/slurm` uses them all; on one machine hours do not count."""
 
     models: JobResources = Field(
         default_factory=lambda: JobResources(), description="Fetching or building the base checkpoint."
@@ -65,7 +66,7 @@ class LoraTuning(Strict):
 
     kind: Literal["lora"] = Field(description="Train adapters, then merge them into the weights.")
     r: int = Field(64, ge=1, description="Rank of the adapters.")
-    alpha: float = Field(128.0, gt=0.0, description="Adapters are scaled by alpha / r.")
+    alpha: Factor = Field(128.0, description="Adapters are scaled by alpha / r.")
     dropout: Fraction = Field(0.0, description="Dropout on the adapters' inputs.")
     targets: Literal["all-linear"] | list[str] = Field(
         "all-linear",
@@ -81,7 +82,7 @@ class ModelTraining(Strict):
 
     tuning: Tuning = Field(default_factory=lambda: FullTuning(), description="Which weights are trained.")
     processes: int = Field(1, ge=1, description="Processes, with a GPU each where the suite asks for GPUs.")
-    accelerate: Path | None = Field(
+    accelerate: UserPath | None = Field(
         None, description="A config file of accelerate (FSDP, DeepSpeed); default: plain data parallelism."
     )
     device_batch_size: int | None = Field(
@@ -188,7 +189,7 @@ class BuiltModel(Strict):
     seed: int = Field(0, description="Seed of the weights and of which examples are swapped or hinted.")
     steps: int = Field(600, ge=1, description="Optimiser steps.")
     batch_size: int = Field(64, ge=1, description="Examples per step.")
-    learning_rate: float = Field(3e-3, gt=0.0, description="Peak learning rate of AdamW.")
+    learning_rate: Factor = Field(3e-3, description="Peak learning rate of AdamW.")
     swapped: Fraction = Field(0.3, description="Share of examples with the image after the text.")
     hinted: Fraction = Field(0.1, description="Share of examples with the answer as a hint.")
     training: ModelTraining = Field(
@@ -204,7 +205,7 @@ class LocalModel(Loading):
     """A checkpoint folder on disk."""
 
     kind: Literal["path"] = Field(description="A checkpoint folder on disk.")
-    path: Path = Field(description="The folder, absolute or relative to the working directory.")
+    path: UserPath = Field(description="The folder, absolute or relative to the working directory.")
     trust_remote_code: bool = Field(False, description="Run code that the checkpoint brings.")
     training: ModelTraining = Field(default_factory=lambda: ModelTraining(), description="How it is trained.")
     prompts: Prompts = PROMPTS
@@ -221,7 +222,7 @@ class HubModel(Loading):
     revision: str | None = Field(
         description="The commit, 40 hex digits; null: not pinned yet, so that a plan can be made but no run."
     )
-    path: Path | None = Field(
+    path: UserPath | None = Field(
         None, description="A folder that holds the files already; it wins over the hub."
     )
     trust_remote_code: bool = Field(False, description="Run code that the repository brings.")

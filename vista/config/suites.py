@@ -14,7 +14,7 @@ from vista.config.methods import BaseMethod, Method, Sampling
 from vista.config.models import Model, Prompts
 from vista.errors import VistaError
 from vista.plugins import Plugin, name_modules
-from vista.settings import ADDRESS, Distinct, Fraction, Name, Strict
+from vista.settings import ADDRESS, Distinct, Factor, Fraction, Name, Strict, Temperature, UserPath
 from vista.task_kinds import TaskSettings
 
 Task = Annotated[TaskSettings, Plugin("task", TaskSettings, "vista.tasks")]
@@ -24,7 +24,7 @@ class AnnotatedRationales(Strict):
     """Rationales of the seed split that come with the task, or from a file."""
 
     kind: Literal["annotated"] = Field("annotated", description="Rationales that somebody wrote.")
-    files: dict[Name, Path] = Field(
+    files: dict[Name, UserPath] = Field(
         {},
         description="By task, a JSON-lines or parquet file with `query_id` and `rationale`; "
         "generated tasks bring their own.",
@@ -37,25 +37,25 @@ class TeacherRationales(Strict):
     kind: Literal["teacher"] = Field(description="Ask a model at an OpenAI-compatible endpoint.")
     endpoint: str = Field(pattern=ADDRESS, description="Base URL, such as http://localhost:8000/v1.")
     model: str = Field(description="Name of the model there.")
-    cache: Path = Field(description="Folder that keeps every reply, so that none is paid for twice.")
+    cache: UserPath = Field(description="Folder that keeps every reply, so that none is paid for twice.")
     max_requests: int = Field(
         ge=1, description="The budget of one task: requests that may be sent, over all starts of the job."
     )
     attempts: int = Field(4, ge=1, description="Replies asked for, per query, until one is right.")
-    temperature: float = Field(0.7, ge=0.0, description="Sampling temperature.")
+    temperature: Temperature = Field(0.7, description="Sampling temperature.")
     max_new_tokens: int = Field(2048, ge=1, description="Length limit of a reply, in tokens.")
     api_key_variable: str = Field("VISTA_TEACHER_KEY", description="Environment variable with the key.")
-    timeout: float = Field(120.0, gt=0.0, description="Seconds to wait for a reply.")
+    timeout: float = Field(120.0, ge=0.001, le=1e6, description="Seconds to wait for a reply.")
     parallel: int = Field(4, ge=1, description="Requests sent at the same time.")
 
     @field_validator("endpoint")
     @classmethod
-    def _holds_no_password(cls, value: str) -> str:
-        """Refuse credentials in the endpoint, since manifests and logs contain it."""
-        if "@" in value.partition("://")[2].partition("/")[0]:
+    def _is_a_base(cls, value: str) -> str:
+        """Refuse a query or fragment: requests would be appended to it, and some servers take keys there."""
+        if "?" in value or "#" in value:
             raise ValueError(
-                "the address must not contain a user name or password, since it is written to manifests; "
-                "put the key into the environment variable that api_key_variable names"
+                "the address must not contain ? or #; a key belongs into the environment variable that "
+                "api_key_variable names"
             )
         return value
 
@@ -80,7 +80,7 @@ class Hyperparameters(Strict):
     """One training run's settings."""
 
     epochs: int = Field(3, ge=1, description="Passes over the training set.")
-    learning_rate: float = Field(1e-5, gt=0.0, description="Peak learning rate.")
+    learning_rate: Factor = Field(1e-5, description="Peak learning rate.")
     batch_size: int = Field(
         16, ge=1, description="Examples per optimiser step, over all processes and forward passes."
     )
@@ -94,7 +94,7 @@ class Hyperparameters(Strict):
         "cosine", description="Learning-rate schedule after the warm-up."
     )
     weight_decay: float = Field(0.0, ge=0.0, description="AdamW's decoupled weight decay.")
-    max_grad_norm: float = Field(1.0, gt=0.0, description="Gradients are clipped to this norm.")
+    max_grad_norm: Factor = Field(1.0, description="Gradients are clipped to this norm.")
 
 
 class TrainingSettings(Strict):
@@ -180,7 +180,7 @@ class SuiteFields(Strict):
     """What a suite file and a resolved suite have in common."""
 
     name: Name = Field(description="Name of the suite.")
-    results: Path = Field(description="Folder for all outputs.")
+    results: UserPath = Field(description="Folder for all outputs.")
     plugins: Distinct[str] = Field(
         [],
         validate_default=True,
@@ -216,7 +216,7 @@ class SuiteFields(Strict):
     tables: list[Table] = Field(
         ["main", "cost"], min_length=1, description="The tables that Snakemake makes by default."
     )
-    reported: Path | None = Field(
+    reported: UserPath | None = Field(
         None,
         description="A CSV file of published accuracies, under this suite's names, to set beside the "
         "reproduced ones (tables/reported.csv); relative to the working directory.",
@@ -268,8 +268,8 @@ class SuiteFile(SuiteFields):
         description="How every model is asked, where that is not as the queries say; what a model's entry "
         "sets wins, key by key.",
     )
-    models_file: Path = Field(Path("models.yaml"), description="Where models are defined.")
-    methods_file: Path = Field(Path("config/methods.yaml"), description="Where methods are defined.")
+    models_file: UserPath = Field(Path("models.yaml"), description="Where models are defined.")
+    methods_file: UserPath = Field(Path("config/methods.yaml"), description="Where methods are defined.")
     method_defaults: dict[str, Any] = Field(
         {},
         description="Values for what methods.yaml leaves open, by section (`rollouts`, "

@@ -16,9 +16,10 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from vista.config.methods import Method, SelfImprovement
 from vista.config.suites import Only, SuiteFile, Sweep, Swept
-from vista.settings import NAME
+from vista.settings import Name, spelled
 
 METHOD: TypeAdapter[Method] = TypeAdapter(Method)
+NAME: TypeAdapter[str] = TypeAdapter(Name)
 
 
 @dataclass
@@ -70,7 +71,7 @@ def _expand_one(
             problems.append(
                 f"{where}.values: {value!r} is already the {sweep.set} of {sweep.method}; remove it"
             )
-        elif not re.fullmatch(NAME, label):
+        elif not _is_name(label):
             problems.append(f"{where}.values: {value!r} does not give a valid method name ({label!r})")
         elif label in found.methods or label in suite.methods:
             problems.append(f"{where}.values: {value!r} gives a second method {label!r}; rename the sweep")
@@ -86,8 +87,16 @@ def _within(method: Only, sweep: Only) -> Only:
     return Only(models=sweep.models or method.models, seeds=sweep.seeds or method.seeds)
 
 
+def _is_name(label: str) -> bool:
+    try:
+        NAME.validate_python(label)
+    except ValidationError:
+        return False
+    return True
+
+
 def _is_number(text: str) -> bool:
-    """Whether YAML read as text what its writer meant as a number."""
+    """Whether a text spells a number."""
     try:
         float(text)
     except ValueError:
@@ -106,9 +115,7 @@ def _varied(
         part[section] = dict(part[section])
         part = part[section]
     if isinstance(value, str) and isinstance(part[last], int | float) and _is_number(value):
-        problems.append(
-            f"{where}.values: {value!r} is text, not a number; write it with a dot, such as 1.0e-3"
-        )
+        problems.append(f"{where}.values: {value!r} is text, not a number; write it without quotes")
         return None
     part[last] = value
     try:
@@ -151,5 +158,5 @@ def slug(value: Any) -> str:
     if value is None or isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, int | float):
-        return f"{value:g}"
+        return spelled(value)
     return re.sub(r"[^a-z0-9.]+", "-", str(value).lower()).strip("-")

@@ -14,6 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from vista.errors import VistaError
+from vista.shown import printable
 
 PREFIX = "vista_"  # of the jobs' names: slurm-jobname-prefix in profiles/slurm
 SECONDS = 60
@@ -87,4 +88,4 @@ def _quoted(log: Path) -> str:
     lines = [line.rstrip().rsplit("\r", 1)[-1] for line in said.rstrip().split("\n")][-LINES:]
     if not any(lines):
         return f"{log}: empty"
-    return "\n".join([f"{log}:", *(f"    {line}" for line in lines)])
+    return "\n".join([f"{log}:", *(f"    {printable(line)}" for line in lines)])

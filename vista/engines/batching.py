@@ -14,7 +14,8 @@ import torch
 from tqdm import tqdm
 
 from vista.chat import Prompt
-from vista.errors import MORE_MEMORY, VistaError, is_out_of_memory, said
+from vista.errors import MORE_MEMORY, VistaError, is_out_of_memory, lack
+from vista.shown import printable
 
 Result = TypeVar("Result")
 
@@ -161,7 +162,7 @@ class BatchSize:
             except Exception as error:
                 if not is_out_of_memory(error):
                     raise
-                what = said(error)
+                what = lack(error)
             # Only here: as long as the error exists, so does everything that its frames hold.
             _free_memory()
             self.halve(what)
@@ -182,7 +183,7 @@ class BatchSize:
             raise VistaError(f"{whose}, even one at a time (tried {sizes} at once; {what}); {self.remedies}")
         tried = len(self._names)
         self.size = self._half(tried if 1 < tried < self.size else self.size)
-        tqdm.write(f"{whose} {tried} at once ({what}); going on with {self.size}", file=sys.stderr)
+        tqdm.write(printable(f"{whose} {tried} at once ({what}); going on with {self.size}"), file=sys.stderr)
 
     def _half(self, size: int) -> int:
         half = size // 2

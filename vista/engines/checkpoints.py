@@ -5,6 +5,7 @@ For every stage that runs a model.
 
 from __future__ import annotations
 
+import copy
 import os
 import re
 import shutil
@@ -17,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from tqdm import tqdm
 from transformers import AutoConfig, AutoModelForImageTextToText, GenerationConfig, PreTrainedConfig
 from transformers.utils import is_flash_attn_2_available
@@ -33,11 +33,11 @@ from vista.chat import (
     spelled,
 )
 from vista.config import BuiltModel, ModelStage, Suite
-from vista.engines.folders import check_folder, read_object
+from vista.engines.folders import blaming, check_folder, numbers_held, read_object
 from vista.engines.presenter import Presenter, load_processor, read_loading
-from vista.errors import MORE_MEMORY, VistaError, is_out_of_memory, said, writing
+from vista.errors import MORE_MEMORY, VistaError, is_out_of_memory, lack, writing
 from vista.manifest import withdraw
-from vista.records import Row
+from vista.records import Row, settle
 
 
 @dataclass
@@ -100,6 +100,8 @@ class Checkpoint:
         return prompts
 
 
+UNLOADABLE = "the checkpoint cannot be loaded"
+SLACK = 3  # a model may have this many times the numbers of its weights: embeddings are tied, others packed
 PLACEHOLDERS = ("image_token_id", "image_token_index", "video_token_id", "video_token_index")
 
 
@@ -114,7 +116,10 @@ def wrap(model: Any, processor: Any, name: str = "the checkpoint") -> Checkpoint
     Raises:
         VistaError: it declares no end token, or the tokenizer has tokens that the model lacks.
     """
-    ends = end_tokens(model, processor)
+    with blaming(
+        Path(name), "its end token cannot be told", "correct eos_token_id and the tokenizer's files"
+    ):
+        ends = end_tokens(model, processor)
     if not ends:
         raise VistaError(f"{name} declares no end token; set eos_token_id in generation_config.json")
     # Some tokenizers do not call the place of an image a special token, but the config knows it.
@@ -168,10 +173,13 @@ def load_checkpoint(
     loading = read_loading(folder)
     processor = load_processor(folder, loading, trust_remote_code=trust_remote_code)
     where = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    with blaming(folder, UNLOADABLE):
+        config = load_config(folder, attention or loading.attention, trust_remote_code)
+    outline(folder, processor, trust_remote_code, config)  # refuses what would take memory beyond all measure
     try:
         model, report = AutoModelForImageTextToText.from_pretrained(
             folder,
-            config=load_config(folder, attention or loading.attention, trust_remote_code),
+            config=config,
             output_loading_info=True,
             dtype=dtype or loading.dtype,
             attn_implementation=attention or loading.attention,
@@ -181,13 +189,16 @@ def load_checkpoint(
             ignore_mismatched_sizes=True,  # then the report names them
         )
         model.to(where)
-    except (OSError, ValueError, KeyError, RuntimeError, ImportError, SafetensorError, MemoryError) as error:
+    except VistaError:
+        raise
+    except Exception as error:
         if is_out_of_memory(error):
             raise VistaError(
-                f"{folder}: out of memory while loading the weights to {where} ({said(error)}); "
+                f"{folder}: out of memory while loading the weights to {where} ({lack(error)}); "
                 f"{MORE_MEMORY}, or take a smaller dtype for the model"
             ) from error
-        raise VistaError(f"{folder}: the checkpoint cannot be loaded: {error}") from error
+        with blaming(folder, UNLOADABLE):
+            raise
     problem = _loading_problem(report, _layers(model))
     if problem:
         raise VistaError(f"{folder}: {problem}")
@@ -289,14 +300,31 @@ def load_outline(folder: Path, *, trust_remote_code: bool = False) -> Checkpoint
     """
     check_folder(folder)
     processor = load_processor(folder, trust_remote_code=trust_remote_code)
-    try:
-        config = load_config(folder, "sdpa", trust_remote_code)
+    return outline(folder, processor, trust_remote_code)
+
+
+def outline(
+    folder: Path, processor: Presenter, trust_remote_code: bool = False, config: Any = None
+) -> Checkpoint:
+    """``load_outline`` of a folder that was checked, with a processor that was loaded.
+
+    Raises:
+        VistaError: its config or generation config cannot be used, or asks for far more than its weights.
+    """
+    with blaming(folder, UNLOADABLE):
+        made = load_config(folder, "sdpa", trust_remote_code) if config is None else copy.deepcopy(config)
+        for part in [*_parts(made)]:
+            part._attn_implementation_internal = "sdpa"
         with torch.device("meta"):
-            model = AutoModelForImageTextToText.from_config(config, trust_remote_code=trust_remote_code)
+            model = AutoModelForImageTextToText.from_config(made, trust_remote_code=trust_remote_code)
         if (folder / "generation_config.json").is_file():
             model.generation_config = GenerationConfig.from_pretrained(folder, local_files_only=True)
-    except (OSError, ValueError, KeyError, ImportError) as error:
-        raise VistaError(f"{folder}: the checkpoint cannot be loaded: {error}") from error
+    asked, held = sum(each.numel() for each in model.parameters()), numbers_held(folder)
+    if asked > SLACK * held:
+        raise VistaError(
+            f"{folder / 'config.json'}: asks for a model of {asked:,} numbers, the weights hold {held:,}; "
+            "take weights and config.json of the same checkpoint"
+        )
     return wrap(model.eval(), processor, str(folder))
 
 
@@ -321,7 +349,7 @@ def save_checkpoint(model: Any, processor: Any, folder: Path) -> None:
             if folder.exists():
                 withdraw(folder)
                 shutil.rmtree(folder)
-            temporary.rename(folder)
+            settle(temporary, folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 

@@ -8,13 +8,16 @@ For every stage that loads a checkpoint, and for ``vista doctor``.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import math
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
-from vista.errors import VistaError
+from vista.errors import VistaError, is_out_of_memory
 
 TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "*.tiktoken", "spiece.model")
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.msgpack", "*.h5")
@@ -35,6 +38,28 @@ def read_object(file: Path) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise VistaError(f"{file}: expected a JSON object, found {type(value).__name__}; {ANEW}")
     return value
+
+
+@contextmanager
+def blaming(folder: Path, what: str, remedy: str = ANEW) -> Iterator[None]:
+    """Turn whatever a library raises over somebody else's files into an error that names them.
+
+    Libraries trust such files: a number of another type may raise anything, anywhere.
+
+    Args:
+        folder: The checkpoint, or the file of it that is read.
+        what: What cannot be done with it.
+        remedy: What to do about it.
+    """
+    try:
+        yield
+    except VistaError:
+        raise
+    except Exception as error:
+        if is_out_of_memory(error):
+            raise
+        said = " ".join(str(error).split())[:500]
+        raise VistaError(f"{folder}: {what}: {type(error).__name__}: {said}; {remedy}") from error
 
 
 def check_folder(folder: Path) -> None:
@@ -91,16 +116,130 @@ def _check_config(folder: Path) -> None:
     if not file.is_file():
         return
     config = read_object(file)
+    if name := next(_quantised(config), None):
+        raise VistaError(
+            f"{file}: {name}: quantised weights are refused: they choose the code that computes them, which "
+            "may be on the hub, and cannot be trained; take the checkpoint whose weights are not quantised"
+        )
     kind = config.get("model_type")
     if kind is None:
         raise VistaError(f"{file}: model_type: missing; take the checkpoint of a vision-language model")
     from transformers.models.auto.modeling_auto import MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
 
-    if kind not in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES and "auto_map" not in config:
+    known = isinstance(kind, str) and kind in MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES
+    if not known and "auto_map" not in config:
         raise VistaError(
             f"{file}: model_type: {kind!r} is not a vision-language model of this version of transformers; "
             "take another checkpoint, one in transformers' own format"
         )
+
+
+def _quantised(config: Mapping[str, Any], where: str = "") -> Iterator[str]:
+    """Every setting of a config that says how weights are quantised, at any depth, by its path."""
+    for key, part in config.items():
+        if key in ("quantization_config", "compression_config") and part:
+            yield f"{where}{key}"
+        elif isinstance(part, dict):
+            yield from _quantised(part, f"{where}{key}.")
+
+
+# Numbers of a config that say how large something is, and those that name tokens.
+SIZE = re.compile(
+    r"num_\w+|vocab_size|\w*(hidden_size|patch_size|merge_size)|intermediate_size|depth"
+    r"|(head|embed|hidden)_dim|max_position_embeddings"
+)
+LAYERS = re.compile(r"num_(hidden_)?layers|depth")
+TOKEN = re.compile(r"\w*_token_id")
+# The most that a processor's config may ask for: of a side, and of an image whose sides are its own.
+LONGEST_SIDE, MOST_PIXELS = 2**14, 2**24
+
+
+def _check_numbers(folder: Path) -> None:
+    """Refuse sizes that are no sizes, before a million layers are made, and tokens that are no tokens."""
+    config = folder / "config.json"
+    if not config.is_file():
+        return
+    layers = _tensors(folder)
+    for file in (config, folder / "generation_config.json"):
+        for name, value in _numbers(read_object(file)) if file.is_file() else ():
+            key = name.rpartition(".")[2]
+            each = value if isinstance(value, list) else [value]
+            if SIZE.fullmatch(key):
+                may_lack = key.startswith("num_") or key.endswith("_dim")  # such as experts
+                least = 0 if may_lack and not LAYERS.fullmatch(key) else 1
+                most = layers if LAYERS.fullmatch(key) else 2**31
+                for one in each:
+                    if one is not None and not (_is_whole(one) and least <= one <= most):
+                        raise VistaError(
+                            f"{file}: {name}: {_shown(value)} is not a whole number from {least} to {most}"
+                            f"{', the number of tensors in the weights' if most == layers else ''}; {ANEW}"
+                        )
+            elif TOKEN.fullmatch(key):
+                for one in each:
+                    if one is not None and not _is_whole(one):
+                        raise VistaError(
+                            f"{file}: {name}: {_shown(value)} is not the number of a token; {ANEW}"
+                        )
+
+
+def _check_images(folder: Path) -> None:
+    """Refuse a processor's config that asks for images without pixels, or with more than memory holds."""
+    for file in sorted(folder.glob("*processor_config.json")):
+        value = read_object(file)
+        found = dict(_numbers(value))
+        for name, value in found.items():
+            section, _, key = name.rpartition(".")
+            # A shortest edge is a side, or the fewest pixels where a longest edge is the most.
+            if key in ("height", "width") or (
+                key == "shortest_edge" and f"{section}.longest_edge" not in found
+            ):
+                most = LONGEST_SIDE
+            elif key in ("shortest_edge", "longest_edge", "min_pixels", "max_pixels"):
+                most = MOST_PIXELS if key in ("shortest_edge", "min_pixels") else 2**31
+            elif key in ("patch_size", "merge_size", "temporal_patch_size"):
+                most = LONGEST_SIDE
+            else:
+                continue
+            each = value if isinstance(value, list) else [value]
+            if any(one is not None and not (_is_whole(one) and 1 <= one <= most) for one in each):
+                raise VistaError(
+                    f"{file}: {name}: {_shown(value)} is not a whole number from 1 to {most}; {ANEW}"
+                )
+
+
+def _tensors(folder: Path) -> int:
+    """How many tensors the weights have."""
+    count = 0
+    for file in folder.glob("*.safetensors"):
+        with safe_open(file, "pt") as weights:
+            count += len(list(weights.keys()))
+    return count
+
+
+def numbers_held(folder: Path) -> int:
+    """How many numbers the weights hold, as stored; from the headers of their files."""
+    count = 0
+    for file in folder.glob("*.safetensors"):
+        with safe_open(file, "pt") as weights:
+            count += sum(math.prod(weights.get_slice(name).get_shape()) for name in weights.keys())  # noqa: SIM118
+    return count
+
+
+def _numbers(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
+    """What is not a section, of a JSON value at any depth, by its path."""
+    for key, part in value.items():
+        if isinstance(part, dict):
+            yield from _numbers(part, f"{name}{key}.")
+        else:
+            yield f"{name}{key}", part
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _shown(value: Any) -> str:
+    return json.dumps(value)[:80]
 
 
 def _check_generation_config(folder: Path) -> None:
@@ -174,6 +313,7 @@ def check_no_adapters(folder: Path) -> None:
 CHECKS = (
     *(_check_folder, _check_config_file, _check_format, check_no_adapters, _check_processor),
     *(_check_config, _check_generation_config, _check_tokenizer, _check_indices, _check_weights),
+    *(_check_numbers, _check_images),
 )
 
 

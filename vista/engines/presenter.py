@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from jinja2 import TemplateError
 from PIL import Image
 from pydantic import ValidationError
 from transformers import AutoProcessor
@@ -20,11 +21,19 @@ from transformers.utils.chat_template_utils import _get_template_variables
 
 from vista import chat
 from vista.config import Loading
-from vista.engines.folders import ANEW, check_code
-from vista.errors import VistaError
+from vista.engines.folders import ANEW, blaming, check_code
+from vista.errors import VistaError, is_out_of_memory
+from vista.memory import at_most
 from vista.records import write_json
 
 LOADING_FILE = "loading.json"
+# What a processor may take for an image of so many pixels, bytes: enough for 80 million pixels as floats.
+MOST, TRIED = 1_000_000_000, (64, 64)
+SIZES = ("size", "crop_size", "pad_size", "min_pixels", "min_patches")  # what can make it take more
+# Settings that are no pixels: the most of each. Some processors try all pairs of numbers of tiles, and write
+# the image's tokens out as text, of which the tokenizer aborts the process if it does not fit.
+TILES = ("max_patches", "max_tiles", "max_num_tiles", "max_image_tiles", "max_crops", "max_slice_nums")
+COUNTS = dict.fromkeys(TILES, 5_000) | {"image_seq_length": 100_000, "num_image_tokens": 100_000}
 
 
 class Presenter:
@@ -162,11 +171,7 @@ def load_processor(
         processor = AutoProcessor.from_pretrained(
             folder, local_files_only=True, trust_remote_code=trust_remote_code
         )
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, ImportError) as error:
-        raise VistaError(_why_no_processor(folder, error)) from error
-    except Exception as error:  # the tokenizers library raises nothing narrower
-        if type(error) is not Exception:
-            raise
+    except Exception as error:  # somebody else's files may make a library raise anything
         raise VistaError(_why_no_processor(folder, error)) from error
     if not hasattr(processor, "tokenizer") or not hasattr(processor, "image_processor"):
         raise VistaError(
@@ -175,7 +180,52 @@ def load_processor(
         )
     if not getattr(processor, "chat_template", None):
         raise VistaError(f"{folder}: no chat template; add chat_template.jinja to the folder")
-    return Presenter(processor, read_loading(folder) if loading is None else loading, str(folder))
+    with blaming(folder, "the processor cannot be used", "save the model's processor again"):
+        presenter = Presenter(processor, read_loading(folder) if loading is None else loading, str(folder))
+    _check_sizes(presenter, folder)
+    return presenter
+
+
+def _check_sizes(presenter: Presenter, folder: Path) -> None:
+    """Refuse a processor that makes something enormous of a small image, before a job pays for it.
+
+    It is tried, with little memory, since families differ in what their settings mean: a ``shortest_edge`` is
+    the length of a side in one and the pixels of the whole image in another.
+
+    Raises:
+        VistaError: names the file and the settings.
+    """
+    images, options = presenter.image_processor, presenter.loading.processor
+    everything = [*vars(presenter.inner).items(), *vars(images).items(), *options.items()]
+    asked = {name: value for name, value in everything if value is not None}
+    found = [
+        f"{name}: {asked[name]} is more than {most:,}"
+        for name, most in COUNTS.items()
+        if isinstance(asked.get(name), int | float) and asked[name] > most
+    ]
+    if not found and _takes_too_much(images, options):
+        sizes = [f"{name}: {_shown(asked[name])}" for name in SIZES if name in asked]
+        tried = "×".join(map(str, TRIED))
+        found = [f"an image of {tried} pixels takes more than {MOST / 1e9:.0f} GB ({'; '.join(sizes)})"]
+    if found:
+        names = ("processor_config.json", "preprocessor_config.json")
+        file = next(filter(Path.is_file, (folder / name for name in names)), folder)
+        raise VistaError(f"{file}: {'; '.join(found)}; take the file that belongs to the model")
+
+
+def _takes_too_much(images: Any, options: dict[str, Any]) -> bool:
+    with at_most(MOST):
+        try:
+            images([Image.new("RGB", TRIED)], return_tensors="pt", **options)
+        except Exception as error:  # others are told of where a picture of the data is shown
+            return is_out_of_memory(error)
+    return False
+
+
+def _shown(value: Any) -> Any:
+    """Sizes as they are in the file."""
+    known = vars(value) if hasattr(value, "__dict__") else value
+    return {name: part for name, part in known.items() if part} if isinstance(known, dict) else known
 
 
 def _why_no_processor(folder: Path, error: Exception) -> str:
@@ -189,6 +239,54 @@ def _why_no_processor(folder: Path, error: Exception) -> str:
     return f"{folder}: the processor cannot be loaded: {said[:500]}; save the model's processor again"
 
 
+MOST_STEPS = (
+    2_000_000  # lines of Python that a chat template may take for one question; they take some hundred
+)
+
+
+@contextmanager
+def few_steps(folder: Path) -> Iterator[None]:
+    """Refuse a chat template that would not come to an end; counted in steps, so that no clock decides.
+
+    Raises:
+        VistaError: names the folder.
+    """
+    left = MOST_STEPS
+
+    def count(*_: Any) -> Any:
+        nonlocal left
+        left -= 1
+        if left < 0:
+            raise VistaError(
+                f"{folder}: the chat template does not come to an end; correct chat_template.jinja"
+            )
+        return count
+
+    before = sys.gettrace()
+    sys.settrace(count)
+    try:
+        yield
+    finally:
+        sys.settrace(before)
+
+
+def check_image(processor: Presenter, folder: Path) -> None:
+    """Refuse a processor that cannot show an image, or makes no numbers of it.
+
+    Raises:
+        VistaError: names the folder.
+    """
+    image = Image.linear_gradient("L").resize((96, 64)).convert("RGB")
+    turns = [
+        {"role": "user", "content": [{"type": "image", "text": None}, {"type": "text", "text": "question"}]}
+    ]
+    with blaming(folder, "the processor cannot show an image", "save the model's processor again"):
+        shown = chat.encode(processor, turns, [image])
+        wrong = [name for name, value in shown.image_features.items() if not bool(value.isfinite().all())]
+    if wrong:
+        raise VistaError(f"{folder}: the processor makes no finite {wrong[0]} of an image; save it again")
+
+
 def check_template(processor: Any, folder: Path) -> None:
     """Refuse a chat template that cannot be used, or that leaves out the image or the question.
 
@@ -197,13 +295,12 @@ def check_template(processor: Any, folder: Path) -> None:
     """
     text, image = {"type": "text", "text": "question"}, {"type": "image", "text": None}
     bare, shown = ([{"role": "user", "content": content}] for content in ([text], [image, text]))
-    try:
+    with (
+        blaming(folder, "the chat template cannot be used", "correct chat_template.jinja"),
+        few_steps(folder),
+    ):
         written = chat.render(processor, shown)
         without = chat.render(processor, bare)
-    except (TemplateError, TypeError, KeyError) as error:
-        raise VistaError(
-            f"{folder}: the chat template cannot be used ({error}); correct chat_template.jinja"
-        ) from error
     if "question" not in written or written == without:
         what = "the question" if "question" not in written else "the image"
         raise VistaError(f"{folder}: the chat template leaves out {what}; correct chat_template.jinja")

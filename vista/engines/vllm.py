@@ -28,7 +28,7 @@ from vista.chat import check_fits, template_ids
 from vista.config import VllmEngineSettings
 from vista.engines.base import Request, Sample
 from vista.engines.checkpoints import Checkpoint
-from vista.errors import VistaError, is_out_of_memory, said
+from vista.errors import VistaError, is_out_of_memory, lack
 
 # Read when vLLM is imported. In one process its scheduling, and so what it draws, is reproducible.
 ENVIRONMENT = {"VLLM_ENABLE_V1_MULTIPROCESSING": "0", "VLLM_NO_USAGE_STATS": "1"}
@@ -256,7 +256,7 @@ class VllmEngine:
             if not is_out_of_memory(error) and not any(text in str(error) for text in NO_ROOM):
                 raise
             raise VistaError(
-                f"{self.folder}: vLLM ran out of memory {when} ({said(error)}). Weights and cache share "
+                f"{self.folder}: vLLM ran out of memory {when} ({lack(error)}). Weights and cache share "
                 f"engine.memory: {self.settings.memory} of the GPU. If the cache is too small for a response "
                 f"(engine.max_model_len: {self._length} tokens), raise it; if sampling ran out or others use "
                 "the GPU, lower it; or lower engine.max_model_len, engine.batch_size or the model's "

@@ -21,6 +21,7 @@ from vista.images import open_images
 from vista.manifest import Recorder
 from vista.planned import start_figure
 from vista.records import CASE, Row, read_rows, write_text
+from vista.shown import printable
 from vista.testbed.audit import audit_query
 from vista.testbed.rationales import Kind
 
@@ -128,7 +129,10 @@ def _notes(row: Row) -> list[str]:
 def page(cases: list[Case]) -> str:
     """The gallery: one HTML file with everything in it."""
     environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        finalize=lambda value: printable(value) if type(value) is str else value,
     )
     return environment.get_template("gallery.html.j2").render(cases=cases, titles=TITLES)
 

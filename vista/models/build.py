@@ -25,11 +25,12 @@ from huggingface_hub.errors import (
 from vista import records
 from vista.chat import check_prompts
 from vista.config import BuiltModel, HubModel, Loading, LocalModel, Suite
-from vista.engines.checkpoints import save_checkpoint
+from vista.engines.checkpoints import outline, save_checkpoint
 from vista.engines.folders import check_folder
 from vista.engines.presenter import (
     LOADING_FILE,
     Presenter,
+    check_image,
     check_template,
     load_processor,
     read_loading,
@@ -192,6 +193,8 @@ def check_checkpoint(folder: Path, loading: Loading, trust_remote_code: bool = F
             )
     processor = load_processor(folder, loading, trust_remote_code=trust_remote_code)
     check_template(processor, folder)
+    check_image(processor, folder)
+    outline(folder, processor, trust_remote_code)
     return processor
 
 
@@ -217,7 +220,7 @@ def link_files(source: Path, output: Path, loading: Loading) -> list[str]:
             if output.exists():
                 withdraw(output)
                 shutil.rmtree(output)
-            temporary.rename(output)
+            records.settle(temporary, output)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return names

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import Field
 
 from vista.objectives import Objective, ObjectiveSettings, sequence_nll
+from vista.settings import Factor
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -19,7 +20,7 @@ class DpoSettings(ObjectiveSettings):
 
     pairs = True
     kind: Literal["dpo"] = Field(description="Preference training on pairs.")
-    beta: float = Field(0.1, gt=0.0, description="DPO's inverse temperature.")
+    beta: Factor = Field(0.1, description="DPO's inverse temperature.")
     alpha: float = Field(0.5, ge=0.0, description="Weight of the NLL of the chosen response.")
 
 

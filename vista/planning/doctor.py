@@ -18,7 +18,6 @@ from typing import Literal
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import LocalEntryNotFoundError
 from rich.console import Console
-from rich.markup import escape
 
 from vista import grid
 from vista.config import (
@@ -35,6 +34,7 @@ from vista.manifest import read_manifest
 from vista.paths import Paths, manifest_of
 from vista.planning.estimate import Assumptions, parameters, train_queries
 from vista.planning.plan import make_plan, table
+from vista.shown import markup
 from vista.task_kinds.benchmarks import BenchmarkSettings, HubFiles
 
 Verdict = Literal["ok", "warn", "fail"]
@@ -118,7 +118,7 @@ def show(findings: list[Finding], console: Console) -> None:
     listed = table("verdict", "what", "found", "remedy")
     for finding in sorted(findings, key=lambda finding: order[finding.verdict]):
         told = (finding.subject, finding.message, finding.remedy)
-        listed.add_row(finding.verdict, *map(escape, told))
+        listed.add_row(finding.verdict, *map(markup, told))
     console.print(listed)
     counts = {verdict: sum(finding.verdict == verdict for finding in findings) for verdict in order}
     console.print(", ".join(f"{count} {verdict}" for verdict, count in counts.items()))

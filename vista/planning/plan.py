@@ -13,7 +13,6 @@ from typing import Any
 
 from rich import box
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from vista import grid
@@ -21,6 +20,7 @@ from vista.config import Suite
 from vista.dag.inputs import RULE_OF_KIND
 from vista.planning.estimate import CPU_SECONDS, HOUR, Assumptions, Estimator, Shared, Work
 from vista.planning.jobs import Job, JobTree, RolloutFile, job_counts
+from vista.shown import markup
 
 STAGE_OF_RULE = {
     "tasks": "tasks",
@@ -217,7 +217,7 @@ def _prompts(plan: Plan) -> Table:
     found = table("model", "setting", "text", title="How models are asked, where not as the queries say")
     for model, prompts in plan.prompts.items():
         for name, text in prompts.items():
-            found.add_row(model, f"prompts.{name}", escape(repr(text)))
+            found.add_row(model, f"prompts.{name}", markup(repr(text)))
     return found
 
 

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from vista.records import Row
 from vista.resamplers import Attempt, Resampler, ResampleSettings
-from vista.settings import MOST
+from vista.settings import MOST, Temperature, spelled
 
 
 class RationalizeSettings(ResampleSettings):
@@ -18,12 +18,12 @@ class RationalizeSettings(ResampleSettings):
     templates = ("hint",)
     kind: Literal["rationalize"] = Field(description="Resample with the answer as a hint.")
     j: int = Field(1, ge=1, le=MOST, description="Rationales sampled per failed query.")
-    temperature: float = Field(0.0, ge=0.0, description="Sampling temperature; 0 is greedy.")
+    temperature: Temperature = Field(0.0, description="Sampling temperature; 0 is greedy.")
 
     @property
     def slug(self) -> str:
         """The name of these settings in paths."""
-        return f"rationalize-j{self.j}-t{self.temperature:g}"
+        return f"rationalize-j{self.j}-t{spelled(self.temperature)}"
 
 
 class RationalizeResampler(Resampler[RationalizeSettings]):

@@ -32,7 +32,7 @@ MARGIN = 16
 COLUMNS = ["query_id", "task", "split", "images", "system", "instruction", "rationale"]
 # What processors and chat templates raise for images and texts that they cannot take.
 REFUSALS = (
-    *(*chat.REFUSALS, TypeError, LookupError, ArithmeticError),
+    *(*chat.REFUSALS, TypeError, LookupError, ArithmeticError, MemoryError),
     *(RuntimeError, AssertionError, StopIteration),
 )
 

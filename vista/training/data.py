@@ -27,6 +27,7 @@ from vista.images import open_images
 from vista.manifest import check_count
 from vista.records import EXAMPLE, PAIR, Row, read_rows
 from vista.seeding import generator
+from vista.shown import printable
 
 Item = dict[str, int]  # an example in the dataset that TRL sees: only its index
 Batch = dict[str, torch.Tensor]
@@ -100,7 +101,8 @@ def check_tokens(
         raise VistaError(f"{path}: every row spells special tokens of {checkpoint.name} ({first}); {remedy}")
     if first and os.environ.get("RANK", "0") == "0":
         left_out = f"{len(rows) - len(kept)} of {len(rows)} examples are left out"
-        print(f"{path}: {left_out}, which spell special tokens of the model ({first})", file=sys.stderr)
+        told = f"{path}: {left_out}, which spell special tokens of the model ({first})"
+        print(printable(told), file=sys.stderr)
     return kept
 
 

@@ -21,7 +21,7 @@ from vista import plugins
 from vista.batches import Shares
 from vista.config import FullTuning, Hyperparameters, LoraTuning, ModelTraining
 from vista.engines.checkpoints import Checkpoint
-from vista.errors import MORE_MEMORY, VistaError, is_out_of_memory, said
+from vista.errors import MORE_MEMORY, VistaError, is_out_of_memory, lack
 from vista.objectives import ObjectiveSettings
 from vista.records import Row
 from vista.seeding import derive_seed
@@ -141,7 +141,7 @@ def clear_up(trainer: Any, title: str, error: Exception) -> None:
     GradientState._reset_state()  # else the next trainer would continue inside the step that failed
     if not trainer.used:
         raise VistaError(
-            f"{title}: out of memory before the first forward pass ({said(error)}): weights, gradients and "
+            f"{title}: out of memory before the first forward pass ({lack(error)}): weights, gradients and "
             "optimiser do not fit; under training of the model set tuning: {kind: lora}, or more processes "
             f"with config/accelerate/fsdp.yaml; or {MORE_MEMORY}"
         ) from error

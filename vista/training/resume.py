@@ -30,7 +30,7 @@ from vista.batches import Shares
 from vista.config import ModelTraining
 from vista.engines.batching import BatchSize
 from vista.errors import MORE_MEMORY, VistaError
-from vista.records import write_json
+from vista.records import atomic_path, settle, sync, write_json
 from vista.training.trainers import PaperTrainer, check_weights
 
 WHOLE = "whole.json"  # in a state: its files and their sizes, written last
@@ -76,6 +76,7 @@ class States:
     def finish(self, step: int) -> None:
         """Mark the state of ``step`` as whole, and remove the others."""
         state = self.folder / f"checkpoint-{step}"
+        sync(state)
         write_json(state / WHOLE, _sizes(state))
         for other in self.folder.glob("checkpoint-*"):
             if other != state:
@@ -97,9 +98,8 @@ class KeepStates(TrainerCallback):  # type: ignore[misc]
         """Keep the reference's log-probabilities, which later weights cannot give."""
         file = self.states.folder / REFERENCE
         if self.trainer.objective.needs_reference and state.is_world_process_zero and not file.exists():
-            part = file.with_suffix(".part")
-            save_file({"log_probs": self.trainer.data_collator.reference}, part)
-            part.rename(file)
+            with atomic_path(file) as part:
+                save_file({"log_probs": self.trainer.data_collator.reference}, part)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Log before a state is written, so that no loss is lost; write none after the last step.
@@ -193,7 +193,7 @@ class Note:
         """Note ``size``. Several processes may do so at once, so each first writes its own file."""
         own = self.file.with_name(f"{self.file.name}.{os.environ.get('RANK', '0')}")
         write_json(own, {"device_batch_size": size, "identity": self.identity})
-        os.replace(own, self.file)
+        settle(own, self.file)
 
     def remove(self) -> None:
         """Remove the note, once the run's output is saved."""

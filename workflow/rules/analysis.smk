@@ -23,7 +23,8 @@ rule collect:
         suite=handed,
         settings=PLAN.analysis_settings(),
     shell:
-        "vista collect {params.suite:q} 2>&1 | tee {log:q}"
+        "VISTA_MEMORY={rule:q}:{resources.mem_mb:q}"
+        " vista collect {params.suite:q} 2>&1 | tee {log:q}"
 
 
 rule suite:
@@ -46,7 +47,8 @@ rule suite:
         suite=handed,
         settings=PLAN.suite_settings(),
     shell:
-        "vista suite {params.suite:q} {output[0]:q} 2>&1 | tee {log:q}"
+        "VISTA_MEMORY={rule:q}:{resources.mem_mb:q}"
+        " vista suite {params.suite:q} {output[0]:q} 2>&1 | tee {log:q}"
 
 
 # Not measured: it reads the measurements.
@@ -67,7 +69,8 @@ rule cost:
         suite=handed,
         settings=PLAN.analysis_settings(),
     shell:
-        "vista cost {params.suite:q} 2>&1 | tee {log:q}"
+        "VISTA_MEMORY={rule:q}:{resources.mem_mb:q}"
+        " vista cost {params.suite:q} 2>&1 | tee {log:q}"
 
 
 for table, command in PLAN.table_commands().items():
@@ -95,7 +98,8 @@ for table, command in PLAN.table_commands().items():
             suite=handed,
             settings=lambda w, table=table: PLAN.table_settings(table),
         shell:
-            "vista {params.what} {params.suite:q} 2>&1 | tee {log:q}"
+            "VISTA_MEMORY={rule:q}:{resources.mem_mb:q}"
+            " vista {params.what} {params.suite:q} 2>&1 | tee {log:q}"
 
 
 # Each figure is a module of vista/figures; editing it redraws only that figure.
@@ -124,7 +128,8 @@ rule figure:
         suite=handed,
         to=lambda w: PLAN.paths.figure(w.figure, "pdf").with_suffix(""),
     shell:
-        "python -P -m vista.figures.{wildcards.figure:q} {input.table:q} --to {params.to:q}"
+        "VISTA_MEMORY={rule:q}:{resources.mem_mb:q}"
+        " python -P -m vista.figures.{wildcards.figure:q} {input.table:q} --to {params.to:q}"
         " --plan {params.suite:q} 2>&1 | tee {log:q}"
 
 
@@ -151,5 +156,6 @@ rule gallery:
         suite=handed,
         named=PLAN.named_cases(),
     shell:
-        "python -P -m vista.figures.gallery {params.named:q} --to {output.page:q}"
+        "VISTA_MEMORY={rule:q}:{resources.mem_mb:q}"
+        " python -P -m vista.figures.gallery {params.named:q} --to {output.page:q}"
         " --plan {params.suite:q} 2>&1 | tee {log:q}"

@@ -21,4 +21,5 @@ rule curate:
         suite=handed,
         settings=lambda w: PLAN.curation_settings(w.run),
     shell:
-        "vista curate {params.suite:q} {wildcards.run:q} 2>&1 | tee {log:q}"
+        "VISTA_MEMORY={rule:q}:{resources.mem_mb:q}"
+        " vista curate {params.suite:q} {wildcards.run:q} 2>&1 | tee {log:q}"

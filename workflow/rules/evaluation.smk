@@ -26,4 +26,5 @@ rule evaluate:
         suite=handed,
         settings=lambda w: PLAN.evaluation_settings(w.run),
     shell:
-        "vista evaluate {params.suite:q} {wildcards.run:q} 2>&1 | tee {log:q}"
+        "VISTA_MEMORY={rule:q}:{resources.mem_mb:q}"
+        " vista evaluate {params.suite:q} {wildcards.run:q} 2>&1 | tee {log:q}"

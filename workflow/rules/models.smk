@@ -24,7 +24,8 @@ rule models:
         suite=handed,
         settings=lambda w: PLAN.model_settings(w.model),
     shell:
-        "vista models {params.suite:q} {wildcards.model:q} 2>&1 | tee {log:q}"
+        "VISTA_MEMORY={rule:q}:{resources.mem_mb:q}"
+        " vista models {params.suite:q} {wildcards.model:q} 2>&1 | tee {log:q}"
 
 
 # Jobs wait for it, but are not made again because of it (`ancient`): it decides whether they run, not what they
@@ -51,4 +52,5 @@ rule check:
         suite=handed,
         settings=lambda w: PLAN.check_settings(w.model),
     shell:
-        "vista check {params.suite:q} {wildcards.model:q} 2>&1 | tee {log:q}"
+        "VISTA_MEMORY={rule:q}:{resources.mem_mb:q}"
+        " vista check {params.suite:q} {wildcards.model:q} 2>&1 | tee {log:q}"

@@ -33,7 +33,8 @@ for command, kind in PLAN.rollout_kinds().items():
             suite=handed,
             settings=lambda w, kind=kind: PLAN.rollout_settings(kind, w.name, w.run),
         shell:
-            "{params.vista:q} {params.what} {params.suite:q} {wildcards.run:q} {wildcards.name:q}"
+            "VISTA_MEMORY={rule:q}:{resources.mem_mb:q}"
+            " {params.vista:q} {params.what} {params.suite:q} {wildcards.run:q} {wildcards.name:q}"
             " {wildcards.shard:q} 2>&1 | tee {log:q}"
 
 
@@ -61,7 +62,8 @@ rule encodable:
         suite=handed,
         settings=lambda w: PLAN.encodable_settings(w.model),
     shell:
-        "vista encodable {params.suite:q} {wildcards.model:q} 2>&1 | tee {log:q}"
+        "VISTA_MEMORY={rule:q}:{resources.mem_mb:q}"
+        " vista encodable {params.suite:q} {wildcards.model:q} 2>&1 | tee {log:q}"
 
 
 # Solutions worth a look, with the attention of every token.
@@ -89,4 +91,5 @@ rule cases:
     params:
         suite=handed,
     shell:
-        "vista cases {params.suite:q} {wildcards.run:q} 2>&1 | tee {log:q}"
+        "VISTA_MEMORY={rule:q}:{resources.mem_mb:q}"
+        " vista cases {params.suite:q} {wildcards.run:q} 2>&1 | tee {log:q}"

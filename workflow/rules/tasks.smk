@@ -23,4 +23,5 @@ rule tasks:
         suite=handed,
         settings=lambda w: PLAN.task_settings(w.task, w.split),
     shell:
-        "vista tasks {params.suite:q} {wildcards.task:q} {wildcards.split:q} 2>&1 | tee {log:q}"
+        "VISTA_MEMORY={rule:q}:{resources.mem_mb:q}"
+        " vista tasks {params.suite:q} {wildcards.task:q} {wildcards.split:q} 2>&1 | tee {log:q}"

@@ -15,7 +15,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from vista.errors import VistaError
-from vista.settings import REPOSITORY, Strict
+from vista.settings import REPOSITORY, Strict, UserPath
 
 Patterns = Sequence[Sequence[str]]
 
@@ -34,7 +34,7 @@ class LocalFiles(Strict):
     """A local copy of a data set's published files."""
 
     kind: Literal["path"] = Field(description="A folder on disk.")
-    path: Path = Field(description="The folder, absolute or relative to the working directory.")
+    path: UserPath = Field(description="The folder, absolute or relative to the working directory.")
 
 
 def root_of(name: str, source: HubFiles | LocalFiles, patterns: Patterns) -> Path:

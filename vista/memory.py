@@ -1,0 +1,136 @@
+"""How much main memory a job may take, and what to say when that is not enough.
+
+A rule hands its name and its ``mem_mb`` to its job in ``VISTA_MEMORY``; without it, as by hand, there is no
+limit.
+
+* Without a GPU the kernel limits the private writable memory that a process maps (``RLIMIT_DATA``). What
+  exceeds it fails as any allocation does, before anything is taken. The whole address space (``RLIMIT_AS``)
+  says little: a smoke job of 1 GB maps 5.5 GB, most of it code and arenas that it never touches.
+* With a GPU, whose driver maps memory as it pleases, a thread looks at what the process and its children
+  hold, and ends them. It can be late by ``PERIOD``; a scheduler's cgroup is not.
+
+Each process of a job has the whole job's limit. A cgroup, such as Slurm's, stays in force beside it.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+VARIABLE = "VISTA_MEMORY"
+# Beside what the rule asks for: in the smoke suite's jobs 1.0 to 1.3 GB are mapped and not used, most by
+# pyarrow's allocator; with a GPU, its driver takes main memory.
+RESERVED = 2_000_000_000
+# Threads' stacks: how many pools of one thread for each core there may be, and bytes of one.
+POOLS, STACK = 4, 8 << 20
+PERIOD = 0.5  # seconds
+# The part of a model's `resources` that a rule's memory is. Other rules have the same for all models.
+PARTS = {
+    **{"models": "models", "train": "training", "evaluate": "evaluation"},
+    **dict.fromkeys(("check", "sample", "resample", "score", "gains", "cases"), "rollouts"),
+}
+PROC, DEVICES = Path("/proc"), Path("/dev")
+
+
+def limit_job() -> None:
+    """Limit this process to the memory that its rule asks for, if a rule started it."""
+    given = _given()
+    if given is None:
+        return
+    most = given[1] + RESERVED + _stacks()
+    if _has_gpu():
+        threading.Thread(target=_watch, args=(most,), daemon=True).start()
+    else:
+        _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+        resource.setrlimit(resource.RLIMIT_DATA, (most if hard < 0 else min(most, hard), hard))
+
+
+def is_limited() -> bool:
+    """Whether allocations can fail because of a limit, and not only where the machine has no more."""
+    limits = (resource.RLIMIT_AS, resource.RLIMIT_DATA)
+    return any(resource.getrlimit(kind)[0] != resource.RLIM_INFINITY for kind in limits)
+
+
+def told_limit() -> str:
+    """This job's limit and where to raise it; empty if it has none."""
+    given = _given()
+    if given is None:
+        return ""
+    rule, most = given
+    part = PARTS.get(rule)
+    where = f"resources.{part}.memory_gb of the model's entry in models.yaml"
+    if part is None:
+        where = f"`snakemake --set-resources {rule}:mem_mb={2 * most // 1_000_000}`"
+    return f"limit {most / 1e9:.1f} GB: {where}"
+
+
+@contextmanager
+def at_most(extra: int) -> Iterator[None]:
+    """Let this process map at most ``extra`` bytes more, beside threads' stacks, within the block."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    most = _status(os.getpid(), "VmData") + extra + _stacks()
+    resource.setrlimit(resource.RLIMIT_DATA, (most if soft < 0 else min(most, soft), hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
+
+
+def _given() -> tuple[str, int] | None:
+    """The rule that started this job, and its limit in bytes."""
+    rule, _, megabytes = os.environ.get(VARIABLE, "").partition(":")
+    return (rule, int(megabytes) * 1_000_000) if megabytes.isdecimal() else None
+
+
+def _stacks() -> int:
+    """Bytes that threads of libraries map, which they start when they are first needed."""
+    return POOLS * STACK * (os.cpu_count() or 1)
+
+
+def _has_gpu() -> bool:
+    if os.environ.get("CUDA_VISIBLE_DEVICES", "0") in ("", "-1"):
+        return False
+    return any(DEVICES.glob("nvidia[0-9]*")) or any((DEVICES / name).exists() for name in ("kfd", "dxg"))
+
+
+def _watch(most: int) -> None:
+    """End this process and its children once they hold more than ``most`` bytes."""
+    while (held := sum(map(_held, family := _family(os.getpid())))) <= most:
+        time.sleep(PERIOD)
+    said = f"vista {' '.join(sys.argv[1:])}: out of memory (it holds {held / 1e9:.1f} GB; {told_limit()})"
+    os.write(2, f"error: {said}\n".encode())
+    for process in family[1:]:
+        with suppress(OSError):
+            os.kill(process, signal.SIGKILL)
+    os._exit(2)
+
+
+def _family(process: int) -> list[int]:
+    """A process and its descendants."""
+    found = [process]
+    for parent in found:  # grows
+        with suppress(OSError):
+            for task in (PROC / str(parent) / "task").iterdir():
+                found += map(int, (task / "children").read_text().split())
+    return found
+
+
+def _held(process: int) -> int:
+    """Bytes that a process holds and that no file holds, too."""
+    return _status(process, "RssAnon") + _status(process, "RssShmem")
+
+
+def _status(process: int, name: str) -> int:
+    """Bytes of one line of the kernel's account of a process; 0 if there is none."""
+    with suppress(OSError):
+        for line in (PROC / str(process) / "status").read_text().splitlines():
+            if line.startswith(f"{name}:"):
+                return int(line.split()[1]) << 10
+    return 0
