@@ -86,6 +86,22 @@ def test_an_output_without_its_manifest_is_stale(results: Path) -> None:
             assert why(results, output) == "", "what is missing is Snakemake's business"
 
 
+def test_an_output_that_is_gone_is_stale_by_the_copy_of_its_manifest(
+    results: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was made from it is still there, and Snakemake does not look further."""
+    monkeypatch.setattr(ORIGIN, "results", results)
+    checkpoint, queries = results / "training/run", results / "tasks/t/test.parquet"
+    Recorder("training", {}, [queries]).write(checkpoint, {})
+    shutil.rmtree(checkpoint)
+    name = "training/run/manifest.json"
+    assert why(results, name) == "", "it would be what it was"
+    assert why(results, name, settings="t").endswith("made with other settings")
+    assert why(results, name, code="edited").endswith("made with other code")
+    make(queries, "tasks", [], "other queries")
+    assert "made from another" in why(results, name)
+
+
 def test_an_output_under_another_ones_name_is_stale(results: Path) -> None:
     table = results / "tables/main.csv"
     other = table.with_name("tasks.csv")

@@ -188,6 +188,7 @@ def start(path: Path, command: str, *arguments: str) -> tuple[Suite, Plan | None
     if rank := os.environ.get("RANK"):  # of several processes that train together
         name = f"{name}-rank{rank}"
     lock.join(suite.results, name, what)
+    ORIGIN.results = suite.results
     if plan is not None:
         Guard(plan).install()
         ORIGIN.code = {"commit": plan.commit, "dirty": plan.dirty}
