@@ -91,7 +91,7 @@ def _selected_rows(selector: Selector, files: CurationFiles, wording: Wording, p
 
 def _settings(suite: Suite, run: Run) -> dict[str, Any]:
     method = suite.methods[run.method]
-    settings: dict[str, Any] = {"run": run.id, "method": method.model_dump(mode="json")}
+    settings: dict[str, Any] = {"run": run.id, "method": method.model_dump(mode="json", exclude={"rounds"})}
     if method.trains_on_seed:
         settings["seed_rationales"] = suite.seed_rationales.model_dump(mode="json")
     if isinstance(method, SelfImprovement):

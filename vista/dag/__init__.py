@@ -4,11 +4,10 @@ Functions of the suite and, for ``Dag.code``, of the package's source (``vista.c
 the DAG can be tested without running it. The Snakefile calls them through ``Dag``; the stages never do.
 """
 
-from vista.dag.inputs import Outputs
 from vista.dag.settings import Resources, Settings
 
 __all__ = ["Dag"]
 
 
-class Dag(Outputs, Settings, Resources):
+class Dag(Settings, Resources):
     """Answers of the grid to the questions of the rules, as strings that Snakemake takes."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any, cast
 
 from vista import grid, measured
 from vista.analysis.plan import FIGURES, ablation_names, figures, results_names, table_names
@@ -10,7 +11,9 @@ from vista.config import AnnotatedRationales, BuiltModel, SelfImprovement, VllmE
 from vista.dag.base import Base
 from vista.grid import Run, sampled_split
 from vista.paths import TABLE_SUFFIXES, manifest_of
-from vista.plugins import module_of
+from vista.plugins import make, module_of
+from vista.records import Split
+from vista.task_kinds import TaskKind
 
 # By kind of rollout file, the rule (and command) that makes it.
 RULE_OF_KIND = {"samples": "sample", "resamples": "resample", "scores": "score", "gains": "gains"}
@@ -30,6 +33,18 @@ class Inputs(Base):
         """The pretraining corpus of a built model; nothing for the others."""
         entry = self.suite.models[model]
         return [str(self.paths.queries(entry.corpus, "train"))] if isinstance(entry, BuiltModel) else []
+
+    def folder_files(self, model: str) -> list[str]:
+        """The files of a model that is a folder on disk: changed ones are another model."""
+        folder = getattr(self.suite.models[model], "path", None)
+        if folder is None or not folder.is_dir():  # a missing one is the job's error
+            return []
+        return _text(sorted(file for file in folder.iterdir() if file.is_file() and file.name[0] != "."))
+
+    def published_files(self, task: str, split: str) -> list[str]:
+        """The user's own copy of the published files that a split is made from, as far as there is one."""
+        kind: TaskKind[Any] = make(self.suite.tasks[task])
+        return _text(kind.local_files(cast(Split, split)))
 
     def checkpoint(self, run: str) -> str:
         """Manifest of a run's checkpoint."""

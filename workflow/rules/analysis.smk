@@ -21,7 +21,7 @@ rule collect:
         runtime=lambda w, attempt: PLAN.light_minutes(attempt),
     params:
         suite=PLAN.paths.suite,
-        settings=PLAN.analysis_settings(),
+        settings=PLAN.collection_settings(),
     shell:
         "vista collect {params.suite:q} 2>&1 | tee {log:q}"
 
@@ -64,7 +64,7 @@ rule cost:
         runtime=lambda w, attempt: PLAN.light_minutes(attempt),
     params:
         suite=PLAN.paths.suite,
-        settings=PLAN.analysis_settings(),
+        settings=PLAN.cost_settings(),
     shell:
         "vista cost {params.suite:q} 2>&1 | tee {log:q}"
 

@@ -88,5 +88,6 @@ rule cases:
         runtime=lambda w, attempt: PLAN.minutes("rollouts", w.run, attempt),
     params:
         suite=PLAN.paths.suite,
+        settings=lambda w: PLAN.case_settings(w.run),
     shell:
         "vista cases {params.suite:q} {wildcards.run:q} 2>&1 | tee {log:q}"
