@@ -73,12 +73,12 @@ class Base:
         Raises:
             VistaError: all rules have been read, and a module has no source, or the disk cannot be written.
         """
-        entries = [module] if module else closure.entry_points(command)
         # Somebody else's module may be called like one of ours.
         kinds = [name.rpartition(".")[2] if name.startswith("vista.") else f"plugin-{name}" for name in named]
         file = self.paths.code("-".join([command, *kinds]))
         if str(file) in self.entries:
             return str(file)
+        entries = [module] if module else closure.entry_points(command)
         try:
             # The jobs under way began with the code that the file tells of.
             if not (file.exists() and _at_work()):
