@@ -27,7 +27,6 @@ from vista.paths import Paths
 from vista.reads import CurationFiles, Reads, RolloutFiles
 from vista.records import EXAMPLE, GAINS, PAIR, SCORES, Row, write_rows
 
-
 # Fields of a method that a training set depends on; of the objective, the file shows whether it has pairs.
 DECIDING = {"kind", "rollouts", "resample", "filter", "dedupe", "max_per_query", "reflect"}
 
