@@ -354,15 +354,15 @@ SUITES = (grids, own_rationales, paper)
 Put = Callable[[Any], Suite]
 
 
-def parts(value: Any, put: Put) -> Iterator[tuple[Strict, Put]]:
-    """Every settings object at and below a value, with what puts another in its place in the suite."""
+def parts(value: Any, put: Put, path: str = "") -> Iterator[tuple[str, Strict, Put]]:
+    """Every settings object at and below a value: where it is, itself, and what puts another in its place."""
     if isinstance(value, Strict):
-        yield value, put
+        yield path, value, put
         for name in type(value).model_fields:
-            yield from parts(getattr(value, name), partial(_with_field, value, put, name))
+            yield from parts(getattr(value, name), partial(_with_field, value, put, name), f"{path}.{name}")
     elif isinstance(value, dict):
         for key, each in value.items():
-            yield from parts(each, partial(_with_key, value, put, key))
+            yield from parts(each, partial(_with_key, value, put, key), f"{path}.{key}")
 
 
 def _with_field(value: Strict, put: Put, name: str, new: Any) -> Suite:
@@ -451,7 +451,7 @@ def _near(value: Any) -> list[Any]:
 def firsts(suite: Suite) -> Iterator[tuple[Strict, Put]]:
     """The first settings object of each class in a suite."""
     seen = set[type[Strict]]()
-    for settings, put in parts(suite, lambda new: new):
+    for _, settings, put in parts(suite, lambda new: new):
         if type(settings) not in seen:
             seen.add(type(settings))
             yield settings, put
