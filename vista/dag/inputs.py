@@ -133,11 +133,15 @@ class Outputs(Inputs):
         """Predictions of every run of the grid."""
         return [str(self.paths.predictions(run.id)) for run in grid.runs(self.suite)]
 
+    def statuses(self) -> list[str]:
+        """Manifests of the predictions, which say whether a run has any."""
+        return [str(manifest_of(Path(path))) for path in self.predictions()]
+
     def manifests(self) -> list[str]:
         """Manifests that the tables take counts from."""
         trained = [run.id for run in grid.runs(self.suite) if grid.is_trained(self.suite, run)]
-        described = [path + ".manifest.json" for path in [*self.predictions(), *self._counted()]]
-        return [*described, *map(self.checkpoint, trained)]
+        counted = [path + ".manifest.json" for path in self._counted()]
+        return [*self.statuses(), *counted, *map(self.checkpoint, trained)]
 
     def _counted(self) -> list[str]:
         counted = (file for files in self.reads.shared_counts().values() for file in files)

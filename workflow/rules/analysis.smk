@@ -4,7 +4,7 @@
 rule collect:
     input:
         predictions=PLAN.predictions(),
-        manifests=PLAN.manifests(),
+        manifests=PLAN.statuses(),
         queries=PLAN.test_queries(),
         code=PLAN.code("collect"),
     output:
