@@ -523,7 +523,7 @@ def test_every_order_decides_what_the_table_says(suites: list[Suite]) -> None:
     assert together(map(found_by_order, suites)) == spelled_out(ORDERS)
 
 
-def test_the_table_has_every_field_of_every_class_of_settings() -> None:
+def test_the_table_has_every_field_of_every_class_of_settings(suites: list[Suite]) -> None:
     """So a new one has to be put there, with what it decides."""
     classes, queue = set[type[Strict]](), [Strict]
     while queue:
