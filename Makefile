@@ -40,8 +40,9 @@ slurm-packages:
 	apt-get update --quiet
 	apt-get install --quiet --yes --no-install-recommends slurmctld slurmd slurm-client
 
-test-faults: install  ## A hundred kills (make test: 5), then signals, damaged files and full disks
-	$(RUN) VISTA_KILLS=100 python -m pytest tests/workflow/faults
+test-faults: install  ## A hundred kills (make test: 5), signals, damaged files, full disks; 1,000 steps of two users
+	$(RUN) VISTA_KILLS=100 python -m pytest tests/workflow/faults --ignore tests/workflow/faults/test_two_users.py
+	$(RUN) VISTA_STEPS=1000 python -m pytest -n 2 tests/workflow/faults/test_two_users.py
 
 test-vllm: $(VLLM)/.installed  ## The real vLLM engine, in vLLM's build for CPUs
 	$(VLLM)/bin/python -m pytest tests/engines/test_vllm.py

@@ -141,3 +141,7 @@ PLAN.keep_code()
 if PLAN.refused:
     raise WorkflowError(PLAN.refused)
 PLAN.is_read = True
+try:
+    PLAN.handed  # made here, where an error is one message
+except VistaError as error:
+    raise WorkflowError(str(error))

@@ -76,6 +76,41 @@ def test_a_manifest_that_tells_nothing_is_stale(results: Path) -> None:
         assert said in why(results, "tables/main.csv")
 
 
+def test_an_output_without_its_manifest_is_stale(results: Path) -> None:
+    """A job that is killed between the two leaves it, and Snakemake elsewhere does not know."""
+    for output in RULES:
+        if not output.endswith("manifest.json"):
+            manifest_of(results / output).unlink()
+            assert "has no manifest" in why(results, output)
+            (results / output).unlink()
+            assert why(results, output) == "", "what is missing is Snakemake's business"
+
+
+def test_an_output_that_is_gone_is_stale_by_the_copy_of_its_manifest(
+    results: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was made from it is still there, and Snakemake does not look further."""
+    monkeypatch.setattr(ORIGIN, "results", results)
+    checkpoint, queries = results / "training/run", results / "tasks/t/test.parquet"
+    Recorder("training", {}, [queries]).write(checkpoint, {})
+    shutil.rmtree(checkpoint)
+    name = "training/run/manifest.json"
+    assert why(results, name) == "", "it would be what it was"
+    assert why(results, name, settings="t").endswith("made with other settings")
+    assert why(results, name, code="edited").endswith("made with other code")
+    make(queries, "tasks", [], "other queries")
+    assert "made from another" in why(results, name)
+
+
+def test_an_output_under_another_ones_name_is_stale(results: Path) -> None:
+    table = results / "tables/main.csv"
+    other = table.with_name("tasks.csv")
+    shutil.copy2(table, other)
+    shutil.copy2(manifest_of(table), manifest_of(other))
+    read = [str(results / name) for name in RULES["tables/main.csv"]]
+    assert "its manifest is that of" in Stale(results).why([str(manifest_of(other))], read, "s", CODE)
+
+
 def test_results_may_be_copied_and_moved(results: Path, tmp_path: Path) -> None:
     shutil.copytree(results, tmp_path / "elsewhere/smoke")
     shutil.rmtree(results)

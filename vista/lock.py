@@ -25,6 +25,8 @@ from pathlib import Path
 from vista.errors import VistaError, writing
 
 START = "VISTA_START"  # environment variable: which start of snakemake a job belongs to
+UNDER_WAY = "under way"  # a turn that has not ended
+OVERTAKEN = "another snakemake was at work here while this one started; start it again"
 TRIES, PAUSE = 20, 0.05  # seconds: somebody who asks whether a lock is free holds it for an instant
 # What file systems without locks say.
 NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP)
@@ -55,8 +57,8 @@ def _jobs(results: Path) -> Path:
     return results / ".jobs"
 
 
-def _acquire(file: Path, me: Owner) -> int | None:
-    """Take a file's lock and write down who has it; ``None`` if somebody else does.
+def _acquire(file: Path) -> int | None:
+    """Take a file's lock; ``None`` if somebody else has it.
 
     Raises:
         VistaError: the file cannot be written.
@@ -79,10 +81,19 @@ def _acquire(file: Path, me: Owner) -> int | None:
             if _is_still(file, handle):
                 break
             os.close(handle)  # its owner removed it in between
+    return handle
+
+
+def _sign(file: Path, handle: int, me: Owner) -> None:
+    """Write down who has a lock.
+
+    Raises:
+        VistaError: the file cannot be written.
+    """
+    with writing(file):
         os.ftruncate(handle, 0)
         os.write(handle, json.dumps(vars(me)).encode())
         os.fsync(handle)
-    return handle
 
 
 def _is_still(file: Path, handle: int) -> bool:
@@ -122,24 +133,43 @@ def is_at_work(results: Path) -> bool:
     return _is_held(_lock_file(results))
 
 
-def take(results: Path) -> int:
+def last_turn(results: Path) -> str:
+    """Whose turn in ``results`` the last one was; ``UNDER_WAY`` if it has not ended.
+
+    A ``snakemake`` asks this before it looks at the results: they are as it found them only if nobody had a
+    turn before its own.
+    """
+    return UNDER_WAY if is_at_work(results) else _owner(_lock_file(results)).start
+
+
+def take(results: Path, since: str | None = None) -> int:
     """Take the results folder for this ``snakemake``, until it ends.
+
+    Args:
+        results: The folder.
+        since: What ``last_turn`` said before this ``snakemake`` looked at the results, if it did.
 
     Returns:
         The lock, an open file.
 
     Raises:
-        VistaError: another one is at work there; names it.
+        VistaError: another one is at work there, whom it names; or was, since this one looked.
     """
     file, me = _lock_file(results), _me("snakemake")
     for _ in range(TRIES):
-        if (handle := _acquire(file, me)) is not None:
-            return handle
+        if (handle := _acquire(file)) is not None:
+            break
         time.sleep(PAUSE)
-    raise VistaError(
-        f"{results}: {_owner(file)} is at work in this folder; wait until it has ended, or choose other"
-        " `results`"
-    )
+    else:
+        raise VistaError(
+            f"{results}: {_owner(file)} is at work in this folder; wait until it has ended, or choose other "
+            "`results`"
+        )
+    if since not in (None, _owner(file).start):
+        os.close(handle)
+        raise VistaError(f"{results}: {OVERTAKEN}")
+    _sign(file, handle, me)
+    return handle
 
 
 def refuse_jobs_left(results: Path) -> None:
@@ -183,9 +213,10 @@ def join(results: Path, name: str, what: str) -> Callable[[], None]:
         VistaError: the same job is at work already; another ``snakemake`` than the job's own is.
     """
     file = _jobs(results) / name
-    handle = _acquire(file, _me(what))
+    handle = _acquire(file)
     if handle is None:
         raise VistaError(f"{results}: {_owner(file)} is at work already; wait for it, or stop it")
+    _sign(file, handle, _me(what))
     # In this order: a snakemake that starts takes its lock first and then looks for jobs.
     main = _owner(_lock_file(results))
     if is_at_work(results) and main.start != os.environ.get(START, ""):

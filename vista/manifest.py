@@ -118,10 +118,12 @@ class Origin:
     Attributes:
         digests: Tells those of the settings and of the code that decide the output, as its rule has them.
         code: ``commit`` and ``dirty`` of the code; of the checkout as it is, if empty.
+        results: The results folder, which keeps a copy of each manifest, if there is one.
     """
 
     digests: Callable[[], dict[str, str]] = dict
     code: dict[str, Any] = field(default_factory=dict)
+    results: Path | None = None
 
 
 ORIGIN = Origin()  # a job makes the outputs of one rule
@@ -204,8 +206,10 @@ class Recorder:
 
     def write(self, output: Path, counts: dict[str, float], status: Status = "complete") -> Manifest:
         """Write the manifest of ``output`` beside it (inside it, if it is a folder)."""
-        manifest, beside = self.build(output, counts, status), manifest_of(output)
-        write_json(beside, manifest.model_dump())
+        manifest = self.build(output, counts, status)
+        if ORIGIN.results is not None and output.is_relative_to(ORIGIN.results):
+            write_json(kept_copy(ORIGIN.results, output), manifest.model_dump())
+        write_json(manifest_of(output), manifest.model_dump())
         return manifest
 
 
@@ -235,13 +239,27 @@ def check_count(output: Path, rows: int, name: str, required: bool = True) -> No
         )
 
 
-def read_manifest(output: Path) -> Manifest:
+def kept_copy(results: Path, output: Path) -> Path:
+    """The copy of an output's manifest that says what it was made with when it is gone.
+
+    What was made from it may still be there, and is stale if it would be made with something else now.
+    """
+    return results / ".made" / manifest_of(output).relative_to(results)
+
+
+def read_manifest(output: Path, kept: Path | None = None) -> Manifest:
     """The manifest of ``output``.
+
+    Args:
+        output: The output.
+        kept: A copy to read instead where the output's own is missing.
 
     Raises:
         VistaError: it is missing or malformed, so the output cannot be trusted.
     """
     path = manifest_of(output)
+    if kept is not None and not path.exists():
+        path = kept
     try:
         return Manifest.model_validate(read_json(path))
     except FileNotFoundError as error:

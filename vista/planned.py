@@ -137,15 +137,23 @@ def make(suite: Suite, texts: Mapping[str, str], named: Iterable[str], **commit:
         texts: By name of a file of checksums, what it holds.
         named: Modules of plug-ins, with all that they import.
         commit: The plan's ``commit`` and ``dirty``.
+
+    Raises:
+        VistaError: a module is not Python, or was edited since its checksum was taken: outputs would be made
+            by other code than they are recorded under.
     """
+    sources = closure.sources(named)
     data: dict[str, dict[str, str]] = defaultdict(dict)
     for text in texts.values():
         for name, checksum in json.loads(text).items():
             module, is_data, _ = name.partition(": ")
             if is_data:
                 data[module][name] = checksum
+            elif sources[module][1] != checksum:
+                file = closure.source_file(module)
+                raise VistaError(f"{file}: was edited while snakemake started; run the same command again")
     checksums = {name: fingerprint(text) for name, text in texts.items()}
-    return Plan(suite.model_dump_json(), closure.sources(named), dict(data), checksums, **commit)
+    return Plan(suite.model_dump_json(), sources, dict(data), checksums, **commit)
 
 
 def read(path: Path) -> tuple[Suite, Plan | None]:
@@ -183,6 +191,7 @@ def start(path: Path, command: str, *arguments: str) -> tuple[Suite, Plan | None
     if rank := os.environ.get("RANK"):  # of several processes that train together
         name = f"{name}-rank{rank}"
     AT_END.append(lock.join(suite.results, name, what))
+    ORIGIN.results = suite.results
     if plan is not None:
         Guard(plan).install()
         ORIGIN.code = {"commit": plan.commit, "dirty": plan.dirty}
@@ -193,7 +202,7 @@ def end() -> None:
     """End what ``start`` began, in this process."""
     while AT_END:
         AT_END.pop()()
-    ORIGIN.digests, ORIGIN.code = dict, {}
+    ORIGIN.digests, ORIGIN.code, ORIGIN.results = dict, {}, None
 
 
 def start_figure(path: Path | None, figure: str) -> None:

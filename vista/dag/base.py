@@ -33,6 +33,7 @@ class Base:
         self.entries: dict[str, list[str]] = {}  # by file of checksums, the modules that its jobs enter at
         self.texts: dict[str, str] = {}  # by file of checksums, what it holds
         self.made = Stale(suite.results)
+        self.last_turn = lock.last_turn(suite.results)
 
     def write_suite(self) -> None:
         """Write the resolved suite, unless another ``snakemake`` is at work with its own.
@@ -74,15 +75,13 @@ class Base:
         """
         results = self.paths.results
         planned.hand_down(self.plan.file(results))
-        self.taken = lock.take(results)
+        self.taken = lock.take(results, self.last_turn)
         if on_cluster:
             refuse_leftover_jobs(Path.cwd())  # those that wait in a queue as well
         lock.refuse_jobs_left(results)
         for file, text in self.texts.items():
             if Path(file).read_text(encoding="utf-8") != text:
-                raise VistaError(
-                    f"{results}: another snakemake was at work here while this one started; start it again"
-                )
+                raise VistaError(f"{results}: {lock.OVERTAKEN}")
         update(self.paths.suite, self.suite.model_dump_json(indent=2))
         self.plan.write(results)
         if self.suite.snapshot:

@@ -17,6 +17,7 @@ from vista.manifest import (
     damages_of,
     fingerprint,
     inputs_of,
+    kept_copy,
     misplaced,
     read_manifest,
 )
@@ -37,17 +38,22 @@ class Stale:
         """Why a job has to run again; nothing if its manifests do not say so.
 
         Args:
-            outputs: The files that the job makes; those that are missing are not its business.
+            outputs: The files that the job makes. Those that are missing need not be made again for that.
             inputs: The files that it reads.
             settings: The digest of what it would be made with, if it has settings.
             code: What the file with the checksums of its code says, if it has one.
         """
         wanted = {"settings": settings, "code": None if code is None else fingerprint(code)}
         known = {name: digest for name, digest in wanted.items() if digest is not None}
-        for file in map(Path, outputs):
-            if (file.name == ALONE or file.name.endswith(SUFFIX)) and file.is_file():
+        made = [Path(file) for file in outputs]
+        for file in made:
+            if (beside := manifest_of(file)) in made and file.is_file() and not beside.is_file():
+                return f"{file}: has no manifest, so it is not known to be whole"
+            if file.name == ALONE or file.name.endswith(SUFFIX):
                 alone = file.name == ALONE
                 output = file.parent if alone else file.with_name(file.name.removesuffix(SUFFIX))
+                if not (file.is_file() or kept_copy(self.results, output).is_file()):
+                    continue
                 if found := self._why(output, set(map(Path, inputs)), known):
                     return f"{output}: {found}"
         return ""
@@ -75,7 +81,7 @@ class Stale:
     def _manifest(self, output: Path) -> Manifest | None:
         if output not in self._read:
             try:
-                self._read[output] = read_manifest(output)
+                self._read[output] = read_manifest(output, kept_copy(self.results, output))
             except VistaError:
                 self._read[output] = None
         return self._read[output]

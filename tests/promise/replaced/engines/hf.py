@@ -1,0 +1,5 @@
+"""Stands in for the engine that samples and evaluates."""
+
+from __future__ import annotations
+
+CODE = 1
