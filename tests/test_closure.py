@@ -179,8 +179,9 @@ def test_the_config_computes_nothing(root: Path) -> None:
 def is_of_names(node: ast.BinOp) -> bool:
     """Whether it is a path, or a difference of two sets of names, as checks make."""
     text = ast.unparse(node.left)
+    by_name = isinstance(node.right, ast.Constant) and isinstance(node.right.value, str)
     return (isinstance(node.op, ast.Sub) and "set(" in text) or (
-        isinstance(node.op, ast.Div) and text == "root"
+        isinstance(node.op, ast.Div) and (text in ("root", "folder") or by_name)
     )
 
 

@@ -133,6 +133,13 @@ def test_a_job_of_no_or_an_earlier_snakemake_does_not_run_beside_the_one_at_work
             pass
 
 
+def test_a_job_that_has_ended_leaves_nothing(tmp_path: Path) -> None:
+    leave = lock.join(tmp_path, "train-a", "vista train a")
+    leave()
+    assert not list((tmp_path / ".jobs").iterdir())
+    lock.join(tmp_path, "train-a", "vista train a")()
+
+
 def test_a_launcher_that_takes_a_jobs_place_keeps_its_lock(tmp_path: Path) -> None:
     launch = (
         JOIN + "\nos.execv(sys.executable, [sys.executable, '-c', 'print(\"holds\", flush=True); input()'])"

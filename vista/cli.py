@@ -406,7 +406,10 @@ def verify(
 def main() -> None:
     """Run the command line; a user's mistake, a full disk or too little memory gives one message."""
     with told():
-        app()
+        try:
+            app()
+        finally:
+            planned.end()
 
 
 if __name__ == "__main__":

@@ -11,7 +11,6 @@ lock is free is a dead owner's, and no clock and no process number is consulted.
 
 from __future__ import annotations
 
-import atexit
 import errno
 import fcntl
 import json
@@ -19,6 +18,7 @@ import os
 import socket
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -198,13 +198,16 @@ def _jobs_left(results: Path) -> list[Owner]:
     return found
 
 
-def join(results: Path, name: str, what: str) -> None:
+def join(results: Path, name: str, what: str) -> Callable[[], None]:
     """Say that a job is at work in ``results``, until its process ends.
 
     Args:
         results: The folder.
         name: Of a file: the same for jobs that make the same output.
         what: The job, in words.
+
+    Returns:
+        Says that it has ended; the end of its process says it as well.
 
     Raises:
         VistaError: the same job is at work already; another ``snakemake`` than the job's own is.
@@ -221,4 +224,9 @@ def join(results: Path, name: str, what: str) -> None:
         os.close(handle)
         raise VistaError(f"{results}: {main} is at work in this folder; run this job when it has ended")
     os.set_inheritable(handle, True)  # the launcher of several processes takes this one's place
-    atexit.register(file.unlink, missing_ok=True)
+
+    def leave() -> None:
+        file.unlink(missing_ok=True)
+        os.close(handle)
+
+    return leave

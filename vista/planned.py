@@ -17,7 +17,7 @@ import secrets
 import shutil
 import sys
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from importlib.abc import MetaPathFinder
@@ -41,6 +41,9 @@ EDITED = (
     "was edited since snakemake started, so the output would not be made by the code that it is recorded "
     f"under; {AGAIN}. (With `snapshot: true` in the suite, jobs run a copy of the code)"
 )
+
+
+AT_END: list[Callable[[], None]] = []
 
 
 @dataclass(frozen=True)
@@ -187,12 +190,19 @@ def start(path: Path, command: str, *arguments: str) -> tuple[Suite, Plan | None
     name = f"{command}-{hashlib.sha256(what.encode()).hexdigest()[:16]}"
     if rank := os.environ.get("RANK"):  # of several processes that train together
         name = f"{name}-rank{rank}"
-    lock.join(suite.results, name, what)
+    AT_END.append(lock.join(suite.results, name, what))
     ORIGIN.results = suite.results
     if plan is not None:
         Guard(plan).install()
         ORIGIN.code = {"commit": plan.commit, "dirty": plan.dirty}
     return suite, plan
+
+
+def end() -> None:
+    """End what ``start`` began, in this process."""
+    while AT_END:
+        AT_END.pop()()
+    ORIGIN.digests, ORIGIN.code, ORIGIN.results = dict, {}, None
 
 
 def start_figure(path: Path | None, figure: str) -> None:

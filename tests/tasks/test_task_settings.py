@@ -36,6 +36,8 @@ def test_a_split_is_made_anew_only_if_something_it_depends_on_changed(suite, wit
     }
     assert changed(before, settings(suite, with_task, tmp_path, {"seed": 5, "train": 10})) == {"test"}
     other = settings(suite, with_task, tmp_path, {"seed": 5, "train": 10, "test": 3}, duplicates="remove")
+    assert changed(before, other) == {"seed", "train"}  # it says which train queries are left out
+    other = settings(suite, with_task, tmp_path, {"seed": 5, "train": 10, "test": 3}, seed=1)
     assert changed(before, other) == {"seed", "train", "test"}
 
 

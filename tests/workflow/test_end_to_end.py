@@ -155,3 +155,46 @@ def test_changing_one_methods_setting_reruns_that_method_alone(copy: Checkout) -
     jobs = planned(copy)
     assert jobs["curate"] == jobs["train"] == jobs["evaluate"] == 1
     assert not {"sample", "resample", "score", "models", "tasks"} & set(jobs)
+
+
+def edit_suite(checkout: Checkout, old: str, new: str) -> None:
+    """Replace a text that the suite file has once."""
+    path = checkout.folder / "config/smoke.yaml"
+    text = path.read_text()
+    assert text.count(old) == 1
+    path.write_text(text.replace(old, new))
+
+
+RETOLD = {"collect", "results", "cost"}  # from what there is
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "expected"),
+    [
+        ("engine:", "threads: 2\nengine:", {}),
+        ("eval_batch_size: 64", "eval_batch_size: 32", {}),
+        ("vista-sft: {rounds: 2}", "vista-sft: {rounds: 1}", {}),
+        ("vista-sft: {rounds: 2}", "vista-sft: {rounds: 3}", {"curate": 1, "train": 1, "evaluate": 1}),
+        ("out_of_domain: [grid-noisy]", "out_of_domain: []", {"evaluate": 6}),
+        ("out_of_domain: [grid-noisy]", "out_of_domain: [grid-noisy, printed]", {"evaluate": 6}),
+    ],
+)
+def test_a_changed_setting_reruns_what_it_decides(
+    copy: Checkout, old: str, new: str, expected: dict[str, int]
+) -> None:
+    edit_suite(copy, old, new)
+    if "printed" in new:
+        edit_suite(copy, "sizes: {train: 5120}", "sizes: {train: 5120, test: 40}")
+    jobs = planned(copy)
+    told = {rule: count for rule, count in jobs.items() if rule not in RETOLD}
+    rollouts = {"sample", "resample", "score", "tasks"}
+    assert {rule: count for rule, count in told.items() if rule not in rollouts} == expected
+    if "rounds: 3" not in new:
+        assert not {"sample", "resample", "score"} & set(told)
+
+
+def test_the_order_of_tasks_reruns_all_that_is_read_in_this_order(copy: Checkout) -> None:
+    edit_suite(copy, "grids: [grid-closed, grid-chain]", "grids: [grid-chain, grid-closed]")
+    jobs = planned(copy)
+    assert {"sample", "resample", "score", "curate", "train", "evaluate", "results"} <= set(jobs)
+    assert not {"tasks", "models"} & set(jobs)

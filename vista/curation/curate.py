@@ -27,6 +27,9 @@ from vista.paths import Paths
 from vista.reads import CurationFiles, Reads, RolloutFiles
 from vista.records import EXAMPLE, GAINS, PAIR, SCORES, Row, write_rows
 
+# Fields of a method that a training set depends on; of the objective, the file shows whether it has pairs.
+DECIDING = {"kind", "rollouts", "resample", "filter", "dedupe", "max_per_query", "reflect"}
+
 
 def count_of(source: str) -> str:
     """The name under which rows of a source are counted: ``from_samples``, ``from_random_prefix`` …"""
@@ -91,11 +94,11 @@ def _selected_rows(selector: Selector, files: CurationFiles, wording: Wording, p
 
 def _settings(suite: Suite, run: Run) -> dict[str, Any]:
     method = suite.methods[run.method]
-    settings: dict[str, Any] = {"run": run.id, "method": method.model_dump(mode="json")}
+    settings: dict[str, Any] = {"run": run.id, "method": method.model_dump(mode="json", include=DECIDING)}
     if method.trains_on_seed:
         settings["seed_rationales"] = suite.seed_rationales.model_dump(mode="json")
     if isinstance(method, SelfImprovement):
-        settings |= plugins.origins(method.resample, method.filter, method.objective)
+        settings |= plugins.origins(method.resample, method.filter)
     if isinstance(method, SelfImprovement) and method.reflect:
         settings["wording"] = suite.wording.model_dump(mode="json")
     return settings | suite.models[run.model].prompts.shown

@@ -7,10 +7,11 @@ write what their rule's digests are into their manifests (``digests``), where th
 """
 
 from collections.abc import Callable
+from pathlib import Path
 
 from vista import closure
 from vista.config import Suite
-from vista.dag.inputs import RULE_OF_KIND, Outputs
+from vista.dag.inputs import RULE_OF_KIND
 from vista.dag.settings import Resources, Settings
 from vista.manifest import fingerprint
 from vista.planned import Plan
@@ -18,7 +19,7 @@ from vista.planned import Plan
 __all__ = ["Dag", "digests"]
 
 
-class Dag(Outputs, Settings, Resources):
+class Dag(Settings, Resources):
     """Answers of the grid to the questions of the rules, as strings that Snakemake takes."""
 
 
@@ -27,12 +28,11 @@ class Made(Dag):
 
     def __init__(self, suite: Suite, plan: Plan | None) -> None:
         super().__init__(suite)
-        self.known = {} if plan is None else plan.checksums
+        self.planned = {} if plan is None else plan.checksums
 
-    def code(self, command: str, *named: str, module: str = "") -> str:
-        """The digest of the checksums of the code that decides what a command computes."""
-        file, entries = self.code_file(command, *named, module=module)
-        return self.known.get(file.name) or fingerprint(closure.checksums_text(entries))
+    def keep(self, file: Path, entries: list[str]) -> str:
+        """The digest of the checksums of what ``entries`` compute with."""
+        return self.planned.get(file.name) or fingerprint(closure.checksums_text(entries))
 
 
 def digests(suite: Suite, plan: Plan | None, command: str, *arguments: str) -> dict[str, str]:
@@ -57,17 +57,24 @@ def digests(suite: Suite, plan: Plan | None, command: str, *arguments: str) -> d
     if command in tables:
         table = tables[command]
         return {"settings": dag.table_settings(table), "code": dag.table_code(table)}
-    asked: dict[str, tuple[Callable[..., str] | None, Callable[..., str] | None]] = {
+    if command == "evaluate":
+        # The job keeps the predictions on each task by these.
+        of_tasks = {f"code of {task}": dag.task_evaluation_code(task) for task in suite.evaluated_tasks}
+        return {
+            "settings": dag.evaluation_settings(*arguments),
+            "code": dag.evaluation_code(),
+            **of_tasks,
+        }
+    asked: dict[str, tuple[Callable[..., str], Callable[..., str] | None]] = {
         "tasks": (dag.task_settings, dag.task_code),
         "models": (dag.model_settings, dag.model_code),
         "check": (dag.check_settings, lambda _: dag.check_code()),
         "encodable": (dag.encodable_settings, lambda _: dag.code(command)),
-        "cases": (None, lambda _: dag.code(command)),
+        "cases": (dag.case_settings, lambda _: dag.code(command)),
         "curate": (dag.curation_settings, dag.curation_code),
         "train": (dag.training_settings, dag.training_code),
-        "evaluate": (dag.evaluation_settings, lambda _: dag.evaluation_code()),
-        "collect": (dag.analysis_settings, lambda: dag.code(command)),
-        "cost": (dag.analysis_settings, lambda: dag.code(command)),
+        "collect": (dag.collection_settings, lambda: dag.code(command)),
+        "cost": (dag.cost_settings, lambda: dag.code(command)),
         "suite": (dag.suite_settings, None),
     }
     settings, code = asked[command]

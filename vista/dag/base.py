@@ -29,6 +29,7 @@ class Base:
         self.reads = Reads(suite, self.paths)
         self.refused = ""  # why a checksum of the code could not be kept while the rules were read
         self.is_read = False  # whether all rules have been read, so that what is refused is an error at once
+        self.known: dict[str, str] = {}  # by file of checksums, what ``code`` answers
         self.entries: dict[str, list[str]] = {}  # by file of checksums, the modules that its jobs enter at
         self.texts: dict[str, str] = {}  # by file of checksums, what it holds
         self.made = Stale(suite.results)
@@ -113,35 +114,34 @@ class Base:
         Raises:
             VistaError: all rules have been read, and a module has no source, or the disk cannot be written.
         """
-        file, entries = self.code_file(command, *named, module=module)
-        if str(file) not in self.entries:
+        # Somebody else's module may be called like one of ours.
+        kinds = [name.rpartition(".")[2] if name.startswith("vista.") else f"plugin-{name}" for name in named]
+        file = str(self.paths.code("-".join([command, *kinds])))
+        if file not in self.known:
+            entries = [module] if module else closure.entry_points(command)
             try:
-                self.keep(file, entries)
-                self.entries[str(file)] = entries
+                self.known[file] = self.keep(Path(file), [*entries, *named])
+                self.entries[file] = [*entries, *named]
             except VistaError as error:
                 if self.is_read:
                     raise
                 self.refused = str(error)
-        return str(file)
+        return self.known.get(file, file)
 
-    def code_file(self, command: str, *named: str, module: str = "") -> tuple[Path, list[str]]:
-        """Where the checksums of a command's code are kept, and the modules that its jobs enter at."""
-        entries = [module] if module else closure.entry_points(command)
-        # Somebody else's module may be called like one of ours.
-        kinds = [name.rpartition(".")[2] if name.startswith("vista.") else f"plugin-{name}" for name in named]
-        return self.paths.code("-".join([command, *kinds])), [*entries, *named]
-
-    def keep(self, file: Path, entries: list[str]) -> None:
+    def keep(self, file: Path, entries: list[str]) -> str:
         """Write the checksums of what ``entries`` compute with, unless another ``snakemake`` is at work.
+
+        Returns:
+            What ``code`` answers.
 
         Raises:
             VistaError: a module has no source, or the disk cannot be written.
         """
-        if planned.inherited():
-            return  # the snakemake that started this process has done it
-        self.texts[str(file)] = closure.checksums_text(entries)
-        if not lock.is_at_work(self.paths.results):
-            update(file, self.texts[str(file)])
+        if not planned.inherited():  # else the snakemake that started this process has done it
+            self.texts[str(file)] = closure.checksums_text(entries)
+            if not lock.is_at_work(self.paths.results):
+                update(file, self.texts[str(file)])
+        return str(file)
 
     def task_code(self, task: str, split: str) -> str:
         """The code of a split of a task: that of its kind, and of what adds rationales to it."""
@@ -182,6 +182,11 @@ class Base:
         method = self.suite.methods[grid.Run.parse(run).method]
         named = [module_of(method.objective)] if isinstance(method, SelfImprovement) else []
         return self.code("train", *named)
+
+    def task_evaluation_code(self, task: str) -> str:
+        """The code of an evaluation on one task, with its scorer of lmms-eval if it has one."""
+        scorer = self.scorers().get(task)
+        return self.code("evaluate", *([scorer.rpartition(".")[0]] if scorer else []))
 
     def evaluation_code(self) -> str:
         """The code of an evaluation, with the scorers that lmms-eval imports for some kinds of tasks."""

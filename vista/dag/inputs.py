@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any, cast
 
 from vista import grid, measured
 from vista.analysis.plan import FIGURES, ablation_names, figures, results_names, table_names
@@ -10,7 +11,9 @@ from vista.config import AnnotatedRationales, BuiltModel, SelfImprovement, VllmE
 from vista.dag.base import Base
 from vista.grid import Run, sampled_split
 from vista.paths import TABLE_SUFFIXES, manifest_of
-from vista.plugins import module_of
+from vista.plugins import make, module_of
+from vista.records import Split
+from vista.task_kinds import TaskKind
 
 # By kind of rollout file, the rule (and command) that makes it.
 RULE_OF_KIND = {"samples": "sample", "resamples": "resample", "scores": "score", "gains": "gains"}
@@ -30,6 +33,18 @@ class Inputs(Base):
         """The pretraining corpus of a built model; nothing for the others."""
         entry = self.suite.models[model]
         return [str(self.paths.queries(entry.corpus, "train"))] if isinstance(entry, BuiltModel) else []
+
+    def folder_files(self, model: str) -> list[str]:
+        """The files of a model that is a folder on disk: changed ones are another model."""
+        folder = getattr(self.suite.models[model], "path", None)
+        if folder is None or not folder.is_dir():  # a missing one is the job's error
+            return []
+        return _text(sorted(file for file in folder.iterdir() if file.is_file() and file.name[0] != "."))
+
+    def published_files(self, task: str, split: str) -> list[str]:
+        """The user's own copy of the published files that a split is made from, as far as there is one."""
+        kind: TaskKind[Any] = make(self.suite.tasks[task])
+        return _text(kind.local_files(cast(Split, split)))
 
     def checkpoint(self, run: str) -> str:
         """Manifest of a run's checkpoint."""
@@ -118,11 +133,15 @@ class Outputs(Inputs):
         """Predictions of every run of the grid."""
         return [str(self.paths.predictions(run.id)) for run in grid.runs(self.suite)]
 
+    def statuses(self) -> list[str]:
+        """Manifests of the predictions, which say whether a run has any."""
+        return [str(manifest_of(Path(path))) for path in self.predictions()]
+
     def manifests(self) -> list[str]:
         """Manifests that the tables take counts from."""
         trained = [run.id for run in grid.runs(self.suite) if grid.is_trained(self.suite, run)]
-        described = [path + ".manifest.json" for path in [*self.predictions(), *self._counted()]]
-        return [*described, *map(self.checkpoint, trained)]
+        counted = [path + ".manifest.json" for path in self._counted()]
+        return [*self.statuses(), *counted, *map(self.checkpoint, trained)]
 
     def _counted(self) -> list[str]:
         counted = (file for files in self.reads.shared_counts().values() for file in files)
@@ -179,6 +198,8 @@ class Outputs(Inputs):
         for kind in ("samples", "scores", "gains"):
             self.rollout_code(kind, "")
         self.code("encodable")
+        for task in self.suite.evaluated_tasks:
+            self.task_evaluation_code(task)
         made = {Path(table).stem for table in self.every_table()}
         for rule in self.table_commands():
             if rule == "results" or rule in made:

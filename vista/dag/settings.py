@@ -1,17 +1,22 @@
 """Params and resources of the rules.
 
-Each output's settings are passed as a digest, which changes exactly when the settings do. What a job asks of
-a machine (cores, GPUs, memory, time) comes from its model's entry; no output depends on it, so changing it
-makes nothing stale. Schedulers read it; a local run uses only cores and GPUs.
+Each output's settings are passed as a digest, which changes exactly when something does that decides the
+output: not what only names other inputs, and not how a job uses the machine. Where the order in which files
+are read decides, it is in the digest, since Snakemake compares inputs as a set. What a job asks of a machine
+(cores, GPUs, memory, time) comes from its model's entry; no output depends on it, so changing it makes
+nothing stale. Schedulers read it; a local run uses only cores and GPUs.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any
 
 from vista import grid, measured
 from vista.config import (
+    AnnotatedRationales,
     BuiltModel,
     JobResources,
     ModelStage,
@@ -24,6 +29,7 @@ from vista.config import (
     training_section,
 )
 from vista.dag.base import Base
+from vista.dag.inputs import Outputs
 from vista.wording import templates_of, trained_templates
 
 # Keys of a config file of accelerate that say where processes run, most of which `vista train` overrides.
@@ -33,7 +39,7 @@ PLACEMENT = (
 )
 
 
-class Settings(Base):
+class Settings(Outputs):
     """The params of the rules."""
 
     def task_settings(self, task: str, split: str) -> str:
@@ -43,7 +49,8 @@ class Settings(Base):
         if spec.train_follows_seed and split == "train":
             sizes.append(spec.sizes.seed)  # what the seed split takes is not trained on again
         teacher = self._teacher_settings() if split == "seed" else None
-        return digest([spec.model_dump(mode="json", exclude={"sizes"}), *sizes, teacher])
+        other = {"sizes", *(spec.for_training if split == "test" else ())}
+        return digest([spec.model_dump(mode="json", exclude=other), *sizes, teacher])
 
     def _teacher_settings(self) -> dict[str, Any] | None:
         """What decides a teacher's rationales, but not what they may cost or how they are fetched."""
@@ -59,7 +66,7 @@ class Settings(Base):
         entry = self.suite.models[model]
         settings = entry.model_dump(mode="json", exclude={"training", "resources", "prompts"})
         hint = [self.suite.wording.hint] if isinstance(entry, BuiltModel) else []
-        return digest([settings, self.suite.threads, *hint])
+        return digest([settings, *hint])
 
     def check_settings(self, model: str) -> str:
         """Settings of the check of a base model: whose attention has to be read."""
@@ -71,6 +78,9 @@ class Settings(Base):
         """Settings of rollouts of a kind and name, and how the model of the ``policy`` is asked."""
         verified = kind in ("samples", "resamples")
         asked = [] if policy is None else self._prompts(policy, verified)
+        if policy is not None:
+            split = grid.sampled_split(name) if kind == "samples" else "train"
+            asked.append(self._in_order(self.reads.queries(grid.Run.parse(policy), split)))
         if kind == "samples":
             return digest(
                 [self.suite.engine.kind, grid.sampling_named(self.suite, name).model_dump(), *asked]
@@ -80,6 +90,16 @@ class Settings(Base):
         if kind == "scores":
             return digest([self.suite.scoring.model_dump(include={"layers", "linear_layers"}), name, *asked])
         return digest([self.suite.scoring.without, name, *asked])
+
+    def case_settings(self, policy: str) -> str:
+        """Settings of a policy's cases: how its model is asked, in which order."""
+        queries = self.reads.queries(grid.Run.parse(policy), "train")
+        return digest([*self._prompts(policy, verified=False), self._in_order(queries)])
+
+    def _in_order(self, files: Iterable[str | Path]) -> list[str]:
+        """What input files are called in the results, in the order in which a job reads them."""
+        folder = f"{self.paths.results}/"
+        return [str(file).removeprefix(folder) for file in files]
 
     def _prompts(self, run: str, verified: bool) -> list[Any]:
         """How a run's model is asked, nothing where all is as the queries say.
@@ -105,20 +125,26 @@ class Settings(Base):
         if isinstance(own, SelfRationales):
             longest.append(own.rollouts.max_new_tokens)
         shown = self.suite.models[model].prompts.shown
-        return digest([*longest, *([shown] if shown else [])])
+        return digest([own.kind, *longest, *([shown] if shown else [])])
 
     def curation_settings(self, run: str) -> str:
-        """Settings of a training set."""
-        method = self.suite.methods[grid.Run.parse(run).method]
-        words = trained_templates(method)
-        wording = [self.suite.wording.model_dump(include=set(words))] if words else []
-        wording += self._prompts(run, verified=False)
-        if not method.trains_on_seed:
-            return digest([method.model_dump(mode="json"), training_section(method), *wording])
-        settings = self.suite.seed_rationales
-        # Other rationales than the base model's own come with the queries.
-        own = settings.model_dump(mode="json") if isinstance(settings, SelfRationales) else settings.kind
-        return digest([method.model_dump(mode="json"), training_section(method), own, *wording])
+        """Settings of a training set: how examples are chosen from its files, and the order of these.
+
+        What else a method says decides which files those are, how they are trained on, or how often.
+        """
+        this = grid.Run.parse(run)
+        method = self.suite.methods[this.method]
+        stated: list[Any] = [training_section(method) == "dpo", *self._prompts(run, verified=False)]
+        if isinstance(method, SelfImprovement):
+            choice = method.model_dump(mode="json", include={"filter", "dedupe", "max_per_query"})
+            stated += [choice, sorted(method.reflect)]
+        if words := trained_templates(method):
+            stated.append(self.suite.wording.model_dump(include=set(words)))
+        if method.trains_on_seed:
+            rationales = self.suite.seed_rationales
+            # Other rationales than the base model's own come with the queries; a teacher's may be lacking.
+            stated += [rationales.kind, getattr(rationales, "max_per_query", None)]
+        return digest([*stated, self._in_order(self.reads.curation(this).every_file)])
 
     def training_settings(self, run: str) -> str:
         """Settings of a training run, but not how many processes and passes share a step.
@@ -131,13 +157,15 @@ class Settings(Base):
         training = self.suite.models[this.model].training
         tuning = training.tuning.model_dump()
         if training.accelerate is not None:
-            said = load_yaml(training.accelerate)
-            tuning["accelerate"] = {name: value for name, value in said.items() if name not in PLACEMENT}
+            tuning["accelerate"] = _accelerate_settings(training.accelerate)
         section = training_section(method)
-        settings = getattr(self.suite.training, str(section)).model_dump()
-        if not isinstance(method, SelfImprovement):
-            return digest([settings, tuning])
-        return digest([settings, tuning, method.objective.model_dump(), method.restart])
+        stated: list[Any] = [getattr(self.suite.training, str(section)).model_dump(), tuning]
+        if isinstance(method, SelfImprovement):
+            stated.append(method.objective.model_dump())
+        if method.trains_on_seed:
+            # A special token in a text that somebody wrote is an error; of models' texts it leaves one out.
+            stated.append(isinstance(self.suite.seed_rationales, AnnotatedRationales))
+        return digest(stated)
 
     def evaluation_settings(self, run: str) -> str:
         """Settings of an evaluation: of decoding that is not greedy, and which scorers lmms-eval uses."""
@@ -152,33 +180,52 @@ class Settings(Base):
         return digest([self.suite.evaluated_tasks, self.suite.eval_max_new_tokens, *decoding])
 
     def suite_settings(self) -> str:
-        """The whole suite."""
-        return digest([self.suite.model_dump(mode="json")])
+        """The whole suite, in its order."""
+        return digest([self.suite.model_dump_json()])
 
-    def comparison_settings(self) -> str:
-        """What decides which runs are compared with which."""
-        methods = {name: method.model_dump(mode="json") for name, method in self.suite.methods.items()}
-        swept = {name: swept.model_dump(mode="json") for name, swept in self.suite.swept.items()}
-        return digest([self.analysis_settings(), methods, swept])
+    def collection_settings(self) -> str:
+        """What decides the rows of ``long.csv`` and their order."""
+        return digest([[run.id for run in grid.runs(self.suite)], self.suite.evaluated_tasks])
 
-    def analysis_settings(self) -> str:
-        """What decides which rows and columns the tables have."""
-        runs = [run.id for run in grid.runs(self.suite)]
-        return digest([runs, self.suite.train_sets, self.suite.evaluated_tasks])
+    def cost_settings(self) -> str:
+        """What decides the rows of the table of costs, besides the measurements that there are."""
+        return digest([self.suite.name, list(self.suite.models)])
 
     def table_settings(self, rule: str) -> str:
-        """What decides the rows of a rule's tables, besides the files that they are made from."""
-        if rule in ("audit", "prefix"):
-            return self._measured_settings(rule)
-        return self.analysis_settings() if rule == "results" else self.comparison_settings()
+        """What decides the rows of a rule's tables and their order, besides what is in the files.
 
-    def _measured_settings(self, table: str) -> str:
-        """What decides the rows of ``audit`` or ``prefix``, besides which files there are."""
-        if table == "prefix":
-            return digest([self.suite.train_sets])
-        pools = measured.scored_pools(self.suite)
-        filters = [[setting.model_dump() for setting in pool.filters] for pool in pools]
-        return digest([self.suite.train_sets, filters])
+        Raises:
+            VistaError: the tables need scenes, which a task does not have.
+        """
+        stated = [self.suite.name, _items(self.suite.train_sets)]
+        if rule == "audit":
+            pools = measured.scored_pools(self.suite)
+            stated.append([[setting.model_dump() for setting in pool.filters] for pool in pools])
+        if rule in ("audit", "prefix"):
+            return digest([*stated, self._in_order(self.table_inputs(rule))])
+        methods = {name: method.model_dump(mode="json") for name, method in self.suite.methods.items()}
+        swept = {name: swept.model_dump(mode="json") for name, swept in self.suite.swept.items()}
+        stated += [_items(methods), _items(swept), self.suite.out_of_domain, list(self.suite.models)]
+        return digest([self.collection_settings(), *stated])
+
+
+def _accelerate_settings(file: Path) -> dict[str, Any]:
+    """What a config file of accelerate says, but where processes run, and the DeepSpeed file that it names.
+
+    Raises:
+        VistaError: it cannot be read.
+    """
+    said = {name: value for name, value in load_yaml(file).items() if name not in PLACEMENT}
+    deepspeed = said.get("deepspeed_config")
+    named = deepspeed.get("deepspeed_config_file") if isinstance(deepspeed, dict) else None
+    if named is not None and Path(str(named)).is_file():
+        said["deepspeed_config_file"] = Path(str(named)).read_bytes().hex()
+    return said
+
+
+def _items(mapping: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    """A mapping whose order decides; ``digest`` sorts the others."""
+    return list(mapping.items())
 
 
 LIGHT_MEMORY = 8_000  # MB, of jobs that run no model: queries with their images are the largest they hold

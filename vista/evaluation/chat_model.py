@@ -130,7 +130,7 @@ def _opened(image: Any) -> Image.Image:
 
 
 class VistaChatModel(lmms):  # type: ignore[misc]  # lmms-eval is untyped
-    """Greedy answers of one checkpoint, all requests of all tasks in one go."""
+    """Greedy answers of one checkpoint, each task's on their own."""
 
     is_simple = False
 
@@ -188,6 +188,9 @@ class VistaChatModel(lmms):  # type: ignore[misc]  # lmms-eval is untyped
         """The device that the model is on."""
         return self.checkpoint.device
 
+    def clean(self) -> None:
+        """Keep what is loaded: lmms-eval cleans up after every call, and takes longer than a small task."""
+
     def generate_until(self, requests: Sequence[Instance]) -> list[GenerationResult]:
         """The greedy response to every request (with ``selection``: to its candidates), in order.
 
@@ -197,8 +200,11 @@ class VistaChatModel(lmms):  # type: ignore[misc]  # lmms-eval is untyped
         """
         results: list[GenerationResult | None] = [None] * len(requests)
         decodings = [Decoding.parse(request.args[4], request.args[2]) for request in requests]
-        for limit in sorted({decoding.max_new_tokens for decoding in decodings}):
-            members = [i for i, decoding in enumerate(decodings) if decoding.max_new_tokens == limit]
+        # Tasks share no batch: on a GPU, the last bits would depend on which others are evaluated.
+        together: dict[tuple[str, int], list[int]] = {}
+        for index, (request, decoding) in enumerate(zip(requests, decodings, strict=True)):
+            together.setdefault((request.args[4], decoding.max_new_tokens), []).append(index)
+        for (_, limit), members in together.items():
             for pool in self._pools(requests, members, decodings):
                 asked = list(pool.values())
                 responses = self._respond(asked, self._prompts(asked, limit), limit)

@@ -1,24 +1,28 @@
 """Evaluate a checkpoint on every test query: stage ``evaluation``, ``vista evaluate``.
 
-Greedy decoding (or test-time selection) of all tasks in one call of lmms-eval, whose per-sample
-scores are kept. What lmms-eval reports is checked: one score for each query, and aggregates that
-are their means.
+Greedy decoding (or test-time selection) through lmms-eval, whose per-sample scores are kept. What it
+reports is checked: one score for each query, and aggregates that are their means. The tasks are evaluated
+one after another with one loaded model, so that a task's predictions do not depend on which others there
+are, and are kept one by one (``parts``): another task in the suite is all that is answered then, and what an
+interrupted job had answered stays.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from vista import closure
 from vista.chat import check_prompts
-from vista.config import HubModel, LocalModel, SelectMethod, Suite, Wording
+from vista.config import HubModel, LocalModel, SelectMethod, Suite, Wording, digest
 from vista.errors import VistaError
 from vista.evaluation.harness import lone_process, run_lmms_eval, write_task_files
+from vista.evaluation.parts import Part, Parts
 from vista.grid import Run, weights
-from vista.manifest import Recorder, check_count, read_manifest
+from vista.manifest import Recorder, check_count, installed, read_manifest
 from vista.paths import Paths
 from vista.reads import Reads
 from vista.records import PREDICTION, Row, read_queries, write_rows
@@ -51,6 +55,7 @@ def evaluate(suite: Suite, paths: Paths, run: Run) -> None:
         "tasks": suite.evaluated_tasks,
         "max_new_tokens": suite.eval_max_new_tokens,
         "batch_size": suite.eval_batch_size,
+        "threads": suite.threads,
         **({} if selection is None else {"selection": _settings(selection)}),
         **suite.models[run.model].prompts.stated,
     }
@@ -60,12 +65,43 @@ def evaluate(suite: Suite, paths: Paths, run: Run) -> None:
         write_rows(output, [], PREDICTION)
         recorder.write(output, {"predictions": 0, "tokens": 0}, status)
         return
-    from vista.engines.checkpoints import require_gpu  # torch takes seconds to import
-
-    require_gpu(suite, run.model, "evaluation")
     expected = {task: _query_ids(path) for task, path in queries.items()}
     folder = output.parent / "tasks"
     write_task_files(suite, paths, folder, run.model)
+    fingerprints = {task: recorder.fingerprints[path] for task, path in queries.items()}
+    keys = part_keys(suite, run, checkpoint, fingerprints, recorder.digests)
+    parts = Parts(output.parent / ".tasks", keys)
+    found = {task: parts.read(task) for task in expected}
+    missing = {task: ids for task, ids in expected.items() if found[task] is None}
+    for task, part in _answered(suite, run, checkpoint, folder, missing):
+        parts.write(task, part)
+        found[task] = part
+    parts.discard_others()
+    whole = [part for part in found.values() if part is not None]
+    rows = [row for part in whole for row in part.rows]
+    recorder.device = " and ".join(dict.fromkeys(part.device for part in whole))
+    write_rows(output, rows, PREDICTION)
+    recorder.write(output, {"predictions": len(rows), **total([part.counts for part in whole])})
+
+
+def _answered(
+    suite: Suite, run: Run, checkpoint: Path, folder: Path, tasks: Mapping[str, Sequence[str]]
+) -> Iterator[tuple[str, Part]]:
+    """The parts of tasks, made one after another; the model is loaded only if there are any.
+
+    Args:
+        suite: The resolved suite.
+        run: The run.
+        checkpoint: Its weights.
+        folder: Of lmms-eval's task files.
+        tasks: By task, the ids of its queries.
+    """
+    if not tasks:
+        return
+    from vista.engines.checkpoints import require_gpu  # torch takes seconds to import
+
+    require_gpu(suite, run.model, "evaluation")
+    selection = Selection.of(suite, run)
     with lone_process():
         from vista.evaluation.chat_model import VistaChatModel
 
@@ -76,20 +112,73 @@ def evaluate(suite: Suite, paths: Paths, run: Run) -> None:
             selection=selection,
         )
         check_prompts(model.checkpoint.processor, suite.models[run.model].prompts, run.model)
-        recorder.device = device_name(model)
-        report = run_lmms_eval(model, folder, suite.evaluated_tasks)
-    rows = [row for task, ids in expected.items() for row in predictions(run.id, task, ids, report)]
-    counts = report_counts(report, suite.evaluated_tasks)
-    if counts["unfinished"] != model.unfinished:
-        raise RuntimeError(
-            f"{model.unfinished} responses were cut at the length limit, but lmms-eval scored "
-            f"{counts['unfinished']} as cut"
+        for task, ids in tasks.items():
+            model.unfinished = model.candidate_tokens = 0
+            report = run_lmms_eval(model, folder, [task])
+            rows = predictions(run.id, task, ids, report)
+            counts = report_counts(report, [task])
+            if counts["unfinished"] != model.unfinished:
+                raise RuntimeError(
+                    f"task {task}: {model.unfinished} responses were cut at the length limit, but lmms-eval "
+                    f"scored {counts['unfinished']} as cut"
+                )
+            if selection is not None:
+                counts["candidates"] = selection.k * len(rows)
+                counts["tokens"] += model.candidate_tokens
+            yield task, Part(rows, counts, device_name(model))
+
+
+# Of the packages that manifests record, those that predictions are made with.
+PACKAGES = ("torch", "transformers", "lmms-eval", "numpy")
+
+
+def part_keys(
+    suite: Suite, run: Run, checkpoint: Path, queries: Mapping[str, str], digests: Mapping[str, str]
+) -> dict[str, str]:
+    """By task, the digest of all that decides a run's predictions on it.
+
+    The packages' versions are part of it although they make no output stale: a manifest names one of each.
+
+    Args:
+        suite: The resolved suite.
+        run: The run.
+        checkpoint: Its weights.
+        queries: By task, the SHA-256 of its queries.
+        digests: The job's, of which the code of each task is part where a command of ``vista.cli`` runs it.
+    """
+    selection = Selection.of(suite, run)
+    versions = installed()
+    stated = [
+        run.id,
+        read_manifest(checkpoint).checksums,
+        _trusted(suite, run),
+        suite.eval_max_new_tokens,
+        None if selection is None else _settings(selection),
+        suite.models[run.model].prompts.stated,
+        {name: versions.get(name) for name in PACKAGES},
+    ]
+    scorers = {task: suite.tasks[task].lmms_scorer for task in queries}
+    return {
+        task: digest(
+            [
+                *(*stated, task, sha, scorers[task]),
+                digests.get(f"code of {task}") or code_digest(scorers[task]),
+            ]
         )
-    if selection is not None:
-        counts["candidates"] = selection.k * len(rows)
-        counts["tokens"] += model.candidate_tokens
-    write_rows(output, rows, PREDICTION)
-    recorder.write(output, {"predictions": len(rows), **counts})
+        for task, sha in queries.items()
+    }
+
+
+def code_digest(scorer: str | None) -> str:
+    """The code that answers and scores a task: of the job, and of the task's scorer of lmms-eval."""
+    named = [] if scorer is None else [scorer.rpartition(".")[0]]
+    return digest(closure.checksums([*closure.entry_points("evaluate"), *named]))
+
+
+def total(counts: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """The sums of what several parts count."""
+    names = dict.fromkeys(name for each in counts for name in each)
+    return {name: sum(each.get(name, 0) for each in counts) for name in names}
 
 
 def _settings(selection: Selection) -> dict[str, Any]:

@@ -67,7 +67,8 @@ def build_model(suite: Suite, paths: Paths, model_name: str) -> None:
     output = paths.base(model_name)
     if isinstance(model, BuiltModel):
         corpus = paths.queries(model.corpus, "train")
-        recorder = Recorder("models", {**settings, "hint": suite.wording.hint}, [corpus])
+        built = {"hint": suite.wording.hint, "threads": suite.threads}
+        recorder = Recorder("models", {**settings, **built}, [corpus])
         counts = _build(suite, model, corpus, output, model_name)
     else:
         recorder = Recorder("models", settings, [])

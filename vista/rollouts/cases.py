@@ -56,7 +56,7 @@ def policy_cases(suite: Suite, paths: Paths, policy: str) -> None:
     output = paths.cases(policy)
     recorder = Recorder(
         "rollouts",
-        {"policy": policy, "per_task": PER_TASK, "tau": TAU},
+        {"policy": policy, "per_task": PER_TASK, "tau": TAU, "threads": suite.threads},
         [
             reads.checkpoint(pool.policy),
             *reads.queries(pool.policy, "train"),

@@ -61,7 +61,8 @@ def measure_shard(
     output = reads.shard(policy, kind, name, shard)
     recorder = Recorder(
         "rollouts",
-        {"policy": policy.id, kind: name, **settings, "scope": scope, "shards": suite.shards}
+        {"policy": policy.id, kind: name, **settings, "scope": scope}
+        | {"shards": suite.shards, "threads": suite.threads}
         | suite.models[policy.model].prompts.shown,
         [reads.checkpoint(policy), *reads.queries(policy, "train"), *inputs],
     )

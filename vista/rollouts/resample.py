@@ -55,6 +55,7 @@ def resample_shard(suite: Suite, paths: Paths, policy: grid.Run, name: str, shar
             "wording": {name: getattr(suite.wording, name) for name in templates},
             "engine": suite.engine.kind,
             "shards": suite.shards,
+            "threads": suite.threads,
             **suite.models[policy.model].prompts.stated,
             **plugins.origins(work.settings),
         },

@@ -56,6 +56,7 @@ def sample_shard(suite: Suite, paths: Paths, policy: grid.Run, name: str, shard:
             "sampling": settings.model_dump(),
             "engine": suite.engine.kind,
             "shards": suite.shards,
+            "threads": suite.threads,
             **suite.models[policy.model].prompts.stated,
         },
         [reads.checkpoint(policy), *reads.queries(policy, split)],

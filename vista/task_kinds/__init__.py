@@ -44,6 +44,8 @@ class TaskSettings(Strict):
     has_rationales: ClassVar[bool] = False
     # The train split also depends on the size of the seed split, as where it is what that one leaves.
     train_follows_seed: ClassVar[bool] = True
+    # Settings that the test split does not depend on.
+    for_training: ClassVar[frozenset[str]] = frozenset()
     # The manifests of seed and train count the queries about a picture of the test split: ``shared_kept`` are
     # in the file, ``shared_dropped`` have been left out.
     counts_shared_images: ClassVar[bool] = False
@@ -96,3 +98,7 @@ class TaskKind(ABC, Generic[Settings]):
             name: The task's name in the suite.
             split: ``seed``, ``train`` or ``test``.
         """
+
+    def local_files(self, split: Split) -> list[Path]:
+        """The user's own files that a split is made from: if they change, it is made again."""
+        return []

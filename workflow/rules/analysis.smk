@@ -4,7 +4,7 @@
 rule collect:
     input:
         predictions=PLAN.predictions(),
-        manifests=PLAN.manifests(),
+        manifests=PLAN.statuses(),
         queries=PLAN.test_queries(),
         code=PLAN.code("collect"),
     output:
@@ -21,7 +21,7 @@ rule collect:
         runtime=lambda w, attempt: PLAN.light_minutes(attempt),
     params:
         suite=handed,
-        settings=PLAN.analysis_settings(),
+        settings=PLAN.collection_settings(),
     shell:
         "VISTA_MEMORY={rule:q}:{resources.mem_mb:q}"
         " vista collect {params.suite:q} 2>&1 | tee {log:q}"
@@ -67,7 +67,7 @@ rule cost:
         runtime=lambda w, attempt: PLAN.light_minutes(attempt),
     params:
         suite=handed,
-        settings=PLAN.analysis_settings(),
+        settings=PLAN.cost_settings(),
     shell:
         "VISTA_MEMORY={rule:q}:{resources.mem_mb:q}"
         " vista cost {params.suite:q} 2>&1 | tee {log:q}"

@@ -4,6 +4,7 @@
 rule models:
     input:
         corpus=lambda w: PLAN.corpus(w.model),
+        folder=lambda w: PLAN.folder_files(w.model),
         code=lambda w: PLAN.model_code(w.model),
     output:
         f"{R}/models/{{model}}/manifest.json",

@@ -90,6 +90,7 @@ rule cases:
         runtime=lambda w, attempt: PLAN.minutes("rollouts", w.run, attempt),
     params:
         suite=handed,
+        settings=lambda w: PLAN.case_settings(w.run),
     shell:
         "VISTA_MEMORY={rule:q}:{resources.mem_mb:q}"
         " vista cases {params.suite:q} {wildcards.run:q} 2>&1 | tee {log:q}"

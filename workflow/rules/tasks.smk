@@ -5,6 +5,7 @@
 rule tasks:
     input:
         rationales=lambda w: PLAN.rationale_files(w.task, w.split),
+        published=lambda w: PLAN.published_files(w.task, w.split),
         code=lambda w: PLAN.task_code(w.task, w.split),
     output:
         f"{R}/tasks/{{task}}/{{split}}.parquet",

@@ -80,6 +80,7 @@ class BenchmarkSettings(TaskSettings):
     """A published benchmark."""
 
     counts_shared_images = True
+    for_training = frozenset({"duplicates", "shared_images"})
     # Queries that are published, before any are left out; for plans made before any download.
     published: ClassVar[PublishedSizes] = PublishedSizes()
     # Those of them that are answered by yes or no, where that is known; None if the benchmark does not
@@ -181,10 +182,7 @@ class Benchmark(TaskKind[Settings]):
             VistaError: files, columns or rows are missing or wrong, or fewer queries are published
                 than the sizes ask for.
         """
-        patterns = self.patterns("test")
-        if split != "test":
-            patterns = [*self.patterns("train"), *patterns]
-        root = root_of(name, self.settings.source, patterns)
+        root = root_of(name, self.settings.source, self._needed(split))
         reading = self.read(root, "test" if split == "test" else "train")
         counts: dict[str, float] = {
             "published": len(reading.questions),
@@ -202,10 +200,26 @@ class Benchmark(TaskKind[Settings]):
         words = sum(map(in_words, chosen))
         counts |= {"in_words": words} if words else {}
         counts |= {"queries": len(chosen), "images": len({question.image_id for question in chosen})}
-        files = [path for globs in patterns for path in matches(root, globs)]
-        # Loose images and one file per problem are not inputs: there are too many, and the queries hold them.
-        tables = dict.fromkeys(path for path in files if len(path.relative_to(root).parts) < 3)
-        return Prepared([query(name, split, question) for question in chosen], counts, list(tables))
+        return Prepared(
+            [query(name, split, question) for question in chosen], counts, self._tables(root, split)
+        )
+
+    def local_files(self, split: Split) -> list[Path]:
+        """The tables of a local copy."""
+        source = self.settings.source
+        return self._tables(source.path, split) if isinstance(source, LocalFiles) else []
+
+    def _needed(self, split: Split) -> list[list[str]]:
+        """``patterns`` of the published splits that one of ours is made from."""
+        return [*([] if split == "test" else self.patterns("train")), *self.patterns("test")]
+
+    def _tables(self, root: Path, split: Split) -> list[Path]:
+        """The published files that count as inputs, each once.
+
+        Not loose images and one file per problem: there are too many, and the queries hold them.
+        """
+        files = [path for globs in self._needed(split) for path in matches(root, globs)]
+        return list(dict.fromkeys(path for path in files if len(path.relative_to(root).parts) < 3))
 
     def read(self, root: Path, split: PublishedSplit, keep_images: bool = True) -> Reading:
         """All questions of a published split, in published order; every row is checked.
