@@ -425,7 +425,7 @@ def test_an_output_of_another_run_with_its_manifest(users: World, stage: str, na
     source, target = (next(each for each in outputs if name in str(each)) for name in names)
     put(source, target, times=True)
     put(manifest_of(source), manifest_of(target), times=True)
-    for output in outputs_of(clone, "tables") + [clone.results / "long.csv"]:
+    for output in [*outputs_of(clone, "tables"), clone.results / "long.csv"]:
         remove(output)  # so that they are made from what was put in
     users.touched(clone)
     users.judge(clone)
