@@ -175,6 +175,14 @@ def draw_from_a_file_of_elsewhere(results: Path) -> set[str]:
     return {"tables/main.csv"}
 
 
+def take_queries_from_a_cache(results: Path) -> set[str]:
+    """No rule declares what lies there."""
+    published = results.parent / "cache.parquet"
+    published.write_text("published")
+    make(results / "tasks/t/test.parquet", "tasks", [published])
+    return set()
+
+
 def lose_an_input(results: Path) -> set[str]:
     """What was made from it was made from it."""
     shutil.rmtree(results / "training/run")
@@ -192,6 +200,7 @@ def lose_an_input(results: Path) -> set[str]:
         put_in_another_checkpoint_and_lose_it,
         make_other_queries_and_lose_them,
         draw_from_a_file_of_elsewhere,
+        take_queries_from_a_cache,
         lose_an_input,
     ],
 )
