@@ -110,7 +110,7 @@ class Stale:
 
 
 def _other_source(output: Path, manifest: Manifest, read: set[Path]) -> str | None:
-    """Where a base checkpoint's links lead, if not to the files of its model: its folder may be a link itself."""
+    """Where a base checkpoint's links lead, if not to its model's files: a link to their folder may move."""
     if manifest.stage != "models" or not output.is_dir():
         return None
     sources = {file.name: os.path.realpath(file) for file in read}
