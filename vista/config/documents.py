@@ -1,4 +1,4 @@
-"""Reading YAML, and JSON, so that a value means one thing: 1.2's core schema, what 1.1 reads differently refused."""
+"""Reading YAML, or JSON, so that a value means one thing: 1.2's core schema, what 1.1 takes otherwise refused."""
 
 from __future__ import annotations
 
