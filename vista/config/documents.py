@@ -1,4 +1,7 @@
-"""Reading YAML, or JSON, so that a value means one thing: 1.2's core schema, what 1.1 takes otherwise refused."""
+"""Reading YAML and JSON so that a value means one thing.
+
+Plain values are those of YAML 1.2's core schema; what YAML 1.1 reads differently is refused.
+"""
 
 from __future__ import annotations
 
