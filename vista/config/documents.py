@@ -34,7 +34,7 @@ for _tag, _form, _first in (
     ("merge", r"<<", ["<"]),
 ):
     _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(rf"^(?:{_form})$"), _first)
-_PLAIN = _Loader("")  # tells what a value looks like
+_PLAIN: Any = _Loader("")  # tells what a value looks like
 
 # What YAML 1.1 reads as something else, so that nobody can tell what was meant.
 _SWITCH = re.compile(r"yes|Yes|YES|no|No|NO|on|On|ON|off|Off|OFF")
