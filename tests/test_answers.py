@@ -547,6 +547,14 @@ def test_a_term_or_chart_answer_is_right_by_itself(answer):
         assert verify(answer, answer, "relaxed")
 
 
+@pytest.mark.parametrize("answer", ["__init__", "_0_", "__a b__", '"left lung"', "`x`", "“T2”", "<b>x</b>"])
+@pytest.mark.parametrize("answer_type", ["closed", "open", "term", "math"])
+def test_a_truth_that_looks_like_emphasis_is_met_by_itself(answer, answer_type):
+    assert verify(answer, answer, answer_type)
+    assert verify(extract(f"Answer: {answer}"), answer, answer_type)
+    assert not verify(f"{answer} or 7", answer, answer_type)
+
+
 @settings(deadline=None, max_examples=60)
 @given(
     st.sampled_from(["{a}", r"{a} \sqrt {{ {b} }}", r"\frac {{ {a} }} {{ {b} }}", r"{a} \pi", "{a} : {b}"]),

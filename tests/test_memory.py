@@ -21,7 +21,7 @@ from tests.nano import checkpoint, query
 from vista import memory
 from vista.chat import encode_queries
 from vista.config import ModelStage
-from vista.engines.presenter import load_processor
+from vista.engines.presenter import _check_sizes, load_processor
 from vista.errors import VistaError, is_out_of_memory
 from vista.images import decoded
 from vista.records import QUERY, read_table, write_rows
@@ -83,8 +83,17 @@ def test_so_is_one_that_writes_more_image_tokens_than_a_tokenizer_survives(
         load_processor(file.parent)
 
 
+def test_the_most_patches_of_one_image_are_no_tiles(root: Path, tmp_path: Path) -> None:
+    from transformers import Kimi_K25ImageProcessor
+
+    presenter = load_processor(root / "tests/frozen/nano-internvl")
+    presenter.inner.image_processor = Kimi_K25ImageProcessor()
+    assert presenter.image_processor.max_patches > 5_000
+    _check_sizes(presenter, tmp_path)
+
+
 def test_it_costs_a_job_no_memory(root: Path, tmp_path: Path) -> None:
-    file = strangers(root, tmp_path / "mine", *ENORMOUS[0][:2])
+    file = strangers(root, tmp_path / "mine", *ENORMOUS[3][:2])  # one that only trying tells
     program = """
         from pathlib import Path
         def work():
@@ -147,6 +156,18 @@ def test_a_harder_limit_of_the_machine_stays() -> None:
     assert status == 0, said
 
 
+def test_so_does_one_that_the_user_set() -> None:
+    program = """
+        import resource
+        _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+        resource.setrlimit(resource.RLIMIT_DATA, (900_000_000, hard))
+        def work():
+            assert resource.getrlimit(resource.RLIMIT_DATA) == (900_000_000, hard)
+    """
+    status, said, _ = job(program, "sample:100000")
+    assert status == 0, said
+
+
 WATCHED = """
     import time
     from pathlib import Path
@@ -168,6 +189,30 @@ def test_where_there_is_a_gpu_what_job_and_children_hold_is_watched(tmp_path: Pa
     assert re.search(
         r"out of memory \(it holds 0\.\d GB; limit 0\.5 GB: resources\.evaluation\.memory_gb", said
     )
+
+
+def test_what_forked_children_share_is_counted_once(tmp_path: Path) -> None:
+    (tmp_path / "nvidia0").touch()
+    program = """
+        import os, time
+        from pathlib import Path
+        from vista import memory
+        memory.DEVICES, memory.PERIOD = Path(sys.argv[1]), 0.05
+        memory.RESERVED = memory.POOLS = 0
+        def work():
+            kept = bytearray(b'1') * 300_000_000
+            children = []
+            for _ in range(3):
+                child = os.fork()
+                if not child:
+                    time.sleep(1)
+                    os._exit(0)
+                children.append(child)
+            for child in children:
+                os.waitpid(child, 0)
+    """
+    status, said, _ = job(program, "evaluate:700", str(tmp_path))
+    assert status == 0, said
 
 
 def test_without_a_visible_gpu_the_kernel_limits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -44,7 +44,7 @@ def verify(found: str | None, answer: str, answer_type: str, choices: Sequence[s
         case "closed":
             return _closed(tidy(given), answer)
         case "open":
-            return bool(given) and _normalise(plain_text(tidy(given))) == _normalise(plain_text(answer))
+            return bool(given) and _normalise(_bare(given)) == _normalise(_bare(answer))
         case "number":
             return _number(given, answer)
         case "choice":
@@ -66,6 +66,13 @@ def solves(query: Mapping[str, Any], found: str | None) -> bool:
         return verify(found, query["answer"], query["answer_type"], query["choices"])
     except VistaError as error:
         raise VistaError(f"query {query['query_id']!r}: {error}") from error
+
+
+@lru_cache(maxsize=4096)
+def _bare(text: str) -> str:
+    """A response's answer or a ground truth without what wraps it, if anything is left."""
+    text = text.strip()
+    return plain_text(tidy(text)) or text
 
 
 _NUMBER_WORDS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten"]
@@ -92,8 +99,8 @@ def _without_articles(words: list[str]) -> list[str]:
 
 def _term(given: str, answer: str) -> bool:
     """The same term, or list of terms; of "computed tomography (CT)" either."""
-    gold = _term_parts(plain_text(answer))
-    stated = plain_text(tidy(given)) or given
+    gold = _term_parts(_bare(answer))
+    stated = _bare(given)
     if _term_parts(stated) == gold:
         return True
     short = re.fullmatch(r"([^()]*)\(([^()]*)\)", stated)
@@ -169,7 +176,7 @@ def _closed(given: str, answer: str) -> bool:
     The same rule for both words: "yes, there is no fracture" says yes, "no, there is one" no;
     "no fracture" and "fracture" say neither, nor does "yes or no".
     """
-    gold = _normalise(plain_text(answer))
+    gold = _normalise(_bare(answer))
     if gold not in ("yes", "no"):  # "left or right?" counts as closed in the medical sets
         return bool(given) and _normalise(plain_text(given)) == gold
     return _says(given) == gold
@@ -398,7 +405,7 @@ def _math(given: str, answer: str) -> bool:
 
     What is not a formula ("1 : 2 : 3") must be the same text, notation aside.
     """
-    return formulae.equal(tidy(given), answer)
+    return formulae.equal(tidy(given), tidy(answer))
 
 
 # ChartQA.

@@ -48,8 +48,7 @@ def limit_job() -> None:
     if _has_gpu():
         threading.Thread(target=_watch, args=(most,), daemon=True).start()
     else:
-        _, hard = resource.getrlimit(resource.RLIMIT_DATA)
-        resource.setrlimit(resource.RLIMIT_DATA, (most if hard < 0 else min(most, hard), hard))
+        _lower_to(most)
 
 
 def is_limited() -> bool:
@@ -74,13 +73,18 @@ def told_limit() -> str:
 @contextmanager
 def at_most(extra: int) -> Iterator[None]:
     """Let this process map at most ``extra`` bytes more, beside threads' stacks, within the block."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
-    most = _status(os.getpid(), "VmData") + extra + _stacks()
-    resource.setrlimit(resource.RLIMIT_DATA, (most if soft < 0 else min(most, soft), hard))
+    before = _lower_to(_status(os.getpid(), "VmData") + extra + _stacks())
     try:
         yield
     finally:
-        resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
+        resource.setrlimit(resource.RLIMIT_DATA, before)
+
+
+def _lower_to(most: int) -> tuple[int, int]:
+    """Limit what this process maps, unless a limit is lower (``ulimit -d``); what it was before."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    resource.setrlimit(resource.RLIMIT_DATA, (most if soft < 0 else min(most, soft), hard))
+    return soft, hard
 
 
 def _given() -> tuple[str, int] | None:
@@ -102,7 +106,11 @@ def _has_gpu() -> bool:
 
 def _watch(most: int) -> None:
     """End this process and its children once they hold more than ``most`` bytes."""
-    while (held := sum(map(_held, family := _family(os.getpid())))) <= most:
+    while True:
+        family = _family(os.getpid())
+        # What processes share is counted once, which takes time, where it may matter.
+        if sum(map(_held, family)) > most and (held := sum(map(_share_held, family))) > most:
+            break
         time.sleep(PERIOD)
     said = f"vista {' '.join(sys.argv[1:])}: out of memory (it holds {held / 1e9:.1f} GB; {told_limit()})"
     os.write(2, f"error: {said}\n".encode())
@@ -127,10 +135,16 @@ def _held(process: int) -> int:
     return _status(process, "RssAnon") + _status(process, "RssShmem")
 
 
-def _status(process: int, name: str) -> int:
+def _share_held(process: int) -> int:
+    """The same, of pages that several processes hold (after a fork) only its share."""
+    names = ("Pss_Anon", "Pss_Shmem")
+    return sum(_status(process, name, "smaps_rollup") for name in names) or _held(process)
+
+
+def _status(process: int, name: str, account: str = "status") -> int:
     """Bytes of one line of the kernel's account of a process; 0 if there is none."""
     with suppress(OSError):
-        for line in (PROC / str(process) / "status").read_text().splitlines():
+        for line in (PROC / str(process) / account).read_text().splitlines():
             if line.startswith(f"{name}:"):
                 return int(line.split()[1]) << 10
     return 0

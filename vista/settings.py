@@ -98,7 +98,7 @@ def _is_odd(sign: str) -> bool:
 
 def _is_usable(path: Path) -> Path:
     """Replace ``~``, as a shell does, and refuse a path that no file can have."""
-    if not str(path).isprintable():
+    if any(_is_odd(sign) or sign in "\n\t\u2028\u2029" for sign in str(path)):
         raise ValueError(
             "a path with control characters or half a character cannot be used; choose another name"
         )

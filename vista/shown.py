@@ -17,10 +17,13 @@ if TYPE_CHECKING:
 # What turns the direction of the text around it, what is read and not seen, and other ends of lines.
 UNSEEN = {*range(0x202A, 0x202F), *range(0x2066, 0x206A), *range(0xE0000, 0xE0080)}
 UNSEEN |= {0x061C, 0x200E, 0x200F, 0x2028, 0x2029}
-# Of an address: its user name and password, and values in its query that are named like a secret.
+# Of an address: its user name and password, and values in its query that are named like a secret. Keywords,
+# tokenizers and authors are none.
 LOGIN = re.compile(r"(?<=://)[^\s'\"/]+@|[^\s'\"/:]+:[^\s'\"/@]+@")
 SECRET = re.compile(
-    r"(?<=[?&;#])([\w.-]*(?:key|token|secret|passw|sig|auth|credential)[\w.-]*=)[^\s&'\"]+", re.IGNORECASE
+    r"(?<=[?&;#])([\w.-]*(?:key(?!word)|token(?!iz)|secret|passw|signature|(?<![a-z])sig(?![a-z])|auth(?!ors?=)"
+    r"|credential)[\w.-]*=)[^\s&'\"]+",
+    re.IGNORECASE,
 )
 FORMULA = ("=", "+", "-", "@", "\t", "'")  # the last one, so that what is put before others is unique
 # Of Markdown: what begins a tag that our tables do not use, and what makes a link.

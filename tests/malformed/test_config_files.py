@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 
 import pytest
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 
 from tests.malformed.harness import CONFIG, PLAN, Case, Spoil, World, case, refused
 from vista.config import load_suite, load_yaml, parse_yaml
+from vista.errors import VistaError
 
 BOMB = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
     f"{new}: &{new} [{', '.join([f'*{old}'] * 9)}]\n" for old, new in zip("abcdefgh", "bcdefghi", strict=True)
@@ -511,6 +513,37 @@ def test_a_number_is_read_as_python_writes_it(number: float) -> None:
     read = parse_yaml(f"a: {text}\n")["a"]
     assert read == number
     assert type(read) is type(number)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("!!bool x", "!!timestamp x", "!!int 'x'", "!!float 5", "!!binary aGk=", "!!set {b, c}", "!mine x"),
+        *("!!null x", "!!python/object:os.x {}", "!!omap [{b: 1}]", "<<"),
+    ],
+)
+def test_a_tag_that_makes_something_else_of_a_value_is_refused_with_its_place(text: str) -> None:
+    with pytest.raises(ValueError, match=r"(?s)line 1, column 4: .*line 2, column 4: 017 is octal"):
+        parse_yaml(f"a: {text}\nb: 017\n")
+
+
+def test_a_tag_that_says_what_a_value_is_may_stay() -> None:
+    assert parse_yaml("!!map\na: !!str 5\nb: !!int 5\nc: !!seq [! x]\n") == {"a": "5", "b": 5, "c": ["x"]}
+
+
+def test_a_config_in_json_is_read_as_json_means_it(world: World) -> None:
+    value = {"name": "\U0001f600", "b": ["/", 1e-3, {"c": None, "d": True}]}
+    world.write("a.json", json.dumps(value, indent="\t").replace("/", r"\/"))
+    assert load_yaml(world.path("a.json")) == value
+    with pytest.raises(ValueError, match="line 1, column 10: key 'a' appears twice"):
+        parse_yaml('{"a": 1, "a": 2}')
+
+
+@pytest.mark.parametrize("text", ["\0", "a: \x07", "\x1b[2J"])
+def test_signs_that_no_text_has_are_one_error(world: World, text: str) -> None:
+    world.write("a.yaml", text)
+    with pytest.raises(VistaError, match=r"a\.yaml: not valid YAML: .*; save it as plain text in UTF-8"):
+        load_yaml(world.path("a.yaml"))
 
 
 def test_anchors_and_merged_keys_are_read_as_yaml_means_them(world: World) -> None:

@@ -11,8 +11,8 @@ import pytest
 
 from tests.rollouts.conftest import POLICY, SAMPLES, policy_folder, suite_at
 from tests.tasks.published import write_slake
-from vista import cli, grid
-from vista.config import Suite, load_suite, load_yaml
+from vista import cli, grid, planned
+from vista.config import Suite, load_resolved, load_suite, load_yaml
 from vista.config.checks import RESULTS
 from vista.errors import VistaError
 from vista.grid import Run
@@ -72,8 +72,9 @@ NO_RUNS = [
 
 
 def everything(folder: Path) -> dict[str, Any]:
-    """Every path below a folder, with what it holds."""
-    return {str(p): p.read_bytes() if p.is_file() else None for p in folder.rglob("*")}
+    """Every path below a folder, with what it holds; not the locks of jobs."""
+    paths = (path for path in folder.rglob("*") if ".jobs" not in path.parts)
+    return {str(path): path.read_bytes() if path.is_file() else None for path in paths}
 
 
 @pytest.fixture
@@ -149,8 +150,11 @@ def test_no_argument_of_a_command_makes_it_write_anything(
     Paths(results).suite.write_text(suite_at(results).model_dump_json())
     before = everything(tmp_path), everything(policy_folder)
     command, *rest = arguments
-    with pytest.raises(VistaError):
-        cli.app([command, str(Paths(results).suite), "--", *rest], standalone_mode=False)
+    try:
+        with pytest.raises(VistaError):
+            cli.app([command, str(Paths(results).suite), "--", *rest], standalone_mode=False)
+    finally:
+        planned.end()
     assert (everything(tmp_path), everything(policy_folder)) == before
 
 
@@ -174,7 +178,13 @@ def test_results_may_be_anywhere_but_not_under_a_name_that_is_read_as_something_
 ) -> None:
     with pytest.raises(ValueError, match=r"cannot be used|255 bytes; choose|~ cannot be replaced"):
         Suite.model_validate({**suite_value, "results": folder})
-    for fine in ("/anywhere/else", "../beside", "my results; $(x) 'y'", "ergebnisse/März"):
+    for fine in (
+        "/anywhere/else",
+        "../beside",
+        "my results; $(x) 'y'",
+        "ergebnisse/März",
+        "結果\u3000新/a\u00a0b\u202fc",
+    ):
         assert Suite.model_validate({**suite_value, "results": fine}).results == Path(fine)
 
 
@@ -259,6 +269,16 @@ def test_one_may_stand_in_a_results_folder(
     (tmp_path / "notes.txt").touch()
     monkeypatch.chdir(tmp_path)
     assert results_at(root, str(tmp_path)).results == tmp_path
+
+
+def test_results_that_were_moved_are_read_wherever_they_were_made(root: Path, checkout: Path) -> None:
+    suite = results_at(root, "../old")
+    (checkout / "moved").mkdir()
+    (checkout / "moved/suite.json").write_text(suite.model_dump_json())
+    (checkout / "old/notes.txt").touch()
+    with pytest.raises(VistaError, match="holds other things"):
+        results_at(root, "../old")
+    assert load_resolved(checkout / "moved/suite.json") == suite
 
 
 def test_every_output_is_known_to_belong_to_results() -> None:

@@ -72,6 +72,8 @@ ADDRESSES = [
     f"https://host/v1?api-key={SECRET}",
     f"https://host/v1?version=2&access_token={SECRET}&x=1",
     f"https://host/v1#sig={SECRET}",
+    f"https://host/v1?X-Amz-Signature={SECRET}",
+    f"https://host/v1?AUTHORIZATION={SECRET}",
 ]
 TEACHER = {"kind": "teacher", "model": "m", "cache": "c", "max_requests": 1}
 # Where a suite or models.yaml may have an address, with the key that the error names.
@@ -134,7 +136,15 @@ def test_the_address_of_an_endpoint_ends_with_its_path(query: str) -> None:
         TeacherRationales.model_validate({**TEACHER, "endpoint": f"https://host/v1{query}"})
 
 
-HARMLESS = ["http://localhost:8000/v1", "https://host/v1/@team", "https://hf.co/a/b@main", "a@b:c", "x?key=y"]
+HARMLESS = [
+    "https://x/?q=1&author=me&keywords=a&design=2",
+    "https://x/#tokenizer=3",
+    "http://localhost:8000/v1",
+    "https://host/v1/@team",
+    "https://hf.co/a/b@main",
+    "a@b:c",
+    "x?key=y",
+]
 
 
 @pytest.mark.parametrize("harmless", HARMLESS)

@@ -36,7 +36,6 @@ RESULTS = re.compile(
 def consistency_problems(suite: Suite, path: str) -> list[str]:
     """All conflicts between the parts, one line each; ``path`` is that of the suite file."""
     return [
-        *_results_problems(suite, path),
         *_task_problems(suite, path),
         *_model_problems(suite, path),
         *_method_problems(suite, path),
@@ -76,8 +75,11 @@ def _task_problems(suite: Suite, path: str) -> list[str]:
     return problems
 
 
-def _results_problems(suite: Suite, path: str) -> list[str]:
-    """Why outputs cannot be written there, or would be among other things."""
+def results_problems(suite: Suite, path: str) -> list[str]:
+    """Why outputs cannot be written to a suite's folder, or would be among other things.
+
+    Of no concern to a resolved suite, which is read where its results are now.
+    """
     where, example = f"{path}: results: {suite.results}", f"results/{suite.name}"
     folder = Path(os.path.realpath(suite.results))
     checkout = Path(__file__).resolve().parents[2]

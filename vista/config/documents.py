@@ -1,9 +1,14 @@
-"""Reading YAML so that a value means one thing: 1.2's core schema, what 1.1 reads differently refused."""
+"""Reading YAML and JSON so that a value means one thing.
+
+Plain values are those of YAML 1.2's core schema; what YAML 1.1 reads differently is refused.
+"""
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 import yaml
@@ -29,6 +34,7 @@ for _tag, _form, _first in (
     ("merge", r"<<", ["<"]),
 ):
     _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(rf"^(?:{_form})$"), _first)
+_PLAIN: Any = _Loader("")  # tells what a value looks like
 
 # What YAML 1.1 reads as something else, so that nobody can tell what was meant.
 _SWITCH = re.compile(r"yes|Yes|YES|no|No|NO|on|On|ON|off|Off|OFF")
@@ -41,6 +47,8 @@ _GROUPED = re.compile(r"[-+]?(0x[0-9a-fA-F_]+|[0-9][0-9_]*(\.[0-9_]*)?|\.[0-9][0
 def _ambiguity(text: str) -> str | None:
     """Why a plain value could mean two things, and how to write either; ``None`` if it could not."""
     quoted = f"quote it if text is meant: '{text}'"
+    if text == "<<":
+        return f"<< merges a mapping into another, as a key; {quoted}"
     if _SWITCH.fullmatch(text):
         return f"{text} is a boolean or text, as one reads YAML; write true or false, or {quoted}"
     if _ZEROS.fullmatch(text):
@@ -53,12 +61,27 @@ def _ambiguity(text: str) -> str | None:
     return None
 
 
+def _is_tagged(node: yaml.Node) -> bool:
+    """Whether a tag makes a value something else than it looks like; ``!!str`` only says what it is."""
+    if not isinstance(node, yaml.ScalarNode):
+        kind = "map" if isinstance(node, yaml.MappingNode) else "seq"
+        return node.tag != f"tag:yaml.org,2002:{kind}"
+    quoted = node.style is not None
+    looks = _PLAIN.resolve(yaml.ScalarNode, node.value, (not quoted, quoted))
+    return node.tag not in (looks, "tag:yaml.org,2002:str")
+
+
 def _node_problems(node: yaml.Node, seen: set[int]) -> Iterator[tuple[yaml.Mark, str]]:
-    """Keys that are not text or appear twice, and values that could mean two things; each with its place."""
+    """What is wrong with keys, tags, and values that could mean two things; each with its place."""
     if id(node) in seen:
         return
     seen.add(id(node))
-    if isinstance(node, yaml.ScalarNode):
+    if _is_tagged(node):
+        yield (
+            node.start_mark,
+            f"tag {node.tag.replace('tag:yaml.org,2002:', '!!')}; remove it, values are plain",
+        )
+    elif isinstance(node, yaml.ScalarNode):
         what = None if node.style else _ambiguity(node.value)
         if what is not None:
             yield node.start_mark, what
@@ -104,15 +127,18 @@ def _count(node: yaml.Node, known: dict[int, int]) -> int:
 
 
 def parse_yaml(text: str) -> Any:
-    """The value of a YAML document.
+    """The value of a YAML document, or of a JSON one, whose tabs and escapes YAML does not know.
 
     Raises:
         ValueError: it is not YAML, has a key twice or one that is not text, a value that YAML 1.1 and 1.2
             read differently, a tag, more values than any file of ours has, or is nested too deeply; says
             where, for all keys and values at once.
     """
-    loader = _Loader(text)
+    with suppress(ValueError, RecursionError):  # what is wrong with it is told below
+        return json.loads(text, object_pairs_hook=_once)
+    loader = None
     try:
+        loader = _Loader(text)
         node = loader.get_single_node()
         if node is None:
             return None
@@ -132,7 +158,16 @@ def parse_yaml(text: str) -> Any:
     except RecursionError as error:
         raise ValueError("nested too deeply; remove the inner brackets") from error
     finally:
-        loader.dispose()
+        if loader is not None:
+            loader.dispose()
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """The object of a JSON document, if no key appears twice."""
+    value = dict(pairs)
+    if len(value) < len(pairs):
+        raise ValueError
+    return value
 
 
 def _place(mark: yaml.Mark | None) -> str:
@@ -145,8 +180,6 @@ def _explained(error: yaml.MarkedYAMLError) -> str:
     said = error.problem or error.context or "not YAML"
     if "\\t" in said:
         said += "; use spaces, not tabs"
-    elif "constructor for the tag" in said:
-        said += "; remove the tag, values are plain"
     elif not isinstance(error, yaml.constructor.ConstructorError):
         said += "; fix the line, or the one before it"
     return where + said

@@ -250,10 +250,10 @@ class SuiteFields(Strict):
     def _is_no_pattern(cls, value: Path) -> Path:
         """Any folder will do, except names that Snakemake or a command would misread."""
         text = str(value)
-        if set("{}") & set(text) or not text.isprintable() or text.startswith("-"):
+        if set("{}") & set(text) or text.startswith("-"):
             raise ValueError(
-                "a folder of this name cannot be used: Snakemake reads braces as wildcards, commands a "
-                "leading - as an option, and control characters spoil logs; choose another name"
+                "a folder of this name cannot be used: Snakemake reads braces as wildcards, and commands a "
+                "leading - as an option; choose another name"
             )
         return value
 

@@ -198,9 +198,10 @@ def _check_sizes(presenter: Presenter, folder: Path) -> None:
     images, options = presenter.image_processor, presenter.loading.processor
     everything = [*vars(presenter.inner).items(), *vars(images).items(), *options.items()]
     asked = {name: value for name, value in everything if value is not None}
+    counts = COUNTS if "min_patches" in asked else {**COUNTS, "max_patches": math.inf}  # else not of tiles
     found = [
         f"{name}: {asked[name]} is more than {most:,}"
-        for name, most in COUNTS.items()
+        for name, most in counts.items()
         if isinstance(asked.get(name), int | float) and asked[name] > most
     ]
     if not found and _takes_too_much(images, options):
