@@ -126,6 +126,11 @@ rule figures:
 
 
 include: "workflow/rules/common.smk"
+
+
+ask_manifests(PLAN)
+
+
 include: "workflow/rules/tasks.smk"
 include: "workflow/rules/models.smk"
 include: "workflow/rules/rollouts.smk"

@@ -15,10 +15,13 @@ os.environ.update(
 
 import shutil
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
+
+from vista import planned
 
 # What a shell starts in the background ignores Ctrl-C, and with it all that the tests start and interrupt.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -45,6 +48,13 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
     made = checkpoint("internvl")
     save_checkpoint(made.model, made.processor, folder)
     return folder
+
+
+@pytest.fixture(autouse=True)
+def ended() -> Iterator[None]:
+    """Whatever a test starts in this process ends with it, as a command does."""
+    yield
+    planned.end()
 
 
 @pytest.fixture

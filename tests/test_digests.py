@@ -530,6 +530,7 @@ def test_the_table_has_every_field_of_every_class_of_settings(suites: list[Suite
     while queue:
         queue += queue.pop().__subclasses__()
         classes |= {each for each in queue if each.__module__.startswith("vista.")}
+    classes = {each for each in classes if not each.__module__.startswith("vista.planning.")}  # of no suite
     # As written: the stages read the resolved suite alone.
     fields = {
         owner(each, name): field.annotation

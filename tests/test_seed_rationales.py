@@ -157,6 +157,12 @@ def test_a_task_s_seed_split_depends_on_its_file_and_on_the_verifier_of_a_teache
     assert generated == plan.task_code("grid-chain", "train") == plan.task_code("grid-closed", "seed")
     assert not [module for module in code(generated) if "benchmarks" in module]
     reading = code(plan.task_code("grid-chain", "seed")) - code(generated)
-    assert reading == {"vista.answers", "vista.formulae", "vista.responses", "vista.tasks.rationales"}
+    assert reading == {
+        "vista.answers",
+        "vista.characters",
+        "vista.formulae",
+        "vista.responses",
+        "vista.tasks.rationales",
+    }
     verifying = code(asks.task_code("grid-chain", "seed")) - code(generated)
     assert {"vista.tasks.teacher", "vista.images"} <= verifying

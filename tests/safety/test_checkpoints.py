@@ -110,6 +110,7 @@ def test_pickles_beside_the_weights_are_not_read(stage: Stage, trap: Trap, looke
     folder, run = stage
     for name in ("pytorch_model.bin", "adapter_model.bin", "optimizer.pt", "training_args.bin"):
         trap.save(folder / name)
+    vouch(folder)
     run()
     assert not trap.sprung
     assert looked_up == []

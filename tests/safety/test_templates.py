@@ -13,6 +13,7 @@ from tests.nano import checkpoint, query
 from tests.safety.conftest import Trap
 from vista import chat
 from vista.engines.checkpoints import load_checkpoint, save_checkpoint
+from vista.errors import VistaError
 
 ESCAPES = [
     "{{ ''.__class__.__mro__[1].__subclasses__() }}",
@@ -46,7 +47,7 @@ def test_a_template_cannot_reach_what_lies_behind_the_objects_it_is_given(
     folder = shutil.copytree(saved, tmp_path / "nano")
     (folder / "chat_template.jinja").write_text(template.replace("MARK", str(trap.mark)))
     said = ""
-    with suppress(TemplateError, TypeError, OverflowError):
+    with suppress(TemplateError, TypeError, OverflowError, VistaError):
         loaded = load_checkpoint(folder, device="cpu")
         said = chat.render(loaded.processor, chat.messages(query(0)))
     assert said == ""

@@ -66,14 +66,12 @@ def evaluate(suite: Suite, paths: Paths, run: Run) -> None:
         recorder.write(output, {"predictions": 0, "tokens": 0}, status)
         return
     expected = {task: _query_ids(path) for task, path in queries.items()}
-    folder = output.parent / "tasks"
-    write_task_files(suite, paths, folder, run.model)
     fingerprints = {task: recorder.fingerprints[path] for task, path in queries.items()}
     keys = part_keys(suite, run, checkpoint, fingerprints, recorder.digests)
     parts = Parts(output.parent / ".tasks", keys)
     found = {task: parts.read(task) for task in expected}
     missing = {task: ids for task, ids in expected.items() if found[task] is None}
-    for task, part in _answered(suite, run, checkpoint, folder, missing):
+    for task, part in _answered(suite, paths, run, missing):
         parts.write(task, part)
         found[task] = part
     parts.discard_others()
@@ -85,15 +83,14 @@ def evaluate(suite: Suite, paths: Paths, run: Run) -> None:
 
 
 def _answered(
-    suite: Suite, run: Run, checkpoint: Path, folder: Path, tasks: Mapping[str, Sequence[str]]
+    suite: Suite, paths: Paths, run: Run, tasks: Mapping[str, Sequence[str]]
 ) -> Iterator[tuple[str, Part]]:
     """The parts of tasks, made one after another; the model is loaded only if there are any.
 
     Args:
         suite: The resolved suite.
+        paths: Where everything is.
         run: The run.
-        checkpoint: Its weights.
-        folder: Of lmms-eval's task files.
         tasks: By task, the ids of its queries.
     """
     if not tasks:
@@ -101,12 +98,14 @@ def _answered(
     from vista.engines.checkpoints import require_gpu  # torch takes seconds to import
 
     require_gpu(suite, run.model, "evaluation")
+    folder = paths.predictions(run.id).parent / "tasks"
+    write_task_files(suite, paths, folder, run.model)
     selection = Selection.of(suite, run)
     with lone_process():
         from vista.evaluation.chat_model import VistaChatModel
 
         model = VistaChatModel(
-            checkpoint,
+            Reads(suite, paths).checkpoint(run),
             batch_size=suite.eval_batch_size,
             trust_remote_code=_trusted(suite, run),
             selection=selection,

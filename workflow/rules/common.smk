@@ -37,7 +37,7 @@ def see_past_ancient(search=DAG.bfs):
 see_past_ancient()
 
 
-def ask_manifests(changed=PersistenceBase.params_changed):
+def ask_manifests(plan, changed=PersistenceBase.params_changed):
     """Have Snakemake ask the outputs' manifests what they were made with, besides its own memory.
 
     Results that were copied, or whose `.snakemake` is gone, are as stale as they were.
@@ -47,7 +47,7 @@ def ask_manifests(changed=PersistenceBase.params_changed):
         found = changed(persistence, job, file)
         if found or file is not None:
             return found
-        why = PLAN.why_stale(
+        why = plan.why_stale(
             [str(each) for each in job.output],
             [str(each) for each in job.input],
             job.params.get("settings"),
@@ -57,9 +57,6 @@ def ask_manifests(changed=PersistenceBase.params_changed):
 
     PersistenceBase.params_changed = params_changed
     PersistenceBase.has_metadata = lambda persistence, job: True  # else it does not ask
-
-
-ask_manifests()
 
 
 def handed(wildcards, threads):
