@@ -73,7 +73,7 @@ class Plan:
 
     def file(self, results: Path) -> Path:
         """Where it is written: its name says what is in it."""
-        return results / FOLDER / f"{hashlib.sha256(self.text.encode()).hexdigest()[:32]}.json"
+        return results / FOLDER / _name(self.text)
 
     def write(self, results: Path) -> None:
         """Write it, and remove those of earlier starts.
@@ -129,6 +129,11 @@ class Plan:
             raise VistaError(f"{file}: {EDITED}")
 
 
+def _name(text: str) -> str:
+    """What a plan's file is called."""
+    return f"{hashlib.sha256(text.encode()).hexdigest()[:32]}.json"
+
+
 def make(suite: Suite, texts: Mapping[str, str], named: Iterable[str], **commit: Any) -> Plan:
     """A plan of the code as it is now.
 
@@ -168,7 +173,7 @@ def read(path: Path) -> tuple[Suite, Plan | None]:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise VistaError(f"{path}: cannot be read ({error}); the snakemake of this job has ended") from error
-    if not hashlib.sha256(text.encode()).hexdigest().startswith(path.stem):
+    if _name(text) != path.name:
         raise VistaError(f"{path}: is not what snakemake wrote; start snakemake again")
     plan = Plan(**json.loads(text))
     return Suite.model_validate_json(plan.suite), plan

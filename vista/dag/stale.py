@@ -113,7 +113,7 @@ def _other_source(output: Path, manifest: Manifest, read: set[Path]) -> str | No
     """Where a base checkpoint's links lead, if not to its model's files: a link to their folder may move."""
     if manifest.stage != "models" or not output.is_dir():
         return None
-    sources = {file.name: os.path.realpath(file) for file in read}
+    named, sources = {file.name for file in read}, {os.path.realpath(file) for file in read}
     linked = [output / name for name in manifest.checksums if (output / name).is_symlink()]
-    found = {file: os.path.realpath(file) for file in linked if file.name in sources}
-    return next((where for file, where in found.items() if where != sources[file.name]), None)
+    found = [os.path.realpath(file) for file in linked if file.name in named]
+    return next((where for where in found if where not in sources), None)
