@@ -106,6 +106,23 @@ def test_jobs_that_outlive_their_snakemake_are_named(tmp_path: Path) -> None:
     assert not list((tmp_path / ".jobs").iterdir()), "what the dead job left is removed"
 
 
+def test_whoever_may_only_read_sees_another_users_locks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = os.open
+
+    def as_another_user(file: Path, flags: int, *mode: int) -> int:
+        if flags & os.O_ACCMODE != os.O_RDONLY:
+            raise PermissionError
+        return opened(file, flags, *mode)
+
+    with other(tmp_path, TAKE), other(tmp_path, JOIN):
+        monkeypatch.setattr(os, "open", as_another_user)
+        assert lock.is_at_work(tmp_path)
+        with pytest.raises(VistaError, match="still at work: vista train a"):
+            lock.refuse_jobs_left(tmp_path)
+
+
 def test_a_job_of_another_machine_is_not_to_be_killed_here(tmp_path: Path) -> None:
     with other(tmp_path, JOIN, start="dead"):
         file = tmp_path / ".jobs/train-a"

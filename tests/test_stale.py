@@ -21,6 +21,7 @@ CODE = "checksums"
 def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Queries, a checkpoint made from them, predictions made from both, and a table."""
     monkeypatch.setattr(ORIGIN, "digests", lambda: {"settings": "s", "code": fingerprint(CODE)})
+    monkeypatch.setattr(ORIGIN, "results", None)
     folder = tmp_path / "results"
     queries, checkpoint = folder / "tasks/t/test.parquet", folder / "training/run"
     make(queries, "tasks", [])
@@ -150,6 +151,38 @@ def put_in_another_checkpoint(results: Path) -> set[str]:
     return {"evaluation/run/predictions.parquet"}
 
 
+def put_in_another_checkpoint_and_lose_it(results: Path) -> set[str]:
+    """Made again for something else, then deleted to save space: its manifest's copy knows."""
+    ORIGIN.results = results
+    stale_now = put_in_another_checkpoint(results)
+    shutil.rmtree(results / "training/run")
+    return stale_now
+
+
+def make_other_queries_and_lose_them(results: Path) -> set[str]:
+    ORIGIN.results = results
+    stale_now = remake(results)
+    for file in (results / "tasks/t").iterdir():
+        file.unlink()
+    return stale_now
+
+
+def draw_from_a_file_of_elsewhere(results: Path) -> set[str]:
+    """By hand, from a table that somebody sent."""
+    elsewhere = results.parent / "sent.csv"
+    elsewhere.write_text("95.0")
+    make(results / "tables/main.csv", "analysis", [elsewhere])
+    return {"tables/main.csv"}
+
+
+def take_queries_from_a_cache(results: Path) -> set[str]:
+    """No rule declares what lies there."""
+    published = results.parent / "cache.parquet"
+    published.write_text("published")
+    make(results / "tasks/t/test.parquet", "tasks", [published])
+    return set()
+
+
 def lose_an_input(results: Path) -> set[str]:
     """What was made from it was made from it."""
     shutil.rmtree(results / "training/run")
@@ -164,9 +197,31 @@ def lose_an_input(results: Path) -> set[str]:
         spoil_predictions,
         put_in_another_runs,
         put_in_another_checkpoint,
+        put_in_another_checkpoint_and_lose_it,
+        make_other_queries_and_lose_them,
+        draw_from_a_file_of_elsewhere,
+        take_queries_from_a_cache,
         lose_an_input,
     ],
 )
 def test_what_is_made_from_another_input_is_stale(results: Path, happen: Callable[[Path], set[str]]) -> None:
     expected = happen(results)
     assert stale(results) == expected
+
+
+def test_a_model_whose_folder_is_a_link_is_stale_once_it_leads_elsewhere(results: Path) -> None:
+    """Its files may be older than the base checkpoint, whose own links still lead to the former folder."""
+    first, second, link = (results.parent / name for name in ("v1", "v2", "qwen"))
+    for folder in (first, second):
+        folder.mkdir()
+        (folder / "model.safetensors").write_text("weights")
+    link.symlink_to(first)
+    base = results / "models/qwen"
+    base.mkdir(parents=True)
+    (base / "model.safetensors").symlink_to(link.resolve() / "model.safetensors")
+    Recorder("models", {"model": "qwen"}, []).write(base, {})
+    asked = [str(base / "manifest.json")], [str(link / "model.safetensors")], "s", CODE
+    assert Stale(results).why(*asked) == ""
+    link.unlink()
+    link.symlink_to(second)
+    assert "which is no file of its model now" in Stale(results).why(*asked)

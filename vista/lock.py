@@ -114,8 +114,9 @@ def _owner(file: Path) -> Owner:
 def _is_held(file: Path) -> bool:
     """Whether somebody holds a file's lock; this process counts."""
     try:
-        handle = os.open(file, os.O_RDWR | os.O_CLOEXEC)
-    except OSError:  # there is none; or it is another user's, who may not be asked
+        # Whoever may read the file may ask; it may be another user's.
+        handle = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
         return False
     try:
         fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)

@@ -106,6 +106,19 @@ def test_a_process_that_a_launcher_started_starts_no_other(suite: Suite, monkeyp
     become_launcher(with_model(suite, ModelTraining(processes=2)), Path("suite.json"), run_of("rest-em"))
 
 
+@pytest.mark.parametrize("launched", [False, True])
+def test_only_a_launcher_tells_accelerate_how_to_train(
+    suite: Suite, monkeypatch: pytest.MonkeyPatch, launched: bool
+):
+    """An exported ACCELERATE_MIXED_PRECISION would train in other arithmetic under the same digest."""
+    for name in ("ACCELERATE_MIXED_PRECISION", "FSDP_VERSION"):
+        monkeypatch.setenv(name, "said")
+    if launched:
+        monkeypatch.setenv("LOCAL_RANK", "0")
+    become_launcher(suite, Path("suite.json"), run_of("rest-em"))
+    assert ("ACCELERATE_MIXED_PRECISION" in os.environ) == ("FSDP_VERSION" in os.environ) == launched
+
+
 def test_spreading_weights_without_gpus_is_refused_as_accelerate_would_not_do_it(root: Path):
     training = ModelTraining(accelerate=root / "config/accelerate/fsdp.yaml")
     with pytest.raises(VistaError, match=r"fsdp.yaml: FSDP needs GPUs"):

@@ -16,7 +16,7 @@ import pytest
 from tests.training.test_launch import with_model
 from tests.training.test_train import prepare, run_of, some_rows, with_training
 from vista.config import Hyperparameters, ModelTraining, Suite
-from vista.manifest import read_manifest
+from vista.manifest import ORIGIN, read_manifest
 from vista.paths import Paths
 from vista.training import trainers
 from vista.training.resume import States
@@ -111,17 +111,25 @@ def test_a_state_that_was_not_written_to_its_end_is_not_used(
     assert weights(paths, "rest-em") == weights(uninterrupted(suite, "rest-em", tmp_path), "rest-em")
 
 
-@pytest.mark.parametrize("what", ["settings", "examples"])
+@pytest.mark.parametrize("what", ["settings", "examples", "code", "versions"])
 def test_states_of_another_run_are_removed_with_a_word(
-    stopped: Callable[..., tuple[Suite, Paths]], hyper: Make, capfd: Any, what: str
+    stopped: Callable[..., tuple[Suite, Paths]],
+    hyper: Make,
+    capfd: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    what: str,
 ):
     suite, paths = stopped("rest-em")
     if what == "settings":
         suite = with_training(suite, hyper(batch_size=2, epochs=3, learning_rate=2e-3))
-    else:
+    elif what == "examples":
         prepare(paths, run_of("rest-em"), some_rows("rest-em", 7))
+    elif what == "code":
+        monkeypatch.setattr(ORIGIN, "digests", lambda: {"code": "edited since"})
+    else:
+        monkeypatch.setattr("vista.training.train.installed", lambda: {"trl": "another"})
     train(suite, paths, run_of("rest-em"))
-    assert "since a run with other settings or inputs left it; starting again" in capfd.readouterr().err
+    assert "since a run with other settings, inputs, code or versions left it" in capfd.readouterr().err
     assert "resumed_at_step" not in read_manifest(paths.trained(run_of("rest-em").id)).counts
 
 

@@ -15,8 +15,8 @@ import pytest
 
 from tests.checkout import Checkout
 from tests.test_digests import HELD, another, jobs, owner, parts
-from vista import closure
 from vista.config import Suite, load_resolved
+from vista.dag import Dag
 from vista.settings import Strict
 
 pytestmark = [pytest.mark.slow, pytest.mark.end_to_end]
@@ -133,7 +133,7 @@ def test_jobs_depend_on_the_settings_that_they_read_and_on_no_others(
     finished: Checkout, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(finished.folder)
-    monkeypatch.setattr(closure, "write_checksums", lambda file, entries: None)
+    monkeypatch.setattr(Dag, "keep", lambda dag, file, entries: str(file))
     suite = load_resolved(Path("results/smoke/suite.json"))
     made = list(traced(finished.folder / "loaded", suite))
     assert {job.key[0] for job in made} == COMMANDS

@@ -6,6 +6,7 @@ not have. The manifests lie beside the outputs, wherever these go.
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from vista.damage import sha256
@@ -68,14 +69,18 @@ class Stale:
         # a copy may be at hand: the job that reads them says so.
         if manifest.stage == "analysis" and output.exists() and damages_of(output, manifest):
             return "changed since it was made"
+        if other := _other_source(output, manifest, read):
+            return f"made from {other}, which is no file of its model now"
         for what, digest in wanted.items():
             if manifest.digests.get(what) != digest:
                 return f"made with {'other ' if what in manifest.digests else 'untold '}{what}"
         for each in inputs_of(self.results, str(output.relative_to(self.results)), manifest):
             if self._fingerprint(each) not in (each.digest, None):
                 return f"made from another {each.path}"
-            if each.is_result and not read & {each.path, manifest_of(each.path)}:
-                return f"made from {each.path}, which belongs to another output"
+            # A benchmark's published files are inputs of no rule: they lie in a cache.
+            is_declared = each.is_result or manifest.stage == "analysis"
+            if is_declared and not read & {each.path, manifest_of(each.path)}:
+                return f"made from {each.path}, which it would not be made from now"
         return ""
 
     def _manifest(self, output: Path) -> Manifest | None:
@@ -87,15 +92,28 @@ class Stale:
         return self._read[output]
 
     def _fingerprint(self, made_from: Input) -> str | None:
-        """What a manifest made now would record of an input; nothing if it is gone."""
+        """What a manifest made now would record of an input; if it is gone, of the last that was there."""
         path = made_from.path
         if path not in self._now:
-            self._now[path] = None
-            if path.is_dir():
-                self._now[path] = sha256(manifest_of(path)) if manifest_of(path).is_file() else None
-            elif path.is_file():
-                manifest = self._manifest(path) if manifest_of(path).is_file() else None
-                self._now[path] = (
-                    sha256(path) if manifest is None else next(iter(manifest.checksums.values()))
-                )
+            self._now[path] = self._recorded(path, made_from.is_result)
         return self._now[path]
+
+    def _recorded(self, path: Path, is_result: bool) -> str | None:
+        beside = manifest_of(path)
+        kept = kept_copy(self.results, path) if is_result else beside
+        if path.is_dir() or (not path.exists() and beside.name == ALONE):
+            return next((sha256(file) for file in (beside, kept) if file.is_file()), None)
+        if beside.is_file() or (kept.is_file() and not path.exists()):
+            manifest = self._manifest(path)
+            return None if manifest is None else next(iter(manifest.checksums.values()))
+        return sha256(path) if path.is_file() else None
+
+
+def _other_source(output: Path, manifest: Manifest, read: set[Path]) -> str | None:
+    """Where a base checkpoint's links lead, if not to its model's files: a link to their folder may move."""
+    if manifest.stage != "models" or not output.is_dir():
+        return None
+    sources = {file.name: os.path.realpath(file) for file in read}
+    linked = [output / name for name in manifest.checksums if (output / name).is_symlink()]
+    found = {file: os.path.realpath(file) for file in linked if file.name in sources}
+    return next((where for file, where in found.items() if where != sources[file.name]), None)

@@ -28,6 +28,12 @@ def is_launched() -> bool:
     return "LOCAL_RANK" in os.environ
 
 
+def forget_environment() -> None:
+    """Leave how accelerate trains to the config: an exported variable would decide it, in no digest."""
+    for name in [name for name in os.environ if name.startswith(("ACCELERATE_", "FSDP_"))]:
+        del os.environ[name]
+
+
 def launch_command(training: ModelTraining, suite_file: Path, run: Run) -> list[str]:
     """The command that trains ``run`` in all its processes; empty if this process is enough."""
     if training.processes == 1 and training.accelerate is None:
@@ -104,7 +110,9 @@ def become_launcher(suite: Suite, suite_file: Path, run: Run) -> None:
     command = launch_command(training, suite_file, run)
     if is_launched():
         check_world(training, run.model)
-    elif command:
+        return
+    forget_environment()
+    if command:
         check_launch(training, run.model)
         print(" ".join(command), file=sys.stderr, flush=True)
         os.execv(command[0], command)  # noqa: S606 - no shell is intended

@@ -57,11 +57,12 @@ class States:
     every: int
 
     def open(self) -> None:
-        """Prepare the folder; remove states of a run with other settings or inputs."""
+        """Prepare the folder; remove states of a run with another identity."""
         identity = self.folder / IDENTITY
         if self.folder.exists() and _read(identity) != json.loads(json.dumps(self.identity)):
             print(
-                f"{self.folder}: removed, since a run with other settings or inputs left it; starting again",
+                f"{self.folder}: removed, since a run with other settings, inputs, code or versions left it; "
+                "starting again",
                 file=sys.stderr,
             )
             shutil.rmtree(self.folder)

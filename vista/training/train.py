@@ -32,7 +32,7 @@ from vista.engines.checkpoints import Checkpoint, load_checkpoint, require_gpu, 
 from vista.engines.folders import check_folder
 from vista.errors import VistaError, writing
 from vista.grid import Run
-from vista.manifest import Recorder, read_manifest, withdraw
+from vista.manifest import Recorder, installed, read_manifest, withdraw
 from vista.objectives import ObjectiveSettings
 from vista.objectives.sft import SftSettings
 from vista.paths import Paths
@@ -74,7 +74,7 @@ def train(suite: Suite, paths: Paths, run: Run) -> None:
     dtype = stored_dtype(start)
     recorder.settings["dtype"] = _dtypes(training, dtype)
     hyper = hyperparameters(suite, run)
-    identity = _identity(recorder.settings, examples, start)
+    identity = _identity(recorder, examples, start)
     every = training.save_every
     states = None if every is None else States(_beside(output, "resume"), identity, every)
     note = Note(_beside(output, "batch.json"), identity)
@@ -188,11 +188,21 @@ def _dtypes(training: ModelTraining, stored: torch.dtype) -> dict[str, str]:
     }
 
 
-def _identity(settings: dict[str, Any], examples: Path, start: Path) -> dict[str, Any]:
-    """What a run's states depend on; they are used only if all of it is unchanged."""
+# Of the packages that manifests record, those that checkpoints are trained with.
+PACKAGES = ("torch", "transformers", "trl", "accelerate", "numpy")
+
+
+def _identity(recorder: Recorder, examples: Path, start: Path) -> dict[str, Any]:
+    """What a run's states depend on; they are used only if all of it is unchanged.
+
+    Its manifest will name one code, and one version of each package.
+    """
+    settings, versions = recorder.settings, installed()
     kept = {name: value for name, value in settings["training"].items() if name != "save_every"}
     return {
         "settings": {**settings, "training": kept},
+        "digests": recorder.digests,
+        "packages": {name: versions.get(name) for name in PACKAGES},
         "examples": sha256(examples),
         "start": read_manifest(start).checksums,
     }

@@ -29,8 +29,9 @@ from vista.paths import manifest_of
 pytestmark = [pytest.mark.slow, pytest.mark.end_to_end]
 
 STEPS = int(os.environ.get("VISTA_STEPS", "12"))
-PARTS = int(os.environ.get("VISTA_PARTS", "2"))  # tests that share the steps, with a seed each
+PARTS = 1 if STEPS <= 12 else 4  # tests that share the steps, with a seed each
 SEED = int(os.environ.get("VISTA_SEED", "20261126"))
+FEW = STEPS <= 12  # in the ordinary run, one case of each kind
 LENGTH = 10  # steps of one history at most
 
 MOST_CLONES, MOST_RUNS = 3, 2
@@ -256,6 +257,19 @@ class Users(RuleBasedStateMachine):
             shutil.rmtree(self.place)
 
 
+def outputs_of(clone: Clone, folder: str) -> list[Path]:
+    return [each for each in clone.outputs() if each.relative_to(clone.results).parts[0] == folder]
+
+
+def remove(output: Path) -> None:
+    """Remove an output with its manifest."""
+    manifest_of(output).unlink()
+    if output.is_dir():
+        shutil.rmtree(output)
+    else:
+        output.unlink()
+
+
 @pytest.fixture
 def users(made: Clone, tmp_path: Path) -> Iterator[World]:
     """Two users with one clone, everything made."""
@@ -264,7 +278,12 @@ def users(made: Clone, tmp_path: Path) -> Iterator[World]:
     found.kill_all()
 
 
-@pytest.mark.parametrize("shared", [False, True], ids=["one clone", "two clones"])
+def cases(*values: Any, few: int = 1) -> list[Any]:
+    """The values that a test is given; the first ones in the ordinary run."""
+    return list(values[:few] if FEW else values)
+
+
+@pytest.mark.parametrize("shared", cases(True, False))
 def test_two_runs_with_other_configs_and_targets(users: World, shared: bool) -> None:
     first = second = users.clones[0]
     if shared:
@@ -282,15 +301,15 @@ def test_two_runs_with_other_configs_and_targets(users: World, shared: bool) -> 
     users.judge(second)
 
 
-@pytest.mark.parametrize("times", [False, True], ids=["cp -r", "cp -a"])
-@pytest.mark.parametrize("edit", sorted(EDITS))
+@pytest.mark.parametrize("times", cases(True, False))
+@pytest.mark.parametrize("edit", cases("learning rate", *sorted(EDITS.keys() - {"learning rate"})))
 def test_results_without_snakemakes_memory(users: World, edit: str, times: bool) -> None:
     clone = users.copy(users.clones[0], times=times)
     clone.edit(edit)
     users.judge(clone)
 
 
-@pytest.mark.parametrize("edit", sorted(EDITS))
+@pytest.mark.parametrize("edit", cases("order of tasks", *sorted(EDITS.keys() - {"order of tasks"})))
 def test_an_edited_config(users: World, edit: str) -> None:
     (clone,) = users.clones
     before = clone.clean_table()
@@ -300,7 +319,7 @@ def test_an_edited_config(users: World, edit: str) -> None:
     assert clone.table.read_bytes() == before
 
 
-@pytest.mark.parametrize("module", ["engines.hf", "evaluation.evaluate", "standin", "training.fit"])
+@pytest.mark.parametrize("module", cases("training.fit", "engines.hf", "evaluation.evaluate", "standin"))
 def test_code_that_is_edited_during_a_run_and_put_back(users: World, module: str) -> None:
     (clone,) = users.clones
     clone.set_code("models.build", 2)
@@ -312,8 +331,8 @@ def test_code_that_is_edited_during_a_run_and_put_back(users: World, module: str
     users.judge(clone)
 
 
-@pytest.mark.parametrize("point", SNAKEMAKE)
-@pytest.mark.parametrize("module", ["evaluation.evaluate", "training.fit"])
+@pytest.mark.parametrize("point", cases(*SNAKEMAKE))
+@pytest.mark.parametrize("module", cases("training.fit", "evaluation.evaluate"))
 def test_code_that_is_edited_while_snakemake_plans_and_put_back(
     users: World, module: str, point: str
 ) -> None:
@@ -327,7 +346,7 @@ def test_code_that_is_edited_while_snakemake_plans_and_put_back(
     users.judge(clone)
 
 
-@pytest.mark.parametrize("point", SNAKEMAKE)
+@pytest.mark.parametrize("point", cases(*SNAKEMAKE, few=0))
 def test_a_config_that_is_edited_while_snakemake_plans(users: World, point: str) -> None:
     (clone,) = users.clones
     clone.set_code("training.train", 2)
@@ -338,7 +357,7 @@ def test_a_config_that_is_edited_while_snakemake_plans(users: World, point: str)
     users.judge(clone)
 
 
-@pytest.mark.parametrize("point", SNAKEMAKE)
+@pytest.mark.parametrize("point", cases(*reversed(SNAKEMAKE)))
 def test_a_run_that_another_overtook_while_it_planned(users: World, point: str) -> None:
     """The second makes its table in full before the first begins."""
     first = users.clones[0]
@@ -376,38 +395,38 @@ def test_an_output_of_a_killed_run_that_lacks_its_manifest(users: World) -> None
 
 
 GONE = {
+    "training": "learning rate",
     "tasks": "train size",
     "curation": "max_per_query",
-    "training": "learning rate",
     "evaluation": "eval_max_new_tokens",
 }
 
 
-@pytest.mark.parametrize("remembered", [True, False], ids=["with .snakemake", "without"])
-@pytest.mark.parametrize("stage", GONE)
+@pytest.mark.parametrize("remembered", cases(False, True))
+@pytest.mark.parametrize("stage", cases(*GONE))
 def test_an_output_that_is_gone_and_would_be_made_otherwise_now(
     users: World, stage: str, remembered: bool
 ) -> None:
     """Nobody makes it again for its own sake, as when checkpoints were deleted to save space."""
     (clone,) = users.clones
-    for output in clone.outputs():
-        if output.relative_to(clone.results).parts[0] == stage:
-            manifest_of(output).unlink()
-            shutil.rmtree(output) if output.is_dir() else output.unlink()
+    for output in outputs_of(clone, stage):
+        remove(output)
     if not remembered:
         shutil.rmtree(clone.folder / ".snakemake")
     clone.edit(GONE[stage])
     users.judge(clone)
 
 
-@pytest.mark.parametrize("names", [("round1", "round2"), ("round2", "round1")], ids=" as ".join)
-@pytest.mark.parametrize("stage", ["rollouts", "curation", "training", "evaluation"])
+@pytest.mark.parametrize("names", cases(("round1", "round2"), ("round2", "round1")), ids=" as ".join)
+@pytest.mark.parametrize("stage", cases("evaluation", "training", "curation", "rollouts"))
 def test_an_output_of_another_run_with_its_manifest(users: World, stage: str, names: tuple[str, str]) -> None:
     (clone,) = users.clones
-    outputs = [each for each in clone.outputs() if each.relative_to(clone.results).parts[0] == stage]
+    outputs = outputs_of(clone, stage)
     source, target = (next(each for each in outputs if name in str(each)) for name in names)
     put(source, target, times=True)
     put(manifest_of(source), manifest_of(target), times=True)
+    for output in [*outputs_of(clone, "tables"), clone.results / "long.csv"]:
+        remove(output)  # so that they are made from what was put in
     users.touched(clone)
     users.judge(clone)
 
