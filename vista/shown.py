@@ -32,6 +32,8 @@ TAG, LINK = re.compile(r"<(?!/?u>)(?=[A-Za-z/!?])"), re.compile(r"\](?=\()")
 
 def printable(text: str) -> str:
     r"""``text`` for a terminal or a log: what would control it is written out, such as ``\x1b``."""
+    if text.isprintable():  # which nothing is that is written out
+        return text
     return "".join(_written(sign) if _controls(sign) else sign for sign in text)
 
 

@@ -539,6 +539,14 @@ def test_a_config_in_json_is_read_as_json_means_it(world: World) -> None:
         parse_yaml('{"a": 1, "a": 2}')
 
 
+def test_an_error_about_one_key_of_a_section_does_not_quote_the_section(world: World) -> None:
+    world.yaml("suite.yaml", lambda value: value.update(seeds=[1.0]))
+    with pytest.raises(
+        VistaError, match=r"seeds: expected a whole number, not 1\.0; write it without a dot$"
+    ):
+        load_suite(world.path("suite.yaml"))
+
+
 @pytest.mark.parametrize("text", ["\0", "a: \x07", "\x1b[2J"])
 def test_signs_that_no_text_has_are_one_error(world: World, text: str) -> None:
     world.write("a.yaml", text)

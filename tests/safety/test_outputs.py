@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import sys
 import unicodedata
 from html.parser import HTMLParser
 from pathlib import Path
@@ -28,7 +29,7 @@ from vista.planning.doctor import fail
 from vista.planning.doctor import show as show_findings
 from vista.provenance import show
 from vista.records import write_json
-from vista.shown import as_markdown, markup, printable, spreadsheet
+from vista.shown import UNSEEN, as_markdown, markup, printable, spreadsheet
 from vista.verify import Report, tell
 
 __all__ = ["made"]  # a fixture
@@ -212,3 +213,9 @@ def test_a_page_in_latex_shows_it_as_text(text: str) -> None:
     live = "\n".join(line for line in shown.splitlines() if not line.startswith("%"))
     for command in ("\\input", "\\write", "^^"):
         assert command not in live
+
+
+def test_of_all_characters_those_that_control_a_terminal_or_are_unseen_are_written_out() -> None:
+    changed = {code for code in range(sys.maxunicode + 1) if printable(chr(code)) != chr(code)}
+    halves = set(range(0xD800, 0xE000))
+    assert changed == ({*range(0x20), *range(0x7F, 0xA0)} - {0x09, 0x0A}) | halves | UNSEEN

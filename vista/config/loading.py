@@ -43,6 +43,8 @@ def _explain(path: str, error: ValidationError, model: type[BaseModel]) -> list[
             lines.append(f"{where}: missing; add it")
         elif item["type"] == "union_tag_not_found":
             lines.append(f"{where}: kind: missing; add it")
+        elif item["type"] == "value_error" and isinstance(item["input"], dict):
+            lines.append(f"{where}: {_message(item)}")  # of a whole section, whose message names the key
         else:
             lines.append(f"{where}: {_message(item)}; found {_QUOTE.repr(_without_secrets(item['input']))}")
     return lines
