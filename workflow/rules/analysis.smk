@@ -23,19 +23,19 @@ rule collect:
         suite=handed,
         settings=PLAN.collection_settings(),
     shell:
-        "VISTA_MEMORY={rule:q}:{resources.mem_mb:q}"
+        "VISTA_MEMORY=collect:{resources.mem_mb:q}"
         " vista collect {params.suite:q} 2>&1 | tee {log:q}"
 
 
 rule suite:
     output:
-        report(
+        yaml=report(
             f"{R}/suite.yaml",
             caption="../report/suite.rst",
             category="Provenance",
             labels={"what": "suite", "format": "yaml"},
         ),
-        f"{R}/suite.yaml.manifest.json",
+        manifest=f"{R}/suite.yaml.manifest.json",
     log:
         f"{R}/logs/analysis/suite.log",
     conda:
@@ -47,8 +47,8 @@ rule suite:
         suite=handed,
         settings=PLAN.suite_settings(),
     shell:
-        "VISTA_MEMORY={rule:q}:{resources.mem_mb:q}"
-        " vista suite {params.suite:q} {output[0]:q} 2>&1 | tee {log:q}"
+        "VISTA_MEMORY=suite:{resources.mem_mb:q}"
+        " vista suite {params.suite:q} {output.yaml:q} 2>&1 | tee {log:q}"
 
 
 # Not measured: it reads the measurements.
@@ -69,7 +69,7 @@ rule cost:
         suite=handed,
         settings=PLAN.cost_settings(),
     shell:
-        "VISTA_MEMORY={rule:q}:{resources.mem_mb:q}"
+        "VISTA_MEMORY=cost:{resources.mem_mb:q}"
         " vista cost {params.suite:q} 2>&1 | tee {log:q}"
 
 
@@ -98,7 +98,8 @@ for table, command in PLAN.table_commands().items():
             suite=handed,
             settings=lambda w, table=table: PLAN.table_settings(table),
         shell:
-            "VISTA_MEMORY={rule:q}:{resources.mem_mb:q}"
+            f"VISTA_MEMORY={table}:"
+            "{resources.mem_mb:q}"
             " vista {params.what} {params.suite:q} 2>&1 | tee {log:q}"
 
 
@@ -128,7 +129,7 @@ rule figure:
         suite=handed,
         to=lambda w: PLAN.paths.figure(w.figure, "pdf").with_suffix(""),
     shell:
-        "VISTA_MEMORY={rule:q}:{resources.mem_mb:q}"
+        "VISTA_MEMORY=figure:{resources.mem_mb:q}"
         " python -P -m vista.figures.{wildcards.figure:q} {input.table:q} --to {params.to:q}"
         " --plan {params.suite:q} 2>&1 | tee {log:q}"
 
@@ -156,6 +157,6 @@ rule gallery:
         suite=handed,
         named=PLAN.named_cases(),
     shell:
-        "VISTA_MEMORY={rule:q}:{resources.mem_mb:q}"
+        "VISTA_MEMORY=gallery:{resources.mem_mb:q}"
         " python -P -m vista.figures.gallery {params.named:q} --to {output.page:q}"
         " --plan {params.suite:q} 2>&1 | tee {log:q}"

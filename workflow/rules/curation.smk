@@ -21,5 +21,5 @@ rule curate:
         suite=handed,
         settings=lambda w: PLAN.curation_settings(w.run),
     shell:
-        "VISTA_MEMORY={rule:q}:{resources.mem_mb:q}"
+        "VISTA_MEMORY=curate:{resources.mem_mb:q}"
         " vista curate {params.suite:q} {wildcards.run:q} 2>&1 | tee {log:q}"

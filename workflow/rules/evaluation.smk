@@ -26,5 +26,5 @@ rule evaluate:
         suite=handed,
         settings=lambda w: PLAN.evaluation_settings(w.run),
     shell:
-        "VISTA_MEMORY={rule:q}:{resources.mem_mb:q}"
+        "VISTA_MEMORY=evaluate:{resources.mem_mb:q}"
         " vista evaluate {params.suite:q} {wildcards.run:q} 2>&1 | tee {log:q}"

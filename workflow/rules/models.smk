@@ -25,7 +25,7 @@ rule models:
         suite=handed,
         settings=lambda w: PLAN.model_settings(w.model),
     shell:
-        "VISTA_MEMORY={rule:q}:{resources.mem_mb:q}"
+        "VISTA_MEMORY=models:{resources.mem_mb:q}"
         " vista models {params.suite:q} {wildcards.model:q} 2>&1 | tee {log:q}"
 
 
@@ -53,5 +53,5 @@ rule check:
         suite=handed,
         settings=lambda w: PLAN.check_settings(w.model),
     shell:
-        "VISTA_MEMORY={rule:q}:{resources.mem_mb:q}"
+        "VISTA_MEMORY=check:{resources.mem_mb:q}"
         " vista check {params.suite:q} {wildcards.model:q} 2>&1 | tee {log:q}"

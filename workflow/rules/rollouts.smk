@@ -33,7 +33,8 @@ for command, kind in PLAN.rollout_kinds().items():
             suite=handed,
             settings=lambda w, kind=kind: PLAN.rollout_settings(kind, w.name, w.run),
         shell:
-            "VISTA_MEMORY={rule:q}:{resources.mem_mb:q}"
+            f"VISTA_MEMORY={command}:"
+            "{resources.mem_mb:q}"
             " {params.vista:q} {params.what} {params.suite:q} {wildcards.run:q} {wildcards.name:q}"
             " {wildcards.shard:q} 2>&1 | tee {log:q}"
 
@@ -62,7 +63,7 @@ rule encodable:
         suite=handed,
         settings=lambda w: PLAN.encodable_settings(w.model),
     shell:
-        "VISTA_MEMORY={rule:q}:{resources.mem_mb:q}"
+        "VISTA_MEMORY=encodable:{resources.mem_mb:q}"
         " vista encodable {params.suite:q} {wildcards.model:q} 2>&1 | tee {log:q}"
 
 
@@ -92,5 +93,5 @@ rule cases:
         suite=handed,
         settings=lambda w: PLAN.case_settings(w.run),
     shell:
-        "VISTA_MEMORY={rule:q}:{resources.mem_mb:q}"
+        "VISTA_MEMORY=cases:{resources.mem_mb:q}"
         " vista cases {params.suite:q} {wildcards.run:q} 2>&1 | tee {log:q}"

@@ -24,5 +24,5 @@ rule tasks:
         suite=handed,
         settings=lambda w: PLAN.task_settings(w.task, w.split),
     shell:
-        "VISTA_MEMORY={rule:q}:{resources.mem_mb:q}"
+        "VISTA_MEMORY=tasks:{resources.mem_mb:q}"
         " vista tasks {params.suite:q} {wildcards.task:q} {wildcards.split:q} 2>&1 | tee {log:q}"

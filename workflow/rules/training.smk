@@ -28,5 +28,5 @@ rule train:
         suite=handed,
         settings=lambda w: PLAN.training_settings(w.run),
     shell:
-        "VISTA_MEMORY={rule:q}:{resources.mem_mb:q}"
+        "VISTA_MEMORY=train:{resources.mem_mb:q}"
         " vista train {params.suite:q} {wildcards.run:q} 2>&1 | tee {log:q}"
