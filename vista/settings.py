@@ -6,9 +6,18 @@ import os
 import unicodedata
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Annotated, Any, TypeVar, get_args, get_origin
+from typing import Annotated, Any, Self, TypeVar, get_args, get_origin
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ModelWrapValidatorHandler,
+    ValidationError,
+    model_validator,
+)
+from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError
 
 LARGEST = 2**31 - 1  # of any whole number in a config
 MOST = 10_000  # solutions to one query that are asked for at a time
@@ -22,20 +31,51 @@ class Strict(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
-    @model_validator(mode="before")
+    @model_validator(mode="wrap")
     @classmethod
-    def _has_plain_numbers(cls, values: Any) -> Any:
-        """Refuse unreasonably large numbers, and ``yes`` for a number, which pydantic takes for 1."""
-        for name, field in cls.model_fields.items() if isinstance(values, dict) else ():
-            parts = _parts(field.annotation)
-            for each in _plain(values.get(name), get_origin(field.annotation) is dict):
-                if isinstance(each, bool) and not {bool, Any} & parts:
-                    raise ValueError(f"{name}: expected no boolean; write a number, or quote text")
-                if isinstance(each, int) and abs(each) > LARGEST and {int, float, Any} & parts:
-                    raise ValueError(f"{name}: a whole number should be at most {LARGEST}")
-                if isinstance(each, float) and int in parts and not {float, Any} & parts:
-                    raise ValueError(f"{name}: expected a whole number, not {each}; write it without a dot")
-        return values
+    def _has_plain_numbers(cls, values: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
+        """Refuse unreasonably large numbers, and ``yes`` for a number, which pydantic takes for 1.
+
+        With all else that is wrong with the section, which pydantic looks for in what is left of it.
+        """
+        found = dict(_no_plain_numbers(cls, values)) if isinstance(values, dict) else {}
+        if not found:
+            return handler(values)
+        wrong = [
+            InitErrorDetails(
+                type=PydanticCustomError("plain_number", "{said}", {"said": said}),
+                loc=(name,),
+                input=values[name],
+            )
+            for name, said in found.items()
+        ]
+        try:
+            handler({name: value for name, value in values.items() if name not in found})
+        except ValidationError as error:
+            for each in error.errors():
+                if not (each["type"] == "missing" and each["loc"][:1] and each["loc"][0] in found):
+                    wrong.append(_again(each))
+        raise ValidationError.from_exception_data(cls.__name__, wrong)
+
+
+def _again(error: ErrorDetails) -> InitErrorDetails:
+    """The same error, to be raised with others."""
+    context = {**error.get("ctx", {}), "said": error["msg"]}
+    kind = PydanticCustomError(error["type"], "{said}", context)
+    return InitErrorDetails(type=kind, loc=error["loc"], input=error["input"])
+
+
+def _no_plain_numbers(model: type[BaseModel], values: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """The fields of a section with a number that is none, or too large a one, each with what is wrong."""
+    for name, field in model.model_fields.items():
+        parts = _parts(field.annotation)
+        for each in _plain(values.get(name), get_origin(field.annotation) is dict):
+            if isinstance(each, bool) and not {bool, Any} & parts:
+                yield name, "expected no boolean; write a number, or quote text"
+            elif isinstance(each, int) and abs(each) > LARGEST and {int, float, Any} & parts:
+                yield name, f"a whole number should be at most {LARGEST}"
+            elif isinstance(each, float) and int in parts and not {float, Any} & parts:
+                yield name, f"expected a whole number, not {each}; write it without a dot"
 
 
 def _parts(annotation: Any) -> set[Any]:

@@ -542,7 +542,7 @@ def test_a_config_in_json_is_read_as_json_means_it(world: World) -> None:
 def test_an_error_about_one_key_of_a_section_does_not_quote_the_section(world: World) -> None:
     world.yaml("suite.yaml", lambda value: value.update(seeds=[1.0]))
     with pytest.raises(
-        VistaError, match=r"seeds: expected a whole number, not 1\.0; write it without a dot$"
+        VistaError, match=r"seeds: expected a whole number, not 1\.0; write it without a dot; found \[1\.0\]$"
     ):
         load_suite(world.path("suite.yaml"))
 
@@ -557,3 +557,12 @@ def test_signs_that_no_text_has_are_one_error(world: World, text: str) -> None:
 def test_anchors_and_merged_keys_are_read_as_yaml_means_them(world: World) -> None:
     world.write("a.yaml", "a: &a {x: 1, y: 2}\nb: {<<: *a, y: 3}\nc: [*a, *a]\n")
     assert load_yaml(world.path("a.yaml"))["b"] == {"x": 1, "y": 3}
+
+
+def test_a_number_that_is_none_hides_no_other_mistake(world: World) -> None:
+    wrong = {"seeds": [1.0], "threads": True, "zzz": 1, "scoring": {"batch_size": True, "q": 1}}
+    world.yaml("suite.yaml", lambda value: value.update(wrong))
+    with pytest.raises(VistaError) as refused:
+        load_suite(world.path("suite.yaml"))
+    for key in ("seeds", "threads", "zzz", "scoring.batch_size", "scoring.q"):
+        assert f"suite.yaml: {key}: " in str(refused.value)
