@@ -75,12 +75,12 @@ class Stale:
             if manifest.digests.get(what) != digest:
                 return f"made with {'other ' if what in manifest.digests else 'untold '}{what}"
         for each in inputs_of(self.results, str(output.relative_to(self.results)), manifest):
-            if self._fingerprint(each) not in (each.digest, None):
-                return f"made from another {each.path}"
-            # A benchmark's published files are inputs of no rule: they lie in a cache.
-            is_declared = each.is_result or manifest.stage == "analysis"
-            if is_declared and not read & {each.path, manifest_of(each.path)}:
+            is_declared = bool(read & {each.path, manifest_of(each.path)})
+            # A benchmark's published files are inputs of no rule: they lie in a cache, and may be huge.
+            if not is_declared and (each.is_result or manifest.stage == "analysis"):
                 return f"made from {each.path}, which it would not be made from now"
+            if is_declared and self._fingerprint(each) not in (each.digest, None):
+                return f"made from another {each.path}"
         return ""
 
     def _manifest(self, output: Path) -> Manifest | None:
