@@ -80,7 +80,7 @@ class Base:
             refuse_leftover_jobs(Path.cwd())  # those that wait in a queue as well
         lock.refuse_jobs_left(results)
         for file, text in self.texts.items():
-            if Path(file).read_text(encoding="utf-8") != text:
+            if not Path(file).is_file() or Path(file).read_text(encoding="utf-8") != text:
                 raise VistaError(f"{results}: {lock.OVERTAKEN}")
         update(self.paths.suite, self.suite.model_dump_json(indent=2))
         self.plan.write(results)

@@ -150,7 +150,8 @@ SIZE = re.compile(
 )
 LAYERS = re.compile(r"num_(hidden_)?layers|depth")
 TOKEN = re.compile(r"\w*_token_id")
-# The most that a processor's config may ask for: of a side, and of an image whose sides are its own.
+# The most that a processor's config may ask for: of a side, and of an image whose sides are its own. A trial
+# with little memory (``presenter``) finds more, but not what takes long and little memory.
 LONGEST_SIDE, MOST_PIXELS = 2**14, 2**24
 
 
