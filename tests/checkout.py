@@ -102,6 +102,8 @@ class Checkout:
         for name in [*outputs, *sorted(follow - set(outputs))]:
             output = self.results / name
             manifest_of(output).unlink(missing_ok=True)
+            if output.name == "predictions.parquet":  # else its tasks would not be asked again
+                shutil.rmtree(output.parent / ".tasks", ignore_errors=True)
             if output.is_dir() and not output.is_symlink():
                 shutil.rmtree(output)
             else:

@@ -63,7 +63,7 @@ READ_IN_VAIN = {
     "curate: Prompts.answer_mark": "goes with a query to where it is verified",
     "score: Prompts.answer_mark": "the same",
     "collect: SuiteFields.name": "stated in the manifest",
-    # Two methods read the same scores: what one of them says gives them another name, for that one.
+    # Two methods read the same rollouts: what one of them says gives them another name, for that one.
     "score: PrefixSettings.j": "shared",
     "score: PrefixSettings.order": "shared",
     "score: PrefixSettings.top_k": "shared",
@@ -71,6 +71,15 @@ READ_IN_VAIN = {
     "score: Sampling.max_new_tokens": "shared",
     "score: Sampling.temperature": "shared",
     "score: ScoreFilterSettings.scope": "shared",
+    "resample: PrefixSettings.j": "shared",
+    "resample: PrefixSettings.order": "shared",
+    "resample: PrefixSettings.top_k": "shared",
+    "resample: Sampling.k": "shared",
+    "resample: Sampling.max_new_tokens": "shared",
+    "resample: Sampling.temperature": "shared",
+    "sample: Sampling.k": "shared",
+    "sample: Sampling.max_new_tokens": "shared",
+    "sample: Sampling.temperature": "shared",
 }
 # What digests hold although the job does not read it. (Those of tables hold all that is said of methods.)
 UNREAD = {
