@@ -198,7 +198,7 @@ def test_a_read_only_results_folder_is_named_before_any_job(copy: Checkout, disk
     put_on(disk, copy)
     disk.mount("remount", "ro")
     said = refused_by_snakemake(disk, copy)
-    assert "\nresults/smoke: Read-only file system; mount it writable" in said
+    assert "\nresults/smoke/.lock: Read-only file system; mount it writable" in said
     # What the Snakefile writes while it is read: the suite, then checksums of the code.
     said = refused_by_snakemake(disk, copy, "--config", "eval_batch_size=8")
     assert "\nresults/smoke/suite.json: Read-only file system" in said
