@@ -12,8 +12,9 @@ import pytest
 
 from vista import closure, lock
 from vista.config import Suite, load_suite, load_yaml
-from vista.dag import Dag
+from vista.dag import Dag, digests
 from vista.errors import VistaError
+from vista.manifest import fingerprint
 from vista.plugins import implementation
 
 
@@ -150,3 +151,19 @@ def test_a_kind_that_does_not_check_its_queries_depends_on_the_checks(
     assert Path(Dag(suite).task_code("printed", "train")).stem == "tasks-grid"
     monkeypatch.setattr(implementation(suite.tasks["printed"]), "checks_queries", False)
     assert Path(Dag(suite).task_code("printed", "train")).stem == "tasks-grid-checks"
+
+
+def test_a_job_knows_its_code_as_its_rule_does(suite: Suite, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of an evaluation also task by task: only a task's own scorer decides it."""
+    run = "nano-smoke/grids/star/seed0/round1"
+    scorer = "vista.evaluation.tasks.scorers.process_chartqa"
+    monkeypatch.setattr(Dag, "scorers", lambda dag: {"grid-closed": scorer})
+    dag = Dag(suite)
+    dag.keep_code()
+    planned = digests(suite, dag.plan, "evaluate", run)
+    assert planned == digests(suite, None, "evaluate", run), "by hand, from the source as it is"
+    assert planned["code"] == fingerprint(Path(dag.evaluation_code()).read_text())
+    assert planned["settings"] == dag.evaluation_settings(run)
+    of_tasks = {planned[f"code of {task}"] for task in suite.evaluated_tasks if task != "grid-closed"}
+    assert len(of_tasks) == 1
+    assert planned["code of grid-closed"] not in of_tasks

@@ -35,15 +35,13 @@ from vista.records import write_text
 PLAN = "VISTA_PLAN"  # environment variable: where the processes that snakemake starts find their plan
 HANDED = (PLAN, lock.START)
 FOLDER = ".plans"
-DOUBTFUL = 2  # seconds
+DOUBTFUL = 2  # seconds after an edit in which compiled code may be of the source before it
 AGAIN = "when this run has ended, run the same command again"
 EDITED = (
     "was edited since snakemake started, so the output would not be made by the code that it is recorded "
     f"under; {AGAIN}. (With `snapshot: true` in the suite, jobs run a copy of the code)"
 )
-
-
-AT_END: list[Callable[[], None]] = []
+AT_END: list[Callable[[], None]] = []  # says of each job that this process began that it has ended
 
 
 @dataclass(frozen=True)
@@ -131,7 +129,7 @@ class Plan:
 
 def _name(text: str) -> str:
     """What a plan's file is called."""
-    return f"{hashlib.sha256(text.encode()).hexdigest()[:32]}.json"
+    return f"{fingerprint(text)[:32]}.json"
 
 
 def make(suite: Suite, texts: Mapping[str, str], named: Iterable[str], **commit: Any) -> Plan:
@@ -192,7 +190,7 @@ def start(path: Path, command: str, *arguments: str) -> tuple[Suite, Plan | None
     """
     suite, plan = read(path)
     what = " ".join(["vista", command, *arguments])
-    name = f"{command}-{hashlib.sha256(what.encode()).hexdigest()[:16]}"
+    name = f"{command}-{fingerprint(what)[:16]}"
     if rank := os.environ.get("RANK"):  # of several processes that train together
         name = f"{name}-rank{rank}"
     AT_END.append(lock.join(suite.results, name, what))
@@ -252,7 +250,7 @@ class Guard(MetaPathFinder):
             return
         file = Path(str(spec.origin))
         self.plan.compare(name, file)
-        if self.plan.data.get(name, {}) != (closure.data_of(name) if name in self.plan.data else {}):
+        if name in self.plan.data and closure.data_of(name) != self.plan.data[name]:
             raise VistaError(f"{file}: a data file beside it {EDITED}")
         _forget_doubtful(spec)
 

@@ -10,14 +10,13 @@ from typing import Any
 import pytest
 
 from tests.evaluation.conftest import RUN, TASKS, Script, ScriptedEngine, SmallSuite, query
-from vista import closure
 from vista.config import SelectMethod
 from vista.engines.hf import HfEngine
 from vista.evaluation import evaluate as stage
 from vista.evaluation.evaluate import evaluate
 from vista.evaluation.harness import lone_process, run_lmms_eval, write_task_files
 from vista.grid import Run
-from vista.manifest import read_manifest
+from vista.manifest import ORIGIN, read_manifest
 
 Install = Callable[[Script], type[ScriptedEngine]]
 
@@ -168,11 +167,21 @@ def test_other_code_and_other_versions_have_all_asked_again(
     run(small)
     asked.clear()
     if what == "code":
-        monkeypatch.setattr(closure, "checksums", lambda entries: {"vista.answers": "edited"})
+        monkeypatch.setattr(ORIGIN, "digests", lambda: {f"code of {task}": "edited" for task in TASKS})
     else:
         monkeypatch.setattr(stage, "installed", lambda: {"torch": "3.0"})
     run(small)
     assert set().union(*asked) == ids(small, *TASKS)
+
+
+def test_the_code_that_scores_one_task_has_it_asked_again_alone(
+    small: SmallSuite, asked: list[list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(small)
+    asked.clear()
+    monkeypatch.setattr(ORIGIN, "digests", lambda: {f"code of {TASKS[1]}": "edited"})
+    run(small)
+    assert set().union(*asked) == ids(small, TASKS[1])
 
 
 def test_other_queries_of_a_task_have_it_asked_again_alone(small: SmallSuite, asked: list[list[str]]) -> None:

@@ -15,7 +15,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from vista import closure
 from vista.chat import check_prompts
 from vista.config import HubModel, LocalModel, SelectMethod, Suite, Wording, digest
 from vista.errors import VistaError
@@ -143,7 +142,7 @@ def part_keys(
         run: The run.
         checkpoint: Its weights.
         queries: By task, the SHA-256 of its queries.
-        digests: The job's, of which the code of each task is part where a command of ``vista.cli`` runs it.
+        digests: The job's, by which the code that answers and scores each task is known (``vista.dag``).
     """
     selection = Selection.of(suite, run)
     versions = installed()
@@ -158,20 +157,9 @@ def part_keys(
     ]
     scorers = {task: suite.tasks[task].lmms_scorer for task in queries}
     return {
-        task: digest(
-            [
-                *(*stated, task, sha, scorers[task]),
-                digests.get(f"code of {task}") or code_digest(scorers[task]),
-            ]
-        )
+        task: digest([*stated, task, sha, scorers[task], digests.get(f"code of {task}")])
         for task, sha in queries.items()
     }
-
-
-def code_digest(scorer: str | None) -> str:
-    """The code that answers and scores a task: of the job, and of the task's scorer of lmms-eval."""
-    named = [] if scorer is None else [scorer.rpartition(".")[0]]
-    return digest(closure.checksums([*closure.entry_points("evaluate"), *named]))
 
 
 def total(counts: Sequence[Mapping[str, float]]) -> dict[str, float]:
