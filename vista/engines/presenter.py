@@ -240,9 +240,8 @@ def _why_no_processor(folder: Path, error: Exception) -> str:
     return f"{folder}: the processor cannot be loaded: {said[:500]}; save the model's processor again"
 
 
-MOST_STEPS = (
-    2_000_000  # lines of Python that a chat template may take for one question; they take some hundred
-)
+# Lines of Python that a chat template may take for one question; they take some hundred.
+MOST_STEPS = 2_000_000
 
 
 @contextmanager
