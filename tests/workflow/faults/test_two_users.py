@@ -24,6 +24,7 @@ from hypothesis.stateful import RuleBasedStateMachine, precondition, rule, run_s
 
 from tests.promise import world
 from tests.promise.world import EDITS, MODULES, RESULTS, Clone, Run, World, copy_clone, put
+from vista.grid import RUN
 from vista.paths import manifest_of
 
 pytestmark = [pytest.mark.slow, pytest.mark.end_to_end]
@@ -417,12 +418,15 @@ def test_an_output_that_is_gone_and_would_be_made_otherwise_now(
     users.judge(clone)
 
 
-@pytest.mark.parametrize("names", cases(("round1", "round2"), ("round2", "round1")), ids=" as ".join)
+@pytest.mark.parametrize("swapped", cases(False, True))
 @pytest.mark.parametrize("stage", cases("evaluation", "training", "curation", "rollouts"))
-def test_an_output_of_another_run_with_its_manifest(users: World, stage: str, names: tuple[str, str]) -> None:
+def test_an_output_of_another_run_with_its_manifest(users: World, stage: str, swapped: bool) -> None:
     (clone,) = users.clones
-    outputs = outputs_of(clone, stage)
-    source, target = (next(each for each in outputs if name in str(each)) for name in names)
+    outputs = {str(each.relative_to(clone.results)): each for each in outputs_of(clone, stage)}
+    later = next(name for name in reversed(outputs) if RUN.search(name))
+    # The same output of another run; rollouts are of policies, whose rounds count from 0.
+    earlier = next(name for name in outputs if name != later and RUN.sub("", name) == RUN.sub("", later))
+    source, target = (outputs[name] for name in ((later, earlier) if swapped else (earlier, later)))
     put(source, target, times=True)
     put(manifest_of(source), manifest_of(target), times=True)
     for output in [*outputs_of(clone, "tables"), clone.results / "long.csv"]:
