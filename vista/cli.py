@@ -178,6 +178,50 @@ def verify(suite: SuiteArgument = None, configfile: ConfigFile = None, as_json: 
         raise typer.Exit(2)
 
 
+@app.command(rich_help_panel=AFTER)
+def compare(
+    systems: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="[NAME=]FILE…",
+            help="Scores: predictions.parquet, long.csv:MODEL/TRAIN_SET/METHOD, a log of lmms-eval, or a "
+            "CSV, JSONL or parquet with the columns id, score and, if you have them, cluster, seed, task. A "
+            "pattern in quotes means several files.",
+            show_default=False,
+        ),
+    ],
+    against: Annotated[
+        str | None, typer.Option(help="The name of what the others are compared with; else the first.")
+    ] = None,
+    metric: Annotated[
+        str | None, typer.Option(help="The column of the scores; metric.field inside a dictionary.")
+    ] = None,
+    task: Annotated[
+        list[str] | None, typer.Option(help="Only this task; may be given several times.")
+    ] = None,
+    common: Annotated[bool, typer.Option("--common", help="Leave out what is not in all files.")] = False,
+    as_markdown: Annotated[bool, typer.Option("--markdown", help="Print Markdown.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Compare systems by their scores on the same items: intervals, paired differences, tests, power.
+
+    Needs no suite. The statistics are those of our tables.
+    """
+    from vista.analysis.scored import in_common, read_systems
+
+    read = read_systems(systems, metric)
+    left_out = in_common(read, task or [], common)
+    from vista.analysis import compare as work  # only now: pandas and scipy take longest
+
+    found = work.compare(read, against, left_out)
+    if as_json:
+        echo_json(found.as_dict())
+    elif as_markdown:
+        typer.echo(work.markdown(found))
+    else:
+        work.show(found, console())
+
+
 app.add_typer(stages.app)
 
 
