@@ -1,12 +1,14 @@
-"""Which suite a command means: a suite file, a resolved suite, or a results folder that has one."""
+"""Which suite a command of ``vista`` means, and which one the words typed for ``snakemake``."""
 
 from __future__ import annotations
 
 import json
+import os
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from vista.config import Suite, load_resolved, load_suite
+from vista.config import Suite, load_resolved, load_suite, load_yaml
 from vista.errors import VistaError
 
 RESOLVED = "suite.json"  # what the Snakefile writes into a results folder
@@ -59,3 +61,55 @@ def _offered(folder: Path) -> str:
     listed = [f"{file.parent} ({name})" for file, name in found.items()]
     more = [f"{len(listed) - MOST} more"] if len(listed) > MOST else []
     return f"; there are results of: {', '.join([*listed[:MOST], *more])}" if listed else ""
+
+
+# --- what is typed for snakemake ---
+
+
+def eaten_target(configfiles: Sequence[Path]) -> str | None:
+    """What to tell if ``--configfile`` took a target that follows it for another config file.
+
+    Only a target that is there, and that reads as YAML, gets as far as the Snakefile: any other ends
+    Snakemake before.
+
+    Args:
+        configfiles: As Snakemake has them.
+    """
+    for file in configfiles:
+        in_results = any((folder / RESOLVED).is_file() for folder in file.absolute().parents)
+        if in_results or file.suffix not in (".yaml", ".yml", ".json"):
+            name = os.path.relpath(file)
+            others = [os.path.relpath(other) for other in configfiles if other != file]
+            return (
+                f"{name}: is no config file; --configfile takes every word up to the next option. Targets "
+                f"come first: snakemake {name} --configfile {' '.join(others) or 'config/….yaml'}"
+            )
+    return None
+
+
+def strange_target(targets: Iterable[str], suite: Suite, configfile: Path, root: Path) -> str | None:
+    """What to tell if a target lies in the results folder of another suite than the one that was read.
+
+    Args:
+        targets: As they were typed.
+        suite: The suite that was read.
+        configfile: The file that it was read from.
+        root: The folder of the Snakefile, whose ``config`` has the other suites.
+    """
+    folders: dict[Path, list[Path]] = {}
+    for file in sorted({*root.glob("config/*.yaml"), *Path().glob("config/*.yaml")}):
+        with suppress(VistaError):
+            if isinstance(folder := load_yaml(file).get("results"), str):
+                folders.setdefault(Path(folder).absolute(), []).append(file)
+    own = suite.results.absolute()
+    folders[own] = [configfile]
+    for target in targets:
+        above = [folder for folder in folders if folder in Path(target).absolute().parents]
+        nearest = max(above, key=lambda folder: len(folder.parts), default=own)
+        if nearest != own:
+            right = os.path.relpath(folders[nearest][0])
+            return (
+                f"{target}: is of another suite. {os.path.relpath(configfile)} was read, whose results are "
+                f"in {suite.results}; run: snakemake {target} --configfile {right}"
+            )
+    return None

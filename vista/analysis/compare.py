@@ -272,8 +272,8 @@ def notes(found: Comparison) -> list[str]:
         f"{' or '.join(sorted(errors)).replace('queries', 'items').replace(',', ' and')}."
     )
     lines.append(
-        f"detectable: the smallest true difference that the test would have found with a power of {POWER:.0%} "
-        "(two-sided, 5 %, before Holm's correction)."
+        "detectable: the smallest true difference that the test would have found with a power of "
+        f"{POWER:.0%} (two-sided, 5 %, before Holm's correction)."
     )
     return lines
 
