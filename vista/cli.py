@@ -146,17 +146,41 @@ def doctor(
 # --- results ---
 
 
+def complete_tables(incomplete: str) -> list[str]:
+    """The tables there are, for the shell to complete."""
+    found = [*Path("results").glob("tables/*.csv"), *Path("results").glob("*/tables/*.csv")]
+    found += Path("results/reference").glob("*/*.csv")
+    return sorted(str(file) for file in found if str(file).startswith(incomplete))
+
+
+def complete_columns(ctx: typer.Context, incomplete: str) -> list[str]:
+    """The columns of the table that was typed before."""
+    with Path(ctx.params["table"]).open(encoding="utf-8") as lines:
+        names = lines.readline().strip().split(",")
+    return [name for name in names if name.startswith(incomplete)]
+
+
 @app.command(rich_help_panel=AFTER)
 def show(
-    table: Annotated[Path, typer.Argument(help="A table's CSV, such as results/tables/main.csv.")],
+    table: Annotated[
+        Path,
+        typer.Argument(
+            help="A table's CSV, such as results/tables/main.csv.", autocompletion=complete_tables
+        ),
+    ],
     row: Annotated[str, typer.Argument(help="column=value pairs joined by commas, or the row's number.")],
-    column: Annotated[str, typer.Argument(help="The column of the number.")],
+    column: Annotated[str, typer.Argument(help="The column of the number.", autocompletion=complete_columns)],
+    as_json: Json = False,
 ) -> None:
     """Show where a number in a table comes from: runs, predictions, checkpoint, training set, commit."""
-    from vista.provenance import show as trace
+    from vista.provenance import drawn, trace
 
+    found = trace(table, row, column)
+    if as_json:
+        echo_json(found.as_dict())
+        return
     terminal = console()
-    for part in trace(table, row, column):
+    for part in drawn(found):
         terminal.print(part)
 
 

@@ -46,7 +46,9 @@ def refuse_strange_targets(suite, configfile, root, init=DAG.init):
     """
 
     async def checked(dag, *arguments, **options):
-        if problem := strange_target(map(str, dag.targetfiles), suite, configfile, root):
+        if problem := strange_target(
+            map(str, dag.targetfiles), suite, configfile, root
+        ):
             raise WorkflowError(problem)
         return await init(dag, *arguments, **options)
 
