@@ -1,7 +1,9 @@
 # VISTA-bench: the whole benchmark as one DAG.
 #
 #   snakemake --cores all results/tables/main.csv                     the testbed (default)
-#   snakemake --cores all --configfile config/smoke.yaml results/smoke/tables/main.csv
+#   snakemake --cores all results/smoke/tables/main.csv --configfile config/smoke.yaml
+#
+# Targets come first: --configfile takes every word up to the next option for a config file.
 #
 # One rules file per stage; vista/dag/ decides what each output is made from.
 import sys
@@ -14,6 +16,7 @@ from vista.dag import Dag
 from vista.dag.jobs import last_lines, make_old
 from vista.errors import VistaError
 from vista.planned import HANDED, forget_inherited, inherited, read
+from vista.suites import eaten_target
 
 min_version("9.0")
 
@@ -29,6 +32,8 @@ if not workflow.overwrite_configfiles:
 try:
     if workflow.is_main_process:
         forget_inherited()
+        if problem := eaten_target(workflow.configfiles):
+            raise VistaError(problem)
         # Snakemake's own reader takes YAML 1.1, where 017 is 15 and `no` a boolean, and the last of two values
         # of a key. So the files are read again, and what `--config` says is put over them.
         said = {}
@@ -129,6 +134,10 @@ include: "workflow/rules/common.smk"
 
 
 ask_manifests(PLAN)
+if workflow.is_main_process:
+    refuse_strange_targets(
+        SUITE, Path(workflow.configfiles[-1]), Path(workflow.basedir)
+    )
 
 
 include: "workflow/rules/tasks.smk"

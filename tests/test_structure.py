@@ -34,6 +34,8 @@ LIGHT = (
     "answers",
     "testbed",
     "cli",
+    "stages",
+    "suites",
     "chat",
     "segments",
     "engines.folders",

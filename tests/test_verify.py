@@ -226,12 +226,6 @@ def test_manifests_without_sizes_are_still_checked(suite: Suite) -> None:
     assert "other bytes" in found(suite)["tasks/printed/train.parquet"]
 
 
-def test_one_suite_must_be_named(root: Path) -> None:
-    with pytest.raises(VistaError, match="name one suite"):
-        verify.open_suite(None, None)
-    assert verify.open_suite(None, root / "config/smoke.yaml").name == "smoke"
-
-
 def test_a_suite_without_results_is_told_apart_from_a_sound_one(suite: Suite, tmp_path: Path) -> None:
     with pytest.raises(VistaError, match="has no results yet"):
         verify.verify(suite.model_copy(update={"results": tmp_path / "none"}))

@@ -1,7 +1,6 @@
-"""The command line: one subcommand for each rule of the DAG, and a few to look around.
+"""The command line: what people type. ``vista.stages`` has what Snakemake runs.
 
-``vista --help`` lists them. Snakemake runs them; each can also be run by hand, from the resolved
-suite that Snakemake writes to ``<results>/suite.json``.
+``vista --help`` lists both. What is imported at the top, every command waits for: so there is nothing heavy.
 
 Exit status: 0 done, 2 a mistake that the message says how to correct, 1 a bug.
 """
@@ -9,159 +8,68 @@ Exit status: 0 done, 2 a mistake that the message says how to correct, 1 a bug.
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Callable
-from functools import partial
 from pathlib import Path
-from string import ascii_lowercase
-from typing import TYPE_CHECKING, Annotated, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from vista import planned
-from vista.config import HubModel, Suite, load_suite
+from vista import stages
 from vista.errors import told
-from vista.grid import run_named
-from vista.manifest import ORIGIN, Recorder
-from vista.paths import Paths
-from vista.records import Split
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
+    from vista.config import Suite
 
-# The commands that Snakemake runs, by stage, in the order of the DAG. Their help is lettered by it.
-STAGE_COMMANDS = {
-    "tasks": ["tasks"],
-    "models": ["models", "check"],
-    "rollouts": ["encodable", "sample", "resample", "score", "gains", "cases"],
-    "curation": ["curate"],
-    "training": ["train"],
-    "evaluation": ["evaluate"],
-    "analysis": [
-        *("collect", "tables", "ablation", "difficulty", "cost", "audit", "prefix", "distributions"),
-    ],
-}
-Command = TypeVar("Command", bound=Callable[..., None])
+app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
+
+# The panels of ``vista --help``, in its order.
+BEFORE, AFTER = "Before a run", "Results"
 
 
-def stage_command(command: Command) -> Command:
-    """Register a command of ``STAGE_COMMANDS``; its help begins with its stage, such as ``Stage 3b``."""
-    for number, commands in enumerate(STAGE_COMMANDS.values(), 1):
-        if command.__name__ in commands:
-            letter = ascii_lowercase[commands.index(command.__name__)] if len(commands) > 1 else ""
-            text = f"Stage {number}{letter}: {command.__doc__}"
-            app.command(help=text, rich_help_panel="Stages, which Snakemake runs")(command)
-            return command
-    raise AssertionError(f"{command.__name__} is in no stage")
+def version(asked: bool) -> None:
+    """Print the versions that matter, and end."""
+    if asked:
+        from vista.versions import told_versions
 
+        typer.echo(told_versions())
+        raise typer.Exit
+
+
+@app.callback()
+def vista(
+    show_version: Annotated[
+        bool, typer.Option("--version", callback=version, is_eager=True, help="Show versions and exit.")
+    ] = False,
+) -> None:
+    """Choose training data for vision-language models by what they look at, and compare the methods.
+
+    Runs are started with snakemake: `snakemake --cores all TARGET --configfile FILE`.
+    """
+
+
+# --- which suite is meant ---
 
 SuiteArgument = Annotated[
-    Path, typer.Argument(help="The resolved suite, <results>/suite.json; Snakemake hands its plan.")
+    Path | None,
+    typer.Argument(
+        help="A suite file, such as config/smoke.yaml; or a results folder, or the resolved suite in it, "
+        "such as results/smoke/suite.json.",
+        show_default=False,
+    ),
 ]
-RunArgument = Annotated[str, typer.Argument(help="model/train_set/method/seedS/roundR")]
-NameArgument = Annotated[str, typer.Argument(help="Name of the rollout file, as in its path.")]
-ShardArgument = Annotated[int, typer.Argument(min=0, help="Which shard, from 0.")]
-
-
-def _from_hub(suite: Suite, command: str, name: str) -> bool:
-    """Whether a command still has to fetch its model or task from the hub."""
-    entry = suite.models.get(name) if command == "models" else None
-    spec = suite.tasks.get(name) if command == "tasks" else None
-    return (isinstance(entry, HubModel) and entry.path is None) or (spec is not None and spec.on_hub)
-
-
-def _open(file: Path, command: str, *arguments: str) -> tuple[Suite, Paths]:
-    """Load the suite and prepare the process, before anything heavy is imported.
-
-    Args:
-        file: The plan that Snakemake hands its jobs, or the resolved suite.
-        command: The command.
-        arguments: What it is called with besides the suite.
-    """
-    from vista.dag import digests
-
-    suite, plan = planned.start(file, command, *arguments)
-    ORIGIN.digests = partial(digests, suite, plan, command, *arguments)
-    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
-        os.environ[name] = str(suite.threads)
-    # Everything a job needs is on disk, except what is still to be fetched from the hub.
-    if not _from_hub(suite, command, arguments[0] if arguments else ""):
-        for name in ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "TRANSFORMERS_OFFLINE"):
-            os.environ.setdefault(name, "1")
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    os.environ.setdefault("WANDB_MODE", "disabled")
-    return suite, Paths(suite.results)
-
-
-@app.command()
-def config(
-    suite_file: Annotated[Path, typer.Argument(help="A suite file, such as config/testbed.yaml.")],
-) -> None:
-    """Check a suite file and the models and methods it names, and print the resolved suite."""
-    typer.echo(load_suite(suite_file).model_dump_json(indent=2))
-
-
-@app.command()
-def schema(folder: Annotated[Path, typer.Argument(help="Where to write the schemas.")]) -> None:
-    """Write the JSON schemas of suite files, models.yaml and methods.yaml, for editors."""
-    from vista.config import json_schemas
-    from vista.records import write_json
-
-    for name, value in json_schemas().items():
-        write_json(folder / f"{name}.schema.json", value)
-
-
-@app.command()
-def suite(
-    suite_file: SuiteArgument, to: Annotated[Path, typer.Argument(help="The YAML file to write.")]
-) -> None:
-    """Write a resolved suite as readable YAML, with every default spelled out."""
-    import yaml
-
-    from vista.records import write_text
-
-    resolved, _ = _open(suite_file, "suite")
-    recorder = Recorder("analysis", {"suite": resolved.name}, [])
-    write_text(to, yaml.safe_dump(resolved.model_dump(mode="json"), sort_keys=False, allow_unicode=True))
-    recorder.write(to, {})
-
-
-ConfigFile = Annotated[Path, typer.Option("--configfile", help="A suite file, such as config/paper.yaml.")]
-Assume = Annotated[
-    list[str] | None,
-    typer.Option(help="A YAML file of assumptions, or one as name=value; may be given several times."),
+ConfigFile = Annotated[
+    Path | None,
+    typer.Option("--configfile", help="A suite file, as for snakemake.", show_default=False),
 ]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
-@app.command()
-def plan(
-    configfile: ConfigFile,
-    assume: Assume = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-) -> None:
-    """Estimate what a suite would run, share, and cost in GPU hours and disk. Reads only the config."""
-    from vista.planning.estimate import load_assumptions
-    from vista.planning.plan import as_dict, make_plan, show
+def open_suite(named: Path | None, configfile: Path | None) -> tuple[Suite, Path | None]:
+    """The suite that the user names, and the file that it was written in if that is known."""
+    from vista.suites import named_suite
 
-    made = make_plan(load_suite(configfile), load_assumptions(assume or []))
-    if as_json:
-        typer.echo(json.dumps(as_dict(made), indent=2))
-    else:
-        show(made, console())
-
-
-@app.command()
-def doctor(configfile: ConfigFile, assume: Assume = None) -> None:
-    """Check models, data, GPUs, disk and versions before a run. Exit status 2 if any check fails."""
-    from vista.planning.doctor import examine, has_failed, show
-    from vista.planning.estimate import load_assumptions
-
-    findings = examine(load_suite(configfile), load_assumptions(assume or []))
-    show(findings, console())
-    if has_failed(findings):
-        raise typer.Exit(2)
+    return named_suite(named, configfile)
 
 
 def console() -> Console:
@@ -172,235 +80,173 @@ def console() -> Console:
     return found if found.is_terminal else Console(width=4000, color_system=None)
 
 
-@stage_command
-def tasks(
-    suite_file: SuiteArgument,
-    task: Annotated[str, typer.Argument(help="Name of the task.")],
-    split: Annotated[Split, typer.Argument(help="Which split.")],
+def echo_json(value: Any) -> None:
+    """Print a value as JSON."""
+    typer.echo(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+# --- before a run ---
+
+
+@app.command(rich_help_panel=BEFORE)
+def config(suite: SuiteArgument = None, configfile: ConfigFile = None) -> None:
+    """Check a suite file and the models and methods it names, and print the resolved suite."""
+    typer.echo(open_suite(suite, configfile)[0].model_dump_json(indent=2))
+
+
+@app.command(rich_help_panel=BEFORE)
+def schema(folder: Annotated[Path, typer.Argument(help="Where to write the schemas.")]) -> None:
+    """Write the JSON schemas of suite files, models.yaml and methods.yaml, for editors."""
+    from vista.config import json_schemas
+    from vista.records import write_json
+
+    for name, value in json_schemas().items():
+        write_json(folder / f"{name}.schema.json", value)
+
+
+Assume = Annotated[
+    list[str] | None,
+    typer.Option(help="A YAML file of assumptions, or one as name=value; may be given several times."),
+]
+
+
+@app.command(rich_help_panel=BEFORE)
+def plan(
+    suite: SuiteArgument = None, configfile: ConfigFile = None, assume: Assume = None, as_json: Json = False
 ) -> None:
-    """Write one split of a task's queries."""
-    suite, paths = _open(suite_file, "tasks", task, split)
-    from vista.tasks.generate import generate_split
+    """Estimate what a suite would run, share, and cost in GPU hours and disk. Reads only the config."""
+    from vista.planning.estimate import load_assumptions
+    from vista.planning.plan import as_dict, make_plan, show
 
-    generate_split(suite, paths, task, split)
+    made = make_plan(open_suite(suite, configfile)[0], load_assumptions(assume or []))
+    if as_json:
+        echo_json(as_dict(made))
+    else:
+        show(made, console())
 
 
-@stage_command
-def models(
-    suite_file: SuiteArgument, model: Annotated[str, typer.Argument(help="Name of the model.")]
+@app.command(rich_help_panel=BEFORE)
+def doctor(
+    suite: SuiteArgument = None, configfile: ConfigFile = None, assume: Assume = None, as_json: Json = False
 ) -> None:
-    """Build or fetch a base checkpoint."""
-    suite, paths = _open(suite_file, "models", model)
-    from vista.models.build import build_model
+    """Check models, data, GPUs, disk and versions before a run. Exit status 2 if any check fails."""
+    from vista.planning.doctor import as_dict, examine, has_failed, show
+    from vista.planning.estimate import load_assumptions
 
-    build_model(suite, paths, model)
-
-
-@stage_command
-def encodable(
-    suite_file: SuiteArgument, model: Annotated[str, typer.Argument(help="Name of the model.")]
-) -> None:
-    """Check that a model's processor takes every query, before anything is spent."""
-    suite, paths = _open(suite_file, "encodable", model)
-    from vista.rollouts.encodable import check_encodable
-
-    check_encodable(suite, paths, model)
+    opened, _ = open_suite(suite, configfile)
+    findings = examine(opened, load_assumptions(assume or []))
+    if as_json:
+        echo_json(as_dict(opened, findings))
+    else:
+        show(findings, console())
+    if has_failed(findings):
+        raise typer.Exit(2)
 
 
-@stage_command
-def check(
-    suite_file: SuiteArgument, model: Annotated[str, typer.Argument(help="Name of the model.")]
-) -> None:
-    """Check that a base checkpoint samples, scores and trains as it should, before anything is spent."""
-    suite, paths = _open(suite_file, "check", model)
-    from vista.fitness import check_model
-
-    check_model(suite, paths, model)
+# --- results ---
 
 
-@stage_command
-def sample(suite_file: SuiteArgument, policy: RunArgument, name: NameArgument, shard: ShardArgument) -> None:
-    """Sample solutions to the train (or seed) queries from a policy and verify them."""
-    suite, paths = _open(suite_file, "sample", policy, name, str(shard))
-    from vista.rollouts.sample import sample_shard
-
-    sample_shard(suite, paths, run_named(suite, policy), name, shard)
+def complete_tables(incomplete: str) -> list[str]:
+    """The tables there are, for the shell to complete."""
+    found = [*Path("results").glob("tables/*.csv"), *Path("results").glob("*/tables/*.csv")]
+    found += Path("results/reference").glob("*/*.csv")
+    return sorted(str(file) for file in found if str(file).startswith(incomplete))
 
 
-@stage_command
-def resample(
-    suite_file: SuiteArgument, policy: RunArgument, name: NameArgument, shard: ShardArgument
-) -> None:
-    """Try failed solutions again: from prefixes, with a hint, or as a control."""
-    suite, paths = _open(suite_file, "resample", policy, name, str(shard))
-    from vista.rollouts.resample import resample_shard
-
-    resample_shard(suite, paths, run_named(suite, policy), name, shard)
+def complete_columns(ctx: typer.Context, incomplete: str) -> list[str]:
+    """The columns of the table that was typed before."""
+    with Path(ctx.params["table"]).open(encoding="utf-8") as lines:
+        names = lines.readline().strip().split(",")
+    return [name for name in names if name.startswith(incomplete)]
 
 
-@stage_command
-def score(suite_file: SuiteArgument, policy: RunArgument, name: NameArgument, shard: ShardArgument) -> None:
-    """Score solutions by their attention to the prompt's segments."""
-    suite, paths = _open(suite_file, "score", policy, name, str(shard))
-    from vista.rollouts.score import score_shard
-
-    score_shard(suite, paths, run_named(suite, policy), name, shard)
-
-
-@stage_command
-def gains(suite_file: SuiteArgument, policy: RunArgument, name: NameArgument, shard: ShardArgument) -> None:
-    """Measure how likely solutions are with and without their image."""
-    suite, paths = _open(suite_file, "gains", policy, name, str(shard))
-    from vista.rollouts.gains import gains_shard
-
-    gains_shard(suite, paths, run_named(suite, policy), name, shard)
-
-
-@stage_command
-def cases(suite_file: SuiteArgument, policy: RunArgument) -> None:
-    """Select solutions worth a look and read them token by token."""
-    suite, paths = _open(suite_file, "cases", policy)
-    from vista.rollouts.cases import policy_cases
-
-    policy_cases(suite, paths, policy)
-
-
-@stage_command
-def curate(suite_file: SuiteArgument, run: RunArgument) -> None:
-    """Select a run's training set from its policy's rollouts."""
-    suite, paths = _open(suite_file, "curate", run)
-    from vista.curation.curate import curate as work
-
-    work(suite, paths, run_named(suite, run))
-
-
-@stage_command
-def train(suite_file: SuiteArgument, run: RunArgument) -> None:
-    """Train a run's checkpoint, through `accelerate launch` if the model asks for it."""
-    suite, paths = _open(suite_file, "train", run)
-    from vista.training.launch import become_launcher
-
-    become_launcher(suite, suite_file, run_named(suite, run))
-    from vista.training.train import train as work
-
-    work(suite, paths, run_named(suite, run))
-
-
-@stage_command
-def evaluate(suite_file: SuiteArgument, run: RunArgument) -> None:
-    """Evaluate a run's checkpoint on every test query, through lmms-eval."""
-    suite, paths = _open(suite_file, "evaluate", run)
-    from vista.evaluation.evaluate import evaluate as work
-
-    work(suite, paths, run_named(suite, run))
-
-
-@stage_command
-def collect(suite_file: SuiteArgument) -> None:
-    """Gather the per-sample scores of all runs into long.csv."""
-    suite, paths = _open(suite_file, "collect")
-    from vista.analysis.collect import collect as work
-
-    work(suite, paths)
-
-
-@stage_command
-def tables(suite_file: SuiteArgument) -> None:
-    """Write the results tables."""
-    suite, paths = _open(suite_file, "tables")
-    from vista.analysis.tables import results_tables
-
-    results_tables(suite, paths)
-
-
-@stage_command
-def ablation(suite_file: SuiteArgument) -> None:
-    """Write the ablation table: what each part of a method is worth."""
-    suite, paths = _open(suite_file, "ablation")
-    from vista.analysis.ablation import ablation_table
-
-    ablation_table(suite, paths)
-
-
-@stage_command
-def difficulty(suite_file: SuiteArgument) -> None:
-    """Write the table of training mass and accuracy by the difficulty of the queries."""
-    suite, paths = _open(suite_file, "difficulty")
-    from vista.analysis.difficulty import difficulty_table
-
-    difficulty_table(suite, paths)
-
-
-@stage_command
-def cost(suite_file: SuiteArgument) -> None:
-    """Write the cost table: where the time went."""
-    suite, paths = _open(suite_file, "cost")
-    from vista.analysis.cost import cost_table
-
-    cost_table(suite, paths)
-
-
-@stage_command
-def audit(suite_file: SuiteArgument) -> None:
-    """Measure how well scores detect unfaithful rationales (generated tasks only)."""
-    suite, paths = _open(suite_file, "audit")
-    from vista.analysis.audit import audit_table
-
-    audit_table(suite, paths)
-
-
-@stage_command
-def prefix(suite_file: SuiteArgument) -> None:
-    """Measure where prefix resampling cuts and what it rescues (generated tasks only)."""
-    suite, paths = _open(suite_file, "prefix")
-    from vista.analysis.prefix import prefix_table
-
-    prefix_table(suite, paths)
-
-
-@stage_command
-def distributions(suite_file: SuiteArgument) -> None:
-    """Write the distributions that the figures draw."""
-    suite, paths = _open(suite_file, "distributions")
-    from vista.analysis.distributions import distributions_table
-
-    distributions_table(suite, paths)
-
-
-@app.command()
+@app.command(rich_help_panel=AFTER)
 def show(
-    table: Annotated[Path, typer.Argument(help="A table's CSV, such as results/tables/main.csv.")],
+    table: Annotated[
+        Path,
+        typer.Argument(
+            help="A table's CSV, such as results/tables/main.csv.", autocompletion=complete_tables
+        ),
+    ],
     row: Annotated[str, typer.Argument(help="column=value pairs joined by commas, or the row's number.")],
-    column: Annotated[str, typer.Argument(help="The column of the number.")],
+    column: Annotated[str, typer.Argument(help="The column of the number.", autocompletion=complete_columns)],
+    as_json: Json = False,
 ) -> None:
     """Show where a number in a table comes from: runs, predictions, checkpoint, training set, commit."""
-    from vista.provenance import show as trace
+    from vista.provenance import drawn, trace
 
+    found = trace(table, row, column)
+    if as_json:
+        echo_json(found.as_dict())
+        return
     terminal = console()
-    for part in trace(table, row, column):
+    for part in drawn(found):
         terminal.print(part)
 
 
-@app.command()
-def verify(
-    suite_file: Annotated[
-        Path | None, typer.Argument(help="The resolved suite: <results>/suite.json.")
-    ] = None,
-    configfile: Annotated[
-        Path | None, typer.Option("--configfile", help="A suite file, such as config/paper.yaml, instead.")
-    ] = None,
-) -> None:
+@app.command(rich_help_panel=AFTER)
+def verify(suite: SuiteArgument = None, configfile: ConfigFile = None, as_json: Json = False) -> None:
     """Find outputs that changed since they were made, and print the command that makes them again.
 
     Exit status 2 if there are any.
     """
     from vista import verify as work
 
-    suite = work.open_suite(suite_file, configfile)
-    report = work.verify(suite)
-    work.tell(report, suite, configfile or work.file_of(suite), console())
+    opened, file = open_suite(suite, configfile)
+    report = work.verify(opened)
+    if as_json:
+        echo_json(work.as_dict(report, opened, file or work.file_of(opened)))
+    else:
+        work.tell(report, opened, file or work.file_of(opened), console())
     if report.damaged:
         raise typer.Exit(2)
+
+
+@app.command(rich_help_panel=AFTER)
+def compare(
+    systems: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="[NAME=]FILE…",
+            help="Scores: predictions.parquet, long.csv:MODEL/TRAIN_SET/METHOD, a log of lmms-eval, or a "
+            "CSV, JSONL or parquet with the columns id, score and, if you have them, cluster, seed, task. A "
+            "pattern in quotes means several files.",
+            show_default=False,
+        ),
+    ],
+    against: Annotated[
+        str | None, typer.Option(help="The name of what the others are compared with; else the first.")
+    ] = None,
+    metric: Annotated[
+        str | None, typer.Option(help="The column of the scores; metric.field inside a dictionary.")
+    ] = None,
+    task: Annotated[
+        list[str] | None, typer.Option(help="Only this task; may be given several times.")
+    ] = None,
+    common: Annotated[bool, typer.Option("--common", help="Leave out what is not in all files.")] = False,
+    as_markdown: Annotated[bool, typer.Option("--markdown", help="Print Markdown.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Compare systems by their scores on the same items: intervals, paired differences, tests, power.
+
+    Needs no suite. The statistics are those of our tables.
+    """
+    from vista.analysis.scored import in_common, read_systems
+
+    read = read_systems(systems, metric)
+    left_out = in_common(read, task or [], common)
+    from vista.analysis import compare as work  # only now: pandas and scipy take longest
+
+    found = work.compare(read, against, left_out)
+    if as_json:
+        echo_json(found.as_dict())
+    elif as_markdown:
+        typer.echo(work.markdown(found))
+    else:
+        work.show(found, console())
+
+
+app.add_typer(stages.app)
 
 
 def main() -> None:
@@ -409,7 +255,7 @@ def main() -> None:
         try:
             app()
         finally:
-            planned.end()
+            stages.end()
 
 
 if __name__ == "__main__":

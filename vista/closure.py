@@ -39,7 +39,8 @@ CARRIERS: dict[str, str] = {
     "vista.reads": "what a job reads: a rule's input files",
     "vista.dag": "what the Snakefile asks",
     "vista.closure": "this module",
-    "vista.cli": "which function a command calls; that function's module is the entry point",
+    "vista.cli": "what people type, and the door to vista.stages",
+    "vista.stages": "which function a command calls; that function's module is the entry point",
     "vista.errors": "messages",
     "vista.memory": "how much memory a job may take",
     "vista.planned": "whether the code is that of the checksums",
@@ -56,14 +57,14 @@ def carries(module: str) -> bool:
 
 
 def entry_points(command: str) -> list[str]:
-    """The modules that a command of ``vista.cli`` calls: what its function imports.
+    """The modules that a command of ``vista.stages`` calls: what its function imports.
 
     Raises:
         KeyError: there is no such command.
     """
-    for node in _tree("vista.cli").body:
+    for node in _tree("vista.stages").body:
         if isinstance(node, ast.FunctionDef) and node.name == command:
-            return sorted(set(_imported(node, "vista.cli")))
+            return sorted(set(_imported(node, "vista.stages")))
     raise KeyError(command)
 
 

@@ -113,7 +113,7 @@ def git_state() -> dict[str, Any]:
 
 @dataclass
 class Origin:
-    """What an output of this process is made from, besides its inputs; ``vista.cli`` says it.
+    """What an output of this process is made from, besides its inputs; ``vista.stages`` says it.
 
     Attributes:
         digests: Tells those of the settings and of the code that decide the output, as its rule has them.

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from rich.tree import Tree
@@ -110,34 +111,101 @@ def runs_of(suite: Suite, cell: Cell) -> list[grid.Run]:
     return list(dict.fromkeys([*runs, *(other for other in others if other is not None)]))
 
 
-def show(table: Path, row: str, column: str) -> list[Tree | str]:
-    """What ``vista show`` prints: the cell, then a tree of everything it was made from.
+@dataclass
+class Node:
+    """One output, or one run, and what it was made from."""
+
+    name: str
+    manifest: Manifest | None = None
+    state: str = ""  # gone; above: its inputs are shown there; not here: where it was made, it was elsewhere
+    changed: bool = False  # since it was read or written
+    made_from: list[Node] = field(default_factory=list)
+
+    def as_dict(self) -> dict[str, Any]:
+        """The output as plain values, for ``--json``."""
+        found: dict[str, Any] = {"name": self.name, "state": self.state, "changed": self.changed}
+        if self.manifest is not None:
+            found |= {name: getattr(self.manifest, name) for name in ("commit", "dirty", "started", "counts")}
+        return found | {"made_from": [node.as_dict() for node in self.made_from]}
+
+
+@dataclass(frozen=True)
+class Trace:
+    """Where a number comes from."""
+
+    cell: Cell
+    top: Node
+    missing: str = ""  # what is not here, and where to look for it
+
+    def as_dict(self) -> dict[str, Any]:
+        """The trace as plain values, for ``--json``."""
+        cell = {"table": str(self.cell.table), "row": self.cell.row, "column": self.cell.column}
+        return cell | {"value": self.cell.value, "missing": self.missing, "made_from": [self.top.as_dict()]}
+
+
+def trace(table: Path, row: str, column: str) -> Trace:
+    """Follow a number of a table.
 
     A number about runs has their predictions below it, a number about a policy's rollouts the rollouts
-    that the table read of that policy, any other number all inputs of its table.
+    that the table read of that policy, any other number all inputs of its table. A table that was copied
+    out of its results folder is followed as far as its manifest reaches.
 
     Raises:
-        VistaError: the cell cannot be found, or the table's results folder has no suite.
+        VistaError: the cell cannot be found, or the table has no manifest.
     """
     cell = find(table, row, column)
     paths = Paths(table.parent.parent)
-    suite = load_resolved(paths.suite)
-    names = ", ".join(f"{name} {value}" for name, value in cell.row.items() if name in NAMED and value)
-    said = [f"{table.name}: {names}", f"{column} = {cell.value or '(empty)'}"]
-    parts: list[Tree | str] = [markup(line) for line in said]
     manifest = read_manifest(table)
     branches = Branches(paths.results)
-    top = Tree(_told(table, manifest, branches.changed(table, manifest.checksums.get(table.name))))
-    parts.append(top)
+    changed = branches.changed(table, manifest.checksums.get(table.name))
+    top = Node(str(table), manifest, changed=changed)
+    if not os.path.lexists(paths.suite) and not os.path.lexists(paths.long):
+        top.made_from = [Node(name, state="not here") for name in manifest.inputs]
+        return Trace(cell, top, _left_behind(table, manifest))
+    suite = load_resolved(paths.suite)
     runs = runs_of(suite, cell)
     scores = branches.inputs(paths.long, read_manifest(paths.long)) if runs else {}
     for run in runs:
-        branch = top.add(f"run [bold]{run.id}[/bold]")
         predictions = paths.predictions(run.id)
-        branches.grow(branch, predictions, scores.get(str(predictions)))
+        top.made_from.append(Node(f"run {run.id}"))
+        branches.grow(top.made_from[-1], predictions, scores.get(str(predictions)))
     if not runs:
         branches.add(top, about_policy(paths, cell.row, branches.inputs(table, manifest)))
-    return parts
+    return Trace(cell, top)
+
+
+def _left_behind(table: Path, manifest: Manifest) -> str:
+    """What is not beside a table that is on its own."""
+    suite = manifest.settings.get("suite", "")
+    return (
+        f"{table} was copied without its results folder: the predictions, checkpoints and training sets that "
+        f"it was made from are not here, nor is their suite.json. Suite {suite} as it was: git show "
+        f"{manifest.commit[:SHORT]}:config/{suite}.yaml; with it, snakemake makes them again"
+    )
+
+
+def show(table: Path, row: str, column: str) -> list[Tree | str]:
+    """What ``vista show`` prints: the cell, then a tree of everything it was made from.
+
+    Raises:
+        VistaError: as ``trace``.
+    """
+    return drawn(trace(table, row, column))
+
+
+def drawn(found: Trace) -> list[Tree | str]:
+    """A trace for a terminal."""
+    cell = found.cell
+    names = ", ".join(f"{name} {value}" for name, value in cell.row.items() if name in NAMED and value)
+    said = [f"{cell.table.name}: {names}", f"{cell.column} = {cell.value or '(empty)'}"]
+    tree = Tree(_told(found.top))
+    _draw(tree, found.top)
+    return [*map(markup, said), tree, *([markup(found.missing)] if found.missing else [])]
+
+
+def _draw(tree: Tree, node: Node) -> None:
+    for part in node.made_from:
+        _draw(tree.add(_told(part)), part)
 
 
 def about_policy(paths: Paths, row: Mapping[str, str], inputs: Mapping[str, str]) -> dict[str, str]:
@@ -166,39 +234,47 @@ class Branches:
         name = str(output.relative_to(self.results))
         return {str(each.path): each.digest for each in inputs_of(self.results, name, manifest)}
 
-    def add(self, tree: Tree, inputs: Mapping[str, str]) -> None:
+    def add(self, node: Node, inputs: Mapping[str, str]) -> None:
         """Add several inputs."""
         for name, fingerprint in inputs.items():
-            self.grow(tree, Path(name), fingerprint)
+            self.grow(node, Path(name), fingerprint)
 
-    def grow(self, tree: Tree, output: Path, recorded: str | None) -> None:
+    def grow(self, node: Node, output: Path, recorded: str | None) -> None:
         """Add an output and what it was made from. Only what is among the results is followed."""
-        changed = self.changed(output, recorded)
+        found = Node(str(output), changed=self.changed(output, recorded))
+        node.made_from.append(found)
         described = manifest_of(output)
         if not (self._is_result(output) and is_regular_below(described, described.parent)):
-            state = "" if os.path.lexists(output) else " [red](gone)[/red]"
-            tree.add(f"{markup(in_one_line(str(output)))}{state}{changed}")
-            return
-        if output in self.seen:
-            tree.add(f"{markup(in_one_line(str(output)))} (above){changed}")
-            return
-        self.seen.add(output)
-        manifest = read_manifest(output)
-        self.add(tree.add(_told(output, manifest, changed)), self.inputs(output, manifest))
+            found.state = "" if os.path.lexists(output) else "gone"
+        elif output in self.seen:
+            found.state = "above"
+        else:
+            self.seen.add(output)
+            found.manifest = read_manifest(output)
+            self.add(found, self.inputs(output, found.manifest))
 
-    def changed(self, output: Path, recorded: str | None) -> str:
-        """A warning if a file has changed since it was read or written."""
+    def changed(self, output: Path, recorded: str | None) -> bool:
+        """Whether a file has changed since it was read or written."""
         file = manifest_of(output) if output.is_dir() else output
         folders = [file.parent] if self._is_result(output) else [self.results, Path.cwd()]
         can_read = recorded is not None and is_regular_below(file, *folders)
-        return " [red](changed since)[/red]" if can_read and sha256(file) != recorded else ""
+        return can_read and sha256(file) != recorded
 
     def _is_result(self, output: Path) -> bool:
         return output.is_relative_to(self.results) and ".." not in output.relative_to(self.results).parts
 
 
-def _told(output: Path, manifest: Manifest, changed: str) -> str:
-    counts = [f"{name} {manifest.counts[name]:,.0f}" for name in TOLD if name in manifest.counts]
+def _told(node: Node) -> str:
+    """One output in a line, and a second one about when and from which commit it was made."""
+    name = markup(in_one_line(node.name))
+    if node.name.startswith("run "):
+        return f"run [bold]{markup(node.name.removeprefix('run '))}[/bold]"
+    state = {"gone": " [red](gone)[/red]", "": ""}.get(node.state, f" ({node.state})")
+    first = f"{name}{state}{' [red](changed since)[/red]' if node.changed else ''}"
+    if node.manifest is None:
+        return first
+    manifest = node.manifest
+    counts = [f"{what} {manifest.counts[what]:,.0f}" for what in TOLD if what in manifest.counts]
     commit = manifest.commit[:SHORT] + (" with changes" if manifest.dirty else "")
     about = markup(in_one_line("; ".join([f"commit {commit}", manifest.started, *counts])))
-    return f"{markup(in_one_line(str(output)))}{changed}\n  [dim]{about}[/dim]"
+    return f"{first}\n  [dim]{about}[/dim]"

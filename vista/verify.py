@@ -12,12 +12,13 @@ import shlex
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 from rich.console import Console
 from tqdm import tqdm
 
 from vista import grid
-from vista.config import Suite, load_resolved, load_suite
+from vista.config import Suite
 from vista.dag import Dag
 from vista.damage import Damage, is_regular_below, sha256
 from vista.errors import VistaError
@@ -252,24 +253,34 @@ def file_of(suite: Suite) -> Path:
     return Path("config") / f"{suite.name}.yaml"
 
 
-def open_suite(suite_file: Path | None, configfile: Path | None) -> Suite:
-    """The suite that the user names, resolved or as written.
-
-    Raises:
-        VistaError: neither or both are given.
-    """
-    if suite_file is not None and configfile is None:
-        return load_resolved(suite_file)
-    if configfile is not None and suite_file is None:
-        return load_suite(configfile)
-    raise VistaError("name one suite: RESULTS/suite.json, or --configfile config/….yaml")
-
-
 def _to_delete(suite: Suite, output: str) -> Path:
     """What to delete of an output that the suite lacks: of a folder that holds others, its manifest."""
     path = suite.results / output
     holds_others = any(name.startswith(f"{output}/") for name in outputs_of(suite))
     return manifest_of(path) if holds_others else path
+
+
+def as_dict(report: Report, suite: Suite, configfile: Path) -> dict[str, Any]:
+    """What was found as plain values, for ``--json``: nothing in it depends on when it was asked."""
+    files = files_to_make(suite, sorted(report.again)) if report.again else {}
+    again = [file for file in files.values() if file is not None]
+    return {
+        "suite": suite.name,
+        "results": str(suite.results),
+        "outputs": report.outputs,
+        "files": report.files,
+        "damaged": [
+            {"output": output, "file": str(each.file), "found": each.found, "expected": each.expected}
+            | {"added": each.is_added}
+            for output, found in report.damaged.items()
+            for each in found
+        ],
+        "command": command(suite, again, configfile) if again else None,
+        "delete": [str(_to_delete(suite, name)) for name, file in files.items() if file is None],
+        "waiting": report.waiting,
+        "edited": {str(path): outputs for path, outputs in report.edited.items()},
+        "mixed_versions": report.mixed,
+    }
 
 
 def tell(report: Report, suite: Suite, configfile: Path, console: Console) -> None:

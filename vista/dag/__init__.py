@@ -41,7 +41,7 @@ def digests(suite: Suite, plan: Plan | None, command: str, *arguments: str) -> d
     Args:
         suite: The resolved suite.
         plan: What the job was planned with; none if it is run by hand.
-        command: A command of ``vista.cli`` that a rule calls.
+        command: A command of ``vista.stages`` that a rule calls.
         arguments: What it is called with besides the suite.
     """
     dag = Made(suite, plan)

@@ -107,9 +107,9 @@ class Base:
         """The checksums of the code that decides what a command computes.
 
         Args:
-            command: Of ``vista.cli``; with a ``module``, just a name for the file.
+            command: Of ``vista.stages``; with a ``module``, just a name for the file.
             named: Modules of the plug-ins that the job's method, task or model name.
-            module: The entry point, where it is not one of ``vista.cli``.
+            module: The entry point, where it is not one of ``vista.stages``.
 
         Raises:
             VistaError: all rules have been read, and a module has no source, or the disk cannot be written.

@@ -10,10 +10,10 @@ import re
 import shutil
 import subprocess
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import LocalEntryNotFoundError
@@ -122,6 +122,15 @@ def show(findings: list[Finding], console: Console) -> None:
     console.print(listed)
     counts = {verdict: sum(finding.verdict == verdict for finding in findings) for verdict in order}
     console.print(", ".join(f"{count} {verdict}" for verdict, count in counts.items()))
+
+
+def as_dict(suite: Suite, findings: list[Finding]) -> dict[str, Any]:
+    """The findings as plain values, for ``--json``."""
+    return {
+        "suite": suite.name,
+        "ok": not has_failed(findings),
+        "findings": [asdict(finding) for finding in findings],
+    }
 
 
 def has_failed(findings: list[Finding]) -> bool:

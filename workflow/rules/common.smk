@@ -4,6 +4,8 @@ from snakemake.dag import DAG
 from snakemake.io import is_flagged
 from snakemake.persistence import ParamsChange, PersistenceBase
 
+from vista.suites import strange_target
+
 
 class Following:
     """The jobs that run because a job runs: not those that wait by way of `ancient` inputs alone."""
@@ -35,6 +37,22 @@ def see_past_ancient(search=DAG.bfs):
 
 
 see_past_ancient()
+
+
+def refuse_strange_targets(suite, configfile, root, init=DAG.init):
+    """Have Snakemake say which config makes a target of another suite, not just that no rule does.
+
+    It does not know the targets before all rules are read.
+    """
+
+    async def checked(dag, *arguments, **options):
+        if problem := strange_target(
+            map(str, dag.targetfiles), suite, configfile, root
+        ):
+            raise WorkflowError(problem)
+        return await init(dag, *arguments, **options)
+
+    DAG.init = checked
 
 
 def ask_manifests(plan, changed=PersistenceBase.params_changed):
