@@ -296,7 +296,7 @@ def _lacking_files(suite: Suite, settings: AnnotatedRationales, where: str) -> l
         f"{where}.files.{task}: missing; this task brings no rationales: name a file with them, "
         "or let a teacher (kind: teacher) or the base model (kind: self) write them"
         for task in suite.trained_tasks
-        if task in suite.tasks and not suite.tasks[task].has_rationales and task not in settings.files
+        if task in suite.tasks and not suite.tasks[task].brings_rationales and task not in settings.files
     ]
 
 
