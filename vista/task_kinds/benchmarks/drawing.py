@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, TypeVar
+from typing import Literal, Protocol, TypeVar
 
 from pydantic import Field
 
@@ -21,7 +21,6 @@ from vista.task_kinds.benchmarks.questions import (
     in_words,
     repeats,
 )
-from vista.task_kinds.benchmarks.tables import Published
 
 MOST_PROBLEMS = 20  # listed in one error
 
@@ -52,9 +51,20 @@ class Reading:
     other: int = 0  # no part of the task, or of the questions that the config asks for
 
 
+class Placed(Protocol):
+    """A row that says in errors where it is."""
+
+    @property
+    def where(self) -> str:
+        """File and row."""
+
+
+PublishedRow = TypeVar("PublishedRow", bound=Placed)
+
+
 def gathered(
-    rows: Iterable[Published],
-    asked: Callable[[Published], Item | None],
+    rows: Iterable[PublishedRow],
+    asked: Callable[[PublishedRow], Item | None],
     what: str,
     may_lack_answers: bool,
     keep: bool = True,
@@ -74,9 +84,9 @@ def gathered(
     from tqdm import tqdm
 
     reading, problems, keys, identify = Reading(), list[str](), set[str](), image_identifier()
-    for published in tqdm(rows, desc=what, unit="row", mininterval=5, delay=5):
+    for row in tqdm(rows, desc=what, unit="row", mininterval=5, delay=5):
         try:
-            item = asked(published)
+            item = asked(row)
             if item is None:
                 reading.other += 1
             elif not item.answer.strip() and may_lack_answers:
@@ -85,7 +95,7 @@ def gathered(
                 question = checked(item, keys, identify)
                 reading.questions.append(question if keep else question.without_images())
         except VistaError as error:
-            problems.append(f"{published.where}: {error}")
+            problems.append(f"{row.where}: {error}")
             if len(problems) == MOST_PROBLEMS:
                 problems.append("and perhaps more; reading stopped here")
                 break
