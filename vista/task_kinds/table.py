@@ -10,10 +10,9 @@ import string
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, Self, get_args
+from typing import Literal, Self, get_args
 
 from pydantic import Field, field_validator, model_validator
-from pydantic_core.core_schema import ValidationInfo
 
 from vista.answers import extract, verify
 from vista.errors import VistaError, fail_if
@@ -37,7 +36,6 @@ from vista.task_kinds.own.files import (
     HubTable,
     Part,
     Source,
-    TableFiles,
     count,
     parts_of,
     parts_on_disk,
@@ -81,9 +79,7 @@ class TableSettings(DrawnSettings):
     system: str | None = Field(
         None, description="The system turn; empty: none; default: the conversation's, or our own."
     )
-    sizes: TableSizes = Field(
-        default_factory=lambda: TableSizes(), validate_default=True, description="Queries per split."
-    )
+    sizes: TableSizes = Field(default_factory=lambda: TableSizes(), description="Queries per split.")
 
     @field_validator("instruction")
     @classmethod
@@ -97,18 +93,15 @@ class TableSettings(DrawnSettings):
             raise ValueError("expected a template with {question}, and {choices} where there are some")
         return template
 
-    @field_validator("sizes")
-    @classmethod
-    def _of_what_there_is(cls, sizes: TableSizes, info: ValidationInfo) -> TableSizes:
+    @model_validator(mode="after")
+    def _has_the_splits_that_rows_can_be_in(self) -> Self:
         """Give no size to a split that no row can be in, so that it is not made."""
-        if not {"source", "split", "columns"} <= info.data.keys():
-            return sizes
-        empty = {
-            name: 0
-            for name in SPLITS
-            if name not in sizes.model_fields_set and name not in _splits_of(info.data)
-        }
-        return sizes.model_copy(update=empty)
+        rule, labels = self.split, self.labels
+        shares = {split for split in SPLITS if rule.share(split)}
+        there = shares | set(labels.values()) | (set() if labels else {"train" if shares else "test"})
+        empty = dict.fromkeys(set(SPLITS) - there - self.sizes.model_fields_set, 0)
+        object.__setattr__(self, "sizes", self.sizes.model_copy(update=empty))  # it is not yet in use
+        return self
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
@@ -158,7 +151,12 @@ class TableSettings(DrawnSettings):
     @property
     def labels(self) -> dict[str, str]:
         """By part or value of the split column, the split; nothing where all rows are alike."""
-        return _labels(self.source, self.split, self.columns)
+        if isinstance(self.source, HubTable):
+            return self.split.of_values(("train", "test"))
+        if self.by_parts:
+            return self.split.of_values(list(self.source.files))
+        stated = self.split.by_value or self.columns.split is not None
+        return self.split.of_values(None) if stated else {}
 
     @property
     def seed_is_apart(self) -> bool:
@@ -197,25 +195,6 @@ class TableSettings(DrawnSettings):
             return round(share * rows("train")) if share else rows(split)
         left = 1 - self.split.share("seed") - self.split.share("test")
         return max(round(left * rows("train")) - (0 if self.seed_is_apart else self.sizes.seed or 0), 1)
-
-
-def _labels(source: TableFiles | HubTable, rule: SplitRule, columns: Columns) -> dict[str, str]:
-    if isinstance(source, HubTable):
-        return rule.of_values(("train", "test"))
-    parts = list(source.files)
-    if parts != [ALL]:
-        return rule.of_values(parts)
-    return rule.of_values(None) if rule.by_value or columns.split is not None else {}
-
-
-def _splits_of(data: dict[str, Any]) -> set[str]:
-    """The splits that rows can be in."""
-    rule: SplitRule = data["split"]
-    labels = _labels(data["source"], rule, data["columns"])
-    shares = {name for name in SPLITS if rule.share(name)}
-    if not labels:
-        return shares | ({"train"} if shares else {"test"})
-    return shares | set(labels.values())
 
 
 @dataclass(frozen=True)

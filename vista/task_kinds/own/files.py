@@ -93,19 +93,22 @@ def _found(patterns: Sequence[Path]) -> dict[Path, None]:
     return found
 
 
-def parts_of(name: str, source: TableFiles | HubTable, wanted: Iterable[str] | None) -> list[Part]:
+def parts_of(
+    name: str, source: TableFiles | HubTable, wanted: Iterable[str] | None, fetch: bool = True
+) -> list[Part]:
     """The parts of a task's source, downloaded first if need be.
 
     Args:
         name: The task's name in the suite.
         source: The source.
         wanted: Names of parts; of a source on the hub, those that it has; ``None`` for all.
+        fetch: Whether files that are not in the hub library's cache may be downloaded.
 
     Raises:
         VistaError: a file is missing, or the hub cannot be reached.
     """
     if isinstance(source, HubTable):
-        return _on_hub(name, source, wanted)
+        return _on_hub(name, source, wanted, fetch)
     problems, parts = [], parts_on_disk(source, source.files if wanted is None else wanted)
     for part in parts:
         for pattern in source.files[part.name]:
@@ -118,24 +121,24 @@ def parts_of(name: str, source: TableFiles | HubTable, wanted: Iterable[str] | N
     return parts
 
 
-def _on_hub(name: str, source: HubTable, wanted: Iterable[str] | None) -> list[Part]:
-    globs: Mapping[str, list[str]] = source.files or _card_files(name, source)
+def _on_hub(name: str, source: HubTable, wanted: Iterable[str] | None, fetch: bool) -> list[Part]:
+    globs: Mapping[str, list[str]] = source.files or _card_files(name, source, fetch)
     names = [part for part in globs if wanted is None or part in set(wanted)]
     if not names:
         raise VistaError(
             f"task {name!r}: data set {source.repo} has the parts {', '.join(globs)}, and none of them is in "
             "a split; name them under split, such as split: {test: [validation]}"
         )
-    root = root_of(name, source, [[pattern] for part in names for pattern in globs[part]])
+    root = root_of(name, source, [[pattern] for part in names for pattern in globs[part]], fetch)
     found = {part: [file for each in globs[part] for file in sorted(root.glob(each))] for part in names}
     return [Part(part, list(dict.fromkeys(files))) for part, files in found.items()]
 
 
-def _card_files(name: str, source: HubTable) -> dict[str, list[str]]:
+def _card_files(name: str, source: HubTable, fetch: bool) -> dict[str, list[str]]:
     """By part, the globs of files that a data set's card names for a configuration."""
     from huggingface_hub import DatasetCard
 
-    card = root_of(name, source, [["README.md"]]) / "README.md"
+    card = root_of(name, source, [["README.md"]], fetch) / "README.md"
     where = f"task {name!r}: the card of {source.repo}"
     try:
         stated = DatasetCard(card.read_text(encoding="utf-8")).data.get("configs") or []
