@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
+from tests.documents import code, section
 from tests.tasks.published import IMAGE, benchmark, picture
 from vista import plugins
 from vista.config import Suite, Task, load_suite
@@ -562,19 +563,7 @@ def test_the_doctor_reads_what_the_job_reads_and_shows_three_rows(folder: Path, 
 def test_twelve_lines_of_yaml_in_a_folder_of_ones_own_are_a_suite(
     folder: Path, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    text = """\
-name: mine
-results: results/mine
-models: [qwen2.5-vl-3b]
-methods: [zero-shot]
-train_sets: {mine: [mine]}
-tasks:
-  mine:
-    kind: table
-    source: questions.jsonl
-    images: pictures
-    answer_type: closed
-"""
+    (text,) = code(section(root, "adding.md", "Your own data"), "yaml")
     assert len(text.splitlines()) <= 12
     write(folder / "questions.jsonl", [row(0)])
     (folder / "mine.yaml").write_text(text)

@@ -133,7 +133,7 @@ class Cells:
         """
         named = {field: row.get(column) for field, column in layout.by_field.items()}
         names = layout.by_field
-        images = self._images(named, names, self.images or path.parent)
+        images = self._images(named, names, self.images or (path if path.is_dir() else path.parent))
         said = _conversation(named["messages"], len(images)) if "messages" in named else {}
         kind = self._type(named, names)
         rationale = said.get("assistant") or _text(named.get("rationale"), names.get("rationale"))

@@ -123,7 +123,7 @@ def parts_of(
 
 def _on_hub(name: str, source: HubTable, wanted: Iterable[str] | None, fetch: bool) -> list[Part]:
     globs: Mapping[str, list[str]] = source.files or _card_files(name, source, fetch)
-    names = [part for part in globs if wanted is None or part in set(wanted)]
+    names = [part for part in (globs if wanted is None else wanted) if part in globs]
     if not names:
         raise VistaError(
             f"task {name!r}: data set {source.repo} has the parts {', '.join(globs)}, and none of them is in "
