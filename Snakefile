@@ -41,7 +41,7 @@ try:
             update_config(said, load_yaml(Path(file)))
         update_config(said, workflow.config_settings.config)
         SUITE = load_suite(
-            workflow.configfiles[-1], value=said, root=Path(workflow.basedir)
+            workflow.configfiles[-1], value=said, checkout=Path(workflow.basedir)
         )
     else:
         # The config may have been edited since.

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
 import pytest
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from vista import grid
 from vista.analysis.plan import figures
@@ -26,6 +26,7 @@ from vista.config import (
     Only,
     Prompts,
     Suite,
+    Task,
     load_suite,
     load_yaml,
 )
@@ -35,6 +36,7 @@ from vista.dag.inputs import RULE_OF_KIND
 from vista.planning.jobs import rollout_files
 from vista.settings import Strict
 from vista.task_kinds.benchmarks import LocalFiles
+from vista.task_kinds.own.cells import Columns
 
 METHODS = [
     *("zero-shot", "sft-seed", "r3v", "star", "rest-em", "vista-sft", "vista-dpo", "budget-matched"),
@@ -237,9 +239,22 @@ DECIDES: dict[str, str] = {
     "Swept.value": "TABLES",
     "SelfRationales.max_per_query": "curate",
     "BenchmarkSettings.questions": "tasks",
-    "BenchmarkSettings.seed": "tasks",
-    "BenchmarkSettings.duplicates": "",
-    "BenchmarkSettings.shared_images": "",
+    "DrawnSettings.seed": "tasks",
+    "DrawnSettings.duplicates": "",
+    "DrawnSettings.shared_images": "",
+    "TableSettings.images": "tasks",
+    "TableSettings.answer_type": "tasks",
+    "TableSettings.answers": "tasks",
+    "TableSettings.instruction": "tasks",
+    "TableSettings.system": "tasks",
+    "TableFiles.files": "tasks",
+    "HubTable.config": "tasks",
+    "HubTable.files": "tasks",
+    **{f"Columns.{name}": "tasks" for name in Columns.model_fields},
+    "SplitRule.seed": "tasks",
+    "SplitRule.train": "tasks",
+    "SplitRule.test": "tasks",
+    "SplitRule.unused": "tasks",
     "LocalFiles.path": "tasks",
     "HubFiles.repo": "tasks",
     "HubFiles.revision": "tasks",
@@ -293,6 +308,13 @@ ORDERS: dict[str, str] = {
     "Only.seeds": "",
     "SuiteFields.train_sets": "collect evaluate gallery TABLES",
     "ScoringSettings.layers": "check score",
+    "TableFiles.files.*": "tasks",
+    "HubTable.files": "",
+    "HubTable.files.*": "tasks",
+    "SplitRule.seed": "tasks",
+    "SplitRule.train": "tasks",
+    "SplitRule.test": "tasks",
+    "SplitRule.unused": "tasks",
 }
 
 
@@ -336,13 +358,28 @@ def paper(root: Path, results: Path) -> Suite:
     slake = suite.tasks["slake"]
     files = LocalFiles(kind="path", path=root / "config")
     own = type(slake).model_validate({**slake.model_dump(), "source": files.model_dump()})
+    parts = {
+        "train": ["models.yaml", "Snakefile"],
+        "test": ["environment.yml", "Makefile"],
+        "old": ["x", "y"],
+    }
+    split = {"seed": ["s", "r"], "train": ["train", "t"], "test": ["test", "val"], "unused": ["u", "v"]}
+    table = {"kind": "table", "answer_type": "closed", "sizes": {"seed": 2}}
+    tables: dict[str, Any] = {
+        "table": {**table, "source": {"all": parts["train"]}, "split": split},
+        "hub-table": {**table, "source": {"repo": "a/b", "revision": "1" * 40, "files": parts}},
+    }
     methods = ("zero-shot", "sft-seed", "rest-em", "vista-dpo")
     update = {
         "results": results,
         "methods": {name: suite.methods[name] for name in methods},
         "models": {"hub": hub, "mine": mine},
         "max_rounds": {},
-        "tasks": {**suite.tasks, "slake": own},
+        "tasks": {
+            **{name: TypeAdapter(Task).validate_python(entry) for name, entry in tables.items()},
+            **suite.tasks,
+            "slake": own,
+        },
         "shards": 2,
     }
     return suite.model_copy(update=update)
@@ -398,6 +435,9 @@ OTHER: dict[str, list[Any] | Callable[[Any], list[Any]]] = {
     "Only.seeds": [[0]],
     "ModelTraining.accelerate": [Path("config/accelerate/fsdp.yaml")],
     "LocalFiles.path": [Path("docs")],
+    "TableFiles.files": [{"all": [Path("models.yaml")]}],
+    "TableSettings.instruction": ["{question}?"],
+    "HubTable.files": [{}],
     "LocalModel.path": [Path("docs")],
     "LoraTuning.targets": [["q_proj"]],
     "HubModel.path": [Path("config")],

@@ -50,6 +50,7 @@ def consistency_problems(suite: Suite, path: str) -> list[str]:
 def _task_problems(suite: Suite, path: str) -> list[str]:
     """Tasks that are named but not defined, or lack a split that is needed."""
     problems = []
+    needed = _needed_splits(suite)
     for train_set, tasks in suite.train_sets.items():
         for task in tasks:
             if task not in suite.tasks:
@@ -57,7 +58,7 @@ def _task_problems(suite: Suite, path: str) -> list[str]:
                     f"{path}: train_sets.{train_set}: unknown task {task!r}; define it under tasks"
                 )
                 continue
-            for split in ("seed", "train", "test"):
+            for split in needed:
                 if getattr(suite.tasks[task].sizes, split) == 0:
                     problems.append(
                         f"{path}: tasks.{task}.sizes.{split}: 0, but {train_set!r} trains on this task; "
@@ -73,6 +74,13 @@ def _task_problems(suite: Suite, path: str) -> list[str]:
         if any(task in tasks for tasks in suite.train_sets.values()):
             problems.append(f"{path}: out_of_domain: {task!r} is trained on as well; remove it from either")
     return problems
+
+
+def _needed_splits(suite: Suite) -> list[str]:
+    """The splits of a task in a train set that some job reads."""
+    trained = any(isinstance(method, SelfImprovement) for method in suite.methods.values())
+    seeded = any(method.trains_on_seed for method in suite.methods.values())
+    return [*(["seed"] if seeded else []), *(["train"] if trained else []), "test"]
 
 
 def results_problems(suite: Suite, path: str) -> list[str]:
@@ -296,7 +304,7 @@ def _lacking_files(suite: Suite, settings: AnnotatedRationales, where: str) -> l
         f"{where}.files.{task}: missing; this task brings no rationales: name a file with them, "
         "or let a teacher (kind: teacher) or the base model (kind: self) write them"
         for task in suite.trained_tasks
-        if task in suite.tasks and not suite.tasks[task].has_rationales and task not in settings.files
+        if task in suite.tasks and not suite.tasks[task].brings_rationales and task not in settings.files
     ]
 
 

@@ -186,13 +186,19 @@ def _pick(wanted: list[str], known: dict[str, Any], what: str, path: str, where:
     return lines
 
 
-def _entries(root: Path, suite: SuiteFile) -> tuple[dict[str, Any], dict[str, Any]]:
+def _found(file: Path, root: Path, checkout: Path) -> Path:
+    """A file of the working folder, or else of the checkout."""
+    own, provided = root / file, checkout / file
+    return provided if provided.exists() and not own.exists() else own
+
+
+def _entries(root: Path, checkout: Path, suite: SuiteFile) -> tuple[dict[str, Any], dict[str, Any]]:
     """All models and methods, as written; what is wrong with either file is one error."""
     found: list[dict[str, Any]] = []
     problems: list[str] = []
     for file in (suite.models_file, suite.methods_file):
         try:
-            found.append(load_yaml(root / file))
+            found.append(load_yaml(_found(file, root, checkout)))
             problems += text_problems(found[-1], str(file))
         except VistaError as error:
             problems.append(str(error))
@@ -201,26 +207,45 @@ def _entries(root: Path, suite: SuiteFile) -> tuple[dict[str, Any], dict[str, An
     return models, methods
 
 
-def load_suite(path: Path, value: dict[str, Any] | None = None, root: Path | None = None) -> Suite:
+def with_found_files(model: Any, root: Path, checkout: Path) -> Any:
+    """A model's entry with its config file of accelerate where it is: here, or else in the checkout."""
+    training = model.get("training") if isinstance(model, dict) else None
+    named = training.get("accelerate") if isinstance(training, dict) else None
+    if not isinstance(training, dict) or not isinstance(named, str):
+        return model
+    file = _found(Path(named), root, checkout)
+    if file == root / named:
+        return model
+    return {**model, "training": {**training, "accelerate": str(file)}}
+
+
+def load_suite(
+    path: Path,
+    value: dict[str, Any] | None = None,
+    root: Path | None = None,
+    checkout: Path = Path(__file__).parents[2],
+) -> Suite:
     """Join a suite file with ``models.yaml`` and the methods into one resolved suite.
 
     Args:
         path: The suite file; named in errors, and read when ``value`` is not given.
         value: The suite as already parsed.
-        root: Where ``models_file`` and ``methods_file`` are relative to; default: here.
+        root: Where ``models_file`` and ``methods_file`` are relative to; default: the working folder, and
+            what is not there is looked for in the ``checkout``.
+        checkout: The folder of the code, with the project's own models and methods.
 
     Raises:
         VistaError: lists everything that is wrong in all three files.
     """
     raw = load_yaml(path) if value is None else value
-    root = root or Path()
+    root, checkout = (Path(), checkout) if root is None else (root, root)
     problems = list(text_problems(raw, str(path)))
     fail_if(problems, "The configuration has errors:")
     suite_file = _validate(SuiteFile, raw, str(path), problems)
     if suite_file is None:
         fail_if(problems, "The configuration has errors:")
         raise AssertionError("unreachable: a failed validation leaves a problem")
-    models, methods = _entries(root, suite_file)
+    models, methods = _entries(root, checkout, suite_file)
     problems += _pick(suite_file.models, models, "model", f"{path}: models", suite_file.models_file)
     problems += _pick(suite_file.methods, methods, "method", f"{path}: methods", suite_file.methods_file)
     problems += _pick(
@@ -231,7 +256,9 @@ def load_suite(path: Path, value: dict[str, Any] | None = None, root: Path | Non
         suite_file.methods_file,
     )
     picked_models = {
-        name: with_prompts(models[name], suite_file.prompts) for name in suite_file.models if name in models
+        name: with_prompts(with_found_files(models[name], root, checkout), suite_file.prompts)
+        for name in suite_file.models
+        if name in models
     }
     picked_methods = {
         name: with_defaults(

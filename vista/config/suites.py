@@ -98,11 +98,20 @@ class Hyperparameters(Strict):
 
 
 class TrainingSettings(Strict):
-    """Training settings by what is trained on."""
+    """Training settings by what is trained on; a section that is left out is as in config/paper.yaml."""
 
-    seed: Hyperparameters = Field(description="SFT on the seed split.")
-    sft: Hyperparameters = Field(description="SFT on self-generated solutions.")
-    dpo: Hyperparameters = Field(description="DPO on pairs of self-generated solutions.")
+    seed: Hyperparameters = Field(
+        default_factory=lambda: Hyperparameters(batch_size=32, warmup=0.03),
+        description="SFT on the seed split.",
+    )
+    sft: Hyperparameters = Field(
+        default_factory=lambda: Hyperparameters(batch_size=64, warmup=0.03),
+        description="SFT on self-generated solutions.",
+    )
+    dpo: Hyperparameters = Field(
+        default_factory=lambda: Hyperparameters(batch_size=64, learning_rate=1e-6),
+        description="DPO on pairs of self-generated solutions.",
+    )
 
 
 class ScoringSettings(Strict):
@@ -202,7 +211,9 @@ class SuiteFields(Strict):
         default_factory=lambda: Wording(), description="What prompts say beside queries."
     )
     tasks: dict[Name, Task] = Field(description="Every task by name.")
-    training: TrainingSettings = Field(description="Training settings.")
+    training: TrainingSettings = Field(
+        default_factory=lambda: TrainingSettings(), description="Training settings."
+    )
     seed_rationales: SeedRationales = Field(
         default_factory=lambda: AnnotatedRationales(),
         description="Where the seed split's rationales are from.",
@@ -268,8 +279,13 @@ class SuiteFile(SuiteFields):
         description="How every model is asked, where that is not as the queries say; what a model's entry "
         "sets wins, key by key.",
     )
-    models_file: UserPath = Field(Path("models.yaml"), description="Where models are defined.")
-    methods_file: UserPath = Field(Path("config/methods.yaml"), description="Where methods are defined.")
+    models_file: UserPath = Field(
+        Path("models.yaml"),
+        description="Where models are defined; what is not in the working folder is taken from the checkout.",
+    )
+    methods_file: UserPath = Field(
+        Path("config/methods.yaml"), description="Where methods are defined; as models_file."
+    )
     method_defaults: dict[str, Any] = Field(
         {},
         description="Values for what methods.yaml leaves open, by section (`rollouts`, "

@@ -22,7 +22,7 @@ from vista.settings import Strict
 class SplitSizes(Strict):
     """Number of queries in each split; ``None`` takes all of them."""
 
-    seed: int = 0
+    seed: int | None = 0
     train: int | None = 0
     test: int | None = 0
 
@@ -54,6 +54,11 @@ class TaskSettings(Strict):
     lmms_scorer: ClassVar[str | None] = None
     kind: str
     sizes: SplitSizes
+
+    @property
+    def brings_rationales(self) -> bool:
+        """Whether its seed queries come with gold rationales."""
+        return self.has_rationales
 
     @property
     def on_hub(self) -> bool:

@@ -10,30 +10,21 @@ validation split is not used.
 
 from __future__ import annotations
 
-import hashlib
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal, TypeVar
 
 from pydantic import Field, field_validator
 from pydantic_core.core_schema import ValidationInfo
 
-from vista.errors import VistaError, fail_if
+from vista.errors import VistaError
 from vista.records import Split
-from vista.task_kinds import Prepared, SplitSizes, TaskKind, TaskSettings
+from vista.task_kinds import Prepared, SplitSizes
+from vista.task_kinds.benchmarks.drawing import Drawn, DrawnSettings, Reading, counted, gathered
 from vista.task_kinds.benchmarks.files import HubFiles, LocalFiles, matches, root_of
-from vista.task_kinds.benchmarks.questions import (
-    Item,
-    Question,
-    Tested,
-    checked,
-    image_identifier,
-    in_words,
-    query,
-    repeats,
-)
+from vista.task_kinds.benchmarks.questions import Item, Tested, query
 from vista.task_kinds.benchmarks.tables import Columns, Published, image_bytes, lettered, parquet_rows
 
 __all__ = [
@@ -52,7 +43,6 @@ __all__ = [
 ]
 
 PublishedSplit = Literal["train", "test"]
-MOST_PROBLEMS = 20  # listed in one error
 
 
 class BenchmarkSizes(SplitSizes):
@@ -76,11 +66,9 @@ class PublishedSizes:
     shared: int | None = None  # of the train queries, those about a picture of the test split
 
 
-class BenchmarkSettings(TaskSettings):
+class BenchmarkSettings(DrawnSettings):
     """A published benchmark."""
 
-    counts_shared_images = True
-    for_training = frozenset({"duplicates", "shared_images"})
     # Queries that are published, before any are left out; for plans made before any download.
     published: ClassVar[PublishedSizes] = PublishedSizes()
     # Those of them that are answered by yes or no, where that is known; None if the benchmark does not
@@ -94,16 +82,6 @@ class BenchmarkSettings(TaskSettings):
         "all", description="All questions, or only those whose answer is yes or no (SLAKE and VQA-RAD)."
     )
     sizes: BenchmarkSizes = Field(default_factory=lambda: BenchmarkSizes(), description="Queries per split.")
-    seed: int = Field(0, description="Which of the published queries a split smaller than all takes.")
-    duplicates: Literal["report", "remove"] = Field(
-        "report",
-        description="Train queries that are also in the test split: count them, or leave them out as well.",
-    )
-    shared_images: Literal["keep", "drop"] = Field(
-        "keep",
-        description="Train queries about a picture of the test split: keep them, as published, or leave them "
-        "out of seed and train. Both are counted.",
-    )
 
     @field_validator("questions")
     @classmethod
@@ -142,22 +120,11 @@ class BenchmarkSettings(TaskSettings):
         return int(size) - dropped - (self.sizes.seed if split == "train" else 0)
 
 
-@dataclass
-class Reading:
-    """The questions of a published split, and how many rows were left out for what reason."""
-
-    questions: list[Question] = field(default_factory=list)
-    unanswered: int = 0  # published without an answer
-    other: int = 0  # no part of the benchmark, or of the questions that the config asks for
-
-
 Settings = TypeVar("Settings", bound=BenchmarkSettings)
 
 
-class Benchmark(TaskKind[Settings]):
+class Benchmark(Drawn[Settings]):
     """From published files to queries."""
-
-    checks_queries = True
 
     @abstractmethod
     def patterns(self, split: PublishedSplit) -> list[list[str]]:
@@ -184,22 +151,16 @@ class Benchmark(TaskKind[Settings]):
         """
         root = root_of(name, self.settings.source, self._needed(split))
         reading = self.read(root, "test" if split == "test" else "train")
-        counts: dict[str, float] = {
-            "published": len(reading.questions),
-            "unanswered": reading.unanswered,
-            "other": reading.other,
-            "repeated": repeats(reading.questions),
-        }
         if split == "test":
-            chosen = self.choose(name, split, reading.questions)
+            pool, overlap = reading.questions, dict[str, float]()
+            chosen = self.choose(name, split, pool, "test", skipped=0)
         else:
             tested = Tested.of(self.read(root, "test", keep_images=False).questions)
             pool = self.trainable(reading.questions, tested)
-            chosen = self.choose(name, split, pool)
-            counts |= tested.overlap(reading.questions, pool, chosen)
-        words = sum(map(in_words, chosen))
-        counts |= {"in_words": words} if words else {}
-        counts |= {"queries": len(chosen), "images": len({question.image_id for question in chosen})}
+            skipped = self.settings.sizes.seed if split == "train" else 0
+            chosen = self.choose(name, split, pool, "train", skipped)
+            overlap = tested.overlap(reading.questions, pool, chosen)
+        counts = counted(reading, overlap, chosen)
         return Prepared(
             [query(name, split, question) for question in chosen], counts, self._tables(root, split)
         )
@@ -233,75 +194,23 @@ class Benchmark(TaskKind[Settings]):
             VistaError: lists the rows with an impossible value, without a question, an image or (in
                 the test split) an answer, or with an image that cannot be decoded; or there are no rows.
         """
-        from tqdm import tqdm
-
-        reading, problems, keys = Reading(), list[str](), set[str]()
-        identify, kind = image_identifier(), self.settings.kind
-        rows = self.rows(root, split)
-        for published in tqdm(rows, desc=f"{kind}/{split}", unit="row", mininterval=5, delay=5):
-            try:
-                item = self.item(published)
-                if item is None or (self.settings.questions == "yes-no" and item.answer_type != "closed"):
-                    reading.other += 1
-                elif not item.answer.strip() and split == "train":
-                    reading.unanswered += 1
-                else:
-                    question = checked(item, keys, identify)
-                    reading.questions.append(question if keep_images else question.without_images())
-            except VistaError as error:
-                problems.append(f"{published.where}: {error}")
-                if len(problems) == MOST_PROBLEMS:
-                    problems.append("and perhaps more; reading stopped here")
-                    break
-        fail_if(problems, f"The {split} split of {kind} has errors:")
+        what = f"the {split} split of {self.settings.kind}"
+        reading = gathered(
+            self.rows(root, split), self._asked, what, may_lack_answers=split == "train", keep=keep_images
+        )
         if not reading.questions:
             total = reading.unanswered + reading.other
             reason = (
                 f"none of its {total} rows is a question of this task" if total else "its files have no rows"
             )
-            raise VistaError(
-                f"{root}: the {split} split of {kind} is empty: {reason}; copy the files as published there"
-            )
+            raise VistaError(f"{root}: {what} is empty: {reason}; copy the files as published there")
         return reading
 
-    def trainable(self, questions: Sequence[Question], tested: Tested) -> list[Question]:
-        """The questions of the published train split that seed and train are drawn from."""
-        removes, drops = self.settings.duplicates == "remove", self.settings.shared_images == "drop"
-        return [
-            question
-            for question in questions
-            if not (removes and tested.asks(question)) and not (drops and tested.shows(question))
-        ]
-
-    def choose(self, name: str, split: Split, pool: Sequence[Question]) -> list[Question]:
-        """The questions of one of our splits, from those of its published split.
-
-        All are put in one random order, which the task's ``seed`` decides and in which the place of a
-        question depends on no other one. The first ``sizes.seed`` are the seed split, those after
-        them the train split.
-
-        Raises:
-            VistaError: there are fewer than the sizes ask for.
-        """
-        sizes = self.settings.sizes
-        order = sorted(range(len(pool)), key=lambda index: self._rank(split, pool[index]))
-        skipped = sizes.seed if split == "train" else 0
-        size = getattr(sizes, split)
-        if size is None:
-            size = len(pool) - skipped
-        if size <= 0 or skipped + size > len(pool):
-            asked = f"{sizes.seed} (seed) + {sizes.train} (train)" if skipped else size
-            drops = self.settings.shared_images == "drop" and split != "test"
-            raise VistaError(
-                f"task {name!r}: sizes.{split} asks for {asked}, but there are {len(pool)} queries to take "
-                f"them from; lower the sizes{', or set shared_images: keep' if drops else ''}"
-            )
-        return [pool[index] for index in sorted(order[skipped : skipped + size])]
-
-    def _rank(self, split: Split, question: Question) -> bytes:
-        published = "test" if split == "test" else "train"
-        text = f"{self.settings.seed}/{self.settings.kind}/{published}/{question.item.key}"
-        return hashlib.sha256(text.encode()).digest()
+    def _asked(self, published: Published) -> Item | None:
+        """The item of a row, if the config asks for such questions."""
+        item = self.item(published)
+        wrong_kind = self.settings.questions == "yes-no" and item is not None and item.answer_type != "closed"
+        return None if wrong_kind else item
 
 
 class ParquetBenchmark(Benchmark[Settings]):

@@ -37,19 +37,20 @@ class LocalFiles(Strict):
     path: UserPath = Field(description="The folder, absolute or relative to the working directory.")
 
 
-def root_of(name: str, source: HubFiles | LocalFiles, patterns: Patterns) -> Path:
+def root_of(name: str, source: HubFiles | LocalFiles, patterns: Patterns, fetch: bool = True) -> Path:
     """The folder with the published files of task ``name``, downloaded first if need be.
 
     Args:
         name: The task's name in the suite.
         source: Where its files are.
         patterns: Globs relative to the folder; of every inner list one has to match.
+        fetch: Whether what the hub library's cache lacks may be downloaded.
 
     Raises:
         VistaError: the folder or a file is missing, or the hub cannot be reached.
     """
     if isinstance(source, HubFiles):
-        return _hub_folder(name, source, patterns)
+        return _hub_folder(name, source, patterns, fetch)
     folder = source.path
     if not folder.is_dir():
         raise VistaError(f"task {name!r}: source.path {folder}: no such folder; correct the path")
@@ -112,7 +113,7 @@ def _strange(files: Sequence[Path], pattern: str) -> list[str]:
     return [f"not each of the {len(files)} files {pattern} once, but {', '.join(f.name for f in files)}"]
 
 
-def _hub_folder(name: str, source: HubFiles, patterns: Patterns) -> Path:
+def _hub_folder(name: str, source: HubFiles, patterns: Patterns, fetch: bool) -> Path:
     """The cached snapshot if it has all files; else what can be downloaded."""
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
@@ -123,7 +124,7 @@ def _hub_folder(name: str, source: HubFiles, patterns: Patterns) -> Path:
             f"`git ls-remote https://huggingface.co/datasets/{source.repo} HEAD` prints"
         )
     wanted = [pattern for alternatives in patterns for pattern in alternatives]
-    fetch = partial(
+    download = partial(
         snapshot_download, source.repo, repo_type="dataset", revision=source.revision, allow_patterns=wanted
     )
     where = f"task {name!r}: data set {source.repo} at {source.revision[:10]}"
@@ -133,7 +134,7 @@ def _hub_folder(name: str, source: HubFiles, patterns: Patterns) -> Path:
         "and set source: {kind: path, path: FOLDER}"
     )
     try:
-        cached = Path(fetch(local_files_only=True))
+        cached = Path(download(local_files_only=True))
         if not missing_files(cached, patterns):
             return cached
     except LocalEntryNotFoundError:
@@ -142,8 +143,10 @@ def _hub_folder(name: str, source: HubFiles, patterns: Patterns) -> Path:
         raise VistaError(
             f"{where}: source.repo: not the name of a repository ({error}); correct it"
         ) from error
+    if not fetch:
+        raise VistaError(f"{where}: not in the cache, or not all of it; {remedy}")
     try:
-        folder = Path(fetch())
+        folder = Path(download())
     except HfHubHTTPError as error:
         raise VistaError(f"{where}: the hub refuses it ({error}); check repo and revision") from error
     except OSError as error:

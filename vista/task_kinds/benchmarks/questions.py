@@ -44,6 +44,10 @@ class Item:
     answer_type: AnswerType
     images: list[bytes]  # encoded, as published
     choices: list[str] | None = None
+    rationale: str | None = None  # gold; asked for in the seed split alone
+    system: str | None = None  # in place of ours; empty: no system turn
+    cluster: str | None = None  # of standard errors, in place of the pictures
+    split: str = ""  # where the published rows of several splits come mixed
 
 
 @dataclass(frozen=True)
@@ -194,22 +198,26 @@ def query(name: str, split: Split, question: Question) -> Row:
         "task": name,
         "split": split,
         "images": [{"bytes": image, "path": None} for image in item.images],
-        "system": SYSTEM,
+        "system": SYSTEM if item.system is None else item.system or None,
         "instruction": instruction(item.question, item.answer_type, item.choices),
         "answer": item.answer.strip(),
         "answer_type": item.answer_type,
         "choices": item.choices,
-        "rationale": None,
-        "cluster_id": question.image_id,
+        "rationale": item.rationale if split == "seed" else None,
+        "cluster_id": item.cluster or question.image_id,
         "scene": None,
     }
 
 
 def instruction(question: str, answer_type: AnswerType, choices: Sequence[str] | None = None) -> str:
     """The question, its choices with letters, and the form that the response should have."""
-    listed = [f"{chr(ord('A') + number)}. {choice}" for number, choice in enumerate(choices or [])]
     form = (
         "Describe what matters in the image and think step by step. "
         f'Then end with one line of the form "Answer: X", where X is {_FORMS[answer_type]}.'
     )
-    return "\n".join([question.strip(), *listed, form])
+    return "\n".join([question.strip(), *lettered_lines(choices or []), form])
+
+
+def lettered_lines(choices: Sequence[str]) -> list[str]:
+    """The choices, each with its letter."""
+    return [f"{chr(ord('A') + number)}. {choice}" for number, choice in enumerate(choices)]
