@@ -91,7 +91,8 @@ def _open(file: Path, command: str, *arguments: str) -> tuple[Suite, Paths]:
         for name in ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "TRANSFORMERS_OFFLINE"):
             os.environ.setdefault(name, "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    os.environ.setdefault("WANDB_MODE", "disabled")
+    reports = command == "train" and "wandb" in suite.training.report_to
+    os.environ.setdefault("WANDB_MODE", "offline" if reports else "disabled")
     return suite, Paths(suite.results)
 
 

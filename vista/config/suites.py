@@ -103,6 +103,11 @@ class TrainingSettings(Strict):
     seed: Hyperparameters = Field(description="SFT on the seed split.")
     sft: Hyperparameters = Field(description="SFT on self-generated solutions.")
     dpo: Hyperparameters = Field(description="DPO on pairs of self-generated solutions.")
+    report_to: Distinct[Literal["tensorboard", "trackio", "wandb"]] = Field(
+        [],
+        description="Programs that every step's losses are reported to, besides the history that every run "
+        "keeps; their logs go to `logs/training` of the results. Each is an extra of the same name.",
+    )
 
 
 class ScoringSettings(Strict):
