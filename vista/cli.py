@@ -40,7 +40,7 @@ STAGE_COMMANDS = {
     "training": ["train"],
     "evaluation": ["evaluate"],
     "analysis": [
-        *("collect", "tables", "ablation", "difficulty", "cost", "audit", "prefix", "distributions"),
+        *("collect", "tables", "ablation", "difficulty", "cost", "audit", "prefix", "distributions", "history"),
     ],
 }
 Command = TypeVar("Command", bound=Callable[..., None])
@@ -366,6 +366,15 @@ def distributions(suite_file: SuiteArgument) -> None:
     from vista.analysis.distributions import distributions_table
 
     distributions_table(suite, paths)
+
+
+@stage_command
+def history(suite_file: SuiteArgument) -> None:
+    """Gather what every training logged at each step."""
+    suite, paths = _open(suite_file, "history")
+    from vista.analysis.history import history_table
+
+    history_table(suite, paths)
 
 
 @app.command()

@@ -152,7 +152,9 @@ class VllmEngineSettings(Strict):
 EngineSettings = Annotated[HfEngineSettings | VllmEngineSettings, Field(discriminator="kind")]
 
 
-Table = Literal["main", "tasks", "runs", "cost", "ablation", "difficulty", "audit", "prefix", "distributions"]
+Table = Literal[
+    "main", "tasks", "runs", "cost", "ablation", "difficulty", "audit", "prefix", "distributions", "training"
+]
 
 
 class Only(Strict):
