@@ -52,7 +52,11 @@ def test_every_step_of_every_training_is_a_row(histories: World) -> None:
     assert list(found)[:7] == ["model", "train_set", "method", "round", "seed", "objective", "status"]
     assert set(found["objective"]) == {"seed", "sft", "dpo"}
     last = found[found["method"] == "dpo"].iloc[2]
-    assert (last["learning_rate"], last["num_tokens"], last["rewards/margins"]) == ("1e-05", "3000", "0.428571")
+    assert (last["learning_rate"], last["num_tokens"], last["rewards/margins"]) == (
+        "1e-05",
+        "3000",
+        "0.428571",
+    )
     assert found[found["method"] == "sft-seed"].iloc[0]["rewards/margins"] == ""
 
 

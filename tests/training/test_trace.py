@@ -191,7 +191,9 @@ def test_a_program_that_is_not_installed_is_an_error_of_the_config_with_its_extr
     monkeypatch.setattr("vista.config.checks.find_spec", lambda name: None if name == "trackio" else name)
     raw = load_yaml(root / "config/smoke.yaml")
     raw["training"]["report_to"] = ["tensorboard", "trackio"]
-    with pytest.raises(VistaError, match=r"training\.report_to: trackio is not installed.*\[trackio\]") as caught:
+    with pytest.raises(
+        VistaError, match=r"training\.report_to: trackio is not installed.*\[trackio\]"
+    ) as caught:
         load_suite(root / "config/smoke.yaml", raw, root)
     assert "tensorboard" not in str(caught.value)
 

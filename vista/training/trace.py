@@ -18,7 +18,16 @@ from typing import Any
 from vista.records import write_text
 
 # The first columns of every history; those of the objective follow, in the order in which it names them.
-FIRST = ("step", "epoch", "loss", "learning_rate", "grad_norm", "num_tokens", "mean_token_accuracy", "entropy")
+FIRST = (
+    "step",
+    "epoch",
+    "loss",
+    "learning_rate",
+    "grad_norm",
+    "num_tokens",
+    "mean_token_accuracy",
+    "entropy",
+)
 
 
 @dataclass(frozen=True)
