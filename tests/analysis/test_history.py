@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pandas as pd
 import pytest
 
 from tests.analysis.conftest import World, make_suite
+from tests.documents import undocumented
 from vista import grid
 from vista.analysis.history import STEP, history_table
 from vista.dag import Dag
@@ -45,12 +48,13 @@ def table(world: World) -> pd.DataFrame:
     return pd.read_csv(world.paths.table("training", "csv"), dtype=str, keep_default_na=False)
 
 
-def test_every_step_of_every_training_is_a_row(histories: World) -> None:
+def test_every_step_of_every_training_is_a_row(root: Path, histories: World) -> None:
     found = table(histories)
     trained = [run for run in grid.runs(histories.suite) if grid.is_trained(histories.suite, run)]
     assert len(found) == 3 * len(trained)
     assert list(found)[:7] == ["model", "train_set", "method", "round", "seed", "objective", "status"]
     assert set(found["objective"]) == {"seed", "sft", "dpo"}
+    assert undocumented(root, list(found)) == []
     last = found[found["method"] == "dpo"].iloc[2]
     assert (last["learning_rate"], last["num_tokens"], last["rewards/margins"]) == (
         "1e-05",

@@ -62,7 +62,11 @@ class World:
         file = self.paths.training_set(run.id)
         write_rows(file, rows, PAIR if make is pair else EXAMPLE)
         method_settings = self.suite.methods[method].model_dump(mode="json")
-        settings = {"run": run.id, "method": method_settings, "file": "/home/somebody/private/rationales.jsonl"}
+        settings = {
+            "run": run.id,
+            "method": method_settings,
+            "file": "/home/somebody/private/rationales.jsonl",
+        }
         Recorder("curation", settings, []).write(file, {"examples": len(rows)}, status)
         return rows
 

@@ -161,7 +161,9 @@ def test_ms_swift_reads_it_by_its_documented_schema(world: World, tmp_path: Path
         assert list(read) == ["messages", "images", *(["rejected_response"] if pairs else [])]
         assert [turn["role"] for turn in read["messages"]] == ["system", "user", "assistant"]
         texts = [turn["content"] for turn in read["messages"]]
-        assert texts == [text_of(turn) for turn in [*row["prompt"], *row["chosen" if pairs else "completion"]]]
+        assert texts == [
+            text_of(turn) for turn in [*row["prompt"], *row["chosen" if pairs else "completion"]]
+        ]
         if pairs:
             assert read["rejected_response"] == text_of(row["rejected"][0])
         assert sum(text.count("<image>") for text in texts) == len(read["images"])
@@ -181,7 +183,9 @@ def test_a_text_that_spells_a_place_for_an_image_is_refused_with_its_rows(
     world: World, tmp_path: Path, to: str, mark: str
 ) -> None:
     world.training_set("vista-sft", completion=reply(f"the {mark} answer"))
-    with pytest.raises(VistaError, match=rf"row 0: query 'train-grid-closed-0': a text spells {mark}") as caught:
+    with pytest.raises(
+        VistaError, match=rf"row 0: query 'train-grid-closed-0': a text spells {mark}"
+    ) as caught:
         exported(world, "vista-sft", to, tmp_path / "out")
     assert "--to trl or hub-folder" in str(caught.value)
     assert not list(tmp_path.glob("*out*")), "nothing half-written is left"

@@ -41,7 +41,7 @@ class Stopped(Exception):
 
 
 def train_a_little(kind: str, training: ModelTraining, folder: Path, stop_at: int | None = None) -> Outcome:
-    """What was logged of each step, the weights in the end, and the number of weights spread over processes."""
+    """What was logged at each step, the weights in the end, and how many of these were spread."""
     torch.set_num_threads(1)
     words = responses(7)
     model, processor = build_nano("internvl", WORDS, 0)

@@ -1,7 +1,7 @@
 """What every training logged at each step, in one table (``training.csv``, ``.md``, ``.tex``).
 
-Part of the analysis stage (``vista history``). The CSV has a row for each step of each run, under TRL's names; the
-page has a row for each run.
+Part of the analysis stage (``vista history``). The CSV has a row for each step of each run, under TRL's
+names; the page has a row for each run.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ SHOWN = (
     ("margin", "rewards/margins", 1.0),
 )
 NOTES = """\
-What was logged of each training; `training.csv` has every step. `first_loss` is that of the first step; `loss`,
-`token_accuracy` (percent of response tokens that were the likeliest, of pairs the chosen ones'), `pair_accuracy`
-(percent of pairs whose chosen response has the higher reward) and `margin` (the difference of these rewards) are
-means over the last twentieth of the steps. `tokens`: trained on in all, prompts included. Losses of different
-objectives, or on different training sets, say nothing about which is better."""
+What was logged of each training; `training.csv` has every step. `first_loss` is that of the first step;
+`loss`, `token_accuracy` (percent of response tokens that were the likeliest, of pairs the chosen ones'),
+`pair_accuracy` (percent of pairs whose chosen response has the higher reward) and `margin` (the difference
+of these rewards) are means over the last twentieth of the steps. `tokens`: trained on in all, prompts
+included. Losses of different objectives, or on different training sets, do not tell which is better."""
 
 
 def history_table(suite: Suite, paths: Paths) -> None:

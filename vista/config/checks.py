@@ -202,7 +202,8 @@ def reporting_problems(suite: Suite, path: str) -> list[str]:
     Of no concern to a resolved suite: jobs that do not train may run in another environment.
     """
     return [
-        f"{path}: training.report_to: {name} is not installed; `pip install 'vista-bench[{name}]'`, or remove it"
+        f"{path}: training.report_to: {name} is not installed; `pip install 'vista-bench[{name}]'`, or "
+        "remove it"
         for name in suite.training.report_to
         if find_spec(name) is None
     ]

@@ -1,4 +1,4 @@
-"""The README.md of what is exported: the hub's front matter, and what made it, for people. For ``vista export``."""
+"""The README.md of what is exported: the hub's front matter, and what made it. For ``vista export``."""
 
 from __future__ import annotations
 
@@ -43,8 +43,8 @@ from datasets import load_dataset
 train = load_dataset("{folder}", split="train")
 ```
 
-`completion_ids` (of pairs `chosen_ids`, `rejected_ids`) are the tokens as they were sampled, of the tokenizer of model
-`{model}`, without the end token; null for text that nobody sampled.""",
+`completion_ids` (of pairs `chosen_ids`, `rejected_ids`) are the tokens as they were sampled, of the tokenizer
+of model `{model}`, without the end token; null for text that nobody sampled.""",
     "llama-factory": """\
 ```yaml
 dataset_dir: {folder}

@@ -1,4 +1,4 @@
-"""``vista export``: a run's training set or checkpoint as a folder, whole or not at all; pushed if asked for."""
+"""``vista export``: a training set or checkpoint as a folder, whole or not at all; pushed if asked for."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """A training set in the form that another program reads: files in a folder. For ``vista export``.
 
-* ``trl``: parquet with TRL's own columns, conversations in parts, images as such. Sampled tokens are left out: TRL
-  tokenises the texts.
+* ``trl``: parquet with TRL's own columns, conversations in parts, images as such. Sampled tokens are left
+  out: TRL tokenises the texts.
 * ``hub-folder``: parquet with every column of ours; both load with ``datasets.load_dataset(FOLDER)``.
 * ``llama-factory``: ``dataset_info.json`` and a JSON list in its ``sharegpt`` form, with OpenAI's roles.
 * ``ms-swift``: JSON lines with ``messages``, ``images`` and, of pairs, ``rejected_response``.
@@ -166,7 +166,8 @@ def _write_images(source: TrainingSet, folder: Path) -> dict[bytes, str]:
                     kind = str(opened.format).lower()
             except BROKEN as error:
                 raise VistaError(
-                    f"{source.file}: query {row['query_id']!r}: corrupt image ({error}); make the task's queries again"
+                    f"{source.file}: query {row['query_id']!r}: corrupt image ({error}); make the task's "
+                    "queries again"
                 ) from error
             end = {"jpeg": "jpg"}.get(kind, kind)
             names[data] = f"images/{hashlib.sha256(data).hexdigest()}.{end}"

@@ -46,8 +46,8 @@ def find_run(named: str, suite_file: Path | None, configfile: Path | None) -> tu
         inside = [each for each in path.parents if (each / "suite.json").is_file()]
         if not inside:
             raise VistaError(
-                f"{named}: of which suite? Add --suite RESULTS/suite.json or --configfile config/….yaml, or name "
-                "the run's folder, such as results/training/MODEL/TRAIN_SET/METHOD/seed0/round1"
+                f"{named}: of which suite? Add --suite RESULTS/suite.json or --configfile config/….yaml, or "
+                "name the run's folder, such as results/training/MODEL/TRAIN_SET/METHOD/seed0/round1"
             )
         suite_file = inside[0] / "suite.json"
         named = "/".join(path.relative_to(inside[0]).parts[1 : 1 + RUN_PARTS])

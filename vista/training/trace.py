@@ -1,8 +1,8 @@
 """What a training leaves beside its weights: the history of its steps, and logs for other programs.
 
-For ``vista train``. The history is an output: what Trainer logged at each step, under TRL's names, and nothing
-that depends on the clock. Logs for TensorBoard, trackio or wandb are written only if the suite asks for them, below
-``logs/``, where no job reads them.
+For ``vista train``. The history is an output: what Trainer logged at each step, under TRL's names, and
+nothing that depends on the clock. Logs for TensorBoard, trackio or wandb are written only if the suite asks
+for them, below ``logs/``, where no job reads them.
 """
 
 from __future__ import annotations
