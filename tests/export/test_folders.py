@@ -47,7 +47,7 @@ def test_the_card_says_what_made_the_rows_and_counts_them(world: World, tmp_path
     assert front["task_categories"] == ["image-text-to-text"]
     assert front["size_categories"] == ["n<1K"]
     assert {"vista-bench", "dpo"} <= set(front["tags"])
-    DatasetCard.load(tmp_path / "out/README.md").validate
+    assert DatasetCard.load(tmp_path / "out/README.md").data.license == "apache-2.0"
     (counted,) = [line for line in body.splitlines() if line.startswith("| grid-chain")][:1]
     assert [cell.strip() for cell in counted.strip("|").split("|")] == ["grid-chain", "sample", "2"]
     manifest = json.loads(
@@ -92,7 +92,9 @@ def test_licences_of_several_tasks_are_told_one_by_one_and_unknown_ones_as_such(
 
 def test_the_licences_of_benchmarks_are_those_of_the_documentation(root: Path) -> None:
     rows = re.findall(
-        r"^\| `([\w-]+)` \| `.*?\| ([^|]+) \|$", (root / "docs/benchmarks.md").read_text(), re.M
+        r"^\| `([\w-]+)` \| `[\w.-]+/[\w.-]+` \| [^|]+ \| ([^|]+) \|$",
+        (root / "docs/benchmarks.md").read_text(),
+        re.M,
     )
     documented = {kind: told.strip().lower().replace(" ", "-") for kind, told in rows}
     kinds = Plugin("task", TaskSettings, "vista.tasks")
@@ -334,7 +336,7 @@ def test_without_a_token_nothing_is_written(
     hub: type[Hub], pushed: Push, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(huggingface_hub, "get_token", lambda: None)
-    with pytest.raises(VistaError, match="there is no token.*hf auth login"):
+    with pytest.raises(VistaError, match=r"there is no token.*hf auth login"):
         pushed()
     assert not (tmp_path / "out").exists()
     monkeypatch.undo()

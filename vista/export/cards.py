@@ -206,7 +206,7 @@ def _of_cut_responses(source: TrainingSet) -> list[str]:
 
 def _whose_words(source: TrainingSet) -> str:
     return (
-        f"Responses with the source `seed` are gold rationales; all others are what the policy wrote, starting "
+        "Responses with the source `seed` are gold rationales; all others are what the policy wrote, starting "
         f"from model `{source.run.model}`, whose licence may have conditions for them."
     )
 
@@ -263,6 +263,7 @@ def _results(suite: Suite, predictions: list[Row]) -> list[tuple[EvalResult, flo
             task_type="image-text-to-text",
             dataset_type=repository or f"vista-bench/{suite.tasks[str(task)].kind}",
             dataset_name=str(task),
+            dataset_config=str(task),  # results of one type and configuration are merged, whatever their name
             dataset_split="test",
             dataset_revision=revision,
             metric_type="accuracy",

@@ -118,8 +118,8 @@ class Source:
         manifest = read_manifest(output)
         if manifest.status != "complete":
             raise VistaError(
-                f"{self.run.id}: status {manifest.status}: its policy had no right solution to train on, so there "
-                "is nothing to export"
+                f"{self.run.id}: status {manifest.status}: its policy had no right solution to train on, so "
+                "there is nothing to export"
             )
         check_inputs([output])
         return manifest
@@ -147,9 +147,12 @@ class TrainingSet(Source):
         Raises:
             VistaError: the file is not what its job wrote, or an image is not in it.
         """
-        assert self.manifest
+        counted = self.manifest.counts["examples"]
         rows = read_rows(self.file, PAIR if self.pairs else EXAMPLE)
-        check_count(self.file, len(rows), "examples")
+        if len(rows) != counted:
+            raise VistaError(
+                f"{self.file}: {len(rows)} rows, but its manifest counts {counted:.0f}; curate again"
+            )
         for index, row in enumerate(rows):
             if any(image is None or image["bytes"] is None for image in row["images"]):
                 raise VistaError(f"{self.file}: row {index}: an image is not in the file; curate again")
@@ -173,8 +176,8 @@ class TrainingSet(Source):
         for index, row in enumerate(self.rows):
             if row["query_id"] not in found:
                 raise VistaError(
-                    f"{self.file}: row {index}: query {row['query_id']!r} is in none of the run's tasks; make the "
-                    "training set again"
+                    f"{self.file}: row {index}: query {row['query_id']!r} is in none of the run's tasks; make "
+                    "the training set again"
                 )
         return found
 
@@ -205,7 +208,6 @@ class Weights(Source):
         Raises:
             VistaError: they are damaged, or of other weights.
         """
-        assert self.manifest
         file = self.paths.predictions(self.run.id)
         if not manifest_of(file).exists():
             return None
