@@ -121,22 +121,22 @@ TABLES = {"ablation", "difficulty", "distributions", "results"}  # of what is kn
 
 # What another value of each field changes, beside `suite.yaml`.
 DECIDES: dict[str, str] = {
-    "SuiteFields.name": "audit cost prefix TABLES",
+    "SuiteFields.name": "audit cost prefix training TABLES",
     "SuiteFields.results": (
         "audit cases collect curate encodable evaluate figure gains gallery models prefix resample sample "
-        "score tasks train TABLES"
+        "score tasks train training TABLES"
     ),
     "SuiteFields.plugins": "",
     "SuiteFields.train_sets": (
         "+cases +curate +evaluate +resample +sample +score +train audit cases collect curate encodable "
-        "evaluate gains gallery prefix resample sample score TABLES"
+        "evaluate gains gallery prefix resample sample score training TABLES"
     ),
     "SuiteFields.out_of_domain": "collect encodable evaluate TABLES",
     "SuiteFields.seeds": (
-        "+curate +evaluate +gains +resample +sample +score +train audit collect prefix TABLES"
+        "+curate +evaluate +gains +resample +sample +score +train audit collect prefix training TABLES"
     ),
     "SuiteFields.max_rounds": (
-        "+curate +evaluate +resample +sample +score +train audit collect prefix TABLES"
+        "+curate +evaluate +resample +sample +score +train audit collect prefix training TABLES"
     ),
     "SuiteFields.only": "+evaluate collect TABLES",
     "SuiteFields.eval_max_new_tokens": "encodable evaluate",
@@ -147,8 +147,8 @@ DECIDES: dict[str, str] = {
     "SuiteFields.snapshot": "",
     "SuiteFields.threads": "",
     "SuiteFields.gpus": "",
-    "Only.models": "+curate +evaluate +figure +sample +train collect TABLES",
-    "Only.seeds": "+curate +evaluate +sample +train collect TABLES",
+    "Only.models": "+curate +evaluate +figure +sample +train collect training TABLES",
+    "Only.seeds": "+curate +evaluate +sample +train collect training TABLES",
     "Wording.hint": "models resample",
     "Wording.refine": "curate",
     "Wording.select": "curate evaluate",
@@ -172,6 +172,7 @@ DECIDES: dict[str, str] = {
     "Hyperparameters.schedule": "train",
     "Hyperparameters.weight_decay": "train",
     "Hyperparameters.max_grad_norm": "train",
+    "TrainingSettings.report_to": "",
     "AnnotatedRationales.files": "tasks",
     "HfEngineSettings.batch_size": "",
     "ScoringSettings.layers": "check score",
@@ -203,7 +204,7 @@ DECIDES: dict[str, str] = {
     "JobResources.memory_gb": "",
     "JobResources.hours": "",
     "SelfImprovement.initial_policy": "+figure +sample curate TABLES",
-    "SelfImprovement.rounds": "+curate +evaluate +sample +train collect TABLES",
+    "SelfImprovement.rounds": "+curate +evaluate +sample +train collect training TABLES",
     "SelfImprovement.dedupe": "curate TABLES",
     "SelfImprovement.max_per_query": "curate TABLES",
     "SelfImprovement.mix_seed": "curate train TABLES",
@@ -299,8 +300,8 @@ ORDERS: dict[str, str] = {
     "SuiteFields.only": "",
     "SuiteFields.tasks": "",
     "SuiteFields.tables": "",
-    "Suite.models": "audit collect cost gallery prefix TABLES",
-    "Suite.methods": "audit collect prefix TABLES",
+    "Suite.models": "audit collect cost gallery prefix training TABLES",
+    "Suite.methods": "audit collect prefix training TABLES",
     "GridSettings.questions": "tasks",
     "AnnotatedRationales.files": "",
     "SelfImprovement.reflect": "TABLES",
@@ -415,6 +416,7 @@ HELD = {"tasks", "models", "methods", "swept"}  # settings by name, which are ch
 
 # Other values that do not follow from the type: of a list, one that is another will do.
 OTHER: dict[str, list[Any] | Callable[[Any], list[Any]]] = {
+    "TrainingSettings.report_to": [["wandb"]],
     "SuiteFields.max_rounds": [{"nano-internvl": 1}],
     "SuiteFields.only": [{"r3v": Only(seeds=[0], models=["nano-internvl"])}],
     "SuiteFields.tables": [["main"]],

@@ -44,6 +44,8 @@ STAGES = {
 }
 # How many names lead to a folder that is one output.
 DEPTHS = {"models": 2, "training": 6}
+# What ends the name of a file beside such a folder, which is of the same subject.
+BESIDE = (".check.json", ".history.csv")
 # The setting that says what the outputs of a stage are of, and which is also in their path.
 SUBJECTS = {
     **{"tasks": "task", "models": "model", "rollouts": "policy"},
@@ -331,7 +333,9 @@ def misplaced(name: str, manifest: Manifest) -> str | None:
     if manifest.stage != stage:
         return f"an output of stage {manifest.stage}"
     subject = manifest.settings.get(SUBJECTS.get(stage, ""))
-    is_other = isinstance(subject, str) and f"/{subject}/" not in f"/{name.removesuffix('.check.json')}/"
+    for end in BESIDE:
+        name = name.removesuffix(end)
+    is_other = isinstance(subject, str) and f"/{subject}/" not in f"/{name}/"
     return str(subject) if is_other else None
 
 

@@ -64,6 +64,10 @@ class Paths:
         """Folder of a trained checkpoint."""
         return self.results / "training" / run
 
+    def history(self, run: str) -> Path:
+        """What was logged at each step of a run's training."""
+        return self.results / "training" / f"{run}.history.csv"
+
     def predictions(self, run: str) -> Path:
         """Predictions of one checkpoint on every test query (``records.PREDICTION``)."""
         return self.results / "evaluation" / run / "predictions.parquet"

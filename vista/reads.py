@@ -118,6 +118,11 @@ class Reads:
         run = grid.weights(self.suite, run)
         return self.paths.checkpoint(run, grid.is_trained(self.suite, run))
 
+    def histories(self) -> dict[Run, Path]:
+        """What was logged of every training of the grid, in its order."""
+        trained = [run for run in grid.runs(self.suite) if grid.is_trained(self.suite, run)]
+        return {run: self.paths.history(run.id) for run in trained}
+
     def start(self, run: Run) -> Path:
         """Folder of the checkpoint that a run's training starts from."""
         restart = grid.restart(self.suite, run)

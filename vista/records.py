@@ -24,6 +24,8 @@ import pyarrow.parquet as pq
 from vista.errors import MORE_MEMORY, VistaError, lack, writing
 
 SCHEMA_VERSION = "1"
+# How the library `datasets`, and so TRL, knows that a column holds images, not structs of bytes and path.
+IMAGES_AS_SUCH = {"info": {"features": {"images": {"_type": "List", "feature": {"_type": "Image"}}}}}
 
 # How an answer is verified; ``vista.answers`` has a function for each.
 AnswerType = Literal["closed", "open", "number", "choice", "term", "math", "relaxed"]
@@ -281,9 +283,8 @@ def write_rows(path: Path, rows: Iterable[Row], schema: pa.Schema) -> int:
         table = pa.Table.from_pylist(listed, schema=schema)
     except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
         raise VistaError(f"{path}: a value does not fit its column: {error}") from error
-    table = table.replace_schema_metadata(
-        {**(schema.metadata or {}), b"vista_schema_version": SCHEMA_VERSION.encode()}
-    )
+    told = {b"huggingface": json.dumps(IMAGES_AS_SUCH).encode()} if "images" in names else {}
+    table = table.replace_schema_metadata({b"vista_schema_version": SCHEMA_VERSION.encode(), **told})
     with atomic_path(path) as temporary:
         pq.write_table(table, temporary, compression="zstd")
     return len(listed)

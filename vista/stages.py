@@ -35,6 +35,7 @@ STAGE_COMMANDS = {
     "evaluation": ["evaluate"],
     "analysis": [
         *("collect", "tables", "ablation", "difficulty", "cost", "audit", "prefix", "distributions"),
+        "history",
     ],
 }
 Command = TypeVar("Command", bound=Callable[..., None])
@@ -109,7 +110,8 @@ def _open(file: Path, command: str, *arguments: str) -> tuple[Suite, Paths]:
         for name in ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "TRANSFORMERS_OFFLINE"):
             os.environ.setdefault(name, "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    os.environ.setdefault("WANDB_MODE", "disabled")
+    reports = command == "train" and "wandb" in suite.training.report_to
+    os.environ.setdefault("WANDB_MODE", "offline" if reports else "disabled")
     return suite, Paths(suite.results)
 
 
@@ -334,3 +336,12 @@ def distributions(suite_file: SuiteArgument) -> None:
     from vista.analysis.distributions import distributions_table
 
     distributions_table(suite, paths)
+
+
+@stage_command
+def history(suite_file: SuiteArgument) -> None:
+    """Gather what every training logged at each step."""
+    suite, paths = _open(suite_file, "history")
+    from vista.analysis.history import history_table
+
+    history_table(suite, paths)

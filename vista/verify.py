@@ -23,6 +23,7 @@ from vista.dag import Dag
 from vista.damage import Damage, is_regular_below, sha256
 from vista.errors import VistaError
 from vista.manifest import (
+    BESIDE,
     DEPTHS,
     STAGES,
     SUFFIX,
@@ -192,6 +193,7 @@ def outputs_of(suite: Suite) -> set[str]:
         files += [file.removesuffix(".manifest.json") for file in dag.encodable(run.id)]
         if grid.is_trained(suite, run):
             files += [str(paths.training_set(run.id)), str(manifest_of(paths.trained(run.id)))]
+            files.append(str(paths.history(run.id)))
     for file in rollout_files(suite):
         files += map(str, dag.reads.shards(file.policy, file.kind, file.name))
     return {str(Path(file).relative_to(suite.results)) for file in files}
@@ -209,7 +211,7 @@ def files_to_make(suite: Suite, outputs: Iterable[str]) -> dict[str, str | None]
         path = PurePosixPath(output)
         stage, *parts = path.parts
         file = output
-        if len(path.parts) == DEPTHS.get(stage) and not output.endswith(".check.json"):
+        if len(path.parts) == DEPTHS.get(stage) and not output.endswith(BESIDE):
             file = f"{output}/manifest.json"
         if stage == "rollouts" and "critical" in parts[-3:-2]:
             file = str(path.parents[2].joinpath("resamples", *parts[-2:]))

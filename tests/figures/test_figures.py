@@ -146,7 +146,21 @@ OOD = pd.DataFrame(
         )
     ]
 )
+TRAINING = pd.DataFrame(
+    [
+        {
+            **{"model": model, "train_set": "both", "method": method, "round": 1, "seed": seed},
+            **{"objective": objective, "status": "complete", "step": step, "loss": 3.0 / step + seed},
+            "rewards/accuracies": step / 50 if objective == "dpo" else None,
+        }
+        for model in ("nano-b", "nano-a")
+        for method, objective in (("sft-seed", "seed"), ("vista-sft", "sft"), ("vista-dpo", "dpo"))
+        for seed in (0, 1)
+        for step in range(1, 51)
+    ]
+)
 TABLES = {
+    "training": TRAINING,
     "ood": OOD,
     "audit": AUDIT,
     "main": MAIN,
@@ -208,9 +222,13 @@ def test_what_a_suite_has_not_done_is_said_and_not_drawn() -> None:
     assert "Nothing has been sampled" in texts(figure("data_imbalance", DISTRIBUTIONS.iloc[:0]))
     assert "No solution" in texts(figure("attention", DISTRIBUTIONS.iloc[:0]))
     assert "No run" in texts(figure("cost", MAIN.assign(overall=None)))
+    assert "No run" in texts(figure("training", TRAINING.assign(loss=None)))
+    assert "No curve" in texts(figure("training", TRAINING.assign(objective="mine")))
 
 
-@pytest.mark.parametrize("name", ["attention", "cost", "critical_tokens", "data_imbalance", "rounds", "vas"])
+@pytest.mark.parametrize(
+    "name", ["attention", "cost", "critical_tokens", "data_imbalance", "rounds", "training", "vas"]
+)
 def test_what_was_trained_on_other_tasks_is_drawn_apart(name: str) -> None:
     table = TABLES[FIGURES[name]]
     two = pd.concat([table, table.assign(train_set="other")], ignore_index=True)
@@ -284,10 +302,44 @@ def test_a_suite_has_the_figures_that_it_has_something_for(tmp_path: Path) -> No
     suite: Suite = make_suite(tmp_path)
     assert figures(suite) == [
         *("data_imbalance", "attention", "rounds", "ood", "difficulty"),
-        *("vas", "detectors", "critical_tokens", "cost"),
+        *("vas", "detectors", "critical_tokens", "cost", "training"),
     ]
     alone = {name: suite.methods[name] for name in ("zero-shot", "sft-seed")}
-    assert figures(suite.model_copy(update={"methods": alone, "out_of_domain": []})) == ["rounds", "cost"]
+    fewer = suite.model_copy(update={"methods": alone, "out_of_domain": []})
+    assert figures(fewer) == ["rounds", "cost", "training"]
+    untrained = fewer.model_copy(update={"methods": {"zero-shot": suite.methods["zero-shot"]}})
+    assert figures(untrained) == ["rounds", "cost"]
+
+
+def test_training_curves_are_means_over_seeds_of_forty_parts_of_the_last_round() -> None:
+    earlier = TRAINING.assign(round=0, loss=100.0)
+    drawn = figure("training", pd.concat([earlier, TRAINING], ignore_index=True))
+    assert [axis.get_ylabel() for axis in drawn.axes[::2]] == [
+        "SFT: loss per token",
+        "DPO: loss",
+        "DPO: pairs ranked right, %",
+    ]
+    seed, vista = drawn.axes[0].get_lines()
+    assert (seed.get_label(), vista.get_label()) == ("sft-seed", "vista-sft")
+    assert len(seed.get_xdata()) == 40
+    assert seed.get_ydata()[0] == pytest.approx(3.5)
+    assert seed.get_ydata()[-1] == pytest.approx((3.0 / 49 + 3.0 / 50) / 2 + 0.5)
+    assert drawn.axes[-1].get_lines()[0].get_ydata()[-1] == pytest.approx(100.0)
+
+
+def test_training_curves_differ_in_black_and_white() -> None:
+    many = [TRAINING[TRAINING["method"] == "vista-sft"].assign(method=f"m{n}") for n in range(16)]
+    lines = figure("training", pd.concat(many)).axes[0].get_lines()
+    assert len({str(line.get_linestyle()) + str(line._dash_pattern) for line in lines[:8]}) == 8
+    assert len({(line.get_color(), str(line._dash_pattern)) for line in lines}) == 16
+
+
+def test_trainings_without_steps_are_counted_below_their_curves() -> None:
+    lost = TRAINING["method"] == "vista-dpo"
+    empty = TRAINING[lost].drop_duplicates(["model", "seed"]).assign(status="no-positives", loss=None)
+    shown = texts(figure("training", pd.concat([TRAINING[~lost], empty])))
+    assert "4 runs without a result are missing" in shown
+    assert "DPO" not in shown
 
 
 def test_a_figure_is_drawn_anew_for_its_own_script_alone(tmp_path: Path) -> None:

@@ -185,6 +185,10 @@ def do(work: Work, codes: Callable[[], Mapping[str, int]]) -> None:
         temporary.rename(work.output)
     else:
         write_text(work.output, made.decode())
+    if work.stage == "training":
+        history = work.output.with_name(f"{work.output.name}.history.csv")
+        write_text(history, "step\n")
+        recorder.write(history, {})
     gate(f"{work.name} @written")
     recorder.write(work.output, {"number": number_of(made)})
 

@@ -40,11 +40,12 @@ def alone(kind: str) -> Outcome:
 def test_two_processes_make_the_steps_that_one_makes(
     found: dict[tuple[str, str], Outcome], how: str, kind: str
 ):
-    losses, weights, spread = found[how, kind]
+    logged, weights, spread = found[how, kind]
     expected, expected_weights, _ = alone(kind)
     assert (spread > 0) == (how == "fsdp")
-    assert len(losses) == 4
-    assert losses == pytest.approx(expected, abs=1e-4)
+    assert len(logged) == 4
+    for step, one in zip(logged, expected, strict=True):
+        assert step == pytest.approx(one, abs=2e-4)
     together = [torch.cat([weight.flatten() for weight in each]) for each in (weights, expected_weights)]
     # Adam's first step is the sign of the gradient, so where that is almost 0 it may flip.
     assert (together[0] - together[1]).abs().gt(1e-5).float().mean() < 0.002
@@ -52,7 +53,7 @@ def test_two_processes_make_the_steps_that_one_makes(
 
 @pytest.mark.parametrize(("resumed", "whole"), [("resumed", "dpo"), ("resumed lora", "lora")])
 def test_a_run_that_was_stopped_and_resumed_is_the_run_that_was_not(resumed: str, whole: str):
-    losses, weights, _ = alone(resumed)
+    logged, weights, _ = alone(resumed)
     expected, expected_weights, _ = alone(whole)
-    assert losses == expected
+    assert logged == expected
     assert all(torch.equal(a, b) for a, b in zip(weights, expected_weights, strict=True))

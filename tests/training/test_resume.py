@@ -34,6 +34,10 @@ def weights(paths: Paths, method: str) -> bytes:
     return (paths.trained(run_of(method).id) / "model.safetensors").read_bytes()
 
 
+def history(paths: Paths, method: str) -> bytes:
+    return paths.history(run_of(method).id).read_bytes()
+
+
 def stop_at(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
     def check(self: Any, loss: Any) -> None:
         if self.state.global_step == step:
@@ -84,6 +88,7 @@ def test_a_resumed_run_ends_in_the_bytes_of_one_that_was_not_stopped(
     train(suite, paths, run_of(method))
     whole = uninterrupted(suite, method, tmp_path)
     assert weights(paths, method) == weights(whole, method)
+    assert history(paths, method) == history(whole, method)
     counts, expected = (read_manifest(p.trained(run_of(method).id)).counts for p in (paths, whole))
     assert counts.pop("resumed_at_step") == 6
     del counts["train_seconds"], expected["train_seconds"]
@@ -97,6 +102,7 @@ def test_keeping_states_changes_nothing(suite: Suite, hyper: Make, tmp_path: Pat
     plain = uninterrupted(small, "rest-em", tmp_path / "plain")
     keeping = uninterrupted(with_model(small, KEEP), "rest-em", tmp_path / "keeping")
     assert weights(plain, "rest-em") == weights(keeping, "rest-em")
+    assert history(plain, "rest-em") == history(keeping, "rest-em")
 
 
 def test_a_state_that_was_not_written_to_its_end_is_not_used(
@@ -171,4 +177,6 @@ def test_a_run_that_is_killed_outright_goes_on(suite: Suite, hyper: Make, tmp_pa
     assert not paths.trained(run.id).exists()
     subprocess.run(command, check=True, stderr=subprocess.DEVNULL)
     assert read_manifest(paths.trained(run.id)).counts["resumed_at_step"] >= 2
-    assert weights(paths, method) == weights(uninterrupted(small, method, tmp_path), method)
+    whole = uninterrupted(small, method, tmp_path)
+    assert weights(paths, method) == weights(whole, method)
+    assert history(paths, method) == history(whole, method)

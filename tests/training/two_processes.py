@@ -32,7 +32,8 @@ from vista.training.resume import States, go_on
 HYPER = Hyperparameters(epochs=2, learning_rate=1e-3, batch_size=4, warmup=0.0, schedule="constant")
 LORA = LoraTuning(kind="lora", r=4)
 KINDS = ("sft", "dpo", "lora", "resumed", "resumed lora")
-Outcome = tuple[list[float], list[torch.Tensor], int]  # losses, weights, how many of them were spread
+# What was logged at each step, the weights, how many of them were spread
+Outcome = tuple[list[dict[str, float]], list[torch.Tensor], int]
 
 
 class Stopped(Exception):
@@ -40,7 +41,7 @@ class Stopped(Exception):
 
 
 def train_a_little(kind: str, training: ModelTraining, folder: Path, stop_at: int | None = None) -> Outcome:
-    """The loss of each step, the weights in the end, and the number of weights spread over processes."""
+    """What was logged at each step, the weights in the end, and how many of these were spread."""
     torch.set_num_threads(1)
     words = responses(7)
     model, processor = build_nano("internvl", WORDS, 0)
@@ -65,9 +66,9 @@ def train_a_little(kind: str, training: ModelTraining, folder: Path, stop_at: in
     trainer.train(resume_from_checkpoint=None if state is None else str(state))
     spread = sum(isinstance(weight, DTensor) for weight in trainer.model.parameters())
     whole = trainer.whole.of(trainer)
-    losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
+    logged = [entry for entry in trainer.state.log_history if "loss" in entry]
     weights = [] if whole is None else [weight.detach() for weight in whole.parameters()]
-    return losses, weights, spread
+    return logged, weights, spread
 
 
 def run(kind: str, training: ModelTraining) -> Outcome:

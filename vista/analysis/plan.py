@@ -6,7 +6,7 @@ Pure functions of the suite.
 from __future__ import annotations
 
 from vista.config import SelfImprovement, Suite
-from vista.grid import rollout_files
+from vista.grid import is_trained, rollout_files, runs
 from vista.measured import first_policies, first_pools, first_resamples, has_scenes
 
 
@@ -32,9 +32,15 @@ def table_names(suite: Suite) -> list[str]:
         *results_names(suite),
         *ablation_names(suite),
         *("difficulty", "distributions", "cost"),
+        *(["training"] if trains(suite) else []),
         *(["audit"] if scenes and first_pools(suite) else []),
         *(["prefix"] if scenes and first_resamples(suite) else []),
     ]
+
+
+def trains(suite: Suite) -> bool:
+    """Whether any run of the suite is trained."""
+    return any(is_trained(suite, run) for run in runs(suite))
 
 
 def methods_with_rounds(suite: Suite) -> list[str]:
@@ -72,6 +78,7 @@ FIGURES = {
     "critical_tokens": "distributions",
     "cost": "main",
     "reported": "reported",
+    "training": "training",
 }
 
 
@@ -88,5 +95,6 @@ def figures(suite: Suite) -> list[str]:
         "detectors": scenes and bool(first_pools(suite)),
         "critical_tokens": scenes and bool(first_resamples(suite)),
         "reported": suite.reported is not None,
+        "training": trains(suite),
     }
     return [name for name in FIGURES if shown.get(name, True)]

@@ -5,6 +5,7 @@ A suite file (``config/testbed.yaml``) names models, tasks and methods; ``models
 is all that the stages read. ``vista config config/testbed.yaml`` prints it.
 """
 
+from vista.config.checks import reporting_problems
 from vista.config.documents import parse_yaml
 from vista.config.loading import (
     digest,
@@ -118,6 +119,7 @@ __all__ = [
     "load_suite",
     "load_yaml",
     "parse_yaml",
+    "reporting_problems",
     "training_section",
     "with_defaults",
     "with_overrides",

@@ -9,6 +9,7 @@ import difflib
 import os
 import re
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -201,6 +202,19 @@ def _training_problems(suite: Suite, path: str) -> list[str]:
                 "it is a config file of accelerate, such as config/accelerate/fsdp.yaml"
             )
     return problems
+
+
+def reporting_problems(suite: Suite, path: str) -> list[str]:
+    """Programs that losses are to be reported to and that are not installed here.
+
+    Of no concern to a resolved suite: jobs that do not train may run in another environment.
+    """
+    return [
+        f"{path}: training.report_to: {name} is not installed; `pip install 'vista-bench[{name}]'`, or "
+        "remove it"
+        for name in suite.training.report_to
+        if find_spec(name) is None
+    ]
 
 
 def _only_problems(suite: Suite, path: str) -> list[str]:

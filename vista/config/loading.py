@@ -13,7 +13,7 @@ from typing import Any, TypeVar, get_args
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
-from vista.config.checks import consistency_problems, results_problems
+from vista.config.checks import consistency_problems, reporting_problems, results_problems
 from vista.config.documents import parse_yaml
 from vista.config.methods import Methods, SelfImprovement
 from vista.config.models import Models, Prompts
@@ -284,6 +284,7 @@ def load_suite(
         }
     )
     problems += results_problems(suite, str(path)) + consistency_problems(suite, str(path))
+    problems += reporting_problems(suite, str(path))
     fail_if(problems, "The configuration has errors:")
     return suite
 

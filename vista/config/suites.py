@@ -112,6 +112,11 @@ class TrainingSettings(Strict):
         default_factory=lambda: Hyperparameters(batch_size=64, learning_rate=1e-6),
         description="DPO on pairs of self-generated solutions.",
     )
+    report_to: Distinct[Literal["tensorboard", "trackio", "wandb"]] = Field(
+        [],
+        description="Programs that every step's losses are reported to, besides the history that every run "
+        "keeps; their logs go to `logs/training` of the results. Each is an extra of the same name.",
+    )
 
 
 class ScoringSettings(Strict):
@@ -156,7 +161,9 @@ class VllmEngineSettings(Strict):
 EngineSettings = Annotated[HfEngineSettings | VllmEngineSettings, Field(discriminator="kind")]
 
 
-Table = Literal["main", "tasks", "runs", "cost", "ablation", "difficulty", "audit", "prefix", "distributions"]
+Table = Literal[
+    "main", "tasks", "runs", "cost", "ablation", "difficulty", "audit", "prefix", "distributions", "training"
+]
 
 
 class Only(Strict):

@@ -157,7 +157,7 @@ class Outputs(Inputs):
     def table_commands(self) -> dict[str, str]:
         """The rules that make tables from scores and rollouts, with the command that each calls."""
         tables = ("ablation", "difficulty", "audit", "prefix", "distributions")
-        return {"results": "tables", **{table: table for table in tables}}
+        return {"results": "tables", **{table: table for table in tables}, "training": "history"}
 
     def table_inputs(self, rule: str) -> list[str]:
         """What the tables of a rule are made from.
@@ -173,6 +173,7 @@ class Outputs(Inputs):
             "audit": self._audit_inputs,
             "prefix": self._prefix_inputs,
             "distributions": self._distribution_inputs,
+            "training": self._histories,
         }[rule]()
 
     def keep_code(self) -> None:
@@ -245,6 +246,11 @@ class Outputs(Inputs):
     def figure_table(self, name: str) -> str:
         """The table that a figure is drawn from."""
         return str(self.paths.table(FIGURES[name], "csv"))
+
+    def _histories(self) -> list[str]:
+        """What was logged of every training, with the status of each."""
+        files = self.reads.histories().values()
+        return [str(path) for file in files for path in (file, manifest_of(file))]
 
     def _difficulty_inputs(self) -> list[str]:
         """Queries, rollouts and training sets that the table of difficulty is made from."""

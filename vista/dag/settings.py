@@ -197,6 +197,10 @@ class Settings(Outputs):
         Raises:
             VistaError: the tables need scenes, which a task does not have.
         """
+        if rule == "training":
+            trained = self.reads.histories()
+            sections = [training_section(self.suite.methods[run.method]) for run in trained]
+            return digest([self.suite.name, [run.id for run in trained], sections])
         stated = [self.suite.name, _items(self.suite.train_sets)]
         if rule == "audit":
             pools = measured.scored_pools(self.suite)

@@ -54,6 +54,16 @@ class Objective(ABC, Generic[Settings]):
             [examples] or [pairs].
         """
 
+    def measures(self, log_probs: Tensor, counted: Tensor, reference: Reference | None) -> dict[str, Tensor]:
+        """What is logged beside the loss, under TRL's names: a number of each example or pair.
+
+        Of pairs, the log-probabilities of both responses. Arguments are those of ``losses``.
+        """
+        if not self.settings.pairs:
+            return {}
+        chosen, rejected = log_probs.sum(dim=1).chunk(2)
+        return {"logps/chosen": chosen, "logps/rejected": rejected}
+
 
 def sequence_nll(log_probs: Tensor, counted: Tensor) -> Tensor:
     """Negative log-likelihood per response token, of each sequence (paper: Sec. 3, step 4).

@@ -37,6 +37,21 @@ class Dpo(Objective[DpoSettings]):
         nll, _ = sequence_nll(log_probs, counted).chunk(2)
         return dpo(chosen, rejected, *reference, self.settings.beta) + self.settings.alpha * nll
 
+    def measures(self, log_probs: Tensor, counted: Tensor, reference: Reference | None) -> dict[str, Tensor]:
+        """The implicit rewards β (log π − log π_ref) as well, and whether they rank the pair right."""
+        found = super().measures(log_probs, counted, reference)
+        if reference is None:
+            raise ValueError("DPO needs the reference's log-probabilities")
+        chosen = self.settings.beta * (found["logps/chosen"] - reference[0])
+        rejected = self.settings.beta * (found["logps/rejected"] - reference[1])
+        return {
+            "rewards/chosen": chosen,
+            "rewards/rejected": rejected,
+            "rewards/margins": chosen - rejected,
+            "rewards/accuracies": (chosen > rejected).float(),
+            **found,
+        }
+
 
 def dpo(chosen: Tensor, rejected: Tensor, ref_chosen: Tensor, ref_rejected: Tensor, beta: float) -> Tensor:
     """−log σ(β((log π⁺ − log π_ref⁺) − (log π⁻ − log π_ref⁻))), of each pair (Rafailov et al. 2023).

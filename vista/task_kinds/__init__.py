@@ -52,6 +52,8 @@ class TaskSettings(Strict):
     # The function that scores responses as lmms-eval's own task does, too, such as
     # "vista.evaluation.tasks.scorers.process_chartqa".
     lmms_scorer: ClassVar[str | None] = None
+    # The licence of its questions and images, as the Hugging Face hub abbreviates it; None if not known.
+    licence: ClassVar[str | None] = None
     kind: str
     sizes: SplitSizes
 

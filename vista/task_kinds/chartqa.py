@@ -28,6 +28,7 @@ class ChartQaSettings(BenchmarkSettings):
 
     published = PublishedSizes(train=28299, test=2500)
     lmms_scorer = "vista.evaluation.tasks.scorers.process_chartqa"
+    licence = "gpl-3.0"
     kind: Literal["chartqa"] = Field(description="ChartQA.")
 
 

@@ -40,6 +40,7 @@ class Geometry3kSettings(BenchmarkSettings):
     """Geometry3K, free-form."""
 
     published = PUBLISHED
+    licence = "mit"
     kind: Literal["geometry3k"] = Field(description="Geometry3K, free-form.")
 
 

@@ -26,6 +26,7 @@ class GridSettings(TaskSettings):
     has_scene = True
     has_rationales = True
     train_follows_seed = False
+    licence = "apache-2.0"
     kind: Literal["grid"] = Field(description="A generated testbed task.")
     questions: list[Literal["read", "closed", "open", "chain"]] = Field(
         min_length=1, description="Families of questions, in turn; one named twice comes twice as often."

@@ -31,6 +31,7 @@ class ScienceQaSettings(BenchmarkSettings):
 
     published = PublishedSizes(train=6218, test=2017)
     lmms_scorer = "vista.evaluation.tasks.scorers.process_scienceqa"
+    licence = "cc-by-nc-sa-4.0"
     kind: Literal["scienceqa"] = Field(description="ScienceQA, the questions with an image.")
 
 

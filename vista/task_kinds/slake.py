@@ -44,6 +44,7 @@ class SlakeSettings(BenchmarkSettings):
 
     published = PublishedSizes(train=4919, test=1061, shared=0)
     published_yes_no = PublishedSizes(train=1681, test=355, shared=0)
+    licence = "cc-by-4.0"
     lmms_scorer = "vista.evaluation.tasks.scorers.process_slake"
     kind: Literal["slake"] = Field(description="SLAKE, English questions.")
 

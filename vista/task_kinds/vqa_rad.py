@@ -27,6 +27,7 @@ class VqaRadSettings(BenchmarkSettings):
 
     published = PublishedSizes(train=1793, test=451, shared=1059)
     published_yes_no = PublishedSizes(train=940, test=251, shared=380)
+    licence = "cc0-1.0"
     kind: Literal["vqa-rad"] = Field(description="VQA-RAD.")
 
 

@@ -27,6 +27,7 @@ from vista.records import Row
 from vista.seeding import derive_seed
 from vista.training import resume, trainers
 from vista.training.data import ExampleCollator, PairCollator
+from vista.training.trace import Reports, write_history
 from vista.training.trainers import PaperTrainer
 
 # transformers before 5.23 knows only the older name; later releases warn about it.
@@ -45,6 +46,8 @@ def fit(
     training: ModelTraining | None = None,
     dtype: torch.dtype = torch.float32,
     states: resume.States | None = None,
+    history: Path | None = None,
+    reports: Reports | None = None,
 ) -> dict[str, float]:
     """Train ``checkpoint.model`` on examples, or on pairs if the ``objective`` asks for them.
 
@@ -60,10 +63,12 @@ def fit(
         training: The model's settings; default: all weights, one process.
         dtype: What the weights end in; bfloat16 also for computing where a GPU has it.
         states: Where to keep states to resume from, and to look for one; ``None`` keeps none.
+        history: The file that gets what was logged at each step; the main process writes it.
+        reports: The programs that losses are reported to.
 
     Returns:
-        examples, steps, epochs, tokens, first_loss, last_loss and train_seconds; resumed_at_step
-        if the run resumed from a state.
+        examples, steps, epochs, tokens, first_loss, last_loss (the mean over the last twentieth of the
+        steps) and train_seconds; resumed_at_step if the run resumed from a state.
 
     Raises:
         VistaError: the loss or a weight is not a number, or the model itself does not fit in memory.
@@ -74,7 +79,9 @@ def fit(
     with tempfile.TemporaryDirectory(prefix="vista-training-") as temporary:
         folder = Path(temporary) if states is None else states.folder
         low_precision = dtype == torch.bfloat16 and torch.cuda.is_available()
-        trainer = make_trainer(checkpoint, rows, hyper, objective, folder, seed, training, low_precision)
+        trainer = make_trainer(
+            checkpoint, rows, hyper, objective, folder, seed, training, low_precision, reports
+        )
         trainer.what_diverged = title
         trainers.make_quiet(trainer, f"train {title}")
         state = None if states is None else resume.go_on(states, trainer)
@@ -89,13 +96,16 @@ def fit(
         trainers.check_weights(checkpoint.model, title, "training", hyper.learning_rate)
         checkpoint.model.to(dtype).eval()
     losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
+    last = losses[-trainers.window(len(losses)) :]
+    if history is not None and trainer.accelerator.is_main_process:
+        write_history(history, trainer.state.log_history)
     return {
         "examples": float(len(rows)),
         "steps": float(trainer.state.global_step),
         "epochs": float(hyper.epochs),
         "tokens": float(trainer.state.num_input_tokens_seen),
         "first_loss": losses[0],
-        "last_loss": losses[-1],
+        "last_loss": sum(last) / len(last),
         "train_seconds": round(time.monotonic() - began, 3),
         **({} if state is None else {"resumed_at_step": float(state.name.rpartition("-")[2])}),
     }
@@ -110,6 +120,7 @@ def make_trainer(
     seed: int,
     training: ModelTraining | None = None,
     low_precision: bool = False,
+    reports: Reports | None = None,
 ) -> Any:
     """The trainer for ``rows``. Arguments are those of ``fit`` and of ``trainer_config``."""
     training = training or ModelTraining()
@@ -119,12 +130,13 @@ def make_trainer(
         model=checkpoint.model,
         processing_class=checkpoint.processor.inner,
         train_dataset=trainers.index_dataset(len(rows)),
-        args=trainer_config(hyper, training, folder, seed, low_precision),
+        args=trainer_config(hyper, training, folder, seed, low_precision, reports),
         data_collator=(PairCollator if objective.pairs else ExampleCollator)(rows, checkpoint),
         peft_config=lora,
     )
     trainer.objective = plugins.make(objective)
     trainer.strategy = hyper.sampling_strategy
+    trainer.sums = {}
     trainer.whole = whole
     trainer.add_callback(trainers.Start(trainer))
     trainer.add_callback(trainers.Watch(trainer))
@@ -148,7 +160,12 @@ def clear_up(trainer: Any, title: str, error: Exception) -> None:
 
 
 def trainer_config(
-    hyper: Hyperparameters, training: ModelTraining, folder: Path, seed: int, low_precision: bool
+    hyper: Hyperparameters,
+    training: ModelTraining,
+    folder: Path,
+    seed: int,
+    low_precision: bool,
+    reports: Reports | None = None,
 ) -> SFTConfig:
     """TRL's configuration object: the arguments of transformers' Trainer.
 
@@ -158,6 +175,7 @@ def trainer_config(
         folder: Where Trainer may write.
         seed: Seed of this run, below 2³².
         low_precision: Compute in bfloat16 over float32 weights.
+        reports: The programs that losses are reported to.
     """
     on_gpu = torch.cuda.is_available()
     saving: dict[str, Any] = {"save_strategy": "no"}
@@ -167,6 +185,7 @@ def trainer_config(
     return SFTConfig(
         **saving,
         **{RECOMPUTE: training.gradient_checkpointing},
+        **({"report_to": "none"} if reports is None else reports.prepare()),
         output_dir=str(folder),
         per_device_train_batch_size=shares.device_batch,
         gradient_accumulation_steps=shares.passes,
@@ -186,10 +205,8 @@ def trainer_config(
         max_length=None,  # TRL would cut image tokens off; lengths are checked instead
         logging_nan_inf_filter=False,  # it would hide a NaN; ours stops the run
         logging_strategy="steps",
-        logging_steps=0.05,  # a share of all steps
-        logging_first_step=True,
+        logging_steps=1,
         eval_strategy="no",
-        report_to="none",
         disable_tqdm=True,
         dataset_kwargs={"skip_prepare_dataset": True},
     )

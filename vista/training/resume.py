@@ -103,7 +103,7 @@ class KeepStates(TrainerCallback):  # type: ignore[misc]
                 save_file({"log_probs": self.trainer.data_collator.reference}, part)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Log before a state is written, so that no loss is lost; write none after the last step.
+        """Write no state after the last step.
 
         Raises:
             VistaError: the step has broken the weights, so no run could resume from this state.
@@ -114,7 +114,6 @@ class KeepStates(TrainerCallback):  # type: ignore[misc]
             trainer = self.trainer
             when = f"step {state.global_step} of {state.max_steps}"
             check_weights(trainer.model, trainer.what_diverged, when, args.learning_rate)
-        control.should_log = control.should_log or control.should_save
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Complete the state once all processes have written their parts."""

@@ -25,12 +25,13 @@ from vista.config import (
     SelfImprovement,
     Suite,
     load_yaml,
+    reporting_problems,
     training_section,
 )
 from vista.damage import sha256
 from vista.engines.checkpoints import Checkpoint, load_checkpoint, require_gpu, save_checkpoint
 from vista.engines.folders import check_folder
-from vista.errors import VistaError, writing
+from vista.errors import VistaError, fail_if, writing
 from vista.grid import Run
 from vista.manifest import Recorder, installed, read_manifest, withdraw
 from vista.objectives import ObjectiveSettings
@@ -38,13 +39,15 @@ from vista.objectives.sft import SftSettings
 from vista.paths import Paths
 from vista.reads import Reads
 from vista.training.data import REFLECTIONS, check_tokens, read_training_set
+from vista.training.trace import Reports, write_history
 from vista.wording import check_wording, trained_templates
 
 
 def train(suite: Suite, paths: Paths, run: Run) -> None:
-    """Train ``run``; its first process saves the checkpoint folder with a manifest.
+    """Train ``run``; its first process saves its history and the checkpoint folder, with their manifests.
 
-    A training set without positives gives a folder without weights, whose manifest has the same status.
+    A training set without positives gives a history without steps and a folder without weights, whose
+    manifests have the same status.
 
     Raises:
         VistaError: an input is missing or broken, there are no GPUs or fewer than processes, not even one
@@ -57,11 +60,16 @@ def train(suite: Suite, paths: Paths, run: Run) -> None:
     recorder = Recorder(
         "training", settings_of(suite, run), [examples, start], device_name(), is_main_process()
     )
+    history = paths.history(run.id)
     if read_manifest(examples).status == "no-positives" or read_manifest(start).status == "no-positives":
         if is_main_process():
+            withdraw(history)
+            write_history(history, [])
+            recorder.write(history, {"steps": 0.0}, "no-positives")
             _empty_folder(output)
             recorder.write(output, {"examples": 0.0}, "no-positives")
         return
+    fail_if(reporting_problems(suite, str(paths.suite)), "Losses cannot be reported:")
     require_gpu(suite, run.model, "training")
     objective = objective_of(suite, run)
     rows = read_training_set(examples, objective.pairs)
@@ -79,6 +87,9 @@ def train(suite: Suite, paths: Paths, run: Run) -> None:
     states = None if every is None else States(_beside(output, "resume"), identity, every)
     note = Note(_beside(output, "batch.json"), identity)
     batch = DeviceBatch(training, hyper.batch_size, run.id, run.model, note)
+    reports = Reports(
+        suite.training.report_to, paths.log("training", run.id).with_suffix(""), run.id, suite.name
+    )
 
     def attempt() -> tuple[Checkpoint, dict[str, float]]:
         """Train from the start checkpoint, or from the newest state if there is one."""
@@ -88,11 +99,14 @@ def train(suite: Suite, paths: Paths, run: Run) -> None:
         check_wording(checkpoint.processor.tokenizer, suite.wording, templates, run.model)
         fitting = training.model_copy(update={"device_batch_size": batch.size})
         recorder.settings["training"] |= _passes(fitting, hyper)
-        counts = fit(checkpoint, kept, hyper, objective, run.id, fitting, dtype, states)
+        counts = fit(checkpoint, kept, hyper, objective, run.id, fitting, dtype, states, history, reports)
         return checkpoint, {**counts, "dropped_special_tokens": float(len(rows) - len(kept))}
 
+    if is_main_process():
+        withdraw(history)
     checkpoint, counts = batch.until_it_fits(attempt)
     if is_main_process():
+        recorder.write(history, {"steps": counts["steps"]})
         save_checkpoint(checkpoint.model, checkpoint.processor, output)
         recorder.write(output, counts)
         note.remove()

@@ -11,6 +11,7 @@ fit, and caches them where a later run may find them by mistake.
 
 from __future__ import annotations
 
+import math
 import sys
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,12 @@ from vista.objectives import Objective, ObjectiveSettings
 from vista.training.data import IGNORED, Batch, StepSampler
 
 SCHEDULER = "scheduler.pt"  # transformers' name in a state
+PART = 0.05  # of a run's steps, over whose mean losses are told
+
+
+def window(steps: int) -> int:
+    """How many steps ``PART`` of a run is."""
+    return max(1, math.ceil(PART * steps))
 
 
 class PaperTrainer(SFTTrainer):  # type: ignore[misc]
@@ -45,6 +52,7 @@ class PaperTrainer(SFTTrainer):  # type: ignore[misc]
     objective: Objective[ObjectiveSettings]
     sampler: StepSampler
     strategy: SamplingStrategy
+    sums: dict[str, Tensor]  # of what is logged of a step, over its forward passes: values, and their number
 
     def _prepare_dataset(self, dataset: Dataset, *args: Any, **kwargs: Any) -> Dataset:
         """Leave the dataset of indices as it is."""
@@ -90,11 +98,43 @@ class PaperTrainer(SFTTrainer):  # type: ignore[misc]
         taken = inputs.get("reference")
         reference = None if taken is None else (taken[:, 0], taken[:, 1])
         losses = self.objective.losses(outputs.log_probs, outputs.label_mask, reference)
+        with torch.no_grad():
+            self._measure(outputs, items, reference)
         count = items.sum() if num_items_in_batch is None else num_items_in_batch
         # Processes' gradients are averaged afterwards, and the sum is what is meant.
         loss = torch.where(items, losses, 0.0).sum() / count * self.accelerator.num_processes
         self._check(loss)
         return (loss, outputs) if return_outputs else loss
+
+    def _measure(self, outputs: Any, items: Tensor, reference: tuple[Tensor, Tensor] | None) -> None:
+        """Add what is logged of one forward pass: as TRL does, but weighted by what the passes hold."""
+        found = {
+            name: torch.stack([values[items].sum(), items.sum()])
+            for name, values in self.objective.measures(
+                outputs.log_probs, outputs.label_mask, reference
+            ).items()
+        }
+        for name, values, rows in (
+            ("mean_token_accuracy", outputs.is_top1, len(items)),  # of pairs, the chosen ones'
+            ("entropy", outputs.entropy, len(outputs.label_mask)),
+        ):
+            counted = outputs.label_mask[:rows]
+            found[name] = torch.stack([(values[:rows] * counted).sum(), counted.sum()])
+        for name, sums in found.items():
+            self.sums[name] = self.sums.get(name, 0) + sums.float()
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Log a step, with the tokens so far and the means of what was measured, over all processes."""
+        if "loss" in logs:
+            sums = self.accelerator.reduce(torch.stack(list(self.sums.values())), reduction="sum")
+            means = (sums[:, 0] / sums[:, 1]).tolist()
+            logs["num_tokens"] = self.state.num_input_tokens_seen
+            logs.update(zip(self.sums, means, strict=True))
+            self.sums = {}
+        super().log(logs, start_time)
+        # Trainer counts the forward passes of this epoch, of which the last step may have fewer.
+        done = self.state.global_step / self.state.max_steps
+        self.state.log_history[-1]["epoch"] = self.args.num_train_epochs * done
 
     def _forward(self, model: Any, batch: Batch) -> Any:
         """Log-probabilities of the labels, without the logits of prompt tokens."""
@@ -214,10 +254,14 @@ class Watch(TrainerCallback):  # type: ignore[misc]
         self.trainer = trainer
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
-        """Compare the mean loss since the last time with that of the first step."""
+        """Every ``PART`` of the run, compare its mean loss with the loss of the first step."""
+        steps = window(state.max_steps)
+        if not logs or "loss" not in logs or state.global_step % steps:
+            return
         losses = [entry["loss"] for entry in state.log_history if "loss" in entry]
-        if logs and "loss" in logs and has_diverged(losses[0], logs["loss"]):
-            what = f"the loss has risen from {losses[0]:.3g} to {logs['loss']:.3g}"
+        mean = sum(losses[-steps:]) / len(losses[-steps:])
+        if has_diverged(losses[0], mean):
+            what = f"the loss has risen from {losses[0]:.3g} to {mean:.3g}"
             raise self.trainer.diverged(what, state.global_step)
 
 

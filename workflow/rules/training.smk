@@ -1,4 +1,4 @@
-# Stage 5: trained checkpoints, one per run. Where a model asks for several processes, `vista train`
+# Stage 5: trained checkpoints, one per run, and what was logged at each step. Where a model asks for several processes, `vista train`
 # becomes `accelerate launch`.
 
 
@@ -12,6 +12,8 @@ rule train:
         encodable=ancient(lambda w: PLAN.encodable(w.run)),
     output:
         f"{R}/training/{{run}}/manifest.json",
+        f"{R}/training/{{run}}.history.csv",
+        f"{R}/training/{{run}}.history.csv.manifest.json",
     log:
         f"{R}/logs/training/{{run}}.log",
     benchmark:
