@@ -11,7 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import ClassVar, Generic, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 from pydantic import Field
 
@@ -52,8 +52,16 @@ class TaskSettings(Strict):
     # The function that scores responses as lmms-eval's own task does, too, such as
     # "vista.evaluation.tasks.scorers.process_chartqa".
     lmms_scorer: ClassVar[str | None] = None
+    # It can only be evaluated on.
+    only_evaluated: ClassVar[bool] = False
+    # The module whose function ``answered`` asks it and scores the responses, if that is not done as for all.
+    evaluator: ClassVar[str | None] = None
     kind: str
     sizes: SplitSizes
+
+    def definition(self) -> str | None:
+        """A digest of what files outside the config say about how it is asked and scored; ``None`` if none do."""
+        return None
 
     @property
     def on_hub(self) -> bool:
@@ -76,6 +84,7 @@ class Prepared:
     rows: Iterable[Row]
     counts: dict[str, float] = field(default_factory=dict)
     files: Sequence[Path] = ()
+    found: dict[str, Any] = field(default_factory=dict)  # what else the manifest says, among the settings
 
 
 Settings = TypeVar("Settings", bound=TaskSettings)
