@@ -7,9 +7,7 @@ documents have to be those of which the queries were made.
 
 from __future__ import annotations
 
-import contextlib
 import math
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,7 +16,7 @@ from vista.config import Suite
 from vista.errors import VistaError
 from vista.evaluation.harness import simple_evaluate
 from vista.grid import Run
-from vista.lmms.loading import Loaded, load
+from vista.lmms.loading import Loaded, load, without_judge
 from vista.lmms.running import single_attempts
 from vista.lmms.scoring import answer_found, scores
 from vista.manifest import read_manifest
@@ -50,7 +48,7 @@ def answered(
     loaded = load(settings.file(), settings.metric, settings.sizes.test, suite.eval_max_new_tokens)
     queries = read_queries(path, COLUMNS)
     _check_documents(loaded, task, [query["query_id"] for query in queries], path)
-    with single_attempts():
+    with single_attempts(), without_judge(loaded.what):
         report = simple_evaluate(model, [loaded.task], limit=loaded.limit)
     return _predictions(loaded, run.id, task, queries, report, model.cut)
 
@@ -104,8 +102,7 @@ def _predictions(
     samples = [logged[index] for index in range(len(queries))]
     reported = report["results"][name][f"{metric},{loaded.filter_name}"]
     values = [sample[metric] for sample in samples]
-    with contextlib.redirect_stdout(sys.stderr):
-        found = scores(values, loaded.task.aggregation()[metric], reported, loaded.what)
+    found = scores(values, loaded.task.aggregation()[metric], reported, loaded.what)
     rows, tells = [], False
     for index, (query, sample, score) in enumerate(zip(queries, samples, found, strict=True)):
         told, answer = answer_found(sample, metric, loaded.has_filters)

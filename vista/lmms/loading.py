@@ -22,7 +22,14 @@ from vista.images import pixel_id
 from vista.lmms.asking import Decoding, split_images
 from vista.lmms.files import LOCAL_BUILDERS, TaskFile
 from vista.lmms.judges import judge_of
-from vista.lmms.running import NetworkUse, from_cache_only, no_network, quiet, single_attempts
+from vista.lmms.running import (
+    NetworkUse,
+    from_cache_only,
+    no_network,
+    placeholder_keys,
+    quiet,
+    single_attempts,
+)
 from vista.lmms.scoring import rehearse
 from vista.shown import in_one_line
 
@@ -150,6 +157,7 @@ def load(
     what = f"lmms-eval's task {file.name!r}"
     if reason := _refusal(file):
         raise VistaError(f"{what} cannot be evaluated here: {reason}")
+    import lmms_eval.api.metrics  # registers the metrics and aggregates that files name
     from lmms_eval.api.task import ConfigurableMessagesTask
     from lmms_eval.utils import load_yaml_config
 
@@ -157,7 +165,8 @@ def load(
     scratch = TemporaryDirectory(prefix="vista-lmms-")
     with single_attempts():
         try:
-            config = load_yaml_config(yaml_path=str(file.path), mode="full")
+            with placeholder_keys():
+                config = load_yaml_config(yaml_path=str(file.path), mode="full")
         except Exception as error:  # whatever a module of somebody else's does when it is imported
             raise VistaError(
                 f"{what}: its code cannot be imported ({type(error).__name__}: {in_one_line(str(error))}); "
@@ -261,12 +270,26 @@ def _rehearse(loaded: Loaded) -> None:
         targets = [_target(loaded.task.doc_to_target(documents[index])) for index in range(len(loaded))]
     except Exception:  # a target that only the images tell
         targets = [""] * len(loaded)
+    with without_judge(loaded.what):
+        rehearse(loaded.task, loaded.metric, targets, loaded.what)
+
+
+@contextlib.contextmanager
+def without_judge(what: str) -> Iterator[None]:
+    """Let the code of a task work without a network.
+
+    Args:
+        what: The task, for errors.
+
+    Raises:
+        VistaError: it wants to use one.
+    """
     try:
         with no_network():
-            rehearse(loaded.task, loaded.metric, targets, loaded.what)
+            yield
     except NetworkUse as error:
         found = f"scoring looks for the address {error}"
-        raise VistaError(f"{loaded.what}: {JUDGED.format(found=found)}") from error
+        raise VistaError(f"{what}: {JUDGED.format(found=found)}") from error
 
 
 def _document(

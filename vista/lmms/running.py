@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import io
+import os
 import socket
 import sys
-import time
 from collections.abc import Iterator
 from typing import Any
 from unittest import mock
@@ -26,6 +27,7 @@ def quiet() -> None:
 @contextlib.contextmanager
 def single_attempts() -> Iterator[None]:
     """Have lmms-eval load and score once: of its five attempts, the first error is the telling one."""
+    import datasets
     from lmms_eval.api.task import ConfigurableTask
 
     patched = [
@@ -38,6 +40,26 @@ def single_attempts() -> Iterator[None]:
             stack.enter_context(each)
         # Whatever it prints is not this program's output.
         stack.enter_context(contextlib.redirect_stdout(sys.stderr))
+        if datasets.are_progress_bars_disabled():
+            stack.callback(datasets.disable_progress_bars)
+        else:
+            stack.callback(datasets.enable_progress_bars)
+        datasets.disable_progress_bars()
+        yield
+
+
+@contextlib.contextmanager
+def silence() -> Iterator[None]:
+    """Drop what is printed: aggregates of single responses print a whole table each."""
+    with contextlib.redirect_stdout(io.StringIO()):
+        yield
+
+
+@contextlib.contextmanager
+def placeholder_keys() -> Iterator[None]:
+    """Set the keys that some modules ask for when they are imported, whether or not a task asks a judge."""
+    missing = {name: "none" for name in ("OPENAI_API_KEY", "JUDGE_API_KEY") if not os.environ.get(name)}
+    with mock.patch.dict(os.environ, missing):
         yield
 
 
@@ -64,6 +86,5 @@ def no_network() -> Iterator[None]:
     with (
         mock.patch.object(socket, "getaddrinfo", refuse),
         mock.patch.object(socket, "create_connection", refuse),
-        mock.patch.object(time, "sleep", lambda seconds: None),
     ):
         yield

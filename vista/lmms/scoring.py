@@ -15,6 +15,7 @@ from numbers import Number
 from typing import Any
 
 from vista.errors import VistaError
+from vista.lmms.running import silence
 
 TOLERANCE = 1e-6
 FEWEST_DECIMALS = 4  # of an aggregate that is taken for a rounded mean
@@ -71,7 +72,8 @@ def agree(mean: float, reported: float) -> bool:
 def _alone(value: Any, aggregate: Callable[[Sequence[Any]], Any], what: str) -> float:
     """The aggregate of one response."""
     try:
-        found = _number(aggregate([copy.deepcopy(value)]))
+        with silence():
+            found = _number(aggregate([copy.deepcopy(value)]))
     except Exception as error:  # somebody else's function, asked in a way that it may not expect
         raise VistaError(
             f"{what}: its aggregate cannot score one response alone ({type(error).__name__}: {error})"
@@ -135,7 +137,8 @@ def rehearse(task: Any, metric: str, targets: Sequence[str], what: str) -> None:
         draw = hashlib.sha256(f"{index}".encode()).digest()[0] % 3
         response = (targets[index], "A", "")[draw]
         try:
-            scored = task.process_results(dict(documents[index]), [response])
+            with silence():
+                scored = task.process_results(dict(documents[index]), [response])
         except Exception as error:  # somebody else's code
             raise VistaError(
                 f"{what}: its code fails on the response {response!r:.80} to document {index} "
@@ -146,7 +149,8 @@ def rehearse(task: Any, metric: str, targets: Sequence[str], what: str) -> None:
         values.append(scored[metric])
     aggregate = task.aggregation()[metric]
     try:
-        reported = aggregate(copy.deepcopy(values))
+        with silence():
+            reported = aggregate(copy.deepcopy(values))
     except Exception as error:  # somebody else's code
         raise VistaError(f"{what}: its aggregate fails ({type(error).__name__}: {error})") from error
-    scores(values, aggregate, reported, what)
+    scores(values, aggregate, reported, f"{what}, on made-up responses")
