@@ -27,17 +27,27 @@ VARIABLE = re.compile(r"(?:getenv\(|environ(?:\.get\(|\[))[\"']([A-Z][A-Z0-9_]*)
 
 def judge_of(*functions: Any) -> str | None:
     """What in the code of ``functions`` asks a judge, with the variables that configure it; ``None``: nothing."""
-    wanted, seen = list(functions), set[int]()
+    wanted: list[tuple[Any, Any]] = [(function, None) for function in functions]
+    seen = set[tuple[int, int]]()
     while wanted:
-        each = wanted.pop()
-        if id(each) in seen:
+        value, owner = wanted.pop()
+        if (id(value), id(owner)) in seen:
             continue
-        seen.add(id(each))
-        for where, value in _uses(each):
-            if _is_judge(value):
-                return f"{where} asks {_package_of(value)}{_variables(each)}"
-            wanted.append(value)
+        seen.add((id(value), id(owner)))
+        function = _function(value)
+        if function is None or not _is_of_tasks(function) or _is_switched_off(function):
+            continue
+        for used, holder in _uses(function, owner):
+            if _is_judge(used):
+                return f"{function.__qualname__} asks {_package_of(used)}{_variables(function)}"
+            wanted.append((used, holder))
     return None
+
+
+def _function(value: Any) -> FunctionType | None:
+    value = value.func if isinstance(value, partial) else getattr(value, "__func__", value)
+    found = inspect.unwrap(value) if callable(value) else value
+    return found if isinstance(found, FunctionType) else None
 
 
 def _is_judge(value: Any) -> bool:
@@ -53,27 +63,30 @@ def _package_of(value: Any) -> str:
     return str(getattr(owner, "__module__", ""))
 
 
-def _uses(value: Any) -> Iterator[tuple[str, Any]]:
-    """What the code of a function or a class of tasks uses, with where it does."""
-    value = value.func if isinstance(value, partial) else getattr(value, "__func__", value)
-    if isinstance(value, FunctionType):
-        value = inspect.unwrap(value)
-        if not _is_of_tasks(value) or _is_switched_off(value):
-            return
-        for name in _names(value.__code__):
-            if name in value.__globals__:
-                yield value.__qualname__, value.__globals__[name]
-        for name in _imports(value.__code__):
-            yield value.__qualname__, ModuleType(name)
-        for cell in value.__closure__ or ():
-            yield value.__qualname__, cell.cell_contents
-    elif isinstance(value, ModuleType) or not _is_of_tasks(value):
-        return
-    else:
-        kind = value if isinstance(value, type) else type(value)
-        held = {**vars(kind), **(vars(value) if hasattr(value, "__dict__") else {})}
-        for name, part in held.items():
-            yield f"{kind.__name__}.{name}", getattr(part, "__func__", part)
+def _uses(function: FunctionType, owner: Any) -> Iterator[tuple[Any, Any]]:
+    """What a function's code uses, each with the object or class that it is a part of, if it is of one.
+
+    Args:
+        function: A function of a task, or a method of a class of one.
+        owner: The object or class that it is called on.
+    """
+    names = _names(function.__code__)
+    found = [function.__globals__[name] for name in names if name in function.__globals__]
+    found += [cell.cell_contents for cell in function.__closure__ or ()]
+    found += [ModuleType(name) for name in _imports(function.__code__)]
+    for value in found:
+        yield value, None
+    for holder in [owner, *(value for value in found if not isinstance(value, FunctionType | ModuleType))]:
+        kind = holder if isinstance(holder, type) else type(holder)
+        if holder is None or not _is_of_tasks(kind):
+            continue
+        parts: dict[str, Any] = {}
+        for each in reversed(kind.__mro__):
+            parts |= vars(each)
+        parts |= vars(holder) if hasattr(holder, "__dict__") else {}
+        called = {*names, "__call__", *(["__init__"] if holder is kind else [])}
+        for name in called & parts.keys():
+            yield parts[name], holder
 
 
 def _is_of_tasks(value: Any) -> bool:

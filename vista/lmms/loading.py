@@ -36,7 +36,7 @@ from vista.shown import in_one_line
 GENERATES = "generate_until"
 JUDGED = (
     "its scores come from a judge ({found}). A judge is a model that changes, and one that does not answer "
-    "counts as a wrong response there, so it is not asked here: name a task without one"
+    "counts as a wrong response there, so none is asked here; name a task without one"
 )
 
 
@@ -254,7 +254,7 @@ def _not_loaded(file: TaskFile, what: str, error: Exception) -> VistaError:
     asked = f"{path!r}, {name!r}" if name else f"{path!r}"
     return NotHere(
         f"{what}: its data set {path} is not in the cache, and the hub cannot be reached ({reason}); where "
-        f'there is a network, run `python -c "from datasets import load_dataset; load_dataset({asked})"`, with '
+        f"there is a network, run `python -c \"__import__('datasets').load_dataset({asked})\"`, with "
         "the same HF_HOME and HF_HUB_OFFLINE unset"
     )
 
