@@ -1,4 +1,4 @@
-"""Tasks in lmms-eval's own format, as a user would write them: a YAML file, a module, and documents in parquet."""
+"""Tasks in lmms-eval's own format, as users write them: a YAML file, a module, and documents in parquet."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ def scored(doc, results):
 
 
 def parsed(doc, results):
-    said = results[0].split()
-    return {"parsed_acc": {"id": doc["row"], "answer": doc["answer"], "parsed_pred": said[-1] if said else ""}}
+    said = ["", *results[0].split()][-1]
+    return {"parsed_acc": {"id": doc["row"], "answer": doc["answer"], "parsed_pred": said}}
 
 
 def parsed_acc(items):
@@ -93,7 +93,9 @@ def documents(pictures: int = 1, count: int = DIGITS) -> datasets.Dataset:
     for number in range(count):
         row: dict[str, object] = {"row": str(number), "answer": str(number)}
         for place, name in enumerate(("image", "second")[:pictures]):
-            pixels = np.random.default_rng(number // 2 + 100 * place).integers(0, 255, (24, 24, 3), dtype=np.uint8)
+            pixels = np.random.default_rng(number // 2 + 100 * place).integers(
+                0, 255, (24, 24, 3), dtype=np.uint8
+            )
             row[name] = Image.fromarray(pixels)
         rows.append(row)
     features = {"row": datasets.Value("string"), "answer": datasets.Value("string")}

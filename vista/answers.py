@@ -36,7 +36,7 @@ def verify(found: str | None, answer: str, answer_type: str, choices: Sequence[s
         VistaError: the ground truth is empty or not of its type, or the type is unknown.
     """
     if answer_type == SCORED_BY_TASK:
-        raise VistaError("lmms-eval's own task scores the responses to this query; there is no verifier for it")
+        raise VistaError("lmms-eval's own task scores responses to this query; there is no verifier for it")
     if not answer or not answer.strip():
         raise VistaError("a query's answer is empty; every query needs a ground truth")
     given = (found or "").strip()

@@ -64,7 +64,9 @@ def messages(query: Mapping[str, Any], order: Order = "original") -> list[Messag
 
 
 def prompted(query: Mapping[str, Any], prompts: Prompts) -> Row:
-    """``query``, as a model with these ``prompts`` is asked it; what lmms-eval's own task asks stays as it is.
+    """``query``, as a model with these ``prompts`` is asked it.
+
+    What a task of lmms-eval asks stays as it is.
 
     The suffix becomes a part of the instruction. The model's own mark before answers goes with the query, as
     ``answer_mark``, to where answers are looked for (``vista.verdicts``).

@@ -25,8 +25,8 @@ from vista.errors import MORE_MEMORY, VistaError, lack, writing
 
 SCHEMA_VERSION = "1"
 
-# How an answer is verified; ``vista.answers`` has a function for each, but for the last: one of lmms-eval's own
-# tasks (``vista.lmms``), which asks with or without pictures, and scores responses itself.
+# How an answer is verified; ``vista.answers`` has a function for each but the last: a task of lmms-eval's own
+# (``vista.lmms``) asks with or without pictures, and scores responses itself.
 AnswerType = Literal["closed", "open", "number", "choice", "term", "math", "relaxed", "lmms-eval"]
 SCORED_BY_TASK = "lmms-eval"
 

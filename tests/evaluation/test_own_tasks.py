@@ -1,4 +1,4 @@
-"""lmms-eval's own tasks: asked and scored by lmms-eval, kept as predictions like those on every other task."""
+"""lmms-eval's own tasks: asked and scored by lmms-eval, and kept as predictions like all others."""
 
 from __future__ import annotations
 
@@ -28,16 +28,17 @@ metric_list:
 Install = Callable[[Script], type[ScriptedEngine]]
 
 
-def with_own_tasks(small: SmallSuite, folder: Path, *names: str, make: bool = True, **more: Any) -> SmallSuite:
+def with_own_tasks(
+    small: SmallSuite, folder: Path, *names: str, make: bool = True, **more: Any
+) -> SmallSuite:
     """The small suite with tasks of a folder, their queries written."""
     entries = {
         name: LmmsEvalSettings(kind="lmms-eval", task=name, include_path=folder, **more) for name in names
     }
     changes = {"tasks": {**small.suite.tasks, **entries}, "out_of_domain": [*TASKS[1:], *names]}
     small.suite = small.suite.model_copy(update=changes)
-    for name in names if make else ():
+    for name in names:
         generate_split(small.suite, small.paths, name, "test")
-    return small
 
 
 def answers(small: SmallSuite, task: str) -> list[Row]:

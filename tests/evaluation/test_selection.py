@@ -159,7 +159,10 @@ def test_candidates_take_the_place_of_the_last_text_that_lmms_eval_asks_with() -
     image = {"type": "image", "url": "a.png"}
     turns = [
         {"role": "system", "content": [{"type": "text", "text": "look"}]},
-        {"role": "user", "content": [{"type": "text", "text": "first"}, image, {"type": "text", "text": "why ?"}]},
+        {
+            "role": "user",
+            "content": [{"type": "text", "text": "first"}, image, {"type": "text", "text": "why ?"}],
+        },
     ]
     selection = Selection("run", 3, 1.0, SAID)
     asked = selection.asking_turns(turns, ["a", "b"])

@@ -193,10 +193,10 @@ def own_tasks_note(suite: Suite) -> list[str]:
     if not own:
         return []
     return [
-        f"lmms-eval asks and scores {', '.join(own)} as its own tasks: with the task's prompt, so without our "
-        "mark before answers and without the suite's `prompts`; with the task's length limit, but at most "
-        "`eval_max_new_tokens`; by its metric, which takes responses that were cut as they stand (`unfinished` "
-        "counts them). `unanswered` counts only where such a task says which answer it found."
+        f"lmms-eval asks and scores {', '.join(own)} as its own tasks: with the task's prompt, so without "
+        "our mark before answers and without the suite's `prompts`; with the task's length limit, but at "
+        "most `eval_max_new_tokens`; by its metric, which takes responses that were cut as they stand "
+        "(`unfinished` counts them). `unanswered` counts only where such a task says which answer it found."
     ]
 
 

@@ -77,8 +77,8 @@ def _message(item: Any) -> str:
     if item["type"] == "string_pattern_mismatch":
         known = {
             NAME: "names are small letters, digits and .+=-, and start with a letter or digit; rename it",
-            TASK_NAME: "names of tasks are small letters, digits and .+=-, and start with a letter or digit; or "
-            "lmms-eval:NAME for one of lmms-eval's; rename it",
+            TASK_NAME: "names of tasks are small letters, digits and .+=-, and start with a letter or "
+            "digit, or are lmms-eval:NAME for one of lmms-eval's; rename it",
             REPOSITORY: "expected owner/name, as on the hub",
             ADDRESS: "expected an address that begins with http:// or https://",
         }

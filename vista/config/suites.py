@@ -269,8 +269,8 @@ class SuiteFile(SuiteFields):
     )
     out_of_domain: Distinct[TaskName] = Field(
         [],
-        description="Tasks that are only evaluated on: those under `tasks`, and `lmms-eval:NAME` for any that "
-        "lmms-eval has.",
+        description="Tasks that are only evaluated on: those under `tasks`, and `lmms-eval:NAME` for any "
+        "that lmms-eval has.",
     )
     models: Distinct[Name] = Field(min_length=1, description="Names from models.yaml.")
     methods: Distinct[Name] = Field(min_length=1, description="Names from methods.yaml.")

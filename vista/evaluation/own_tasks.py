@@ -39,8 +39,8 @@ def answered(
         task: The task's name in the suite.
 
     Raises:
-        VistaError: the task's files or documents are not those that its queries were made of; or what lmms-eval
-            reports is not the mean of the responses' scores.
+        VistaError: the task's files or documents are not those that its queries were made of; or what
+            lmms-eval reports is not the mean of the responses' scores.
     """
     path = paths.queries(task, "test")
     settings: Any = suite.tasks[task]
@@ -62,8 +62,8 @@ def _check_files(settings: Any, task: str, path: Path) -> None:
     made = read_manifest(path).settings.get("definition")
     if made != settings.definition():
         raise VistaError(
-            f"task {task}: {settings.file().path}, or code that it names, has changed since {path} was made of "
-            "it; run the same snakemake command again, which makes it again"
+            f"task {task}: {settings.file().path}, or code that it names, has changed since {path} was made "
+            "of it; run the same snakemake command again, which makes it again"
         )
 
 
@@ -76,11 +76,13 @@ def _check_documents(loaded: Loaded, task: str, query_ids: Sequence[str], path: 
     found = [document.query_id(task) for document in loaded.documents()]
     if found == list(query_ids):
         return
-    differing = [index for index, pair in enumerate(zip(found, query_ids, strict=False)) if len(set(pair)) > 1]
+    differing = [
+        index for index, pair in enumerate(zip(found, query_ids, strict=False)) if len(set(pair)) > 1
+    ]
     first = f"document {differing[0]} differs" if differing else f"it has {len(found)} documents"
     raise VistaError(
-        f"task {task}: the data set of {loaded.what} is not the one that {path} ({len(query_ids)} queries) was "
-        f"made of: {first}; put that data set back, or delete {path} to make the queries again"
+        f"task {task}: the data set of {loaded.what} is not the one that {path} ({len(query_ids)} queries) "
+        f"was made of: {first}; put that data set back, or delete {path} to make the queries again"
     )
 
 

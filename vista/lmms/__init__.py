@@ -1,1 +1,1 @@
-"""lmms-eval's own tasks: found by name, read, and scored as lmms-eval does. Shared by tasks and evaluation."""
+"""lmms-eval's own tasks: found by name, read, and scored as lmms-eval does it."""

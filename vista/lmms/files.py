@@ -95,7 +95,7 @@ def find(name: str, include_path: Path | None) -> TaskFile:
         if members := _tagged(known, name):
             raise VistaError(_is_group(name, members))
         close = difflib.get_close_matches(name, known, n=3)
-        hint = f"did you mean {' or '.join(map(repr, close))}?" if close else _how_to_list(known, include_path)
+        hint = f"did you mean {' or '.join(map(repr, close))}?" if close else _listed(known, include_path)
         raise VistaError(f"{where} has no task {name!r}; {hint}")
     path = known[name]
     config = _load(path)
@@ -110,7 +110,7 @@ def _is_group(name: str, members: list[str]) -> str:
     return f"{name!r} is a group of lmms-eval's tasks; name those that you mean: {', '.join(members)}"
 
 
-def _how_to_list(known: Mapping[str, Path], include_path: Path | None) -> str:
+def _listed(known: Mapping[str, Path], include_path: Path | None) -> str:
     if include_path is None:
         return "`python -m lmms_eval --tasks list` lists those that there are"
     return f"its files define {', '.join(sorted(known)) or 'none'}"

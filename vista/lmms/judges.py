@@ -17,7 +17,16 @@ from typing import Any
 
 # Packages through which tasks ask a judge.
 JUDGES = (
-    *("openai", "anthropic", "azure", "litellm", "dashscope", "zhipuai", "google.generativeai", "google.genai"),
+    *(
+        "openai",
+        "anthropic",
+        "azure",
+        "litellm",
+        "dashscope",
+        "zhipuai",
+        "google.generativeai",
+        "google.genai",
+    ),
     *("requests", "httpx", "aiohttp", "lmms_eval.llm_judge", "lmms_eval.verifiers.openai"),
 )
 # What lmms-eval calls only if its variable USE_LLM_JUDGE is True.
@@ -26,7 +35,7 @@ VARIABLE = re.compile(r"(?:getenv\(|environ(?:\.get\(|\[))[\"']([A-Z][A-Z0-9_]*)
 
 
 def judge_of(*functions: Any) -> str | None:
-    """What in the code of ``functions`` asks a judge, with the variables that configure it; ``None``: nothing."""
+    """What in the code of ``functions`` asks a judge, and the variables that configure it; or ``None``."""
     wanted: list[tuple[Any, Any]] = [(function, None) for function in functions]
     seen = set[tuple[int, int]]()
     while wanted:
@@ -90,9 +99,9 @@ def _uses(function: FunctionType, owner: Any) -> Iterator[tuple[Any, Any]]:
 
 
 def _is_of_tasks(value: Any) -> bool:
-    """Whether a function or class is of a task's own code: that is not a package, or among lmms-eval's tasks."""
+    """Whether a function or class is of a task's own code: of no package, or among lmms-eval's tasks."""
     package = _package_of(value)
-    return package.startswith("lmms_eval.tasks") or "." not in package and not _is_installed(value)
+    return package.startswith("lmms_eval.tasks") or ("." not in package and not _is_installed(value))
 
 
 def _is_installed(value: Any) -> bool:

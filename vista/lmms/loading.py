@@ -1,4 +1,4 @@
-"""lmms-eval's task behind a file: loaded, refused if it cannot be asked or scored here, and its documents read."""
+"""A task loaded by lmms-eval: refused if it cannot be asked or scored here, and its documents read."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ class Loaded:
         return len(self.task.eval_docs) if self.limit is None else self.limit
 
     def data_set(self) -> dict[str, str]:
-        """What the documents are from, for a manifest: the data set, and its state as far as that is known."""
+        """What the documents are from, for a manifest: the data set, and its state as far as it is known."""
         split = self.task.dataset[self.split]
         config = self.task.config
         stated = {"path": config.dataset_path, "name": config.dataset_name, "split": self.split}
@@ -157,7 +157,7 @@ def load(
     what = f"lmms-eval's task {file.name!r}"
     if reason := _refusal(file):
         raise VistaError(f"{what} cannot be evaluated here: {reason}")
-    import lmms_eval.api.metrics  # registers the metrics and aggregates that files name
+    import lmms_eval.api.metrics  # noqa: F401 - registers what files name
     from lmms_eval.api.task import ConfigurableMessagesTask
     from lmms_eval.utils import load_yaml_config
 
@@ -232,8 +232,8 @@ def _chosen(config: dict[str, Any], metric: str | None, what: str) -> Mapping[st
 def _decoding(file: TaskFile, config: Mapping[str, Any], limit: int | None) -> dict[str, Any]:
     """How responses are decoded: as the task states, but for its length limit, which the suite's bounds.
 
-    The blank line that lmms-eval ends responses at where a task states nothing is left out, as lmms-eval's own
-    classes of chat models do.
+    The blank line that lmms-eval ends responses at where a task states nothing is left out, as lmms-eval's
+    own classes of chat models do.
     """
     stated = dict(config.get("generation_kwargs") or {})
     own = stated.get("max_new_tokens")
@@ -248,7 +248,9 @@ def _not_loaded(file: TaskFile, what: str, error: Exception) -> VistaError:
     config = file.config
     path, name = str(config.get("dataset_path")), config.get("dataset_name")
     is_local = path in LOCAL_BUILDERS or Path(path).exists()
-    unreached = isinstance(error, OSError | ConnectionError) or "cache" in str(error) or "offline" in str(error)
+    unreached = (
+        isinstance(error, OSError | ConnectionError) or "cache" in str(error) or "offline" in str(error)
+    )
     if is_local or not unreached:
         return VistaError(f"{what} cannot be loaded ({reason}); correct {file.path}, or its data")
     asked = f"{path!r}, {name!r}" if name else f"{path!r}"

@@ -1,4 +1,4 @@
-"""How lmms-eval is run: quietly, without a network or a second attempt where these would change or hide things."""
+"""How lmms-eval is run: quietly, and without a network or second attempts, which would hide things."""
 
 from __future__ import annotations
 

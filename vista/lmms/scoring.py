@@ -55,14 +55,14 @@ def scores(
     mean = math.fsum(listed) / len(listed)
     if not agree(mean, total):
         raise VistaError(
-            f"{what}: lmms-eval reports {total:.7g}, but the mean of the responses' scores is {mean:.7g}: its "
-            "aggregate is no mean over responses, so there are no scores to compare response by response"
+            f"{what}: lmms-eval reports {total:.7g}, but the mean of the responses' scores is {mean:.7g}: "
+            "its aggregate is no mean over responses, so there are no scores to compare response by response"
         )
     return listed
 
 
 def agree(mean: float, reported: float) -> bool:
-    """Whether an aggregate is a mean: to within ``TOLERANCE``, or rounded to decimals of which it has enough."""
+    """Whether an aggregate is a mean: to within ``TOLERANCE``, or rounded to enough decimals."""
     if math.isclose(mean, reported, rel_tol=0.0, abs_tol=TOLERANCE):
         return True
     decimals = len(repr(reported).partition(".")[2])

@@ -1,4 +1,4 @@
-"""What ``vista doctor`` says of a task of lmms-eval: found, on this machine, and one that can be asked and scored."""
+"""What ``vista doctor`` says of a task of lmms-eval: whether it is here, and can be asked and scored."""
 
 from __future__ import annotations
 

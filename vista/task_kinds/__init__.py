@@ -60,7 +60,7 @@ class TaskSettings(Strict):
     sizes: SplitSizes
 
     def definition(self) -> str | None:
-        """A digest of what files outside the config say about how it is asked and scored; ``None`` if none do."""
+        """A digest of what files outside the config say of how it is asked and scored, if any do."""
         return None
 
     @property

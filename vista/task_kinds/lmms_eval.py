@@ -1,4 +1,4 @@
-"""A task of lmms-eval, as lmms-eval ships it or as a task file of yours describes it: only to be evaluated on.
+"""A task of lmms-eval, as it ships it or as a task file of yours describes it: only to be evaluated on.
 
 The queries show what is asked: lmms-eval's prompts, pictures and right answers. It is lmms-eval that asks and
 scores (``vista.evaluation.own_tasks``), with documents that have to be these.
@@ -66,8 +66,8 @@ class LmmsEvalSettings(TaskSettings):
     task: str = Field(pattern=r"^\S+$", description="lmms-eval's name of it, such as `mmmu_val`.")
     include_path: UserPath | None = Field(
         None,
-        description="A folder of your own with task files in lmms-eval's format, to find it there; relative to "
-        "the working directory. Default: lmms-eval's own tasks.",
+        description="A folder of your own with task files in lmms-eval's format, to find it there; relative "
+        "to the working directory. Default: lmms-eval's own tasks.",
     )
     metric: str | None = Field(
         None, min_length=1, description="Which of its metrics is the score; default: the first that it lists."
