@@ -28,10 +28,8 @@ metric_list:
 Install = Callable[[Script], type[ScriptedEngine]]
 
 
-def with_own_tasks(
-    small: SmallSuite, folder: Path, *names: str, make: bool = True, **more: Any
-) -> SmallSuite:
-    """The small suite with tasks of a folder, their queries written."""
+def with_own_tasks(small: SmallSuite, folder: Path, *names: str, **more: Any) -> None:
+    """Give the small suite tasks of a folder, and write their queries."""
     entries = {
         name: LmmsEvalSettings(kind="lmms-eval", task=name, include_path=folder, **more) for name in names
     }
