@@ -9,7 +9,7 @@ from pathlib import Path
 
 from vista import closure, grid, lock, planned
 from vista.closure import update
-from vista.config import SelfImprovement, Suite
+from vista.config import SelfImprovement, Suite, digest
 from vista.dag.jobs import refuse_leftover_jobs
 from vista.dag.stale import Stale
 from vista.errors import VistaError
@@ -203,9 +203,16 @@ class Base:
 
     @cached_property
     def definitions(self) -> dict[str, str]:
-        """By task, the digest of what files outside the config say about it, where there are any."""
+        """By task, the digest of what files outside the config say about it, where there are any.
+
+        With what the config says, but for the number of queries.
+        """
         found = {name: spec.definition() for name, spec in self.suite.tasks.items()}
-        return {name: digest for name, digest in found.items() if digest is not None}
+        return {
+            name: digest([stated, self.suite.tasks[name].model_dump(mode="json", exclude={"sizes"})])
+            for name, stated in found.items()
+            if stated is not None
+        }
 
     def scorers(self) -> dict[str, str]:
         """By evaluated task, the function that scores as lmms-eval's own task does, where there is one."""

@@ -177,14 +177,10 @@ class Settings(Outputs):
             decoding = [method.model_dump(mode="json"), wording]
         if scorers := self.scorers():
             decoding.append(scorers)
-        if own := [task for task in self.suite.evaluated_tasks if task in self.definitions]:
-            decoding.append([[self.definitions[task], self._own_settings(task)] for task in own])
+        if own := [self.definitions[task] for task in self.suite.evaluated_tasks if task in self.definitions]:
+            decoding.append(own)
         decoding += self._prompts(run, verified=True)
         return digest([self.suite.evaluated_tasks, self.suite.eval_max_new_tokens, *decoding])
-
-    def _own_settings(self, task: str) -> dict[str, Any]:
-        """What a task says about itself, without how many of its queries there are."""
-        return self.suite.tasks[task].model_dump(mode="json", exclude={"sizes"})
 
     def suite_settings(self) -> str:
         """The whole suite, in its order."""

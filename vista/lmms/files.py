@@ -164,9 +164,10 @@ def _read(path: Path) -> dict[str, Any]:
     class Loader(yaml.SafeLoader):
         """Knows the functions that a task file names, and imports none."""
 
-    Loader.add_constructor(
-        "!function", lambda loader, node: Function(str(loader.construct_scalar(node)), path.parent)
-    )
+        def function(self, node: yaml.ScalarNode) -> Function:
+            return Function(str(self.construct_scalar(node)), path.parent)
+
+    Loader.add_constructor("!function", Loader.function)
     try:
         found = yaml.load(path.read_text(encoding="utf-8"), Loader)  # noqa: S506 - a safe loader
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
