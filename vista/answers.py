@@ -15,7 +15,7 @@ from typing import Any, get_args
 from vista import formulae
 from vista.characters import compatible
 from vista.errors import VistaError
-from vista.records import AnswerType
+from vista.records import SCORED_BY_TASK, AnswerType
 from vista.responses import LONGEST_ANSWER, extract, first_sentence, plain_text, tidy
 
 __all__ = ["extract", "relaxed_correctness", "solves", "verify"]
@@ -35,6 +35,8 @@ def verify(found: str | None, answer: str, answer_type: str, choices: Sequence[s
     Raises:
         VistaError: the ground truth is empty or not of its type, or the type is unknown.
     """
+    if answer_type == SCORED_BY_TASK:
+        raise VistaError("lmms-eval's own task scores responses to this query; there is no verifier for it")
     if not answer or not answer.strip():
         raise VistaError("a query's answer is empty; every query needs a ground truth")
     given = (found or "").strip()

@@ -16,7 +16,7 @@ from PIL import Image
 
 from vista.errors import MORE_MEMORY, VistaError, is_out_of_memory, lack
 from vista.images import open_images
-from vista.records import Row
+from vista.records import SCORED_BY_TASK, Row
 
 if TYPE_CHECKING:
     from vista.config import Prompts
@@ -66,10 +66,14 @@ def messages(query: Mapping[str, Any], order: Order = "original") -> list[Messag
 def prompted(query: Mapping[str, Any], prompts: Prompts) -> Row:
     """``query``, as a model with these ``prompts`` is asked it.
 
+    What a task of lmms-eval asks stays as it is.
+
     The suffix becomes a part of the instruction. The model's own mark before answers goes with the query, as
     ``answer_mark``, to where answers are looked for (``vista.verdicts``).
     """
     changed = dict(query)
+    if query.get("answer_type") == SCORED_BY_TASK:
+        return changed
     if prompts.system is not None:
         changed["system"] = prompts.system or None
     if prompts.suffix:

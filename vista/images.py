@@ -6,6 +6,7 @@ transparent parts in white. Grey with more than 8 bits is scaled to 8 in one way
 
 from __future__ import annotations
 
+import hashlib
 import io
 import struct
 import warnings
@@ -164,6 +165,12 @@ def _shades(values: np.ndarray) -> np.ndarray:
     most = max(lifted.max() + whole, 256.0 if whole else 1.0)
     shades: np.ndarray = np.minimum(lifted * (256.0 / 2.0 ** np.ceil(np.log2(most))), 255.0).astype(np.uint8)
     return shades
+
+
+def pixel_id(picture: Image.Image) -> str:
+    """16 hex digits of the SHA-256 of a picture's size and pixels."""
+    size = f"{picture.width}x{picture.height} ".encode()
+    return hashlib.sha256(size + picture.tobytes()).hexdigest()[:16]
 
 
 def open_images(query: Mapping[str, Any]) -> list[Image.Image]:

@@ -27,8 +27,10 @@ SCHEMA_VERSION = "1"
 # How the library `datasets`, and so TRL, knows that a column holds images, not structs of bytes and path.
 IMAGES_AS_SUCH = {"info": {"features": {"images": {"_type": "List", "feature": {"_type": "Image"}}}}}
 
-# How an answer is verified; ``vista.answers`` has a function for each.
-AnswerType = Literal["closed", "open", "number", "choice", "term", "math", "relaxed"]
+# How an answer is verified; ``vista.answers`` has a function for each but the last: a task of lmms-eval's own
+# (``vista.lmms``) asks with or without pictures, and scores responses itself.
+AnswerType = Literal["closed", "open", "number", "choice", "term", "math", "relaxed", "lmms-eval"]
+SCORED_BY_TASK = "lmms-eval"
 
 Split = Literal["seed", "train", "test"]
 # Where a solution is from: the seed split, the K samples, or a resampler, each by its name
@@ -345,10 +347,11 @@ def query_problem(row: Row, split: str, task: str) -> str | None:
             return f"{name} is {row[name]!r}, but this is the file of {wanted!r}"
     if row.get("answer_type", "open") not in get_args(AnswerType):
         return f"answer_type is {row['answer_type']!r}, expected one of {', '.join(get_args(AnswerType))}"
-    for name in ("instruction", "answer"):
+    by_task = row.get("answer_type") == SCORED_BY_TASK
+    for name in ("instruction",) if by_task else ("instruction", "answer"):
         if name in row and not (row[name] or "").strip():
             return f"{name} is empty"
-    if "images" in row and not row["images"]:
+    if "images" in row and not row["images"] and not by_task:
         return "there is no image"
     return None
 

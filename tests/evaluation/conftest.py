@@ -108,9 +108,10 @@ class ScriptedEngine:
 
     script: Script
     prompts: list[list[int]]
+    tokenizer_of: Any
 
     def __init__(self, checkpoint: Checkpoint, batch_size: int, progress: str | None = None) -> None:
-        self.tokenizer = checkpoint.processor.tokenizer
+        self.tokenizer = type(self).tokenizer_of = checkpoint.processor.tokenizer
 
     def sample(
         self, requests: Sequence[Request], temperature: float, max_new_tokens: int

@@ -155,6 +155,24 @@ def test_a_query_whose_candidates_were_all_cut_has_no_response(
     assert len(engine.prompts) == 4 + 3, "candidates of four queries, a choice of three"
 
 
-def test_a_document_without_an_instruction_is_refused() -> None:
-    with pytest.raises(VistaError, match=r"columns \['question'\] has no instruction"):
-        Selection("run", 3, 1.0, SAID).asking({"question": "?"}, ["a"])
+def test_candidates_take_the_place_of_the_last_text_that_lmms_eval_asks_with() -> None:
+    image = {"type": "image", "url": "a.png"}
+    turns = [
+        {"role": "system", "content": [{"type": "text", "text": "look"}]},
+        {
+            "role": "user",
+            "content": [{"type": "text", "text": "first"}, image, {"type": "text", "text": "why ?"}],
+        },
+    ]
+    selection = Selection("run", 3, 1.0, SAID)
+    asked = selection.asking_turns(turns, ["a", "b"])
+    (wanted,) = [selection.asking({"instruction": "why ?"}, ["a", "b"])["instruction"]]
+    assert asked[1]["content"] == [*turns[1]["content"][:2], {"type": "text", "text": wanted}]
+    assert asked[0] == turns[0]
+    assert turns[1]["content"][2]["text"] == "why ?"
+
+
+def test_a_document_without_text_is_refused() -> None:
+    turns = [{"role": "user", "content": [{"type": "image", "url": "a.png"}]}]
+    with pytest.raises(VistaError, match="without text has no instruction"):
+        Selection("run", 3, 1.0, SAID).asking_turns(turns, ["a"])

@@ -42,7 +42,7 @@ def collect(suite: Suite, paths: Paths) -> None:
     recorder = Recorder("analysis", {"suite": suite.name}, inputs)
     frames, problems = [], []
     for run, status in statuses.items():
-        frame = _predictions(paths, run, status)
+        frame = _predictions(suite, paths, run, status)
         found = prediction_problems(frame, splits if status == "complete" else {})
         problems += [f"{run.id}: {problem}" for problem in found]
         frames.append(frame.assign(**{name: getattr(run, name) for name in RUN_COLUMNS}))
@@ -179,7 +179,7 @@ def _test_split(paths: Paths, task: str) -> TestSplit:
     return {row["query_id"]: row["cluster_id"] for row in rows}
 
 
-def _predictions(paths: Paths, run: grid.Run, status: Status) -> pd.DataFrame:
+def _predictions(suite: Suite, paths: Paths, run: grid.Run, status: Status) -> pd.DataFrame:
     """Task, query, cluster, score and ``SILENT`` of a run's predictions; none where it has no result."""
     columns = ["task", "query_id", "cluster_id", "score", *SILENT]
     path = paths.predictions(run.id)
@@ -187,7 +187,11 @@ def _predictions(paths: Paths, run: grid.Run, status: Status) -> pd.DataFrame:
         return pd.DataFrame({name: np.array([], dtype=object) for name in columns})
     table = read_table(path, PREDICTION, [name for name in PREDICTION.names if name != "response"])
     frame = table.to_pandas()
-    frame["unanswered"] = frame["answer"].isna().astype("int64")
+    # A task of lmms-eval may not tell which answer it finds; then none is missing, and none is counted.
+    own = [task for task in suite.evaluated_tasks if suite.tasks[task].evaluator is not None]
+    counted = read_manifest(path).counts if own else {}
+    untold = [task for task in own if f"unanswered/{task}" not in counted]
+    frame["unanswered"] = (frame["answer"].isna() & ~frame["task"].isin(untold)).astype("int64")
     frame["unfinished"] = (~frame["finished"].astype(bool)).astype("int64")
     strangers = sorted(set(frame["run"]) - {run.id})
     if strangers:

@@ -34,7 +34,7 @@ from vista.analysis.page import (
     with_constants_below,
     with_interval,
 )
-from vista.analysis.runs import Cost, shared_images_note, trained_tasks
+from vista.analysis.runs import Cost, own_tasks_note, shared_images_note, trained_tasks
 from vista.analysis.stats import (
     PERCENT,
     averaged,
@@ -248,7 +248,7 @@ def main_page(
     ]
     if table["marked"].any():
         parts.append(NOTE_ON_DAGGER)
-    parts += _note_on_silence(tasks)
+    parts += [*own_tasks_note(suite), *_note_on_silence(tasks)]
     compared = _counterpart_cells(suite, scores)
     if len(compared):
         parts += [
@@ -301,6 +301,7 @@ def tasks_page(suite: Suite, table: pd.DataFrame) -> Page:
     cells["test"] = table["test"].fillna("")
     cells["p (Holm)"] = table["p_holm"].map(probability)
     notes = [NOTES_ON_TASKS, *([NOTE_ON_DAGGER] if any(marked) else []), *shared_images_note(table)]
+    notes += own_tasks_note(suite)
     return Page("tasks", title, [*with_constants_below(title, cells, ""), *notes])
 
 

@@ -187,6 +187,19 @@ def shared_images_note(table: pd.DataFrame) -> list[str]:
     return [f"Queries of seed and train about a picture that the task's test split shows: {counts}."]
 
 
+def own_tasks_note(suite: Suite) -> list[str]:
+    """A paragraph on the tasks that lmms-eval asks and scores, where there are any."""
+    own = [task for task in suite.evaluated_tasks if suite.tasks[task].evaluator is not None]
+    if not own:
+        return []
+    return [
+        f"lmms-eval asks and scores {', '.join(own)} as its own tasks: with the task's prompt, so without "
+        "our mark before answers and without the suite's `prompts`; with the task's length limit, but at "
+        "most `eval_max_new_tokens`; by its metric, which takes responses that were cut as they stand "
+        "(`unfinished` counts them). `unanswered` counts only where such a task says which answer it found."
+    ]
+
+
 def _rounds_until(suite: Suite, run: grid.Run) -> list[int]:
     """The rounds that sampled for ``run``: its own and the earlier ones; none without self-improvement."""
     if not isinstance(suite.methods[run.method], SelfImprovement):

@@ -59,6 +59,12 @@ def _task_problems(suite: Suite, path: str) -> list[str]:
                     f"{path}: train_sets.{train_set}: unknown task {task!r}; define it under tasks"
                 )
                 continue
+            if suite.tasks[task].only_evaluated:
+                problems.append(
+                    f"{path}: train_sets.{train_set}: {task!r} (kind: {suite.tasks[task].kind}) can only be "
+                    "evaluated on; move it to out_of_domain"
+                )
+                continue
             for split in needed:
                 if getattr(suite.tasks[task].sizes, split) == 0:
                     problems.append(
@@ -318,7 +324,9 @@ def _lacking_files(suite: Suite, settings: AnnotatedRationales, where: str) -> l
         f"{where}.files.{task}: missing; this task brings no rationales: name a file with them, "
         "or let a teacher (kind: teacher) or the base model (kind: self) write them"
         for task in suite.trained_tasks
-        if task in suite.tasks and not suite.tasks[task].brings_rationales and task not in settings.files
+        if task in suite.tasks
+        and not (suite.tasks[task].brings_rationales or suite.tasks[task].only_evaluated)
+        and task not in settings.files
     ]
 
 

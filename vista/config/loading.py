@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
+import re
 import reprlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,7 +18,7 @@ from vista.config.checks import consistency_problems, reporting_problems, result
 from vista.config.documents import parse_yaml
 from vista.config.methods import Methods, SelfImprovement
 from vista.config.models import Models, Prompts
-from vista.config.suites import Suite, SuiteFields, SuiteFile
+from vista.config.suites import LMMS_EVAL, TASK_NAME, Suite, SuiteFields, SuiteFile
 from vista.config.sweeps import expand
 from vista.errors import VistaError, fail_if
 from vista.plugins import Plugin
@@ -76,6 +77,8 @@ def _message(item: Any) -> str:
     if item["type"] == "string_pattern_mismatch":
         known = {
             NAME: "names are small letters, digits and .+=-, and start with a letter or digit; rename it",
+            TASK_NAME: "names of tasks are small letters, digits and .+=-, and start with a letter or "
+            "digit, or are lmms-eval:NAME for one of lmms-eval's; rename it",
             REPOSITORY: "expected owner/name, as on the hub",
             ADDRESS: "expected an address that begins with http:// or https://",
         }
@@ -192,6 +195,37 @@ def _found(file: Path, root: Path, checkout: Path) -> Path:
     return provided if provided.exists() and not own.exists() else own
 
 
+def named_tasks(suite: SuiteFile, path: str, problems: list[str]) -> dict[str, Any]:
+    """The fields of a suite that name tasks, with an entry for each task that lmms-eval is to have.
+
+    Its name in the suite is lmms-eval's, in small letters, with hyphens for underscores.
+    """
+    entries: dict[str, Any] = {}
+
+    def in_suite(task: str) -> str:
+        if not task.startswith(LMMS_EVAL):
+            return task
+        theirs = task.removeprefix(LMMS_EVAL)
+        name = theirs.lower().replace("_", "-")
+        entry = {"kind": "lmms-eval", "task": theirs}
+        other = entries.get(name, suite.tasks.get(name))
+        if not re.fullmatch(NAME, name):
+            problems.append(
+                f"{path}: {task!r}: {name!r} cannot be a name in a suite; choose one: tasks: {{my-name: "
+                f"{{kind: lmms-eval, task: {theirs}}}}}, out_of_domain: [my-name]"
+            )
+        elif other not in (None, entry):
+            problems.append(f"{path}: {task!r}: there is another task {name!r} already; rename that one")
+        else:
+            entries[name] = entry
+        return name
+
+    train_sets = {name: [in_suite(task) for task in tasks] for name, tasks in suite.train_sets.items()}
+    out_of_domain = [in_suite(task) for task in suite.out_of_domain]
+    tasks = {name: spec.model_dump() for name, spec in suite.tasks.items()} | entries
+    return {"train_sets": train_sets, "out_of_domain": out_of_domain, "tasks": tasks}
+
+
 def _entries(root: Path, checkout: Path, suite: SuiteFile) -> tuple[dict[str, Any], dict[str, Any]]:
     """All models and methods, as written; what is wrong with either file is one error."""
     found: list[dict[str, Any]] = []
@@ -272,11 +306,12 @@ def load_suite(
     _validate(Methods, picked_methods, str(suite_file.methods_file), problems)
     problems += default_problems(suite_file.method_defaults, str(path))
     sweeps = expand(suite_file, picked_methods, str(path), problems)
+    tasks = named_tasks(suite_file, str(path), problems)
     fail_if(problems, "The configuration has errors:")
     fields = {name: getattr(suite_file, name) for name in SuiteFields.model_fields}
     suite = Suite.model_validate(
         {
-            **SuiteFields(**fields).model_dump(),
+            **SuiteFields.model_validate(fields | tasks).model_dump(),
             "models": picked_models,
             "methods": {**picked_methods, **sweeps.methods},
             "swept": sweeps.swept,

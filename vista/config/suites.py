@@ -14,9 +14,12 @@ from vista.config.methods import BaseMethod, Method, Sampling
 from vista.config.models import Model, Prompts
 from vista.errors import VistaError
 from vista.plugins import Plugin, name_modules
-from vista.settings import ADDRESS, Distinct, Factor, Fraction, Name, Strict, Temperature, UserPath
+from vista.settings import ADDRESS, NAME, Distinct, Factor, Fraction, Name, Strict, Temperature, UserPath
 from vista.task_kinds import TaskSettings
 
+LMMS_EVAL = "lmms-eval:"  # before lmms-eval's name of a task
+TASK_NAME = rf"{NAME}|^{LMMS_EVAL}\S+$"  # of a task as suite files name it
+TaskName = Annotated[str, Field(pattern=TASK_NAME, max_length=150)]
 Task = Annotated[TaskSettings, Plugin("task", TaskSettings, "vista.tasks")]
 
 
@@ -279,6 +282,14 @@ class SuiteFields(Strict):
 class SuiteFile(SuiteFields):
     """A suite as the user writes it: models and methods by name."""
 
+    train_sets: dict[Name, Annotated[Distinct[TaskName], Field(min_length=1)]] = Field(
+        min_length=1, description="Named lists of tasks to train on together."
+    )
+    out_of_domain: Distinct[TaskName] = Field(
+        [],
+        description="Tasks that are only evaluated on: those under `tasks`, and `lmms-eval:NAME` for any "
+        "that lmms-eval has.",
+    )
     models: Distinct[Name] = Field(min_length=1, description="Names from models.yaml.")
     methods: Distinct[Name] = Field(min_length=1, description="Names from methods.yaml.")
     prompts: Prompts = Field(

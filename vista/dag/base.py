@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path
 
 from vista import closure, grid, lock, planned
 from vista.closure import update
-from vista.config import SelfImprovement, Suite
+from vista.config import SelfImprovement, Suite, digest
 from vista.dag.jobs import refuse_leftover_jobs
 from vista.dag.stale import Stale
 from vista.errors import VistaError
@@ -185,13 +186,33 @@ class Base:
 
     def task_evaluation_code(self, task: str) -> str:
         """The code of an evaluation on one task, with its scorer of lmms-eval if it has one."""
-        scorer = self.scorers().get(task)
-        return self.code("evaluate", *([scorer.rpartition(".")[0]] if scorer else []))
+        return self.code("evaluate", *self._evaluators([task]))
 
     def evaluation_code(self) -> str:
-        """The code of an evaluation, with the scorers that lmms-eval imports for some kinds of tasks."""
-        scorers = {name.rpartition(".")[0]: None for name in self.scorers().values()}
-        return self.code("evaluate", *scorers)
+        """The code of an evaluation, with what asks or scores some kinds of tasks."""
+        return self.code("evaluate", *self._evaluators(self.suite.evaluated_tasks))
+
+    def _evaluators(self, tasks: Iterable[str]) -> list[str]:
+        """The modules that lmms-eval, or an evaluation, imports for some kinds of tasks."""
+        scorers, found = self.scorers(), dict[str, None]()
+        for task in tasks:
+            evaluator = self.suite.tasks[task].evaluator
+            named = scorers[task].rpartition(".")[0] if task in scorers else evaluator
+            found |= {named: None} if named else {}
+        return list(found)
+
+    @cached_property
+    def definitions(self) -> dict[str, str]:
+        """By task, the digest of what files outside the config say about it, where there are any.
+
+        With what the config says, but for the number of queries.
+        """
+        found = {name: spec.definition() for name, spec in self.suite.tasks.items()}
+        return {
+            name: digest([stated, self.suite.tasks[name].model_dump(mode="json", exclude={"sizes"})])
+            for name, stated in found.items()
+            if stated is not None
+        }
 
     def scorers(self) -> dict[str, str]:
         """By evaluated task, the function that scores as lmms-eval's own task does, where there is one."""

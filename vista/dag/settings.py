@@ -50,7 +50,8 @@ class Settings(Outputs):
             sizes.append(spec.sizes.seed)  # what the seed split takes is not trained on again
         teacher = self._teacher_settings() if split == "seed" else None
         other = {"sizes", *(spec.for_training if split == "test" else ())}
-        return digest([spec.model_dump(mode="json", exclude=other), *sizes, teacher])
+        files = [self.definitions[task]] if task in self.definitions else []
+        return digest([spec.model_dump(mode="json", exclude=other), *sizes, teacher, *files])
 
     def _teacher_settings(self) -> dict[str, Any] | None:
         """What decides a teacher's rationales, but not what they may cost or how they are fetched."""
@@ -176,6 +177,8 @@ class Settings(Outputs):
             decoding = [method.model_dump(mode="json"), wording]
         if scorers := self.scorers():
             decoding.append(scorers)
+        if own := [self.definitions[task] for task in self.suite.evaluated_tasks if task in self.definitions]:
+            decoding.append(own)
         decoding += self._prompts(run, verified=True)
         return digest([self.suite.evaluated_tasks, self.suite.eval_max_new_tokens, *decoding])
 

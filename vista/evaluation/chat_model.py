@@ -16,14 +16,13 @@ from typing import Any
 
 from lmms_eval.api.instance import GenerationResult, Instance, TokenCounts
 from lmms_eval.api.model import lmms
-from PIL import Image
 from tqdm import tqdm
 
 from vista import chat
 from vista.engines.base import Engine, Request, Sample
 from vista.errors import VistaError
 from vista.evaluation.evaluate import Selection
-from vista.images import decoded
+from vista.lmms.asking import Decoding, split_images
 from vista.verdicts import marked
 from vista.wording import check_wording
 
@@ -44,50 +43,11 @@ def manifest() -> Any:
 
 
 @dataclass(frozen=True)
-class Decoding:
-    """How to decode one request, from a task's ``generation_kwargs``."""
-
-    max_new_tokens: int
-    until: tuple[str, ...]
-
-    @classmethod
-    def parse(cls, task: str, settings: Mapping[str, Any]) -> Decoding:
-        """Read the settings of ``task``.
-
-        Raises:
-            VistaError: they ask for anything but greedy decoding, or set no length limit.
-        """
-        temperature = settings.get("temperature")
-        sampled = settings.get("do_sample", bool(temperature)) and temperature != 0
-        if sampled or (settings.get("num_beams") or 1) != 1:
-            raise VistaError(
-                f"task {task}: generation_kwargs {dict(settings)} ask for sampling or beams, but this model "
-                "is evaluated greedily; set do_sample: false and num_beams: 1 (--gen_kwargs)"
-            )
-        limit = settings.get("max_new_tokens")
-        if not isinstance(limit, int) or limit < 1:
-            raise VistaError(
-                f"task {task}: generation_kwargs.max_new_tokens is {limit!r}; set it to a number of tokens, "
-                "for example with --gen_kwargs max_new_tokens=2048"
-            )
-        until = settings.get("until") or ()
-        return cls(limit, (until,) if isinstance(until, str) else tuple(until))
-
-    def cut(self, text: str) -> str:
-        """``text`` up to the first of the stop strings."""
-        return self.ended(text, True)[0]
-
-    def ended(self, text: str, finished: bool) -> tuple[str, bool]:
-        """``text`` up to the first of the stop strings, which finishes a response as the model does."""
-        ends = [text.index(stop) for stop in self.until if stop and stop in text]
-        return (text[: min(ends)], True) if ends else (text, finished)
-
-
-@dataclass(frozen=True)
 class Asked:
     """One request: its document, how that is turned into a conversation, and the prompt."""
 
     query_id: str
+    key: tuple[str, int]  # of the document: its task and place
     doc: Mapping[str, Any]
     to_messages: Callable[[Mapping[str, Any]], Sequence[Mapping[str, Any]]]
     decoding: Decoding
@@ -97,36 +57,6 @@ class Asked:
     def is_query(self) -> bool:
         """Whether a suite's task asks it; other tasks' scorers do not know the mark of a cut response."""
         return set(self.doc) >= OF_A_QUERY
-
-
-def split_images(turns: Sequence[Mapping[str, Any]]) -> tuple[list[chat.Message], list[Image.Image]]:
-    """Convert lmms-eval's turns, which contain images, to what ``chat`` takes: turns and a list of images.
-
-    Raises:
-        VistaError: there is a video or sound, or an image that is neither decoded nor a file.
-    """
-    plain: list[chat.Message] = []
-    images: list[Image.Image] = []
-    for turn in turns:
-        content = turn["content"]
-        if isinstance(content, str):
-            content = [{"type": "text", "text": content}]
-        parts: list[chat.Message] = []
-        for part in content:
-            if part["type"] == "text":
-                parts.append({"type": "text", "text": part["text"]})
-            elif part["type"] == "image":
-                parts.append({"type": "image", "text": None})
-                images.append(_opened(part["url"]))
-            else:
-                raise VistaError(f"content of type {part['type']!r}: this model takes text and images only")
-        plain.append({"role": turn["role"], "content": parts})
-    return plain, images
-
-
-def _opened(image: Any) -> Image.Image:
-    """A decoded RGB image, from a decoded image or the path of a file."""
-    return decoded(image if isinstance(image, Image.Image) else Path(str(image)), "a task's image")
 
 
 class VistaChatModel(lmms):  # type: ignore[misc]  # lmms-eval is untyped
@@ -176,7 +106,8 @@ class VistaChatModel(lmms):  # type: ignore[misc]  # lmms-eval is untyped
             trust_remote_code=trust_remote_code,
         )
         self.engine: Engine = HfEngine(self.checkpoint, self.batch_size, progress="answer")
-        self.unfinished = 0  # responses cut at the length limit, or without a candidate to choose
+        # By task and place, documents whose response the length limit cut, or without a candidate to choose.
+        self.cut: set[tuple[str, int]] = set()
         self.selection = selection
         self.candidate_tokens = 0
         if selection is not None:
@@ -243,8 +174,8 @@ class VistaChatModel(lmms):  # type: ignore[misc]  # lmms-eval is untyped
             _, doc_to_messages, _, doc_id, task, split = requests[index].args
             doc = self.task_dict[task][split][doc_id]
             query_id = doc.get("query_id", f"{task}/{doc_id}")
-            asked.append((query_id, doc, doc_to_messages, decodings[index]))
-        conversations = [to_messages(doc) for _, doc, to_messages, _ in asked]
+            asked.append((query_id, (task, doc_id), doc, doc_to_messages, decodings[index]))
+        conversations = [to_messages(doc) for _, _, doc, to_messages, _ in asked]
         names = [query_id for query_id, *_ in asked]
         prompts = self._encode(conversations, names, decodings[members[0]].max_new_tokens)
         return [Asked(*each, prompt) for each, prompt in zip(asked, prompts, strict=True)]
@@ -277,7 +208,11 @@ class VistaChatModel(lmms):  # type: ignore[misc]  # lmms-eval is untyped
             self.candidate_tokens += sum(len(sample.token_ids) for sample in samples)
             said = [self._said(each, sample) for sample in samples]
             if candidates := [text for text, finished in said if finished]:
-                conversations[index] = each.to_messages(self.selection.asking(each.doc, candidates))
+                conversations[index] = (
+                    each.to_messages(self.selection.asking(each.doc, candidates))
+                    if each.is_query
+                    else self.selection.asking_turns(each.to_messages(each.doc), candidates)
+                )
         names = [asked[index].query_id for index in conversations]
         return dict(zip(conversations, self._encode(list(conversations.values()), names, limit), strict=True))
 
@@ -296,7 +231,8 @@ class VistaChatModel(lmms):  # type: ignore[misc]  # lmms-eval is untyped
         for index, each in enumerate(asked):
             sample = samples.get(index, Sample([], 0.0, finished=False))
             text, finished = self._said(each, sample)
-            self.unfinished += not finished
+            if not finished:
+                self.cut.add(each.key)
             counts = TokenCounts(
                 input_tokens=len(prompts.get(index, ())), output_tokens=len(sample.token_ids)
             )

@@ -12,10 +12,11 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from vista.chat import check_prompts
+from vista.chat import Message, check_prompts
 from vista.config import HubModel, LocalModel, SelectMethod, Suite, Wording, digest
 from vista.errors import VistaError
 from vista.evaluation.harness import lone_process, run_lmms_eval, write_task_files
@@ -111,13 +112,18 @@ def _answered(
         )
         check_prompts(model.checkpoint.processor, suite.models[run.model].prompts, run.model)
         for task, ids in tasks.items():
-            model.unfinished = model.candidate_tokens = 0
-            report = run_lmms_eval(model, folder, [task])
-            rows = predictions(run.id, task, ids, report)
-            counts = report_counts(report, [task])
-            if counts["unfinished"] != model.unfinished:
+            model.cut.clear()
+            model.candidate_tokens = 0
+            evaluator = suite.tasks[task].evaluator
+            if evaluator is None:
+                report = run_lmms_eval(model, folder, [task])
+                rows = predictions(run.id, task, ids, report)
+                counts = report_counts(report, [task])
+            else:  # by name: other tasks' predictions do not depend on its code
+                rows, counts = import_module(evaluator).answered(model, suite, paths, run, task)
+            if counts["unfinished"] != len(model.cut):
                 raise RuntimeError(
-                    f"task {task}: {model.unfinished} responses were cut at the length limit, but lmms-eval "
+                    f"task {task}: {len(model.cut)} responses were cut at the length limit, but lmms-eval "
                     f"scored {counts['unfinished']} as cut"
                 )
             if selection is not None:
@@ -155,11 +161,14 @@ def part_keys(
         suite.models[run.model].prompts.stated,
         {name: versions.get(name) for name in PACKAGES},
     ]
-    scorers = {task: suite.tasks[task].lmms_scorer for task in queries}
-    return {
-        task: digest([*stated, task, sha, scorers[task], digests.get(f"code of {task}")])
-        for task, sha in queries.items()
-    }
+    found = {}
+    for task, sha in queries.items():
+        spec = suite.tasks[task]
+        definition = spec.definition()
+        own = [] if definition is None else [definition, spec.model_dump(mode="json", exclude={"sizes"})]
+        code = digests.get(f"code of {task}")
+        found[task] = digest([*stated, task, sha, spec.lmms_scorer, code, *own])
+    return found
 
 
 def total(counts: Sequence[Mapping[str, float]]) -> dict[str, float]:
@@ -279,14 +288,19 @@ class Selection:
         return [derive_seed("candidate", self.policy, query_id, index) for index in range(self.k)]
 
     def asking(self, doc: Mapping[str, Any], candidates: Sequence[str]) -> Row:
-        """The query ``doc``, asked with its candidates in the order in which they were drawn.
+        """The query ``doc``, asked with its candidates in the order in which they were drawn."""
+        return selecting(doc, candidates, self.wording)
+
+    def asking_turns(self, turns: Sequence[Message], candidates: Sequence[str]) -> list[Message]:
+        """lmms-eval's turns with the candidates, in the place of the last text that they end with.
 
         Raises:
-            VistaError: it is not a query of a suite.
+            VistaError: they have no text.
         """
-        if "instruction" not in doc:
-            raise VistaError(
-                f"a document with the columns {sorted(doc)} has no instruction to add candidates to; "
-                "selection evaluates the tasks of a suite only"
-            )
-        return selecting(doc, candidates, self.wording)
+        changed = [{**turn, "content": [dict(part) for part in turn["content"]]} for turn in turns]
+        texts = [part for turn in changed for part in turn["content"] if part["type"] == "text"]
+        if not texts:
+            raise VistaError("a document without text has no instruction to add candidates to")
+        asked = selecting({"instruction": texts[-1]["text"]}, candidates, self.wording)
+        texts[-1]["text"] = asked["instruction"]
+        return changed

@@ -20,6 +20,7 @@ from typing import Any
 import yaml
 
 from vista.config import Prompts, Suite
+from vista.lmms.running import quiet
 from vista.paths import Paths
 from vista.records import write_text
 
@@ -87,6 +88,8 @@ def task_yaml(
 def write_task_files(suite: Suite, paths: Paths, folder: Path, model: str | None = None) -> None:
     """Write a task file for every evaluated task of ``suite`` to ``folder``, and nothing else.
 
+    Of tasks that lmms-eval knows by its own files, none is written.
+
     They ask as ``model`` of the suite is asked; without one, as the queries say.
 
     lmms-eval would run Python files there that have the names of our modules.
@@ -98,6 +101,8 @@ def write_task_files(suite: Suite, paths: Paths, folder: Path, model: str | None
     folder.mkdir(parents=True)
     prompts = None if model is None else suite.models[model].prompts
     for task in suite.evaluated_tasks:
+        if suite.tasks[task].evaluator is not None:
+            continue
         scorer = suite.tasks[task].lmms_scorer
         text = task_yaml(
             task, paths.queries(task, "test"), folder, suite.eval_max_new_tokens, scorer, prompts
@@ -133,14 +138,6 @@ def no_request_cache() -> Iterator[None]:
         task.load_from_cache = before
 
 
-def quiet() -> None:
-    """Send lmms-eval's log to stderr, warnings and errors only; it had claimed stdout."""
-    from loguru import logger
-
-    logger.remove()
-    logger.add(sys.stderr, level="WARNING", format="{level} {name}: {message}")
-
-
 def run_lmms_eval(model: Any, task_folder: Path, tasks: Sequence[str]) -> dict[str, Any]:
     """Evaluate ``model`` on all ``tasks`` in one call of ``simple_evaluate``.
 
@@ -150,25 +147,43 @@ def run_lmms_eval(model: Any, task_folder: Path, tasks: Sequence[str]) -> dict[s
         tasks: Their names.
 
     Returns:
+        As ``simple_evaluate``.
+    """
+    # lmms-eval imports it by the name in the task files; what it decides is in the job's code like the rest.
+    import vista.evaluation.tasks.queries  # noqa: F401
+
+    return simple_evaluate(model, list(tasks), str(task_folder))
+
+
+def simple_evaluate(
+    model: Any, tasks: list[Any], include_path: str | None = None, limit: int | None = None
+) -> dict[str, Any]:
+    """One call of lmms-eval's function of this name.
+
+    Args:
+        model: An instance of an lmms-eval model class.
+        tasks: Names of tasks, or tasks that are loaded already.
+        include_path: Folder of the task files of those named.
+        limit: How many documents, from the first; default: all.
+
+    Returns:
         lmms-eval's report: ``results`` with the aggregates and ``samples`` with the per-sample
         log, both by task.
     """
-    from lmms_eval.evaluator import simple_evaluate
+    from lmms_eval import evaluator
     from lmms_eval.tasks import TaskManager
-
-    # lmms-eval imports it by the name in the task files; what it decides is in the job's code like the rest.
-    import vista.evaluation.tasks.queries  # noqa: F401
 
     quiet()
     # What only its own command line would set: score without decoding the images a second time.
     options = argparse.Namespace(process_with_media=False)
     # Whatever it prints is not this program's output.
     with contextlib.redirect_stdout(sys.stderr), no_request_cache():
-        report: dict[str, Any] = simple_evaluate(
+        report: dict[str, Any] = evaluator.simple_evaluate(
             model=model,
-            tasks=list(tasks),
-            task_manager=TaskManager(include_path=str(task_folder), include_defaults=False),
+            tasks=tasks,
+            task_manager=TaskManager(include_path=include_path, include_defaults=False),
             batch_size=model.batch_size,
+            limit=limit,
             log_samples=True,
             bootstrap_iters=0,
             process_docs_parallel=1,

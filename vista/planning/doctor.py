@@ -34,9 +34,11 @@ from vista.manifest import read_manifest
 from vista.paths import Paths, manifest_of
 from vista.planning import own_data
 from vista.planning.estimate import Assumptions, parameters, train_queries
+from vista.planning.own_tasks import look, what_and_remedy
 from vista.planning.plan import make_plan, table
 from vista.shown import markup
 from vista.task_kinds.benchmarks import BenchmarkSettings, HubFiles, LocalFiles
+from vista.task_kinds.lmms_eval import LmmsEvalSettings
 from vista.task_kinds.own.files import TableFiles
 from vista.task_kinds.table import TableSettings
 
@@ -203,9 +205,15 @@ def _folder(subject: str, folder: Path) -> list[Finding]:
 
 
 def check_data(suite: Suite) -> list[Finding]:
-    """Every benchmark: pinned and available; data of the user's own: read, and shown."""
+    """What can be known of every task's data before a run.
+
+    Benchmarks: pinned and available. Data of the user's own: read, and shown. Tasks of lmms-eval: can be
+    asked and scored.
+    """
     found = []
     for name, task in suite.tasks.items():
+        if isinstance(task, LmmsEvalSettings):
+            found.append(Finding(f"task {name}", *look(task)))
         if isinstance(task, BenchmarkSettings | TableSettings):
             missing, folder = _source(name, task.source)
             if isinstance(task, TableSettings):
@@ -368,7 +376,10 @@ def training_memory(suite: Suite, model: str, assumptions: Assumptions) -> float
 
 def check_disk(suite: Suite, assumptions: Assumptions) -> list[Finding]:
     """Free disk against the plan's estimate."""
-    plan = make_plan(suite, assumptions)
+    try:
+        plan = make_plan(suite, assumptions)
+    except VistaError as error:  # nobody knows how many queries a task has
+        return [warn("disk", *what_and_remedy(error))]
     need = plan.total(lambda work: work.disk_bytes) + plan.state_bytes
     folder = _existing(suite.results)
     free = shutil.disk_usage(folder).free

@@ -29,7 +29,7 @@ EXAMPLES = 5  # queries in one error
 # Tokens by which a length that is added up may be wrong, since what is written for an image may share a token
 # with the text beside it. Lengths that are closer to the limit are counted.
 MARGIN = 16
-COLUMNS = ["query_id", "task", "split", "images", "system", "instruction", "rationale"]
+COLUMNS = ["query_id", "task", "split", "images", "system", "instruction", "answer_type", "rationale"]
 # What processors and chat templates raise for images and texts that they cannot take.
 REFUSALS = (
     *(*chat.REFUSALS, TypeError, LookupError, ArithmeticError, MemoryError),

@@ -11,7 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import ClassVar, Generic, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 from pydantic import Field
 
@@ -54,8 +54,16 @@ class TaskSettings(Strict):
     lmms_scorer: ClassVar[str | None] = None
     # The licence of its questions and images, as the Hugging Face hub abbreviates it; None if not known.
     licence: ClassVar[str | None] = None
+    # It can only be evaluated on.
+    only_evaluated: ClassVar[bool] = False
+    # The module whose function ``answered`` asks it and scores the responses, if that is not done as for all.
+    evaluator: ClassVar[str | None] = None
     kind: str
     sizes: SplitSizes
+
+    def definition(self) -> str | None:
+        """A digest of what files outside the config say of how it is asked and scored, if any do."""
+        return None
 
     @property
     def brings_rationales(self) -> bool:
@@ -83,6 +91,7 @@ class Prepared:
     rows: Iterable[Row]
     counts: dict[str, float] = field(default_factory=dict)
     files: Sequence[Path] = ()
+    found: dict[str, Any] = field(default_factory=dict)  # what else the manifest says, among the settings
 
 
 Settings = TypeVar("Settings", bound=TaskSettings)

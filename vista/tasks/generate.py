@@ -38,6 +38,8 @@ def generate_split(suite: Suite, paths: Paths, task_name: str, split: Split) -> 
     settings: dict[str, Any] = {"task": task_name, "split": split, **task.model_dump(mode="json")}
     if split == "seed":
         settings["seed_rationales"] = suite.seed_rationales.model_dump(mode="json")
+    if (definition := task.definition()) is not None:
+        settings["definition"] = definition
     origin = plugins.origin(task)
     if origin is not None:
         settings["plugins"] = [origin]
@@ -46,6 +48,7 @@ def generate_split(suite: Suite, paths: Paths, task_name: str, split: Split) -> 
     kind: TaskKind[Any] = plugins.make(task)
     prepared: Prepared = kind.prepare(task_name, split)
     recorder.inputs += prepared.files
+    settings |= prepared.found
     rows: Iterable[Row] = prepared.rows
     if not kind.checks_queries:
         rows = importlib.import_module("vista.tasks.checks").checked(rows, task.kind, task_name, split, size)

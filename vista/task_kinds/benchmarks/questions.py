@@ -126,14 +126,12 @@ def image_identifier() -> Callable[[bytes], str]:
 
 
 def _pixel_id(encoded: bytes) -> str:
-    from vista.images import BROKEN, decode_image
+    from vista.images import BROKEN, decode_image, pixel_id
 
     try:
-        picture = decode_image(encoded)
+        return pixel_id(decode_image(encoded))
     except BROKEN as error:
         raise VistaError(f"the image cannot be read ({error}); download the file again") from error
-    size = f"{picture.width}x{picture.height} ".encode()
-    return hashlib.sha256(size + picture.tobytes()).hexdigest()[:16]
 
 
 def in_words(question: Question) -> bool:

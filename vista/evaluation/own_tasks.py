@@ -1,0 +1,136 @@
+"""One of lmms-eval's own tasks, asked and scored by lmms-eval as the task says. Stage ``evaluation``.
+
+Prompts, stop strings and scores are the task's; its length limit is bounded by the suite's, and responses are
+greedy. That a response was cut is counted, but does not change its score: the task does not know of it. The
+documents have to be those of which the queries were made.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from vista.config import Suite
+from vista.errors import VistaError
+from vista.evaluation.harness import simple_evaluate
+from vista.grid import Run
+from vista.lmms.loading import Loaded, load, without_judge
+from vista.lmms.running import single_attempts
+from vista.lmms.scoring import answer_found, scores
+from vista.manifest import read_manifest
+from vista.paths import Paths
+from vista.records import Row, read_queries
+
+COLUMNS = ["query_id", "cluster_id"]
+
+
+def answered(
+    model: Any, suite: Suite, paths: Paths, run: Run, task: str
+) -> tuple[list[Row], dict[str, float]]:
+    """A model's predictions on a task in the order of its queries, and what the manifest counts.
+
+    Args:
+        model: An instance of our lmms-eval model class.
+        suite: The resolved suite.
+        paths: Where everything is.
+        run: The run.
+        task: The task's name in the suite.
+
+    Raises:
+        VistaError: the task's files or documents are not those that its queries were made of; or what
+            lmms-eval reports is not the mean of the responses' scores.
+    """
+    path = paths.queries(task, "test")
+    settings: Any = suite.tasks[task]
+    _check_files(settings, task, path)
+    loaded = load(settings.file(), settings.metric, settings.sizes.test, suite.eval_max_new_tokens)
+    queries = read_queries(path, COLUMNS)
+    _check_documents(loaded, task, [query["query_id"] for query in queries], path)
+    with single_attempts(), without_judge(loaded.what):
+        report = simple_evaluate(model, [loaded.task], limit=loaded.limit)
+    return _predictions(loaded, run.id, task, queries, report, model.cut)
+
+
+def _check_files(settings: Any, task: str, path: Path) -> None:
+    """Refuse a task whose files say something else now than when its queries were made.
+
+    Raises:
+        VistaError: they do.
+    """
+    made = read_manifest(path).settings.get("definition")
+    if made != settings.definition():
+        raise VistaError(
+            f"task {task}: {settings.file().path}, or code that it names, has changed since {path} was made "
+            "of it; run the same snakemake command again, which makes it again"
+        )
+
+
+def _check_documents(loaded: Loaded, task: str, query_ids: Sequence[str], path: Path) -> None:
+    """Refuse a data set that is not the one that the queries were made of.
+
+    Raises:
+        VistaError: it is not; names the first document that differs.
+    """
+    found = [document.query_id(task) for document in loaded.documents()]
+    if found == list(query_ids):
+        return
+    differing = [
+        index for index, pair in enumerate(zip(found, query_ids, strict=False)) if len(set(pair)) > 1
+    ]
+    first = f"document {differing[0]} differs" if differing else f"it has {len(found)} documents"
+    raise VistaError(
+        f"task {task}: the data set of {loaded.what} is not the one that {path} ({len(query_ids)} queries) "
+        f"was made of: {first}; put that data set back, or delete {path} to make the queries again"
+    )
+
+
+def _predictions(
+    loaded: Loaded,
+    run: str,
+    task: str,
+    queries: Sequence[Row],
+    report: Mapping[str, Any],
+    cut: set[tuple[str, int]],
+) -> tuple[list[Row], dict[str, float]]:
+    """Rows of ``records.PREDICTION``, and their counts, from lmms-eval's report."""
+    name, metric = loaded.file.name, loaded.metric
+    logged: dict[int, Mapping[str, Any]] = {}
+    for sample in report["samples"][name]:
+        logged.setdefault(sample["doc_id"], sample)  # of several filters, the first
+    if sorted(logged) != list(range(len(queries))):
+        raise RuntimeError(f"task {task}: lmms-eval reports {len(logged)} of {len(queries)} documents")
+    samples = [logged[index] for index in range(len(queries))]
+    reported = report["results"][name][f"{metric},{loaded.filter_name}"]
+    values = [sample[metric] for sample in samples]
+    found = scores(values, loaded.task.aggregation()[metric], reported, loaded.what)
+    rows, tells = [], False
+    for index, (query, sample, score) in enumerate(zip(queries, samples, found, strict=True)):
+        told, answer = answer_found(sample, metric, loaded.has_filters)
+        tells = tells or told
+        rows.append(
+            {
+                "run": run,
+                "task": task,
+                "query_id": query["query_id"],
+                "cluster_id": query["cluster_id"],
+                "response": sample["resps"][0][0],
+                "answer": answer,
+                "finished": (name, index) not in cut,
+                "score": score,
+            }
+        )
+    mean = math.fsum(found) / len(found)
+    unfinished = sum(not row["finished"] for row in rows)
+    unanswered = sum(row["answer"] is None for row in rows) if tells else 0
+    counts = {
+        "tokens": sum(sample["token_counts"][0]["output_tokens"] for sample in samples),
+        "unanswered": unanswered,
+        "unfinished": unfinished,
+        **({f"unanswered/{task}": unanswered} if tells else {}),
+        f"unfinished/{task}": unfinished,
+        f"accuracy/{task}": mean,
+        f"lmms_eval/{task}": float(reported),
+    }
+    return rows, counts
