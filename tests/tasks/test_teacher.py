@@ -19,12 +19,13 @@ from PIL import Image
 
 from tests.nano import query
 from vista.config import Suite, TeacherRationales
+from vista.engines.endpoint import image_urls
 from vista.errors import VistaError
 from vista.manifest import read_manifest
 from vista.paths import Paths
 from vista.records import read_queries
 from vista.tasks.generate import generate_split
-from vista.tasks.teacher import Teacher, image_urls
+from vista.tasks.teacher import Teacher
 
 KEY = "sk-secret-of-this-test"
 VARIABLE = "TEACHER_KEY_OF_THIS_TEST"

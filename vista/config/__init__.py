@@ -30,6 +30,7 @@ from vista.config.methods import (
 )
 from vista.config.models import (
     BuiltModel,
+    EndpointModel,
     FullTuning,
     HubModel,
     JobResources,
@@ -72,6 +73,7 @@ __all__ = [
     "AnnotatedRationales",
     "BaseMethod",
     "BuiltModel",
+    "EndpointModel",
     "EngineSettings",
     "Filter",
     "FullTuning",
