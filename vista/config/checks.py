@@ -160,7 +160,7 @@ def _endpoint_problems(suite: Suite, path: str) -> list[str]:
             f"{path}: methods: {name} (kind: {spec.kind}) trains or samples a model, and the models are "
             "all at endpoints, which only answer; add a model with weights, or remove the method"
             for name, spec in suite.methods.items()
-            if not isinstance(spec, BaseMethod) and name not in suite.swept
+            if not isinstance(spec, BaseMethod)
         ]
     return problems
 

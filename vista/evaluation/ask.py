@@ -51,9 +51,10 @@ def ask(suite: Suite, paths: Paths, run: Run) -> None:
         answered = partial(_answered, suite, paths, run, entry, replies)
         counts = write_parts(output, queries, keys, recorder, answered)
         if other := counts["served_other"]:
-            names = ", ".join(name.removeprefix(SERVED) for name in counts if name.startswith(SERVED))
+            names = {name.removeprefix(SERVED) for name in counts if name.startswith(SERVED)}
+            listed = ", ".join(sorted(names - {entry.model}))
             print(
-                f"{run.id}: {other:.0f} replies name another model than {entry.model!r}: {names}",
+                f"{run.id}: {other:.0f} replies name another model than {entry.model!r}: {listed}",
                 file=sys.stderr,
             )
         recorder.write(output, {**counts, "requests": replies.ledger.now})
