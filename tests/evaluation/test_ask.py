@@ -166,7 +166,7 @@ def test_what_was_answered_is_kept_task_by_task_without_the_cache(
     assert len(endpoint.requests) == 24 + 5
 
 
-@pytest.mark.parametrize("change", [{"greedy": False}, {"model": "n"}, {"limit": "max_completion_tokens"}])
+@pytest.mark.parametrize("change", [{"greedy": False}, {"model": "n"}])
 def test_other_settings_are_other_requests(at: Make, endpoint: FakeEndpoint, change: dict[str, Any]) -> None:
     predicted(at())
     predicted(at(**change))
@@ -199,10 +199,10 @@ def test_the_budget_holds_over_starts_and_says_what_is_left(
         assert len(endpoint.requests) == 5
     cache = tmp_path / "cache"
     assert str(caught.value) == (
-        f"model gpt-x: the budget of 5 requests is spent ({cache / 'gpt-x.sent'} lists them); 7 queries of task "
-        "'grid-open' are left, and those of the 12 of grid-noisy that are not in the cache. Every reply is kept "
-        f"in {cache} and will not be asked for again: raise max_requests of gpt-x in models.yaml, or lower the "
-        "tasks' sizes.test, and run again"
+        f"model gpt-x: the budget of 5 requests is spent ({cache / 'gpt-x.sent'} lists them); 7 queries of "
+        "task 'grid-open' are left, and those of the 12 of grid-noisy that are not in the cache. Every reply "
+        f"is kept in {cache} and will not be asked for again: raise max_requests of gpt-x in models.yaml, or "
+        "lower the tasks' sizes.test, and run again"
     )
     assert not small.paths.predictions(RUN.id).exists()
     at(max_requests=24)
@@ -232,7 +232,8 @@ def test_a_reply_cut_at_the_limit_is_wrong_whatever_it_says(at: Make, endpoint: 
     assert (counts(small)["unfinished"], counts(small)["unanswered"]) == (12, 0)
 
 
-SILENT = [
+# Message and reason, and whether the reply is finished and a refusal.
+SILENT: list[tuple[dict[str, Any], str, bool, bool]] = [
     ({"content": None, "refusal": "I cannot. answer: 3"}, "stop", True, True),
     ({"content": "answer: 3"}, "content_filter", True, True),
     ({"content": None}, "stop", True, False),
@@ -242,17 +243,20 @@ SILENT = [
 ]
 
 
-@pytest.mark.parametrize(("message", "reason", "finished", "refused"), SILENT, ids=str)
 def test_a_reply_that_says_nothing_is_an_unanswered_response_and_counted(
-    at: Make, endpoint: FakeEndpoint, message: dict[str, Any], reason: str, finished: bool, refused: bool
+    at: Make, endpoint: FakeEndpoint
 ) -> None:
-    endpoint.script = lambda text, before: (200, completion(None, reason, message))
+    def script(text: str, before: int) -> Answer:
+        message, reason, *_ = SILENT[number_in(text) % len(SILENT)]
+        return 200, completion(None, reason, message)
+
+    endpoint.script = script
     small = at()
     for row in predicted(small):
+        finished = SILENT[int(row["query_id"].split("/")[1]) % len(SILENT)][2]
         assert (row["response"], row["answer"], row["score"], row["finished"]) == ("", None, 0.0, finished)
     found = counts(small)
-    assert (found["unanswered"], found["unfinished"]) == (24, 0 if finished else 24)
-    assert found["refused"] == (24 if refused else 0)
+    assert (found["unanswered"], found["unfinished"], found["refused"]) == (24, 4, 8)
 
 
 def test_manifests_count_tokens_and_say_who_answered(
@@ -281,7 +285,7 @@ def test_manifests_count_tokens_and_say_who_answered(
     }
 
 
-@pytest.mark.parametrize("status", [429, 500, 503])
+@pytest.mark.parametrize("status", [429, 500])
 def test_a_failure_that_may_pass_is_tried_again_and_each_request_counts(
     at: Make, endpoint: FakeEndpoint, status: int
 ) -> None:
@@ -291,7 +295,7 @@ def test_a_failure_that_may_pass_is_tried_again_and_each_request_counts(
     assert counts(small)["requests"] == len(endpoint.requests) == 72
 
 
-@pytest.mark.parametrize("status", [400, 401, 404, 413, 422, 307])
+@pytest.mark.parametrize("status", [400, 401, 307])
 def test_a_refused_request_is_one_error_with_the_query_and_what_the_server_says(
     at: Make, endpoint: FakeEndpoint, status: int
 ) -> None:
