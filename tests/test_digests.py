@@ -125,13 +125,13 @@ TABLES = {"ablation", "difficulty", "distributions", "results"}  # of what is kn
 DECIDES: dict[str, str] = {
     "SuiteFields.name": "audit cost prefix TABLES",
     "SuiteFields.results": (
-        "ask audit cases collect curate encodable evaluate figure gains gallery models prefix resample sample "
-        "score tasks train TABLES"
+        "ask audit cases collect curate encodable evaluate figure gains gallery models prefix resample "
+        "sample score tasks train TABLES"
     ),
     "SuiteFields.plugins": "",
     "SuiteFields.train_sets": (
-        "+ask +cases +curate +evaluate +resample +sample +score +train ask audit cases collect curate encodable "
-        "evaluate gains gallery prefix resample sample score TABLES"
+        "+ask +cases +curate +evaluate +resample +sample +score +train ask audit cases collect curate "
+        "encodable evaluate gains gallery prefix resample sample score TABLES"
     ),
     "SuiteFields.out_of_domain": "ask collect encodable evaluate TABLES",
     "SuiteFields.seeds": (
