@@ -26,6 +26,7 @@ from vista.config import (
     with_overrides,
 )
 from vista.errors import VistaError
+from vista.grid import runs
 from vista.task_kinds.benchmarks import HubFiles
 
 
@@ -267,3 +268,68 @@ def test_a_digest_changes_with_the_value_and_only_then(root: Path) -> None:
     changed = suite.training.sft.model_copy(update={"epochs": 7})
     assert digest(suite.training.sft) == digest(suite.training.sft.model_copy())
     assert digest(suite.training.sft) != digest(changed)
+
+
+ENDPOINT = {
+    **{"kind": "endpoint", "endpoint": "http://localhost:8000/v1", "model": "x", "cache": "cache/x"},
+    "max_requests": 10,
+}
+
+
+def with_endpoint(files: Path, **changes: Any) -> None:
+    """The smoke suite with a model at an endpoint, and changes of the suite."""
+    change(files / "models.yaml", lambda models: models.update({"gpt-x": ENDPOINT}))
+    suite = {"models": ["gpt-x", "nano-smoke"], **changes}
+    change(files / "config/smoke.yaml", lambda value: value.update(suite))
+
+
+def test_only_base_methods_run_on_a_model_at_an_endpoint(files: Path) -> None:
+    before = load_suite(files / "config/smoke.yaml", root=files)
+    with_endpoint(files)
+    suite = load_suite(files / "config/smoke.yaml", root=files)
+    assert list(suite.models) == ["nano-smoke"]
+    assert suite.every_model == ["nano-smoke", "gpt-x"]
+    (run,) = [run for run in runs(suite) if run.model == "gpt-x"]
+    assert run.method == "zero-shot"
+    assert [run for run in runs(suite) if run.model != "gpt-x"] == runs(before)
+    assert "endpoints" not in before.model_dump_json(), "a suite without them is written as ever"
+
+
+def test_a_suite_of_endpoints_alone_needs_no_model_with_weights(files: Path, tmp_path: Path) -> None:
+    with_endpoint(files, models=["gpt-x"], methods=["zero-shot"], method_overrides={})
+    suite = load_suite(files / "config/smoke.yaml", root=files)
+    (tmp_path / "suite.json").write_text(suite.model_dump_json())
+    assert load_resolved(tmp_path / "suite.json") == suite
+    assert [run.model for run in runs(suite)] == ["gpt-x"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        (
+            {"methods": ["sft-seed", "star"]},
+            "models: 'gpt-x' is at an endpoint, where only methods of kind base",
+        ),
+        ({"only": {"zero-shot": {"models": ["nano-smoke"]}}}, "none of the suite runs on it; add zero-shot"),
+        ({"models": ["gpt-x"]}, "methods: star (kind: self-improvement) trains or samples a model, and the"),
+        ({"only": {"star": {"models": ["gpt-x"]}}}, "only.star.models: 'gpt-x' is at an endpoint"),
+        ({"max_rounds": {"gpt-x": 1}}, "max_rounds: 'gpt-x' is at an endpoint and has no rounds; remove it"),
+    ],
+)
+def test_what_would_train_or_sample_a_model_at_an_endpoint_is_refused(
+    files: Path, changes: dict[str, Any], said: str
+) -> None:
+    with_endpoint(files, **changes)
+    assert said in message(files)
+
+
+def test_what_is_wrong_with_an_endpoint_is_reported_at_once(files: Path) -> None:
+    entry = {**ENDPOINT, "endpoint": "localhost:8000", "max_requests": 0, "limit": "tokens", "training": {}}
+    change(files / "models.yaml", lambda models: models.update({"gpt-x": entry}))
+    change(files / "config/smoke.yaml", lambda value: value.update({"models": ["gpt-x", "nano-smoke"]}))
+    said = message(files)
+    for field in ("endpoint", "max_requests", "limit", "training"):
+        assert f"gpt-x.endpoint.{field}: " in said
+    assert "expected an address that begins with http:// or https://" in said
+    change(files / "models.yaml", lambda models: models["gpt-x"].update(endpoint="https://host/v1?key=1"))
+    assert "api_key_variable" in message(files)

@@ -20,6 +20,7 @@ from vista import grid
 from vista.analysis.plan import figures
 from vista.config import (
     AnnotatedRationales,
+    EndpointModel,
     LocalModel,
     LoraTuning,
     ModelTraining,
@@ -87,6 +88,9 @@ def jobs(suite: Suite) -> dict[tuple[str, str], Signature]:
             add("curate", run.id, dag.curation_settings(run.id), dag.curation_inputs(run.id), code)
             code, start = dag.training_code(run.id), dag.training_start(run.id)
             add("train", run.id, dag.training_settings(run.id), [start], code)
+        if run.model in suite.endpoints:
+            add("ask", run.id, dag.asking_settings(run.id), dag.test_queries(), dag.asking_code())
+            continue
         inputs = [dag.checkpoint(run.id), *dag.test_queries()]
         add("evaluate", run.id, dag.evaluation_settings(run.id), inputs, dag.evaluation_code())
     for case in dag.cases():
@@ -123,15 +127,15 @@ TABLES = {"ablation", "difficulty", "distributions", "results"}  # of what is kn
 DECIDES: dict[str, str] = {
     "SuiteFields.name": "audit cost prefix training TABLES",
     "SuiteFields.results": (
-        "audit cases collect curate encodable evaluate figure gains gallery models prefix resample sample "
-        "score tasks train training TABLES"
+        "ask audit cases collect curate encodable evaluate figure gains gallery models prefix resample "
+        "sample score tasks train training TABLES"
     ),
     "SuiteFields.plugins": "",
     "SuiteFields.train_sets": (
-        "+cases +curate +evaluate +resample +sample +score +train audit cases collect curate encodable "
-        "evaluate gains gallery prefix resample sample score training TABLES"
+        "+ask +cases +curate +evaluate +resample +sample +score +train ask audit cases collect curate "
+        "encodable evaluate gains gallery prefix resample sample score training TABLES"
     ),
-    "SuiteFields.out_of_domain": "collect encodable evaluate TABLES",
+    "SuiteFields.out_of_domain": "ask collect encodable evaluate TABLES",
     "SuiteFields.seeds": (
         "+curate +evaluate +gains +resample +sample +score +train audit collect prefix training TABLES"
     ),
@@ -139,7 +143,7 @@ DECIDES: dict[str, str] = {
         "+curate +evaluate +resample +sample +score +train audit collect prefix training TABLES"
     ),
     "SuiteFields.only": "+evaluate collect TABLES",
-    "SuiteFields.eval_max_new_tokens": "encodable evaluate",
+    "SuiteFields.eval_max_new_tokens": "ask encodable evaluate",
     "SuiteFields.eval_batch_size": "",
     "SuiteFields.tables": "",
     "SuiteFields.reported": "+figure results",
@@ -196,9 +200,9 @@ DECIDES: dict[str, str] = {
     "ModelTraining.device_batch_size": "",
     "ModelTraining.gradient_checkpointing": "",
     "ModelTraining.save_every": "",
-    "Prompts.system": "cases curate encodable evaluate gains resample sample score",
-    "Prompts.suffix": "cases curate encodable evaluate gains resample sample score",
-    "Prompts.answer_mark": "evaluate resample sample",
+    "Prompts.system": "ask cases curate encodable evaluate gains resample sample score",
+    "Prompts.suffix": "ask cases curate encodable evaluate gains resample sample score",
+    "Prompts.answer_mark": "ask evaluate resample sample",
     "JobResources.cpus": "",
     "JobResources.gpus": "",
     "JobResources.memory_gb": "",
@@ -288,6 +292,15 @@ DECIDES: dict[str, str] = {
     "HubModel.trust_remote_code": "models",
     "LocalModel.path": "models",
     "LocalModel.trust_remote_code": "models",
+    "EndpointModel.endpoint": "ask",
+    "EndpointModel.model": "ask",
+    "EndpointModel.cache": "",
+    "EndpointModel.max_requests": "",
+    "EndpointModel.greedy": "ask",
+    "EndpointModel.limit": "ask",
+    "EndpointModel.api_key_variable": "",
+    "EndpointModel.timeout": "",
+    "EndpointModel.parallel": "",
     "LoraTuning.r": "train",
     "LoraTuning.alpha": "train",
     "LoraTuning.dropout": "train",
@@ -297,13 +310,14 @@ DECIDES: dict[str, str] = {
 # What the reverse order of each list and mapping changes; `.*`: of the lists in a mapping.
 ORDERS: dict[str, str] = {
     "SuiteFields.train_sets.*": (
-        "audit cases collect curate evaluate gains prefix resample sample score TABLES"
+        "ask audit cases collect curate evaluate gains prefix resample sample score TABLES"
     ),
-    "SuiteFields.out_of_domain": "collect evaluate TABLES",
+    "SuiteFields.out_of_domain": "ask collect evaluate TABLES",
     "SuiteFields.only": "",
     "SuiteFields.tasks": "",
     "SuiteFields.tables": "",
     "Suite.models": "audit collect cost gallery prefix training TABLES",
+    "Suite.endpoints": "collect cost TABLES",
     "Suite.methods": "audit collect prefix training TABLES",
     "GridSettings.questions": "tasks",
     "AnnotatedRationales.files": "",
@@ -389,7 +403,24 @@ def paper(root: Path, results: Path) -> Suite:
     return suite.model_copy(update=update)
 
 
-SUITES = (grids, own_rationales, paper)
+def asked(root: Path, results: Path) -> Suite:
+    """The paper's benchmarks, asked of models at endpoints alone."""
+    prompts = Prompts(system="Be brief.", suffix="Think.", answer_mark="So:")
+    entry = {
+        "kind": "endpoint",
+        "endpoint": "http://host/v1",
+        "model": "m",
+        "cache": "cache",
+        "max_requests": 9,
+    }
+    endpoints = {name: EndpointModel(**entry, prompts=prompts) for name in ("one", "other")}
+    suite = load_suite(root / "config/paper.yaml", root=root)
+    methods = {"zero-shot": suite.methods["zero-shot"]}
+    update = {"results": results, "models": {}, "endpoints": endpoints, "methods": methods, "max_rounds": {}}
+    return suite.model_copy(update=update)
+
+
+SUITES = (grids, own_rationales, paper, asked)
 
 # --- every field of them, changed ---
 
@@ -415,7 +446,7 @@ def _with_key(value: dict[str, Any], put: Put, key: str, new: Any) -> Suite:
     return put({**value, key: new})
 
 
-HELD = {"tasks", "models", "methods", "swept"}  # settings by name, which are changed one by one
+HELD = {"tasks", "models", "endpoints", "methods", "swept"}  # settings by name, which are changed one by one
 
 # Other values that do not follow from the type: of a list, one that is another will do.
 OTHER: dict[str, list[Any] | Callable[[Any], list[Any]]] = {

@@ -39,6 +39,8 @@ LIGHT = (
     "chat",
     "segments",
     "engines.folders",
+    "engines.endpoint",
+    "engines.replies",
     "planning.plan",
     "planning.doctor",
 )

@@ -69,7 +69,7 @@ def run_named(suite: Suite, text: str) -> Run:
     """
     run = Run.parse(text)
     for what, name, known in (
-        ("model", run.model, suite.models),
+        ("model", run.model, suite.every_model),
         ("train set", run.train_set, suite.train_sets),
         ("method", run.method, suite.methods),
     ):
@@ -87,7 +87,7 @@ def runs(suite: Suite) -> list[Run]:
     """Every run of the grid, a method's rounds in order."""
     found = []
     where = {name: suite.where(name) for name in suite.methods}
-    for model in suite.models:
+    for model in suite.every_model:
         for train_set in suite.train_sets:
             for name, (models, seeds) in where.items():
                 for seed in seeds if model in models else []:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from vista import grid
 from vista.config import BuiltModel, Suite
+from vista.errors import VistaError
 from vista.grid import Run
 from vista.paths import Paths
 from vista.records import Split
@@ -114,7 +115,15 @@ class Reads:
         return list(found)
 
     def checkpoint(self, run: Run) -> Path:
-        """Folder of a run's weights: its own, its base model's, or another run's."""
+        """Folder of a run's weights: its own, its base model's, or another run's.
+
+        Raises:
+            VistaError: the run's model is at an endpoint.
+        """
+        if run.model in self.suite.endpoints:
+            raise VistaError(
+                f"{run.id}: {run.model} is at an endpoint and has no weights here; use `vista ask`"
+            )
         run = grid.weights(self.suite, run)
         return self.paths.checkpoint(run, grid.is_trained(self.suite, run))
 

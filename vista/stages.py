@@ -32,7 +32,7 @@ STAGE_COMMANDS = {
     "rollouts": ["encodable", "sample", "resample", "score", "gains", "cases"],
     "curation": ["curate"],
     "training": ["train"],
-    "evaluation": ["evaluate"],
+    "evaluation": ["evaluate", "ask"],
     "analysis": [
         *("collect", "tables", "ablation", "difficulty", "cost", "audit", "prefix", "distributions"),
         "history",
@@ -262,6 +262,15 @@ def evaluate(suite_file: SuiteArgument, run: RunArgument) -> None:
     """Evaluate a run's checkpoint on every test query, through lmms-eval."""
     suite, paths = _open(suite_file, "evaluate", run)
     from vista.evaluation.evaluate import evaluate as work
+
+    work(suite, paths, _run(suite, run))
+
+
+@stage_command
+def ask(suite_file: SuiteArgument, run: RunArgument) -> None:
+    """Evaluate a model at an endpoint: ask it every test query, through lmms-eval."""
+    suite, paths = _open(suite_file, "ask", run)
+    from vista.evaluation.ask import ask as work
 
     work(suite, paths, _run(suite, run))
 

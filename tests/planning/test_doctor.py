@@ -15,9 +15,10 @@ import yaml
 from safetensors.numpy import save_file
 from typer.testing import CliRunner
 
+from tests.endpoint import serving
 from tests.planning.conftest import make_suite
 from vista.cli import app
-from vista.config import Suite
+from vista.config import EndpointModel, Suite
 from vista.engines.folders import check_folder, folder_problems
 from vista.errors import VistaError
 from vista.planning import doctor
@@ -35,7 +36,9 @@ from vista.planning.doctor import (
     has_failed,
     training_memory,
 )
+from vista.planning.endpoints import check_endpoints
 from vista.planning.estimate import Assumptions
+from vista.planning.plan import as_dict, make_plan
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
@@ -315,3 +318,69 @@ def test_the_exit_status_says_whether_anything_fails(
     assert ill.exit_code == 2
     assert "none.csv: no such file" in ill.output
     assert "Traceback" not in ill.output
+
+
+# --- models at endpoints ---
+
+
+def endpoint_suite(tmp_path: Path, url: str, **changes: Any) -> Suite:
+    entry = {
+        "kind": "endpoint",
+        "endpoint": url,
+        "model": "m",
+        "cache": tmp_path / "cache",
+        "max_requests": 999,
+    }
+    entry |= {"api_key_variable": "ENDPOINT_KEY_OF_THIS_TEST", **changes}
+    suite = make_suite(tmp_path / "results")
+    return suite.model_copy(update={"endpoints": {"gpt-x": EndpointModel(**entry)}})
+
+
+def test_an_endpoint_is_asked_for_its_models_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ENDPOINT_KEY_OF_THIS_TEST", "sk-the-key-of-this-test")
+    with serving() as endpoint:
+        suite = endpoint_suite(tmp_path, endpoint.url)
+
+        def found() -> tuple[str, str]:
+            answers, _ = check_endpoints(suite)
+            assert answers.subject == "model gpt-x"
+            return answers.verdict, answers.message
+
+        assert found() == ("ok", f"{endpoint.url} answers and has m")
+        endpoint.models = {"data": [{"id": "other"}]}
+        assert found() == ("fail", f"{endpoint.url} has no model 'm'; it has other")
+        for odd in ({"data": []}, {"data": None}, [], {"data": [{"id": 1}]}):
+            endpoint.models = odd
+            assert found() == ("ok", f"{endpoint.url} answers and may have m")
+        endpoint.models = 404
+        assert found() == ("warn", f"{endpoint.url} does not list its models (status 404)")
+        endpoint.models = 401
+        assert found() == ("fail", f"{endpoint.url} refuses the key in ENDPOINT_KEY_OF_THIS_TEST")
+        assert endpoint.requests == []
+    assert found()[0] == "warn", "it is down"
+    monkeypatch.delenv("ENDPOINT_KEY_OF_THIS_TEST")
+    assert found() == ("fail", "the environment variable ENDPOINT_KEY_OF_THIS_TEST is not set")
+
+
+def test_a_budget_that_cannot_suffice_is_a_warning(tmp_path: Path) -> None:
+    suite = endpoint_suite(tmp_path, "http://127.0.0.1:1/v1")
+    queries = sum(suite.tasks[task].queries("test") for task in suite.evaluated_tasks)
+    (tmp_path / "cache").mkdir()
+    (tmp_path / "cache/gpt-x.sent").write_text("2026 a\n2026 b\n")
+    for budget, verdict in ((queries, "ok"), (queries - 1, "warn")):
+        suite = endpoint_suite(tmp_path, "http://127.0.0.1:1/v1", max_requests=budget)
+        _, found = check_endpoints(suite)
+        said = f"{budget:,} requests, 2 of them sent; {queries:,} queries"
+        assert (found.verdict, found.message) == (verdict, said)
+
+
+def test_a_suite_of_endpoints_alone_is_examined_and_planned(tmp_path: Path) -> None:
+    suite = endpoint_suite(tmp_path, "http://127.0.0.1:1/v1").model_copy(update={"models": {}, "gpus": 1})
+    suite = suite.model_copy(update={"methods": {"zero-shot": suite.methods["zero-shot"]}})
+    assert only(check_gpus(suite, Assumptions())).message == "no model of the suite runs here"
+    assert not [found for found in examine(suite, Assumptions()) if "could not be checked" in found.message]
+    made = make_plan(suite, Assumptions())
+    assert (made.jobs["ask"], made.total(lambda work: work.gpu_hours)) == (1, 0.0)
+    assert as_dict(made)["requests"]["gpt-x"]["requests"] == 50

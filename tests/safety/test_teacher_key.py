@@ -57,7 +57,7 @@ def test_a_key_that_cannot_be_sent_is_not_shown(
     key: str,
 ) -> None:
     monkeypatch.setenv(VARIABLE, key)
-    monkeypatch.setattr("vista.tasks.teacher.SENDS", 1)
+    monkeypatch.setattr("vista.engines.endpoint.SENDS", 1)
     seed = {"seed_rationales": settings(endpoint, tmp_path, attempts=1, parallel=1)}
     with pytest.raises(VistaError) as caught:
         generate_split(suite.model_copy(update=seed), Paths(tmp_path / "results"), "grid-closed", "seed")

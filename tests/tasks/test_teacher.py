@@ -4,94 +4,37 @@ from __future__ import annotations
 
 import base64
 import io
-import json
 import os
 import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
 from PIL import Image
 
+from tests.endpoint import FakeEndpoint, serving
 from tests.nano import query
 from vista.config import Suite, TeacherRationales
+from vista.engines.endpoint import image_urls
 from vista.errors import VistaError
 from vista.manifest import read_manifest
 from vista.paths import Paths
 from vista.records import read_queries
 from vista.tasks.generate import generate_split
-from vista.tasks.teacher import Teacher, image_urls
+from vista.tasks.teacher import Teacher
 
 KEY = "sk-secret-of-this-test"
 VARIABLE = "TEACHER_KEY_OF_THIS_TEST"
-
-# From the request's text and how often it came before, to (status, text, finish_reason).
-Script = Callable[[str, int], tuple[int, str | None, str]]
-
-
-class FakeEndpoint:
-    """Chat completions as a script says; keeps every request."""
-
-    def __init__(self) -> None:
-        self.script: Script = lambda text, before: (200, "no idea", "stop")
-        self.requests: list[dict[str, Any]] = []
-        self.headers: list[dict[str, str]] = []
-        self.lock = threading.Lock()
-        fake = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-                with fake.lock:
-                    text = body["messages"][-1]["content"][-1]["text"]
-                    before = sum(text == asked for asked in fake.asked)
-                    fake.requests.append(body)
-                    fake.headers.append({name.lower(): value for name, value in self.headers.items()})
-                status, reply, reason = fake.script(text, before)
-                if self.path != "/v1/chat/completions":
-                    status = 404
-                if status == 200:
-                    message = {"role": "assistant", "content": reply}
-                    choice = {"index": 0, "message": message, "finish_reason": reason}
-                    answer = {"id": "x", "object": "chat.completion", "created": 0, "model": "m"}
-                    answer |= {"choices": [choice]}
-                else:
-                    answer = {"error": {"message": reply}}
-                data = json.dumps(answer).encode()
-                self.send_response(status)
-                self.send_header("Content-Type", "application/json")
-                self.send_header("Content-Length", str(len(data)))
-                self.end_headers()
-                self.wfile.write(data)
-
-            def log_message(self, *arguments: object) -> None:
-                """Say nothing."""
-
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.thread = threading.Thread(target=self.server.serve_forever, kwargs={"poll_interval": 0.01})
-
-    @property
-    def asked(self) -> list[str]:
-        return [body["messages"][-1]["content"][-1]["text"] for body in self.requests]
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server.server_port}/v1"
 
 
 @pytest.fixture
 def endpoint(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeEndpoint]:
     monkeypatch.setenv(VARIABLE, KEY)
-    fake = FakeEndpoint()
-    fake.thread.start()
-    yield fake
-    fake.server.shutdown()
-    fake.thread.join()
-    fake.server.server_close()
+    with serving() as fake:
+        yield fake
 
 
 @pytest.fixture

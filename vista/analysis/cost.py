@@ -47,7 +47,7 @@ def cost_table(suite: Suite, paths: Paths) -> None:
         VistaError: a benchmark file or a manifest is malformed.
     """
     recorder = Recorder("analysis", {"suite": suite.name}, [])
-    models = list(suite.models)
+    models = suite.every_model
     table = cost_rows(read_benchmarks(paths, models), read_outputs(paths, models), models)
     write_table(paths, recorder, table, cost_page(suite, table), {"rows": len(table)})
 

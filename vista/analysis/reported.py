@@ -85,7 +85,7 @@ def reported_rows(
     """
     found = estimates(suite, scores, averaged_tasks(suite, reported))
     rows: list[dict[str, Any]] = []
-    for row in reported[reported["model"].isin(list(suite.models))].to_dict("records"):
+    for row in reported[reported["model"].isin(suite.every_model)].to_dict("records"):
         key = (row["model"], row["method"], row["round"], row["task"])
         base = {name: row[name] for name in (*KEY, "source")} | {"reported": row["accuracy"]}
         rows += [

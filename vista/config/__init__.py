@@ -31,6 +31,7 @@ from vista.config.methods import (
 )
 from vista.config.models import (
     BuiltModel,
+    EndpointModel,
     FullTuning,
     HubModel,
     JobResources,
@@ -73,6 +74,7 @@ __all__ = [
     "AnnotatedRationales",
     "BaseMethod",
     "BuiltModel",
+    "EndpointModel",
     "EngineSettings",
     "Filter",
     "FullTuning",

@@ -39,6 +39,7 @@ def consistency_problems(suite: Suite, path: str) -> list[str]:
     return [
         *_task_problems(suite, path),
         *_model_problems(suite, path),
+        *_endpoint_problems(suite, path),
         *_method_problems(suite, path),
         *_only_problems(suite, path),
         *_filter_problems(suite, path),
@@ -136,10 +137,14 @@ def _strange(folder: Path) -> list[str]:
 
 def _model_problems(suite: Suite, path: str) -> list[str]:
     """Rounds of models that are not in the suite, and models built from a corpus that is not."""
-    problems = [
-        f"{path}: max_rounds: {name!r} is not among the suite's models; remove it"
-        for name in sorted(set(suite.max_rounds) - set(suite.models))
-    ]
+    problems = []
+    for name in sorted(set(suite.max_rounds) - set(suite.models)):
+        what = (
+            "is at an endpoint and has no rounds"
+            if name in suite.endpoints
+            else "is not among the suite's models"
+        )
+        problems.append(f"{path}: max_rounds: {name!r} {what}; remove it")
     for name, model in suite.models.items():
         if isinstance(model, BuiltModel) and (
             model.corpus not in suite.tasks or suite.tasks[model.corpus].sizes.train == 0
@@ -148,6 +153,30 @@ def _model_problems(suite: Suite, path: str) -> list[str]:
                 f"{path}: model {name}: corpus {model.corpus!r} is not a task with a train split; "
                 "define it under tasks"
             )
+    return problems
+
+
+def _endpoint_problems(suite: Suite, path: str) -> list[str]:
+    """Methods that nothing can run but models at endpoints, which cannot, and such models without a run."""
+    problems = []
+    run = {
+        name
+        for each, spec in suite.methods.items()
+        if isinstance(spec, BaseMethod)
+        for name in suite.where(each)[0]
+    }
+    for name in sorted(set(suite.endpoints) - run):
+        problems.append(
+            f"{path}: models: {name!r} is at an endpoint, where only methods of kind base run, and none of "
+            "the suite runs on it; add zero-shot to methods (or widen its `only`), or remove the model"
+        )
+    if not suite.models:
+        problems += [
+            f"{path}: methods: {name} (kind: {spec.kind}) trains or samples a model, and the models are "
+            "all at endpoints, which only answer; add a model with weights, or remove the method"
+            for name, spec in suite.methods.items()
+            if not isinstance(spec, BaseMethod)
+        ]
     return problems
 
 
@@ -232,7 +261,13 @@ def _only_problems(suite: Suite, path: str) -> list[str]:
         if name not in suite.methods:
             problems.append(f"{where}: {_no_member(name, list(suite.methods), 'methods')}")
             continue
-        wrong = _strangers(only.models, list(suite.models), f"{where}.models", "models")
+        wrong = _strangers(only.models, suite.every_model, f"{where}.models", "models")
+        if not isinstance(suite.methods[name], BaseMethod):
+            wrong += [
+                f"{where}.models: {each!r} is at an endpoint, where only methods of kind base run; remove it"
+                for each in only.models or []
+                if each in suite.endpoints
+            ]
         wrong += _strangers(only.seeds, suite.seeds, f"{where}.seeds", "seeds")
         problems += wrong
         if not wrong and not all(suite.where(name)):

@@ -68,7 +68,7 @@ def _secrets(value: Any, field: str, where: str) -> Iterator[str]:
     if isinstance(value, str) and holds_secret(value):
         yield (
             f"{where}: {field}: the address must not contain a user name or password, nor a key, since "
-            "manifests and logs name it; put a teacher's key into the environment, under api_key_variable"
+            "manifests and logs name it; put an endpoint's key into the environment, under api_key_variable"
         )
 
 
@@ -309,10 +309,12 @@ def load_suite(
     tasks = named_tasks(suite_file, str(path), problems)
     fail_if(problems, "The configuration has errors:")
     fields = {name: getattr(suite_file, name) for name in SuiteFields.model_fields}
+    endpoints = {name: entry for name, entry in picked_models.items() if entry["kind"] == "endpoint"}
     suite = Suite.model_validate(
         {
             **SuiteFields.model_validate(fields | tasks).model_dump(),
-            "models": picked_models,
+            "models": {name: entry for name, entry in picked_models.items() if name not in endpoints},
+            "endpoints": endpoints,
             "methods": {**picked_methods, **sweeps.methods},
             "swept": sweeps.swept,
             "only": {**suite_file.only, **sweeps.only},

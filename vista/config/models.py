@@ -1,13 +1,13 @@
-"""Entries of ``models.yaml``: built by the DAG, a folder on disk, or pinned on the hub."""
+"""Entries of ``models.yaml``: built by the DAG, a folder on disk, pinned on the hub, or at an endpoint."""
 
 from __future__ import annotations
 
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, RootModel, field_validator
+from pydantic import AfterValidator, Field, RootModel, field_validator
 
-from vista.settings import REPOSITORY, Factor, Fraction, Name, Strict, UserPath
+from vista.settings import ADDRESS, REPOSITORY, Factor, Fraction, Name, Strict, UserPath
 
 ModelStage = Literal["models", "rollouts", "training", "evaluation"]
 
@@ -244,8 +244,51 @@ class HubModel(Loading):
         return value
 
 
+def _is_a_base(value: str) -> str:
+    """Refuse a query or fragment: requests would be appended to it, and some servers take keys there."""
+    if "?" in value or "#" in value:
+        raise ValueError(
+            "the address must not contain ? or #; a key belongs into the environment variable that "
+            "api_key_variable names"
+        )
+    return value
+
+
+BaseAddress = Annotated[str, Field(pattern=ADDRESS), AfterValidator(_is_a_base)]
+
+
+class EndpointModel(Strict):
+    """A model that is only reached at an OpenAI-compatible endpoint: it can only be evaluated."""
+
+    kind: Literal["endpoint"] = Field(description="Ask a model at an OpenAI-compatible endpoint.")
+    endpoint: BaseAddress = Field(description="Base URL, such as http://localhost:8000/v1.")
+    model: str = Field(min_length=1, description="Name of the model there.")
+    cache: UserPath = Field(description="Folder that keeps every reply, so that none is paid for twice.")
+    max_requests: int = Field(
+        ge=1, description="The budget: requests that may be sent, over all starts of all jobs."
+    )
+    greedy: bool = Field(
+        True,
+        description="Whether requests say `temperature: 0`; false for servers that refuse it, and then "
+        "sample as they like.",
+    )
+    limit: Literal["max_tokens", "max_completion_tokens"] = Field(
+        "max_tokens", description="What the server calls the length limit (`eval_max_new_tokens`)."
+    )
+    api_key_variable: str = Field("VISTA_ENDPOINT_KEY", description="Environment variable with the key.")
+    timeout: float = Field(120.0, ge=0.001, le=1e6, description="Seconds to wait for a reply.")
+    parallel: int = Field(4, ge=1, description="Requests sent at the same time.")
+    prompts: Prompts = PROMPTS
+
+    @property
+    def asking(self) -> dict[str, Any]:
+        """What decides its replies besides the prompts: not what they may cost or how they are fetched."""
+        return self.model_dump(mode="json", include={"endpoint", "model", "greedy", "limit"})
+
+
 Model = Annotated[BuiltModel | LocalModel | HubModel, Field(discriminator="kind")]
+Entry = Annotated[BuiltModel | LocalModel | HubModel | EndpointModel, Field(discriminator="kind")]
 
 
-class Models(RootModel[dict[Name, Model]]):
+class Models(RootModel[dict[Name, Entry]]):
     """``models.yaml``."""

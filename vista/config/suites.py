@@ -11,10 +11,10 @@ from pydantic_core.core_schema import ValidationInfo
 
 from vista.answers import extract
 from vista.config.methods import BaseMethod, Method, Sampling
-from vista.config.models import Model, Prompts
+from vista.config.models import BaseAddress, EndpointModel, Model, Prompts
 from vista.errors import VistaError
 from vista.plugins import Plugin, name_modules
-from vista.settings import ADDRESS, NAME, Distinct, Factor, Fraction, Name, Strict, Temperature, UserPath
+from vista.settings import NAME, Distinct, Factor, Fraction, Name, Strict, Temperature, UserPath
 from vista.task_kinds import TaskSettings
 
 LMMS_EVAL = "lmms-eval:"  # before lmms-eval's name of a task
@@ -38,7 +38,7 @@ class TeacherRationales(Strict):
     """Rationales of the seed split from another model, kept if their answer is right."""
 
     kind: Literal["teacher"] = Field(description="Ask a model at an OpenAI-compatible endpoint.")
-    endpoint: str = Field(pattern=ADDRESS, description="Base URL, such as http://localhost:8000/v1.")
+    endpoint: BaseAddress = Field(description="Base URL, such as http://localhost:8000/v1.")
     model: str = Field(description="Name of the model there.")
     cache: UserPath = Field(description="Folder that keeps every reply, so that none is paid for twice.")
     max_requests: int = Field(
@@ -50,17 +50,6 @@ class TeacherRationales(Strict):
     api_key_variable: str = Field("VISTA_TEACHER_KEY", description="Environment variable with the key.")
     timeout: float = Field(120.0, ge=0.001, le=1e6, description="Seconds to wait for a reply.")
     parallel: int = Field(4, ge=1, description="Requests sent at the same time.")
-
-    @field_validator("endpoint")
-    @classmethod
-    def _is_a_base(cls, value: str) -> str:
-        """Refuse a query or fragment: requests would be appended to it, and some servers take keys there."""
-        if "?" in value or "#" in value:
-            raise ValueError(
-                "the address must not contain ? or #; a key belongs into the environment variable that "
-                "api_key_variable names"
-            )
-        return value
 
 
 class SelfRationales(Strict):
@@ -320,19 +309,38 @@ class SuiteFile(SuiteFields):
 class Suite(SuiteFields):
     """A resolved suite: models and methods by value. All that the stages read."""
 
-    models: dict[Name, Model] = Field(description="Every model by name.")
+    models: dict[Name, Model] = Field(description="Every model with weights, by name.")
+    endpoints: dict[Name, EndpointModel] = Field(
+        {},
+        exclude_if=lambda endpoints: not endpoints,
+        description="Every model at an endpoint, by name: only methods of kind base run on it.",
+    )
     methods: dict[Name, Method] = Field(description="Every method by name, swept ones as well.")
     swept: dict[Name, Swept] = Field({}, description="By swept method, what it varies.")
 
     def where(self, method: str) -> tuple[list[str], list[int]]:
         """Models and seeds that a method runs on, each in the suite's order."""
         only = self.only.get(method, Only())
+        is_base = isinstance(self.methods[method], BaseMethod)
         # The base model is the same whatever the seed: evaluated once.
-        seeds = self.seeds[:1] if isinstance(self.methods[method], BaseMethod) else self.seeds
+        seeds = self.seeds[:1] if is_base else self.seeds
         return (
-            [name for name in self.models if only.models is None or name in only.models],
+            [
+                name
+                for name in (self.every_model if is_base else self.models)
+                if only.models is None or name in only.models
+            ],
             [seed for seed in seeds if only.seeds is None or seed in only.seeds],
         )
+
+    @property
+    def every_model(self) -> list[str]:
+        """The names of all models, in the order of the tables: those at endpoints come last."""
+        return [*self.models, *self.endpoints]
+
+    def prompts(self, model: str) -> Prompts:
+        """How a model is asked."""
+        return (self.models[model] if model in self.models else self.endpoints[model]).prompts
 
     @property
     def trained_tasks(self) -> list[str]:

@@ -65,6 +65,9 @@ def digests(suite: Suite, plan: Plan | None, command: str, *arguments: str) -> d
             "code": dag.evaluation_code(),
             **of_tasks,
         }
+    if command == "ask":
+        of_tasks = {f"code of {task}": dag.task_asking_code(task) for task in suite.evaluated_tasks}
+        return {"settings": dag.asking_settings(*arguments), "code": dag.asking_code(), **of_tasks}
     asked: dict[str, tuple[Callable[..., str], Callable[..., str] | None]] = {
         "tasks": (dag.task_settings, dag.task_code),
         "models": (dag.model_settings, dag.model_code),

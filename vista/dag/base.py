@@ -214,6 +214,16 @@ class Base:
             if stated is not None
         }
 
+    def task_asking_code(self, task: str) -> str:
+        """The same of a model at an endpoint."""
+        scorer = self.scorers().get(task)
+        return self.code("ask", *([scorer.rpartition(".")[0]] if scorer else []))
+
+    def asking_code(self) -> str:
+        """The code of an evaluation of a model at an endpoint."""
+        scorers = {name.rpartition(".")[0]: None for name in self.scorers().values()}
+        return self.code("ask", *scorers)
+
     def scorers(self) -> dict[str, str]:
         """By evaluated task, the function that scores as lmms-eval's own task does, where there is one."""
         tasks = {task: self.suite.tasks[task].lmms_scorer for task in self.suite.evaluated_tasks}

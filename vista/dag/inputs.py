@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any, cast
 
@@ -58,6 +59,11 @@ class Inputs(Base):
         """What a run's jobs wait for: that its model's processor takes all their queries."""
         model = Run.parse(run).model
         return [str(manifest_of(self.paths.encodable(model)))] if self.reads.asked(model) else []
+
+    def endpoint_runs(self) -> str:
+        """A pattern of the runs of models at endpoints; without such models, of none."""
+        models = "|".join(map(re.escape, self.suite.endpoints))
+        return rf"(?:{models})/[^/]+/[^/]+/seed\d+/round\d+" if models else r"(?!)"
 
     def asked(self, model: str) -> list[str]:
         """Every query file that a model's processor has to take."""
@@ -201,6 +207,10 @@ class Outputs(Inputs):
         self.code("encodable")
         for task in self.suite.evaluated_tasks:
             self.task_evaluation_code(task)
+            if self.suite.endpoints:
+                self.task_asking_code(task)
+        if self.suite.endpoints:
+            self.asking_code()
         made = {Path(table).stem for table in self.every_table()}
         for rule in self.table_commands():
             if rule == "results" or rule in made:

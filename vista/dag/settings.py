@@ -107,7 +107,7 @@ class Settings(Outputs):
 
         With its mark before answers only where answers are ``verified``.
         """
-        prompts = self.suite.models[grid.Run.parse(run).model].prompts
+        prompts = self.suite.prompts(grid.Run.parse(run).model)
         said = prompts.stated if verified else prompts.shown
         return [said] if said else []
 
@@ -182,6 +182,12 @@ class Settings(Outputs):
         decoding += self._prompts(run, verified=True)
         return digest([self.suite.evaluated_tasks, self.suite.eval_max_new_tokens, *decoding])
 
+    def asking_settings(self, run: str) -> str:
+        """Settings of an evaluation of a model at an endpoint: which, and how it is asked."""
+        entry = self.suite.endpoints[grid.Run.parse(run).model]
+        stated = [entry.asking, self.scorers(), *self._prompts(run, verified=True)]
+        return digest([self.suite.evaluated_tasks, self.suite.eval_max_new_tokens, *stated])
+
     def suite_settings(self) -> str:
         """The whole suite, in its order."""
         return digest([self.suite.model_dump_json()])
@@ -192,7 +198,7 @@ class Settings(Outputs):
 
     def cost_settings(self) -> str:
         """What decides the rows of the table of costs, besides the measurements that there are."""
-        return digest([self.suite.name, list(self.suite.models)])
+        return digest([self.suite.name, self.suite.every_model])
 
     def table_settings(self, rule: str) -> str:
         """What decides the rows of a rule's tables and their order, besides what is in the files.
@@ -212,7 +218,7 @@ class Settings(Outputs):
             return digest([*stated, self._in_order(self.table_inputs(rule))])
         methods = {name: method.model_dump(mode="json") for name, method in self.suite.methods.items()}
         swept = {name: swept.model_dump(mode="json") for name, swept in self.suite.swept.items()}
-        stated += [_items(methods), _items(swept), self.suite.out_of_domain, list(self.suite.models)]
+        stated += [_items(methods), _items(swept), self.suite.out_of_domain, self.suite.every_model]
         return digest([self.collection_settings(), *stated])
 
 

@@ -10,8 +10,9 @@ interrupted job had answered stays.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -65,13 +66,35 @@ def evaluate(suite: Suite, paths: Paths, run: Run) -> None:
         write_rows(output, [], PREDICTION)
         recorder.write(output, {"predictions": 0, "tokens": 0}, status)
         return
-    expected = {task: _query_ids(path) for task, path in queries.items()}
     fingerprints = {task: recorder.fingerprints[path] for task, path in queries.items()}
     keys = part_keys(suite, run, checkpoint, fingerprints, recorder.digests)
+    counts = write_parts(output, queries, keys, recorder, partial(_answered, suite, paths, run))
+    recorder.write(output, counts)
+
+
+Answered = Callable[[Mapping[str, Sequence[str]]], Iterator[tuple[str, Part]]]
+
+
+def write_parts(
+    output: Path, queries: Mapping[str, Path], keys: Mapping[str, str], recorder: Recorder, answered: Answered
+) -> dict[str, float]:
+    """Write the predictions on all tasks: those that are kept, and those that are missing.
+
+    Args:
+        output: The predictions' file.
+        queries: By task, the file of its queries.
+        keys: By task, the digest of all that decides the predictions.
+        recorder: Is told the devices that answered.
+        answered: Answers tasks, given the ids of their queries, one after another.
+
+    Returns:
+        What the manifest counts.
+    """
+    expected = {task: _query_ids(path) for task, path in queries.items()}
     parts = Parts(output.parent / ".tasks", keys)
     found = {task: parts.read(task) for task in expected}
     missing = {task: ids for task, ids in expected.items() if found[task] is None}
-    for task, part in _answered(suite, paths, run, missing):
+    for task, part in answered(missing):
         parts.write(task, part)
         found[task] = part
     parts.discard_others()
@@ -79,7 +102,7 @@ def evaluate(suite: Suite, paths: Paths, run: Run) -> None:
     rows = [row for part in whole for row in part.rows]
     recorder.device = " and ".join(dict.fromkeys(part.device for part in whole))
     write_rows(output, rows, PREDICTION)
-    recorder.write(output, {"predictions": len(rows), **total([part.counts for part in whole])})
+    return {"predictions": len(rows), **total([part.counts for part in whole])}
 
 
 def _answered(

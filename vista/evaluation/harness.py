@@ -99,7 +99,7 @@ def write_task_files(suite: Suite, paths: Paths, folder: Path, model: str | None
     elif folder.exists():
         shutil.rmtree(folder)
     folder.mkdir(parents=True)
-    prompts = None if model is None else suite.models[model].prompts
+    prompts = None if model is None else suite.prompts(model)
     for task in suite.evaluated_tasks:
         if suite.tasks[task].evaluator is not None:
             continue

@@ -1,6 +1,7 @@
 """All checks that can be made before a run; ``vista doctor``.
 
-Every check runs, whatever the others find. Nothing is downloaded, and no endpoint is contacted.
+Every check runs, whatever the others find. Nothing is downloaded. Endpoints of models are asked for the
+names of the models there, which costs nothing; a teacher is not contacted.
 """
 
 from __future__ import annotations
@@ -10,10 +11,10 @@ import re
 import shutil
 import subprocess
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import LocalEntryNotFoundError
@@ -33,7 +34,9 @@ from vista.errors import VistaError
 from vista.manifest import read_manifest
 from vista.paths import Paths, manifest_of
 from vista.planning import own_data
+from vista.planning.endpoints import check_endpoints
 from vista.planning.estimate import Assumptions, parameters, train_queries
+from vista.planning.findings import Finding, fail, ok, warn
 from vista.planning.own_tasks import look, what_and_remedy
 from vista.planning.plan import make_plan, table
 from vista.shown import markup
@@ -42,8 +45,6 @@ from vista.task_kinds.lmms_eval import LmmsEvalSettings
 from vista.task_kinds.own.files import TableFiles
 from vista.task_kinds.table import TableSettings
 
-Verdict = Literal["ok", "warn", "fail"]
-
 LOCK = Path(__file__).parents[2] / "requirements.lock"
 DATA = ("*.parquet", "*.json", "*.jsonl", "*.csv", "*.arrow", "*.zip")
 CHECKED = (
@@ -51,31 +52,6 @@ CHECKED = (
     *("numpy", "pandas", "snakemake", "snakemake-executor-plugin-slurm"),
 )
 GIGABYTE = 1e9
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One line of the doctor's report."""
-
-    subject: str
-    verdict: Verdict
-    message: str
-    remedy: str = ""
-
-
-def ok(subject: str, message: str) -> Finding:
-    """Nothing is wrong."""
-    return Finding(subject, "ok", message)
-
-
-def warn(subject: str, message: str, remedy: str) -> Finding:
-    """The suite may run, but somebody should look first."""
-    return Finding(subject, "warn", message, remedy)
-
-
-def fail(subject: str, message: str, remedy: str) -> Finding:
-    """The suite cannot run as it is."""
-    return Finding(subject, "fail", message, remedy)
 
 
 def examine(suite: Suite, assumptions: Assumptions, lock: Path = LOCK) -> list[Finding]:
@@ -89,6 +65,7 @@ def examine(suite: Suite, assumptions: Assumptions, lock: Path = LOCK) -> list[F
     checks: dict[str, Callable[[], list[Finding]]] = {
         "models": lambda: check_models(suite),
         "checks of models": lambda: check_fitness(suite),
+        "endpoints": lambda: check_endpoints(suite),
         "data": lambda: check_data(suite),
         "seed rationales": lambda: check_rationales(suite),
         "GPUs": lambda: check_gpus(suite, assumptions),
@@ -152,7 +129,7 @@ def check_models(suite: Suite) -> list[Finding]:
     for name, spec in suite.models.items():
         if isinstance(spec, LocalModel | HubModel):
             found += _model(f"model {name}", spec)
-    return found or [ok("models", "all are built by the DAG")]
+    return found or [ok("models", "all are built by the DAG, or at endpoints")]
 
 
 def check_fitness(suite: Suite) -> list[Finding]:
@@ -339,7 +316,9 @@ def check_gpus(suite: Suite, assumptions: Assumptions) -> list[Finding]:
     """GPUs of this machine against what the jobs ask for, and their memory against training's needs."""
     if not suite.gpus:
         return [ok("GPUs", "the suite needs none")]
-    asked = max(suite.gpus * model.training.processes for model in suite.models.values())
+    asked = max((suite.gpus * model.training.processes for model in suite.models.values()), default=0)
+    if not asked:
+        return [ok("GPUs", "no model of the suite runs here")]
     import torch
 
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0

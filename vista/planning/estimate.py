@@ -252,7 +252,7 @@ class Estimator:
 
     def state_bytes(self) -> float:
         """Bytes that the largest training run keeps to resume from."""
-        return max(self.parameters.values()) * self.assumptions.state_bytes_per_parameter
+        return max(self.parameters.values(), default=0.0) * self.assumptions.state_bytes_per_parameter
 
     # --- put together ---
 
@@ -278,7 +278,10 @@ class Estimator:
                 found.append(Work("curate", run.model, 0.0, rows))
                 found.append(Work("train", run.model, self.training_hours(run), weights))
             answers = self.test_queries * self.assumptions.response_tokens * self.assumptions.bytes_per_token
-            found.append(Work("evaluate", run.model, self.evaluation_hours(run), answers))
+            if run.model in self.suite.endpoints:
+                found.append(Work("ask", run.model, 0.0, answers))
+            else:
+                found.append(Work("evaluate", run.model, self.evaluation_hours(run), answers))
         return found
 
     def shared(self) -> list[Shared]:
@@ -309,6 +312,7 @@ CPU_SECONDS = {
     "curate": 2.0,
     "train": 60.0,
     "evaluate": 39.0,
+    "ask": 30.0,
 }
 
 

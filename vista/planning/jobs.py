@@ -89,7 +89,8 @@ def job_counts(suite: Suite) -> dict[str, int]:
         "encodable": sum(bool(Dag(suite).asked(model)) for model in suite.models),
         "curate": trained,
         "train": trained,
-        "evaluate": len(runs),
+        "evaluate": sum(run.model in suite.models for run in runs),
+        "ask": sum(run.model in suite.endpoints for run in runs),
         "collect": 1,
         "results": 1,
     }
@@ -113,6 +114,8 @@ class JobTree:
 
     def of_run(self, run: grid.Run) -> frozenset[Job]:
         """Every job that a run's predictions need."""
+        if run.model in self.dag.suite.endpoints:
+            return self._all(self.dag.test_queries()) | {Job("ask", run.id)}
         inputs = [*self.dag.test_queries(), self.dag.checkpoint(run.id)]
         checks = {Job("encodable", run.model)} if self.dag.encodable(run.id) else set()
         return self._all(inputs) | {Job("evaluate", run.id), *checks}

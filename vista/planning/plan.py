@@ -34,6 +34,7 @@ STAGE_OF_RULE = {
     "curate": "curation",
     "train": "training",
     "evaluate": "evaluation",
+    "ask": "evaluation",
 }
 GIGABYTE = 1e9
 # The same for every method, so made (or fetched) once even by users who run one method after another.
@@ -64,6 +65,15 @@ class Sharing:
 
 
 @dataclass(frozen=True)
+class Asking:
+    """What a model at an endpoint is asked."""
+
+    endpoint: str
+    requests: int  # one for each query, if none fails
+    budget: int  # requests that may be sent
+
+
+@dataclass(frozen=True)
 class Plan:
     """What ``vista plan`` prints."""
 
@@ -76,6 +86,7 @@ class Plan:
     gpus: int  # that each job asks for; without any, hours are those of CPU cores
     assumptions: Assumptions
     prompts: dict[str, dict[str, str]] = field(default_factory=dict)  # by model, if not as the queries say
+    requests: dict[str, Asking] = field(default_factory=dict)  # by model at an endpoint
 
     def total(self, what: Callable[[Work], float], rule: str | None = None) -> float:
         """A quantity of ``work`` added up over all rules or one."""
@@ -94,8 +105,10 @@ def make_plan(suite: Suite, assumptions: Assumptions) -> Plan:
         sharing=sharing(suite, estimator),
         gpus=suite.gpus,
         assumptions=assumptions,
-        prompts={
-            name: said["prompts"] for name, entry in suite.models.items() if (said := entry.prompts.stated)
+        prompts={name: said["prompts"] for name in suite.every_model if (said := suite.prompts(name).stated)},
+        requests={
+            name: Asking(entry.endpoint, estimator.test_queries, entry.max_requests)
+            for name, entry in suite.endpoints.items()
         },
     )
 
@@ -161,6 +174,11 @@ def as_dict(plan: Plan) -> dict[str, Any]:
         "shared": [asdict(group) | {"unshared_gpu_hours": group.unshared_gpu_hours} for group in plan.shared],
         "assumptions": plan.assumptions.model_dump(),
         **({"prompts": plan.prompts} if plan.prompts else {}),
+        **(
+            {"requests": {name: asdict(each) for name, each in plan.requests.items()}}
+            if plan.requests
+            else {}
+        ),
     }
 
 
@@ -172,6 +190,8 @@ def models(plan: Plan) -> list[str]:
 def show(plan: Plan, console: Console) -> None:
     """Print the plan."""
     console.print(_stages(plan), _models(plan), _sharing(plan), sep="\n")
+    if plan.requests:
+        console.print(_requests(plan))
     if plan.prompts:
         console.print(_prompts(plan))
     console.print(*_saving(plan), sep="\n", soft_wrap=True)
@@ -210,6 +230,15 @@ def _models(plan: Plan) -> Table:
         own = [work for work in plan.work if work.model == model]
         hours, disk = sum(work.gpu_hours for work in own), sum(work.disk_bytes for work in own)
         found.add_row(model, _hours(hours), _gigabytes(disk))
+    return found
+
+
+def _requests(plan: Plan) -> Table:
+    found = table("model", "endpoint", title="Models at endpoints, which take requests and no hours of GPUs")
+    for name in ("requests", "budget"):
+        found.add_column(name, justify="right")
+    for model, asking in plan.requests.items():
+        found.add_row(model, markup(asking.endpoint), f"{asking.requests:,}", f"{asking.budget:,}")
     return found
 
 

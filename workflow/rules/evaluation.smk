@@ -1,4 +1,4 @@
-# Stage 6: predictions of each checkpoint on every test query, through lmms-eval.
+# Stage 6: predictions of each checkpoint, and of each model at an endpoint, on every test query, through lmms-eval.
 
 
 rule evaluate:
@@ -28,3 +28,35 @@ rule evaluate:
     shell:
         "VISTA_MEMORY=evaluate:{resources.mem_mb:q}"
         " vista evaluate {params.suite:q} {wildcards.run:q} 2>&1 | tee {log:q}"
+
+
+# The runs of models at endpoints. A local rule: endpoints are reached over the network, which cluster nodes often
+# lack.
+rule ask:
+    input:
+        queries=PLAN.test_queries(),
+        code=PLAN.asking_code(),
+    output:
+        f"{R}/evaluation/{{run}}/predictions.parquet",
+        f"{R}/evaluation/{{run}}/predictions.parquet.manifest.json",
+    wildcard_constraints:
+        run=PLAN.endpoint_runs(),
+    log:
+        f"{R}/logs/evaluation/{{run}}.log",
+    benchmark:
+        f"{R}/benchmarks/evaluation/{{run}}.tsv"
+    localrule: True
+    conda:
+        "../../environment.yml"
+    resources:
+        mem_mb=lambda w, attempt: PLAN.light_memory(attempt),
+        runtime=lambda w, attempt: PLAN.light_minutes(attempt),
+    params:
+        suite=handed,
+        settings=lambda w: PLAN.asking_settings(w.run),
+    shell:
+        "VISTA_MEMORY=ask:{resources.mem_mb:q}"
+        " vista ask {params.suite:q} {wildcards.run:q} 2>&1 | tee {log:q}"
+
+
+ruleorder: ask > evaluate
