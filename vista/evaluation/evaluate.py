@@ -314,7 +314,7 @@ class Selection:
         """The query ``doc``, asked with its candidates in the order in which they were drawn."""
         return selecting(doc, candidates, self.wording)
 
-    def asking_turns(self, turns: Sequence[Message], candidates: Sequence[str]) -> list[Message]:
+    def asking_turns(self, turns: Sequence[Mapping[str, Any]], candidates: Sequence[str]) -> list[Message]:
         """lmms-eval's turns with the candidates, in the place of the last text that they end with.
 
         Raises:
