@@ -103,9 +103,10 @@ class Reads:
     def asked(self, model: str) -> list[Path]:
         """Every file of queries that jobs show a model and that may not suit its processor.
 
-        None for a built model: its tokenizer and its images are those of the generated tasks.
+        None for a built model: its tokenizer and its images are those of the generated tasks. None for a model
+        at an endpoint, which has no processor here.
         """
-        if isinstance(self.suite.models[model], BuiltModel):
+        if model in self.suite.endpoints or isinstance(self.suite.models[model], BuiltModel):
             return []
         found = dict.fromkeys(self.test_queries())
         for run in grid.runs(self.suite):

@@ -51,6 +51,11 @@ def test_a_model_at_an_endpoint_gets_its_row_and_is_not_asked_twice(
     (tmp_path / "checkout").mkdir()
     checkout = Checkout.make(root, tmp_path / "checkout")
     monkeypatch.setenv(VARIABLE, KEY)
+    # Refuses, and writes down, whatever leaves this machine.
+    monkeypatch.setenv("PYTHONPATH", str(root / "tests/offline"))
+    for name in ("NETWORK_ATTEMPTS", "UNPICKLED"):
+        monkeypatch.setenv(name, str(tmp_path / name))
+        (tmp_path / name).touch()
 
     def yes(text: str, before: int) -> Answer:
         return 200, "answer: yes", "stop"
@@ -61,6 +66,7 @@ def test_a_model_at_an_endpoint_gets_its_row_and_is_not_asked_twice(
         done = checkout.snakemake(*TABLES)
         assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-8000:]
         assert len(endpoint.requests) == 6
+        assert (tmp_path / "NETWORK_ATTEMPTS").read_text() == ""
         assert planned(checkout) == set()
         doctor = checkout.run("vista", "doctor", "--configfile", "config/smoke.yaml")
         assert f"{endpoint.url} answers and has m" in doctor.stdout

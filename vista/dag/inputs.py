@@ -61,9 +61,16 @@ class Inputs(Base):
         return [str(manifest_of(self.paths.encodable(model)))] if self.reads.asked(model) else []
 
     def endpoint_runs(self) -> str:
-        """A pattern of the runs of models at endpoints; without such models, of none."""
-        models = "|".join(map(re.escape, self.suite.endpoints))
-        return rf"(?:{models})/[^/]+/[^/]+/seed\d+/round\d+" if models else r"(?!)"
+        """A pattern of the runs of models at endpoints."""
+        return self._runs_of(list(self.suite.endpoints))
+
+    def runs_with_weights(self) -> str:
+        """A pattern of all other runs."""
+        return self._runs_of(list(self.suite.models))
+
+    def _runs_of(self, models: list[str]) -> str:
+        named = "|".join(map(re.escape, models)) or "(?!)"
+        return rf"(?:{named})/[^/]+/[^/]+/seed\d+/round\d+"
 
     def asked(self, model: str) -> list[str]:
         """Every query file that a model's processor has to take."""
@@ -84,9 +91,9 @@ class Inputs(Base):
         return self.checks(this.model) if base else []
 
     def checks(self, model: str) -> list[str]:
-        """The check of a base model; none of one that is built here."""
-        built = isinstance(self.suite.models[model], BuiltModel)
-        return [] if built else [str(manifest_of(self.paths.check(model)))]
+        """The check of a base model; none of one that is built here, or has no weights here."""
+        unchecked = model in self.suite.endpoints or isinstance(self.suite.models[model], BuiltModel)
+        return [] if unchecked else [str(manifest_of(self.paths.check(model)))]
 
     def train_queries(self, run: str) -> list[str]:
         """Train splits of a run's tasks."""

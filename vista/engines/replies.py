@@ -50,9 +50,15 @@ class Ledger:
         self._before = 0
 
     def open(self) -> None:
-        """Take the file's lock and count what was sent before; once."""
+        """Take the file's lock and count what was sent before; once.
+
+        Raises:
+            VistaError: the folder cannot be written.
+        """
         with self.lock, writing(self.path):
             if self._file is None:
+                if self.path.parent.exists() and not self.path.parent.is_dir():
+                    raise VistaError(f"{self.path.parent}: not a folder; name another as `cache`")
                 self.path.parent.mkdir(parents=True, exist_ok=True)
                 file = self.path.open("a+", encoding="utf-8")
                 with suppress(OSError):  # a file system without locks

@@ -11,6 +11,8 @@ rule evaluate:
     output:
         f"{R}/evaluation/{{run}}/predictions.parquet",
         f"{R}/evaluation/{{run}}/predictions.parquet.manifest.json",
+    wildcard_constraints:
+        run=PLAN.runs_with_weights(),
     log:
         f"{R}/logs/evaluation/{{run}}.log",
     benchmark:
@@ -58,5 +60,3 @@ rule ask:
         "VISTA_MEMORY=ask:{resources.mem_mb:q}"
         " vista ask {params.suite:q} {wildcards.run:q} 2>&1 | tee {log:q}"
 
-
-ruleorder: ask > evaluate
