@@ -19,7 +19,8 @@ from vista.config import EndpointModel
 from vista.engines.endpoint import Reply, Request, image_urls, png_url
 from vista.engines.replies import Replies
 from vista.errors import VistaError
-from vista.evaluation.chat_model import OF_A_QUERY, Decoding, split_images
+from vista.evaluation.chat_model import OF_A_QUERY
+from vista.lmms.asking import Decoding, split_images
 from vista.shown import in_one_line
 from vista.verdicts import marked
 
