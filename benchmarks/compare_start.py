@@ -1,7 +1,7 @@
 """How long ``vista compare`` takes on two small files, beside what Python itself takes.
 
-Run: ``python benchmarks/compare_start.py``. Prints the fastest of several starts of each command, in seconds, and its
-ratio to ``python -c pass``. The fastest, since whatever else the machine does only makes a start slower.
+Run: ``python benchmarks/compare_start.py``. Prints the fastest of several starts of each command, in seconds,
+and its ratio to ``python -c pass``. The fastest, since what else the machine does only makes a start slower.
 """
 
 from __future__ import annotations

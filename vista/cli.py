@@ -81,8 +81,8 @@ def console() -> Console:
 
 
 def echo_json(value: Any) -> None:
-    """Print a value as JSON."""
-    typer.echo(json.dumps(value, indent=2, ensure_ascii=False))
+    """Print a value as JSON, in ASCII: what it quotes may be a stranger's, and controls no terminal."""
+    typer.echo(json.dumps(value, indent=2))
 
 
 # --- before a run ---

@@ -313,6 +313,7 @@ ROWS = [{"id": "q1", "score": 1, "cluster": "x"}, {"id": "q2", "score": 0, "clus
         ([ROWS[0], ROWS[1] | {"score": ""}], "b.csv: row 2: score is ''"),
         ([ROWS[0], ROWS[1] | {"cluster": "z"}], "b.csv: row 2: 'q2' is in cluster 'z', but in 'y' at"),
         ([ROWS[0], ROWS[1] | {"cluster": ""}], "b.csv: row 2: cluster is empty"),
+        ([ROWS[0], ROWS[1] | {"id": ""}], "b.csv: row 2: id is empty"),
         ([ROWS[0]], "'q2' is in A and not in all"),
         ([*ROWS, {"id": "q3", "score": 1, "cluster": "y"}], "'q3' is in B and not in all"),
         ([{"id": row["id"]} for row in ROWS], "no column 'score'; it has id"),
@@ -326,6 +327,52 @@ def test_what_cannot_be_compared_is_one_error_that_names_file_and_row(
     told = refused(f"A={files[0]}", f"B={files[1]}")
     assert said in told
     assert told.count("error:") == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('{"id": 1, "score": 1, "cluster": "x"}\n{"id": 2, "score": 1}\n', "row 2: cluster is empty"),
+        ('{"id": 1, "score": 1}\n[1]\n', "row 2: not a JSON object on one line"),
+        ('{"id": 1, "score": NaN}\n', "row 1: score is nan"),
+        ('{"id": 1, "score": 1e999}\n', "row 1: score is inf"),
+        ('{"id": 1, "score": [1]}\n', "row 1: score is [1]"),
+        ('{"id": 1, "score": null}\n', "row 1: score is missing"),
+        ("[" * 100_000 + "\n", "row 1: not a JSON object on one line"),
+        ("", "no scores"),
+        ("\x00\xff", "row 1: not a JSON object"),
+    ],
+)
+def test_what_is_wrong_with_jsonl_is_named(tmp_path: Path, text: str, said: str) -> None:
+    good, bad = tmp_path / "a.jsonl", tmp_path / "b.jsonl"
+    good.write_text('{"id": 1, "score": 1}\n{"id": 2, "score": 0}\n')
+    bad.write_text(text)
+    assert said in refused(good, bad)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("b.csv", b"id,score,score\n1,1,0\n2,0,0\n", "two columns 'score'"),
+        ("b.csv", b"id,score\n1\n", "row 1: not as many cells as columns"),
+        ("b.csv", b"id,score\n\xff\xfe,1\n", "cannot be read"),
+        ("b.parquet", b"PAR1", "cannot be read"),
+        ("b.txt", b"1", "the name should end in .csv, .tsv, .jsonl or .parquet"),
+    ],
+)
+def test_a_file_of_another_kind_is_refused(tmp_path: Path, name: str, content: bytes, said: str) -> None:
+    (tmp_path / name).write_bytes(content)
+    assert said in refused(write_csv(tmp_path / "a.csv", ROWS), tmp_path / name)
+
+
+def test_names_and_tasks_of_strangers_control_no_terminal(tmp_path: Path) -> None:
+    rows = [row | {"task": task} for row in scores(1) for task in ("\x1b[31mred", "<script>|a\nb")]
+    file = write_csv(tmp_path / "a.csv", rows)
+    for how in ([], ["--markdown"], ["--json"]):
+        output = CliRunner().invoke(app, ["compare", f"A={file}", f"B={file}", *how]).output
+        assert "\x1b" not in output
+        assert how == ["--json"] or "\\x1b[31mred" in output
+        assert how != ["--markdown"] or "<script>" not in output
 
 
 def test_all_that_is_wrong_in_all_files_is_told_at_once_but_not_a_thousand_lines(tmp_path: Path) -> None:

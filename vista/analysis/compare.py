@@ -282,11 +282,16 @@ def markdown(found: Comparison) -> str:
     """The tables and their notes as Markdown."""
     from tabulate import tabulate
 
+    from vista.shown import as_markdown, in_one_line
+
     parts = []
     for rows in cells(found):
-        escaped = [{name: text.replace("|", "\\|") for name, text in row.items()} for row in rows]
+        escaped = [
+            {name: as_markdown(in_one_line(text)).replace("|", "\\|") for name, text in row.items()}
+            for row in rows
+        ]
         parts.append(tabulate(escaped, headers="keys", tablefmt="pipe", disable_numparse=True))
-    return "\n\n".join([*parts, *notes(found)])
+    return "\n\n".join([*parts, *map(as_markdown, notes(found))])
 
 
 def show(found: Comparison, console: Console) -> None:
@@ -294,7 +299,7 @@ def show(found: Comparison, console: Console) -> None:
     from rich import box
     from rich.table import Table
 
-    from vista.shown import markup
+    from vista.shown import in_one_line, markup, printable
 
     for rows in cells(found):
         table = Table(box=box.SIMPLE_HEAD)
@@ -302,7 +307,7 @@ def show(found: Comparison, console: Console) -> None:
             left = name in ("system", "against", "task", "test")
             table.add_column(name, justify="left" if left else "right")
         for row in rows:
-            table.add_row(*map(markup, row.values()))
+            table.add_row(*(markup(in_one_line(text)) for text in row.values()))
         console.print(table)
     for line in notes(found):
-        console.print(line, markup=False, highlight=False)
+        console.print(printable(line), markup=False, highlight=False, soft_wrap=True)

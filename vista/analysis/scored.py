@@ -14,7 +14,6 @@ import math
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -156,11 +155,13 @@ def _read(system: System, file: Path, run: str, metric: str | None, problems: Pr
     rows = list(_rows(file, problems))
     if not rows:
         return
-    columns = set().union(*(row for _, row in islice(rows, MOST)))
-    if columns.issuperset((*RUN, "round", "query_id")):
+    if set(rows[0][1]).issuperset((*RUN, "round", "query_id")):
         rows = _of_run(file, rows, run, problems)
     elif run:
         problems.add(f"{file}: only long.csv has runs to choose from; leave out {run!r}")
+        return
+    columns = set().union(*(row for _, row in rows))
+    if not rows:
         return
     logged = "doc_id" in columns and file.suffix == ".jsonl"
     score = metric or (_only_metric(file, rows) if logged and "score" not in columns else "score")
@@ -207,6 +208,9 @@ def _rows(file: Path, problems: Problems) -> Iterator[tuple[int, Mapping[str, An
         elif file.suffix in (".csv", ".tsv"):
             with file.open(encoding="utf-8-sig", newline="") as lines:
                 read = csv.DictReader(lines, delimiter="\t" if file.suffix == ".tsv" else ",", strict=True)
+                names = list(read.fieldnames or [])
+                if twice := [name for name in names if names.count(name) > 1]:
+                    problems.add(f"{file}: two columns {twice[0]!r}; rename one")
                 for number, row in enumerate(read, 1):
                     if None in row or None in row.values():
                         problems.add(f"{file}: row {number}: not as many cells as columns")
@@ -214,18 +218,24 @@ def _rows(file: Path, problems: Problems) -> Iterator[tuple[int, Mapping[str, An
                         yield number, row
         else:
             problems.add(f"{file}: the name should end in .csv, .tsv, .jsonl or .parquet")
-    except (OSError, ValueError, csv.Error) as error:  # Arrow's errors are ValueErrors
+    except (
+        OSError,
+        ValueError,
+        TypeError,
+        NotImplementedError,
+        csv.Error,
+    ) as error:  # Arrow has all of these
         problems.add(f"{file}: cannot be read ({str(error).splitlines()[0]}); name a file of scores")
 
 
 def _json_rows(file: Path, problems: Problems) -> Iterator[tuple[int, Mapping[str, Any]]]:
-    with file.open(encoding="utf-8") as lines:
+    with file.open(encoding="utf-8-sig") as lines:
         for number, line in enumerate(lines, 1):
             if not line.strip():
                 continue
             try:
                 row = json.loads(line)
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 row = error
             if isinstance(row, dict):
                 yield number, row
@@ -256,7 +266,7 @@ def _of_run(
         problems.add(f"{file}:{run}: has the rounds {', '.join(rounds)}; choose one, as {file}:{run}/round1")
         return []
     if wanted["method"] in _bases(file):
-        return [(number, {**row, "seed": None}) for number, row in of_run]
+        return [(number, {name: row[name] for name in row if name != "seed"}) for number, row in of_run]
     return of_run
 
 
@@ -302,15 +312,15 @@ def _number(row: Mapping[str, Any], name: str) -> float | str:
     try:
         found = TRUTH.get(value.strip().lower(), value) if isinstance(value, str) else value
         found = float(found)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return repr(value)[:60]
     return found if math.isfinite(found) else str(value)
 
 
-def _text(value: Any) -> str | None:
+def _text(value: Any) -> str:
     """An id, cluster, seed or task as text; a whole number as one, whatever the file made of it."""
     if value is None:
-        return None
+        return ""
     if isinstance(value, float):
         return "" if math.isnan(value) else str(int(value)) if value.is_integer() else str(value)
     return str(value).strip()
