@@ -290,9 +290,9 @@ ORDERS: dict[str, str] = {
     "GridSettings.questions": "tasks",
     "AnnotatedRationales.files": "",
     "SelfImprovement.reflect": "TABLES",
-    "SuiteFields.seeds": "+evaluate +sample collect curate TABLES",
+    "SuiteFields.seeds": "+evaluate +sample collect curate training TABLES",
     "Only.seeds": "",
-    "SuiteFields.train_sets": "collect evaluate gallery TABLES",
+    "SuiteFields.train_sets": "collect evaluate gallery training TABLES",
     "ScoringSettings.layers": "check score",
 }
 
