@@ -31,8 +31,8 @@ from vista.training.train import train
 
 Make = Callable[..., Hyperparameters]
 OF_PAIRS = [
-    *("rewards/chosen", "rewards/rejected", "rewards/margins", "rewards/accuracies"),
     *("logps/chosen", "logps/rejected"),
+    *("rewards/accuracies", "rewards/chosen", "rewards/margins", "rewards/rejected"),
 ]
 
 
@@ -118,6 +118,11 @@ def test_a_run_without_positives_has_a_history_without_steps(suite: Suite, paths
     history = paths.history(run_of("rest-em").id)
     assert history.read_text() == ",".join(FIRST) + "\n"
     assert read_manifest(history).status == "no-positives"
+
+
+def test_the_order_in_which_a_state_gives_its_entries_back_does_not_count() -> None:
+    entry = {"loss": 1.0, "step": 1, "rewards/margins": 2.0, "logps/chosen": 3.0}
+    assert history_text([entry]) == history_text([dict(sorted(entry.items()))])
 
 
 def test_a_number_that_a_step_lacks_is_an_empty_cell() -> None:

@@ -199,15 +199,15 @@ def _of_cut_responses(source: TrainingSet) -> list[str]:
     if not cut:
         return []
     return [
-        f"{cut} rejected responses were cut at the length limit (`rejected_finished`): they end in the middle, "
-        "and other programs will train on an end token after them."
+        f"{cut} rejected responses were cut at the length limit (`rejected_finished`): they end in the "
+        "middle, and other programs will train on an end token after them."
     ]
 
 
 def _whose_words(source: TrainingSet) -> str:
     return (
-        "Responses with the source `seed` are gold rationales; all others are what the policy wrote, starting "
-        f"from model `{source.run.model}`, whose licence may have conditions for them."
+        "Responses with the source `seed` are gold rationales; all others are what the policy wrote, "
+        f"starting from model `{source.run.model}`, whose licence may have conditions for them."
     )
 
 

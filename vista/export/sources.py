@@ -176,8 +176,8 @@ class TrainingSet(Source):
         for index, row in enumerate(self.rows):
             if row["query_id"] not in found:
                 raise VistaError(
-                    f"{self.file}: row {index}: query {row['query_id']!r} is in none of the run's tasks; make "
-                    "the training set again"
+                    f"{self.file}: row {index}: query {row['query_id']!r} is in none of the run's tasks; "
+                    "make the training set again"
                 )
         return found
 

@@ -17,7 +17,7 @@ from typing import Any
 
 from vista.records import write_text
 
-# The first columns of every history; those of the objective follow, in the order in which it names them.
+# The first columns of every history; those of the objective follow by name: a state forgets their order.
 FIRST = (
     "step",
     "epoch",
@@ -70,7 +70,7 @@ def history_text(logged: Iterable[Mapping[str, Any]]) -> str:
         logged: Entries of Trainer's ``log_history``; the last one, of the whole run, has no ``loss``.
     """
     steps = [entry for entry in logged if "loss" in entry]
-    own = dict.fromkeys(name for entry in steps for name in entry if name not in FIRST)
+    own = sorted({name for entry in steps for name in entry if name not in FIRST})
     text = io.StringIO()
     writer = csv.DictWriter(text, [*FIRST, *own], restval="", lineterminator="\n")
     writer.writeheader()
