@@ -11,10 +11,12 @@ from pathlib import Path
 
 import pytest
 
+from tests.own_tasks import write_task
 from vista import closure
 from vista.config import Suite, load_suite
 from vista.dag import Dag
 from vista.errors import VistaError
+from vista.task_kinds.lmms_eval import LmmsEvalSettings
 
 
 @pytest.fixture
@@ -107,7 +109,7 @@ def test_the_scores_module_changes_scores_curation_and_cases_alone(package: Path
 
 def test_edited_images_change_what_decodes_them_and_the_benchmarks(package: Path, benchmarks: Suite) -> None:
     found = stale(benchmarks, append(package / "images.py", CODE))
-    assert {"tasks-slake", "sample-vllm", "evaluate-scorers", "score"} <= found
+    assert {"tasks-slake", "sample-vllm", "evaluate-scorers-own_tasks", "score"} <= found
     assert not {"collect", "cost", "tables"} & found
 
 
@@ -117,7 +119,42 @@ def test_what_lmms_eval_imports_by_name_changes_the_evaluations(
     assert stale(suite, append(package / "evaluation/tasks/queries.py", CODE)) == {"evaluate"}
     scorers = package / "evaluation/tasks/scorers.py"
     assert not stale(suite, append(scorers, CODE))  # no task of this suite has a scorer of lmms-eval
-    assert stale(benchmarks, append(scorers, CODE)) == {"evaluate-scorers"}
+    assert stale(benchmarks, append(scorers, CODE)) == {"evaluate-scorers-own_tasks"}
+
+
+def test_what_scores_tasks_of_lmms_eval_changes_only_what_has_such_tasks(
+    package: Path, suite: Suite, benchmarks: Suite
+) -> None:
+    scoring = package / "lmms/scoring.py"
+    assert not stale(suite, append(scoring, CODE))
+    assert stale(benchmarks, append(scoring, CODE)) == {"evaluate-scorers-own_tasks", "tasks-lmms_eval"}
+
+
+def test_an_edited_task_of_lmms_eval_is_another_task_and_evaluation_alone(
+    suite: Suite, tmp_path: Path
+) -> None:
+    names = ("exact", "other")
+    for name in names:
+        write_task(tmp_path / "mine", name)
+    own = {
+        name: LmmsEvalSettings(kind="lmms-eval", task=name, include_path=tmp_path / "mine") for name in names
+    }
+    changes = {"tasks": {**suite.tasks, **own}, "out_of_domain": [*suite.out_of_domain, *names]}
+    extended = suite.model_copy(update=changes)
+    run = f"{next(iter(suite.models))}/{next(iter(suite.train_sets))}/zero-shot/seed0/round0"
+
+    def settings() -> dict[str, str]:
+        dag = Dag(extended)
+        return {name: dag.task_settings(name, "test") for name in extended.tasks} | {
+            "evaluate": dag.evaluation_settings(run)
+        }
+
+    before = settings()
+    file = tmp_path / "mine/exact.yaml"
+    file.write_text(file.read_text().replace("max_new_tokens: 4", "max_new_tokens: 5"))
+    after = settings()
+    assert {name for name in before if before[name] != after[name]} == {"exact", "evaluate"}
+    assert Dag(extended).published_files("exact", "test") == [str(tmp_path / "mine/exact.parquet")]
 
 
 def test_another_scorer_of_lmms_eval_is_another_evaluation(

@@ -11,6 +11,8 @@ import pytest
 
 from tests.evaluation.conftest import RUN, TASKS, Script, ScriptedEngine, SmallSuite
 from tests.own_tasks import DIGITS, SCORED, documents, write_task
+from vista.analysis.collect import collect, read_long
+from vista.analysis.runs import own_tasks_note
 from vista.config import Prompts
 from vista.errors import VistaError
 from vista.evaluation.evaluate import evaluate
@@ -212,3 +214,32 @@ def test_the_suites_prompts_do_not_change_what_a_task_asks(
     shown = [engine.tokenizer_of.decode(ids, skip_special_tokens=True) for ids in engine.prompts]
     assert all("so yes" in text for text in shown[:-DIGITS])
     assert not any("so yes" in text or "look" in text for text in shown[-DIGITS:])
+
+
+def test_its_scores_stand_in_the_long_table_with_clusters_and_what_is_not_told_is_not_counted(
+    small: SmallSuite, tmp_path: Path, script: Install
+) -> None:
+    script(lambda prompt: "answer : 1" if "grid" in prompt else "" if "row 5" in prompt else said_row(prompt))
+    folder = write_task(tmp_path / "mine", "exact")
+    with_own_tasks(small, write_task(folder, "parsed", PARSED), "exact", "parsed")
+    suite = small.suite
+    only = {
+        "models": {RUN.model: suite.models[RUN.model]},
+        "methods": {RUN.method: suite.methods[RUN.method]},
+        "swept": {},
+        "only": {},
+        "seeds": [0],
+    }
+    small.suite = suite.model_copy(update=only)
+    evaluate(small.suite, small.paths, RUN)
+    collect(small.suite, small.paths)
+    long = read_long(small.paths.long)
+    own = {task: long[long["task"] == task] for task in ("exact", "parsed")}
+    assert [len(rows) for rows in own.values()] == [DIGITS, DIGITS]
+    assert {task: int(rows["unanswered"].sum()) for task, rows in own.items()} == {"exact": 0, "parsed": 1}
+    assert own["exact"]["cluster_id"].nunique() == DIGITS // 2
+    (note,) = own_tasks_note(small.suite)
+    assert (
+        "exact, parsed as its own tasks: with the task's prompt, so without our mark before answers" in note
+    )
+    assert own_tasks_note(suite.model_copy(update={"out_of_domain": TASKS[1:]})) == []

@@ -16,6 +16,7 @@ from vista.config import Suite
 from vista.errors import VistaError
 from vista.evaluation.harness import simple_evaluate
 from vista.grid import Run
+from vista.lmms.files import TaskFile, find
 from vista.lmms.loading import Loaded, load, without_judge
 from vista.lmms.running import single_attempts
 from vista.lmms.scoring import answer_found, scores
@@ -44,8 +45,9 @@ def answered(
     """
     path = paths.queries(task, "test")
     settings: Any = suite.tasks[task]
-    _check_files(settings, task, path)
-    loaded = load(settings.file(), settings.metric, settings.sizes.test, suite.eval_max_new_tokens)
+    file = find(settings.task, settings.include_path)
+    _check_files(file, task, path)
+    loaded = load(file, settings.metric, settings.sizes.test, suite.eval_max_new_tokens)
     queries = read_queries(path, COLUMNS)
     _check_documents(loaded, task, [query["query_id"] for query in queries], path)
     with single_attempts(), without_judge(loaded.what):
@@ -53,17 +55,16 @@ def answered(
     return _predictions(loaded, run.id, task, queries, report, model.cut)
 
 
-def _check_files(settings: Any, task: str, path: Path) -> None:
+def _check_files(file: TaskFile, task: str, path: Path) -> None:
     """Refuse a task whose files say something else now than when its queries were made.
 
     Raises:
         VistaError: they do.
     """
-    made = read_manifest(path).settings.get("definition")
-    if made != settings.definition():
+    if read_manifest(path).settings.get("definition") != file.digest():
         raise VistaError(
-            f"task {task}: {settings.file().path}, or code that it names, has changed since {path} was made "
-            "of it; run the same snakemake command again, which makes it again"
+            f"task {task}: {file.path}, or code that it names, has changed since {path} was made of it; run "
+            "the same snakemake command again, which makes it again"
         )
 
 
