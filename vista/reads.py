@@ -103,8 +103,8 @@ class Reads:
     def asked(self, model: str) -> list[Path]:
         """Every file of queries that jobs show a model and that may not suit its processor.
 
-        None for a built model: its tokenizer and its images are those of the generated tasks. None for a model
-        at an endpoint, which has no processor here.
+        None for a built model: its tokenizer and its images are those of the generated tasks. None for one at
+        an endpoint, which has no processor here.
         """
         if model in self.suite.endpoints or isinstance(self.suite.models[model], BuiltModel):
             return []

@@ -11,12 +11,12 @@ rule evaluate:
     output:
         f"{R}/evaluation/{{run}}/predictions.parquet",
         f"{R}/evaluation/{{run}}/predictions.parquet.manifest.json",
-    wildcard_constraints:
-        run=PLAN.runs_with_weights(),
     log:
         f"{R}/logs/evaluation/{{run}}.log",
     benchmark:
         f"{R}/benchmarks/evaluation/{{run}}.tsv"
+    wildcard_constraints:
+        run=PLAN.runs_with_weights(),
     conda:
         "../../environment.yml"
     threads: lambda w: PLAN.cpus("evaluation", w.run)
@@ -41,12 +41,12 @@ rule ask:
     output:
         f"{R}/evaluation/{{run}}/predictions.parquet",
         f"{R}/evaluation/{{run}}/predictions.parquet.manifest.json",
-    wildcard_constraints:
-        run=PLAN.endpoint_runs(),
     log:
         f"{R}/logs/evaluation/{{run}}.log",
     benchmark:
         f"{R}/benchmarks/evaluation/{{run}}.tsv"
+    wildcard_constraints:
+        run=PLAN.endpoint_runs(),
     localrule: True
     conda:
         "../../environment.yml"
@@ -59,4 +59,3 @@ rule ask:
     shell:
         "VISTA_MEMORY=ask:{resources.mem_mb:q}"
         " vista ask {params.suite:q} {wildcards.run:q} 2>&1 | tee {log:q}"
-
