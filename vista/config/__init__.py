@@ -17,6 +17,7 @@ from vista.config.loading import (
 )
 from vista.config.methods import (
     BaseMethod,
+    ExternalMethod,
     Filter,
     Method,
     Methods,
@@ -73,6 +74,7 @@ __all__ = [
     "BaseMethod",
     "BuiltModel",
     "EngineSettings",
+    "ExternalMethod",
     "Filter",
     "FullTuning",
     "HfEngineSettings",
