@@ -197,6 +197,15 @@ def models(
 
 
 @stage_command
+def adopt(suite_file: SuiteArgument, run: RunArgument) -> None:
+    """Check a checkpoint or an adapter that was trained elsewhere against its base, and link or merge it."""
+    suite, paths = _open(suite_file, "adopt", run)
+    from vista.models.adopt import adopt as work
+
+    work(suite, paths, run_named(suite, run))
+
+
+@stage_command
 def encodable(
     suite_file: SuiteArgument, model: Annotated[str, typer.Argument(help="Name of the model.")]
 ) -> None:
@@ -291,6 +300,15 @@ def evaluate(suite_file: SuiteArgument, run: RunArgument) -> None:
     """Evaluate a run's checkpoint on every test query, through lmms-eval."""
     suite, paths = _open(suite_file, "evaluate", run)
     from vista.evaluation.evaluate import evaluate as work
+
+    work(suite, paths, run_named(suite, run))
+
+
+@stage_command
+def grade(suite_file: SuiteArgument, run: RunArgument) -> None:
+    """Verify the responses of a run that were generated elsewhere."""
+    suite, paths = _open(suite_file, "grade", run)
+    from vista.evaluation.grade import grade as work
 
     work(suite, paths, run_named(suite, run))
 

@@ -12,9 +12,15 @@ from pathlib import Path
 
 from vista import grid
 from vista.config import BuiltModel, Suite
+from vista.errors import VistaError
 from vista.grid import Run
 from vista.paths import Paths
 from vista.records import Split
+
+# What a checkpoint consists of: weights as safetensors, configs, tokenizers, chat templates, and code, which
+# is run only if the model's entry says so.
+CHECKPOINT = ("*.safetensors", "*.json", "*.jinja", "*.txt", "*.model", "*.tiktoken", "*.py")
+SAMPLES = ("*samples_*.jsonl",)  # as lmms-eval names a task's
 
 
 @dataclass(frozen=True)
@@ -114,9 +120,30 @@ class Reads:
         return list(found)
 
     def checkpoint(self, run: Run) -> Path:
-        """Folder of a run's weights: its own, its base model's, or another run's."""
+        """Folder of a run's weights: its own, its base model's, or another run's.
+
+        Raises:
+            VistaError: it has none, but responses that were generated elsewhere.
+        """
         run = grid.weights(self.suite, run)
-        return self.paths.checkpoint(run, grid.is_trained(self.suite, run))
+        if grid.is_graded(self.suite, run):
+            raise VistaError(f"{run.id}: there are responses to grade, and no checkpoint")
+        if grid.is_adopted(self.suite, run):
+            return self.paths.adopted(run.id)
+        return self.paths.trained(run.id) if grid.is_trained(self.suite, run) else self.paths.base(run.model)
+
+    def given(self, run: Run) -> list[Path]:
+        """The user's files that a run's checkpoint or predictions are made from; none if they are missing.
+
+        Of a checkpoint folder, those that a checkpoint or an adapter consists of; what a training left there
+        to resume from is not read. Of a folder of responses, those that lmms-eval names as samples.
+        """
+        place = grid.given(self.suite, run)
+        if place is None or not place.is_dir():
+            return [] if place is None or not place.is_file() else [place]
+        patterns = SAMPLES if grid.is_graded(self.suite, run) else CHECKPOINT
+        found = {file for pattern in patterns for file in place.glob(pattern) if file.is_file()}
+        return sorted(file for file in found if file.name[0] != "." and file.name != "manifest.json")
 
     def start(self, run: Run) -> Path:
         """Folder of the checkpoint that a run's training starts from."""

@@ -122,9 +122,9 @@ class ExternalMethod(Strict):
     )
     predictions: dict[Name, UserPath] = Field(
         {},
-        description="By model, a file of responses: CSV, JSON lines or parquet with `query_id` and `response`, "
-        "or samples that lmms-eval logged (a file, or a folder with one for each task); `{seed}` and "
-        "`{round}` as above.",
+        description="By model, a file of responses: CSV, JSON lines or parquet with `query_id` "
+        "and `response`, or samples that lmms-eval logged (a file, or a folder with one for each task); "
+        "`{seed}` and `{round}` as above.",
     )
     rounds: int = Field(1, ge=1, le=1000, description="Rounds; of several, the paths name `{round}`.")
     missing: Literal["refuse", "unanswered"] = Field(

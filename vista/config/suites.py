@@ -284,7 +284,7 @@ class Written:
         self, schema: CoreSchema, handler: GetJsonSchemaHandler
     ) -> dict[str, Any]:
         """A name, or an entry."""
-        return {"anyOf": [handler(schema["schema"]), handler(self.entry.core_schema)]}  # type: ignore[typeddict-item]
+        return {"anyOf": [handler(schema["schema"]), handler(self.entry.core_schema)]}
 
 
 def names_of(listed: Iterable[str | dict[str, Any]]) -> list[str]:
