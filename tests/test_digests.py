@@ -40,6 +40,11 @@ METHODS = [
     *("zero-shot", "sft-seed", "r3v", "star", "rest-em", "vista-sft", "vista-dpo", "budget-matched"),
     *("random-prefix", "gold-prefix", "random-drop", "vig", "logprob", "oracle-filter", "r3v-select"),
 ]
+MODELS = ("nano-internvl", "nano-qwen2.5-vl")
+EXTERNAL = [
+    {"mine": {"kind": "external", "rounds": 2, "checkpoints": dict.fromkeys(MODELS, "runs/{round}")}},
+    {"told": {"kind": "external", "predictions": dict.fromkeys(MODELS, "told.jsonl")}},
+]
 Signature = tuple[Any, ...]
 
 
@@ -85,7 +90,14 @@ def jobs(suite: Suite) -> dict[tuple[str, str], Signature]:
             add("curate", run.id, dag.curation_settings(run.id), dag.curation_inputs(run.id), code)
             code, start = dag.training_code(run.id), dag.training_start(run.id)
             add("train", run.id, dag.training_settings(run.id), [start], code)
+        if grid.is_graded(suite, run):
+            own = [*dag.given(run.id), *dag.test_queries()]
+            add("grade", run.id, dag.grading_settings(run.id), own, dag.code("grade"))
+            continue
         inputs = [dag.checkpoint(run.id), *dag.test_queries()]
+        if grid.is_adopted(suite, run):
+            own = [dag.base(run.id), *dag.given(run.id)]
+            add("adopt", run.id, dag.adoption_settings(run.id), own, dag.code("adopt"))
         add("evaluate", run.id, dag.evaluation_settings(run.id), inputs, dag.evaluation_code())
     for case in dag.cases():
         run_id = "/".join(Path(case).relative_to(suite.results).parts[1:-1])
@@ -121,20 +133,20 @@ TABLES = {"ablation", "difficulty", "distributions", "results"}  # of what is kn
 DECIDES: dict[str, str] = {
     "SuiteFields.name": "audit cost prefix TABLES",
     "SuiteFields.results": (
-        "audit cases collect curate encodable evaluate figure gains gallery models prefix resample sample "
-        "score tasks train TABLES"
+        "adopt audit cases collect curate encodable evaluate figure gains gallery grade models prefix "
+        "resample sample score tasks train TABLES"
     ),
     "SuiteFields.plugins": "",
     "SuiteFields.train_sets": (
-        "+cases +curate +evaluate +resample +sample +score +train audit cases collect curate encodable "
-        "evaluate gains gallery prefix resample sample score TABLES"
+        "+adopt +cases +curate +evaluate +grade +resample +sample +score +train audit cases collect curate "
+        "encodable evaluate gains gallery grade prefix resample sample score TABLES"
     ),
-    "SuiteFields.out_of_domain": "collect encodable evaluate TABLES",
+    "SuiteFields.out_of_domain": "collect encodable evaluate grade TABLES",
     "SuiteFields.seeds": (
         "+curate +evaluate +gains +resample +sample +score +train audit collect prefix TABLES"
     ),
     "SuiteFields.max_rounds": (
-        "+curate +evaluate +resample +sample +score +train audit collect prefix TABLES"
+        "+adopt +curate +evaluate +resample +sample +score +train audit collect prefix TABLES"
     ),
     "SuiteFields.only": "+evaluate collect TABLES",
     "SuiteFields.eval_max_new_tokens": "encodable evaluate",
@@ -194,8 +206,8 @@ DECIDES: dict[str, str] = {
     "ModelTraining.gradient_checkpointing": "",
     "ModelTraining.save_every": "",
     "Prompts.system": "cases curate encodable evaluate gains resample sample score",
-    "Prompts.suffix": "cases curate encodable evaluate gains resample sample score",
-    "Prompts.answer_mark": "evaluate resample sample",
+    "Prompts.suffix": "cases curate encodable evaluate gains grade resample sample score",
+    "Prompts.answer_mark": "evaluate grade resample sample",
     "JobResources.cpus": "",
     "JobResources.gpus": "",
     "JobResources.memory_gb": "",
@@ -231,6 +243,10 @@ DECIDES: dict[str, str] = {
     "SelectMethod.of": "evaluate TABLES",
     "SelectMethod.k": "evaluate TABLES",
     "SelectMethod.temperature": "evaluate TABLES",
+    "ExternalMethod.checkpoints": "adopt TABLES",
+    "ExternalMethod.predictions": "grade TABLES",
+    "ExternalMethod.rounds": "+adopt +evaluate collect TABLES",
+    "ExternalMethod.missing": "grade TABLES",
     "Swept.sweep": "TABLES",
     "Swept.of": "TABLES",
     "Swept.set": "TABLES",
@@ -278,9 +294,9 @@ DECIDES: dict[str, str] = {
 # What the reverse order of each list and mapping changes; `.*`: of the lists in a mapping.
 ORDERS: dict[str, str] = {
     "SuiteFields.train_sets.*": (
-        "audit cases collect curate evaluate gains prefix resample sample score TABLES"
+        "audit cases collect curate evaluate gains grade prefix resample sample score TABLES"
     ),
-    "SuiteFields.out_of_domain": "collect evaluate TABLES",
+    "SuiteFields.out_of_domain": "collect evaluate grade TABLES",
     "SuiteFields.only": "",
     "SuiteFields.tasks": "",
     "SuiteFields.tables": "",
@@ -289,9 +305,11 @@ ORDERS: dict[str, str] = {
     "GridSettings.questions": "tasks",
     "AnnotatedRationales.files": "",
     "SelfImprovement.reflect": "TABLES",
+    "ExternalMethod.checkpoints": "",
+    "ExternalMethod.predictions": "",
     "SuiteFields.seeds": "+evaluate +sample collect curate TABLES",
     "Only.seeds": "",
-    "SuiteFields.train_sets": "collect evaluate gallery TABLES",
+    "SuiteFields.train_sets": "collect evaluate gallery grade TABLES",
     "ScoringSettings.layers": "check score",
 }
 
@@ -304,7 +322,7 @@ def grids(root: Path, results: Path) -> Suite:
     raw = load_yaml(root / "config/testbed.yaml")
     raw |= {
         "models": ["nano-internvl", "nano-qwen2.5-vl"],
-        "methods": METHODS,
+        "methods": [*METHODS, *EXTERNAL],
         "sweeps": {"tau": {"method": "vista-sft", "set": "filter.tau", "values": [-1.0], "rounds": 1}},
         "max_rounds": {"nano-internvl": 2},
         "only": {"r3v": {"models": ["nano-internvl"]}, "r3v-select": {"models": ["nano-internvl"]}},
@@ -392,6 +410,8 @@ OTHER: dict[str, list[Any] | Callable[[Any], list[Any]]] = {
     "SelfImprovement.reflect": [["refine"], ["select"]],
     "ScoringSettings.layers": [[0.25]],
     "SelectMethod.of": ["vista-sft"],
+    "ExternalMethod.checkpoints": [dict.fromkeys(MODELS, "others/{round}")],
+    "ExternalMethod.predictions": [dict.fromkeys(MODELS, "others.jsonl")],
     "BuiltModel.corpus": ["grid-closed"],
     "Swept.value": [-3.0],
     "Only.models": [["nano-qwen2.5-vl"]],

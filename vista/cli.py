@@ -34,11 +34,11 @@ app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_
 # The commands that Snakemake runs, by stage, in the order of the DAG. Their help is lettered by it.
 STAGE_COMMANDS = {
     "tasks": ["tasks"],
-    "models": ["models", "check"],
+    "models": ["models", "check", "adopt"],
     "rollouts": ["encodable", "sample", "resample", "score", "gains", "cases"],
     "curation": ["curate"],
     "training": ["train"],
-    "evaluation": ["evaluate"],
+    "evaluation": ["evaluate", "grade"],
     "analysis": [
         *("collect", "tables", "ablation", "difficulty", "cost", "audit", "prefix", "distributions"),
     ],

@@ -79,7 +79,9 @@ class Settings(Outputs):
         this = grid.Run.parse(run)
         method = self.suite.methods[this.method]
         stated = [str(grid.given(self.suite, this)), method.model_dump(include={"missing"})]
-        return digest([*stated, self.suite.evaluated_tasks, *self._prompts(run, verified=True)])
+        # Questions may be in the file as the model was asked them.
+        prompts = self.suite.models[this.model].prompts.model_dump(include={"suffix", "answer_mark"})
+        return digest([*stated, self.suite.evaluated_tasks, prompts])
 
     def check_settings(self, model: str) -> str:
         """Settings of the check of a base model: whose attention has to be read."""

@@ -72,10 +72,18 @@ def check_folder(folder: Path) -> None:
         check(folder)
 
 
-def folder_problems(folder: Path) -> list[str]:
-    """Everything that ``check_folder`` would refuse, and a missing chat template; for ``vista doctor``."""
+def folder_problems(folder: Path, is_whole: bool = True) -> list[str]:
+    """Everything that ``check_folder`` would refuse, and a missing chat template; for ``vista doctor``.
+
+    Args:
+        folder: The checkpoint.
+        is_whole: Whether it has to have a processor, too.
+    """
     found = []
+    of_processor = (_check_processor, _check_tokenizer, _check_template_file)
     for check in (*CHECKS, _check_template_file) if folder.is_dir() else CHECKS[:1]:
+        if check in of_processor and not is_whole:
+            continue
         try:
             check(folder)
         except VistaError as error:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import get_args
 
 from vista import grid
@@ -28,6 +29,45 @@ def grade(suite: Suite, paths: Paths, run: grid.Run) -> None:
         VistaError: the file is missing or cannot be read, or its rows are not one response to each test
             query of every evaluated task; lists all of them.
     """
+    method, files = _given(suite, paths, run)
+    settings = {
+        "run": run.id,
+        "tasks": suite.evaluated_tasks,
+        "source": str(grid.given(suite, run)),
+        "missing": method.missing,
+        **suite.models[run.model].prompts.stated,
+    }
+    queries = Reads(suite, paths).test_queries()
+    recorder = Recorder("evaluation", settings, [*files, *queries])
+    asked = _asked(suite, paths, run.model)
+    found = matched(read_given(files), asked, method.missing == "unanswered")
+    predictions = [_prediction(run.id, key, asked.queries[key], given) for key, given in found.items()]
+    output = paths.predictions(run.id)
+    write_rows(output, predictions, PREDICTION)
+    lacking = sum(given is None for given in found.values())
+    recorder.write(output, {**counts(predictions, suite.evaluated_tasks), "missing": lacking})
+
+
+def check_responses(suite: Suite, paths: Paths, run: grid.Run) -> str:
+    """What ``grade`` would make of a run's responses, as far as the test queries have been made.
+
+    Raises:
+        VistaError: the same.
+    """
+    method, files = _given(suite, paths, run)
+    given = read_given(files)
+    if not all(path.is_file() for path in Reads(suite, paths).test_queries()):
+        return f"{len(given)} responses, not yet compared with the test queries, which are not made yet"
+    found = matched(given, _asked(suite, paths, run.model), method.missing == "unanswered")
+    return f"{len(given)} responses to {len(found)} test queries"
+
+
+def _given(suite: Suite, paths: Paths, run: grid.Run) -> tuple[ExternalMethod, list[Path]]:
+    """A run's method, and the files with its responses.
+
+    Raises:
+        VistaError: it is of another kind, or they are missing.
+    """
     method, source = suite.methods[run.method], grid.given(suite, run)
     if source is None or not isinstance(method, ExternalMethod) or not method.predictions:
         raise VistaError(f"{run.id}: method {run.method!r} names no predictions from elsewhere")
@@ -35,31 +75,20 @@ def grade(suite: Suite, paths: Paths, run: grid.Run) -> None:
     if not files:
         what = "no samples of lmms-eval in this folder" if source.is_dir() else "no such file"
         raise VistaError(f"{source}: {what}; correct predictions.{run.model} of method {run.method}")
-    queries = {task: paths.queries(task, "test") for task in suite.evaluated_tasks}
-    prompts = suite.models[run.model].prompts
-    settings = {
-        "run": run.id,
-        "tasks": suite.evaluated_tasks,
-        "source": str(source),
-        "missing": method.missing,
-        **prompts.stated,
-    }
-    recorder = Recorder("evaluation", settings, [*files, *queries.values()])
+    return method, files
+
+
+def _asked(suite: Suite, paths: Paths, model: str) -> Asked:
+    """The test queries of every evaluated task, as a model is asked them."""
     asked: dict[Key, Row] = {}
     plain: dict[Key, str] = {}
-    for task, path in queries.items():
+    for path in Reads(suite, paths).test_queries():
         rows = read_queries(path, list(QUERIED))
         check_count(path, len(rows), "queries", required=False)
         for row in rows:
-            key = task, row["query_id"]
-            asked[key], plain[key] = prompted(row, prompts), row["instruction"]
-    known = Asked(asked, plain, lambda: _other_splits(suite, paths))
-    found = matched(read_given(files), known, method.missing == "unanswered")
-    predictions = [_prediction(run.id, key, asked[key], given) for key, given in found.items()]
-    output = paths.predictions(run.id)
-    write_rows(output, predictions, PREDICTION)
-    lacking = sum(given is None for given in found.values())
-    recorder.write(output, {**counts(predictions, suite.evaluated_tasks), "missing": lacking})
+            key = row["task"], row["query_id"]
+            asked[key], plain[key] = prompted(row, suite.models[model].prompts), row["instruction"]
+    return Asked(asked, plain, lambda: _other_splits(suite, paths))
 
 
 QUERIED = (

@@ -233,16 +233,18 @@ def matched(given: Sequence[Given], asked: Asked, missing_is_wrong: bool) -> dic
     for key in asked.queries:
         by_id.setdefault(key[1], []).append(key)
     found: dict[Key, Given] = {}
+    named: set[Key] = set()
     problems = []
     for row in given:
         keys = [key for key in by_id.get(row.query_id, []) if row.task in (None, key[0])]
+        named.update(keys)
         problem = _problem(row, keys, found, asked)
         if problem is None:
             found[keys[0]] = row
         else:
             problems.append(f"{row.where}: query {row.query_id!r}: {problem}")
     if not missing_is_wrong:
-        lacking = [key for key in asked.queries if key not in found]
+        lacking = [key for key in asked.queries if key not in named]
         problems += [f"task {task}: query {query!r}: no response" for task, query in lacking]
         if lacking:
             count = f"{len(lacking)} of {len(asked.queries)} test queries have no response"

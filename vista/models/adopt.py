@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
@@ -210,6 +210,13 @@ def _plain(processor: Any) -> dict[str, Any]:
     return {name: value for name, value in own.items() if name != "chat_template"}
 
 
+def tied_weights(weights: Mapping[str, torch.Tensor]) -> list[tuple[str, str]]:
+    """The pairs of names that stand for one weight."""
+    first: dict[int, str] = {}
+    named = [(name, first.setdefault(weight.data_ptr(), name)) for name, weight in weights.items()]
+    return [(name, other) for other, name in named if other != name]
+
+
 def merge(
     source: Path, said: dict[str, Any], base: Path, processor: Presenter, output: Path, trusted: bool = False
 ) -> dict[str, float]:
@@ -247,7 +254,8 @@ def merge(
     stored = load_config(base, "sdpa", trusted).dtype or torch.float32
     checkpoint = load_checkpoint(base, device="cpu", dtype=torch.float32, trust_remote_code=trusted)
     renamed = getattr(checkpoint.model, "_checkpoint_conversion_mapping", None)
-    before = len(checkpoint.model.state_dict())
+    weights = checkpoint.model.state_dict()
+    before, tied = len(weights), tied_weights(weights)
     with blaming(source / WEIGHTS, f"the adapter does not fit the base {base}", remedy):
         adapted = PeftModel(checkpoint.model, settings)
         report = adapted.load_adapter(str(source), "default", torch_device="cpu", key_mapping=renamed)
@@ -261,6 +269,13 @@ def merge(
         merged = adapted.merge_and_unload(safe_merge=True)
         if len(merged.state_dict()) != before:
             raise VistaError(f"{file}: {said['peft_type']} adds weights that the base has not; {remedy}")
+        weights = merged.state_dict()
+        for name, other in tied:
+            if not torch.equal(weights[name], weights[other]):
+                raise VistaError(
+                    f"{file}: {other} is another than {name}, but they are one weight in the base {base}, "
+                    "and would be one again; train without either in modules_to_save and target_modules"
+                )
     merged.generation_config = checkpoint.model.generation_config
     save_checkpoint(merged.to(stored).eval(), processor, output)
     return {"adapter_tensors": len(tensor_shapes(source)), "tensors": before}

@@ -33,6 +33,7 @@ from vista.errors import VistaError
 from vista.manifest import read_manifest
 from vista.paths import Paths, manifest_of
 from vista.planning.estimate import Assumptions, parameters, train_queries
+from vista.planning.external import looks
 from vista.planning.plan import make_plan, table
 from vista.shown import markup
 from vista.task_kinds.benchmarks import BenchmarkSettings, HubFiles
@@ -84,6 +85,7 @@ def examine(suite: Suite, assumptions: Assumptions, lock: Path = LOCK) -> list[F
     checks: dict[str, Callable[[], list[Finding]]] = {
         "models": lambda: check_models(suite),
         "checks of models": lambda: check_fitness(suite),
+        "external methods": lambda: check_external(suite),
         "data": lambda: check_data(suite),
         "seed rationales": lambda: check_rationales(suite),
         "GPUs": lambda: check_gpus(suite, assumptions),
@@ -139,6 +141,16 @@ def check_models(suite: Suite) -> list[Finding]:
         if isinstance(spec, LocalModel | HubModel):
             found += _model(f"model {name}", spec)
     return found or [ok("models", "all are built by the DAG")]
+
+
+def check_external(suite: Suite) -> list[Finding]:
+    """What every external method names: that it is there, and what it should be."""
+    found = []
+    for look in looks(suite):
+        told = [problem.partition("; ") for problem in look.problems]
+        found += [fail(look.run.id, what, remedy or "see the message") for what, _, remedy in told]
+        found += [] if told else [ok(look.run.id, look.found)]
+    return found
 
 
 def check_fitness(suite: Suite) -> list[Finding]:
