@@ -41,10 +41,8 @@ METHODS = [
     *("random-prefix", "gold-prefix", "random-drop", "vig", "logprob", "oracle-filter", "r3v-select"),
 ]
 MODELS = ("nano-internvl", "nano-qwen2.5-vl")
-EXTERNAL = [
-    {"mine": {"kind": "external", "rounds": 2, "checkpoints": dict.fromkeys(MODELS, "runs/{round}")}},
-    {"told": {"kind": "external", "predictions": dict.fromkeys(MODELS, "told.jsonl")}},
-]
+MINE = {"mine": {"kind": "external", "rounds": 2, "checkpoints": dict.fromkeys(MODELS, "runs/{round}")}}
+TOLD = {"told": {"kind": "external", "predictions": {"nano-internvl": "told.jsonl"}}}
 Signature = tuple[Any, ...]
 
 
@@ -138,7 +136,7 @@ DECIDES: dict[str, str] = {
     ),
     "SuiteFields.plugins": "",
     "SuiteFields.train_sets": (
-        "+adopt +cases +curate +evaluate +grade +resample +sample +score +train audit cases collect curate "
+        "+cases +curate +evaluate +resample +sample +score +train audit cases collect curate "
         "encodable evaluate gains gallery grade prefix resample sample score TABLES"
     ),
     "SuiteFields.out_of_domain": "collect encodable evaluate grade TABLES",
@@ -306,10 +304,9 @@ ORDERS: dict[str, str] = {
     "AnnotatedRationales.files": "",
     "SelfImprovement.reflect": "TABLES",
     "ExternalMethod.checkpoints": "",
-    "ExternalMethod.predictions": "",
-    "SuiteFields.seeds": "+evaluate +sample collect curate TABLES",
+    "SuiteFields.seeds": "+evaluate +grade +sample collect curate TABLES",
     "Only.seeds": "",
-    "SuiteFields.train_sets": "collect evaluate gallery grade TABLES",
+    "SuiteFields.train_sets": "collect evaluate gallery TABLES",
     "ScoringSettings.layers": "check score",
 }
 
@@ -322,7 +319,7 @@ def grids(root: Path, results: Path) -> Suite:
     raw = load_yaml(root / "config/testbed.yaml")
     raw |= {
         "models": ["nano-internvl", "nano-qwen2.5-vl"],
-        "methods": [*METHODS, *EXTERNAL],
+        "methods": [*METHODS, MINE],
         "sweeps": {"tau": {"method": "vista-sft", "set": "filter.tau", "values": [-1.0], "rounds": 1}},
         "max_rounds": {"nano-internvl": 2},
         "only": {"r3v": {"models": ["nano-internvl"]}, "r3v-select": {"models": ["nano-internvl"]}},
@@ -336,7 +333,7 @@ def grids(root: Path, results: Path) -> Suite:
 def own_rationales(root: Path, results: Path) -> Suite:
     """The testbed with the base model's own rationales."""
     raw = load_yaml(root / "config/testbed.yaml")
-    raw |= {"models": ["nano-internvl"], "methods": ["zero-shot", "sft-seed", "rest-em"]}
+    raw |= {"models": ["nano-internvl"], "methods": ["zero-shot", "sft-seed", "rest-em", TOLD]}
     raw |= {"seed_rationales": {"kind": "self"}, "results": str(results)}
     raw |= {"seeds": [0, 1], "only": {"rest-em": {"seeds": [0, 1]}}}
     return load_suite(root / "config/testbed.yaml", raw, root)
@@ -411,7 +408,7 @@ OTHER: dict[str, list[Any] | Callable[[Any], list[Any]]] = {
     "ScoringSettings.layers": [[0.25]],
     "SelectMethod.of": ["vista-sft"],
     "ExternalMethod.checkpoints": [dict.fromkeys(MODELS, "others/{round}")],
-    "ExternalMethod.predictions": [dict.fromkeys(MODELS, "others.jsonl")],
+    "ExternalMethod.predictions": [{"nano-internvl": "others.jsonl"}],
     "BuiltModel.corpus": ["grid-closed"],
     "Swept.value": [-3.0],
     "Only.models": [["nano-qwen2.5-vl"]],
