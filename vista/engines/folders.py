@@ -103,7 +103,12 @@ def _check_config_file(folder: Path) -> None:
         )
 
 
-def _check_format(folder: Path) -> None:
+def check_format(folder: Path) -> None:
+    """Refuse a folder without safetensors.
+
+    Raises:
+        VistaError: names what it has instead.
+    """
     if not list(folder.glob("*.safetensors")):
         others = sorted(path.name for pattern in PICKLES for path in folder.glob(pattern))
         found = f", only {', '.join(others)}" if others else ""
@@ -357,7 +362,7 @@ def is_adapter(folder: Path) -> bool:
 
 # In the order in which a folder is refused for them.
 CHECKS = (
-    *(_check_folder, check_no_adapters, _check_config_file, _check_format, _check_processor),
+    *(_check_folder, check_no_adapters, _check_config_file, check_format, _check_processor),
     *(_check_config, _check_generation_config, _check_tokenizer, _check_indices, _check_weights),
     *(_check_numbers, _check_images),
 )

@@ -25,6 +25,7 @@ from vista.engines.folders import (
     ADAPTER,
     TOKENIZERS,
     blaming,
+    check_format,
     has_template,
     is_adapter,
     shape_of,
@@ -64,6 +65,8 @@ def adopt(suite: Suite, paths: Paths, run: grid.Run) -> None:
         adapter = read_adapter(source)
         check_base_name(source, adapter, run.model, suite.models[run.model], base)
         files = [file for file in files if file.suffix != ".safetensors" and file.name != "config.json"]
+    else:
+        check_format(source)
     borrowed = list(lacking(source, base))
     if is_adapter(source):
         borrowed.append(base / "config.json")
