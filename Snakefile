@@ -47,6 +47,8 @@ try:
         # The config may have been edited since.
         SUITE, _ = read(inherited())
     PLAN = Dag(SUITE)
+    if workflow.is_main_process:
+        PLAN.refuse_missing()
     PLAN.write_suite()
 except VistaError as error:
     raise WorkflowError(str(error))

@@ -43,6 +43,9 @@ METHODS = [
     *("zero-shot", "sft-seed", "r3v", "star", "rest-em", "vista-sft", "vista-dpo", "budget-matched"),
     *("random-prefix", "gold-prefix", "random-drop", "vig", "logprob", "oracle-filter", "r3v-select"),
 ]
+MODELS = ("nano-internvl", "nano-qwen2.5-vl")
+MINE = {"mine": {"kind": "external", "rounds": 2, "checkpoints": dict.fromkeys(MODELS, "runs/{round}")}}
+TOLD = {"told": {"kind": "external", "predictions": {"nano-internvl": "told.jsonl"}}}
 Signature = tuple[Any, ...]
 
 
@@ -90,8 +93,14 @@ def jobs(suite: Suite) -> dict[tuple[str, str], Signature]:
             add("train", run.id, dag.training_settings(run.id), [start], code)
         if run.model in suite.endpoints:
             add("ask", run.id, dag.asking_settings(run.id), dag.test_queries(), dag.asking_code())
+        elif grid.is_graded(suite, run):
+            own = [*dag.given(run.id), *dag.test_queries()]
+            add("grade", run.id, dag.grading_settings(run.id), own, dag.code("grade"))
             continue
         inputs = [dag.checkpoint(run.id), *dag.test_queries()]
+        if grid.is_adopted(suite, run):
+            own = [dag.base(run.id), *dag.given(run.id)]
+            add("adopt", run.id, dag.adoption_settings(run.id), own, dag.code("adopt"))
         add("evaluate", run.id, dag.evaluation_settings(run.id), inputs, dag.evaluation_code())
     for case in dag.cases():
         run_id = "/".join(Path(case).relative_to(suite.results).parts[1:-1])
@@ -127,20 +136,20 @@ TABLES = {"ablation", "difficulty", "distributions", "results"}  # of what is kn
 DECIDES: dict[str, str] = {
     "SuiteFields.name": "audit cost prefix training TABLES",
     "SuiteFields.results": (
-        "ask audit cases collect curate encodable evaluate figure gains gallery models prefix resample "
-        "sample score tasks train training TABLES"
+        "adopt ask audit cases collect curate encodable evaluate figure gains gallery grade models prefix "
+        "resample sample score tasks train training TABLES"
     ),
     "SuiteFields.plugins": "",
     "SuiteFields.train_sets": (
         "+ask +cases +curate +evaluate +resample +sample +score +train ask audit cases collect curate "
-        "encodable evaluate gains gallery prefix resample sample score training TABLES"
+        "encodable evaluate gains gallery grade prefix resample sample score training TABLES"
     ),
-    "SuiteFields.out_of_domain": "ask collect encodable evaluate TABLES",
+    "SuiteFields.out_of_domain": "ask collect encodable evaluate grade TABLES",
     "SuiteFields.seeds": (
         "+curate +evaluate +gains +resample +sample +score +train audit collect prefix training TABLES"
     ),
     "SuiteFields.max_rounds": (
-        "+curate +evaluate +resample +sample +score +train audit collect prefix training TABLES"
+        "+adopt +curate +evaluate +resample +sample +score +train audit collect prefix training TABLES"
     ),
     "SuiteFields.only": "+evaluate collect TABLES",
     "SuiteFields.eval_max_new_tokens": "ask encodable evaluate",
@@ -201,8 +210,8 @@ DECIDES: dict[str, str] = {
     "ModelTraining.gradient_checkpointing": "",
     "ModelTraining.save_every": "",
     "Prompts.system": "ask cases curate encodable evaluate gains resample sample score",
-    "Prompts.suffix": "ask cases curate encodable evaluate gains resample sample score",
-    "Prompts.answer_mark": "ask evaluate resample sample",
+    "Prompts.suffix": "ask cases curate encodable evaluate gains grade resample sample score",
+    "Prompts.answer_mark": "ask evaluate grade resample sample",
     "JobResources.cpus": "",
     "JobResources.gpus": "",
     "JobResources.memory_gb": "",
@@ -238,6 +247,10 @@ DECIDES: dict[str, str] = {
     "SelectMethod.of": "evaluate TABLES",
     "SelectMethod.k": "evaluate TABLES",
     "SelectMethod.temperature": "evaluate TABLES",
+    "ExternalMethod.checkpoints": "adopt TABLES",
+    "ExternalMethod.predictions": "grade TABLES",
+    "ExternalMethod.rounds": "+adopt +evaluate collect TABLES",
+    "ExternalMethod.missing": "grade TABLES",
     "Swept.sweep": "TABLES",
     "Swept.of": "TABLES",
     "Swept.set": "TABLES",
@@ -310,9 +323,9 @@ DECIDES: dict[str, str] = {
 # What the reverse order of each list and mapping changes; `.*`: of the lists in a mapping.
 ORDERS: dict[str, str] = {
     "SuiteFields.train_sets.*": (
-        "ask audit cases collect curate evaluate gains prefix resample sample score TABLES"
+        "ask audit cases collect curate evaluate gains grade prefix resample sample score TABLES"
     ),
-    "SuiteFields.out_of_domain": "ask collect evaluate TABLES",
+    "SuiteFields.out_of_domain": "ask collect evaluate grade TABLES",
     "SuiteFields.only": "",
     "SuiteFields.tasks": "",
     "SuiteFields.tables": "",
@@ -322,7 +335,8 @@ ORDERS: dict[str, str] = {
     "GridSettings.questions": "tasks",
     "AnnotatedRationales.files": "",
     "SelfImprovement.reflect": "TABLES",
-    "SuiteFields.seeds": "+evaluate +sample collect curate training TABLES",
+    "ExternalMethod.checkpoints": "",
+    "SuiteFields.seeds": "+evaluate +grade +sample collect curate training TABLES",
     "Only.seeds": "",
     "SuiteFields.train_sets": "collect evaluate gallery training TABLES",
     "ScoringSettings.layers": "check score",
@@ -344,7 +358,7 @@ def grids(root: Path, results: Path) -> Suite:
     raw = load_yaml(root / "config/testbed.yaml")
     raw |= {
         "models": ["nano-internvl", "nano-qwen2.5-vl"],
-        "methods": METHODS,
+        "methods": [*METHODS, MINE],
         "sweeps": {"tau": {"method": "vista-sft", "set": "filter.tau", "values": [-1.0], "rounds": 1}},
         "max_rounds": {"nano-internvl": 2},
         "only": {"r3v": {"models": ["nano-internvl"]}, "r3v-select": {"models": ["nano-internvl"]}},
@@ -358,7 +372,7 @@ def grids(root: Path, results: Path) -> Suite:
 def own_rationales(root: Path, results: Path) -> Suite:
     """The testbed with the base model's own rationales."""
     raw = load_yaml(root / "config/testbed.yaml")
-    raw |= {"models": ["nano-internvl"], "methods": ["zero-shot", "sft-seed", "rest-em"]}
+    raw |= {"models": ["nano-internvl"], "methods": ["zero-shot", "sft-seed", "rest-em", TOLD]}
     raw |= {"seed_rationales": {"kind": "self"}, "results": str(results)}
     raw |= {"seeds": [0, 1], "only": {"rest-em": {"seeds": [0, 1]}}}
     return load_suite(root / "config/testbed.yaml", raw, root)
@@ -465,6 +479,8 @@ OTHER: dict[str, list[Any] | Callable[[Any], list[Any]]] = {
     "SelfImprovement.reflect": [["refine"], ["select"]],
     "ScoringSettings.layers": [[0.25]],
     "SelectMethod.of": ["vista-sft"],
+    "ExternalMethod.checkpoints": [dict.fromkeys(MODELS, "others/{round}")],
+    "ExternalMethod.predictions": [{"nano-internvl": "others.jsonl"}],
     "BuiltModel.corpus": ["grid-closed"],
     "Swept.value": [-3.0],
     "Only.models": [["nano-qwen2.5-vl"]],

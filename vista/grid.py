@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from vista.config import (
     BaseMethod,
+    ExternalMethod,
     Sampling,
     SeedMethod,
     SelectMethod,
@@ -98,14 +100,14 @@ def runs(suite: Suite) -> list[Run]:
 
 
 def rounds(suite: Suite, method: str, model: str) -> range:
-    """The rounds of a method on a model: 1..T, or round 0 for a method that does not self-improve.
+    """The rounds of a method on a model: 1..T, or round 0 for the base model and SFT-Seed.
 
     A method that decodes another's checkpoints has that one's.
     """
     spec = suite.methods[method]
     if isinstance(spec, SelectMethod):
         return rounds(suite, spec.of, model)
-    if not isinstance(spec, SelfImprovement):
+    if not isinstance(spec, SelfImprovement | ExternalMethod):
         return range(1)
     return range(1, min(spec.rounds, suite.max_rounds.get(model, spec.rounds)) + 1)
 
@@ -123,9 +125,9 @@ def policy(suite: Suite, run: Run) -> Run:
     method = self_improvement(suite, run)
     if run.round > 1:
         return replace(run, round=run.round - 1)
-    first = replace(run, method=method.initial_policy, round=0)
-    is_base = isinstance(suite.methods[method.initial_policy], BaseMethod)
-    return replace(first, seed=suite.seeds[0]) if is_base else first
+    last = rounds(suite, method.initial_policy, run.model)[-1]
+    first = replace(run, method=method.initial_policy, round=last)
+    return replace(first, seed=suite.seeds[0]) if suite.has_one_seed(method.initial_policy) else first
 
 
 def policies(suite: Suite, run: Run) -> list[Run]:
@@ -149,6 +151,24 @@ def restart(suite: Suite, run: Run) -> Run | None:
 def is_trained(suite: Suite, run: Run) -> bool:
     """Whether ``run`` has its own checkpoint, not the base model's or another run's."""
     return isinstance(suite.methods[run.method], SeedMethod | SelfImprovement)
+
+
+def given(suite: Suite, run: Run) -> Path | None:
+    """What the user gives in place of a training or of an evaluation: a folder or a file."""
+    method = suite.methods[run.method]
+    return method.path(run.model, run.seed, run.round) if isinstance(method, ExternalMethod) else None
+
+
+def is_adopted(suite: Suite, run: Run) -> bool:
+    """Whether the checkpoint of ``run`` is one that was trained elsewhere."""
+    method = suite.methods[run.method]
+    return isinstance(method, ExternalMethod) and bool(method.checkpoints)
+
+
+def is_graded(suite: Suite, run: Run) -> bool:
+    """Whether ``run`` has no checkpoint, but responses that were generated elsewhere."""
+    method = suite.methods[run.method]
+    return isinstance(method, ExternalMethod) and bool(method.predictions)
 
 
 def weights(suite: Suite, run: Run) -> Run:

@@ -40,10 +40,16 @@ LARGEST = 1 << 26  # bytes of a manifest: more than the inputs of any table take
 # What lies at the top of a results folder, with the stage that makes it.
 STAGES = {
     **{name: name for name in ("tasks", "models", "rollouts", "curation", "training", "evaluation")},
-    **{"checks": "rollouts", "tables": "analysis", "figures": "analysis", "long.csv": "analysis"},
+    **{
+        "external": "models",
+        "checks": "rollouts",
+        "tables": "analysis",
+        "figures": "analysis",
+        "long.csv": "analysis",
+    },
 }
 # How many names lead to a folder that is one output.
-DEPTHS = {"models": 2, "training": 6}
+DEPTHS = {"models": 2, "external": 6, "training": 6}
 # What ends the name of a file beside such a folder, which is of the same subject.
 BESIDE = (".check.json", ".history.csv")
 # The setting that says what the outputs of a stage are of, and which is also in their path.

@@ -10,8 +10,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from vista.grid import Run
-
 
 @dataclass(frozen=True)
 class Paths:
@@ -68,6 +66,10 @@ class Paths:
         """What was logged at each step of a run's training."""
         return self.results / "training" / f"{run}.history.csv"
 
+    def adopted(self, run: str) -> Path:
+        """Folder of a checkpoint that was trained elsewhere."""
+        return self.results / "external" / run
+
     def predictions(self, run: str) -> Path:
         """Predictions of one checkpoint on every test query (``records.PREDICTION``)."""
         return self.results / "evaluation" / run / "predictions.parquet"
@@ -92,10 +94,6 @@ class Paths:
     def log(self, stage: str, name: str) -> Path:
         """What one job printed."""
         return self.results / "logs" / stage / f"{name}.log"
-
-    def checkpoint(self, run: Run, trained: bool) -> Path:
-        """Folder of the weights of ``run``: its own, or its base model's."""
-        return self.trained(run.id) if trained else self.base(run.model)
 
 
 TABLE_SUFFIXES = ("csv", "md", "tex")

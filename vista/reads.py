@@ -17,6 +17,11 @@ from vista.grid import Run
 from vista.paths import Paths
 from vista.records import Split
 
+# What a checkpoint consists of: weights as safetensors, configs, tokenizers, chat templates, and code, which
+# is run only if the model's entry says so.
+CHECKPOINT = ("*.safetensors", "*.json", "*.jinja", "*.txt", "*.model", "*.tiktoken", "*.py")
+SAMPLES = ("*samples_*.jsonl",)  # as lmms-eval names a task's
+
 
 @dataclass(frozen=True)
 class SeedFiles:
@@ -119,14 +124,31 @@ class Reads:
         """Folder of a run's weights: its own, its base model's, or another run's.
 
         Raises:
-            VistaError: the run's model is at an endpoint.
+            VistaError: it has none: its model is at an endpoint, or its responses were generated elsewhere.
         """
         if run.model in self.suite.endpoints:
             raise VistaError(
                 f"{run.id}: {run.model} is at an endpoint and has no weights here; use `vista ask`"
             )
         run = grid.weights(self.suite, run)
-        return self.paths.checkpoint(run, grid.is_trained(self.suite, run))
+        if grid.is_graded(self.suite, run):
+            raise VistaError(f"{run.id}: there are responses to grade, and no checkpoint")
+        if grid.is_adopted(self.suite, run):
+            return self.paths.adopted(run.id)
+        return self.paths.trained(run.id) if grid.is_trained(self.suite, run) else self.paths.base(run.model)
+
+    def given(self, run: Run) -> list[Path]:
+        """The user's files that a run's checkpoint or predictions are made from; none if they are missing.
+
+        Of a checkpoint folder, those that a checkpoint or an adapter consists of; what a training left there
+        to resume from is not read. Of a folder of responses, those that lmms-eval names as samples.
+        """
+        place = grid.given(self.suite, run)
+        if place is None or not place.is_dir():
+            return [] if place is None or not place.is_file() else [place]
+        patterns = SAMPLES if grid.is_graded(self.suite, run) else CHECKPOINT
+        found = {file for pattern in patterns for file in place.glob(pattern) if file.is_file()}
+        return sorted(file for file in found if file.name[0] != "." and file.name != "manifest.json")
 
     def histories(self) -> dict[Run, Path]:
         """What was logged of every training of the grid, in its order."""

@@ -28,11 +28,11 @@ app = typer.Typer()
 # The commands by stage, in the order of the DAG. Their help is lettered by it.
 STAGE_COMMANDS = {
     "tasks": ["tasks"],
-    "models": ["models", "check"],
+    "models": ["models", "check", "adopt"],
     "rollouts": ["encodable", "sample", "resample", "score", "gains", "cases"],
     "curation": ["curate"],
     "training": ["train"],
-    "evaluation": ["evaluate", "ask"],
+    "evaluation": ["evaluate", "ask", "grade"],
     "analysis": [
         *("collect", "tables", "ablation", "difficulty", "cost", "audit", "prefix", "distributions"),
         "history",
@@ -179,6 +179,15 @@ def check(
 
 
 @stage_command
+def adopt(suite_file: SuiteArgument, run: RunArgument) -> None:
+    """Check a checkpoint or an adapter that was trained elsewhere against its base, and link or merge it."""
+    suite, paths = _open(suite_file, "adopt", run)
+    from vista.models.adopt import adopt as work
+
+    work(suite, paths, _run(suite, run))
+
+
+@stage_command
 def encodable(
     suite_file: SuiteArgument, model: Annotated[str, typer.Argument(help="Name of the model.")]
 ) -> None:
@@ -271,6 +280,15 @@ def ask(suite_file: SuiteArgument, run: RunArgument) -> None:
     """Evaluate a model at an endpoint: ask it every test query, through lmms-eval."""
     suite, paths = _open(suite_file, "ask", run)
     from vista.evaluation.ask import ask as work
+
+    work(suite, paths, _run(suite, run))
+
+
+@stage_command
+def grade(suite_file: SuiteArgument, run: RunArgument) -> None:
+    """Verify the responses of a run that were generated elsewhere."""
+    suite, paths = _open(suite_file, "grade", run)
+    from vista.evaluation.grade import grade as work
 
     work(suite, paths, _run(suite, run))
 

@@ -191,6 +191,8 @@ def outputs_of(suite: Suite) -> set[str]:
     files += [path for table in dag.every_table() for path in dag.table(Path(table).stem)]
     for run in grid.runs(suite):
         files += [file.removesuffix(".manifest.json") for file in dag.encodable(run.id)]
+        if grid.is_adopted(suite, run):
+            files.append(str(manifest_of(paths.adopted(run.id))))
         if grid.is_trained(suite, run):
             files += [str(paths.training_set(run.id)), str(manifest_of(paths.trained(run.id)))]
             files.append(str(paths.history(run.id)))

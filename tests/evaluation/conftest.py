@@ -13,7 +13,6 @@ import pytest
 import torch
 from PIL import Image
 
-from vista import grid
 from vista.config import Suite, load_suite
 from vista.engines.base import Request, Sample
 from vista.engines.checkpoints import Checkpoint, save_checkpoint
@@ -21,6 +20,7 @@ from vista.grid import Run
 from vista.manifest import Recorder
 from vista.models.nano import Architecture, build_nano
 from vista.paths import Paths
+from vista.reads import Reads
 from vista.records import QUERY, Row, write_rows
 
 WORDS = ["look", "at", "the", "grid", "which", "digit", "in", "row", "?", "answer", ":", "yes", "no", "so"]
@@ -74,7 +74,7 @@ class SmallSuite:
         return folder
 
     def finish_without_positives(self, run: Run) -> None:
-        folder = self.paths.checkpoint(run, grid.is_trained(self.suite, run))
+        folder = Reads(self.suite, self.paths).checkpoint(run)
         folder.mkdir(parents=True)
         Recorder("training", {}, []).write(folder, {}, "no-positives")
 

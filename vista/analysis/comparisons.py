@@ -13,6 +13,7 @@ from typing import Literal
 
 from vista.config import (
     BaseMethod,
+    ExternalMethod,
     Method,
     SeedMethod,
     SelectMethod,
@@ -95,7 +96,8 @@ def contrasts(suite: Suite) -> list[Contrast]:
 
     A swept method is compared with the method that it varies; test-time selection against the same
     checkpoints without it; every other self-improvement method against those that differ from it in one
-    part (or in both components, which are then off), and against SFT-Seed; methods with both of VISTA's
+    part (or in both components, which are then off), and against SFT-Seed, as what was made elsewhere is;
+    methods with both of VISTA's
     components against every baseline of the same objective. Rounds are not a part: methods are compared
     round by round.
     """
@@ -109,7 +111,7 @@ def contrasts(suite: Suite) -> list[Contrast]:
         elif isinstance(method, SelfImprovement):
             others = [other for other in suite.methods if other != name and other not in suite.swept]
             found += [each for other in others if (each := _contrast(suite, name, method, other))]
-        if isinstance(method, SelfImprovement) and name not in suite.swept:
+        if isinstance(method, SelfImprovement | ExternalMethod) and name not in suite.swept:
             first = next((each for each, spec in suite.methods.items() if isinstance(spec, SeedMethod)), None)
             found += [Contrast("seed", name, first, "")] if first else []
     return found

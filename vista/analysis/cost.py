@@ -91,8 +91,9 @@ def read_outputs(paths: Paths, models: list[str]) -> pd.DataFrame:
     ``tokens`` is NaN where the manifest counts none.
     """
     rows = []
-    for stage in STAGES:
-        folder = paths.results / stage
+    places = [*((stage, stage) for stage in STAGES), ("models", "external")]
+    for stage, place in places:
+        folder = paths.results / place
         for file in sorted(folder.rglob("*manifest.json")):
             output = file.parent if file.name == "manifest.json" else _described(file)
             is_file = output.suffix in FILE_SUFFIXES

@@ -48,7 +48,7 @@ from vista.analysis.stats import (
     pooled_difference,
     unlike,
 )
-from vista.config import BaseMethod, SelectMethod, Suite, training_section
+from vista.config import BaseMethod, ExternalMethod, SelectMethod, Suite, training_section
 from vista.grid import Run
 from vista.manifest import Status
 
@@ -177,9 +177,12 @@ def task_rows(suite: Suite, statuses: Mapping[Run, Status], scores: Scores) -> p
 
 
 def _objective(suite: Suite, name: str) -> str | None:
-    """What a method trains: ``seed``, ``sft``, ``dpo``; ``select`` for decoding alone; none for a base."""
+    """What a method trains: ``seed``, ``sft``, ``dpo``; ``select`` for decoding alone; none for a base.
+
+    ``external`` says that it was trained, or has answered, elsewhere.
+    """
     method = suite.methods[name]
-    return "select" if isinstance(method, SelectMethod) else training_section(method)
+    return method.kind if isinstance(method, SelectMethod | ExternalMethod) else training_section(method)
 
 
 def _mean(values: Iterable[float | None]) -> float | None:

@@ -38,8 +38,8 @@ class Cost:
     """What a run was trained on: the columns of the table that come from manifests."""
 
     train_samples: int | None  # examples or pairs; None for a run without training
-    samples_drawn: int  # solutions sampled for this round's data
-    samples_drawn_total: int  # and for all the earlier rounds of the method
+    samples_drawn: int | None  # solutions sampled for this round's data; None where that is not known
+    samples_drawn_total: int | None  # and for all the earlier rounds of the method
 
 
 def trained_tasks(suite: Suite) -> list[str]:
@@ -148,6 +148,8 @@ def run_cost(suite: Suite, paths: Paths, run: grid.Run) -> Cost:
         VistaError: a manifest of the training set or of the rollouts is missing or lacks the count.
     """
     run = grid.weights(suite, run)
+    if grid.given(suite, run) is not None:
+        return Cost(None, None, None)
     if not grid.is_trained(suite, run):
         return Cost(None, 0, 0)
     drawn = [_drawn(suite, paths, replace(run, round=number)) for number in _rounds_until(suite, run)]

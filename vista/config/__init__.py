@@ -18,6 +18,7 @@ from vista.config.loading import (
 )
 from vista.config.methods import (
     BaseMethod,
+    ExternalMethod,
     Filter,
     Method,
     Methods,
@@ -76,6 +77,7 @@ __all__ = [
     "BuiltModel",
     "EndpointModel",
     "EngineSettings",
+    "ExternalMethod",
     "Filter",
     "FullTuning",
     "HfEngineSettings",

@@ -16,6 +16,7 @@ from typing import Any
 from vista.batches import Shares
 from vista.config.methods import (
     BaseMethod,
+    ExternalMethod,
     SeedMethod,
     SelectMethod,
     SelfImprovement,
@@ -29,7 +30,7 @@ CODE = ("benchmarks", "config", "docs", "profiles", "tests", "vista", "workflow"
 TOOLS = (".git", ".snakemake", ".venv")  # folders that are another program's, wherever they are
 # What is directly in a results folder (`vista.paths`).
 RESULTS = re.compile(
-    r"(benchmarks|checks|code|curation|evaluation|figures|logs|models|rollouts|tables|tasks|training"
+    r"(benchmarks|checks|code|curation|evaluation|external|figures|logs|models|rollouts|tables|tasks|training"
     r"|long\.csv|lost\+found|suite\.(json|yaml))(\.manifest\.json)?"
 )
 
@@ -186,6 +187,9 @@ def _method_problems(suite: Suite, path: str) -> list[str]:
     for name, method in suite.methods.items():
         if isinstance(method, SelectMethod):
             problems += _select_problems(suite, name, method, path)
+        if isinstance(method, ExternalMethod):
+            where = f"{path}: method {name}: {'checkpoints' if method.checkpoints else 'predictions'}"
+            problems += _strangers(list(method.paths), list(suite.models), where, "models")
         if not isinstance(method, SelfImprovement):
             continue
         if method.reflect and method.objective.pairs:
@@ -194,10 +198,11 @@ def _method_problems(suite: Suite, path: str) -> list[str]:
                 f"{method.objective.kind} trains on pairs; remove reflect, or use objective sft"
             )
         first = suite.methods.get(method.initial_policy)
-        if not isinstance(first, BaseMethod | SeedMethod):
+        is_adopted = isinstance(first, ExternalMethod) and bool(first.checkpoints)
+        if not isinstance(first, BaseMethod | SeedMethod) and not is_adopted:
             problems.append(
                 f"{path}: method {name}: initial_policy {method.initial_policy!r} must be among the "
-                "suite's methods and be of kind base or seed; add it to methods"
+                "suite's methods and be of kind base or seed, or external with checkpoints; add it to methods"
             )
     return problems
 
@@ -208,13 +213,14 @@ def _select_problems(suite: Suite, name: str, method: SelectMethod, path: str) -
         close = difflib.get_close_matches(method.of, suite.methods, n=1)
         hint = f"did you mean {close[0]!r}?" if close else "add it to methods"
         return [f"{path}: method {name}: of {method.of!r} is not among the suite's methods; {hint}"]
-    kind = suite.methods[method.of].kind
-    if kind != "self-improvement":
-        return [
-            f"{path}: method {name}: of {method.of!r} is of kind {kind}; name a method of kind "
-            "self-improvement, whose rounds are evaluated"
-        ]
-    return []
+    other = suite.methods[method.of]
+    if isinstance(other, SelfImprovement) or (isinstance(other, ExternalMethod) and other.checkpoints):
+        return []
+    kind = f"kind {other.kind}{', with predictions' if isinstance(other, ExternalMethod) else ''}"
+    return [
+        f"{path}: method {name}: of {method.of!r} is of {kind}; name a method of kind self-improvement, "
+        "whose rounds are evaluated, or external with checkpoints"
+    ]
 
 
 def _training_problems(suite: Suite, path: str) -> list[str]:
@@ -271,7 +277,10 @@ def _only_problems(suite: Suite, path: str) -> list[str]:
         wrong += _strangers(only.seeds, suite.seeds, f"{where}.seeds", "seeds")
         problems += wrong
         if not wrong and not all(suite.where(name)):
-            problems.append(f"{where}: leaves no run of {name}; a base method runs only with the first seed")
+            problems.append(
+                f"{where}: leaves no run of {name}; a base method, and an external one without {{seed}} in "
+                "its paths, runs only with the first seed"
+            )
     return problems or _lacking(suite, path)
 
 
@@ -285,12 +294,14 @@ def _lacking(suite: Suite, path: str) -> list[str]:
                 continue  # reported elsewhere
             its_models, its_seeds = suite.where(first)
             missing: list[Any] = [model for model in models if model not in its_models]
-            if not isinstance(suite.methods[first], BaseMethod):
+            if not suite.has_one_seed(first):
                 missing += [f"seed {seed}" for seed in seeds if seed not in its_seeds]
             if missing:
+                is_given = isinstance(suite.methods[first], ExternalMethod)
+                remedy = f"limit {name} by only" if is_given else f"widen only.{first}"
                 problems.append(
                     f"{path}: only: {name} needs {first} ({why}), which does not run on "
-                    f"{', '.join(missing)}; widen only.{first}"
+                    f"{', '.join(missing)}; {remedy}"
                 )
     return problems
 

@@ -18,7 +18,7 @@ from vista.config.checks import consistency_problems, reporting_problems, result
 from vista.config.documents import parse_yaml
 from vista.config.methods import Methods, SelfImprovement
 from vista.config.models import Models, Prompts
-from vista.config.suites import LMMS_EVAL, TASK_NAME, Suite, SuiteFields, SuiteFile
+from vista.config.suites import LMMS_EVAL, TASK_NAME, Suite, SuiteFields, SuiteFile, names_of
 from vista.config.sweeps import expand
 from vista.errors import VistaError, fail_if
 from vista.plugins import Plugin
@@ -226,6 +226,35 @@ def named_tasks(suite: SuiteFile, path: str, problems: list[str]) -> dict[str, A
     return {"train_sets": train_sets, "out_of_domain": out_of_domain, "tasks": tasks}
 
 
+def _written(
+    listed: list[str | dict[str, Any]], known: dict[str, Any], path: str, where: Path, problems: list[str]
+) -> dict[str, Any]:
+    """The entries that a suite's list holds itself; a name that there is already is a problem."""
+    found: dict[str, Any] = {}
+    names = names_of(listed)
+    for entry in listed:
+        for name, value in entry.items() if isinstance(entry, dict) else ():
+            if name in known:
+                problems.append(f"{path}: {name}: {where} has an entry of this name; rename this one")
+            elif names.count(name) > 1 and name not in found:
+                problems.append(f"{path}: {name!r} appears twice; remove one of them")
+            found[name] = value
+    return found
+
+
+def _validate_entries(
+    kind: type[BaseModel],
+    picked: dict[str, Any],
+    own: dict[str, Any],
+    file: Path,
+    path: str,
+    problems: list[str],
+) -> None:
+    """Validate the entries that a suite names, in ``file``, and its own."""
+    _validate(kind, {name: entry for name, entry in picked.items() if name not in own}, str(file), problems)
+    _validate(kind, {name: entry for name, entry in picked.items() if name in own}, path, problems)
+
+
 def _entries(root: Path, checkout: Path, suite: SuiteFile) -> tuple[dict[str, Any], dict[str, Any]]:
     """All models and methods, as written; what is wrong with either file is one error."""
     found: list[dict[str, Any]] = []
@@ -280,8 +309,12 @@ def load_suite(
         fail_if(problems, "The configuration has errors:")
         raise AssertionError("unreachable: a failed validation leaves a problem")
     models, methods = _entries(root, checkout, suite_file)
-    problems += _pick(suite_file.models, models, "model", f"{path}: models", suite_file.models_file)
-    problems += _pick(suite_file.methods, methods, "method", f"{path}: methods", suite_file.methods_file)
+    own_models = _written(suite_file.models, models, f"{path}: models", suite_file.models_file, problems)
+    own_methods = _written(suite_file.methods, methods, f"{path}: methods", suite_file.methods_file, problems)
+    models, methods = {**models, **own_models}, {**methods, **own_methods}
+    names = names_of(suite_file.models), names_of(suite_file.methods)
+    problems += _pick(names[0], models, "model", f"{path}: models", suite_file.models_file)
+    problems += _pick(names[1], methods, "method", f"{path}: methods", suite_file.methods_file)
     problems += _pick(
         list(suite_file.method_overrides),
         methods,
@@ -291,7 +324,7 @@ def load_suite(
     )
     picked_models = {
         name: with_prompts(with_found_files(models[name], root, checkout), suite_file.prompts)
-        for name in suite_file.models
+        for name in names[0]
         if name in models
     }
     picked_methods = {
@@ -299,11 +332,13 @@ def load_suite(
             with_overrides(methods[name], suite_file.method_overrides.get(name, {})),
             suite_file.method_defaults,
         )
-        for name in suite_file.methods
+        for name in names[1]
         if name in methods
     }
-    _validate(Models, picked_models, str(suite_file.models_file), problems)
-    _validate(Methods, picked_methods, str(suite_file.methods_file), problems)
+    _validate_entries(Models, picked_models, own_models, suite_file.models_file, f"{path}: models", problems)
+    _validate_entries(
+        Methods, picked_methods, own_methods, suite_file.methods_file, f"{path}: methods", problems
+    )
     problems += default_problems(suite_file.method_defaults, str(path))
     sweeps = expand(suite_file, picked_methods, str(path), problems)
     tasks = named_tasks(suite_file, str(path), problems)

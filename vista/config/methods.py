@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+import re
+from pathlib import Path
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, RootModel
+from pydantic import Field, RootModel, field_validator, model_validator
 
 from vista.filters import FilterSettings
 from vista.filters.none import NoFilterSettings
@@ -13,7 +15,7 @@ from vista.objectives.sft import SftSettings
 from vista.plugins import Plugin
 from vista.resamplers import ResampleSettings
 from vista.resamplers.none import NoResampleSettings
-from vista.settings import MOST, Name, Strict, Temperature, spelled
+from vista.settings import MOST, Name, Strict, Temperature, UserPath, spelled
 
 
 class Sampling(Strict):
@@ -106,7 +108,78 @@ class SelectMethod(Strict):
         return False
 
 
-Method = Annotated[BaseMethod | SeedMethod | SelfImprovement | SelectMethod, Field(discriminator="kind")]
+PLACES = ("{seed}", "{round}")  # what the paths of an external method may leave open
+
+
+class ExternalMethod(Strict):
+    """What was made elsewhere: checkpoints, adapters, or responses to the test queries."""
+
+    kind: Literal["external"] = Field(description="Compare checkpoints or responses from elsewhere.")
+    checkpoints: dict[Name, UserPath] = Field(
+        {},
+        description="By model, a checkpoint folder or a peft adapter of it; `{seed}` and `{round}` stand for "
+        "the run's.",
+    )
+    predictions: dict[Name, UserPath] = Field(
+        {},
+        description="By model, a file of responses: CSV, JSON lines or parquet with `query_id` "
+        "and `response`, or samples that lmms-eval logged (a file, or a folder with one for each task); "
+        "`{seed}` and `{round}` as above.",
+    )
+    rounds: int = Field(1, ge=1, le=1000, description="Rounds; of several, the paths name `{round}`.")
+    missing: Literal["refuse", "unanswered"] = Field(
+        "refuse", description="What a test query without a response is: an error, or a wrong answer."
+    )
+
+    @property
+    def trains_on_seed(self) -> bool:
+        """Nothing is trained here."""
+        return False
+
+    @property
+    def paths(self) -> dict[str, Path]:
+        """What the user gives, by model."""
+        return {**self.checkpoints, **self.predictions}
+
+    @property
+    def has_seeds(self) -> bool:
+        """Whether there is something for each seed; otherwise all of it counts for the first one."""
+        return any("{seed}" in str(path) for path in self.paths.values())
+
+    def path(self, model: str, seed: int, number: int) -> Path:
+        """What the user gives for one run."""
+        text = str(self.paths[model])
+        return Path(text.replace("{seed}", str(seed)).replace("{round}", str(number)))
+
+    @field_validator("checkpoints", "predictions")
+    @classmethod
+    def _leave_open_what_is_known(cls, paths: dict[str, Path]) -> dict[str, Path]:
+        """Refuse braces that stand for nothing, and models that differ in what their paths leave open."""
+        opened = set()
+        for path in paths.values():
+            found = re.findall(r"{.*?}|[{}]", str(path))
+            if unknown := sorted(set(found) - set(PLACES)):
+                raise ValueError(f"{path}: {unknown[0]} is none of {' and '.join(PLACES)}; correct the path")
+            opened.add(frozenset(found))
+        if len(opened) > 1:
+            raise ValueError("all paths must name the same of {seed} and {round}; make two methods of them")
+        return paths
+
+    @model_validator(mode="after")
+    def _is_of_one_kind(self) -> Self:
+        """Refuse both kinds, neither, and what the other kind alone has."""
+        if bool(self.checkpoints) == bool(self.predictions):
+            raise ValueError("expected either checkpoints or predictions, of one model at least")
+        if self.checkpoints and self.missing != "refuse":
+            raise ValueError("missing is about predictions, but there are checkpoints; remove it")
+        if self.rounds > 1 and not all("{round}" in str(path) for path in self.paths.values()):
+            raise ValueError(f"rounds is {self.rounds}, but the paths do not name {{round}}; add it to them")
+        return self
+
+
+Method = Annotated[
+    BaseMethod | SeedMethod | SelfImprovement | SelectMethod | ExternalMethod, Field(discriminator="kind")
+]
 
 
 class Methods(RootModel[dict[Name, Method]]):

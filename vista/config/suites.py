@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import string
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator
-from pydantic_core.core_schema import ValidationInfo
+from pydantic import Field, GetCoreSchemaHandler, GetJsonSchemaHandler, TypeAdapter, field_validator
+from pydantic_core import core_schema
+from pydantic_core.core_schema import CoreSchema, ValidationInfo
 
 from vista.answers import extract
-from vista.config.methods import BaseMethod, Method, Sampling
+from vista.config.methods import BaseMethod, ExternalMethod, Method, Sampling, SelectMethod
 from vista.config.models import BaseAddress, EndpointModel, Model, Prompts
 from vista.errors import VistaError
 from vista.plugins import Plugin, name_modules
@@ -268,6 +270,38 @@ class SuiteFields(Strict):
         return value
 
 
+class Written:
+    """Annotates the name of an entry of another file, in whose place an entry with a new name may be written.
+
+    ``load_suite`` validates that one like those of the file, once the suite's defaults are filled in.
+    """
+
+    def __init__(self, kind: Any) -> None:
+        one = Field(min_length=1, max_length=1)
+        self.entry: TypeAdapter[Any] = TypeAdapter(Annotated[dict[Name, kind], one])
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_wrap_validator_function(self._validate, handler.generate_schema(Name))
+
+    def _validate(self, value: Any, is_name: Callable[[Any], Any]) -> Any:
+        if not isinstance(value, dict):
+            return is_name(value)
+        if len(value) != 1:
+            raise ValueError("expected a name, or one new name with its entry, indented below it")
+        return {is_name(name): entry for name, entry in value.items()}
+
+    def __get_pydantic_json_schema__(
+        self, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        """A name, or an entry."""
+        return {"anyOf": [handler(schema["schema"]), handler(self.entry.core_schema)]}
+
+
+def names_of(listed: Iterable[str | dict[str, Any]]) -> list[str]:
+    """The names in a suite's list of models or methods, those with an entry too."""
+    return [name for each in listed for name in ([each] if isinstance(each, str) else each)]
+
+
 class SuiteFile(SuiteFields):
     """A suite as the user writes it: models and methods by name."""
 
@@ -279,8 +313,12 @@ class SuiteFile(SuiteFields):
         description="Tasks that are only evaluated on: those under `tasks`, and `lmms-eval:NAME` for any "
         "that lmms-eval has.",
     )
-    models: Distinct[Name] = Field(min_length=1, description="Names from models.yaml.")
-    methods: Distinct[Name] = Field(min_length=1, description="Names from methods.yaml.")
+    models: Distinct[Annotated[str | dict[str, Any], Written(Model)]] = Field(
+        min_length=1, description="Names from models.yaml, or a new name with its entry."
+    )
+    methods: Distinct[Annotated[str | dict[str, Any], Written(Method)]] = Field(
+        min_length=1, description="Names from methods.yaml, or a new name with its entry."
+    )
     prompts: Prompts = Field(
         default_factory=lambda: Prompts(),
         description="How every model is asked, where that is not as the queries say; what a model's entry "
@@ -320,18 +358,24 @@ class Suite(SuiteFields):
 
     def where(self, method: str) -> tuple[list[str], list[int]]:
         """Models and seeds that a method runs on, each in the suite's order."""
-        only = self.only.get(method, Only())
-        is_base = isinstance(self.methods[method], BaseMethod)
-        # The base model is the same whatever the seed: evaluated once.
-        seeds = self.seeds[:1] if is_base else self.seeds
+        only, spec = self.only.get(method, Only()), self.methods[method]
+        is_base = isinstance(spec, BaseMethod)
+        models, seeds = self.every_model if is_base else list(self.models), self.seeds
+        if isinstance(spec, SelectMethod) and isinstance(self.methods.get(spec.of), ExternalMethod):
+            models, seeds = self.where(spec.of)
+        if isinstance(spec, ExternalMethod):
+            models = [name for name in models if name in spec.paths]
+        if self.has_one_seed(method):
+            seeds = self.seeds[:1]
         return (
-            [
-                name
-                for name in (self.every_model if is_base else self.models)
-                if only.models is None or name in only.models
-            ],
+            [name for name in models if only.models is None or name in only.models],
             [seed for seed in seeds if only.seeds is None or seed in only.seeds],
         )
+
+    def has_one_seed(self, method: str) -> bool:
+        """Whether a method has one run for all seeds: the base model, or what somebody trained once."""
+        spec = self.methods[method]
+        return isinstance(spec, BaseMethod) or (isinstance(spec, ExternalMethod) and not spec.has_seeds)
 
     @property
     def every_model(self) -> list[str]:

@@ -15,7 +15,7 @@ from typing import Any
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from vista.config.methods import Method, SelfImprovement
-from vista.config.suites import Only, SuiteFile, Sweep, Swept
+from vista.config.suites import Only, SuiteFile, Sweep, Swept, names_of
 from vista.settings import Name, spelled
 
 METHOD: TypeAdapter[Method] = TypeAdapter(Method)
@@ -44,8 +44,8 @@ def expand(suite: SuiteFile, methods: dict[str, Any], path: str, problems: list[
     found = Expansion()
     for name, sweep in suite.sweeps.items():
         where = f"{path}: sweeps.{name}"
-        if sweep.method not in suite.methods:
-            problems.append(f"{where}.method: {_unknown(sweep.method, suite.methods, 'method of the suite')}")
+        if sweep.method not in (known := names_of(suite.methods)):
+            problems.append(f"{where}.method: {_unknown(sweep.method, known, 'method of the suite')}")
         elif (base := _valid(methods.get(sweep.method))) is not None:
             _expand_one(found, suite, name, sweep, base, where, problems)
     return found
@@ -73,7 +73,7 @@ def _expand_one(
             )
         elif not _is_name(label):
             problems.append(f"{where}.values: {value!r} does not give a valid method name ({label!r})")
-        elif label in found.methods or label in suite.methods:
+        elif label in found.methods or label in names_of(suite.methods):
             problems.append(f"{where}.values: {value!r} gives a second method {label!r}; rename the sweep")
         else:
             changed = {} if sweep.rounds is None else {"rounds": sweep.rounds}

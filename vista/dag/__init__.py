@@ -72,6 +72,8 @@ def digests(suite: Suite, plan: Plan | None, command: str, *arguments: str) -> d
         "tasks": (dag.task_settings, dag.task_code),
         "models": (dag.model_settings, dag.model_code),
         "check": (dag.check_settings, lambda _: dag.check_code()),
+        "adopt": (dag.adoption_settings, lambda _: dag.code(command)),
+        "grade": (dag.grading_settings, lambda _: dag.code(command)),
         "encodable": (dag.encodable_settings, lambda _: dag.code(command)),
         "cases": (dag.case_settings, lambda _: dag.code(command)),
         "curate": (dag.curation_settings, dag.curation_code),

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
 from vista import grid, measured
 from vista.analysis.plan import FIGURES, ablation_names, figures, results_names, table_names
-from vista.config import AnnotatedRationales, BuiltModel, SelfImprovement, VllmEngineSettings
+from vista.config import AnnotatedRationales, BuiltModel, SelfImprovement, Suite, VllmEngineSettings
 from vista.dag.base import Base
+from vista.errors import fail_if
 from vista.grid import Run, sampled_split
 from vista.paths import TABLE_SUFFIXES, manifest_of
 from vista.plugins import make, module_of
@@ -18,6 +20,8 @@ from vista.task_kinds import TaskKind
 
 # By kind of rollout file, the rule (and command) that makes it.
 RULE_OF_KIND = {"samples": "sample", "resamples": "resample", "scores": "score", "gains": "gains"}
+
+_RUN_OF = r"[^/]+/[^/]+/(?:{})/seed\d+/round\d+"
 
 
 class Inputs(Base):
@@ -51,6 +55,49 @@ class Inputs(Base):
         """Manifest of a run's checkpoint."""
         return str(manifest_of(self.reads.checkpoint(Run.parse(run))))
 
+    def base(self, run: str) -> str:
+        """Manifest of the base checkpoint of a run's model."""
+        return str(manifest_of(self.paths.base(Run.parse(run).model)))
+
+    def given(self, run: str) -> list[str]:
+        """The user's files that a run's checkpoint or predictions are made from."""
+        return _text(self.reads.given(Run.parse(run)))
+
+    def refuse_missing(self) -> None:
+        """Refuse to start without what an external method names, unless it has been taken in already.
+
+        Raises:
+            VistaError: lists every folder and file that is missing.
+        """
+        fail_if([lacking for run in grid.runs(self.suite) if (lacking := self.lacking(run))], "Not there:")
+
+    def lacking(self, run: Run) -> str:
+        """What is missing of what a run's method names; nothing if it is there, or has been taken in."""
+        place, adopted = grid.given(self.suite, run), grid.is_adopted(self.suite, run)
+        output = self.paths.adopted(run.id) if adopted else self.paths.predictions(run.id)
+        if place is None or self.reads.given(run) or manifest_of(output).is_file():
+            return ""
+        field = f"{'checkpoints' if adopted else 'predictions'}.{run.model}"
+        what = "no such folder" if adopted else "no such file, nor a folder with samples of lmms-eval"
+        if adopted and place.is_dir():
+            what = "no checkpoint or adapter in this folder"
+        return f"method {run.method}: {field}: {place}: {what}; correct the path, or put it there"
+
+    def evaluated(self) -> str:
+        """A pattern of the runs whose checkpoints are evaluated here."""
+        graded = self._methods(grid.is_graded)
+        with_weights = self._runs_of(list(self.suite.models))
+        return f"(?!{_RUN_OF.format('|'.join(graded))}){with_weights}" if graded else with_weights
+
+    def graded(self) -> str:
+        """A pattern of the runs whose responses are given; it fits nothing if there are none."""
+        graded = self._methods(grid.is_graded)
+        return _RUN_OF.format("|".join(graded)) if graded else "(?!)"
+
+    def _methods(self, is_one: Callable[[Suite, Run], bool]) -> list[str]:
+        found = {run.method: None for run in grid.runs(self.suite) if is_one(self.suite, run)}
+        return [re.escape(name) for name in found]
+
     def training_start(self, run: str) -> str:
         """Manifest of the checkpoint that a run's training starts from."""
         return str(manifest_of(self.reads.start(Run.parse(run))))
@@ -64,10 +111,6 @@ class Inputs(Base):
         """A pattern of the runs of models at endpoints."""
         return self._runs_of(list(self.suite.endpoints))
 
-    def runs_with_weights(self) -> str:
-        """A pattern of all other runs."""
-        return self._runs_of(list(self.suite.models))
-
     def _runs_of(self, models: list[str]) -> str:
         named = "|".join(map(re.escape, models)) or "(?!)"
         return rf"(?:{named})/[^/]+/[^/]+/seed\d+/round\d+"
@@ -77,7 +120,7 @@ class Inputs(Base):
         return _text(self.reads.asked(model))
 
     def checked(self, run: str, training: bool = False) -> list[str]:
-        """The check that a run's job waits for: that of its base model, if its weights are just that.
+        """The check that a run's job waits for: that of its base model, if its weights are not trained here.
 
         The jobs of other runs wait by way of the weights that they start from.
 
@@ -87,8 +130,8 @@ class Inputs(Base):
         """
         this = Run.parse(run)
         folder = self.reads.start(this) if training else self.reads.checkpoint(this)
-        base = folder == self.paths.base(this.model)
-        return self.checks(this.model) if base else []
+        trained = folder.is_relative_to(self.paths.trained(""))
+        return [] if trained else self.checks(this.model)
 
     def checks(self, model: str) -> list[str]:
         """The check of a base model; none of one that is built here, or has no weights here."""
@@ -207,6 +250,10 @@ class Outputs(Inputs):
             if grid.is_trained(self.suite, run):
                 self.curation_code(run.id)
                 self.training_code(run.id)
+            if grid.is_adopted(self.suite, run):
+                self.code("adopt")
+            if grid.is_graded(self.suite, run):
+                self.code("grade")
             if isinstance(method, SelfImprovement) and (name := grid.rollout_files(method).resamples):
                 self.rollout_code("resamples", name)
         for kind in ("samples", "scores", "gains"):

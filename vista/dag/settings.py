@@ -69,6 +69,21 @@ class Settings(Outputs):
         hint = [self.suite.wording.hint] if isinstance(entry, BuiltModel) else []
         return digest([settings, *hint])
 
+    def adoption_settings(self, run: str) -> str:
+        """Settings of a checkpoint from elsewhere: where it is, and whether its code may run."""
+        this = grid.Run.parse(run)
+        trusted = getattr(self.suite.models[this.model], "trust_remote_code", False)
+        return digest([str(grid.given(self.suite, this)), trusted])
+
+    def grading_settings(self, run: str) -> str:
+        """Settings of the verdicts on responses from elsewhere."""
+        this = grid.Run.parse(run)
+        method = self.suite.methods[this.method]
+        stated = [str(grid.given(self.suite, this)), method.model_dump(include={"missing"})]
+        # Questions may be in the file as the model was asked them.
+        prompts = self.suite.models[this.model].prompts.model_dump(include={"suffix", "answer_mark"})
+        return digest([*stated, self.suite.evaluated_tasks, prompts])
+
     def check_settings(self, model: str) -> str:
         """Settings of the check of a base model: whose attention has to be read."""
         scoring = self.suite.scoring.model_dump(include={"layers", "linear_layers"})

@@ -72,10 +72,18 @@ def check_folder(folder: Path) -> None:
         check(folder)
 
 
-def folder_problems(folder: Path) -> list[str]:
-    """Everything that ``check_folder`` would refuse, and a missing chat template; for ``vista doctor``."""
+def folder_problems(folder: Path, is_whole: bool = True) -> list[str]:
+    """Everything that ``check_folder`` would refuse, and a missing chat template; for ``vista doctor``.
+
+    Args:
+        folder: The checkpoint.
+        is_whole: Whether it has to have a processor, too.
+    """
     found = []
+    of_processor = (_check_processor, _check_tokenizer, _check_template_file)
     for check in (*CHECKS, _check_template_file) if folder.is_dir() else CHECKS[:1]:
+        if check in of_processor and not is_whole:
+            continue
         try:
             check(folder)
         except VistaError as error:
@@ -95,7 +103,12 @@ def _check_config_file(folder: Path) -> None:
         )
 
 
-def _check_format(folder: Path) -> None:
+def check_format(folder: Path) -> None:
+    """Refuse a folder without safetensors.
+
+    Raises:
+        VistaError: names what it has instead.
+    """
     if not list(folder.glob("*.safetensors")):
         others = sorted(path.name for pattern in PICKLES for path in folder.glob(pattern))
         found = f", only {', '.join(others)}" if others else ""
@@ -229,6 +242,26 @@ def numbers_held(folder: Path) -> int:
     return count
 
 
+def tensor_shapes(folder: Path) -> dict[str, tuple[int, ...]]:
+    """The shape of each weight by its name, from the headers of the files."""
+    found: dict[str, tuple[int, ...]] = {}
+    for file in sorted(folder.glob("*.safetensors")):
+        with safe_open(file, "pt") as weights:
+            found |= {name: tuple(weights.get_slice(name).get_shape()) for name in weights.keys()}  # noqa: SIM118
+    return found
+
+
+def shape_of(config: Mapping[str, Any]) -> dict[str, Any]:
+    """What the configs of all checkpoints of a model agree on: the family, sizes, image tokens."""
+    return {
+        name: value
+        for name, value in _numbers(config)
+        if (key := name.rpartition(".")[2]) == "model_type"
+        or (SIZE.fullmatch(key) and key != "max_position_embeddings")  # is raised for longer contexts
+        or re.fullmatch(r"(image|video|vision)\w*_token_id", key)
+    }
+
+
 def _numbers(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
     """What is not a section, of a JSON value at any depth, by its path."""
     for key, part in value.items():
@@ -292,11 +325,16 @@ def _check_weights(folder: Path) -> None:
 
 def _check_template_file(folder: Path) -> None:
     """Refuse a folder without a chat template; only loading the processor tells for sure."""
-    if any((folder / name).is_file() for name in ("chat_template.jinja", "chat_template.json")):
-        return
-    configs = [folder / name for name in ("processor_config.json", "tokenizer_config.json")]
-    if not any(read_object(file).get("chat_template") for file in configs if file.is_file()):
+    if not has_template(folder):
         raise VistaError(f"{folder}: {NO_TEMPLATE}")
+
+
+def has_template(folder: Path) -> bool:
+    """Whether a folder holds a chat template."""
+    if any((folder / name).is_file() for name in ("chat_template.jinja", "chat_template.json")):
+        return True
+    configs = [folder / name for name in ("processor_config.json", "tokenizer_config.json")]
+    return any(read_object(file).get("chat_template") for file in configs if file.is_file())
 
 
 def check_no_adapters(folder: Path) -> None:
@@ -305,17 +343,26 @@ def check_no_adapters(folder: Path) -> None:
     Raises:
         VistaError: names the file and the remedy.
     """
-    adapters = folder / "adapter_config.json"
-    if adapters.exists():
+    if is_adapter(folder):
         raise VistaError(
-            f"{adapters}: the folder holds adapters; merge them into the weights (peft's merge_and_unload), "
-            "save the model, and give that folder"
+            f"{folder / ADAPTER}: the folder holds a peft adapter, which is no model by itself; make its "
+            "base a model, and it a row: `methods: [{NAME: {kind: external, checkpoints: {BASE: FOLDER}}}]` "
+            "merges it; or merge it into the weights yourself (peft's merge_and_unload), save the "
+            "model, and give that folder"
         )
+
+
+ADAPTER = "adapter_config.json"
+
+
+def is_adapter(folder: Path) -> bool:
+    """Whether a folder holds a peft adapter."""
+    return (folder / ADAPTER).exists()
 
 
 # In the order in which a folder is refused for them.
 CHECKS = (
-    *(_check_folder, _check_config_file, _check_format, check_no_adapters, _check_processor),
+    *(_check_folder, check_no_adapters, _check_config_file, check_format, _check_processor),
     *(_check_config, _check_generation_config, _check_tokenizer, _check_indices, _check_weights),
     *(_check_numbers, _check_images),
 )

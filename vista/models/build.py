@@ -10,6 +10,7 @@ from __future__ import annotations
 import difflib
 import os
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -118,8 +119,8 @@ def _resolve(suite: Suite, model: LocalModel | HubModel, output: Path, name: str
     loading = Loading(**{field: getattr(model, field) for field in Loading.model_fields})
     processor = check_checkpoint(source, loading, model.trust_remote_code)
     _check_wording(suite, processor, name)
-    files = link_files(source, output, loading)
-    return {"files": len(files), "vocabulary": len(processor.tokenizer)}
+    names = link_files(source, output, loading)
+    return {"files": len(names), "vocabulary": len(processor.tokenizer)}
 
 
 def _source(model: LocalModel | HubModel, name: str) -> Path:
@@ -199,10 +200,23 @@ def check_checkpoint(folder: Path, loading: Loading, trust_remote_code: bool = F
     return processor
 
 
-def link_files(source: Path, output: Path, loading: Loading) -> list[str]:
+def link_files(
+    source: Path,
+    output: Path,
+    loading: Loading,
+    files: Iterable[Path] | None = None,
+    copied: Iterable[Path] = (),
+) -> list[str]:
     """Make ``output`` a folder of links to the files of ``source``, whole or not at all.
 
     ``loading`` is written to the same folder.
+
+    Args:
+        source: The folder.
+        output: The new folder.
+        loading: How the checkpoint is loaded.
+        files: Which files are linked; default: all that are not hidden.
+        copied: Files from elsewhere that the folder gets copies of.
 
     Returns:
         The names of the files linked.
@@ -213,7 +227,9 @@ def link_files(source: Path, output: Path, loading: Loading) -> list[str]:
         with writing(output):
             temporary.mkdir(parents=True)
             names = []
-            for path in sorted(source.resolve().iterdir()):
+            for path in copied:
+                shutil.copyfile(path, temporary / path.name)
+            for path in sorted(source.resolve().iterdir() if files is None else map(Path.resolve, files)):
                 if path.is_file() and not path.name.startswith(".") and path.name not in OWN_FILES:
                     (temporary / path.name).symlink_to(path)
                     names.append(path.name)

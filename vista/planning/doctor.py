@@ -36,6 +36,7 @@ from vista.paths import Paths, manifest_of
 from vista.planning import own_data
 from vista.planning.endpoints import check_endpoints
 from vista.planning.estimate import Assumptions, parameters, train_queries
+from vista.planning.external import check_external
 from vista.planning.findings import Finding, fail, ok, warn
 from vista.planning.own_tasks import look, what_and_remedy
 from vista.planning.plan import make_plan, table
@@ -66,6 +67,7 @@ def examine(suite: Suite, assumptions: Assumptions, lock: Path = LOCK) -> list[F
         "models": lambda: check_models(suite),
         "checks of models": lambda: check_fitness(suite),
         "endpoints": lambda: check_endpoints(suite),
+        "external methods": lambda: check_external(suite),
         "data": lambda: check_data(suite),
         "seed rationales": lambda: check_rationales(suite),
         "GPUs": lambda: check_gpus(suite, assumptions),

@@ -278,10 +278,15 @@ class Estimator:
                 found.append(Work("curate", run.model, 0.0, rows))
                 found.append(Work("train", run.model, self.training_hours(run), weights))
             answers = self.test_queries * self.assumptions.response_tokens * self.assumptions.bytes_per_token
+            if grid.is_graded(self.suite, run):
+                found.append(Work("grade", run.model, 0.0, answers))
+                continue
             if run.model in self.suite.endpoints:
                 found.append(Work("ask", run.model, 0.0, answers))
-            else:
-                found.append(Work("evaluate", run.model, self.evaluation_hours(run), answers))
+                continue
+            if grid.is_adopted(self.suite, run):  # an upper bound: of a whole checkpoint there are links
+                found.append(Work("adopt", run.model, 0.0, self.parameters[run.model] * size))
+            found.append(Work("evaluate", run.model, self.evaluation_hours(run), answers))
         return found
 
     def shared(self) -> list[Shared]:
@@ -304,6 +309,7 @@ CPU_SECONDS = {
     "tasks": 5.0,
     "models": 350.0,
     "check": 20.0,
+    "adopt": 15.0,
     "sample": 21.0,
     "resample": 27.0,
     "score": 20.0,
@@ -313,6 +319,7 @@ CPU_SECONDS = {
     "train": 60.0,
     "evaluate": 39.0,
     "ask": 30.0,
+    "grade": 5.0,
 }
 
 

@@ -80,17 +80,20 @@ def job_counts(suite: Suite) -> dict[str, int]:
     """Jobs of each rule that ``tables/main.csv`` needs when nothing has been made yet, by stage."""
     runs = grid.runs(suite)
     trained = sum(grid.is_trained(suite, run) for run in runs)
+    graded = sum(grid.is_graded(suite, run) for run in runs)
     rollouts = Counter(RULE_OF_KIND[file.kind] for file in rollout_files(suite))
     counts = {
         "tasks": len(splits(suite)),
         "models": len(suite.models),
+        "adopt": sum(grid.is_adopted(suite, run) for run in runs),
         "check": sum(not isinstance(model, BuiltModel) for model in suite.models.values()),
         **{rule: rollouts[rule] * suite.shards for rule in RULE_OF_KIND.values()},
         "encodable": sum(bool(Dag(suite).asked(model)) for model in suite.models),
         "curate": trained,
         "train": trained,
-        "evaluate": sum(run.model in suite.models for run in runs),
+        "evaluate": sum(run.model in suite.models for run in runs) - graded,
         "ask": sum(run.model in suite.endpoints for run in runs),
+        "grade": graded,
         "collect": 1,
         "results": 1,
     }
@@ -116,6 +119,8 @@ class JobTree:
         """Every job that a run's predictions need."""
         if run.model in self.dag.suite.endpoints:
             return self._all(self.dag.test_queries()) | {Job("ask", run.id)}
+        if grid.is_graded(self.dag.suite, run):
+            return self._all(self.dag.test_queries()) | {Job("grade", run.id)}
         inputs = [*self.dag.test_queries(), self.dag.checkpoint(run.id)]
         checks = {Job("encodable", run.model)} if self.dag.encodable(run.id) else set()
         return self._all(inputs) | {Job("evaluate", run.id), *checks}
@@ -141,6 +146,8 @@ class JobTree:
         if stage == "models":
             checks = [Job("check", folder)] if dag.checks(folder) else []
             return [Job("models", folder), *checks], dag.corpus(folder)
+        if stage == "external":
+            return [Job("adopt", folder)], [dag.base(folder)]
         if stage == "training":
             inputs = [*dag.curation_inputs(folder), dag.training_start(folder)]
             return [Job("curate", folder), Job("train", folder)], inputs

@@ -1,4 +1,5 @@
-# Stage 6: predictions of each checkpoint, and of each model at an endpoint, on every test query, through lmms-eval.
+# Stage 6: predictions of each checkpoint, and of each model at an endpoint, on every test query, through lmms-eval;
+# and verdicts on responses that were generated elsewhere.
 
 
 rule evaluate:
@@ -16,7 +17,7 @@ rule evaluate:
     benchmark:
         f"{R}/benchmarks/evaluation/{{run}}.tsv"
     wildcard_constraints:
-        run=PLAN.runs_with_weights(),
+        run=PLAN.evaluated(),
     conda:
         "../../environment.yml"
     threads: lambda w: PLAN.cpus("evaluation", w.run)
@@ -59,3 +60,31 @@ rule ask:
     shell:
         "VISTA_MEMORY=ask:{resources.mem_mb:q}"
         " vista ask {params.suite:q} {wildcards.run:q} 2>&1 | tee {log:q}"
+
+
+rule grade:
+    input:
+        given=lambda w: PLAN.given(w.run),
+        queries=PLAN.test_queries(),
+        code=lambda w: PLAN.code("grade"),
+    output:
+        f"{R}/evaluation/{{run}}/predictions.parquet",
+        f"{R}/evaluation/{{run}}/predictions.parquet.manifest.json",
+    log:
+        f"{R}/logs/evaluation/{{run}}.log",
+    benchmark:
+        f"{R}/benchmarks/evaluation/{{run}}.tsv"
+    wildcard_constraints:
+        run=PLAN.graded(),
+    priority: 1  # a wrong file is found before anything is spent
+    conda:
+        "../../environment.yml"
+    resources:
+        mem_mb=lambda w, attempt: PLAN.light_memory(attempt),
+        runtime=lambda w, attempt: PLAN.light_minutes(attempt),
+    params:
+        suite=handed,
+        settings=lambda w: PLAN.grading_settings(w.run),
+    shell:
+        "VISTA_MEMORY=grade:{resources.mem_mb:q}"
+        " vista grade {params.suite:q} {wildcards.run:q} 2>&1 | tee {log:q}"

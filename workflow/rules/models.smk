@@ -1,4 +1,5 @@
-# Stage 2: base checkpoints, built from a corpus or resolved at a pinned revision, and the check of the latter.
+# Stage 2: base checkpoints, built from a corpus or resolved at a pinned revision, and the check of the latter;
+# and checkpoints that were trained elsewhere.
 
 
 rule models:
@@ -55,3 +56,29 @@ rule check:
     shell:
         "VISTA_MEMORY=check:{resources.mem_mb:q}"
         " vista check {params.suite:q} {wildcards.model:q} 2>&1 | tee {log:q}"
+
+
+rule adopt:
+    input:
+        given=lambda w: PLAN.given(w.run),
+        base=lambda w: PLAN.base(w.run),
+        code=lambda w: PLAN.code("adopt"),
+    output:
+        f"{R}/external/{{run}}/manifest.json",
+    log:
+        f"{R}/logs/models/external/{{run}}.log",
+    benchmark:
+        f"{R}/benchmarks/models/external/{{run}}.tsv"
+    priority: 1  # a checkpoint that does not fit is found before anything is spent
+    conda:
+        "../../environment.yml"
+    threads: lambda w: PLAN.cpus("models", w.run)
+    resources:
+        mem_mb=lambda w, attempt: PLAN.memory("models", w.run, attempt),
+        runtime=lambda w, attempt: PLAN.minutes("models", w.run, attempt),
+    params:
+        suite=handed,
+        settings=lambda w: PLAN.adoption_settings(w.run),
+    shell:
+        "VISTA_MEMORY=adopt:{resources.mem_mb:q}"
+        " vista adopt {params.suite:q} {wildcards.run:q} 2>&1 | tee {log:q}"
