@@ -504,6 +504,23 @@ def test_a_config_that_contradicts_itself_is_refused_before_any_file_is_read(ent
     assert said in str(error.value)
 
 
+def test_a_file_that_changes_between_the_check_and_the_reading_of_pictures_is_refused(folder: Path) -> None:
+    source = write(folder / "x.jsonl", [row(0), row(1)])
+    task = benchmark(kind="table", answer_type="closed", images=str(folder / "pictures"), source=str(source))
+    prepared = plugins.make(task).prepare("mine", "test")
+    write(source, [row(0)])
+    with pytest.raises(VistaError, match="row '00001' changed while it was read"):
+        list(prepared.rows)
+
+
+def test_a_row_that_is_left_out_may_have_the_id_of_another(folder: Path) -> None:
+    rows = [row(0, id="a", split="old"), row(1, id="a", split="test")]
+    entry = {"source": str(write(folder / "x.jsonl", rows)), "columns": {"id": "id"}}
+    (found,), counts = made(folder, split={"test": ["test"], "unused": ["old"]}, **entry)
+    assert found["instruction"].startswith("is there a 1 ?")
+    assert counts["other"] == 1
+
+
 # --- on the hub, in the cache ---
 
 

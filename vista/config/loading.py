@@ -191,7 +191,7 @@ def _pick(wanted: list[str], known: dict[str, Any], what: str, path: str, where:
 
 def _found(file: Path, root: Path, checkout: Path) -> Path:
     """A file of the working folder, or else of the checkout."""
-    own, provided = root / file, checkout / file
+    own, provided = root.joinpath(file), checkout.joinpath(file)
     return provided if provided.exists() and not own.exists() else own
 
 
@@ -277,7 +277,7 @@ def with_found_files(model: Any, root: Path, checkout: Path) -> Any:
     if not isinstance(training, dict) or not isinstance(named, str):
         return model
     file = _found(Path(named), root, checkout)
-    if file == root / named:
+    if file == root.joinpath(named):
         return model
     return {**model, "training": {**training, "accelerate": str(file)}}
 

@@ -363,12 +363,16 @@ class Table(Drawn[TableSettings]):
         """The rows of these questions, with their images, which are read again."""
         wanted = {question.item.key: question for question in questions}
         for seen in self._rows(parts):
-            question = wanted.pop(seen.key, None)
+            question = wanted.get(seen.key)
             if question is not None:
                 item = replace(self._item(seen), split=question.item.split)
-                if replace(item, images=[]) != question.item:
-                    raise VistaError(f"{seen.where}: changed while it was read; run it again")
-                yield self.query(name, split, replace(question, item=item))
+                if replace(item, images=[]) == question.item:  # else a row that is left out has the same id
+                    del wanted[seen.key]
+                    yield self.query(name, split, replace(question, item=item))
+        if wanted:
+            raise VistaError(
+                f"task {name!r}: row {next(iter(wanted))!r} changed while it was read; run it again"
+            )
 
     def query(self, name: str, split: Split, question: Question) -> Row:
         """The row of a question, in the words that the config asks for."""

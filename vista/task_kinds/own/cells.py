@@ -136,7 +136,7 @@ class Cells:
         images = self._images(named, names, self.images or (path if path.is_dir() else path.parent))
         said = _conversation(named["messages"], len(images)) if "messages" in named else {}
         kind = self._type(named, names)
-        rationale = said.get("assistant") or _text(named.get("rationale"), names.get("rationale"))
+        rationale = _text(named.get("rationale"), names.get("rationale")) or said.get("assistant", "")
         if "answer" in named or not said:
             answer = named["answer"]
         else:
