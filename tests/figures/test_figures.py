@@ -324,7 +324,7 @@ def test_training_curves_are_means_over_seeds_of_forty_parts_of_the_last_round()
     assert len(seed.get_xdata()) == 40
     assert seed.get_ydata()[0] == pytest.approx(3.5)
     assert seed.get_ydata()[-1] == pytest.approx((3.0 / 49 + 3.0 / 50) / 2 + 0.5)
-    assert drawn.axes[-1].get_lines()[0].get_ydata()[-1] == pytest.approx(100.0)
+    assert drawn.axes[-1].get_lines()[0].get_ydata()[-1] == pytest.approx(99.0)
 
 
 def test_training_curves_differ_in_black_and_white() -> None:
