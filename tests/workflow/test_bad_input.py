@@ -83,7 +83,8 @@ def test_a_target_of_another_suite_is_refused_with_the_config_that_makes_it(
     checkout = Checkout.make(root, tmp_path)
     done = checkout.run("snakemake", "--cores", "1", "--dry-run", "results/smoke/tables/main.csv")
     assert done.returncode == 1
-    assert "snakemake results/smoke/tables/main.csv --configfile config/smoke.yaml" in done.stderr
+    told = done.stdout + done.stderr
+    assert "snakemake results/smoke/tables/main.csv --configfile config/smoke.yaml" in told
 
 
 @pytest.mark.parametrize(
@@ -108,7 +109,7 @@ def test_a_target_that_configfile_takes_is_named(root: Path, tmp_path: Path) -> 
     assert made.returncode == 0, made.stderr
     done = checkout.run("snakemake", "--cores", "1", "--configfile", "config/smoke.yaml", target)
     assert done.returncode == 1
-    assert f"snakemake {target} --configfile config/smoke.yaml" in done.stderr
+    assert f"snakemake {target} --configfile config/smoke.yaml" in done.stdout + done.stderr
 
 
 def test_a_missing_model_path_is_named(root: Path, tmp_path: Path) -> None:
