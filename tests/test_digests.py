@@ -305,7 +305,7 @@ ORDERS: dict[str, str] = {
     "SelfImprovement.reflect": "TABLES",
     "SuiteFields.seeds": "+evaluate +sample collect curate TABLES",
     "Only.seeds": "",
-    "SuiteFields.train_sets": "collect evaluate gallery TABLES",
+    "SuiteFields.train_sets": "ask collect evaluate gallery TABLES",
     "ScoringSettings.layers": "check score",
 }
 
