@@ -338,7 +338,7 @@ ORDERS: dict[str, str] = {
     "ExternalMethod.checkpoints": "",
     "SuiteFields.seeds": "+evaluate +grade +sample collect curate training TABLES",
     "Only.seeds": "",
-    "SuiteFields.train_sets": "collect evaluate gallery training TABLES",
+    "SuiteFields.train_sets": "ask collect evaluate gallery training TABLES",
     "ScoringSettings.layers": "check score",
     "TableFiles.files.*": "tasks",
     "HubTable.files": "",

@@ -423,6 +423,14 @@ def test_an_image_that_cannot_be_read_is_named_before_it_is_sent(at: Make, endpo
     assert endpoint.requests == []
 
 
+def test_missing_queries_are_named_before_anything_is_sent(at: Make, endpoint: FakeEndpoint) -> None:
+    small = at()
+    small.paths.queries(TASKS[1], "test").unlink()
+    with pytest.raises(VistaError, match=r"grid-noisy/test\.parquet"):
+        predicted(small)
+    assert endpoint.requests == []
+
+
 def test_each_command_says_which_the_other_is_for(at: Make) -> None:
     small = at()
     with pytest.raises(VistaError, match="gpt-x is at an endpoint and has no weights here; use `vista ask`"):

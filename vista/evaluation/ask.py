@@ -14,7 +14,7 @@ from functools import partial
 from vista.config import EndpointModel, Suite, digest
 from vista.engines.replies import BudgetSpent, Replies
 from vista.errors import VistaError
-from vista.evaluation.evaluate import predictions, report_counts, write_parts
+from vista.evaluation.evaluate import predictions, query_ids, report_counts, write_parts
 from vista.evaluation.harness import lone_process, run_lmms_eval, write_task_files
 from vista.evaluation.parts import Part
 from vista.grid import Run
@@ -45,11 +45,12 @@ def ask(suite: Suite, paths: Paths, run: Run) -> None:
         **entry.prompts.stated,
     }
     recorder = Recorder("evaluation", settings, [*queries.values()])
+    expected = {task: query_ids(path) for task, path in queries.items()}
     fingerprints = {task: recorder.fingerprints[path] for task, path in queries.items()}
     keys = part_keys(suite, run, entry, fingerprints, recorder.digests)
     with Replies(entry, run.model, f"model {run.model}") as replies:
         answered = partial(_answered, suite, paths, run, entry, replies)
-        counts = write_parts(output, queries, keys, recorder, answered)
+        counts = write_parts(output, expected, keys, recorder, answered)
         if other := counts["served_other"]:
             names = {name.removeprefix(SERVED) for name in counts if name.startswith(SERVED)}
             listed = ", ".join(sorted(names - {entry.model}))

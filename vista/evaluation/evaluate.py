@@ -66,9 +66,10 @@ def evaluate(suite: Suite, paths: Paths, run: Run) -> None:
         write_rows(output, [], PREDICTION)
         recorder.write(output, {"predictions": 0, "tokens": 0}, status)
         return
+    expected = {task: query_ids(path) for task, path in queries.items()}
     fingerprints = {task: recorder.fingerprints[path] for task, path in queries.items()}
     keys = part_keys(suite, run, checkpoint, fingerprints, recorder.digests)
-    counts = write_parts(output, queries, keys, recorder, partial(_answered, suite, paths, run))
+    counts = write_parts(output, expected, keys, recorder, partial(_answered, suite, paths, run))
     recorder.write(output, counts)
 
 
@@ -76,21 +77,24 @@ Answered = Callable[[Mapping[str, Sequence[str]]], Iterator[tuple[str, Part]]]
 
 
 def write_parts(
-    output: Path, queries: Mapping[str, Path], keys: Mapping[str, str], recorder: Recorder, answered: Answered
+    output: Path,
+    expected: Mapping[str, Sequence[str]],
+    keys: Mapping[str, str],
+    recorder: Recorder,
+    answered: Answered,
 ) -> dict[str, float]:
     """Write the predictions on all tasks: those that are kept, and those that are missing.
 
     Args:
         output: The predictions' file.
-        queries: By task, the file of its queries.
+        expected: By task, the ids of its queries.
         keys: By task, the digest of all that decides the predictions.
         recorder: Is told the devices that answered.
-        answered: Answers tasks, given the ids of their queries, one after another.
+        answered: Answers tasks of ``expected``, one after another.
 
     Returns:
         What the manifest counts.
     """
-    expected = {task: _query_ids(path) for task, path in queries.items()}
     parts = Parts(output.parent / ".tasks", keys)
     found = {task: parts.read(task) for task in expected}
     missing = {task: ids for task, ids in expected.items() if found[task] is None}
@@ -205,7 +209,7 @@ def _settings(selection: Selection) -> dict[str, Any]:
     return {**asdict(selection), "wording": selection.wording.model_dump(include={"select", "candidate"})}
 
 
-def _query_ids(path: Path) -> list[str]:
+def query_ids(path: Path) -> list[str]:
     """Ids of a file's queries, in its order."""
     rows = read_queries(path)
     check_count(path, len(rows), "queries", required=False)
