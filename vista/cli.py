@@ -130,8 +130,9 @@ def doctor(
     suite: SuiteArgument = None, configfile: ConfigFile = None, assume: Assume = None, as_json: Json = False
 ) -> None:
     """Check models, data, GPUs, disk and versions before a run. Exit status 2 if any check fails."""
-    from vista.planning.doctor import as_dict, examine, has_failed, show
+    from vista.planning.doctor import examine
     from vista.planning.estimate import load_assumptions
+    from vista.planning.findings import as_dict, has_failed, show
 
     opened, _ = open_suite(suite, configfile)
     findings = examine(opened, load_assumptions(assume or []))

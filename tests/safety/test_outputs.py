@@ -25,8 +25,8 @@ from vista.errors import VistaError, told
 from vista.figures.gallery import case, page
 from vista.manifest import read_manifest
 from vista.paths import manifest_of
-from vista.planning.doctor import fail
-from vista.planning.doctor import show as show_findings
+from vista.planning.findings import fail
+from vista.planning.findings import show as show_findings
 from vista.provenance import show
 from vista.records import write_json
 from vista.shown import UNSEEN, as_markdown, markup, printable, spreadsheet

@@ -23,7 +23,8 @@ from vista.config.methods import (
     training_section,
 )
 from vista.config.models import BuiltModel
-from vista.config.suites import AnnotatedRationales, SelfRationales, Suite
+from vista.config.rationales import AnnotatedRationales, SelfRationales
+from vista.config.suites import Suite
 from vista.filters import AttentionFilterSettings
 
 CODE = ("benchmarks", "config", "docs", "profiles", "tests", "vista", "workflow")  # folders of the checkout

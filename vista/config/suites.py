@@ -12,59 +12,18 @@ from pydantic_core import core_schema
 from pydantic_core.core_schema import CoreSchema, ValidationInfo
 
 from vista.answers import extract
-from vista.config.methods import BaseMethod, ExternalMethod, Method, Sampling, SelectMethod
-from vista.config.models import BaseAddress, EndpointModel, Model, Prompts
+from vista.config.methods import BaseMethod, ExternalMethod, Method, SelectMethod
+from vista.config.models import EndpointModel, Model, Prompts
+from vista.config.rationales import AnnotatedRationales, SeedRationales
 from vista.errors import VistaError
 from vista.plugins import Plugin, name_modules
-from vista.settings import NAME, Distinct, Factor, Fraction, Name, Strict, Temperature, UserPath
+from vista.settings import NAME, Distinct, Factor, Fraction, Name, Strict, UserPath
 from vista.task_kinds import TaskSettings
 
 LMMS_EVAL = "lmms-eval:"  # before lmms-eval's name of a task
 TASK_NAME = rf"{NAME}|^{LMMS_EVAL}\S+$"  # of a task as suite files name it
 TaskName = Annotated[str, Field(pattern=TASK_NAME, max_length=150)]
 Task = Annotated[TaskSettings, Plugin("task", TaskSettings, "vista.tasks")]
-
-
-class AnnotatedRationales(Strict):
-    """Rationales of the seed split that come with the task, or from a file."""
-
-    kind: Literal["annotated"] = Field("annotated", description="Rationales that somebody wrote.")
-    files: dict[Name, UserPath] = Field(
-        {},
-        description="By task, a JSON-lines or parquet file with `query_id` and `rationale`; "
-        "generated tasks bring their own.",
-    )
-
-
-class TeacherRationales(Strict):
-    """Rationales of the seed split from another model, kept if their answer is right."""
-
-    kind: Literal["teacher"] = Field(description="Ask a model at an OpenAI-compatible endpoint.")
-    endpoint: BaseAddress = Field(description="Base URL, such as http://localhost:8000/v1.")
-    model: str = Field(description="Name of the model there.")
-    cache: UserPath = Field(description="Folder that keeps every reply, so that none is paid for twice.")
-    max_requests: int = Field(
-        ge=1, description="The budget of one task: requests that may be sent, over all starts of the job."
-    )
-    attempts: int = Field(4, ge=1, description="Replies asked for, per query, until one is right.")
-    temperature: Temperature = Field(0.7, description="Sampling temperature.")
-    max_new_tokens: int = Field(2048, ge=1, description="Length limit of a reply, in tokens.")
-    api_key_variable: str = Field("VISTA_TEACHER_KEY", description="Environment variable with the key.")
-    timeout: float = Field(120.0, ge=0.001, le=1e6, description="Seconds to wait for a reply.")
-    parallel: int = Field(4, ge=1, description="Requests sent at the same time.")
-
-
-class SelfRationales(Strict):
-    """Rationales of the seed split from the base model itself, kept if their answer is right."""
-
-    kind: Literal["self"] = Field(description="Sample the base model on the seed split.")
-    rollouts: Sampling = Field(default_factory=lambda: Sampling(), description="How to sample.")
-    max_per_query: int = Field(1, ge=1, description="At most this many right ones per query, at random.")
-
-
-SeedRationales = Annotated[
-    AnnotatedRationales | TeacherRationales | SelfRationales, Field(discriminator="kind")
-]
 
 
 SamplingStrategy = Literal["random", "group_by_length"]

@@ -11,11 +11,11 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 
-from vista.config import EndpointModel, Suite, digest
+from vista.config import EndpointModel, Suite
 from vista.engines.replies import BudgetSpent, Replies
 from vista.errors import VistaError
-from vista.evaluation.evaluate import predictions, query_ids, report_counts, write_parts
-from vista.evaluation.harness import lone_process, run_lmms_eval, write_task_files
+from vista.evaluation.evaluate import answers, task_digests, task_files, write_parts
+from vista.evaluation.harness import lone_process, write_task_files
 from vista.evaluation.parts import Part
 from vista.grid import Run
 from vista.manifest import Recorder, installed
@@ -74,10 +74,7 @@ def part_keys(
         digests: The job's, by which the code that asks and scores each task is known (``vista.dag``).
     """
     stated = [run.id, entry.asking, entry.prompts.stated, suite.eval_max_new_tokens, installed()["lmms-eval"]]
-    return {
-        task: digest([*stated, task, sha, suite.tasks[task].lmms_scorer, digests.get(f"code of {task}")])
-        for task, sha in queries.items()
-    }
+    return task_digests(suite, stated, queries, digests)
 
 
 def _answered(
@@ -91,26 +88,17 @@ def _answered(
     """The parts of tasks, made one after another."""
     if not tasks:
         return
-    folder = paths.predictions(run.id).parent / "tasks"
-    write_task_files(suite, paths, folder, run.model)
+    write_task_files(suite, paths, task_files(paths, run), run.model)
     with lone_process():
         from vista.evaluation.endpoint_model import EndpointChatModel
 
         model = EndpointChatModel(entry, replies)
         for task, ids in tasks.items():
-            model.unfinished = 0
             try:
-                report = run_lmms_eval(model, folder, [task])
+                rows, counts = answers(model, suite, paths, run, task, ids)
             except BudgetSpent as error:
                 raise VistaError(_spent(run.model, entry, replies, task, tasks)) from error
-            rows = predictions(run.id, task, ids, report)
-            counts = report_counts(report, [task]) | model.counts()
-            if counts["unfinished"] != model.unfinished:
-                raise RuntimeError(
-                    f"task {task}: {model.unfinished} replies were cut at the length limit, but lmms-eval "
-                    f"scored {counts['unfinished']} as cut"
-                )
-            yield task, Part(rows, counts, entry.endpoint)
+            yield task, Part(rows, counts | model.counts(), entry.endpoint)
 
 
 def _spent(

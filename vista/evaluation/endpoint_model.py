@@ -39,7 +39,7 @@ class EndpointChatModel(lmms):  # type: ignore[misc]  # lmms-eval is untyped
         self.entry = entry
         self.replies = replies
         self.received: list[Reply] = []  # by the last call
-        self.unfinished = 0
+        self.cut: set[tuple[str, int]] = set()  # by task and place, as of ``chat_model``
         self._reading = threading.Lock()
 
     def clean(self) -> None:
@@ -74,10 +74,11 @@ class EndpointChatModel(lmms):  # type: ignore[misc]  # lmms-eval is untyped
 
     def _result(self, request: Instance, reply: Reply) -> GenerationResult:
         """The response in a reply, as lmms-eval's scorers are given it."""
+        _, _, settings, place, task, _ = request.args
         text = "" if is_refused(reply) else reply.text or ""
-        decoding = Decoding.parse(request.args[4], request.args[2])
-        text, finished = decoding.ended(text, reply.is_finished)
-        self.unfinished += not finished
+        text, finished = Decoding.parse(task, settings).ended(text, reply.is_finished)
+        if not finished:
+            self.cut.add((task, place))
         counts = TokenCounts(
             input_tokens=reply.tokens("prompt") or 0, output_tokens=reply.tokens("completion") or 0
         )

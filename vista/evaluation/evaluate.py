@@ -125,8 +125,7 @@ def _answered(
     from vista.engines.checkpoints import require_gpu  # torch takes seconds to import
 
     require_gpu(suite, run.model, "evaluation")
-    folder = paths.predictions(run.id).parent / "tasks"
-    write_task_files(suite, paths, folder, run.model)
+    write_task_files(suite, paths, task_files(paths, run), run.model)
     selection = Selection.of(suite, run)
     with lone_process():
         from vista.evaluation.chat_model import VistaChatModel
@@ -139,24 +138,50 @@ def _answered(
         )
         check_prompts(model.checkpoint.processor, suite.models[run.model].prompts, run.model)
         for task, ids in tasks.items():
-            model.cut.clear()
             model.candidate_tokens = 0
-            evaluator = suite.tasks[task].evaluator
-            if evaluator is None:
-                report = run_lmms_eval(model, folder, [task])
-                rows = predictions(run.id, task, ids, report)
-                counts = report_counts(report, [task])
-            else:  # by name: other tasks' predictions do not depend on its code
-                rows, counts = import_module(evaluator).answered(model, suite, paths, run, task)
-            if counts["unfinished"] != len(model.cut):
-                raise RuntimeError(
-                    f"task {task}: {len(model.cut)} responses were cut at the length limit, but lmms-eval "
-                    f"scored {counts['unfinished']} as cut"
-                )
+            rows, counts = answers(model, suite, paths, run, task, ids)
             if selection is not None:
                 counts["candidates"] = selection.k * len(rows)
                 counts["tokens"] += model.candidate_tokens
             yield task, Part(rows, counts, device_name(model))
+
+
+def task_files(paths: Paths, run: Run) -> Path:
+    """The folder of the task files that a run is evaluated with."""
+    return paths.predictions(run.id).parent / "tasks"
+
+
+def answers(
+    model: Any, suite: Suite, paths: Paths, run: Run, task: str, query_ids: Sequence[str]
+) -> tuple[list[Row], dict[str, float]]:
+    """A model's predictions on one task, and what the manifest counts of them.
+
+    Args:
+        model: A model of lmms-eval that keeps in ``cut`` the documents whose response was cut.
+        suite: The resolved suite.
+        paths: Where everything is.
+        run: The run.
+        task: The task.
+        query_ids: The ids of its queries.
+
+    Raises:
+        RuntimeError: lmms-eval's report is not one score for each query and their mean, or it scored a
+            response that was cut like any other.
+    """
+    model.cut.clear()
+    evaluator = suite.tasks[task].evaluator
+    if evaluator is None:
+        report = run_lmms_eval(model, task_files(paths, run), [task])
+        rows = predictions(run.id, task, query_ids, report)
+        counts = report_counts(report, [task])
+    else:  # by name: other tasks' predictions do not depend on its code
+        rows, counts = import_module(evaluator).answered(model, suite, paths, run, task)
+    if counts["unfinished"] != len(model.cut):
+        raise RuntimeError(
+            f"task {task}: {len(model.cut)} responses were cut at the length limit, but lmms-eval scored "
+            f"{counts['unfinished']} as cut"
+        )
+    return rows, counts
 
 
 # Of the packages that manifests record, those that predictions are made with.
@@ -188,6 +213,13 @@ def part_keys(
         suite.models[run.model].prompts.stated,
         {name: versions.get(name) for name in PACKAGES},
     ]
+    return task_digests(suite, stated, queries, digests)
+
+
+def task_digests(
+    suite: Suite, stated: Sequence[Any], queries: Mapping[str, str], digests: Mapping[str, str]
+) -> dict[str, str]:
+    """By task, the digest of what decides all predictions, ``stated``, and of what decides those on it."""
     found = {}
     for task, sha in queries.items():
         spec = suite.tasks[task]

@@ -11,14 +11,11 @@ import re
 import shutil
 import subprocess
 from collections.abc import Callable
-from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
-from typing import Any
 
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import LocalEntryNotFoundError
-from rich.console import Console
 
 from vista import grid
 from vista.config import (
@@ -39,8 +36,7 @@ from vista.planning.estimate import Assumptions, parameters, train_queries
 from vista.planning.external import check_external
 from vista.planning.findings import Finding, fail, ok, warn
 from vista.planning.own_tasks import look, what_and_remedy
-from vista.planning.plan import make_plan, table
-from vista.shown import markup
+from vista.planning.plan import make_plan
 from vista.task_kinds.benchmarks import BenchmarkSettings, HubFiles, LocalFiles
 from vista.task_kinds.lmms_eval import LmmsEvalSettings
 from vista.task_kinds.own.files import TableFiles
@@ -94,32 +90,6 @@ def _guarded(subject: str, check: Callable[[], list[Finding]]) -> list[Finding]:
                 "fix this first, then run the doctor again",
             )
         ]
-
-
-def show(findings: list[Finding], console: Console) -> None:
-    """Print the findings, worst last, and a summary."""
-    order = {"ok": 0, "warn": 1, "fail": 2}
-    listed = table("verdict", "what", "found", "remedy")
-    for finding in sorted(findings, key=lambda finding: order[finding.verdict]):
-        told = (finding.subject, finding.message, finding.remedy)
-        listed.add_row(finding.verdict, *map(markup, told))
-    console.print(listed)
-    counts = {verdict: sum(finding.verdict == verdict for finding in findings) for verdict in order}
-    console.print(", ".join(f"{count} {verdict}" for verdict, count in counts.items()))
-
-
-def as_dict(suite: Suite, findings: list[Finding]) -> dict[str, Any]:
-    """The findings as plain values, for ``--json``."""
-    return {
-        "suite": suite.name,
-        "ok": not has_failed(findings),
-        "findings": [asdict(finding) for finding in findings],
-    }
-
-
-def has_failed(findings: list[Finding]) -> bool:
-    """Whether the suite cannot run as it is."""
-    return any(finding.verdict == "fail" for finding in findings)
 
 
 # --- what the suite reads ---
