@@ -437,7 +437,7 @@ HEAVY = {"torch", "transformers", "trl", "datasets", "lmms_eval", "sklearn", "ma
 
 def test_comparing_needs_no_suite_and_nothing_heavy(tmp_path: Path) -> None:
     files = [str(write_csv(tmp_path / f"{name}.csv", scores(i))) for i, name in enumerate("ab")]
-    needless = HEAVY | {"pydantic", "vista.config", "vista.records", "vista.manifest"}
+    needless = HEAVY | {"vista.config", "vista.records", "vista.manifest"}
     assert not loaded("compare", *files) & needless
 
 
