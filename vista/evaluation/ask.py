@@ -14,7 +14,7 @@ from functools import partial
 from vista.config import EndpointModel, Suite
 from vista.engines.replies import BudgetSpent, Replies
 from vista.errors import VistaError
-from vista.evaluation.evaluate import answers, task_digests, task_files, write_parts
+from vista.evaluation.evaluate import answers, query_ids, task_digests, task_files, write_parts
 from vista.evaluation.harness import lone_process, write_task_files
 from vista.evaluation.parts import Part
 from vista.grid import Run
