@@ -286,7 +286,8 @@ def write_rows(path: Path, rows: Iterable[Row], schema: pa.Schema) -> int:
     except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
         raise VistaError(f"{path}: a value does not fit its column: {error}") from error
     told = {b"huggingface": json.dumps(IMAGES_AS_SUCH).encode()} if "images" in names else {}
-    table = table.replace_schema_metadata({b"vista_schema_version": SCHEMA_VERSION.encode(), **told})
+    version = {b"vista_schema_version": SCHEMA_VERSION.encode()}
+    table = table.replace_schema_metadata({**(schema.metadata or {}), **version, **told})
     with atomic_path(path) as temporary:
         pq.write_table(table, temporary, compression="zstd")
     return len(listed)
