@@ -92,10 +92,11 @@ def jobs(suite: Suite) -> dict[tuple[str, str], Signature]:
             code, start = dag.training_code(run.id), dag.training_start(run.id)
             add("train", run.id, dag.training_settings(run.id), [start], code)
         if run.model in suite.endpoints:
-            add("ask", run.id, dag.asking_settings(run.id), dag.test_queries(), dag.asking_code())
-        elif grid.is_graded(suite, run):
+            add("ask", run.id, dag.asking_settings(run.id), dag.test_queries(), dag.evaluation_code("ask"))
+            continue
+        if grid.is_graded(suite, run):
             own = [*dag.given(run.id), *dag.test_queries()]
-            add("grade", run.id, dag.grading_settings(run.id), own, dag.code("grade"))
+            add("grade", run.id, dag.grading_settings(run.id), own, dag.grading_code())
             continue
         inputs = [dag.checkpoint(run.id), *dag.test_queries()]
         if grid.is_adopted(suite, run):

@@ -33,11 +33,11 @@ from vista.planning.doctor import (
     check_results,
     check_versions,
     examine,
-    has_failed,
     training_memory,
 )
 from vista.planning.endpoints import check_endpoints
 from vista.planning.estimate import Assumptions
+from vista.planning.findings import has_failed
 from vista.planning.plan import as_dict, make_plan
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"

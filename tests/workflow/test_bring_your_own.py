@@ -70,7 +70,7 @@ def bring_data(checkout: Checkout) -> None:
             "kind": "table",
             "source": "own.jsonl",
             "images": "pictures",
-            "answer_type": {"column": "type"},
+            "columns": {"answer_type": "type"},
             "instruction": "{question}",
             **({} if system is None else {"system": system}),
         },

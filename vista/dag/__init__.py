@@ -57,23 +57,18 @@ def digests(suite: Suite, plan: Plan | None, command: str, *arguments: str) -> d
     if command in tables:
         table = tables[command]
         return {"settings": dag.table_settings(table), "code": dag.table_code(table)}
-    if command == "evaluate":
+    if command in ("evaluate", "ask"):
+        settings = dag.evaluation_settings if command == "evaluate" else dag.asking_settings
         # The job keeps the predictions on each task by these.
-        of_tasks = {f"code of {task}": dag.task_evaluation_code(task) for task in suite.evaluated_tasks}
-        return {
-            "settings": dag.evaluation_settings(*arguments),
-            "code": dag.evaluation_code(),
-            **of_tasks,
-        }
-    if command == "ask":
-        of_tasks = {f"code of {task}": dag.task_asking_code(task) for task in suite.evaluated_tasks}
-        return {"settings": dag.asking_settings(*arguments), "code": dag.asking_code(), **of_tasks}
+        tasks = suite.evaluated_tasks
+        of_tasks = {f"code of {task}": dag.task_evaluation_code(task, command) for task in tasks}
+        return {"settings": settings(*arguments), "code": dag.evaluation_code(command), **of_tasks}
     asked: dict[str, tuple[Callable[..., str], Callable[..., str] | None]] = {
         "tasks": (dag.task_settings, dag.task_code),
         "models": (dag.model_settings, dag.model_code),
         "check": (dag.check_settings, lambda _: dag.check_code()),
         "adopt": (dag.adoption_settings, lambda _: dag.code(command)),
-        "grade": (dag.grading_settings, lambda _: dag.code(command)),
+        "grade": (dag.grading_settings, lambda _: dag.grading_code()),
         "encodable": (dag.encodable_settings, lambda _: dag.code(command)),
         "cases": (dag.case_settings, lambda _: dag.code(command)),
         "curate": (dag.curation_settings, dag.curation_code),
@@ -82,6 +77,5 @@ def digests(suite: Suite, plan: Plan | None, command: str, *arguments: str) -> d
         "cost": (dag.cost_settings, lambda: dag.code(command)),
         "suite": (dag.suite_settings, None),
     }
-    settings, code = asked[command]
-    found = {"settings": settings, "code": code}
+    found = dict(zip(("settings", "code"), asked[command], strict=True))
     return {name: ask(*arguments) for name, ask in found.items() if ask is not None}

@@ -184,13 +184,23 @@ class Base:
         named = [module_of(method.objective)] if isinstance(method, SelfImprovement) else []
         return self.code("train", *named)
 
-    def task_evaluation_code(self, task: str) -> str:
-        """The code of an evaluation on one task, with its scorer of lmms-eval if it has one."""
-        return self.code("evaluate", *self._evaluators([task]))
+    def task_evaluation_code(self, task: str, command: str = "evaluate") -> str:
+        """The code of an evaluation on one task, with what asks or scores its kind alone.
 
-    def evaluation_code(self) -> str:
+        Args:
+            task: The task.
+            command: ``evaluate``, or ``ask`` where an endpoint answers.
+        """
+        return self.code(command, *self._evaluators([task]))
+
+    def evaluation_code(self, command: str = "evaluate") -> str:
         """The code of an evaluation, with what asks or scores some kinds of tasks."""
-        return self.code("evaluate", *self._evaluators(self.suite.evaluated_tasks))
+        return self.code(command, *self._evaluators(self.suite.evaluated_tasks))
+
+    def grading_code(self) -> str:
+        """The code of the verdicts on responses from elsewhere, with what scores lmms-eval's own tasks."""
+        own = [task for task in self.suite.evaluated_tasks if self.suite.tasks[task].evaluator]
+        return self.code("grade", *self._evaluators(own))
 
     def _evaluators(self, tasks: Iterable[str]) -> list[str]:
         """The modules that lmms-eval, or an evaluation, imports for some kinds of tasks."""
@@ -213,16 +223,6 @@ class Base:
             for name, stated in found.items()
             if stated is not None
         }
-
-    def task_asking_code(self, task: str) -> str:
-        """The same of a model at an endpoint."""
-        scorer = self.scorers().get(task)
-        return self.code("ask", *([scorer.rpartition(".")[0]] if scorer else []))
-
-    def asking_code(self) -> str:
-        """The code of an evaluation of a model at an endpoint."""
-        scorers = {name.rpartition(".")[0]: None for name in self.scorers().values()}
-        return self.code("ask", *scorers)
 
     def scorers(self) -> dict[str, str]:
         """By evaluated task, the function that scores as lmms-eval's own task does, where there is one."""

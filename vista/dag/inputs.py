@@ -253,7 +253,7 @@ class Outputs(Inputs):
             if grid.is_adopted(self.suite, run):
                 self.code("adopt")
             if grid.is_graded(self.suite, run):
-                self.code("grade")
+                self.grading_code()
             if isinstance(method, SelfImprovement) and (name := grid.rollout_files(method).resamples):
                 self.rollout_code("resamples", name)
         for kind in ("samples", "scores", "gains"):
@@ -262,9 +262,9 @@ class Outputs(Inputs):
         for task in self.suite.evaluated_tasks:
             self.task_evaluation_code(task)
             if self.suite.endpoints:
-                self.task_asking_code(task)
+                self.task_evaluation_code(task, "ask")
         if self.suite.endpoints:
-            self.asking_code()
+            self.evaluation_code("ask")
         made = {Path(table).stem for table in self.every_table()}
         for rule in self.table_commands():
             if rule == "results" or rule in made:

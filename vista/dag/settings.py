@@ -82,7 +82,7 @@ class Settings(Outputs):
         stated = [str(grid.given(self.suite, this)), method.model_dump(include={"missing"})]
         # Questions may be in the file as the model was asked them.
         prompts = self.suite.models[this.model].prompts.model_dump(include={"suffix", "answer_mark"})
-        return digest([*stated, self.suite.evaluated_tasks, prompts])
+        return digest([*stated, self.suite.evaluated_tasks, *self._own_tasks(), prompts])
 
     def check_settings(self, model: str) -> str:
         """Settings of the check of a base model: whose attention has to be read."""
@@ -192,15 +192,19 @@ class Settings(Outputs):
             decoding = [method.model_dump(mode="json"), wording]
         if scorers := self.scorers():
             decoding.append(scorers)
-        if own := [self.definitions[task] for task in self.suite.evaluated_tasks if task in self.definitions]:
-            decoding.append(own)
+        decoding += self._own_tasks()
         decoding += self._prompts(run, verified=True)
         return digest([self.suite.evaluated_tasks, self.suite.eval_max_new_tokens, *decoding])
+
+    def _own_tasks(self) -> list[list[str]]:
+        """What files outside the config say of the evaluated tasks; nothing where no task has such files."""
+        own = [self.definitions[task] for task in self.suite.evaluated_tasks if task in self.definitions]
+        return [own] if own else []
 
     def asking_settings(self, run: str) -> str:
         """Settings of an evaluation of a model at an endpoint: which, and how it is asked."""
         entry = self.suite.endpoints[grid.Run.parse(run).model]
-        stated = [entry.asking, self.scorers(), *self._prompts(run, verified=True)]
+        stated = [entry.asking, self.scorers(), *self._own_tasks(), *self._prompts(run, verified=True)]
         return digest([self.suite.evaluated_tasks, self.suite.eval_max_new_tokens, *stated])
 
     def suite_settings(self) -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import get_args
 
@@ -14,6 +15,8 @@ from vista import grid
 from vista.chat import prompted
 from vista.config import ExternalMethod, Suite
 from vista.errors import VistaError
+from vista.evaluation.evaluate import total
+from vista.evaluation.harness import lone_process
 from vista.evaluation.responses import Asked, Given, Key, matched, read_given
 from vista.manifest import Recorder, check_count
 from vista.paths import Paths
@@ -41,11 +44,34 @@ def grade(suite: Suite, paths: Paths, run: grid.Run) -> None:
     recorder = Recorder("evaluation", settings, [*files, *queries])
     asked = _asked(suite, paths, run.model)
     found = matched(read_given(files), asked, method.missing == "unanswered")
-    predictions = [_prediction(run.id, key, asked.queries[key], given) for key, given in found.items()]
+    rows: list[Row] = []
+    counted = []
+    for task in suite.evaluated_tasks:
+        answers = {key: given for key, given in found.items() if key[0] == task}
+        if suite.tasks[task].evaluator is None:
+            graded = [_prediction(run.id, key, asked.queries[key], given) for key, given in answers.items()]
+            counted.append(counts(graded, task))
+        else:
+            graded, counts_of_task = _by_its_task(suite, paths, run, task, list(answers.values()))
+            counted.append(counts_of_task)
+        rows += graded
     output = paths.predictions(run.id)
-    write_rows(output, predictions, PREDICTION)
+    write_rows(output, rows, PREDICTION)
     lacking = sum(given is None for given in found.values())
-    recorder.write(output, {**counts(predictions, suite.evaluated_tasks), "missing": lacking})
+    recorder.write(output, {"predictions": len(rows), **total(counted), "missing": lacking})
+
+
+def _by_its_task(
+    suite: Suite, paths: Paths, run: grid.Run, task: str, answers: Sequence[Given | None]
+) -> tuple[list[Row], dict[str, float]]:
+    """The predictions on one of lmms-eval's own tasks, which it scores itself, and their counts."""
+    from vista.evaluation.given_model import GivenModel  # only now: lmms-eval imports torch
+
+    responses = [("", True) if given is None else (given.response, given.finished) for given in answers]
+    with lone_process():
+        evaluator = import_module(str(suite.tasks[task].evaluator))
+        rows, counted = evaluator.answered(GivenModel(responses), suite, paths, run, task)
+    return rows, {name: count for name, count in counted.items() if name != "tokens"}
 
 
 def check_responses(suite: Suite, paths: Paths, run: grid.Run) -> str:
@@ -112,17 +138,17 @@ def _prediction(run: str, key: Key, query: Row, given: Given | None) -> Row:
     }
 
 
-def counts(rows: Sequence[Row], tasks: Sequence[str]) -> dict[str, float]:
-    """What the manifest counts, as of our own predictions; how many tokens a response had is not known."""
-    found: dict[str, float] = {"predictions": len(rows), "unanswered": 0, "unfinished": 0}
-    for task in tasks:
-        own = [row for row in rows if row["task"] == task]
-        found[f"unanswered/{task}"] = sum(row["answer"] is None for row in own)
-        found[f"unfinished/{task}"] = sum(not row["finished"] for row in own)
-        for name in ("unanswered", "unfinished"):
-            found[name] += found[f"{name}/{task}"]
-        found[f"accuracy/{task}"] = math.fsum(row["score"] for row in own) / len(own)
-    return found
+def counts(rows: Sequence[Row], task: str) -> dict[str, float]:
+    """What the manifest counts of a task, as of our own predictions; tokens are not known."""
+    unanswered = sum(row["answer"] is None for row in rows)
+    unfinished = sum(not row["finished"] for row in rows)
+    return {
+        "unanswered": unanswered,
+        "unfinished": unfinished,
+        f"unanswered/{task}": unanswered,
+        f"unfinished/{task}": unfinished,
+        f"accuracy/{task}": math.fsum(row["score"] for row in rows) / len(rows),
+    }
 
 
 def _other_splits(suite: Suite, paths: Paths) -> Mapping[str, tuple[str, str]]:

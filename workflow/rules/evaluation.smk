@@ -38,7 +38,7 @@ rule evaluate:
 rule ask:
     input:
         queries=PLAN.test_queries(),
-        code=PLAN.asking_code(),
+        code=PLAN.evaluation_code("ask"),
     output:
         f"{R}/evaluation/{{run}}/predictions.parquet",
         f"{R}/evaluation/{{run}}/predictions.parquet.manifest.json",
@@ -66,7 +66,7 @@ rule grade:
     input:
         given=lambda w: PLAN.given(w.run),
         queries=PLAN.test_queries(),
-        code=lambda w: PLAN.code("grade"),
+        code=PLAN.grading_code(),
     output:
         f"{R}/evaluation/{{run}}/predictions.parquet",
         f"{R}/evaluation/{{run}}/predictions.parquet.manifest.json",
