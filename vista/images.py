@@ -70,6 +70,12 @@ def _opened(data: bytes | Path) -> Image.Image:
         raise UnidentifiedImageError(f"it cannot be read as any of {', '.join(FORMATS)}") from error
 
 
+def image_format(data: bytes) -> str:
+    """Pillow's name of the format of an encoded image; raises one of ``BROKEN`` if it is none of ours."""
+    with _opened(data) as opened:
+        return str(opened.format)
+
+
 def decode_image(data: bytes | Path) -> Image.Image:
     """An encoded image of one of ``FORMATS``, in RGB as it should be seen.
 

@@ -63,7 +63,8 @@ YAML = [
     case("a list where a map is wanted", CONFIG, "suite.yaml", content("suite.yaml", "- a\n- b\n")),
     case("a models file that is a list", CONFIG, "models.yaml", content("models.yaml", "- nano\n")),
     case("an empty methods file", CONFIG, "methods.yaml", content("methods.yaml", "")),
-    case("a models file that is missing", CONFIG, "models.yaml: no such file", removed("models.yaml")),
+    # Then the checkout's is taken.
+    case("a models file that is missing", CONFIG, "unknown model 'nano'", removed("models.yaml")),
     case("a suite file that is a folder", CONFIG, "suite.yaml", folder_instead("suite.yaml")),
     case("a models file that is a folder", CONFIG, "models.yaml", folder_instead("models.yaml")),
     case("a file that is not text", CONFIG, "suite.yaml", content("suite.yaml", b"name: \xff\xfe\x00tiny")),

@@ -12,18 +12,16 @@ The last two mark the place of each image in the text by ``<image>``, and name t
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
 import pyarrow as pa
-from PIL import Image
 
 from vista.errors import VistaError, fail_if
 from vista.export.sources import Source, TrainingSet
-from vista.images import BROKEN, FORMATS
+from vista.images import BROKEN, image_format
 from vista.records import EXAMPLE, PAIR, Row, write_json, write_rows, write_text
 
 Format = Literal["trl", "llama-factory", "ms-swift", "hub-folder"]
@@ -162,8 +160,7 @@ def _write_images(source: TrainingSet, folder: Path) -> dict[bytes, str]:
             if data in names:
                 continue
             try:
-                with Image.open(io.BytesIO(data), formats=FORMATS) as opened:
-                    kind = str(opened.format).lower()
+                kind = image_format(data).lower()
             except BROKEN as error:
                 raise VistaError(
                     f"{source.file}: query {row['query_id']!r}: corrupt image ({error}); make the task's "

@@ -239,7 +239,12 @@ def merge(
     Raises:
         VistaError: it does not fit the base, or the installed peft cannot merge it; names the key.
     """
-    from peft import PeftConfig, PeftModel
+    try:
+        from peft import PeftConfig, PeftModel
+    except ImportError as error:
+        raise VistaError(
+            f"{source}: an adapter is merged by peft, which is not installed: pip install 'vista-bench[training]'"
+        ) from error
 
     file, remedy = (
         source / ADAPTER,
