@@ -243,7 +243,8 @@ def merge(
         from peft import PeftConfig, PeftModel
     except ImportError as error:
         raise VistaError(
-            f"{source}: an adapter is merged by peft, which is not installed: pip install 'vista-bench[training]'"
+            f"{source}: an adapter is merged by peft, which is not installed; "
+            "pip install 'vista-bench[training]'"
         ) from error
 
     file, remedy = (
