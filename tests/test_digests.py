@@ -274,9 +274,9 @@ DECIDES: dict[str, str] = {
     "SplitRule.train": "tasks",
     "SplitRule.test": "tasks",
     "SplitRule.unused": "tasks",
-    "LmmsEvalSettings.task": "evaluate tasks",
-    "LmmsEvalSettings.include_path": "evaluate tasks",
-    "LmmsEvalSettings.metric": "evaluate tasks",
+    "LmmsEvalSettings.task": "ask evaluate tasks",
+    "LmmsEvalSettings.include_path": "ask evaluate tasks",
+    "LmmsEvalSettings.metric": "ask evaluate tasks",
     "LocalFiles.path": "tasks",
     "HubFiles.repo": "tasks",
     "HubFiles.revision": "tasks",
@@ -324,7 +324,7 @@ DECIDES: dict[str, str] = {
 # What the reverse order of each list and mapping changes; `.*`: of the lists in a mapping.
 ORDERS: dict[str, str] = {
     "SuiteFields.train_sets.*": (
-        "ask audit cases collect curate evaluate gains grade prefix resample sample score TABLES"
+        "audit cases collect curate evaluate gains grade prefix resample sample score TABLES"
     ),
     "SuiteFields.out_of_domain": "ask collect evaluate grade TABLES",
     "SuiteFields.only": "",
