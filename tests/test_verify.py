@@ -70,6 +70,14 @@ def test_a_malformed_manifest_is_damage(suite: Suite) -> None:
     assert "not a manifest" in found(suite)[f"training/{RUN}"]
 
 
+def test_the_suite_as_yaml_is_an_output_like_others(suite: Suite) -> None:
+    make(suite, "suite.yaml")
+    assert found(suite) == {}
+    (suite.results / "suite.yaml").write_text("name: another")
+    assert set(found(suite)) == {"suite.yaml"}
+    assert verify.files_to_make(suite, ["suite.yaml"]) == {"suite.yaml": "suite.yaml"}
+
+
 def test_the_command_makes_the_damaged_files_again(suite: Suite) -> None:
     """Of a folder its manifest, which the rule makes; critical tokens come with their resamples."""
     policy = "nano-smoke/grids/vista-sft/seed0/round1"

@@ -46,6 +46,7 @@ STAGES = {
         "tables": "analysis",
         "figures": "analysis",
         "long.csv": "analysis",
+        "suite.yaml": "analysis",
     },
 }
 # How many names lead to a folder that is one output.

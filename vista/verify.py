@@ -188,6 +188,7 @@ def outputs_of(suite: Suite) -> set[str]:
     """Every file that the suite's rules make from runs, relative to the results folder."""
     dag, paths = Dag(suite), Paths(suite.results)
     files = [*dag.predictions(), *dag.cases(), *dag.gallery(), *dag.figures(), str(paths.long)]
+    files.append(str(paths.results / "suite.yaml"))
     files += [path for table in dag.every_table() for path in dag.table(Path(table).stem)]
     for run in grid.runs(suite):
         files += [file.removesuffix(".manifest.json") for file in dag.encodable(run.id)]
