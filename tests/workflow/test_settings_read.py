@@ -58,6 +58,8 @@ READ_IN_VAIN = {
     "models: SelfImprovement.reflect": "whether it knows the words of what it will be asked",
     "train: SelfImprovement.reflect": "the same",
     "train: SuiteFields.train_sets": "which file an error names",
+    "train: TrainingSettings.report_to": "who else is told the losses",
+    "train: SuiteFields.name": "what these call the project",
     "curate: SelfImprovement.accumulate": "a first round has one policy in any case",
     "curate: SelfImprovement.mix_seed": "pairs have no rows of the seed split in any case",
     "curate: Prompts.answer_mark": "goes with a query to where it is verified",
