@@ -15,6 +15,8 @@ from PIL import Image
 
 from tests.endpoint import Answer, FakeEndpoint, completion, serving
 from tests.evaluation.conftest import TASKS, SmallSuite, query
+from tests.evaluation.test_own_tasks import with_own_tasks
+from tests.own_tasks import write_task
 from vista import chat
 from vista.config import EndpointModel, Prompts
 from vista.engines.endpoint import Endpoint, parsed
@@ -446,3 +448,21 @@ def test_images_of_tasks_that_are_no_suites_are_sent_as_png(at: Make) -> None:
     turns = [{"role": "user", "content": [{"type": "image", "url": Image.new("RGB", (2, 2), "red")}]}]
     ((part,),) = [turn["content"] for turn in _messages({"question": "?"}, turns)]
     assert part["image_url"]["url"].startswith("data:image/png;base64,")
+
+
+def test_a_task_of_lmms_evals_own_is_asked_and_scored_as_the_task_says(
+    at: Make, endpoint: FakeEndpoint, tmp_path: Path
+) -> None:
+    endpoint.script = lambda text, before: (
+        right(text, before) if "which digit" not in text else (200, str(number_in(text)), "length")
+    )
+    small = at()
+    with_own_tasks(small, write_task(tmp_path / "mine", "exact"), "exact")
+    rows = [row for row in predicted(small) if row["task"] == "exact"]
+    # The task does not know of the length limit: what was cut keeps its score, and is counted.
+    assert [row["score"] for row in rows] == [1.0] * 6
+    assert not any(row["finished"] for row in rows)
+    found = read_manifest(small.paths.predictions(RUN.id)).counts
+    assert (found["unfinished/exact"], found["accuracy/exact"]) == (6, 1.0)
+    pictures = [part for message in endpoint.requests[-1]["messages"] for part in message["content"]]
+    assert [part["type"] for part in pictures].count("image_url") == 1

@@ -13,6 +13,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.evaluation.conftest import TASKS, SmallSuite, query
+from tests.evaluation.test_own_tasks import PARSED, with_own_tasks
+from tests.own_tasks import SCORED, write_task
 from vista.config import ExternalMethod, Prompts, Suite
 from vista.errors import VistaError
 from vista.evaluation.grade import check_responses, grade
@@ -192,3 +194,44 @@ def test_a_models_own_mark_before_answers_counts(small: SmallSuite, tmp_path: Pa
     marked = suite.models[RUN.model].model_copy(update={"prompts": Prompts(answer_mark="verdict ->")})
     suite = suite.model_copy(update={"models": {**suite.models, RUN.model: marked}})
     assert [row["score"] for row in graded(small, suite)] == [1.0, 0.0] * 12
+
+
+GUESSING = SCORED.replace("utils.scored", "utils.guessed")
+
+
+def of_own_task(small: SmallSuite, folder: Path, text: str) -> list[dict[str, Any]]:
+    """Responses to a task of lmms-eval's own, right to the first four of six documents, and to all others."""
+    write_task(folder, "digits", text)
+    with (folder / "utils.py").open("a") as file:
+        file.write("\n\ndef guessed(doc, results):\n    return {'exact': 1.0}\n")
+    with_own_tasks(small, folder, "digits")
+    queries = read_rows(small.paths.queries("digits", "test"), QUERY)
+    said = [query["answer"] if number < 4 else "no" for number, query in enumerate(queries)]
+    own = [
+        {"query_id": query["query_id"], "response": text} for query, text in zip(queries, said, strict=True)
+    ]
+    return [*responses(), *own]
+
+
+@pytest.mark.parametrize("text", [SCORED, PARSED])
+def test_responses_to_a_task_of_lmms_evals_own_are_scored_by_the_task(
+    small: SmallSuite, tmp_path: Path, text: str
+) -> None:
+    rows = of_own_task(small, tmp_path / "mine", text)
+    suite = told(small, write(tmp_path / "told.jsonl", rows))
+    own = [row for row in graded(small, suite) if row["task"] == "digits"]
+    assert [row["score"] for row in own] == [1.0] * 4 + [0.0] * 2
+    assert [row["response"] for row in own] == ["0", "1", "2", "3", "no", "no"]
+    found = read_manifest(small.paths.predictions(RUN.id)).counts
+    assert found["accuracy/digits"] == found["lmms_eval/digits"] == pytest.approx(4 / 6)
+    assert "tokens" not in found
+
+
+def test_a_missing_response_is_wrong_even_if_the_task_guesses(small: SmallSuite, tmp_path: Path) -> None:
+    rows = of_own_task(small, tmp_path / "mine", GUESSING)[:-2]
+    suite = told(small, write(tmp_path / "told.jsonl", rows), missing="unanswered")
+    own = [row for row in graded(small, suite) if row["task"] == "digits"]
+    assert [row["score"] for row in own] == [1.0] * 4 + [0.0] * 2
+    found = read_manifest(small.paths.predictions(RUN.id)).counts
+    assert found["accuracy/digits"] == pytest.approx(4 / 6)
+    assert (found["missing"], found["unanswered/digits"]) == (2, 2)

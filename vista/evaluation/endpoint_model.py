@@ -21,6 +21,7 @@ from vista.engines.replies import Replies
 from vista.errors import VistaError
 from vista.evaluation.chat_model import OF_A_QUERY
 from vista.lmms.asking import Decoding, split_images
+from vista.lmms.running import network_to_answer
 from vista.shown import in_one_line
 from vista.verdicts import marked
 
@@ -53,7 +54,8 @@ class EndpointChatModel(lmms):  # type: ignore[misc]  # lmms-eval is untyped
             VistaError: a request cannot be made of a document, or the endpoint fails.
         """
         said = ", ".join(dict.fromkeys(request.args[4] for request in requests))
-        self.received = list(self.replies.ask(requests, self._request, said))
+        with network_to_answer():
+            self.received = list(self.replies.ask(requests, self._request, said))
         return [self._result(*each) for each in zip(requests, self.received, strict=True)]
 
     def _doc(self, request: Instance) -> Mapping[str, Any]:

@@ -64,14 +64,27 @@ def grade(suite: Suite, paths: Paths, run: grid.Run) -> None:
 def _by_its_task(
     suite: Suite, paths: Paths, run: grid.Run, task: str, answers: Sequence[Given | None]
 ) -> tuple[list[Row], dict[str, float]]:
-    """The predictions on one of lmms-eval's own tasks, which it scores itself, and their counts."""
+    """The predictions on one of lmms-eval's own tasks, which it scores itself, and their counts.
+
+    Where there is no response, the score is 0: some tasks guess when they find no answer.
+    """
     from vista.evaluation.given_model import GivenModel  # only now: lmms-eval imports torch
 
     responses = [("", True) if given is None else (given.response, given.finished) for given in answers]
     with lone_process():
         evaluator = import_module(str(suite.tasks[task].evaluator))
         rows, counted = evaluator.answered(GivenModel(responses), suite, paths, run, task)
-    return rows, {name: count for name, count in counted.items() if name != "tokens"}
+    del counted["tokens"]
+    for row, given in zip(rows, answers, strict=True):
+        if given is None:
+            row |= {"answer": None, "score": 0.0}
+    missing = [row for row, given in zip(rows, answers, strict=True) if given is None]
+    found = counts(rows, task)
+    if f"unanswered/{task}" not in counted:  # the task does not tell which answers it found
+        found |= {"unanswered": len(missing), f"unanswered/{task}": len(missing)}
+        if not missing:
+            del found[f"unanswered/{task}"]
+    return rows, counted | found
 
 
 def check_responses(suite: Suite, paths: Paths, run: grid.Run) -> str:
