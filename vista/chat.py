@@ -123,9 +123,29 @@ def unknown_words(tokenizer: Any, text: str) -> list[str]:
     unknown = tokenizer.unk_token_id
     if unknown is None:
         return []
+    ids = tokenizer(text, add_special_tokens=False)["input_ids"]
     return [
-        word for word in text.split() if unknown in tokenizer(word, add_special_tokens=False)["input_ids"]
+        word
+        for word in (text.split() if unknown in ids else [])
+        if unknown in tokenizer(word, add_special_tokens=False)["input_ids"]
     ]
+
+
+def told_unknown(where: str, found: Mapping[str, Any]) -> str:
+    """What ``vista encodable`` counted of words that a tokenizer does not know, for people.
+
+    Args:
+        where: Task and split.
+        found: The number of ``queries`` with such words, ``of`` how many, the number of ``words`` and the
+            most ``frequent``.
+    """
+    shown = ", ".join(map(repr, found["frequent"])) + (
+        " …" if found["words"] > len(found["frequent"]) else ""
+    )
+    return (
+        f"{where}: {found['queries']:,} of {found['of']:,} queries have words that its tokenizer has no "
+        f"token for ({found['words']:,}: {shown}); it reads each of them as the same unknown one"
+    )
 
 
 def reply(text: str) -> list[Message]:

@@ -54,6 +54,8 @@ class TaskSettings(Strict):
     lmms_scorer: ClassVar[str | None] = None
     # The licence of its questions and images, as the Hugging Face hub abbreviates it; None if not known.
     licence: ClassVar[str | None] = None
+    # Its texts are made of the words that every built model knows.
+    closed_vocabulary: ClassVar[bool] = False
     # It can only be evaluated on.
     only_evaluated: ClassVar[bool] = False
     # The module whose function ``answered`` asks it and scores the responses, if that is not done as for all.
