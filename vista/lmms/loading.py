@@ -146,6 +146,13 @@ class Loaded:
         """
         try:
             return self.task.doc_to_target(self.task.eval_docs_no_media[index])
+        except KeyError as error:
+            if error.args and error.args[0] in self.task.eval_docs.column_names:
+                raise VistaError(
+                    f"{self.file.path}: document {index}: the right answer needs its {error.args[0]!r}, but "
+                    "lmms-eval hands no pictures to the code that scores; let doc_to_target do without them"
+                ) from error
+            raise self._failed(index, error) from error
         except Exception as error:  # somebody else's code
             raise self._failed(index, error) from error
 
@@ -305,13 +312,10 @@ def _rehearse(loaded: Loaded) -> None:
     Raises:
         VistaError: the task cannot be scored here.
     """
-    documents = loaded.task.eval_docs_no_media
-    try:
-        targets = [_target(loaded.task.doc_to_target(documents[index])) for index in range(len(loaded))]
-    except Exception:  # a target that only the images tell
-        targets = [""] * len(loaded)
     with without_judge(loaded.what):
-        rehearse(loaded.task, loaded.metric, targets, loaded.what)
+        rehearse(
+            loaded.task, loaded.metric, [_target(loaded.target(i)) for i in range(len(loaded))], loaded.what
+        )
 
 
 @contextlib.contextmanager
