@@ -23,6 +23,7 @@ from vista.manifest import (
     read_manifest,
 )
 from vista.paths import manifest_of
+from vista.pictures import changed_picture
 
 ALONE = "manifest.json"  # a folder's manifest
 
@@ -71,6 +72,8 @@ class Stale:
             return "changed since it was made"
         if other := _other_source(output, manifest, read):
             return f"made from {other}, which is no file of its model now"
+        if manifest.stage == "tasks" and (picture := changed_picture(output)):
+            return f"made from another {picture}"
         for what, digest in wanted.items():
             if manifest.digests.get(what) != digest:
                 return f"made with {'other ' if what in manifest.digests else 'untold '}{what}"

@@ -15,6 +15,7 @@ from typing import Any, ClassVar, Generic, TypeVar
 
 from pydantic import Field
 
+from vista.pictures import Pictures
 from vista.records import Row, Split
 from vista.settings import Strict
 
@@ -94,6 +95,7 @@ class Prepared:
     counts: dict[str, float] = field(default_factory=dict)
     files: Sequence[Path] = ()
     found: dict[str, Any] = field(default_factory=dict)  # what else the manifest says, among the settings
+    pictures: Pictures = field(default_factory=Pictures)  # loose ones, once the rows have been read
 
 
 Settings = TypeVar("Settings", bound=TaskSettings)
