@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 
 from vista.dag.stale import Stale
+from vista.damage import Pictures
 from vista.manifest import ORIGIN, Recorder, fingerprint
 from vista.paths import manifest_of
-from vista.pictures import Pictures
 
 CODE = "checksums"
 

@@ -131,23 +131,6 @@ def unknown_words(tokenizer: Any, text: str) -> list[str]:
     ]
 
 
-def told_unknown(where: str, found: Mapping[str, Any]) -> str:
-    """What ``vista encodable`` counted of words that a tokenizer does not know, for people.
-
-    Args:
-        where: Task and split.
-        found: The number of ``queries`` with such words, ``of`` how many, the number of ``words`` and the
-            most ``frequent``.
-    """
-    shown = ", ".join(map(repr, found["frequent"])) + (
-        " …" if found["words"] > len(found["frequent"]) else ""
-    )
-    return (
-        f"{where}: {found['queries']:,} of {found['of']:,} queries have words that its tokenizer has no "
-        f"token for ({found['words']:,}: {shown}); it reads each of them as the same unknown one"
-    )
-
-
 def reply(text: str) -> list[Message]:
     """An assistant turn that says ``text``."""
     return [{"role": "assistant", "content": [{"type": "text", "text": text}]}]

@@ -20,9 +20,9 @@ from tests.tasks.published import IMAGE, benchmark, picture
 from vista import plugins
 from vista.config import Suite, Task, load_suite
 from vista.dag import Dag
+from vista.damage import changed_picture
 from vista.errors import VistaError
 from vista.paths import Paths
-from vista.pictures import changed_picture
 from vista.planning.doctor import check_data
 from vista.planning.estimate import queries
 from vista.records import QUERY, Row, read_queries, write_rows

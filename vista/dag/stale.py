@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from vista.damage import sha256
+from vista.damage import changed_picture, sha256
 from vista.errors import VistaError
 from vista.manifest import (
     SUFFIX,
@@ -23,7 +23,6 @@ from vista.manifest import (
     read_manifest,
 )
 from vista.paths import manifest_of
-from vista.pictures import changed_picture
 
 ALONE = "manifest.json"  # a folder's manifest
 

@@ -37,7 +37,6 @@ from vista.planning.external import check_external
 from vista.planning.findings import Finding, fail, ok, warn
 from vista.planning.own_tasks import look, what_and_remedy
 from vista.planning.plan import make_plan
-from vista.planning.words import check_words
 from vista.task_kinds.benchmarks import BenchmarkSettings, HubFiles, LocalFiles
 from vista.task_kinds.lmms_eval import LmmsEvalSettings
 from vista.task_kinds.own.files import TableFiles
@@ -63,7 +62,7 @@ def examine(suite: Suite, assumptions: Assumptions, lock: Path = LOCK) -> list[F
     checks: dict[str, Callable[[], list[Finding]]] = {
         "models": lambda: check_models(suite),
         "checks of models": lambda: check_fitness(suite),
-        "words": lambda: check_words(suite),
+        "words": lambda: own_data.check_words(suite),
         "endpoints": lambda: check_endpoints(suite),
         "external methods": lambda: check_external(suite),
         "data": lambda: check_data(suite),

@@ -175,7 +175,7 @@ def check_encodable(suite: Suite, paths: Paths, model: str) -> None:
         if file.stem == "seed" and isinstance(suite.seed_rationales, AnnotatedRationales):
             limits = [examiner.written(row["rationale"]) for row in rows]
         problems += _problems(examiner, file, rows, limits)
-        if (found := _unknown(examiner, rows)) is not None:
+        if (found := _unknown(examiner, _where(file), rows)) is not None:
             unknown[_where(file)] = found
     if problems:
         more = f"\n  and {len(problems) - EXAMPLES:,} more" if len(problems) > EXAMPLES else ""
@@ -192,8 +192,8 @@ def check_encodable(suite: Suite, paths: Paths, model: str) -> None:
         "longest_prompt": examiner.longest,
     }
     counts |= {f"unknown/{where}": found["queries"] for where, found in unknown.items()}
-    for where, found in unknown.items():
-        print(printable(f"warning: model {model}: {chat.told_unknown(where, found)}"), file=sys.stderr)
+    for found in unknown.values():
+        print(printable(f"warning: model {model}: {found['said']}"), file=sys.stderr)
     output = paths.encodable(model)
     write_json(output, {"model": model, **counts, **({"unknown": unknown} if unknown else {})})
     recorder.write(output, counts)
@@ -215,12 +215,20 @@ def _where(file: Path) -> str:
     return f"{file.parent.name}/{file.stem}"
 
 
-def _unknown(examiner: Examiner, rows: Sequence[Row]) -> dict[str, Any] | None:
-    """How many queries have words that the tokenizer does not know, and the most frequent of these."""
+def _unknown(examiner: Examiner, where: str, rows: Sequence[Row]) -> dict[str, Any] | None:
+    """How many queries have words that the tokenizer does not know, and which most often."""
     found = [words for words in map(examiner.unknown, rows) if words]
+    if not found:
+        return None
     words = Counter(word for each in found for word in each)
-    shown = [word for word, _ in words.most_common(EXAMPLES)]
-    return {"queries": len(found), "of": len(rows), "words": len(words), "frequent": shown} if found else None
+    frequent = [word for word, _ in words.most_common(EXAMPLES)]
+    shown = ", ".join(map(repr, frequent)) + (" …" if len(words) > len(frequent) else "")
+    return {
+        "queries": len(found),
+        "words": len(words),
+        "said": f"{where}: {len(found):,} of {len(rows):,} queries have words that its tokenizer has no "
+        f"token for ({len(words):,}: {shown}); it reads each of them as the same unknown one",
+    }
 
 
 def _problems(examiner: Examiner, file: Path, rows: Sequence[Row], limits: Sequence[int]) -> list[str]:

@@ -15,7 +15,7 @@ from typing import Any, ClassVar, Generic, TypeVar
 
 from pydantic import Field
 
-from vista.pictures import Pictures
+from vista.damage import Pictures
 from vista.records import Row, Split
 from vista.settings import Strict
 

@@ -241,7 +241,7 @@ class Table(Drawn[TableSettings]):
         return Prepared(rows, drawing.counts, files, pictures=self.cells.pictures)
 
     def local_files(self, split: Split) -> list[Path]:
-        """The user's files, but no loose images, which are compared apart (``vista.pictures``)."""
+        """The user's files, but no loose images, which are compared apart (``vista.damage``)."""
         source = self.settings.source
         if isinstance(source, HubTable):
             return []

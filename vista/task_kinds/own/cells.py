@@ -15,8 +15,8 @@ from typing import Any, Literal, cast, get_args
 from pydantic import Field
 
 from vista.answers import extract
+from vista.damage import Pictures
 from vista.errors import VistaError
-from vista.pictures import Pictures
 from vista.records import AnswerType, Row
 from vista.settings import Strict, spelled
 from vista.task_kinds.benchmarks.files import inside
