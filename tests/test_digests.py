@@ -324,7 +324,7 @@ DECIDES: dict[str, str] = {
 # What the reverse order of each list and mapping changes; `.*`: of the lists in a mapping.
 ORDERS: dict[str, str] = {
     "SuiteFields.train_sets.*": (
-        "audit cases collect curate evaluate gains grade prefix resample sample score TABLES"
+        "ask audit cases collect curate evaluate gains grade prefix resample sample score TABLES"
     ),
     "SuiteFields.out_of_domain": "ask collect evaluate grade TABLES",
     "SuiteFields.only": "",
@@ -432,7 +432,8 @@ def asked(root: Path, results: Path) -> Suite:
     suite = load_suite(root / "config/paper.yaml", root=root)
     methods = {"zero-shot": suite.methods["zero-shot"]}
     update = {"results": results, "models": {}, "endpoints": endpoints, "methods": methods, "max_rounds": {}}
-    return suite.model_copy(update=update)
+    train_sets = {"medical": ["slake", "vqa-rad"], "geometry3k": ["geometry3k"]}  # two, so that orders show
+    return suite.model_copy(update={**update, "train_sets": train_sets})
 
 
 SUITES = (grids, own_rationales, paper, asked)

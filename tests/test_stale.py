@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,7 @@ from typing import Any
 import pytest
 
 from vista.dag.stale import Stale
+from vista.damage import Pictures
 from vista.manifest import ORIGIN, Recorder, fingerprint
 from vista.paths import manifest_of
 
@@ -37,6 +40,31 @@ def make(file: Path, stage: str, inputs: list[Path], text: str = "") -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(text or f"made by {stage}")
     Recorder(stage, {}, inputs).write(file, {})
+
+
+def test_queries_are_stale_once_a_picture_that_they_were_made_of_is_another(results: Path) -> None:
+    queries, pictures = results / "tasks/t/test.parquet", Pictures()
+    files = [results.parent / name for name in ("a.png", "b.png")]
+    for file in files:
+        file.write_bytes(b"drawn")
+        pictures.read(file)
+    assert why(results, "tasks/t/test.parquet") == "", "made before there were notes"
+    pictures.note(queries)
+    assert why(results, "tasks/t/test.parquet") == ""
+    later = time.time_ns() + 10**10
+    os.utime(files[1], ns=(later, later))
+    assert why(results, "tasks/t/test.parquet") == "", "copied, and the same"
+    files[1].write_bytes(b"drawm")
+    os.utime(files[1], ns=(later, later))
+    assert why(results, "tasks/t/test.parquet") == f"{queries}: made from another {files[1]}"
+    files[1].write_bytes(b"drawn anew")
+    os.utime(files[1], ns=(0, 0))
+    assert why(results, "tasks/t/test.parquet") == f"{queries}: made from another {files[1]}"
+    files[1].unlink()
+    assert why(results, "tasks/t/test.parquet") == "", "it may well be gone"
+    Pictures().note(queries)
+    files[0].write_bytes(b"another")
+    assert why(results, "tasks/t/test.parquet") == "", "no longer made of any"
 
 
 # What each rule declares.

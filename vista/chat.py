@@ -123,8 +123,11 @@ def unknown_words(tokenizer: Any, text: str) -> list[str]:
     unknown = tokenizer.unk_token_id
     if unknown is None:
         return []
+    ids = tokenizer(text, add_special_tokens=False)["input_ids"]
     return [
-        word for word in text.split() if unknown in tokenizer(word, add_special_tokens=False)["input_ids"]
+        word
+        for word in (text.split() if unknown in ids else [])
+        if unknown in tokenizer(word, add_special_tokens=False)["input_ids"]
     ]
 
 

@@ -262,7 +262,8 @@ def export(
     ] = None,
     what: Annotated[str, typer.Option("--what", help="data: the training set; or checkpoint.")] = "data",
     suite: Annotated[
-        Path | None, typer.Option("--suite", help="The resolved suite: <results>/suite.json.")
+        Path | None,
+        typer.Option("--suite", help="A suite file, or a results folder, or the suite.json in it."),
     ] = None,
     configfile: ConfigFile = None,
     push: Annotated[

@@ -108,17 +108,20 @@ class Reads:
     def asked(self, model: str) -> list[Path]:
         """Every file of queries that jobs show a model and that may not suit its processor.
 
-        None for a built model: its tokenizer and its images are those of the generated tasks. None for one at
-        an endpoint, which has no processor here.
+        For a built model only those of tasks that are not generated: its tokenizer and its images are those
+        of the others. None for one at an endpoint, which has no processor here.
         """
-        if model in self.suite.endpoints or isinstance(self.suite.models[model], BuiltModel):
+        if model in self.suite.endpoints:
             return []
         found = dict.fromkeys(self.test_queries())
         for run in grid.runs(self.suite):
             if run.model == model and grid.is_trained(self.suite, run):
                 read = self.curation(run)
                 found |= dict.fromkeys([*(read.seed.queries if read.seed else []), *read.queries])
-        return list(found)
+        is_built = isinstance(self.suite.models[model], BuiltModel)
+        return [
+            file for file in found if not (is_built and self.suite.tasks[file.parent.name].closed_vocabulary)
+        ]
 
     def checkpoint(self, run: Run) -> Path:
         """Folder of a run's weights: its own, its base model's, or another run's.

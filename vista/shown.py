@@ -79,6 +79,11 @@ def _cell(text: str) -> str:
     return f"'{text}" if _is_formula(text) else text
 
 
+def from_spreadsheet(text: str) -> str:
+    """The text of a cell that ``spreadsheet`` wrote."""
+    return text[1:] if text.startswith("'") and _is_formula(text[1:]) else text
+
+
 def _is_formula(text: str) -> bool:
     if not text.startswith(FORMULA):
         return False

@@ -9,12 +9,13 @@ import pytest
 
 from tests.analysis.conftest import MODELS, TASKS, World
 from vista import grid
-from vista.analysis.collect import collect, in_domain, read_long, scores_by_run
+from vista.analysis.collect import LONG_COLUMNS, collect, in_domain, read_long, scores_by_run
 from vista.errors import VistaError
 from vista.grid import Run
 from vista.manifest import read_manifest
 from vista.paths import manifest_of
 from vista.records import PREDICTION, read_rows
+from vista.shown import spreadsheet
 
 SEED_RUN = Run("nano-b", "both", "sft-seed", 0, 0)
 
@@ -79,6 +80,17 @@ def test_ids_that_look_like_numbers_or_gaps_stay_text(tmp_path: Path) -> None:
     )
     row = read_long(path).iloc[0]
     assert (row["query_id"], row["cluster_id"]) == ("007", "NA")
+
+
+def test_ids_that_a_spreadsheet_would_calculate_are_read_as_they_are(tmp_path: Path) -> None:
+    ids = ["=1+1", "+a", "-a", "@a", "'a", "'=a", "-5", "a"]
+    rows = [["m", "t", "x", 0, 0, "a", each, f"{each}!", 0, 0, 1.0] for each in ids]
+    path = tmp_path / "long.csv"
+    spreadsheet(pd.DataFrame(rows, columns=LONG_COLUMNS)).to_csv(path, index=False)
+    assert "'=1+1" in path.read_text()
+    found = read_long(path)
+    assert list(found["query_id"]) == ids
+    assert list(found["cluster_id"]) == [f"{each}!" for each in ids]
 
 
 def test_a_run_without_positives_has_no_rows_and_stops_nobody(world: World) -> None:

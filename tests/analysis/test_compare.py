@@ -18,7 +18,7 @@ from scipy import stats as scipy_stats
 from typer.testing import CliRunner
 
 from tests.analysis.conftest import World, make_suite
-from vista.analysis.collect import collect
+from vista.analysis.collect import LONG_COLUMNS, collect
 from vista.analysis.compare import smallest_difference
 from vista.analysis.main import KEYS
 from vista.analysis.page import number
@@ -28,6 +28,7 @@ from vista.analysis.tables import results_tables
 from vista.cli import app
 from vista.paths import Paths
 from vista.records import write_text
+from vista.shown import spreadsheet
 
 Rows = Sequence[Mapping[str, Any]]
 
@@ -151,6 +152,18 @@ def test_a_run_of_long_csv_must_be_chosen(made: World) -> None:
     told = refused(made.paths.long, f"{made.paths.long}:nano-a/both/rest-em")
     assert "it has nano-a/both/dpo, nano-a/both/rest-em" in told
     assert "has the rounds 1, 2; choose one" in told
+
+
+def test_ids_of_long_csv_are_those_of_files_that_do_not_escape_them(tmp_path: Path) -> None:
+    """In ``long.csv`` a quote stands before what a spreadsheet would calculate."""
+    ids = ["=1+1", "+a", "-a", "@a", "'a", "'=a", "-5", "a"]
+    rows = [["m", "t", "x", 0, 0, "all", each, f"{each}!", 0, 0, n % 2] for n, each in enumerate(ids)]
+    long = tmp_path / "long.csv"
+    spreadsheet(pd.DataFrame(rows, columns=LONG_COLUMNS)).to_csv(long, index=False)
+    plain = [{"id": each, "cluster": f"{each}!", "score": 1} for each in ids]
+    found = compared(f"ours={long}:m/t/x", f"theirs={write_csv(tmp_path / 'theirs.csv', plain)}")
+    assert [each["n"] for each in found["systems"]] == [len(ids)] * 2
+    assert [each["mean"] for each in found["systems"]] == [0.5, 1.0]
 
 
 # --- oracles ---

@@ -9,7 +9,7 @@ import pytest
 
 from tests.analysis.conftest import World
 from tests.documents import undocumented
-from vista.analysis.cost import COLUMNS, cost_table, measured_by
+from vista.analysis.cost import ASKED, COLUMNS, cost_table, measured_by
 from vista.config import Suite
 from vista.errors import VistaError
 from vista.manifest import read_manifest
@@ -147,6 +147,27 @@ def test_an_empty_results_folder_gives_a_total_of_nothing_known(empty: World) ->
 def test_the_columns_are_those_documented(empty: World, root: Path) -> None:
     assert undocumented(root, COLUMNS) == []
     assert list(table_of(empty)["total", ""]) == COLUMNS
+
+
+def test_what_endpoints_were_sent_is_told_where_there_are_any(empty: World, root: Path) -> None:
+    assert undocumented(root, ASKED) == []
+    output(empty, samples(empty, 0), tokens=1000.0)
+    asked = {"tokens": 30, "prompt_tokens": 500, "requests": 7, "sent": 9, "from_cache": 2}
+    for task, sent in (("easy", 9), ("hard", 4)):  # of a teacher, which has a budget for each task
+        empty.manifest(empty.paths.queries(task, "seed"), "any", {**asked, "sent": sent})
+        empty.manifest(empty.paths.queries(task, "train"), "any", {})
+    for method, sent in (("rest-em", 9), ("dpo", 16)):  # in the name of one model, one after another
+        path = empty.paths.predictions(RUN.replace("rest-em", method))
+        empty.manifest(path, "any", {**asked, "sent": sent})
+    table = table_of(empty)
+    assert list(table["total", ""]) == [*COLUMNS, *ASKED]
+    found = {row: [table[row][name] for name in ASKED] for row in table}
+    assert found == {
+        ("tasks", ""): ["14", "13", "4", "1000"],
+        ("rollouts", "nano-b"): ["", "", "", ""],
+        ("evaluation", "nano-b"): ["14", "16", "4", "1000"],
+        ("total", ""): ["28", "29", "8", "2000"],
+    }
 
 
 def test_every_file_of_a_whole_grid_is_counted(world: World) -> None:

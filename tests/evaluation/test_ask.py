@@ -153,7 +153,8 @@ def test_predictions_made_again_from_the_cache_are_the_same_bytes_and_need_no_ke
     monkeypatch.delenv(VARIABLE)
     predicted(small)
     assert small.paths.predictions(RUN.id).read_bytes() == first
-    assert counts(small) == {**kept, "requests": 0}
+    assert (kept["requests"], kept["sent"], kept["from_cache"]) == (24, 24, 0)
+    assert counts(small) == {**kept, "requests": 0, "from_cache": 24}
     assert len(endpoint.requests) == 24
 
 

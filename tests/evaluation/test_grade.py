@@ -152,7 +152,6 @@ def test_no_more_than_twenty_rows_are_listed(small: SmallSuite, tmp_path: Path) 
         ({"response": "answer : 3"}, "row 1: query_id: expected the id of a test query"),
         ({"query_id": IDS[0], "response": "x", "fnished": True}, "unknown column 'fnished'; did you mean"),
         ({"query_id": IDS[0], "response": "x", "finished": "maybe"}, "finished: expected true or false"),
-        ({"doc_id": 0, "filtered_resps": "answer : 3"}, "a sample of lmms-eval without a query_id"),
     ],
 )
 def test_rows_that_cannot_be_read_are_named(

@@ -145,6 +145,18 @@ def test_a_response_is_as_long_as_the_task_allows_but_no_longer_than_the_suite_d
     assert limits == {8, limit}
 
 
+def test_a_response_is_kept_whole_where_the_task_cuts_reasoning_out_of_it(
+    small: SmallSuite, tmp_path: Path, script: Install
+) -> None:
+    script(lambda prompt: "answer : 1" if "grid" in prompt else f"so yes {said_row(prompt)}")
+    text = 'reasoning_tags: [["so", "yes"]]\n' + SCORED
+    with_own_tasks(small, write_task(tmp_path / "mine", "thinks", text), "thinks")
+    evaluate(small.suite, small.paths, RUN)
+    rows = answers(small, "thinks")
+    assert [row["response"] for row in rows] == [f"so yes {each}" for each in (0, 1, 2, 3, "no", "no")]
+    assert [row["score"] for row in rows] == [1.0, 1.0, 1.0, 1.0, 0.0, 0.0]
+
+
 def test_another_task_is_all_that_is_asked_and_an_edited_one_is_asked_again(
     small: SmallSuite, tmp_path: Path, script: Install
 ) -> None:

@@ -234,8 +234,9 @@ def test_results_that_were_moved_are_found_beside_their_suite(world: World, tmp_
     world.training_set("vista-sft")
     moved = tmp_path / "elsewhere"
     world.paths.results.rename(moved)
-    export(RUN, tmp_path / "out", "trl", suite_file=moved / "suite.json")
-    assert (tmp_path / "out" / formats.PARQUET).is_file()
+    for number, named in enumerate((moved, moved / "suite.json")):
+        export(RUN, tmp_path / f"out{number}", "trl", suite_file=named)
+        assert (tmp_path / f"out{number}" / formats.PARQUET).is_file()
 
 
 def test_the_command_prints_what_it_wrote(world: World, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -75,6 +76,23 @@ def test_what_cannot_be_asked_or_scored_is_refused(
     assert "mine" in message
     with pytest.raises(AssertionError, match=said):
         raise AssertionError(message)
+
+
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        ("str(doc['image'].width)", "document 0: the right answer needs its 'image', but lmms-eval hands no"),
+        ("str(1 // int(doc['answer'] != '3'))", "document 3: the task's code fails .ZeroDivisionError"),
+    ],
+)
+def test_a_right_answer_that_cannot_be_told_when_scoring_is_refused_with_its_document(
+    tmp_path: Path, code: str, said: str
+) -> None:
+    base = BASE.replace("doc_to_target: answer", "doc_to_target: !function utils.right")
+    folder = write_task(tmp_path, "mine", SCORED, base=base)
+    with (folder / "utils.py").open("a") as file:
+        file.write(f"\n\ndef right(doc):\n    return {code}\n")
+    assert re.search(said, refused(folder))
 
 
 def test_a_judge_is_found_in_the_code_that_scores_with_what_configures_it(tmp_path: Path) -> None:

@@ -21,10 +21,14 @@ from vista.cli import app
 from vista.config import Suite
 from vista.config.models import Prompts
 from vista.dag import Dag
+from vista.engines.checkpoints import save_checkpoint
 from vista.engines.presenter import Presenter
 from vista.errors import VistaError
 from vista.manifest import Recorder, read_manifest
+from vista.models.nano import build_nano
 from vista.paths import Paths, manifest_of
+from vista.planning.own_data import check_words
+from vista.reads import Reads
 from vista.records import QUERY, Row, write_json, write_rows
 from vista.rollouts.encodable import EXAMPLES, MARGIN, Examiner, check_encodable, response_limit
 
@@ -190,6 +194,63 @@ def test_the_name_of_the_unknown_token_is_found_here_as_in_training() -> None:
     assert examiner.spelled("Is unk in the picture?") is None
 
 
+UNKNOWN = [
+    {"instruction": "is the lung clear ?", "answer": "no"},
+    {"instruction": "is the heart clear ?", "answer": "lung"},
+    {"instruction": "is there a 3 ?", "answer": "3"},
+]
+
+
+def with_unknown(suite: Suite, model: dict[str, Any], **tasks: Any) -> Suite:
+    """The suite with another model, trained on nothing."""
+    stated = suite.model_dump(mode="json", exclude_unset=True)
+    stated["models"] = {"m": model}
+    stated["tasks"] |= tasks
+    return Suite.model_validate(stated)
+
+
+def save_built(suite: Suite) -> None:
+    model, processor = build_nano("qwen2.5-vl", ["is", "there", "a", "the", "clear", "?", "no"], seed=0)
+    base = Paths(suite.results).base("m")
+    save_checkpoint(model, processor, base)
+    Recorder("models", {}, []).write(base, {})
+
+
+def test_words_that_a_built_model_does_not_know_are_counted_and_told(
+    suite: Suite, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Where it is asked a table of the user's own; the generated tasks have no such words."""
+    table = {"kind": "table", "source": "far.csv", "answer_type": "closed"}
+    built = {"kind": "built", "architecture": "qwen2.5-vl", "corpus": "own"}
+    suite = with_unknown(suite, built, far=table)
+    far = Paths(suite.results).queries("far", "test")
+    assert Reads(suite, Paths(suite.results)).asked("m") == [far]
+    (before,) = check_words(suite)
+    assert (before.verdict, before.message) == ("ok", "counted before anything is spent (vista encodable)")
+    save_built(suite)
+    rows = [asked(n, "far", "test", system=None, **changes) for n, changes in enumerate(UNKNOWN)]
+    write_rows(far, [{name: row[name] for name in QUERY.names} for row in rows], QUERY)
+    check_encodable(suite, Paths(suite.results), "m")
+    found = json.loads(Paths(suite.results).encodable("m").read_text())["unknown"]
+    assert (found["far/test"]["queries"], found["far/test"]["words"], len(found)) == (2, 2, 1)
+    assert read_manifest(Paths(suite.results).encodable("m")).counts["unknown/far/test"] == 2
+    told = "far/test: 2 of 3 queries have words that its tokenizer has no token for (2: 'lung', 'heart')"
+    assert f"warning: model m: {told}" in capsys.readouterr().err
+    (finding,) = check_words(suite)
+    assert (finding.verdict, finding.subject) == ("warn", "words of m")
+    assert finding.message.startswith(told)
+
+
+def test_nothing_is_said_where_a_tokenizer_takes_any_text(
+    check: Callable[..., Any], suite: Suite, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = check({("far", "test", 1): {"instruction": "is the lung clear ?"}})
+    assert "unknown" not in found
+    assert "warning" not in capsys.readouterr().err
+    (finding,) = check_words(suite)
+    assert (finding.verdict, finding.message) == ("ok", "its tokenizer has tokens for all that it is asked")
+
+
 REFUSING = "{% if messages[0]['role'] == 'system' %}{{ raise_exception('no system turn') }}{% endif %}"
 
 
@@ -227,7 +288,7 @@ def test_what_costs_something_waits_for_it(suite: Suite) -> None:
     ]
 
 
-def test_jobs_of_built_models_wait_for_nothing(root: Path) -> None:
+def test_jobs_of_built_models_wait_for_nothing_where_all_tasks_are_generated(root: Path) -> None:
     from vista.config import load_suite
 
     suite = load_suite(root / "config/testbed.yaml", root=root)

@@ -29,7 +29,7 @@ from vista.planning.findings import fail
 from vista.planning.findings import show as show_findings
 from vista.provenance import show
 from vista.records import write_json
-from vista.shown import UNSEEN, as_markdown, markup, printable, spreadsheet
+from vista.shown import UNSEEN, as_markdown, from_spreadsheet, markup, printable, spreadsheet
 from vista.verify import Report, tell
 
 __all__ = ["made"]  # a fixture
@@ -182,6 +182,14 @@ def test_numbers_stay_numbers_and_no_two_texts_become_one() -> None:
     shown = list(spreadsheet(pd.DataFrame({"a": texts}))["a"])
     assert shown[:4] == texts[:4]
     assert len(set(shown)) == len(texts)
+
+
+@pytest.mark.parametrize(
+    "text", ["-1.20", "=x", "'=x", "''=x", "'x", "'", "''", "-", "+1", "@x", "x", "", *TEXTS]
+)
+def test_what_was_written_for_a_spreadsheet_is_read_as_it_was(text: str) -> None:
+    (written,) = spreadsheet(pd.DataFrame({"a": [text]}))["a"]
+    assert from_spreadsheet(written) == printable(text)
 
 
 @pytest.mark.parametrize("text", TEXTS)

@@ -20,6 +20,7 @@ from tests.tasks.published import IMAGE, benchmark, picture
 from vista import plugins
 from vista.config import Suite, Task, load_suite
 from vista.dag import Dag
+from vista.damage import changed_picture
 from vista.errors import VistaError
 from vista.paths import Paths
 from vista.planning.doctor import check_data
@@ -593,3 +594,26 @@ def test_twelve_lines_of_yaml_in_a_folder_of_ones_own_are_a_suite(
     (folder / "models.yaml").write_text("other: {kind: path, path: /x}\n")
     with pytest.raises(VistaError, match="unknown model 'qwen2"):
         load_suite(Path("mine.yaml"), checkout=root)
+
+
+def test_a_loose_picture_that_changed_is_noticed_in_whatever_split_it_is(
+    folder: Path, suite: Suite, tmp_path: Path
+) -> None:
+    """Those of the test split decide which rows of the train split are about a picture of it."""
+    rows = [row(n, split="train" if n < 3 else "test") for n in range(5)]
+    said = {"answer_type": "closed", "images": str(folder / "pictures"), "columns": {"split": "split"}}
+    source = str(write(folder / "x.jsonl", rows))
+    task = benchmark(kind="table", source=source, split={"train": ["train"], "test": ["test"]}, **said)
+    held = suite.model_copy(update={"tasks": {"mine": task}})
+    paths = Paths(tmp_path / "results")
+    for split in ("train", "test"):
+        generate_split(held, paths, "mine", split)
+        made_from = paths.queries("mine", split)
+        assert changed_picture(made_from) is None
+        for number in (0, 4):
+            before = (folder / "pictures" / f"{number}.png").read_bytes()
+            (folder / "pictures" / f"{number}.png").write_bytes(before + b"more")
+            assert changed_picture(made_from) == str(folder / "pictures" / f"{number}.png")
+            (folder / "pictures" / f"{number}.png").write_bytes(before)
+        (folder / "pictures" / "39.png").write_bytes(b"of no row")
+        assert changed_picture(made_from) is None

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from tests.endpoint import FakeEndpoint, serving
+from tests.endpoint import FakeEndpoint, completion, serving
 from tests.nano import query
 from vista.config import Suite, TeacherRationales
 from vista.engines.endpoint import image_urls
@@ -161,7 +161,7 @@ def test_a_second_run_sends_nothing_and_needs_no_key(
     monkeypatch.delenv(VARIABLE)
     again = ask(attempts=2, max_requests=1, timeout=1.0, parallel=1)
     assert again.rationales(queries(4)) == first
-    assert (len(endpoint.requests), again.requests) == (sent, 0)
+    assert (len(endpoint.requests), again.replies.ledger.now) == (sent, 0)
 
 
 @pytest.mark.parametrize("change", [{"temperature": 0.1}, {"model": "n"}, {"max_new_tokens": 9}])
@@ -181,7 +181,7 @@ def test_a_failure_that_may_pass_is_tried_again_and_each_request_counts(
     endpoint.script = lambda text, before: (status, "busy", "") if before < 3 else knows_all(text, before)
     teacher = ask(attempts=1, parallel=1)
     assert teacher.rationales(queries(2)) == right(0) | right(1)
-    assert teacher.requests == len(endpoint.requests) == 8
+    assert teacher.replies.ledger.now == len(endpoint.requests) == 8
 
 
 def test_an_endpoint_that_stays_down_is_an_error_and_loses_nothing(
@@ -289,7 +289,7 @@ def test_a_job_killed_amid_requests_goes_on_where_it_was(endpoint: FakeEndpoint,
     endpoint.script = knows_all
     teacher = Teacher(made, "task")
     assert len(teacher.rationales(queries(6))) == 6
-    assert teacher.requests == 3
+    assert teacher.replies.ledger.now == 3
     assert sum("question 3" in text for text in endpoint.asked) == 2
     assert all(sum(f"question {n}" in text for text in endpoint.asked) == 1 for n in (0, 1, 2, 4, 5))
 
@@ -297,7 +297,7 @@ def test_a_job_killed_amid_requests_goes_on_where_it_was(endpoint: FakeEndpoint,
 def test_the_seed_split_says_who_wrote_it_and_what_stayed_without_a_rationale(
     endpoint: FakeEndpoint, suite: Suite, tmp_path: Path
 ) -> None:
-    endpoint.script = lambda text, before: (200, "answer: yes", "stop")
+    endpoint.script = lambda text, before: (200, completion("answer: yes", usage={"completion_tokens": 3}))
     with_teacher = suite.model_copy(update={"seed_rationales": settings(endpoint, tmp_path, attempts=1)})
     paths = Paths(tmp_path / "results")
     for split in ("seed", "train"):
@@ -308,6 +308,11 @@ def test_the_seed_split_says_who_wrote_it_and_what_stayed_without_a_rationale(
     ]
     manifest = read_manifest(paths.queries("grid-closed", "seed"))
     assert manifest.counts["without_rationale"] == sum(row["answer"] == "no" for row in rows) > 0
-    assert manifest.counts["requests"] == len(endpoint.requests) == len(rows)
+    asked = manifest.counts
+    assert asked["requests"] == asked["sent"] == len(endpoint.requests) == len(rows)
+    generate_split(with_teacher, paths, "grid-closed", "seed")
+    again = read_manifest(paths.queries("grid-closed", "seed")).counts
+    assert again == {**asked, "requests": 0, "from_cache": len(rows)}
+    assert (asked["tokens"], asked["prompt_tokens"], asked["without_usage"]) == (3 * len(rows), 0, 0)
     assert manifest.settings["seed_rationales"]["kind"] == "teacher"
     assert "seed_rationales" not in read_manifest(paths.queries("grid-closed", "train")).settings

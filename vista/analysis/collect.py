@@ -18,7 +18,7 @@ from vista.errors import VistaError, fail_if
 from vista.manifest import Recorder, Status, check_count, read_manifest
 from vista.paths import Paths, manifest_of
 from vista.records import PREDICTION, atomic_path, read_queries, read_table
-from vista.shown import spreadsheet
+from vista.shown import from_spreadsheet, spreadsheet
 
 RUN_COLUMNS = ["model", "train_set", "method", "seed", "round"]
 SILENT = ["unanswered", "unfinished"]  # 1 of a response without an answer; 1 of one that was cut
@@ -143,6 +143,8 @@ def _read_long(path: Path) -> pd.DataFrame:
     frame = pd.read_csv(
         path, dtype=types | {"score": "float64"}, keep_default_na=False, float_precision="round_trip"
     )
+    for name in TEXT_COLUMNS:
+        frame[name] = frame[name].map(from_spreadsheet)
     for name in ("score", *SILENT):
         outside = ~(frame[name].between(0.0, 1.0) if name == "score" else frame[name].isin([0, 1]))
         if outside.any():

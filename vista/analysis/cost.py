@@ -29,6 +29,8 @@ COLUMNS = [
     "tokens_per_second",
     "unmeasured",
 ]
+# Of endpoints, in a results folder that has outputs with answers from one.
+ASKED = ["requests", "sent", "from_cache", "prompt_tokens"]
 UNKNOWN = ["NA", "-"]  # how Snakemake writes what it had no time to measure
 
 NOTES = """\
@@ -86,11 +88,12 @@ def _measurement(file: Path) -> dict[str, float]:
 
 
 def read_outputs(paths: Paths, models: list[str]) -> pd.DataFrame:
-    """Every output that has a manifest: ``stage, model, name, tokens, peak_rss_mb``.
+    """Every output that has a manifest: ``stage, model, name, tokens, peak_rss_mb`` and ``ASKED``.
 
-    ``tokens`` is NaN where the manifest counts none.
+    ``tokens`` is NaN where the manifest counts none, and so is what it has not counted of ``ASKED``.
     """
     rows = []
+    counted = ["tokens", *ASKED]
     places = [*((stage, stage) for stage in STAGES), ("models", "external")]
     for stage, place in places:
         folder = paths.results / place
@@ -101,10 +104,11 @@ def read_outputs(paths: Paths, models: list[str]) -> pd.DataFrame:
             manifest = read_manifest(output)
             rows.append(
                 {"stage": stage, "model": _model(name, models), "name": name}
-                | {"tokens": manifest.counts.get("tokens"), "peak_rss_mb": manifest.peak_rss_mb}
+                | {count: manifest.counts.get(count) for count in counted}
+                | {"peak_rss_mb": manifest.peak_rss_mb}
             )
-    table = pd.DataFrame(rows, columns=["stage", "model", "name", "tokens", "peak_rss_mb"])
-    return table.astype({"tokens": float, "peak_rss_mb": float})
+    table = pd.DataFrame(rows, columns=["stage", "model", "name", *counted, "peak_rss_mb"])
+    return table.astype(dict.fromkeys([*counted, "peak_rss_mb"], float))
 
 
 def _name(path: Path) -> Name:
@@ -146,7 +150,7 @@ def cost_rows(benchmarks: pd.DataFrame, outputs: pd.DataFrame, models: list[str]
         models: The suite's models, for the order of the rows.
 
     Returns:
-        Columns ``COLUMNS`` as text, empty where nothing is known.
+        Columns ``COLUMNS`` as text, empty where nothing is known; and ``ASKED`` if any of them is.
     """
     outputs = outputs.assign(measured=pd.Series(_measured(outputs, benchmarks), outputs.index, dtype=bool))
     rows = []
@@ -157,7 +161,8 @@ def cost_rows(benchmarks: pd.DataFrame, outputs: pd.DataFrame, models: list[str]
             if len(jobs) or len(made):
                 rows.append({"stage": stage, "model": model} | _sums(jobs, made))
     rows.append({"stage": "total", "model": ""} | _sums(benchmarks, outputs))
-    return pd.DataFrame(rows, columns=COLUMNS).astype(str)
+    has_asked = outputs[ASKED].notna().any(axis=None)
+    return pd.DataFrame(rows, columns=[*COLUMNS, *(ASKED if has_asked else [])]).astype(str)
 
 
 def _of(table: pd.DataFrame, stage: str, model: str) -> pd.DataFrame:
@@ -179,7 +184,20 @@ def _sums(jobs: pd.DataFrame, outputs: pd.DataFrame) -> dict[str, str]:
         "tokens": integer(outputs["tokens"].sum(min_count=1)),
         "tokens_per_second": number(timed.sum(min_count=1) / seconds),
         "unmeasured": str(int((~outputs["measured"]).sum())),
+        **{name: integer(_asked(outputs, name)) for name in ASKED},
     }
+
+
+def _asked(outputs: pd.DataFrame, name: str) -> float:
+    """The sum of one of ``ASKED`` over outputs with answers from endpoints.
+
+    Of ``sent``, the last that was counted in each name: that of a model, or the teacher's for a task.
+    """
+    asked = outputs[outputs["requests"].notna()]
+    if name == "sent":
+        whose = asked["model"].where(asked["model"] != "", asked["name"].str[0])
+        return float(asked[name].groupby(whose).max().sum(min_count=1))
+    return float(asked[name].sum(min_count=1))
 
 
 def _measured(outputs: pd.DataFrame, benchmarks: pd.DataFrame) -> list[bool]:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from vista.errors import VistaError, fail_if
+from vista.shown import from_spreadsheet
 
 MOST = 20  # problems, or ids, that a message lists
 # What columns may be called: the first is what the messages say.
@@ -247,6 +248,7 @@ def _of_run(
     file: Path, rows: list[tuple[int, Mapping[str, Any]]], run: str, problems: Problems
 ) -> list[tuple[int, Mapping[str, Any]]]:
     """The rows of one method and round in ``long.csv``; a base's without seed: it is one checkpoint."""
+    rows = [(number, {key: _as_meant(value) for key, value in row.items()}) for number, row in rows]
     names = run.strip("/").split("/")
     wanted = dict(zip(RUN, names, strict=False))
     for part in names[len(RUN) :]:
@@ -268,6 +270,10 @@ def _of_run(
     if wanted["method"] in _bases(file):
         return [(number, {name: row[name] for name in row if name != "seed"}) for number, row in of_run]
     return of_run
+
+
+def _as_meant(value: Any) -> Any:
+    return from_spreadsheet(value) if isinstance(value, str) else value
 
 
 def _bases(long: Path) -> set[str]:

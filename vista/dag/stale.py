@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from vista.damage import sha256
+from vista.damage import changed_picture, sha256
 from vista.errors import VistaError
 from vista.manifest import (
     SUFFIX,
@@ -71,6 +71,8 @@ class Stale:
             return "changed since it was made"
         if other := _other_source(output, manifest, read):
             return f"made from {other}, which is no file of its model now"
+        if manifest.stage == "tasks" and (picture := changed_picture(output)):
+            return f"made from another {picture}"
         for what, digest in wanted.items():
             if manifest.digests.get(what) != digest:
                 return f"made with {'other ' if what in manifest.digests else 'untold '}{what}"

@@ -125,6 +125,7 @@ class Replies:
         self.pause = pause
         self.ledger = Ledger(ledger_file(service, name), service.max_requests)
         self.answered = 0  # since the last call of ``ask``
+        self.from_cache = 0  # replies of this start that were not asked for
         self._lock = threading.Lock()
 
     def __enter__(self) -> Replies:
@@ -139,6 +140,15 @@ class Replies:
     def endpoint(self) -> Endpoint:
         """The connection; made when the first request is sent, so that a full cache needs no key."""
         return Endpoint(self.service, self.entry, self.pause)
+
+    @property
+    def counts(self) -> dict[str, float]:
+        """What a manifest counts: requests of this start and of all, and replies that none was sent for."""
+        return {
+            "requests": self.ledger.now,
+            "sent": sent(self.ledger.path),
+            "from_cache": self.from_cache,
+        }
 
     def ask(self, asked: Iterable[Asked], request: Callable[[Asked], Request], said: str) -> Iterator[Reply]:
         """The replies, in order, some asked for at a time; after a failure, what was not sent stays unsent.
@@ -182,18 +192,25 @@ class Replies:
             BudgetSpent: it is not in the cache, and nothing more may be sent.
             VistaError: the endpoint fails, or the reply in the cache has been damaged.
         """
-        if (known := self.known(request)) is not None:
+        if (known := self._kept(request)) is not None:
             return known
         with self._lock:
             endpoint = self.endpoint
         self.ledger.open()
-        if (known := self.known(request)) is not None:  # from the job that was waited for
+        if (known := self._kept(request)) is not None:  # from the job that was waited for
             return known
         key = request_key(request, self.service)
         reply = endpoint.send(request, lambda: self.ledger.spend(key))
         about = {"asked": self.service.model, "query_id": request.query_id, "attempt": request.attempt}
         write_json(self._file(key), {**about, "endpoint": base_of(self.service), **asdict(reply)})
         return reply
+
+    def _kept(self, request: Request) -> Reply | None:
+        """The reply in the cache, which is counted."""
+        if (known := self.known(request)) is not None:
+            with self._lock:
+                self.from_cache += 1
+        return known
 
     def known(self, request: Request) -> Reply | None:
         """The reply in the cache, if there is one."""

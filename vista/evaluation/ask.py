@@ -58,7 +58,7 @@ def ask(suite: Suite, paths: Paths, run: Run) -> None:
                 f"{run.id}: {other:.0f} replies name another model than {entry.model!r}: {listed}",
                 file=sys.stderr,
             )
-        recorder.write(output, {**counts, "requests": replies.ledger.now})
+        recorder.write(output, {**counts, **replies.counts})
 
 
 def part_keys(

@@ -17,7 +17,7 @@ from vista.config import ExternalMethod, Suite
 from vista.errors import VistaError
 from vista.evaluation.evaluate import total
 from vista.evaluation.harness import lone_process
-from vista.evaluation.responses import Asked, Given, Key, matched, read_given
+from vista.evaluation.responses import Asked, Given, Key, Logged, matched, read_given
 from vista.manifest import Recorder, check_count
 from vista.paths import Paths
 from vista.reads import Reads
@@ -42,8 +42,9 @@ def grade(suite: Suite, paths: Paths, run: grid.Run) -> None:
     }
     queries = Reads(suite, paths).test_queries()
     recorder = Recorder("evaluation", settings, [*files, *queries])
-    asked = _asked(suite, paths, run.model)
-    found = matched(read_given(files), asked, method.missing == "unanswered")
+    given = read_given(files)
+    asked = _asked(suite, paths, run.model, given)
+    found = matched(given, asked, method.missing == "unanswered")
     rows: list[Row] = []
     counted = []
     for task in suite.evaluated_tasks:
@@ -97,7 +98,7 @@ def check_responses(suite: Suite, paths: Paths, run: grid.Run) -> str:
     given = read_given(files)
     if not all(path.is_file() for path in Reads(suite, paths).test_queries()):
         return f"{len(given)} responses, not yet compared with the test queries, which are not made yet"
-    found = matched(given, _asked(suite, paths, run.model), method.missing == "unanswered")
+    found = matched(given, _asked(suite, paths, run.model, given), method.missing == "unanswered")
     return f"{len(given)} responses to {len(found)} test queries"
 
 
@@ -117,8 +118,8 @@ def _given(suite: Suite, paths: Paths, run: grid.Run) -> tuple[ExternalMethod, l
     return method, files
 
 
-def _asked(suite: Suite, paths: Paths, model: str) -> Asked:
-    """The test queries of every evaluated task, as a model is asked them."""
+def _asked(suite: Suite, paths: Paths, model: str, given: Sequence[Given]) -> Asked:
+    """The test queries of every evaluated task, as a model is asked them, to compare ``given`` with."""
     asked: dict[Key, Row] = {}
     plain: dict[Key, str] = {}
     for path in Reads(suite, paths).test_queries():
@@ -127,7 +128,20 @@ def _asked(suite: Suite, paths: Paths, model: str) -> Asked:
         for row in rows:
             key = row["task"], row["query_id"]
             asked[key], plain[key] = prompted(row, suite.models[model].prompts), row["instruction"]
-    return Asked(asked, plain, lambda: _other_splits(suite, paths))
+    return Asked(asked, plain, lambda: _other_splits(suite, paths), _logged(suite, paths, given))
+
+
+def _logged(suite: Suite, paths: Paths, given: Sequence[Given]) -> dict[str, dict[str, list[Logged]]]:
+    """The documents of lmms-eval's own tasks that some of ``given`` are samples of, as ``Asked.logged``."""
+    names = {row.task for row in given if row.place is not None}
+    found: dict[str, dict[str, list[Logged]]] = {}
+    for task in suite.evaluated_tasks if names else []:
+        if suite.tasks[task].evaluator is not None:
+            evaluator = import_module(str(suite.tasks[task].evaluator))
+            if (name := evaluator.name_of(suite, task)) in names:
+                with lone_process():
+                    found.setdefault(name, {})[task] = evaluator.logged(suite, paths, task)
+    return found
 
 
 QUERIED = (

@@ -15,6 +15,7 @@ from typing import Any
 from vista.config import Suite
 from vista.errors import VistaError
 from vista.evaluation.harness import simple_evaluate
+from vista.evaluation.responses import Logged
 from vista.grid import Run
 from vista.lmms.files import TaskFile, find
 from vista.lmms.loading import Loaded, load, without_judge
@@ -44,15 +45,41 @@ def answered(
             lmms-eval reports is not the mean of the responses' scores.
     """
     path = paths.queries(task, "test")
-    settings: Any = suite.tasks[task]
-    file = find(settings.task, settings.include_path)
-    _check_files(file, task, path)
-    loaded = load(file, settings.metric, settings.sizes.test, suite.eval_max_new_tokens)
+    loaded = _load(suite, task, path)
     queries = read_queries(path, COLUMNS)
     _check_documents(loaded, task, [query["query_id"] for query in queries], path)
     with single_attempts(), without_judge(loaded.what):
         report = simple_evaluate(model, [loaded.task], limit=loaded.limit)
     return _predictions(loaded, run.id, task, queries, report, model.cut)
+
+
+def name_of(suite: Suite, task: str) -> str:
+    """lmms-eval's name of a task of the suite."""
+    settings: Any = suite.tasks[task]
+    return str(settings.task)
+
+
+def logged(suite: Suite, paths: Paths, task: str) -> list[Logged]:
+    """The documents of a task's queries by place, as lmms-eval's log of samples shows them.
+
+    Raises:
+        VistaError: the task's files are not those that its queries were made of, or its code fails.
+    """
+    path = paths.queries(task, "test")
+    loaded = _load(suite, task, path)
+    ids = [query["query_id"] for query in read_queries(path, COLUMNS)]
+    return [
+        Logged(query_id, loaded.inputs(place), str(loaded.target(place)), loaded.filters, loaded.has_filters)
+        for place, query_id in enumerate(ids[: len(loaded)])
+    ]
+
+
+def _load(suite: Suite, task: str, path: Path) -> Loaded:
+    """A task, to be asked as its queries at ``path`` say."""
+    settings: Any = suite.tasks[task]
+    file = find(settings.task, settings.include_path)
+    _check_files(file, task, path)
+    return load(file, settings.metric, settings.sizes.test, suite.eval_max_new_tokens)
 
 
 def _check_files(file: TaskFile, task: str, path: Path) -> None:
@@ -116,7 +143,7 @@ def _predictions(
                 "task": task,
                 "query_id": query["query_id"],
                 "cluster_id": query["cluster_id"],
-                "response": sample["resps"][0][0],
+                "response": _first(sample["resps"]),
                 "answer": answer,
                 "finished": (name, index) not in cut,
                 "score": score,
@@ -135,3 +162,10 @@ def _predictions(
         f"lmms_eval/{task}": float(reported),
     }
     return rows, counts
+
+
+def _first(responses: Any) -> str:
+    """The one response to a document; lmms-eval wraps it less where a task states ``reasoning_tags``."""
+    while not isinstance(responses, str):
+        responses = responses[0]
+    return responses

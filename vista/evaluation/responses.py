@@ -1,8 +1,8 @@
 """Files of responses that were generated elsewhere, read and matched with the queries that they answer.
 
 Stage ``evaluation``, for ``vista grade``. Read are tables (CSV, JSON lines, parquet) with ``query_id`` and
-``response``, and the samples that lmms-eval logs. Nothing is dropped: what matches no query is an error, and
-all such errors are told together, by row.
+``response``, and the samples that lmms-eval logs, of our task files and of its own tasks. Nothing is dropped:
+what matches no query is an error, and all such errors are told together, by row.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import json
 import re
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -37,13 +37,20 @@ class Given:
     """One row of such a file."""
 
     where: str  # file and row, counted from 1
-    query_id: str
+    query_id: str  # empty in a sample of one of lmms-eval's own tasks, until ``located`` finds it
     task: str | None
     response: str
     finished: bool
     question: str | None  # as the file has it
     is_whole: bool  # whether ``question`` is that alone, and not a prompt that it is a part of
     target: str | None  # the right answer, as the file has it
+    place: int | None = None  # in a sample of one of lmms-eval's own tasks, its document's
+    is_raw: bool = True  # whether ``response`` is as the model gave it, for the task's filters to go through
+
+    @property
+    def what(self) -> str:
+        """What it answers, for errors."""
+        return f"query {self.query_id!r}" if self.query_id else f"document {self.place}"
 
 
 def read_given(files: Sequence[Path]) -> list[Given]:
@@ -148,31 +155,68 @@ def _plain(row: Mapping[str, Any], where: str) -> Given:
 
 
 def _sample(row: Mapping[str, Any], file: Path, where: str) -> Given:
-    """A sample that lmms-eval logged."""
-    if row.get("query_id") is None:
-        raise ValueError(
-            "a sample of lmms-eval without a query_id: the task that it ran is not one of this suite; run "
-            "the task files of evaluation/RUN/tasks with lmms-eval's --include_path, or write a table with "
-            "query_id and response"
-        )
-    responses = row.get("filtered_resps")
-    while isinstance(responses, list) and len(responses) == 1:
-        responses = responses[0]
-    text, finished = unmarked(_response(responses))
-    stated = row.get("finished")
+    """A sample that lmms-eval logged: of one of our task files, so with a query id, or of its own tasks.
+
+    lmms-eval filters responses to its own tasks before it scores them, and will do so again. So they are
+    taken as the model gave them: ``resps``, which it leaves out where filtering changed nothing.
+    """
     named = SAMPLES.fullmatch(file.name)
-    doc = row.get("doc")
-    question = doc.get("instruction") if isinstance(doc, dict) else row.get("input")
+    doc, stated = row.get("doc"), row.get("finished")
+    is_ours = row.get("query_id") is not None
+    raw = None if is_ours else row.get("resps")
+    text, finished = unmarked(_response(_single(row.get("filtered_resps") if raw is None else raw)))
+    if is_ours:
+        question = doc.get("instruction") if isinstance(doc, dict) else row.get("input")
+    elif named is None:
+        raise ValueError(
+            "a sample of lmms-eval without a query_id, in a file whose name does not tell its task; name it "
+            "as lmms-eval does, DATE_samples_TASK.jsonl"
+        )
+    else:
+        question = _question(row)
+    target = row.get("target")
+    if not is_ours:
+        target = str(target)  # as lmms-eval writes it to its files
     return Given(
         where=where,
-        query_id=_id(row["query_id"]),
+        query_id=_id(row["query_id"]) if is_ours else "",
         task=named["task"] if named else None,
         response=text,
         finished=finished and (True if stated is None else _finished(stated)),
-        question=question if isinstance(question, str) and question else None,
+        question=question if isinstance(question, str) and (question or not is_ours) else None,
         is_whole=isinstance(doc, dict),
-        target=row["target"] if isinstance(row.get("target"), str) else None,
+        target=target if isinstance(target, str) else None,
+        place=None if is_ours else _place(row["doc_id"]),
+        is_raw=not isinstance(raw, str),
     )
+
+
+def _single(responses: Any) -> Any:
+    """The one response in lists of one, as deep as they are."""
+    while isinstance(responses, list) and len(responses) == 1:
+        responses = responses[0]
+    if isinstance(responses, list):
+        raise ValueError(f"{len(responses)} responses to one document; keep the one that counts")
+    return responses
+
+
+def _question(row: Mapping[str, Any]) -> str:
+    """What lmms-eval asked, which is all that tells whether a document is the suite's."""
+    found = row.get("input", row.get("arguments"))
+    while isinstance(found, list) and found:
+        found = found[0]
+    if not isinstance(found, str) or "target" not in row:
+        raise ValueError(
+            "a sample of lmms-eval without its input or target, so nothing tells whether its document is the "
+            "suite's; log it with lmms-eval 0.7, or write a table with query_id and response"
+        )
+    return found
+
+
+def _place(value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise ValueError(f"doc_id: expected the place of a document, from 0, found {value!r}")
+    return value
 
 
 def _id(value: Any) -> str:
@@ -209,12 +253,38 @@ Key = tuple[str, str]  # task and query id
 
 
 @dataclass(frozen=True)
+class Logged:
+    """A document of one of lmms-eval's own tasks, as lmms-eval logs it."""
+
+    query_id: str
+    inputs: tuple[str, ...]  # what it may ask
+    target: str
+    filters: int  # whose responses are logged, one after another
+    has_own_filters: bool
+
+
+@dataclass(frozen=True)
 class Asked:
     """The test queries, by task and id, and the ids of the other splits as far as these are made."""
 
     queries: Mapping[Key, Row]  # as the run's model is asked
     plain: Mapping[Key, str]  # their own instructions
     others: Callable[[], Mapping[str, tuple[str, str]]]  # id → task and split
+    # Of lmms-eval's own tasks that there are samples of: its name → the suite's name → documents by place.
+    logged: Mapping[str, Mapping[str, Sequence[Logged]]] = field(default_factory=dict)
+
+
+def located(given: Sequence[Given], asked: Asked) -> Iterator[tuple[Given, Logged | None]]:
+    """The rows, those of lmms-eval's own tasks with the query of every task of the suite that asks it."""
+    for row in given:
+        found = []
+        if row.place is not None and row.task is not None:
+            tasks = asked.logged.get(row.task, {})
+            found = [(task, of[row.place]) for task, of in tasks.items() if row.place < len(of)]
+        if not found:
+            yield row, None
+        for task, document in found:
+            yield replace(row, task=task, query_id=document.query_id), document
 
 
 def matched(given: Sequence[Given], asked: Asked, missing_is_wrong: bool) -> dict[Key, Given | None]:
@@ -235,14 +305,14 @@ def matched(given: Sequence[Given], asked: Asked, missing_is_wrong: bool) -> dic
     found: dict[Key, Given] = {}
     named: set[Key] = set()
     problems = []
-    for row in given:
+    for row, document in located(given, asked):
         keys = [key for key in by_id.get(row.query_id, []) if row.task in (None, key[0])]
         named.update(keys)
-        problem = _problem(row, keys, found, asked)
+        problem = _problem(row, document, keys, found, asked)
         if problem is None:
             found[keys[0]] = row
         else:
-            problems.append(f"{row.where}: query {row.query_id!r}: {problem}")
+            problems.append(f"{row.where}: {row.what}: {problem}")
     if not missing_is_wrong:
         lacking = [key for key in asked.queries if key not in named]
         problems += [f"task {task}: query {query!r}: no response" for task, query in lacking]
@@ -253,22 +323,31 @@ def matched(given: Sequence[Given], asked: Asked, missing_is_wrong: bool) -> dic
     return {key: found.get(key) for key in asked.queries}
 
 
-def _problem(row: Given, keys: Sequence[Key], found: Mapping[Key, Given], asked: Asked) -> str | None:
+def _problem(
+    row: Given, document: Logged | None, keys: Sequence[Key], found: Mapping[Key, Given], asked: Asked
+) -> str | None:
     """What is wrong with a row; ``None`` if it answers the one query of ``keys``."""
     if not keys:
         return _stranger(row, asked)
     if len(keys) > 1:
         return f"tasks {' and '.join(task for task, _ in keys)} have one of this id; add a column task"
     (key,) = keys
-    if key in found:
-        return f"answered before, in {found[key].where}; keep one of the two"
+    earlier = found.get(key)
+    if earlier and not (document and document.filters > 1 and earlier.response == row.response):
+        return f"answered before, in {earlier.where}; keep one of the two"
     query = asked.queries[key]
-    if row.question is not None and not _same(row, query, asked.plain[key]):
-        told = f"{_short(row.question)} in the file, {_short(asked.plain[key])} in the suite"
+    is_same = _is_asked(row, document) if document else _same(row, query, asked.plain[key])
+    if not is_same:
+        expected = document.inputs[0] if document else asked.plain[key]
+        told = f"{_short(str(row.question))} in the file, {_short(expected)} in the suite"
         return f"another question: {told}; the file is of other queries"
-    if row.target is not None and _tidy(row.target) != _tidy(query["answer"]):
+    answer = document.target if document else query["answer"]
+    if row.target is not None and _tidy(row.target) != _tidy(answer):
+        return f"another right answer: {_short(row.target)} in the file, {_short(answer)} in the suite"
+    if document and document.has_own_filters and not row.is_raw:
         return (
-            f"another right answer: {_short(row.target)} in the file, {_short(query['answer'])} in the suite"
+            "its response went through the task's filters, which score it only as the model gave it; log it "
+            "without --reasoning_tags"
         )
     return None
 
@@ -276,6 +355,15 @@ def _problem(row: Given, keys: Sequence[Key], found: Mapping[Key, Given], asked:
 def _stranger(row: Given, asked: Asked) -> str:
     """Why a row's query is none of the test queries."""
     tasks = dict.fromkeys(task for task, _ in asked.queries)
+    if row.place is not None and row.task is not None and row.task in asked.logged:
+        (name, documents), *_ = asked.logged[row.task].items()
+        return f"task {name} asks documents 0 to {len(documents) - 1} (sizes.test); remove the row"
+    if row.place is not None and row.task in tasks:
+        return (
+            f"a sample of lmms-eval's task {row.task!r} without a query_id, but task {row.task} of this "
+            "suite asks queries of its own; run the task files of evaluation/RUN/tasks with lmms-eval's "
+            "--include_path, or write a table with query_id and response"
+        )
     if row.task is not None and row.task not in tasks:
         return f"task {row.task!r} is not evaluated in this suite ({', '.join(tasks)}); remove its rows"
     task, split = asked.others().get(row.query_id, ("", ""))
@@ -288,10 +376,18 @@ def _stranger(row: Given, asked: Asked) -> str:
 
 
 def _same(row: Given, query: Row, instruction: str) -> bool:
-    """Whether a row's question is a query's, as it is or as the model is asked."""
-    own = _tidy(str(row.question))
+    """Whether a row's question is a query's, as it is or as the model is asked, or there is none."""
+    if row.question is None:
+        return True
+    own = _tidy(row.question)
     wanted = {_tidy(instruction), _tidy(query["instruction"])}
     return own in wanted if row.is_whole else any(each in own for each in wanted)
+
+
+def _is_asked(row: Given, document: Logged) -> bool:
+    """Whether lmms-eval asked a document: with its text, or with a prompt around it, such as examples."""
+    own, inputs = _tidy(str(row.question)), [_tidy(text) for text in document.inputs]
+    return own in inputs or any(re.search(rf"(?<!\w){re.escape(text)}(?!\w)", own) for text in inputs if text)
 
 
 def _tidy(text: str) -> str:

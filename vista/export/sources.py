@@ -12,7 +12,7 @@ from functools import cached_property
 from pathlib import Path
 
 from vista import grid
-from vista.config import SelectMethod, Suite, load_resolved, load_suite, training_section
+from vista.config import SelectMethod, Suite, training_section
 from vista.damage import sha256
 from vista.errors import VistaError
 from vista.grid import Run, run_named
@@ -20,6 +20,7 @@ from vista.manifest import Manifest, check_count, check_inputs, inputs_of, read_
 from vista.paths import Paths, manifest_of
 from vista.reads import Reads
 from vista.records import EXAMPLE, PAIR, PREDICTION, QUERY, Row, read_rows
+from vista.suites import RESOLVED, named_suite
 
 RUN_PARTS = 5  # of a run's folder below its stage
 
@@ -30,28 +31,26 @@ def find_run(named: str, suite_file: Path | None, configfile: Path | None) -> tu
     Args:
         named: ``model/train_set/method/seedS/roundR``; or the run's folder in the results, which holds the
             suite's name as well.
-        suite_file: The resolved suite, which lies in its results.
+        suite_file: A suite file, or the results folder or the resolved suite in it.
         configfile: A suite file, instead.
 
     Raises:
         VistaError: no suite is named, or two are; or it has no such run.
     """
-    if suite_file is not None and configfile is not None:
-        raise VistaError("name one suite: --suite RESULTS/suite.json, or --configfile config/….yaml")
-    if configfile is not None:
-        suite = load_suite(configfile)
-        return suite, run_named(suite, named)
-    path = Path(os.path.normpath(named))
-    if suite_file is None:
-        inside = [each for each in path.parents if (each / "suite.json").is_file()]
+    if suite_file is None and configfile is None:
+        path = Path(os.path.normpath(named))
+        inside = [each for each in path.parents if (each / RESOLVED).is_file()]
         if not inside:
             raise VistaError(
                 f"{named}: of which suite? Add --suite RESULTS/suite.json or --configfile config/….yaml, or "
                 "name the run's folder, such as results/training/MODEL/TRAIN_SET/METHOD/seed0/round1"
             )
-        suite_file = inside[0] / "suite.json"
+        suite_file = inside[0]
         named = "/".join(path.relative_to(inside[0]).parts[1 : 1 + RUN_PARTS])
-    suite = load_resolved(suite_file).model_copy(update={"results": suite_file.parent})
+    suite, written = named_suite(suite_file, configfile)
+    if suite_file is not None and written is None:  # the results may have been moved
+        results = suite_file if suite_file.is_dir() else suite_file.parent
+        suite = suite.model_copy(update={"results": results})
     return suite, run_named(suite, named)
 
 

@@ -90,6 +90,11 @@ class Loaded:
         return str(self.task._filters[0].name)
 
     @property
+    def filters(self) -> int:
+        """How many filters it has, lmms-eval's own included."""
+        return len(self.task._filters)
+
+    @property
     def has_filters(self) -> bool:
         """Whether it has filters of its own."""
         return self.file.config.get("filter_list") is not None
@@ -112,6 +117,49 @@ class Loaded:
         stated |= {"revision": ", ".join(sorted(revisions)), "fingerprint": split._fingerprint}
         return {name: str(value) for name, value in stated.items() if value}
 
+    def inputs(self, index: int) -> tuple[str, ...]:
+        """What lmms-eval may ask of a document: first as it asks here, then with each model's prompts.
+
+        Raises:
+            VistaError: the task's code fails.
+        """
+        read = self.task.eval_docs_no_media[index]
+        prompts = self.task.lmms_eval_specific_kwargs
+        stated = self.file.config.get("lmms_eval_specific_kwargs") or {}
+        try:
+            asked = [self.task.fewshot_context(read, 0)]
+            for own in stated.values():
+                if isinstance(own, Mapping):
+                    self.task.lmms_eval_specific_kwargs = dict(own)
+                    asked.append(self.task.fewshot_context(read, 0))
+        except Exception as error:  # somebody else's code
+            raise self._failed(index, error) from error
+        finally:
+            self.task.lmms_eval_specific_kwargs = prompts
+        return tuple(dict.fromkeys(map(str, asked)))
+
+    def target(self, index: int) -> Any:
+        """The right answer to a document, as lmms-eval reads it: without looking at pictures.
+
+        Raises:
+            VistaError: the task's code fails.
+        """
+        try:
+            return self.task.doc_to_target(self.task.eval_docs_no_media[index])
+        except KeyError as error:
+            if error.args and error.args[0] in self.task.eval_docs.column_names:
+                raise VistaError(
+                    f"{self.file.path}: document {index}: the right answer needs its {error.args[0]!r}, but "
+                    "lmms-eval hands no pictures to the code that scores; let doc_to_target do without them"
+                ) from error
+            raise self._failed(index, error) from error
+        except Exception as error:  # somebody else's code
+            raise self._failed(index, error) from error
+
+    def _failed(self, index: int, error: Exception) -> VistaError:
+        reason = f"{type(error).__name__}: {in_one_line(str(error))}"
+        return VistaError(f"{self.file.path}: document {index}: the task's code fails ({reason})")
+
     def documents(self) -> Iterator[Document]:
         """Every document that is asked, in order.
 
@@ -120,17 +168,14 @@ class Loaded:
         """
         shown, read = self.task.eval_docs, self.task.eval_docs_no_media
         for index in range(len(self)):
-            where = f"{self.file.path}: document {index}"
             try:
                 turns = self.task.doc_to_messages(shown[index])
                 columns, target = dict(read[index]), self.task.doc_to_target(shown[index])
                 plain, pictures = split_images(turns)
             except VistaError as error:
-                raise VistaError(f"{where}: {error}") from error
+                raise VistaError(f"{self.file.path}: document {index}: {error}") from error
             except Exception as error:  # somebody else's code, on somebody else's data
-                raise VistaError(
-                    f"{where}: the task's code fails ({type(error).__name__}: {in_one_line(str(error))})"
-                ) from error
+                raise self._failed(index, error) from error
             yield _document(index, columns, plain, pictures, target)
 
 
@@ -267,13 +312,10 @@ def _rehearse(loaded: Loaded) -> None:
     Raises:
         VistaError: the task cannot be scored here.
     """
-    documents = loaded.task.eval_docs_no_media
-    try:
-        targets = [_target(loaded.task.doc_to_target(documents[index])) for index in range(len(loaded))]
-    except Exception:  # a target that only the images tell
-        targets = [""] * len(loaded)
     with without_judge(loaded.what):
-        rehearse(loaded.task, loaded.metric, targets, loaded.what)
+        rehearse(
+            loaded.task, loaded.metric, [_target(loaded.target(i)) for i in range(len(loaded))], loaded.what
+        )
 
 
 @contextlib.contextmanager

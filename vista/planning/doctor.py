@@ -62,6 +62,7 @@ def examine(suite: Suite, assumptions: Assumptions, lock: Path = LOCK) -> list[F
     checks: dict[str, Callable[[], list[Finding]]] = {
         "models": lambda: check_models(suite),
         "checks of models": lambda: check_fitness(suite),
+        "words": lambda: own_data.check_words(suite),
         "endpoints": lambda: check_endpoints(suite),
         "external methods": lambda: check_external(suite),
         "data": lambda: check_data(suite),

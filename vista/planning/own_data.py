@@ -1,4 +1,4 @@
-"""Data of the user's own, read as the ``tasks`` jobs read it: what ``vista doctor`` says of it."""
+"""What ``vista doctor`` says of the user's own data, read as the ``tasks`` jobs read it, and of its words."""
 
 from __future__ import annotations
 
@@ -6,12 +6,18 @@ from collections.abc import Iterator
 from itertools import islice
 from typing import get_args
 
+from vista.config import Suite
+from vista.engines.folders import read_object
 from vista.images import seen_size
+from vista.paths import Paths
+from vista.planning.findings import Finding, ok, warn
+from vista.reads import Reads
 from vista.records import Row, Split
 from vista.task_kinds.own.files import parts_of
 from vista.task_kinds.table import Table, TableSettings
 
 SHOWN = 3  # rows
+REMEDY = "ask in words that it knows, or take a model whose tokenizer takes any text"
 
 
 def findings(name: str, settings: TableSettings) -> Iterator[tuple[str, str, str]]:
@@ -77,3 +83,21 @@ def _shown(row: Row) -> str:
             f"answer: {row['answer']} ({row['answer_type']})",
         ]
     )
+
+
+def check_words(suite: Suite) -> list[Finding]:
+    """What the last ``vista encodable`` of every model counted."""
+    paths = Paths(suite.results)
+    reads = Reads(suite, paths)
+    found: list[Finding] = []
+    for model in suite.models:
+        subject, file = f"words of {model}", paths.encodable(model)
+        if not reads.asked(model):
+            continue
+        if not file.is_file():
+            found.append(ok(subject, "counted before anything is spent (vista encodable)"))
+            continue
+        unknown = read_object(file).get("unknown", {})
+        found += [warn(subject, str(counted["said"]), REMEDY) for counted in unknown.values()]
+        found += [] if unknown else [ok(subject, "its tokenizer has tokens for all that it is asked")]
+    return found

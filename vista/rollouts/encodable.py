@@ -3,14 +3,18 @@
 Stage ``rollouts``; ``vista encodable`` runs it, one job for each model, and all jobs that sample, train or
 evaluate wait for it. A processor refuses images that are too long and thin, and text that spells a special
 token of the model; most would be found only after all training, in the test split. Texts are tokenised; of
-images, a blank one is encoded for every size that occurs. The model itself is not loaded.
+images, a blank one is encoded for every size that occurs. The model itself is not loaded. Words that the
+tokenizer has no token for are no error, since a model may well do without some; they are counted.
 """
 
 from __future__ import annotations
 
+import sys
+from collections import Counter
 from collections.abc import Sequence
-from functools import cache, cached_property
+from functools import cache, cached_property, partial
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 from transformers import AutoConfig
@@ -24,12 +28,15 @@ from vista.manifest import Recorder, check_count
 from vista.paths import Paths
 from vista.reads import Reads
 from vista.records import Row, read_queries, write_json
+from vista.shown import printable
 
-EXAMPLES = 5  # queries in one error
+EXAMPLES = 5  # queries in one error, and words in one warning
 # Tokens by which a length that is added up may be wrong, since what is written for an image may share a token
 # with the text beside it. Lengths that are closer to the limit are counted.
 MARGIN = 16
-COLUMNS = ["query_id", "task", "split", "images", "system", "instruction", "answer_type", "rationale"]
+COLUMNS = [
+    *("query_id", "task", "split", "images", "system", "instruction", "answer", "answer_type", "rationale")
+]
 # What processors and chat templates raise for images and texts that they cannot take.
 REFUSALS = (
     *(*chat.REFUSALS, TypeError, LookupError, ArithmeticError, MemoryError),
@@ -52,6 +59,7 @@ class Examiner:
         self.context = context
         self.longest = 0  # tokens of a prompt, to within ``MARGIN``
         self.tokens_of = cache(self._tokens_of)
+        self.unknown_words = cache(partial(chat.unknown_words, processor.tokenizer))
 
     def problem(self, query: Row, response_len: int) -> str | None:
         """What is wrong with a query; ``None`` if it can be asked.
@@ -105,6 +113,11 @@ class Examiner:
         own = self.placeholder if self.placeholder and self.placeholder in text else None
         return chat.spelled(self.processor, text, self.special_ids) or own
 
+    def unknown(self, query: Row) -> list[str]:
+        """The words of a query, its answer and its rationale that the tokenizer has no token for."""
+        texts = (query[name] or "" for name in ("system", "instruction", "answer", "rationale"))
+        return [word for text in texts for word in self.unknown_words(text)]
+
     def written(self, rationale: str | None) -> int:
         """Tokens of a rationale that is trained on, with the end token."""
         return len(chat.gold_ids(self.processor, rationale or "")) + 1
@@ -151,6 +164,7 @@ def check_encodable(suite: Suite, paths: Paths, model: str) -> None:
     config = AutoConfig.from_pretrained(base, local_files_only=True, trust_remote_code=trusted)
     examiner = Examiner(processor, getattr(config.get_text_config(), "max_position_embeddings", None))
     queries, problems = 0, list[str]()
+    unknown: dict[str, dict[str, Any]] = {}
     for file in files:
         rows = [chat.prompted(row, suite.models[model].prompts) for row in read_queries(file, COLUMNS)]
         if isinstance(suite.seed_rationales, TeacherRationales):  # training leaves those out, and counts them
@@ -161,6 +175,8 @@ def check_encodable(suite: Suite, paths: Paths, model: str) -> None:
         if file.stem == "seed" and isinstance(suite.seed_rationales, AnnotatedRationales):
             limits = [examiner.written(row["rationale"]) for row in rows]
         problems += _problems(examiner, file, rows, limits)
+        if (found := _unknown(examiner, _where(file), rows)) is not None:
+            unknown[_where(file)] = found
     if problems:
         more = f"\n  and {len(problems) - EXAMPLES:,} more" if len(problems) > EXAMPLES else ""
         raise VistaError(
@@ -175,8 +191,11 @@ def check_encodable(suite: Suite, paths: Paths, model: str) -> None:
         "image_sizes": examiner.tokens_of.cache_info().currsize,
         "longest_prompt": examiner.longest,
     }
+    counts |= {f"unknown/{where}": found["queries"] for where, found in unknown.items()}
+    for found in unknown.values():
+        print(printable(f"warning: model {model}: {found['said']}"), file=sys.stderr)
     output = paths.encodable(model)
-    write_json(output, {"model": model, **counts})
+    write_json(output, {"model": model, **counts, **({"unknown": unknown} if unknown else {})})
     recorder.write(output, counts)
 
 
@@ -191,7 +210,28 @@ def response_limit(suite: Suite, split: str) -> int:
     return max((method.rollouts.max_new_tokens for method in methods), default=0)
 
 
+def _where(file: Path) -> str:
+    """Task and split of a file of queries."""
+    return f"{file.parent.name}/{file.stem}"
+
+
+def _unknown(examiner: Examiner, where: str, rows: Sequence[Row]) -> dict[str, Any] | None:
+    """How many queries have words that the tokenizer does not know, and which most often."""
+    found = [words for words in map(examiner.unknown, rows) if words]
+    if not found:
+        return None
+    words = Counter(word for each in found for word in each)
+    frequent = [word for word, _ in words.most_common(EXAMPLES)]
+    shown = ", ".join(map(repr, frequent)) + (" …" if len(words) > len(frequent) else "")
+    return {
+        "queries": len(found),
+        "words": len(words),
+        "said": f"{where}: {len(found):,} of {len(rows):,} queries have words that its tokenizer has no "
+        f"token for ({len(words):,}: {shown}); it reads each of them as the same unknown one",
+    }
+
+
 def _problems(examiner: Examiner, file: Path, rows: Sequence[Row], limits: Sequence[int]) -> list[str]:
-    where = f"{file.parent.name}/{file.stem}"
+    where = _where(file)
     found = ((row, examiner.problem(row, limit)) for row, limit in zip(rows, limits, strict=True))
     return [f"{where}: query {row['query_id']!r}: {said}" for row, said in found if said is not None]

@@ -15,6 +15,7 @@ from typing import Any, ClassVar, Generic, TypeVar
 
 from pydantic import Field
 
+from vista.damage import Pictures
 from vista.records import Row, Split
 from vista.settings import Strict
 
@@ -54,6 +55,8 @@ class TaskSettings(Strict):
     lmms_scorer: ClassVar[str | None] = None
     # The licence of its questions and images, as the Hugging Face hub abbreviates it; None if not known.
     licence: ClassVar[str | None] = None
+    # Its texts are made of the words that every built model knows.
+    closed_vocabulary: ClassVar[bool] = False
     # It can only be evaluated on.
     only_evaluated: ClassVar[bool] = False
     # The module whose function ``answered`` asks it and scores the responses, if that is not done as for all.
@@ -92,6 +95,7 @@ class Prepared:
     counts: dict[str, float] = field(default_factory=dict)
     files: Sequence[Path] = ()
     found: dict[str, Any] = field(default_factory=dict)  # what else the manifest says, among the settings
+    pictures: Pictures = field(default_factory=Pictures)  # loose ones, once the rows have been read
 
 
 Settings = TypeVar("Settings", bound=TaskSettings)

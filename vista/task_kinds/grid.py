@@ -25,6 +25,7 @@ class GridSettings(TaskSettings):
 
     has_scene = True
     has_rationales = True
+    closed_vocabulary = True
     train_follows_seed = False
     licence = "apache-2.0"
     kind: Literal["grid"] = Field(description="A generated testbed task.")

@@ -237,10 +237,11 @@ class Table(Drawn[TableSettings]):
         parts = parts_of(name, self.settings.source, self.settings.parts(split))
         drawing = self.drawn(name, split, self.read(name, parts))
         files = [file for part in parts for file in tracked(part.files)]
-        return Prepared(self.queries(name, split, parts, drawing.questions), drawing.counts, files)
+        rows = self.queries(name, split, parts, drawing.questions)
+        return Prepared(rows, drawing.counts, files, pictures=self.cells.pictures)
 
     def local_files(self, split: Split) -> list[Path]:
-        """The user's files, but no loose images: there may be very many."""
+        """The user's files, but no loose images, which are compared apart (``vista.damage``)."""
         source = self.settings.source
         if isinstance(source, HubTable):
             return []

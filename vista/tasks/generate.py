@@ -59,6 +59,7 @@ def generate_split(suite: Suite, paths: Paths, task_name: str, split: Split) -> 
             suite.seed_rationales, task_name, list(rows)
         )
     count = records.write_rows(output, rows, records.QUERY)
+    prepared.pictures.note(output)
     recorder.write(output, {**prepared.counts, "queries": count, **counts})
 
 

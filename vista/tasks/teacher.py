@@ -34,7 +34,7 @@ def with_rationales(
     teacher = Teacher(settings, task)
     found = teacher.rationales(queries)
     rows = [{**row, "rationale": found.get(row["query_id"])} for row in queries]
-    return rows, {"without_rationale": len(rows) - len(found), "requests": teacher.requests}
+    return rows, {"without_rationale": len(rows) - len(found), **teacher.tokens, **teacher.replies.counts}
 
 
 class Teacher:
@@ -51,11 +51,8 @@ class Teacher:
         self.settings = settings
         self.task = task
         self.replies = Replies(settings, task, "seed_rationales", pause)
-
-    @property
-    def requests(self) -> int:
-        """Requests sent since the job started; replies from the cache do not count."""
-        return self.replies.ledger.now
+        # As the server counted them, of replies from the cache too; ``without_usage`` replies came without.
+        self.tokens: dict[str, float] = {"tokens": 0, "prompt_tokens": 0, "without_usage": 0}
 
     def rationales(self, queries: Sequence[Row]) -> dict[str, str]:
         """The first right reply to each query, by query id; nothing for a query without one.
@@ -87,6 +84,9 @@ class Teacher:
 
         replies = self.replies.ask(queries, request, f"{self.task}: attempt {attempt + 1}")
         for query, reply in zip(queries, replies, strict=True):
+            self.tokens["tokens"] += reply.tokens("completion") or 0
+            self.tokens["prompt_tokens"] += reply.tokens("prompt") or 0
+            self.tokens["without_usage"] += reply.tokens("completion") is None
             if reply.is_finished and reply.text and solves(query, extract(reply.text)):
                 found[query["query_id"]] = reply.text.strip()
 

@@ -15,6 +15,7 @@ from typing import Any, Literal, cast, get_args
 from pydantic import Field
 
 from vista.answers import extract
+from vista.damage import Pictures
 from vista.errors import VistaError
 from vista.records import AnswerType, Row
 from vista.settings import Strict, spelled
@@ -124,6 +125,7 @@ class Cells:
     ) -> None:
         self.columns, self.answer_type = columns, answer_type
         self.answers, self.images = answers, images
+        self.pictures = Pictures()
 
     def item(self, row: Row, key: str, layout: Layout, path: Path) -> Item:
         """The question of a row.
@@ -188,38 +190,37 @@ class Cells:
                 value = _json_list(value, str(column))
             for each in value if isinstance(value, list) else [value]:
                 if each is not None and each != "":
-                    found.append(image_of(each, str(column), folder))
+                    found.append(self._image(each, str(column), folder))
         return found
 
+    def _image(self, value: Any, column: str, folder: Path) -> bytes:
+        """The encoded image that a cell holds or names.
 
-def image_of(value: Any, column: str, folder: Path) -> bytes:
-    """The encoded image that a cell holds or names.
-
-    Raises:
-        VistaError: it is nothing of the kind, or the path leads out of the folder or to no file.
-    """
-    if isinstance(value, dict):
-        value = value.get("bytes") or value.get("path") or value.get("image") or value.get("url")
-    if isinstance(value, bytes) and value:
-        return value
-    if not isinstance(value, str) or not value:
-        raise VistaError(f"column {column!r} holds no image; expected bytes, or the path of a file")
-    if value.startswith("data:") or len(value) > LONGEST_PATH:
+        Raises:
+            VistaError: it is nothing of the kind, or the path leads out of the folder or to no file.
+        """
+        if isinstance(value, dict):
+            value = value.get("bytes") or value.get("path") or value.get("image") or value.get("url")
+        if isinstance(value, bytes) and value:
+            return value
+        if not isinstance(value, str) or not value:
+            raise VistaError(f"column {column!r} holds no image; expected bytes, or the path of a file")
+        if value.startswith("data:") or len(value) > LONGEST_PATH:
+            try:
+                return base64.b64decode(
+                    value.partition(",")[2] if value.startswith("data:") else value, validate=True
+                )
+            except ValueError as error:
+                raise VistaError(f"column {column!r} holds a text that is no base64 ({error})") from error
+        if re.match(r"[a-z]+://", value):
+            raise VistaError(f"column {column!r} is {value!r}; download the picture, and name its file")
         try:
-            return base64.b64decode(
-                value.partition(",")[2] if value.startswith("data:") else value, validate=True
-            )
-        except ValueError as error:
-            raise VistaError(f"column {column!r} holds a text that is no base64 ({error})") from error
-    if re.match(r"[a-z]+://", value):
-        raise VistaError(f"column {column!r} is {value!r}; download the picture, and name its file")
-    try:
-        return inside(folder, value).read_bytes()
-    except OSError as error:
-        raise VistaError(
-            f"column {column!r}: no image {folder / value} ({error.strerror}); copy it there, or "
-            "name the folder that paths are relative to under images"
-        ) from error
+            return self.pictures.read(inside(folder, value))
+        except OSError as error:
+            raise VistaError(
+                f"column {column!r}: no image {folder / value} ({error.strerror}); copy it there, or "
+                "name the folder that paths are relative to under images"
+            ) from error
 
 
 def _choices(row: Row, layout: Layout) -> list[str]:
