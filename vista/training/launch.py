@@ -34,6 +34,11 @@ def forget_environment() -> None:
         del os.environ[name]
 
 
+def told_arithmetic() -> str:
+    """What the launcher's config says that products are computed in, by accelerate's names."""
+    return os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
+
+
 def launch_command(training: ModelTraining, suite_file: Path, run: Run) -> list[str]:
     """The command that trains ``run`` in all its processes; empty if this process is enough."""
     if training.processes == 1 and training.accelerate is None:

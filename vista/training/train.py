@@ -39,6 +39,7 @@ from vista.objectives.sft import SftSettings
 from vista.paths import Paths
 from vista.reads import Reads
 from vista.training.data import REFLECTIONS, check_tokens, read_training_set
+from vista.training.launch import told_arithmetic
 from vista.training.trace import Reports, write_history
 from vista.wording import check_wording, trained_templates
 
@@ -192,12 +193,12 @@ def _text_of(file: Path) -> dict[str, str]:
 
 def _dtypes(training: ModelTraining, stored: torch.dtype) -> dict[str, str]:
     """Types of the weights in training, of the arithmetic, and of what is saved."""
-    launcher = os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
     low = stored == torch.bfloat16 and torch.cuda.is_available()
     weights = _loading_dtype(training, stored)
+    told = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(told_arithmetic(), weights)
     return {
         "weights": str(weights),
-        "arithmetic": str(torch.bfloat16) if low or launcher == "bf16" else str(weights),
+        "arithmetic": str(torch.bfloat16 if low else told),
         "saved": str(stored),
     }
 
