@@ -147,6 +147,11 @@ class PaperTrainer(SFTTrainer):  # type: ignore[misc]
         done = self.state.global_step / self.state.max_steps
         self.state.log_history[-1]["epoch"] = self.args.num_train_epochs * done
 
+    def _prepare_inputs(self, inputs: Batch) -> Batch:
+        """Move a batch to the device; transformers would give the reference DeepSpeed's low precision too."""
+        exact = {name: inputs[name].to(self.args.device) for name in ("reference",) if name in inputs}
+        return {**super()._prepare_inputs(inputs), **exact}
+
     def _forward(self, model: Any, batch: Batch) -> Any:
         """Log-probabilities of the labels, without the logits of prompt tokens."""
         self.used = True
@@ -173,7 +178,7 @@ class PaperTrainer(SFTTrainer):  # type: ignore[misc]
         found = []
         for batch in tqdm(loader, desc="reference model", unit="batch", mininterval=5, disable=hidden):
             with torch.no_grad(), self.accelerator.autocast():
-                sums = self._forward(self.model_wrapped, batch).log_probs.sum(dim=1)
+                sums = self._forward(self.model_wrapped, self._prepare_inputs(batch)).log_probs.sum(dim=1)
             pairs = torch.stack(sums.chunk(2), dim=1)
             found.append(self.accelerator.gather_for_metrics(pairs).float().cpu())
         self.data_collator.reference = torch.cat(found)
@@ -196,7 +201,9 @@ class PaperTrainer(SFTTrainer):  # type: ignore[misc]
         tokens = (batch["attention_mask"] * counted).sum()
         self.state.num_input_tokens_seen += int(self.accelerator.gather(tokens).sum())
 
-    def _prepare_for_training(self, max_steps: int, train_dataloader: Any, resume_from_checkpoint: Any) -> Any:
+    def _prepare_for_training(
+        self, max_steps: int, train_dataloader: Any, resume_from_checkpoint: Any
+    ) -> Any:
         """Spread the model over the processes, and load a state if there is one.
 
         DeepSpeed makes its float32 weights from rounded ones, and would unpickle states of its own.
@@ -271,12 +278,14 @@ def keep_sums_exact(plugin: Any) -> None:
     """Leave to the low precision of FSDP only what it makes cheaper: weights, activations and products.
 
     accelerate would also sum gradients over processes in it, and cast what leaves the model: the
-    log-probabilities, and with them the loss. It casts version 1's buffers too, such as the frequencies of
-    rotary positions.
+    log-probabilities, and with them the loss. FSDP would cast what enters each layer, such as the angles of
+    rotary positions, and version 1 the buffers that these are made from.
     """
     policy = plugin.mixed_precision_policy
     if isinstance(policy, MixedPrecisionPolicy):
-        plugin.mixed_precision_policy = MixedPrecisionPolicy(policy.param_dtype, torch.float32)
+        plugin.mixed_precision_policy = MixedPrecisionPolicy(
+            policy.param_dtype, torch.float32, cast_forward_inputs=False
+        )
     elif isinstance(policy, MixedPrecision):
         plugin.mixed_precision_policy = MixedPrecision(policy.param_dtype, torch.float32, torch.float32)
 
