@@ -96,6 +96,5 @@ def test_what_was_spread_is_saved_as_a_checkpoint_that_loads(
     train_and_save(tmp_path / "alone", ALONE)
     spread, one = (load_checkpoint(path).model.state_dict() for path in (folder / how, tmp_path / "alone"))
     assert spread.keys() == one.keys()
-    for name, weight in spread.items():
-        assert weight.shape == one[name].shape
-        assert (weight - one[name]).abs().float().mean() < 1e-3
+    changes = torch.cat([(spread[name] - one[name]).flatten() for name in spread])
+    assert changes.abs().float().mean() < 2e-4  # of steps of 2e-3; Adam's are signs, which may flip near 0

@@ -27,7 +27,7 @@ from vista.grid import Run
 from vista.models.nano import build_nano
 from vista.objectives.dpo import DpoSettings
 from vista.objectives.sft import SftSettings
-from vista.training import fit
+from vista.training import fit, zero
 from vista.training.fit import make_trainer
 from vista.training.launch import launch_command
 from vista.training.resume import States, go_on
@@ -90,6 +90,7 @@ def run(kind: str, training: ModelTraining) -> Outcome:
             train_a_little(kind, training, Path(folder[0]), stop_at=3)
         except Stopped:
             GradientState._reset_state()  # a new process would know nothing of the half-made step
+            zero.forget()
         else:
             raise AssertionError("the run was to stop")
     return train_a_little(kind, training, Path(folder[0]))
@@ -140,7 +141,7 @@ def launched(root: Path, folder: Path, module: str, *options: str) -> dict[tuple
 
 
 def ways() -> Iterator[str]:
-    """How processes share a model: each has the whole one, then a part of it; with DeepSpeed only the latter."""
+    """How processes share a model: each has the whole, then a part of it; with DeepSpeed only a part."""
     asked = os.environ.pop("ACCELERATE_USE_FSDP", None)
     if asked is not None:
         PartialState(cpu=True)

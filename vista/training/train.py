@@ -84,8 +84,9 @@ def train(suite: Suite, paths: Paths, run: Run) -> None:
     recorder.settings["dtype"] = _dtypes(training, dtype)
     hyper = hyperparameters(suite, run)
     identity = _identity(recorder, examples, start)
-    every = training.save_every
-    states = None if every is None else States(_beside(output, "resume"), identity, every)
+    states = None
+    if training.saves:
+        states = States(_beside(output, "resume"), identity, training.save_minutes)
     note = Note(_beside(output, "batch.json"), identity)
     batch = DeviceBatch(training, hyper.batch_size, run.id, run.model, note)
     reports = Reports(
@@ -213,7 +214,7 @@ def _identity(recorder: Recorder, examples: Path, start: Path) -> dict[str, Any]
     Its manifest will name one code, and one version of each package.
     """
     settings, versions = recorder.settings, installed()
-    kept = {name: value for name, value in settings["training"].items() if name != "save_every"}
+    kept = {name: value for name, value in settings["training"].items() if not name.startswith("save_")}
     return {
         "settings": {**settings, "training": kept},
         "digests": recorder.digests,

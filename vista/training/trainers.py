@@ -57,7 +57,7 @@ class PaperTrainer(SFTTrainer):  # type: ignore[misc]
     sums: dict[str, Tensor]  # of what is logged of a step, over its forward passes: values, and their number
 
     def create_accelerator_and_postprocess(self) -> None:
-        """Create the accelerator, with sums and log-probabilities in float32 whatever products are made in."""
+        """Create the accelerator, with sums and log-probabilities in float32 whatever multiplies."""
         super().create_accelerator_and_postprocess()
         state = self.accelerator.state
         if self.is_fsdp_enabled:
@@ -243,7 +243,7 @@ class PaperTrainer(SFTTrainer):  # type: ignore[misc]
             super().save_model(output_dir, _internal_call)
 
     def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
-        """Save what a state holds beside random states and counts; where weights are spread, these as well."""
+        """Save what a state holds beside random states and counts; spread weights as well."""
         if not (self.is_fsdp_enabled or self.is_deepspeed_enabled):
             super()._save_optimizer_and_scheduler(output_dir)
             return

@@ -1,4 +1,4 @@
-"""What training needs of DeepSpeed's ZeRO: exact sums, whole weights, and states that are read as weights only.
+"""What training needs of DeepSpeed's ZeRO: exact sums, whole weights, and states that are only weights.
 
 DeepSpeed's own states cannot be read so (``TorchCheckpointEngine.load``, as of 0.19.8): they hold objects of
 its classes (``ZeroStageEnum``, ``LossScaler``), and no setting prevents that. Those that are written here
@@ -34,7 +34,7 @@ def exact_weights(model: Any, dtype: torch.dtype) -> dict[str, Tensor]:
 
 
 def restore(model: Any, exact: dict[str, Tensor]) -> None:
-    """Put ``exact_weights`` into DeepSpeed's float32 weights, which it makes from weights that it has rounded."""
+    """Put ``exact_weights`` into DeepSpeed's float32 weights, which it makes from rounded ones."""
     from deepspeed.utils import safe_set_full_fp32_param, safe_set_local_fp32_param
 
     for name, weight in model.named_parameters():
