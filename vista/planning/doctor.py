@@ -25,6 +25,7 @@ from vista.config import (
     SeedMethod,
     Suite,
     TeacherRationales,
+    load_yaml,
 )
 from vista.engines.folders import folder_problems, read_object
 from vista.errors import VistaError
