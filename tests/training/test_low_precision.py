@@ -86,7 +86,7 @@ def test_the_gradient_of_adapters_is_that_of_one_process(
 ):
     expected = alone(case, torch.bfloat16)
     assert distance(found[how, case]["gradient"], expected["gradient"]) < 1e-3
-    assert found[how, case]["losses"] == pytest.approx(expected["losses"], abs=1e-3)
+    assert found[how, case]["losses"] == pytest.approx(expected["losses"], abs=5e-4)
 
 
 @pytest.mark.parametrize("how", ["fsdp", "zero3"])

@@ -217,8 +217,7 @@ def load_config(folder: Path, attention: str, trust_remote_code: bool = False) -
     if attention.startswith("flash_attention") and not is_flash_attn_2_available():
         raise VistaError(
             f"{folder}: attention: {attention}: the package flash-attn is not installed, or there is no GPU "
-            "for it; `pip install 'vista-bench[flash-attn]'`, or set attention: sdpa in the model's entry in "
-            "models.yaml"
+            "for it; install it, or set attention: sdpa in the model's entry in models.yaml"
         )
     config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=trust_remote_code)
     for part in [*_parts(config)]:
