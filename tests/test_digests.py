@@ -210,6 +210,7 @@ DECIDES: dict[str, str] = {
     "ModelTraining.device_batch_size": "",
     "ModelTraining.gradient_checkpointing": "",
     "ModelTraining.save_every": "",
+    "ModelTraining.save_minutes": "",
     "Prompts.system": "ask cases curate encodable evaluate gains resample sample score",
     "Prompts.suffix": "ask cases curate encodable evaluate gains grade resample sample score",
     "Prompts.answer_mark": "ask evaluate grade resample sample",

@@ -236,13 +236,18 @@ def test_gpus_too_few_or_too_small_are_found(tmp_path: Path, monkeypatch: pytest
     assert "16 GB" in found[1].message
 
 
-def test_training_memory_is_split_where_accelerate_shards_it(tmp_path: Path) -> None:
-    def memory(**training: Any) -> float:
+def test_training_memory_is_split_where_accelerate_shards_it(tmp_path: Path, root: Path) -> None:
+    def memory(accelerate: str | None = None, **training: Any) -> float:
+        if accelerate is not None:
+            training["accelerate"] = str(root / "config/accelerate" / accelerate)
         model = {"kind": "path", "path": "/m-1b", "training": training}
         return training_memory(make_suite(tmp_path, models={"m-1b": model}), "m-1b", Assumptions())
 
     assert memory(processes=4) == 16e9
+    assert memory(processes=4, accelerate="ddp.yaml") == 16e9
     assert memory(processes=4, accelerate="fsdp.yaml") == 4e9
+    assert memory(processes=4, accelerate="zero3.yaml") == 4.5e9
+    assert memory(processes=4, accelerate="zero3-offload.yaml") == 0
     assert memory(tuning={"kind": "lora"}) == 2e9
 
 

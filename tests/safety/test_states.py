@@ -54,6 +54,7 @@ def test_going_on_unpickles_nothing(stopped: Stopped, looked_up: list[str]) -> N
     [
         *("optimizer.pt", "scheduler.pt", "rng_state.pth", "pytorch_model.bin", "scaler.pt"),
         *("pytorch_model_fsdp_0_rank0.bin", "optimizer_0_rank0.bin"),  # FSDP's
+        "zero_0.pt",
     ],
 )
 def test_a_trap_in_a_state_does_not_spring_and_is_named(stopped: Stopped, trap: Trap, name: str) -> None:
@@ -149,12 +150,22 @@ def test_states_of_fsdp_1_are_not_made_since_they_could_only_be_unpickled(root: 
     older = tmp_path / "fsdp1.yaml"
     for line in ("fsdp_version: 1", "fsdp_forward_prefetch: false"):  # 1 is also accelerate's default
         older.write_text(shipped.read_text().replace("fsdp_version: 2", line))
-        with pytest.raises(VistaError, match=r"fsdp1.yaml: .* set fsdp_version: 2 .*save_every of model m"):
+        with pytest.raises(
+            VistaError, match=r"fsdp1.yaml: .* set fsdp_version: 2 .*save_every .* of model m"
+        ):
             check_launch(ModelTraining(accelerate=older, save_every=10), "m")
         check_launch(ModelTraining(accelerate=older), "m")
 
 
-def test_deepspeeds_states_are_not_made_since_they_could_only_be_unpickled(root: Path) -> None:
-    training = ModelTraining(accelerate=root / "config/accelerate/zero3.yaml", save_every=10)
-    with pytest.raises(VistaError, match=r"save_every of model m: DeepSpeed unpickles"):
-        check_launch(training, "m")
+def test_states_below_zero_3_are_not_made_since_they_could_only_be_unpickled(
+    root: Path, tmp_path: Path
+) -> None:
+    shipped = root / "config/accelerate/zero3.yaml"
+    check_launch(ModelTraining(accelerate=shipped, save_minutes=30), "m")
+    other = tmp_path / "zero2.yaml"
+    for line in ("zero_stage: 2", "deepspeed_config_file: config.json"):
+        other.write_text(shipped.read_text().replace("zero_stage: 3", line))
+        for training in (ModelTraining(save_minutes=30), ModelTraining(save_every=10)):
+            with pytest.raises(VistaError, match=r"zero2.yaml: .* set zero_stage: 3 .* of model m"):
+                check_launch(training.model_copy(update={"accelerate": other}), "m")
+        check_launch(ModelTraining(accelerate=other), "m")

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,12 @@ import pytest
 import torch
 from accelerate.commands.config.config_args import load_config_from_file
 from accelerate.commands.launch import launch_command_parser
+from accelerate.state import AcceleratorState, GradientState, PartialState
 from accelerate.utils import FullyShardedDataParallelPlugin
+from transformers import TrainingArguments
+from transformers.training_args import ParallelMode
 
+from tests.training.conftest import example
 from tests.training.test_train import MODEL, prepare, run_of, some_rows, with_training
 from vista.config import Hyperparameters, LoraTuning, ModelTraining, Suite
 from vista.dag import Dag
@@ -23,7 +28,9 @@ from vista.errors import VistaError
 from vista.grid import Run
 from vista.manifest import read_manifest
 from vista.models.nano import build_nano
+from vista.objectives.sft import SftSettings
 from vista.paths import Paths
+from vista.training.fit import make_trainer
 from vista.training.launch import become_launcher, check_launch, check_world, launch_command
 from vista.training.train import check_accelerate, settings_of, train
 
@@ -127,6 +134,28 @@ def test_spreading_weights_without_gpus_is_refused_as_accelerate_would_not_do_it
         check_accelerate(training, gpus=2, processes=8, model="m")
     check_accelerate(training, gpus=8, processes=8, model="m")
     check_accelerate(ModelTraining(), gpus=0, processes=2, model="m")
+
+
+@pytest.fixture
+def four_gpus(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A machine that shows this process four GPUs, as far as can be asked without computing."""
+    for state in (PartialState, AcceleratorState, GradientState):
+        state._reset_state()
+    for name, value in {"is_available": True, "device_count": 4, "set_device": None}.items():
+        monkeypatch.setattr(torch.cuda, name, lambda *args, value=value: value)
+    monkeypatch.setattr(TrainingArguments, "place_model_on_device", property(lambda self: False))
+    yield
+    for state in (PartialState, AcceleratorState, GradientState):
+        state._reset_state()
+
+
+@pytest.mark.usefixtures("four_gpus")
+def test_one_process_trains_on_one_of_several_gpus(fresh: Any, hyper: Any, tmp_path: Path):
+    """transformers would spread each batch over all of them in threads, which TRL refuses."""
+    rows = [example(0, [31, 32, 33, 34])]
+    trainer = make_trainer(fresh(), rows, hyper(), SftSettings(kind="sft"), tmp_path, 0)
+    assert (trainer.args.n_gpu, trainer.args.train_batch_size, trainer.args.world_size) == (1, 4, 1)
+    assert trainer.args.parallel_mode == ParallelMode.NOT_PARALLEL
 
 
 @pytest.mark.slow

@@ -2,31 +2,21 @@
 
 from __future__ import annotations
 
-import subprocess
 from functools import cache
 from pathlib import Path
 
 import pytest
 import torch
 
-from tests.training.two_processes import KINDS, Outcome, run
+from tests.training.two_processes import KINDS, Outcome, launched, run
 from vista.config import ModelTraining
-from vista.grid import Run
-from vista.training.launch import launch_command
 
 
 @pytest.fixture(scope="module")
 def found(root: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], Outcome]:
     """What two processes made of each kind of training."""
-    output = tmp_path_factory.mktemp("processes") / "found.pt"
-    training = ModelTraining(processes=2, accelerate=root / "config/accelerate/fsdp.yaml")
-    launcher = launch_command(training, Path(), Run.parse("m/t/a/seed0/round1"))
-    launcher = launcher[: launcher.index("vista.cli") - 1]
-    command = [*launcher, "--mixed_precision", "no", "-m", "tests.training.two_processes", str(output)]
-    done = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=240)
-    assert done.returncode == 0, done.stderr[-3000:]
-    outcomes: dict[tuple[str, str], Outcome] = torch.load(output)
-    return outcomes
+    folder = tmp_path_factory.mktemp("processes")
+    return launched(root, folder, "tests.training.two_processes", "--mixed_precision", "no")
 
 
 @cache
@@ -36,19 +26,30 @@ def alone(kind: str) -> Outcome:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("how", ["ddp", "fsdp"])
+@pytest.mark.parametrize("how", ["ddp", "fsdp", "zero3"])
 def test_two_processes_make_the_steps_that_one_makes(
     found: dict[tuple[str, str], Outcome], how: str, kind: str
 ):
     logged, weights, spread = found[how, kind]
     expected, expected_weights, _ = alone(kind)
-    assert (spread > 0) == (how == "fsdp")
+    assert (spread > 0) == (how != "ddp")
     assert len(logged) == 4
     for step, one in zip(logged, expected, strict=True):
         assert step == pytest.approx(one, abs=2e-4)
     together = [torch.cat([weight.flatten() for weight in each]) for each in (weights, expected_weights)]
     # Adam's first step is the sign of the gradient, so where that is almost 0 it may flip.
     assert (together[0] - together[1]).abs().gt(1e-5).float().mean() < 0.002
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", ["ddp", "fsdp", "zero3"])
+@pytest.mark.parametrize(("resumed", "whole"), [("resumed", "dpo"), ("resumed lora", "lora")])
+def test_two_processes_that_resume_are_those_that_were_not_stopped(
+    found: dict[tuple[str, str], Outcome], how: str, resumed: str, whole: str
+):
+    assert found[how, resumed][0] == found[how, whole][0]
+    pairs = zip(found[how, resumed][1], found[how, whole][1], strict=True)
+    assert all(torch.equal(a, b) for a, b in pairs)
 
 
 @pytest.mark.parametrize(("resumed", "whole"), [("resumed", "dpo"), ("resumed lora", "lora")])

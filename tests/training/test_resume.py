@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 import subprocess
@@ -9,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -18,7 +20,7 @@ from tests.training.test_train import prepare, run_of, some_rows, with_training
 from vista.config import Hyperparameters, ModelTraining, Suite
 from vista.manifest import ORIGIN, read_manifest
 from vista.paths import Paths
-from vista.training import trainers
+from vista.training import resume, trainers
 from vista.training.resume import States
 from vista.training.train import train
 
@@ -105,6 +107,32 @@ def test_keeping_states_changes_nothing(suite: Suite, hyper: Make, tmp_path: Pat
     assert history(plain, "rest-em") == history(keeping, "rest-em")
 
 
+def test_states_are_written_by_the_clock_and_it_decides_nothing_else(
+    suite: Suite, hyper: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """A clock that shows five more minutes whenever it is asked."""
+    shown = itertools.count(0, 300)
+    monkeypatch.setattr(resume, "time", SimpleNamespace(monotonic=lambda: float(next(shown))))
+    written = []
+    finish = States.finish
+    monkeypatch.setattr(States, "finish", lambda self, step: (written.append(step), finish(self, step)))
+    small = with_training(suite, hyper(batch_size=2, epochs=3))
+    kept = uninterrupted(with_model(small, ModelTraining(save_minutes=15)), "rest-em", tmp_path / "kept")
+    assert written == [3, 6, 9]  # not after the last step, the twelfth
+    plain = uninterrupted(small, "rest-em", tmp_path / "plain")
+    assert weights(plain, "rest-em") == weights(kept, "rest-em")
+    assert history(plain, "rest-em") == history(kept, "rest-em")
+
+
+@pytest.mark.parametrize("often", [ModelTraining(save_minutes=30), ModelTraining(save_every=5)])
+def test_how_often_states_are_written_makes_no_other_run(
+    stopped: Callable[..., tuple[Suite, Paths]], often: ModelTraining
+):
+    suite, paths = stopped("rest-em")
+    train(with_model(suite, often), paths, run_of("rest-em"))
+    assert read_manifest(paths.trained(run_of("rest-em").id)).counts["resumed_at_step"] == 6
+
+
 def test_a_state_that_was_not_written_to_its_end_is_not_used(
     stopped: Callable[..., tuple[Suite, Paths]], tmp_path: Path
 ):
@@ -139,14 +167,8 @@ def test_states_of_another_run_are_removed_with_a_word(
     assert "resumed_at_step" not in read_manifest(paths.trained(run_of("rest-em").id)).counts
 
 
-def test_more_frequent_states_are_no_other_run(stopped: Callable[..., tuple[Suite, Paths]]):
-    suite, paths = stopped("rest-em")
-    train(with_model(suite, ModelTraining(save_every=5)), paths, run_of("rest-em"))
-    assert read_manifest(paths.trained(run_of("rest-em").id)).counts["resumed_at_step"] == 6
-
-
 def test_the_newest_whole_state_counts(tmp_path: Path):
-    states = States(tmp_path / "states", {"a": 1}, 1)
+    states = States(tmp_path / "states", {"a": 1})
     states.open()
     for step in (9, 10):
         (states.folder / f"checkpoint-{step}").mkdir()

@@ -49,6 +49,7 @@ UNDECIDING = {
     "ModelTraining.device_batch_size": "the same",
     "ModelTraining.gradient_checkpointing": "what is kept and what is computed again",
     "ModelTraining.save_every": "from where an interrupted training goes on",
+    "ModelTraining.save_minutes": "the same",
 }
 
 

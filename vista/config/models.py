@@ -97,8 +97,17 @@ class ModelTraining(Strict):
     save_every: int | None = Field(
         None,
         ge=1,
-        description="Optimiser steps between states to resume from; default: no state is kept.",
+        description="Optimiser steps between states to resume from; without save_minutes either, no state is "
+        "kept.",
     )
+    save_minutes: Factor | None = Field(
+        None, description="Minutes after which a step is followed by a state to resume from."
+    )
+
+    @property
+    def saves(self) -> bool:
+        """Whether states to resume from are kept."""
+        return self.save_every is not None or self.save_minutes is not None
 
 
 class Prompts(Strict):

@@ -25,6 +25,7 @@ from vista.config import (
     SeedMethod,
     Suite,
     TeacherRationales,
+    load_yaml,
 )
 from vista.engines.folders import folder_problems, read_object
 from vista.errors import VistaError
@@ -318,12 +319,19 @@ def check_gpus(suite: Suite, assumptions: Assumptions) -> list[Finding]:
 
 
 def training_memory(suite: Suite, model: str, assumptions: Assumptions) -> float:
-    """Bytes of weights, gradients and optimiser state on each GPU; sharded where accelerate is configured."""
+    """Bytes of weights, gradients and optimiser state on each GPU; sharded where accelerate shards them."""
     training = suite.models[model].training
     lora = training.tuning.kind == "lora"
     each = assumptions.bytes_per_parameter if lora else assumptions.training_bytes_per_parameter
-    whole = parameters(suite, model, assumptions) * each
-    return whole / training.processes if training.accelerate is not None else whole
+    config = {} if training.accelerate is None else load_yaml(training.accelerate)
+    kind, zero = config.get("distributed_type"), config.get("deepspeed_config") or {}
+    if kind == "DEEPSPEED":  # keeps weights in 2 bytes as well, on the GPU or in the node's memory
+        optimizer, weights = (
+            zero.get(f"offload_{what}_device", "none") == "none" for what in ("optimizer", "param")
+        )
+        each = each * optimizer + 2.0 * weights
+    spread = training.processes if kind in ("FSDP", "DEEPSPEED") else 1
+    return parameters(suite, model, assumptions) * each / spread
 
 
 def check_disk(suite: Suite, assumptions: Assumptions) -> list[Finding]:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import copy
+import os
 import tempfile
 import time
 from pathlib import Path
@@ -25,8 +26,9 @@ from vista.errors import MORE_MEMORY, VistaError, is_out_of_memory, lack
 from vista.objectives import ObjectiveSettings
 from vista.records import Row
 from vista.seeding import derive_seed
-from vista.training import resume, trainers
+from vista.training import resume, trainers, zero
 from vista.training.data import ExampleCollator, PairCollator
+from vista.training.launch import told_arithmetic
 from vista.training.trace import Reports, write_history
 from vista.training.trainers import PaperTrainer
 
@@ -150,6 +152,7 @@ def clear_up(trainer: Any, title: str, error: Exception) -> None:
         VistaError: nothing had gone through the model yet, so fewer examples at a time would not help.
     """
     trainer.accelerator.free_memory()
+    zero.forget()
     GradientState._reset_state()  # else the next trainer would continue inside the step that failed
     if not trainer.used:
         raise VistaError(
@@ -174,15 +177,19 @@ def trainer_config(
         training: The model's settings.
         folder: Where Trainer may write.
         seed: Seed of this run, below 2³².
-        low_precision: Compute in bfloat16 over float32 weights.
+        low_precision: Compute in bfloat16 over float32 weights; else as the launcher says.
         reports: The programs that losses are reported to.
     """
     on_gpu = torch.cuda.is_available()
+    arithmetic = "bf16" if low_precision else told_arithmetic()
     saving: dict[str, Any] = {"save_strategy": "no"}
     if training.save_every is not None:
         saving = {"save_strategy": "steps", "save_steps": training.save_every}
     shares = Shares(hyper.batch_size, training.processes, training.device_batch_size)
-    return SFTConfig(
+    if os.environ.get("ACCELERATE_USE_FSDP") == "true":
+        # Else the gradients of all passes but the last would be summed whole in every process.
+        saving["accelerator_config"] = {"gradient_accumulation_kwargs": {"sync_each_batch": True}}
+    config = SFTConfig(
         **saving,
         **{RECOMPUTE: training.gradient_checkpointing},
         **({"report_to": "none"} if reports is None else reports.prepare()),
@@ -197,7 +204,8 @@ def trainer_config(
         max_grad_norm=hyper.max_grad_norm,
         seed=seed,
         data_seed=seed,
-        bf16=low_precision,
+        bf16=arithmetic == "bf16",
+        fp16=arithmetic == "fp16",
         use_cpu=not on_gpu,
         dataloader_num_workers=0,
         dataloader_pin_memory=on_gpu,
@@ -210,6 +218,9 @@ def trainer_config(
         disable_tqdm=True,
         dataset_kwargs={"skip_prepare_dataset": True},
     )
+    if config.n_gpu > 1:
+        config._n_gpu = 1  # one process trains on one GPU, whatever others it sees
+    return config
 
 
 def lora_config(model: nn.Module, tuning: FullTuning | LoraTuning) -> LoraConfig | None:
@@ -271,9 +282,14 @@ class Whole:
 
         Adapters are merged in float32, whatever the type of the weights they are added to.
         """
+        main = trainer.accelerator.is_main_process
         if trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled:
-            state = trainer.accelerator.get_state_dict(trainer.model_wrapped)
-            if not trainer.accelerator.is_main_process:
+            if trainer.is_fsdp_enabled:
+                state = trainer.accelerator.get_state_dict(trainer.model_wrapped)
+            else:
+                state = zero.whole_weights(trainer.model, main)
+                zero.forget()
+            if not main:
                 return None
             model = self._filled(state)
         else:

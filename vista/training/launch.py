@@ -34,6 +34,11 @@ def forget_environment() -> None:
         del os.environ[name]
 
 
+def told_arithmetic() -> str:
+    """What the launcher's config says that products are computed in, by accelerate's names."""
+    return os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
+
+
 def launch_command(training: ModelTraining, suite_file: Path, run: Run) -> list[str]:
     """The command that trains ``run`` in all its processes; empty if this process is enough."""
     if training.processes == 1 and training.accelerate is None:
@@ -51,13 +56,12 @@ def launch_command(training: ModelTraining, suite_file: Path, run: Run) -> list[
 def check_launch(training: ModelTraining, model: str) -> None:
     """Refuse what the launcher or a later resume would fail on, and say how to fix it.
 
-    States to resume from are read as weights only. DeepSpeed reads its own with ``weights_only=False``
-    (``TorchCheckpointEngine.load``, as of 0.19.8), has no setting for it, and stores objects of its classes
-    in them (``ZeroStageEnum``, ``LossScaler``). FSDP's version 1 stores ``ShardedTensor`` objects.
+    States to resume from are read as weights only. FSDP's version 1 stores ``ShardedTensor`` objects, and
+    DeepSpeed's stages below 3 objects that say where weights are.
 
     Raises:
         VistaError: the config file is missing or is not one of accelerate's; it asks for DeepSpeed, which is
-            not installed; or it asks for ``save_every`` with states that can only be unpickled.
+            not installed; or states are asked for that could only be unpickled.
     """
     if training.accelerate is None:
         return
@@ -68,16 +72,16 @@ def check_launch(training: ModelTraining, model: str) -> None:
             f"{training.accelerate}: no distributed_type, so this is not a config file of accelerate; name "
             f"another under training.accelerate of model {model}"
         )
-    if kind == "DEEPSPEED" and training.save_every is not None:
+    remove = f"or remove save_every and save_minutes from training of model {model}"
+    if kind == "DEEPSPEED" and training.saves and _zero_stage(config) != "3":
         raise VistaError(
-            f"training.save_every of model {model}: DeepSpeed unpickles the states that it resumes from, so "
-            "they could run code, and no setting of DeepSpeed prevents it; remove save_every, or set "
-            "training.accelerate to config/accelerate/fsdp.yaml"
+            f"{training.accelerate}: states below ZeRO-3 could only be unpickled and could run code; "
+            f"set zero_stage: 3 under deepspeed_config, {remove}"
         )
-    if kind == "FSDP" and training.save_every is not None and _fsdp_version(config) == "1":
+    if kind == "FSDP" and training.saves and _fsdp_version(config) == "1":
         raise VistaError(
             f"{training.accelerate}: states of FSDP version 1 could only be unpickled and could run code; "
-            f"set fsdp_version: 2 under fsdp_config, or remove training.save_every of model {model}"
+            f"set fsdp_version: 2 under fsdp_config, {remove}"
         )
     if kind not in KINDS:
         raise VistaError(
@@ -94,6 +98,11 @@ def check_launch(training: ModelTraining, model: str) -> None:
 def _fsdp_version(config: dict[str, Any]) -> str:
     """FSDP's version in a config file of accelerate, whose default is 1."""
     return str((config.get("fsdp_config") or {}).get("fsdp_version", 1))
+
+
+def _zero_stage(config: dict[str, Any]) -> str:
+    """ZeRO's stage in a config file of accelerate; one that is left to a file of DeepSpeed's is not known."""
+    return str((config.get("deepspeed_config") or {}).get("zero_stage", "unknown"))
 
 
 def become_launcher(suite: Suite, suite_file: Path, run: Run) -> None:

@@ -17,11 +17,13 @@ import json
 import os
 import shutil
 import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate.utils import broadcast
 from safetensors.torch import load_file, save_file
 from transformers import TrainerCallback
 from transformers.trainer_pt_utils import safe_globals
@@ -49,12 +51,12 @@ class States:
     Attributes:
         folder: Where they are.
         identity: What the run depends on; states with another identity are not used.
-        every: Optimiser steps from one state to the next.
+        minutes: After which a step is followed by a state, beside those that Trainer writes; ``None``: never.
     """
 
     folder: Path
     identity: dict[str, Any]
-    every: int
+    minutes: float | None = None
 
     def open(self) -> None:
         """Prepare the folder; remove states of a run with another identity."""
@@ -94,20 +96,23 @@ class KeepStates(TrainerCallback):  # type: ignore[misc]
     def __init__(self, states: States, trainer: PaperTrainer) -> None:
         self.states = states
         self.trainer = trainer
+        self.since = time.monotonic()
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Keep the reference's log-probabilities, which later weights cannot give."""
+        self.since = time.monotonic()
         file = self.states.folder / REFERENCE
         if self.trainer.objective.needs_reference and state.is_world_process_zero and not file.exists():
             with atomic_path(file) as part:
                 save_file({"log_probs": self.trainer.data_collator.reference}, part)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Write no state after the last step.
+        """Write a state if it is time, and none after the last step.
 
         Raises:
             VistaError: the step has broken the weights, so no run could resume from this state.
         """
+        control.should_save = control.should_save or self.is_time()
         if state.global_step >= state.max_steps:
             control.should_save = False
         if control.should_save:
@@ -115,11 +120,20 @@ class KeepStates(TrainerCallback):  # type: ignore[misc]
             when = f"step {state.global_step} of {state.max_steps}"
             check_weights(trainer.model, trainer.what_diverged, when, args.learning_rate)
 
+    def is_time(self) -> bool:
+        """Whether a state is due by the main process's clock; all processes write their parts together."""
+        if self.states.minutes is None:
+            return False
+        accelerator = self.trainer.accelerator
+        minutes = torch.tensor((time.monotonic() - self.since) / 60, device=accelerator.device)
+        return bool(broadcast(minutes) >= self.states.minutes)
+
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Complete the state once all processes have written their parts."""
         self.trainer.accelerator.wait_for_everyone()
         if state.is_world_process_zero:
             self.states.finish(state.global_step)
+        self.since = time.monotonic()
 
 
 def go_on(states: States, trainer: PaperTrainer) -> Path | None:

@@ -39,6 +39,7 @@ from vista.objectives.sft import SftSettings
 from vista.paths import Paths
 from vista.reads import Reads
 from vista.training.data import REFLECTIONS, check_tokens, read_training_set
+from vista.training.launch import told_arithmetic
 from vista.training.trace import Reports, write_history
 from vista.wording import check_wording, trained_templates
 
@@ -83,8 +84,9 @@ def train(suite: Suite, paths: Paths, run: Run) -> None:
     recorder.settings["dtype"] = _dtypes(training, dtype)
     hyper = hyperparameters(suite, run)
     identity = _identity(recorder, examples, start)
-    every = training.save_every
-    states = None if every is None else States(_beside(output, "resume"), identity, every)
+    states = None
+    if training.saves:
+        states = States(_beside(output, "resume"), identity, training.save_minutes)
     note = Note(_beside(output, "batch.json"), identity)
     batch = DeviceBatch(training, hyper.batch_size, run.id, run.model, note)
     reports = Reports(
@@ -192,12 +194,12 @@ def _text_of(file: Path) -> dict[str, str]:
 
 def _dtypes(training: ModelTraining, stored: torch.dtype) -> dict[str, str]:
     """Types of the weights in training, of the arithmetic, and of what is saved."""
-    launcher = os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
     low = stored == torch.bfloat16 and torch.cuda.is_available()
     weights = _loading_dtype(training, stored)
+    told = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(told_arithmetic(), weights)
     return {
         "weights": str(weights),
-        "arithmetic": str(torch.bfloat16) if low or launcher == "bf16" else str(weights),
+        "arithmetic": str(torch.bfloat16 if low else told),
         "saved": str(stored),
     }
 
@@ -212,7 +214,7 @@ def _identity(recorder: Recorder, examples: Path, start: Path) -> dict[str, Any]
     Its manifest will name one code, and one version of each package.
     """
     settings, versions = recorder.settings, installed()
-    kept = {name: value for name, value in settings["training"].items() if name != "save_every"}
+    kept = {name: value for name, value in settings["training"].items() if not name.startswith("save_")}
     return {
         "settings": {**settings, "training": kept},
         "digests": recorder.digests,

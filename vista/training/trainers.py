@@ -21,6 +21,7 @@ from accelerate.utils import load_fsdp_model, load_fsdp_optimizer, save_fsdp_mod
 from datasets import Dataset
 from peft import PeftModel
 from torch import Tensor
+from torch.distributed.fsdp import MixedPrecision, MixedPrecisionPolicy
 from torch.distributed.tensor import DTensor
 from torch.utils.data import DataLoader, Sampler
 from tqdm import tqdm
@@ -30,6 +31,7 @@ from trl import SFTTrainer
 from vista.config import SamplingStrategy
 from vista.errors import VistaError
 from vista.objectives import Objective, ObjectiveSettings
+from vista.training import zero
 from vista.training.data import IGNORED, Batch, StepSampler
 
 SCHEDULER = "scheduler.pt"  # transformers' name in a state
@@ -53,6 +55,15 @@ class PaperTrainer(SFTTrainer):  # type: ignore[misc]
     sampler: StepSampler
     strategy: SamplingStrategy
     sums: dict[str, Tensor]  # of what is logged of a step, over its forward passes: values, and their number
+
+    def create_accelerator_and_postprocess(self) -> None:
+        """Create the accelerator, with sums and log-probabilities in float32 whatever multiplies."""
+        super().create_accelerator_and_postprocess()
+        state = self.accelerator.state
+        if self.is_fsdp_enabled:
+            keep_sums_exact(state.fsdp_plugin)
+        if self.is_deepspeed_enabled:
+            zero.keep_sums_exact(state.deepspeed_plugin)
 
     def _prepare_dataset(self, dataset: Dataset, *args: Any, **kwargs: Any) -> Dataset:
         """Leave the dataset of indices as it is."""
@@ -136,6 +147,11 @@ class PaperTrainer(SFTTrainer):  # type: ignore[misc]
         done = self.state.global_step / self.state.max_steps
         self.state.log_history[-1]["epoch"] = self.args.num_train_epochs * done
 
+    def _prepare_inputs(self, inputs: Batch) -> Batch:
+        """Move a batch to the device; transformers would give the reference DeepSpeed's low precision too."""
+        exact = {name: inputs[name].to(self.args.device) for name in ("reference",) if name in inputs}
+        return {**super()._prepare_inputs(inputs), **exact}
+
     def _forward(self, model: Any, batch: Batch) -> Any:
         """Log-probabilities of the labels, without the logits of prompt tokens."""
         self.used = True
@@ -162,7 +178,7 @@ class PaperTrainer(SFTTrainer):  # type: ignore[misc]
         found = []
         for batch in tqdm(loader, desc="reference model", unit="batch", mininterval=5, disable=hidden):
             with torch.no_grad(), self.accelerator.autocast():
-                sums = self._forward(self.model_wrapped, batch).log_probs.sum(dim=1)
+                sums = self._forward(self.model_wrapped, self._prepare_inputs(batch)).log_probs.sum(dim=1)
             pairs = torch.stack(sums.chunk(2), dim=1)
             found.append(self.accelerator.gather_for_metrics(pairs).float().cpu())
         self.data_collator.reference = torch.cat(found)
@@ -185,6 +201,21 @@ class PaperTrainer(SFTTrainer):  # type: ignore[misc]
         tokens = (batch["attention_mask"] * counted).sum()
         self.state.num_input_tokens_seen += int(self.accelerator.gather(tokens).sum())
 
+    def _prepare_for_training(
+        self, max_steps: int, train_dataloader: Any, resume_from_checkpoint: Any
+    ) -> Any:
+        """Spread the model over the processes, and load a state if there is one.
+
+        DeepSpeed makes its float32 weights from rounded ones, and would unpickle states of its own.
+        """
+        if not self.is_deepspeed_enabled:
+            return super()._prepare_for_training(max_steps, train_dataloader, resume_from_checkpoint)
+        exact = zero.exact_weights(self.model, self.accelerator.state.deepspeed_plugin.hf_ds_config.dtype())
+        prepared = super()._prepare_for_training(max_steps, train_dataloader, None)
+        zero.restore(self.model, exact)
+        self._load_optimizer_and_scheduler(resume_from_checkpoint)
+        return prepared
+
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
         """Load the weights of a state.
 
@@ -203,32 +234,60 @@ class PaperTrainer(SFTTrainer):  # type: ignore[misc]
         )
         self.model.load_state_dict(stored.state_dict())
 
-    # FSDP's parts are written and read with torch.save and torch.load(weights_only=True), a file for each
-    # process. The default, torch's distributed checkpoints, are unpickled when they are read.
+    # Parts of FSDP and DeepSpeed are written and read with torch.save and torch.load(weights_only=True), a
+    # file for each process. The defaults are unpickled when they are read.
+
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """Save the weights of a state; DeepSpeed's are in the parts that are saved with the optimiser."""
+        if not self.is_deepspeed_enabled:
+            super().save_model(output_dir, _internal_call)
 
     def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
-        """Save what a state holds beside random states and counts; under FSDP the weights as well."""
-        if not self.is_fsdp_enabled:
+        """Save what a state holds beside random states and counts; spread weights as well."""
+        if not (self.is_fsdp_enabled or self.is_deepspeed_enabled):
             super()._save_optimizer_and_scheduler(output_dir)
             return
-        plugin, model = self.accelerator.state.fsdp_plugin, self.model
-        save_fsdp_model(plugin, self.accelerator, model, output_dir, adapter_only=True, use_dcp=False)
-        save_fsdp_optimizer(plugin, self.accelerator, self.optimizer, model, output_dir, use_dcp=False)
+        Path(output_dir).mkdir(parents=True, exist_ok=True)
+        if self.is_deepspeed_enabled:
+            zero.save_part(self.model_wrapped, Path(output_dir))
+        else:
+            plugin, model = self.accelerator.state.fsdp_plugin, self.model
+            save_fsdp_model(plugin, self.accelerator, model, output_dir, adapter_only=True, use_dcp=False)
+            save_fsdp_optimizer(plugin, self.accelerator, self.optimizer, model, output_dir, use_dcp=False)
         if self.args.should_save:
             torch.save(self.lr_scheduler.state_dict(), Path(output_dir) / SCHEDULER)
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
         """Load the optimiser and the schedule of a state, if there is one."""
-        if checkpoint is None or not self.is_fsdp_enabled:
+        if checkpoint is None or not (self.is_fsdp_enabled or self.is_deepspeed_enabled):
             super()._load_optimizer_and_scheduler(checkpoint)
             return
-        plugin, model = self.accelerator.state.fsdp_plugin, self.model
-        load_fsdp_optimizer(plugin, self.accelerator, self.optimizer, model, checkpoint, use_dcp=False)
+        if self.is_deepspeed_enabled:
+            zero.load_part(self.model_wrapped, Path(checkpoint))
+        else:
+            plugin, model = self.accelerator.state.fsdp_plugin, self.model
+            load_fsdp_optimizer(plugin, self.accelerator, self.optimizer, model, checkpoint, use_dcp=False)
         self.lr_scheduler.load_state_dict(torch.load(Path(checkpoint) / SCHEDULER, weights_only=True))
 
     def floating_point_ops(self, inputs: Batch) -> int:
         """Not counted, since Trainer would walk through all modules at every step."""
         return 0
+
+
+def keep_sums_exact(plugin: Any) -> None:
+    """Leave to the low precision of FSDP only what it makes cheaper: weights, activations and products.
+
+    accelerate would also sum gradients over processes in it, and cast what leaves the model: the
+    log-probabilities, and with them the loss. FSDP would cast what enters each layer, such as the angles of
+    rotary positions, and version 1 the buffers that these are made from.
+    """
+    policy = plugin.mixed_precision_policy
+    if isinstance(policy, MixedPrecisionPolicy):
+        plugin.mixed_precision_policy = MixedPrecisionPolicy(
+            policy.param_dtype, torch.float32, cast_forward_inputs=False
+        )
+    elif isinstance(policy, MixedPrecision):
+        plugin.mixed_precision_policy = MixedPrecision(policy.param_dtype, torch.float32, torch.float32)
 
 
 class Start(TrainerCallback):  # type: ignore[misc]
@@ -320,7 +379,7 @@ def check_weights(model: Any, title: str, when: str, learning_rate: float) -> No
         VistaError: names the first such weight.
     """
     for name, weight in model.named_parameters():
-        own = weight.to_local() if isinstance(weight, DTensor) else weight
+        own = weight.to_local() if isinstance(weight, DTensor) else getattr(weight, "ds_tensor", weight)
         if not bool(torch.isfinite(own).all()):
             raise VistaError(
                 f"{title}: weight {name} is not finite after {when}; lower the learning rate "
