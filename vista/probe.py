@@ -75,10 +75,13 @@ class Probe:
     def read(self, batch: dict[str, torch.Tensor]) -> list[torch.Tensor]:
         """For each row of a batch, the logits from its prompt's last token to its response's last."""
         own = to_device(batch, self.checkpoint.device)
-        counts = own.pop("response_mask").sum(1).tolist()
+        in_response = own.pop("response_mask")
+        counts = in_response.sum(1).tolist()
         logits = self.checkpoint.model(**own).logits
         mask = own.get("attention_mask", torch.ones_like(own["input_ids"]))
-        ends = [int(row.nonzero()[-1]) + 1 for row in mask]
+        # A response may be empty, and the padding behind one need not be masked.
+        marks = [said if said.any() else row for said, row in zip(in_response, mask, strict=True)]
+        ends = [int(row.nonzero()[-1]) + 1 for row in marks]
         return [
             row[end - count - 1 : end].double() for row, end, count in zip(logits, ends, counts, strict=True)
         ]

@@ -21,6 +21,10 @@ Result = TypeVar("Result")
 
 # With fewer rows the kernels for CPUs add up a matrix product in another order.
 MIN_ROWS = 8
+# The largest share of a batch's positions that may be padding. A masked key costs a decoding step little
+# beside the weights that the step reads; in a pass over whole rows, padding costs what other tokens cost.
+PADDED_DECODING = 0.5
+PADDED_READING = 0.2
 FEWER_TOKENS = f"lower the model's max_pixels or the method's max_new_tokens, or {MORE_MEMORY}"
 
 
@@ -42,15 +46,16 @@ def collate(
     ids = torch.full(shape, pad_id, dtype=torch.long)
     attention = torch.zeros(shape, dtype=torch.long)
     in_response = torch.zeros(shape, dtype=torch.bool)
-    features = {name: torch.zeros(shape, dtype=torch.long) for name in prompts[0].token_features}
+    names = dict.fromkeys(name for prompt in prompts for name in prompt.token_features)
+    features = {name: torch.zeros(shape, dtype=torch.long) for name in names}
     for row, (prompt, response) in enumerate(zip(prompts, responses, strict=True)):
         start = 0 if side == "right" else shape[1] - lengths[row]
         middle, end = start + len(prompt), start + lengths[row]
         ids[row, start:end] = torch.tensor([*prompt.input_ids, *response], dtype=torch.long)
         attention[row, start:end] = 1
         in_response[row, middle:end] = True
-        for name, values in features.items():
-            values[row, start:middle] = torch.tensor(prompt.token_features[name])
+        for name, values in prompt.token_features.items():
+            features[name][row, start:middle] = torch.tensor(values)
     return {
         "input_ids": ids,
         "attention_mask": attention,
@@ -104,6 +109,56 @@ def near_length(lengths: Sequence[int], batch_size: int) -> Iterator[list[int]]:
     order = sorted(range(len(lengths)), key=lambda index: (lengths[index], index))
     for start in range(0, len(order), batch_size):
         yield order[start : start + batch_size]
+
+
+def packed(
+    lengths: Sequence[int],
+    batch_size: int,
+    padded: float,
+    *,
+    weights: Sequence[int] | None = None,
+    kinds: Sequence[tuple[str, ...]] | None = None,
+) -> Iterator[list[int]]:
+    """Indices in batches of equal length and kind; those that would not fill one, in batches of near lengths.
+
+    What fills a batch without padding is computed as if there were none.
+
+    Args:
+        lengths: Of the rows.
+        batch_size: Rows in a batch, at most; more only where a single index has more.
+        padded: The largest share of a batch's positions that may be padding; 0: equal lengths only.
+        weights: Rows that each index stands for; default: one.
+        kinds: What must be equal besides lengths in a batch without padding; default: nothing.
+    """
+    weights = [1] * len(lengths) if weights is None else weights
+    groups: dict[tuple[int, tuple[str, ...]], list[int]] = {}
+    for index, length in enumerate(lengths):
+        groups.setdefault((length, () if kinds is None else kinds[index]), []).append(index)
+    rest: list[int] = []
+    for key in sorted(groups):
+        *full, last = _cut(groups[key], lengths, weights, batch_size, 0.0)
+        yield from full
+        if padded and sum(weights[index] for index in last) < batch_size:
+            rest += last
+        else:
+            yield last
+    yield from _cut(rest, lengths, weights, batch_size, padded)
+
+
+def _cut(
+    order: Sequence[int], lengths: Sequence[int], weights: Sequence[int], batch_size: int, padded: float
+) -> Iterator[list[int]]:
+    """``order``, by ascending length, cut into batches; see ``packed``."""
+    batch: list[int] = []
+    rows = tokens = 0
+    for index in order:
+        rows, tokens = rows + weights[index], tokens + weights[index] * lengths[index]
+        if batch and (rows > batch_size or tokens < (1 - padded) * rows * lengths[index]):
+            yield batch
+            batch, rows, tokens = [], weights[index], weights[index] * lengths[index]
+        batch.append(index)
+    if batch:
+        yield batch
 
 
 def _free_memory() -> None:

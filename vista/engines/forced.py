@@ -1,6 +1,9 @@
-"""Teacher-forced inputs: prompts with given responses, in batches that need no padding.
+"""Teacher-forced inputs: prompts with given responses, in batches with no padding or little.
 
 For everything that reads from a model rather than samples: critical tokens, attention scores, gains.
+
+Padding is behind the responses. No token of a causal model sees what comes after it, so it needs no mask, and
+positions are those of the row alone.
 """
 
 from __future__ import annotations
@@ -11,7 +14,7 @@ from typing import TypeVar
 import torch
 
 from vista.chat import Prompt
-from vista.engines.batching import BatchSize, collate, names_of, to_device
+from vista.engines.batching import PADDED_READING, BatchSize, collate, names_of, packed, to_device
 from vista.engines.checkpoints import Checkpoint
 
 Result = TypeVar("Result")
@@ -26,7 +29,7 @@ def read_forced(
     batch: BatchSize,
     read: Read[Result],
 ) -> Iterator[tuple[list[int], Result]]:
-    """Read batches of rows of equal length, so that a row's results do not depend on the others.
+    """Read batches of rows of equal length or, if the checkpoint allows ``padding``, of near lengths.
 
     If memory runs out, a batch is read again in halves.
 
@@ -36,7 +39,7 @@ def read_forced(
         responses: Its response tokens.
         batch: Rows per forward pass.
         read: What is done with a batch. Its inputs are on the model's device, without an attention
-            mask (nothing is padded); ``response_mask`` [rows, length] is True on response tokens.
+            mask; ``response_mask`` [rows, length] is True on response tokens.
 
     Yields:
         Indices of the rows, and what ``read`` made of them.
@@ -52,7 +55,7 @@ def read_forced(
         batch.trying(names_of(prompts[row] for row in rows))
         return rows, read(rows, *forced_batch(checkpoint, prompts, responses, rows))
 
-    for left in by_length(lengths, len(lengths)):
+    for left in packed(lengths, batch.size, PADDED_READING if checkpoint.padding else 0.0):
         while left:
             rows, result = batch.until_it_fits(attempt)
             yield rows, result
@@ -62,22 +65,8 @@ def read_forced(
 def forced_batch(
     checkpoint: Checkpoint, prompts: Sequence[Prompt], responses: Sequence[Sequence[int]], rows: Sequence[int]
 ) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
-    """The model's inputs for ``rows`` of equal length, and their ``response_mask``; see ``read_forced``."""
+    """The model's inputs for ``rows``, padded behind, and their ``response_mask``; see ``read_forced``."""
     batch = collate([prompts[row] for row in rows], [responses[row] for row in rows], checkpoint.pad_id)
     del batch["attention_mask"]
     batch = to_device(batch, checkpoint.device)
     return batch, batch.pop("response_mask")
-
-
-def by_length(lengths: Sequence[int], batch_size: int) -> Iterator[list[int]]:
-    """Indices in batches of at most ``batch_size``, each of equal lengths, so without padding.
-
-    With padding, the last bits of a row's results would depend on the other rows.
-    """
-    groups: dict[int, list[int]] = {}
-    for index, length in enumerate(lengths):
-        groups.setdefault(length, []).append(index)
-    for length in sorted(groups):
-        members = groups[length]
-        for start in range(0, len(members), batch_size):
-            yield members[start : start + batch_size]

@@ -15,22 +15,32 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 
 import numpy as np
 import torch
 from tqdm import tqdm
-from transformers.cache_utils import DynamicCache
+from transformers.cache_utils import DynamicCache, DynamicLayer, DynamicSlidingWindowLayer
 
 from vista.chat import check_fits
 from vista.config import HfEngineSettings
 from vista.engines.base import Request, Sample
-from vista.engines.batching import MIN_ROWS, BatchSize, collate, names_of, to_device
+from vista.engines.batching import (
+    MIN_ROWS,
+    PADDED_DECODING,
+    BatchSize,
+    collate,
+    names_of,
+    packed,
+    to_device,
+)
 from vista.engines.checkpoints import Checkpoint
 from vista.errors import VistaError
 from vista.seeding import uniforms
 
 CHUNK = 2**24  # logits widened to float64 at a time: 128 MB
+JOINABLE = (DynamicLayer, DynamicSlidingWindowLayer)  # layers of a cache that can be aligned at their ends
 CROWDED = 0.85  # rows are dropped when fewer than this share of them is still growing
 
 
@@ -41,6 +51,7 @@ class _Prefill:
     cache: DynamicCache
     logits: torch.Tensor  # [requests, vocabulary], of the first new token
     positions: torch.Tensor  # [..., requests, 1], of the first new token
+    mask: torch.Tensor | None = None  # [requests, length], 0 on padding; ``None`` where there is none
 
 
 @dataclass
@@ -73,6 +84,9 @@ class HfEngine:
         self._forbidden = torch.tensor(checkpoint.forbidden_ids, dtype=torch.long, device=device)
         self._ends = torch.tensor(checkpoint.end_ids, dtype=torch.long, device=device)
         self.batch = BatchSize(batch_size, "sampling")
+        layers = DynamicCache(config=checkpoint.model.config).layers
+        joinable = checkpoint.padding and all(type(layer) in JOINABLE for layer in layers)
+        self._padded = PADDED_DECODING if joinable else 0.0
 
     def sample(
         self, requests: Sequence[Request], temperature: float, max_new_tokens: int
@@ -111,10 +125,11 @@ class HfEngine:
         self, requests: Sequence[Request], seeds: Sequence[Sequence[int]], temperature: float, limit: int
     ) -> Iterator[tuple[int, Sample]]:
         """The samples of each request, in order, with its index."""
-        for batch in _batches(requests, seeds, self.batch.size):
+        for batch in _batches(requests, seeds, self.batch.size, self._padded):
             drawn = [(row, seed) for row, index in enumerate(batch) for seed in seeds[index]]
             self.batch.trying(names_of(requests[batch[row]].prompt for row, _ in drawn[: self.batch.size]))
-            prefill = self._prefill([requests[index] for index in batch])
+            parts = groupby((requests[index] for index in batch), _shape)
+            prefill = _joined([self._prefill([*part]) for _, part in parts])
             for first in range(0, len(drawn), self.batch.size):
                 part = drawn[first : first + self.batch.size]
                 self.batch.trying(names_of(requests[batch[row]].prompt for row, _ in part))
@@ -158,6 +173,7 @@ class HfEngine:
         cache = _repeat(prefill.cache, owners)
         positions = prefill.positions.index_select(-2, owners)
         logits = prefill.logits[owners]
+        mask = None if prefill.mask is None else prefill.mask[owners]
         for step in range(limit):
             growing = int(rows.growing.sum())
             if growing == 0:
@@ -167,11 +183,13 @@ class HfEngine:
                 rows.slots, rows.growing = rows.slots[kept], rows.growing[kept]
                 positions, logits = positions.index_select(-2, kept), logits[kept]
                 cache.reorder_cache(kept)
+                mask = None if mask is None else mask[kept]
                 count = len(kept)
             tokens = self._step(rows, logits, step, temperature, limit)
             if not bool(rows.growing.any()):
                 break
-            logits = self._forward(tokens, positions, cache)
+            mask = None if mask is None else torch.cat([mask, mask.new_ones((count, 1))], 1)
+            logits = self._forward(tokens, positions, cache, mask)
             positions = positions + 1
         return _samples(rows, len(drawn), self.checkpoint)
 
@@ -212,38 +230,83 @@ class HfEngine:
         rows.growing = rows.growing & ~ended & (position + 1 < limit)
         return tokens
 
-    def _forward(self, tokens: torch.Tensor, positions: torch.Tensor, cache: DynamicCache) -> torch.Tensor:
+    def _forward(
+        self, tokens: torch.Tensor, positions: torch.Tensor, cache: DynamicCache, mask: torch.Tensor | None
+    ) -> torch.Tensor:
         """Logits [rows, vocabulary] of the tokens after ``tokens``."""
         output = self.checkpoint.model(
-            input_ids=tokens[:, None], position_ids=positions, past_key_values=cache, use_cache=True
+            input_ids=tokens[:, None],
+            attention_mask=mask,
+            position_ids=positions,
+            past_key_values=cache,
+            use_cache=True,
         )
         logits: torch.Tensor = output.logits[:, -1]
         return logits
 
 
+def _shape(request: Request) -> tuple[int, tuple[str, ...]]:
+    """What requests that are prefilled together have in common: their length and the names of features."""
+    names = (*sorted(request.prompt.token_features), *sorted(request.prompt.image_features))
+    return len(request.prompt) + len(request.prefix), names
+
+
 def _batches(
-    requests: Sequence[Request], seeds: Sequence[Sequence[int]], batch_size: int
+    requests: Sequence[Request], seeds: Sequence[Sequence[int]], batch_size: int, padded: float
 ) -> Iterator[list[int]]:
-    """Requests of equal length and with the same features, up to ``batch_size`` seeds together.
+    """Requests in batches of up to ``batch_size`` seeds (see ``packed``), those of a shape side by side.
 
     Those without seeds are left out.
     """
-    groups: dict[tuple[int, tuple[str, ...]], list[int]] = {}
-    for index, request in enumerate(requests):
-        if not seeds[index]:
+    asked = [index for index, own in enumerate(seeds) if own]
+    shapes = [_shape(requests[index]) for index in asked]
+    lengths, kinds = [length for length, _ in shapes], [kind for _, kind in shapes]
+    weights = [len(seeds[index]) for index in asked]
+    for batch in packed(lengths, batch_size, padded, weights=weights, kinds=kinds):
+        yield [asked[place] for place in batch]
+
+
+def _joined(prefills: Sequence[_Prefill]) -> _Prefill:
+    """Prefills of several lengths as one: their caches aligned at the end, masked before the shorter ones.
+
+    The caches are given up. So no prompt is padded, only the keys and values that are made of it.
+    """
+    first, *others = prefills
+    if not others:
+        return first
+    lengths = [prefill.cache.get_seq_length() for prefill in prefills]
+    for number, layer in enumerate(first.cache.layers):
+        parts = [prefill.cache.layers[number] for prefill in prefills]
+        if not layer.is_initialized:  # it looks into another layer's keys
             continue
-        names = (*sorted(request.prompt.token_features), *sorted(request.prompt.image_features))
-        groups.setdefault((len(request.prompt) + len(request.prefix), names), []).append(index)
-    for key in sorted(groups):
-        batch: list[int] = []
-        size = 0
-        for index in groups[key]:
-            if batch and size + len(seeds[index]) > batch_size:
-                yield batch
-                batch, size = [], 0
-            batch.append(index)
-            size += len(seeds[index])
-        yield batch
+        layer.keys = _aligned([part.keys for part in parts])
+        layer.values = _aligned([part.values for part in parts])
+        for part in parts[1:]:
+            part.reset()  # frees its memory
+        if isinstance(layer, DynamicSlidingWindowLayer):
+            layer.cumulative_length = max(lengths)
+    masks = [
+        torch.ones((len(prefill.logits), length), dtype=torch.long, device=prefill.logits.device)
+        for prefill, length in zip(prefills, lengths, strict=True)
+    ]
+    return _Prefill(
+        first.cache,
+        torch.cat([prefill.logits for prefill in prefills]),
+        torch.cat([prefill.positions for prefill in prefills], -2),
+        _aligned([mask[:, :, None] for mask in masks])[..., 0],
+    )
+
+
+def _aligned(parts: Sequence[torch.Tensor]) -> torch.Tensor:
+    """``parts``, [rows, …, length, width] each, aligned at the ends of their lengths; zeros before them."""
+    longest = max(part.shape[-2] for part in parts)
+    rows = sum(map(len, parts))
+    whole = parts[0].new_zeros((rows, *parts[0].shape[1:-2], longest, parts[0].shape[-1]))
+    start = 0
+    for part in parts:
+        whole[start : start + len(part), ..., longest - part.shape[-2] :, :] = part
+        start += len(part)
+    return whole
 
 
 def _repeat(cache: DynamicCache, owners: torch.Tensor) -> DynamicCache:

@@ -182,7 +182,9 @@ def attention_scores(
         def read(
             rows: list[int], batch: dict[str, torch.Tensor], in_response: torch.Tensor
         ) -> list[list[list[float]]]:
-            in_response[:, -1] = True  # the prompt's last row, where there is no response
+            # The last row of all: the prompt's, where there is no response.
+            last = [len(prompts[row]) + len(responses[row]) - 1 for row in rows]
+            in_response[range(len(rows)), last] = True  # the prompt's, where there is no response
             of_segment = one_hot([kinds[row] for row in rows], in_response.shape[1], in_response.device)
             found: list[list[list[float]]] = reader.read(batch, in_response, of_segment).tolist()
             return found
