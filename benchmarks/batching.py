@@ -3,8 +3,9 @@
 Run: ``OMP_NUM_THREADS=2 python benchmarks/batching.py``
 
 Lengths are drawn as those of five benchmarks (diagrams, charts, scans and questions with hints, at one token
-for 28 × 28 pixels), and shortened alike. Decoding is greedy; then solutions of random tokens are read, by
-every reader. Both ways run turn by turn in one process; the best turn counts. They must give the same answers.
+for 28 × 28 pixels), and shortened alike. Decoding is greedy; then solutions of random tokens are read,
+by every reader. Both ways run turn by turn in one process; the best turn counts. They must give the same
+answers.
 """
 
 from __future__ import annotations

@@ -27,8 +27,9 @@ from vista import chat, segments
 from vista.config import Hyperparameters, Suite
 from vista.engines.base import Request
 from vista.engines.batching import collate, to_device
+from vista.engines.caches import of_tokens
 from vista.engines.checkpoints import Checkpoint, load_checkpoint, require_gpu, save_checkpoint
-from vista.engines.forced import forced_batch
+from vista.engines.forced import SharedPrompt, forced_batch
 from vista.engines.hf import HfEngine
 from vista.errors import VistaError, is_out_of_memory
 from vista.grid import asks_system, reads_attention
@@ -308,11 +309,13 @@ def check_together(probe: Probe) -> Verdict:
     checkpoint, prompts, responses = probe.checkpoint, probe.prompts, probe.responses
     pairs: list[tuple[int, torch.Tensor]] = []
     if len(prompts[0]) == len(prompts[1]):
-        batch, marks = forced_batch(checkpoint, prompts, responses, [0, 1])
-        pairs += [*enumerate(probe.read({**batch, "response_mask": marks}))]
+        pairs += [*enumerate(probe.read_batch(forced_batch(checkpoint, prompts, responses, [0, 1])))]
     if checkpoint.padding:
-        batch, marks = forced_batch(checkpoint, prompts, responses, [0, 1, 2])
-        pairs += [*enumerate(probe.read({**batch, "response_mask": marks}))]
+        pairs += [*enumerate(probe.read_batch(forced_batch(checkpoint, prompts, responses, [0, 1, 2])))]
+        if of_tokens(checkpoint.model):
+            for row, prompt in enumerate(prompts):
+                shared = SharedPrompt(checkpoint, prompt, [responses[row], responses[row][:2]])
+                pairs += [(row, probe.read_batch(shared.batch([0, 1]))[0])]
     for order in ([0, 1, 2], [2, 1, 0]):
         padded = [prompts[row] for row in order], [responses[row] for row in order]
         pairs += [*zip(order, probe.read(collate(*padded, checkpoint.pad_id)), strict=True)]

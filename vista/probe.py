@@ -21,6 +21,7 @@ from PIL import Image
 from vista import chat
 from vista.engines.batching import collate, to_device
 from vista.engines.checkpoints import Checkpoint
+from vista.engines.forced import Forced
 from vista.records import Row
 from vista.seeding import generator
 
@@ -72,10 +73,17 @@ class Probe:
         batch = collate([prompt], [response], self.checkpoint.pad_id)
         return self.read(batch)[0]
 
+    def read_batch(self, batch: Forced) -> list[torch.Tensor]:
+        """The same of the rows of a batch of those who read solutions."""
+        return self._of_responses(batch.inputs, batch.in_response)
+
     def read(self, batch: dict[str, torch.Tensor]) -> list[torch.Tensor]:
         """For each row of a batch, the logits from its prompt's last token to its response's last."""
         own = to_device(batch, self.checkpoint.device)
         in_response = own.pop("response_mask")
+        return self._of_responses(own, in_response)
+
+    def _of_responses(self, own: dict[str, Any], in_response: torch.Tensor) -> list[torch.Tensor]:
         counts = in_response.sum(1).tolist()
         logits = self.checkpoint.model(**own).logits
         mask = own.get("attention_mask", torch.ones_like(own["input_ids"]))

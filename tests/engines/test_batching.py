@@ -74,10 +74,11 @@ def test_prompts_of_plausible_sizes_fill_their_batches() -> None:
 def test_forced_batches_hold_rows_of_equal_length_and_no_padding() -> None:
     prompts, responses = [SHORT, LONG, SHORT], [[20, 21], [22], [23]]
     batch_of = BatchSize(4, "reading")
-    batches = list(read_forced(checkpoint("internvl"), prompts, responses, batch_of, lambda *read: read))
+    batches = list(read_forced(checkpoint("internvl"), prompts, responses, batch_of, lambda read: read))
     assert [rows for rows, _ in batches] == [[2], [0, 1]]
-    _, (rows, batch, in_response) = batches[1]
-    assert rows == [0, 1]
+    _, forced = batches[1]
+    batch, in_response = forced.inputs, forced.in_response
+    assert forced.rows == [0, 1]
     assert batch["input_ids"].tolist() == [[5, 6, 20, 21], [7, 8, 9, 22]]
     assert in_response.long().tolist() == [[0, 0, 1, 1], [0, 0, 0, 1]]
     assert "attention_mask" not in batch
@@ -88,9 +89,10 @@ def test_forced_batches_of_near_lengths_are_padded_behind_their_rows() -> None:
     ids = [[7, 8, 9, 10, 11, 12], [7, 8, 9, 10, 11]]
     prompts = [Prompt(own, {"kind": [1] * len(own)}, {}) for own in ids]
     padding = own_checkpoint("internvl", padding=True)
-    ((rows, (_, batch, in_response)),) = read_forced(
-        padding, prompts, [[20], [21]], BatchSize(4, "reading"), lambda *read: read
+    ((rows, forced),) = read_forced(
+        padding, prompts, [[20], [21]], BatchSize(4, "reading"), lambda read: read
     )
+    batch, in_response = forced.inputs, forced.in_response
     assert rows == [1, 0]
     assert batch["input_ids"].tolist() == [[7, 8, 9, 10, 11, 21, padding.pad_id], [*ids[0], 20]]
     assert batch["kind"].tolist() == [[1, 1, 1, 1, 1, 0, 0], [1, 1, 1, 1, 1, 1, 0]]

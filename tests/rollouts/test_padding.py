@@ -43,11 +43,41 @@ def scores(made: Checkpoint, batch_size: int) -> torch.Tensor:
     return torch.tensor(attention_scores(made, *material(made), LAYERS, batch_size))
 
 
+def middle(made: Checkpoint, batch_size: int) -> torch.Tensor:
+    return torch.tensor(attention_scores(made, *shared(made), [1], batch_size))
+
+
+def every_layer(made: Checkpoint, batch_size: int) -> torch.Tensor:
+    return torch.tensor(attention_scores(made, *shared(made), LAYERS, batch_size))
+
+
+def shared_logprobs(made: Checkpoint, batch_size: int) -> torch.Tensor:
+    prompts, _, responses = shared(made)
+    rows = [row for row, response in enumerate(responses) if response]
+    own = [prompts[row] for row in rows], [responses[row] for row in rows]
+    return torch.tensor(mean_logprobs(made, *own, batch_size))
+
+
 def logprobs(made: Checkpoint, batch_size: int) -> torch.Tensor:
     prompts, _, responses = material(made)
     return torch.tensor(mean_logprobs(made, prompts, responses, batch_size))
 
 
+def shared(made: Checkpoint) -> tuple[list[Prompt], list[list[int]], list[list[int]]]:
+    """Eight responses, one of them empty, to each of three prompts, one without an image."""
+    prompts, kinds, responses = [], [], []
+    for number in range(3):
+        asked = query(number, words=30 + 8 * number, size=[SQUARE, STRIP, (56, 40)][number])
+        if number == 1:
+            asked["images"] = []
+        prompt = encode_query(made.processor, asked)
+        prompts += [prompt] * 8
+        kinds += [segments(made.processor, messages(asked), prompt)] * 8
+        responses += [[20 + (number + 7 * count + place) % 30 for place in range(count)] for count in LENGTHS]
+    return prompts, kinds, responses
+
+
+LENGTHS = (9, 0, 3, 3, 13, 1, 7, 5)
 READERS = {"scores": (scores, 2e-6), "log-probabilities": (logprobs, 1e-5)}
 every_reader = pytest.mark.parametrize("what", READERS)
 
@@ -140,3 +170,77 @@ def test_out_of_memory_halves_batches_of_unequal_lengths_too(architecture: str, 
     assert max(starved.passes[-3:]) <= 2
     again = partial(read, replace(own_checkpoint(architecture), padding=True), COUNT)
     assert torch.equal(again(), again())
+
+
+# --- a prompt with several responses ---
+
+SHARED = {
+    "middle layer": (middle, 2e-6),
+    "every layer": (every_layer, 2e-6),
+    "log-probabilities": (shared_logprobs, 1e-5),
+}
+every_shared = pytest.mark.parametrize("what", SHARED)
+
+
+def tokens_read(made: Checkpoint) -> list[int]:
+    """Collects the positions of every pass through the decoder."""
+    sizes: list[int] = []
+
+    def count(_module: Any, _inputs: Any, keywords: dict[str, Any]) -> None:
+        sizes.append(keywords["input_ids"].numel())
+
+    made.model.base_model.register_forward_pre_hook(count, with_kwargs=True)
+    return sizes
+
+
+@every_shared
+@every_architecture
+def test_a_prompt_is_read_once_for_all_its_responses(architecture: str, what: str) -> None:
+    read, tolerance = SHARED[what]
+    alone = read(checkpoint(architecture), 1)
+    made = own_checkpoint(architecture, padding=True)
+    sizes = tokens_read(made)
+    for batch_size in (64, 3):
+        sizes.clear()
+        torch.testing.assert_close(read(made, batch_size), alone, atol=tolerance, rtol=0)
+        prompts, _, responses = shared(made)
+        assert sum(sizes) < 0.5 * sum(map(len, prompts)) + sum(map(len, responses))
+    assert torch.equal(read(made, 64), read(made, 64))
+
+
+@every_architecture
+def test_predictions_are_the_same_where_a_prompt_is_read_once(architecture: str) -> None:
+    made = checkpoint(architecture)
+    prompts, _, responses = shared(made)
+    found = read_predictions(replace(made, padding=True), prompts, responses, 3)
+    assert found == read_predictions(made, prompts, responses, 1)
+    assert [len(read.ranks) for read in found] == [*LENGTHS] * 3
+
+
+@every_architecture
+def test_an_empty_response_is_scored_at_the_last_row_of_a_prompt_that_is_read_once(architecture: str) -> None:
+    made = replace(checkpoint(architecture), padding=True)
+    found = attention_scores(made, *shared(made), [1], 64)
+    for number in range(3):
+        assert sum(found[8 * number + 1][0]) == pytest.approx(1.0, abs=1e-5)
+        assert (found[8 * number + 1][0][1] == 0) == (number == 1), "only where there is an image"
+
+
+@every_shared
+def test_whichever_pass_runs_out_of_memory_what_is_read_is_the_same(what: str) -> None:
+    read, tolerance = SHARED[what]
+    counting = Starvation()
+    expected = read(counting.of(own_checkpoint("qwen2.5-vl", padding=True)), 8)
+    for at in range(len(counting.passes)):
+        starved = Starvation(at=at)
+        found = read(starved.of(own_checkpoint("qwen2.5-vl", padding=True)), 8)
+        torch.testing.assert_close(found, expected, atol=tolerance, rtol=0)
+        assert starved.failures == 1
+
+
+def test_without_padding_every_row_is_read_whole() -> None:
+    made = own_checkpoint("internvl")
+    sizes = tokens_read(made)
+    middle(made, 64)
+    prompts, _, responses = shared(made)
+    assert sum(sizes) == sum(map(len, prompts)) + sum(map(len, responses))
