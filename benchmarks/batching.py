@@ -1,11 +1,11 @@
-"""Rows per second where prompts share a batch only if their lengths are equal, and where they may be padded.
+"""Rows per second where only prompts of equal length share a batch, and with ``padding``.
 
-Run: ``OMP_NUM_THREADS=2 python benchmarks/batching.py``
+Run: ``OMP_NUM_THREADS=1 python benchmarks/batching.py``
 
 Lengths are drawn as those of five benchmarks (diagrams, charts, scans and questions with hints, at one token
-for 28 × 28 pixels), and shortened alike. Decoding is greedy; then solutions of random tokens are read,
-by every reader. Both ways run turn by turn in one process; the best turn counts. They must give the same
-answers.
+for 28 × 28 pixels), and shortened alike. Decoding is greedy. Then solutions of random tokens are read, one or
+several for each prompt. Both ways run turn by turn in one process; the best turn counts. They must give
+the same answers.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -95,11 +96,38 @@ def answer(checkpoint: Checkpoint, prompts: list[Prompt], batch_size: int, limit
     return [sample.token_ids for (sample,) in made], float(np.mean(sizes))
 
 
+def solutions(
+    prompts: list[Prompt], kinds: list[list[int]], k: int, limit: int
+) -> tuple[list[Prompt], list[list[int]], list[list[int]]]:
+    """As many solutions as there are prompts: ``k`` to each of the first."""
+    random = np.random.default_rng(1)
+    places = [number // k for number in range(len(prompts))]
+    responses = [list(map(int, random.integers(10, 40, random.integers(8, limit)))) for _ in places]
+    return [prompts[place] for place in places], [kinds[place] for place in places], responses
+
+
+def with_attention(
+    prompts: list[Prompt], kinds: list[list[int]], responses: list[list[int]], layers: list[int], *how: Any
+) -> torch.Tensor:
+    checkpoint, batch_size = how
+    return torch.tensor(attention_scores(checkpoint, prompts, kinds, responses, layers, batch_size))
+
+
+def with_gains(prompts: list[Prompt], responses: list[list[int]], *how: Any) -> torch.Tensor:
+    checkpoint, batch_size = how
+    return torch.tensor(mean_logprobs(checkpoint, prompts, responses, batch_size))
+
+
+def with_ranks(prompts: list[Prompt], responses: list[list[int]], *how: Any) -> list[list[int]]:
+    checkpoint, batch_size = how
+    return [each.ranks for each in read_predictions(checkpoint, prompts, responses, batch_size)]
+
+
 def read(
-    checkpoint: Checkpoint, read_rows: Callable[[Checkpoint, int], Any], batch_size: int
+    reader: Callable[[Checkpoint, int], Any], batch_size: int, checkpoint: Checkpoint
 ) -> tuple[Any, float]:
     with passes(checkpoint.model) as rows:
-        found = read_rows(checkpoint, batch_size)
+        found = reader(checkpoint, batch_size)
     return found, float(np.mean(rows))
 
 
@@ -111,52 +139,49 @@ def main() -> None:
     parser.add_argument("--layers", type=int, default=6)
     parser.add_argument("--prompts", type=int, default=64)
     parser.add_argument("--share", type=float, default=0.25, help="of the benchmarks' lengths")
+    parser.add_argument("--k", type=int, default=8, help="solutions of a prompt")
     parser.add_argument("--limit", type=int, default=48, help="tokens of an answer")
     parser.add_argument("--turns", type=int, default=1)
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     size = Size(layers=options.layers, width=64)
     model, processor = build_nano(options.architecture, WORDS, seed=0, size=size)
     equal = wrap(model.eval(), processor)
     prompts, kinds = make_prompts(equal, options.prompts, options.share)
-    random = np.random.default_rng(1)
-    responses = [list(map(int, random.integers(10, 40, random.integers(8, options.limit)))) for _ in prompts]
-    middle = [options.layers // 2]
-    readers: dict[str, Callable[[Checkpoint, int], Any]] = {
-        "attention": lambda made, rows: attention_scores(made, prompts, kinds, responses, middle, rows),
-        "gains": lambda made, rows: mean_logprobs(made, prompts, responses, rows),
-        "critical": lambda made, rows: [
-            each.ranks for each in read_predictions(made, prompts, responses, rows)
-        ],
+    works: dict[str, tuple[int, Callable[[Checkpoint], tuple[Any, float]]]] = {
+        "evaluation, 64": (len(prompts), lambda made: answer(made, prompts, 64, options.limit))
     }
-    works: dict[str, Callable[[Checkpoint], tuple[Any, float]]] = {
-        "evaluation, 64": lambda made: answer(made, prompts, 64, options.limit)
-    }
-    for name, reader in readers.items():
-        for rows in (4, 16):
-            works[f"{name}, {rows}"] = lambda made, reader=reader, rows=rows: read(made, reader, rows)
+    for k in (1, options.k):
+        solved, kinds_of, responses = solutions(prompts, kinds, k, options.limit)
+        middle = [options.layers // 2]
+        readers: dict[str, Callable[[Checkpoint, int], Any]] = {
+            "attention": partial(with_attention, solved, kinds_of, responses, middle),
+            "gains": partial(with_gains, solved, responses),
+            "critical": partial(with_ranks, solved, responses),
+        }
+        for name, reader in readers.items():
+            for size in (4, 16):
+                works[f"{name} of {k} each, {size}"] = len(solved), partial(read, reader, size)
     lengths = [len(prompt) for prompt in prompts]
     print(
         f"{options.architecture}, {options.layers} layers: {len(prompts)} prompts of {min(lengths)} to "
         f"{max(lengths)} tokens, {options.threads} threads"
     )
-    print("work, batch size   equal lengths           padded             ratio")
-    for name, work in works.items():
+    print("work, batch size           equal lengths           padding             ratio   (rows in a batch)")
+    for name, (count, work) in works.items():
         best, found, rows = [0.0, 0.0], [None, None], [0.0, 0.0]
         for _ in range(options.turns):
             for way, padding in enumerate((False, True)):
                 start = time.perf_counter()
                 found[way], rows[way] = work(replace(equal, padding=padding))
-                best[way] = max(best[way], len(prompts) / (time.perf_counter() - start))
-        if name.startswith(("evaluation", "critical")):
-            same = found[0] == found[1]
-        else:
-            same = torch.allclose(torch.tensor(found[0]), torch.tensor(found[1]), atol=1e-5, rtol=0)
+                best[way] = max(best[way], count / (time.perf_counter() - start))
+        one, other = found
+        same = torch.allclose(one, other, atol=1e-5, rtol=0) if torch.is_tensor(one) else one == other
         if not same:
             sys.exit(f"{name}: the answers differ")
         print(
-            f"{name:18} {best[0]:6.1f} rows/s ({rows[0]:4.1f})  {best[1]:6.1f} rows/s ({rows[1]:4.1f})  "
+            f"{name:24} {best[0]:6.1f} rows/s ({rows[0]:4.1f})  {best[1]:6.1f} rows/s ({rows[1]:4.1f})  "
             f"{best[1] / best[0]:6.2f}",
             flush=True,
         )
