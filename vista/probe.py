@@ -19,9 +19,9 @@ import torch
 from PIL import Image
 
 from vista import chat
-from vista.engines.batching import collate, to_device
+from vista.engines.batching import collate, of_tokens, to_device
 from vista.engines.checkpoints import Checkpoint
-from vista.engines.forced import Forced
+from vista.engines.forced import SharedPrompt, forced_batch
 from vista.records import Row
 from vista.seeding import generator
 
@@ -73,9 +73,20 @@ class Probe:
         batch = collate([prompt], [response], self.checkpoint.pad_id)
         return self.read(batch)[0]
 
-    def read_batch(self, batch: Forced) -> list[torch.Tensor]:
-        """The same of the rows of a batch of those who read solutions."""
-        return self._of_responses(batch.inputs, batch.in_response)
+    def in_batches(self) -> list[tuple[int, torch.Tensor]]:
+        """By query, the logits of its response in the batches of those who read solutions."""
+        checkpoint, prompts, responses = self.checkpoint, self.prompts, self.responses
+        together = [[0, 1]] if len(prompts[0]) == len(prompts[1]) else []
+        together += [[0, 1, 2]] if checkpoint.padding else []
+        found: list[tuple[int, torch.Tensor]] = []
+        for rows in together:
+            each = forced_batch(checkpoint, prompts, responses, rows)
+            found += enumerate(self._of_responses(each.inputs, each.in_response))
+        if checkpoint.padding and of_tokens(checkpoint.model):
+            for row, prompt in enumerate(prompts):
+                each = SharedPrompt(checkpoint, prompt, responses).batch([row, 2])
+                found.append((row, self._of_responses(each.inputs, each.in_response)[0]))
+        return found
 
     def read(self, batch: dict[str, torch.Tensor]) -> list[torch.Tensor]:
         """For each row of a batch, the logits from its prompt's last token to its response's last."""

@@ -21,7 +21,7 @@ from transformers.cache_utils import (
 
 from tests.nano import ARCHITECTURES, SQUARE, STRIP, checkpoint, own_checkpoint, query
 from vista.chat import Prompt, encode_query
-from vista.engines import hf
+from vista.engines import batching, hf
 from vista.engines.base import Request, Sample
 from vista.engines.batching import collate
 from vista.engines.checkpoints import Checkpoint, wrap
@@ -328,7 +328,7 @@ def test_rows_are_repeated_and_dropped_and_the_prefill_is_left_as_it_was() -> No
         cache.update(*states(3, 5), number)
     before = [cache.layers[0].keys.clone(), cache.layers[1].values.clone()]
     owners = torch.tensor([2, 0, 0, 1])
-    repeated = hf._repeat(cache, owners)
+    repeated = batching.repeated(cache, owners)
     assert torch.equal(repeated.layers[0].keys, before[0][owners])
     assert torch.equal(repeated.layers[1].values, before[1][owners])
     for number in range(2):

@@ -18,8 +18,16 @@ import torch
 from transformers.cache_utils import DynamicCache
 
 from vista.chat import Prompt
-from vista.engines.batching import PADDED_READING, BatchSize, collate, names_of, packed, to_device
-from vista.engines.caches import of_tokens, repeated
+from vista.engines.batching import (
+    PADDED_READING,
+    BatchSize,
+    collate,
+    names_of,
+    of_tokens,
+    packed,
+    repeated,
+    to_device,
+)
 from vista.engines.checkpoints import Checkpoint
 
 Result = TypeVar("Result")

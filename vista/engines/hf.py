@@ -7,12 +7,12 @@ A sample depends on its request and its seed only. Each draws its own uniform nu
 position of the response; batches hold rows of equal length, so that no padding shifts a sum;
 and no matrix product has fewer than ``MIN_ROWS`` rows, below which the kernels for CPUs add in
 another order. (On GPUs kernels are chosen by shape as well: there, another batch size may
-change a token whose uniform number falls within rounding of a boundary.)
+change a token whose uniform number falls within rounding of a boundary. So it may where the
+checkpoint allows ``padding``: then caches of prompts of unequal lengths are joined.)
 """
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from tqdm import tqdm
-from transformers.cache_utils import DynamicCache, DynamicLayer, DynamicSlidingWindowLayer
+from transformers.cache_utils import DynamicCache
 
 from vista.chat import check_fits
 from vista.config import HfEngineSettings
@@ -31,8 +31,11 @@ from vista.engines.batching import (
     PADDED_DECODING,
     BatchSize,
     collate,
+    joined,
     names_of,
+    of_tokens,
     packed,
+    repeated,
     to_device,
 )
 from vista.engines.checkpoints import Checkpoint
@@ -40,7 +43,6 @@ from vista.errors import VistaError
 from vista.seeding import uniforms
 
 CHUNK = 2**24  # logits widened to float64 at a time: 128 MB
-JOINABLE = (DynamicLayer, DynamicSlidingWindowLayer)  # layers of a cache that can be aligned at their ends
 CROWDED = 0.85  # rows are dropped when fewer than this share of them is still growing
 
 
@@ -84,8 +86,7 @@ class HfEngine:
         self._forbidden = torch.tensor(checkpoint.forbidden_ids, dtype=torch.long, device=device)
         self._ends = torch.tensor(checkpoint.end_ids, dtype=torch.long, device=device)
         self.batch = BatchSize(batch_size, "sampling")
-        layers = DynamicCache(config=checkpoint.model.config).layers
-        joinable = checkpoint.padding and all(type(layer) in JOINABLE for layer in layers)
+        joinable = checkpoint.padding and of_tokens(checkpoint.model)
         self._padded = PADDED_DECODING if joinable else 0.0
 
     def sample(
@@ -170,7 +171,7 @@ class HfEngine:
         count = len(rows.slots)
         padded = [row for row, _ in drawn] + [drawn[-1][0]] * (count - len(drawn))
         owners = torch.tensor(padded, device=self.checkpoint.device)
-        cache = _repeat(prefill.cache, owners)
+        cache = repeated(prefill.cache, owners)
         positions = prefill.positions.index_select(-2, owners)
         logits = prefill.logits[owners]
         mask = None if prefill.mask is None else prefill.mask[owners]
@@ -267,56 +268,17 @@ def _batches(
 
 
 def _joined(prefills: Sequence[_Prefill]) -> _Prefill:
-    """Prefills of several lengths as one: their caches aligned at the end, masked before the shorter ones.
-
-    The caches are given up. So no prompt is padded, only the keys and values that are made of it.
-    """
-    first, *others = prefills
-    if not others:
-        return first
-    lengths = [prefill.cache.get_seq_length() for prefill in prefills]
-    for number, layer in enumerate(first.cache.layers):
-        parts = [prefill.cache.layers[number] for prefill in prefills]
-        if not layer.is_initialized:  # it looks into another layer's keys
-            continue
-        layer.keys = _aligned([part.keys for part in parts])
-        layer.values = _aligned([part.values for part in parts])
-        for part in parts[1:]:
-            part.reset()  # frees its memory
-        if isinstance(layer, DynamicSlidingWindowLayer):
-            layer.cumulative_length = max(lengths)
-    masks = [
-        torch.ones((len(prefill.logits), length), dtype=torch.long, device=prefill.logits.device)
-        for prefill, length in zip(prefills, lengths, strict=True)
-    ]
+    """Prefills of several lengths as one; their caches are given up."""
+    if len(prefills) == 1:
+        return prefills[0]
+    rows = [len(prefill.logits) for prefill in prefills]
+    cache, mask = joined([prefill.cache for prefill in prefills], rows)
     return _Prefill(
-        first.cache,
+        cache,
         torch.cat([prefill.logits for prefill in prefills]),
         torch.cat([prefill.positions for prefill in prefills], -2),
-        _aligned([mask[:, :, None] for mask in masks])[..., 0],
+        mask,
     )
-
-
-def _aligned(parts: Sequence[torch.Tensor]) -> torch.Tensor:
-    """``parts``, [rows, …, length, width] each, aligned at the ends of their lengths; zeros before them."""
-    longest = max(part.shape[-2] for part in parts)
-    rows = sum(map(len, parts))
-    whole = parts[0].new_zeros((rows, *parts[0].shape[1:-2], longest, parts[0].shape[-1]))
-    start = 0
-    for part in parts:
-        whole[start : start + len(part), ..., longest - part.shape[-2] :, :] = part
-        start += len(part)
-    return whole
-
-
-def _repeat(cache: DynamicCache, owners: torch.Tensor) -> DynamicCache:
-    """A cache with a row for each of ``owners``, rows of ``cache``, which stays as it is.
-
-    ``reorder_cache`` is what layers of every kind have: full attention, sliding windows, linear attention.
-    """
-    repeated = copy.deepcopy(cache)
-    repeated.reorder_cache(owners)
-    return repeated
 
 
 def _compact(growing: torch.Tensor, size: int) -> torch.Tensor:
