@@ -155,6 +155,7 @@ DECIDES: dict[str, str] = {
     "SuiteFields.only": "+evaluate collect TABLES",
     "SuiteFields.eval_max_new_tokens": "ask encodable evaluate",
     "SuiteFields.eval_batch_size": "",
+    "SuiteFields.padding": "",
     "SuiteFields.tables": "",
     "SuiteFields.reported": "+figure results",
     "SuiteFields.shards": "+gains +resample +sample +score audit cases curate prefix TABLES",

@@ -7,6 +7,7 @@ Everything is run with the code that all models run through; what is right is wr
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -148,6 +149,20 @@ def test_what_is_sampled_does_not_depend_on_the_batch(made: Checkpoint) -> None:
     assert [[s.token_ids for s in samples] for samples in together] == [
         [s.token_ids for s in samples] for samples in alone
     ]
+
+
+def test_what_is_sampled_in_batches_of_unequal_lengths_is_what_is_sampled_alone(made: Checkpoint) -> None:
+    requests = [Request(chat.encode_query(made.processor, row), [10, 11]) for row in [*two(), asked(3)]]
+    requests += [
+        Request(requests[0].prompt, [12], tokens_of(made, words)) for words in ("so", "so the answer")
+    ]
+    together = HfEngine(replace(made, padding=True), 16).sample(requests, 1.0, 12)
+    alone = [HfEngine(made, 1).sample([request], 1.0, 12)[0] for request in requests]
+    for ours, expected in zip(together, alone, strict=True):
+        assert [sample.token_ids for sample in ours] == [sample.token_ids for sample in expected]
+        assert [sample.logprob for sample in ours] == pytest.approx(
+            [sample.logprob for sample in expected], abs=1e-3
+        )
 
 
 def test_greedy_responses_are_those_of_transformers_own_generate(made: Checkpoint) -> None:

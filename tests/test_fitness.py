@@ -25,6 +25,7 @@ from vista import chat, fitness, segments
 from vista.config import LocalModel, ScoringSettings, Suite, load_suite
 from vista.config.models import Prompts
 from vista.dag import Dag
+from vista.engines import hf
 from vista.engines.checkpoints import Checkpoint, load_checkpoint, wrap
 from vista.errors import VistaError
 from vista.fitness import CHECKS, Verdict, check_model, examine, refusal, without_rounding
@@ -96,6 +97,22 @@ def test_the_table_of_families_is_what_the_check_says(
         cells["attention"] = "`nearest`"
     assert cells == documented(root)[family]
     assert not list(tmp_path.iterdir()), "nothing is left"
+
+
+@pytest.mark.parametrize("family", NAMES)
+def test_batches_of_unequal_lengths_change_no_verdict(
+    root: Path, saved: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, family: str
+) -> None:
+    joined: list[int] = []
+    own = hf._joined
+    monkeypatch.setattr(hf, "_joined", lambda parts: joined.append(len(parts)) or own(parts))
+    checkpoint = load_checkpoint(saved(family), device="cpu", padding=True)
+    verdicts = found(checkpoint, tmp_path, "nearest")
+    cells = documented(root)[family]
+    assert failing(verdicts) == {name for name, cell in cells.items() if cell == "no"}
+    linear = cells["attention"] == "`nearest`"
+    if "no" not in cells.values():
+        assert (max(joined) > 1) != linear, "all but linear attention is joined"
 
 
 def test_a_model_is_left_as_it_was(saved: Callable[[str], Path], tmp_path: Path) -> None:

@@ -28,7 +28,6 @@ from vista.config import Hyperparameters, Suite
 from vista.engines.base import Request
 from vista.engines.batching import collate, to_device
 from vista.engines.checkpoints import Checkpoint, load_checkpoint, require_gpu, save_checkpoint
-from vista.engines.forced import forced_batch
 from vista.engines.hf import HfEngine
 from vista.errors import VistaError, is_out_of_memory
 from vista.grid import asks_system, reads_attention
@@ -120,12 +119,13 @@ def check_model(suite: Suite, paths: Paths, model: str) -> None:
     system = asks_system(suite, model)
     recorder = Recorder("models", {"model": model, **scoring}, [base])
     trusted = bool(getattr(suite.models[model], "trust_remote_code", False))
-    checkpoint = load_checkpoint(base, trust_remote_code=trusted)
+    loading: dict[str, Any] = {"trust_remote_code": trusted, "padding": suite.padding}
+    checkpoint = load_checkpoint(base, **loading)
     scratch = output.with_name(f".{output.name}.part")
     how = scratch, layers, suite.scoring.linear_layers, system, trusted
     verdicts = examine(checkpoint, *how)
     if checkpoint.model.dtype != torch.float32:
-        options: dict[str, Any] = {"dtype": torch.float32, "trust_remote_code": trusted}
+        options: dict[str, Any] = {"dtype": torch.float32, **loading}
         if checkpoint.model.config._attn_implementation != "eager":
             options["attention"] = "sdpa"  # flash attention has no float32
         verdicts = without_rounding(verdicts, lambda: examine(load_checkpoint(base, **options), *how))
@@ -303,12 +303,9 @@ def check_one_pass(probe: Probe) -> Verdict:
 
 
 def check_together(probe: Probe) -> Verdict:
-    """A row alone, in the engine's batch of equal lengths, and in the trainer's padded one."""
+    """A row alone, in the engine's batches of equal lengths and padded, and in the trainer's padded one."""
     checkpoint, prompts, responses = probe.checkpoint, probe.prompts, probe.responses
-    pairs: list[tuple[int, torch.Tensor]] = []
-    if len(prompts[0]) == len(prompts[1]):
-        batch, marks = forced_batch(checkpoint, prompts, responses, [0, 1])
-        pairs += [*enumerate(probe.read({**batch, "response_mask": marks}))]
+    pairs = probe.in_batches()
     for order in ([0, 1, 2], [2, 1, 0]):
         padded = [prompts[row] for row in order], [responses[row] for row in order]
         pairs += [*zip(order, probe.read(collate(*padded, checkpoint.pad_id)), strict=True)]

@@ -19,8 +19,9 @@ import torch
 from PIL import Image
 
 from vista import chat
-from vista.engines.batching import collate, to_device
+from vista.engines.batching import collate, of_tokens, to_device
 from vista.engines.checkpoints import Checkpoint
+from vista.engines.forced import SharedPrompt, forced_batch
 from vista.records import Row
 from vista.seeding import generator
 
@@ -72,13 +73,34 @@ class Probe:
         batch = collate([prompt], [response], self.checkpoint.pad_id)
         return self.read(batch)[0]
 
+    def in_batches(self) -> list[tuple[int, torch.Tensor]]:
+        """By query, the logits of its response in the batches of those who read solutions."""
+        checkpoint, prompts, responses = self.checkpoint, self.prompts, self.responses
+        together = [[0, 1]] if len(prompts[0]) == len(prompts[1]) else []
+        together += [[0, 1, 2]] if checkpoint.padding else []
+        found: list[tuple[int, torch.Tensor]] = []
+        for rows in together:
+            each = forced_batch(checkpoint, prompts, responses, rows)
+            found += enumerate(self._of_responses(each.inputs, each.in_response))
+        if checkpoint.padding and of_tokens(checkpoint.model):
+            for row, prompt in enumerate(prompts):
+                each = SharedPrompt(checkpoint, prompt, responses).batch([row, 2])
+                found.append((row, self._of_responses(each.inputs, each.in_response)[0]))
+        return found
+
     def read(self, batch: dict[str, torch.Tensor]) -> list[torch.Tensor]:
         """For each row of a batch, the logits from its prompt's last token to its response's last."""
         own = to_device(batch, self.checkpoint.device)
-        counts = own.pop("response_mask").sum(1).tolist()
+        in_response = own.pop("response_mask")
+        return self._of_responses(own, in_response)
+
+    def _of_responses(self, own: dict[str, Any], in_response: torch.Tensor) -> list[torch.Tensor]:
+        counts = in_response.sum(1).tolist()
         logits = self.checkpoint.model(**own).logits
         mask = own.get("attention_mask", torch.ones_like(own["input_ids"]))
-        ends = [int(row.nonzero()[-1]) + 1 for row in mask]
+        # A response may be empty, and the padding behind one need not be masked.
+        marks = [said if said.any() else row for said, row in zip(in_response, mask, strict=True)]
+        ends = [int(row.nonzero()[-1]) + 1 for row in marks]
         return [
             row[end - count - 1 : end].double() for row, end, count in zip(logits, ends, counts, strict=True)
         ]

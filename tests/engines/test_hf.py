@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 import torch
@@ -20,7 +21,7 @@ from transformers.cache_utils import (
 
 from tests.nano import ARCHITECTURES, SQUARE, STRIP, checkpoint, own_checkpoint, query
 from vista.chat import Prompt, encode_query
-from vista.engines import hf
+from vista.engines import batching, hf
 from vista.engines.base import Request, Sample
 from vista.engines.batching import collate
 from vista.engines.checkpoints import Checkpoint, wrap
@@ -224,6 +225,93 @@ def test_no_requests_give_no_samples() -> None:
     assert HfEngine(checkpoint("internvl"), 8).sample([], 1.0, 4) == []
 
 
+# --- batches of unequal lengths ---
+
+
+def unequal(made: Checkpoint, seeds: int) -> list[Request]:
+    """Prompts of many lengths, some without an image, some with a given prefix."""
+    found = []
+    for number in range(14):
+        asked = query(number, words=3 + 2 * number % 11, size=[SQUARE, STRIP, (56, 40)][number % 3])
+        if number % 5 == 4:
+            asked["images"] = []
+        prefix = [20, 21, 22, 23, 24][: number % 4]
+        prompt = encode_query(made.processor, asked)
+        found.append(Request(prompt, [100 * number + seed for seed in range(seeds)], prefix))
+    return found
+
+
+def counted(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Collects the rows of every batch that is decoded."""
+    decode, sizes = HfEngine._decode, []
+
+    def noted(self: HfEngine, prefill: object, drawn: Sequence[tuple[int, int]], *more: object) -> object:
+        sizes.append(len(drawn))
+        return decode(self, prefill, drawn, *more)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(HfEngine, "_decode", noted)
+    return sizes
+
+
+def assert_same(found: Sequence[Sequence[Sample]], alone: Sequence[Sequence[Sample]]) -> None:
+    for own, expected in zip(found, alone, strict=True):
+        for one, other in zip(own, expected, strict=True):
+            assert (one.token_ids, one.finished) == (other.token_ids, other.finished)
+            assert one.logprob == pytest.approx(other.logprob, abs=1e-4)
+
+
+@every_architecture
+@pytest.mark.parametrize(("temperature", "seeds"), [(0.0, 1), (1.0, 3), (0.6, 2)])
+def test_rows_of_unequal_lengths_share_a_batch_and_say_what_they_say_alone(
+    architecture: str, temperature: float, seeds: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = checkpoint(architecture)
+    asked = unequal(made, seeds)
+    assert len({len(request.prompt) + len(request.prefix) for request in asked}) > 7
+    alone = [HfEngine(made, 1).sample([request], temperature, LIMIT)[0] for request in asked]
+    sizes = counted(monkeypatch)
+    for batch_size, most in ((64, 2), (11, 6)):
+        sizes.clear()
+        padding = replace(made, padding=True)
+        assert_same(HfEngine(padding, batch_size).sample(asked, temperature, LIMIT), alone)
+        assert sum(sizes) == len(asked) * seeds
+        assert len(sizes) <= most * seeds
+    sizes.clear()
+    HfEngine(made, 64).sample(asked, temperature, LIMIT)
+    assert len(sizes) > 7
+
+
+@every_architecture
+def test_rows_of_unequal_lengths_are_dropped_as_they_end(
+    architecture: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = replace(checkpoint(architecture), padding=True)
+    asked = unequal(made, 2)
+    results = []
+    for share in (0.0, 0.85, 1.1):  # never, as usual, after every step
+        monkeypatch.setattr(hf, "CROWDED", share)
+        results.append(HfEngine(made, 64).sample(asked, 1.0, LIMIT))
+    assert_same(results[1], results[0])
+    assert_same(results[2], results[0])
+    assert len({len(sample.token_ids) for samples in results[0] for sample in samples}) > 3
+
+
+def test_what_fills_a_batch_is_as_without_padding_bit_for_bit() -> None:
+    made = checkpoint("qwen2.5-vl")
+    prompts_ = [encode_query(made.processor, query(number, words=5)) for number in range(8)]
+    odd = [encode_query(made.processor, query(20 + number, words=7 + number)) for number in range(3)]
+    asked = [Request(prompt, [number]) for number, prompt in enumerate([*prompts_, *odd])]
+    plain = HfEngine(made, 8).sample(asked, 1.0, LIMIT)
+    padded = HfEngine(replace(made, padding=True), 8).sample(asked, 1.0, LIMIT)
+    assert padded[:8] == plain[:8]
+
+
+def test_the_same_requests_give_the_same_bits_again() -> None:
+    made = replace(checkpoint("qwen3-vl"), padding=True)
+    asked = unequal(made, 2)
+    assert HfEngine(made, 9).sample(asked, 1.0, LIMIT) == HfEngine(made, 9).sample(asked, 1.0, LIMIT)
+
+
 # --- the cache ---
 
 
@@ -240,7 +328,7 @@ def test_rows_are_repeated_and_dropped_and_the_prefill_is_left_as_it_was() -> No
         cache.update(*states(3, 5), number)
     before = [cache.layers[0].keys.clone(), cache.layers[1].values.clone()]
     owners = torch.tensor([2, 0, 0, 1])
-    repeated = hf._repeat(cache, owners)
+    repeated = batching.repeated(cache, owners)
     assert torch.equal(repeated.layers[0].keys, before[0][owners])
     assert torch.equal(repeated.layers[1].values, before[1][owners])
     for number in range(2):

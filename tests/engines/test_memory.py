@@ -87,6 +87,22 @@ def test_samples_are_the_same_where_only_few_rows_fit(architecture: str) -> None
     assert engine.batch.size <= 8
 
 
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("starvation", [{"rows": 8}, {"at": 1}, {"at": 9}])
+def test_where_memory_runs_out_batches_of_unequal_lengths_are_halved_too(
+    architecture: str, starvation: dict[str, int]
+) -> None:
+    asked = requests(checkpoint(architecture))
+    expected = HfEngine(own_checkpoint(architecture), 1).sample(asked, 1.0, LIMIT)
+    starved = Starvation(**starvation)
+    engine = HfEngine(starved.of(own_checkpoint(architecture, padding=True)), 32)
+    for found, wanted in zip(engine.sample(asked, 1.0, LIMIT), expected, strict=True):
+        for one, other in zip(found, wanted, strict=True):
+            assert (one.token_ids, one.finished) == (other.token_ids, other.finished)
+            assert one.logprob == pytest.approx(other.logprob, abs=1e-4)
+    assert starved.failures >= 1
+
+
 def test_samples_are_the_same_whichever_pass_fails(capfd: pytest.CaptureFixture[str]) -> None:
     asked = requests(checkpoint("internvl"))
     counting = Starvation()

@@ -336,7 +336,8 @@ def forced_logprobs(made: Checkpoint, request: Request, sample: Sample) -> list[
     found = []
     for end in made.end_ids if sample.finished else [None]:
         drawn = [*sample.token_ids, *([] if end is None else [end])]
-        batch, in_response = forced_batch(made, [request.prompt], [[*request.prefix, *drawn]], [0])
+        forced = forced_batch(made, [request.prompt], [[*request.prefix, *drawn]], [0])
+        batch, in_response = forced.inputs, forced.in_response
         with torch.inference_mode():
             logits = made.model(**batch).logits.double()[:, :-1][in_response[:, 1:]]
         logits = logits[len(request.prefix) :].index_fill(1, torch.tensor(made.forbidden_ids), -math.inf)

@@ -79,6 +79,25 @@ def test_every_query_has_one_prediction_in_order_with_its_cluster_and_answer(
     assert rows[1]["answer"] == "1"
 
 
+def test_queries_of_unequal_lengths_share_a_batch_and_get_the_same_answers(
+    small: SmallSuite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes: list[int] = []
+    decode = HfEngine._decode
+
+    def noted(self: HfEngine, prefill: Any, drawn: Any, *more: Any) -> Any:
+        sizes.append(len(drawn))
+        return decode(self, prefill, drawn, *more)
+
+    monkeypatch.setattr(HfEngine, "_decode", noted)
+    rows, equal = run_and_read(small), len(sizes)
+    shutil.rmtree(small.paths.predictions(RUN.id).parent)
+    sizes.clear()
+    evaluate(small.suite.model_copy(update={"padding": True, "eval_batch_size": 64}), small.paths, RUN)
+    assert read_rows(small.paths.predictions(RUN.id), PREDICTION) == rows
+    assert len(sizes) == len(TASKS) < equal, "tasks share no batch"
+
+
 def test_a_response_cut_at_the_limit_is_wrong_whatever_it_says(small: SmallSuite, script: Install) -> None:
     script(lambda prompt: f"so answer : {number_in(prompt) % 10}" + " so" * (number_in(prompt) % 2))
     rows = run_and_read(small)

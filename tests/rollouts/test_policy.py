@@ -14,7 +14,7 @@ from vista.grid import Run
 from vista.manifest import Recorder, read_manifest
 from vista.paths import Paths
 from vista.records import CRITICAL, QUERY, ROLLOUT, SCORES, read_rows, write_rows
-from vista.rollouts.policy import shard_bounds, shard_queries
+from vista.rollouts.policy import load_policy, shard_bounds, shard_queries
 from vista.rollouts.resample import resample_shard
 from vista.rollouts.sample import sample_shard
 from vista.rollouts.score import score_shard
@@ -54,6 +54,16 @@ def test_shards_cover_every_query_once_and_evenly(total: int, shards: int) -> No
 def test_a_shard_that_does_not_exist_is_refused(shard: int) -> None:
     with pytest.raises(VistaError, match="not among shards 0 to 2"):
         shard_bounds(10, shard, 3)
+
+
+@pytest.mark.parametrize("padding", [True, False, None])
+def test_a_policy_may_be_padded_where_the_suite_or_a_gpu_allows_it(
+    small: tuple[Suite, Paths], padding: bool | None
+) -> None:
+    suite, paths = small
+    checkpoint = load_policy(suite.model_copy(update={"padding": padding}), paths, POLICY)
+    on_gpu = checkpoint.device.type == "cuda"
+    assert checkpoint.padding is (on_gpu if padding is None else padding)
 
 
 def test_shards_take_the_tasks_one_after_another(small: tuple[Suite, Paths]) -> None:

@@ -184,6 +184,12 @@ class SuiteFields(Strict):
     )
     eval_max_new_tokens: int = Field(2048, ge=1, description="Length limit in evaluation.")
     eval_batch_size: int = Field(128, ge=1, description="Test queries decoded at a time.")
+    padding: bool | None = Field(
+        None,
+        description="Whether prompts of unequal length share a batch in sampling, scoring and evaluation: "
+        "several times faster where lengths vary. Without it, results on CPUs are bit for bit those of any "
+        "batch size; with it, up to rounding. Default: on GPUs.",
+    )
     tables: list[Table] = Field(
         ["main", "cost"], min_length=1, description="The tables that Snakemake makes by default."
     )

@@ -1,17 +1,19 @@
-"""From prompts and responses of many lengths to batches of tensors that fit in memory.
+"""From prompts and responses of many lengths to batches of tensors that fit in memory, and their caches.
 
 For every stage that runs a model. If memory runs out, ``BatchSize`` halves the batch.
 """
 
 from __future__ import annotations
 
+import copy
 import gc
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 import torch
 from tqdm import tqdm
+from transformers.cache_utils import DynamicCache, DynamicLayer, DynamicSlidingWindowLayer
 
 from vista.chat import Prompt
 from vista.errors import MORE_MEMORY, VistaError, is_out_of_memory, lack
@@ -21,6 +23,12 @@ Result = TypeVar("Result")
 
 # With fewer rows the kernels for CPUs add up a matrix product in another order.
 MIN_ROWS = 8
+# The largest share of a batch's positions that may be padding. A masked key costs a decoding step little
+# beside the weights that the step reads; in a pass over whole rows, padding costs what other tokens cost.
+PADDED_DECODING = 0.5
+PADDED_READING = 0.2
+# Layers that keep keys and values of single tokens. What linear attention keeps is of all tokens together.
+OF_TOKENS = (DynamicLayer, DynamicSlidingWindowLayer)
 FEWER_TOKENS = f"lower the model's max_pixels or the method's max_new_tokens, or {MORE_MEMORY}"
 
 
@@ -42,15 +50,16 @@ def collate(
     ids = torch.full(shape, pad_id, dtype=torch.long)
     attention = torch.zeros(shape, dtype=torch.long)
     in_response = torch.zeros(shape, dtype=torch.bool)
-    features = {name: torch.zeros(shape, dtype=torch.long) for name in prompts[0].token_features}
+    names = dict.fromkeys(name for prompt in prompts for name in prompt.token_features)
+    features = {name: torch.zeros(shape, dtype=torch.long) for name in names}
     for row, (prompt, response) in enumerate(zip(prompts, responses, strict=True)):
         start = 0 if side == "right" else shape[1] - lengths[row]
         middle, end = start + len(prompt), start + lengths[row]
         ids[row, start:end] = torch.tensor([*prompt.input_ids, *response], dtype=torch.long)
         attention[row, start:end] = 1
         in_response[row, middle:end] = True
-        for name, values in features.items():
-            values[row, start:middle] = torch.tensor(prompt.token_features[name])
+        for name, values in prompt.token_features.items():
+            features[name][row, start:middle] = torch.tensor(values)
     return {
         "input_ids": ids,
         "attention_mask": attention,
@@ -104,6 +113,108 @@ def near_length(lengths: Sequence[int], batch_size: int) -> Iterator[list[int]]:
     order = sorted(range(len(lengths)), key=lambda index: (lengths[index], index))
     for start in range(0, len(order), batch_size):
         yield order[start : start + batch_size]
+
+
+def packed(
+    lengths: Sequence[int],
+    batch_size: int,
+    padded: float,
+    *,
+    weights: Sequence[int] | None = None,
+    kinds: Sequence[tuple[str, ...]] | None = None,
+) -> Iterator[list[int]]:
+    """Indices in batches of equal length and kind; those that would not fill one, in batches of near lengths.
+
+    What fills a batch without padding is computed as if there were none.
+
+    Args:
+        lengths: Of the rows.
+        batch_size: Rows in a batch, at most; more only where a single index has more.
+        padded: The largest share of a batch's positions that may be padding; 0: equal lengths only.
+        weights: Rows that each index stands for; default: one.
+        kinds: What must be equal besides lengths in a batch without padding; default: nothing.
+    """
+    weights = [1] * len(lengths) if weights is None else weights
+    groups: dict[tuple[int, tuple[str, ...]], list[int]] = {}
+    for index, length in enumerate(lengths):
+        groups.setdefault((length, () if kinds is None else kinds[index]), []).append(index)
+    rest: list[int] = []
+    for key in sorted(groups):
+        *full, last = _cut(groups[key], lengths, weights, batch_size, 0.0)
+        yield from full
+        if padded and sum(weights[index] for index in last) < batch_size:
+            rest += last
+        else:
+            yield last
+    yield from _cut(rest, lengths, weights, batch_size, padded)
+
+
+def _cut(
+    order: Sequence[int], lengths: Sequence[int], weights: Sequence[int], batch_size: int, padded: float
+) -> Iterator[list[int]]:
+    """``order``, by ascending length, cut into batches; see ``packed``."""
+    batch: list[int] = []
+    rows = tokens = 0
+    for index in order:
+        rows, tokens = rows + weights[index], tokens + weights[index] * lengths[index]
+        if batch and (rows > batch_size or tokens < (1 - padded) * rows * lengths[index]):
+            yield batch
+            batch, rows, tokens = [], weights[index], weights[index] * lengths[index]
+        batch.append(index)
+    if batch:
+        yield batch
+
+
+def of_tokens(model: Any) -> bool:
+    """Whether all layers of a model's cache keep keys and values of single tokens."""
+    return all(type(layer) in OF_TOKENS for layer in DynamicCache(config=model.config).layers)
+
+
+def repeated(cache: DynamicCache, owners: torch.Tensor) -> DynamicCache:
+    """A cache with a row for each of ``owners``, rows of ``cache``, which stays as it is.
+
+    ``reorder_cache`` is what layers of every kind have: full attention, sliding windows, linear attention.
+    """
+    made = copy.deepcopy(cache)
+    made.reorder_cache(owners)
+    return made
+
+
+def joined(caches: Sequence[DynamicCache], rows: Sequence[int]) -> tuple[DynamicCache, torch.Tensor]:
+    """Caches of several lengths, each of so many ``rows``, as one, aligned at the end; they are given up.
+
+    So no prompt is padded, only the keys and values that were made of it.
+
+    Returns:
+        The cache, and its mask [rows, length], 0 before the shorter ones.
+    """
+    first = caches[0]
+    lengths = [cache.get_seq_length() for cache in caches]
+    for number, layer in enumerate(first.layers):
+        if not layer.is_initialized:  # it looks at another layer's keys
+            continue
+        parts = [cache.layers[number] for cache in caches]
+        layer.keys = _aligned([part.keys for part in parts])
+        layer.values = _aligned([part.values for part in parts])
+        for part in parts[1:]:
+            part.reset()  # frees its memory
+        if isinstance(layer, DynamicSlidingWindowLayer):
+            layer.cumulative_length = max(lengths)
+    shapes = zip(rows, lengths, strict=True)
+    masks = [torch.ones((*shape, 1), dtype=torch.long, device=first.layers[0].device) for shape in shapes]
+    return first, _aligned(masks)[..., 0]
+
+
+def _aligned(parts: Sequence[torch.Tensor]) -> torch.Tensor:
+    """``parts``, [rows, …, length, width] each, aligned at the ends of their lengths; zeros before them."""
+    longest = max(part.shape[-2] for part in parts)
+    rows = sum(map(len, parts))
+    whole = parts[0].new_zeros((rows, *parts[0].shape[1:-2], longest, parts[0].shape[-1]))
+    start = 0
+    for part in parts:
+        whole[start : start + len(part), ..., longest - part.shape[-2] :, :] = part
+        start += len(part)
+    return whole
 
 
 def _free_memory() -> None:

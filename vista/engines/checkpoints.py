@@ -51,6 +51,7 @@ class Checkpoint:
     pad_id: int
     context: int | None
     name: str = "the checkpoint"  # in errors: its folder
+    padding: bool = False  # whether rows of unequal length may share a batch
 
     @property
     def device(self) -> torch.device:
@@ -153,6 +154,7 @@ def load_checkpoint(
     device: str | None = None,
     dtype: torch.dtype | str | None = None,
     trust_remote_code: bool = False,
+    padding: bool | None = None,
 ) -> Checkpoint:
     """Load a model and processor from a folder, without the network.
 
@@ -165,6 +167,8 @@ def load_checkpoint(
         device: Where the model goes; default: a GPU if there is one.
         dtype: Type of the weights; ``auto``: as they are stored.
         trust_remote_code: Run code that the checkpoint brings.
+        padding: Whether rows of unequal length may share a batch; default: on a GPU, where the last bits of a
+            row depend on its batch anyway.
 
     Raises:
         VistaError: the folder is missing, incomplete or damaged, or its weights do not fit in memory.
@@ -202,7 +206,9 @@ def load_checkpoint(
     problem = _loading_problem(report, _layers(model))
     if problem:
         raise VistaError(f"{folder}: {problem}")
-    return wrap(model.eval(), processor, str(folder))
+    checkpoint = wrap(model.eval(), processor, str(folder))
+    checkpoint.padding = checkpoint.device.type == "cuda" if padding is None else padding
+    return checkpoint
 
 
 def load_config(folder: Path, attention: str, trust_remote_code: bool = False) -> Any:

@@ -7,14 +7,15 @@ A sample depends on its request and its seed only. Each draws its own uniform nu
 position of the response; batches hold rows of equal length, so that no padding shifts a sum;
 and no matrix product has fewer than ``MIN_ROWS`` rows, below which the kernels for CPUs add in
 another order. (On GPUs kernels are chosen by shape as well: there, another batch size may
-change a token whose uniform number falls within rounding of a boundary.)
+change a token whose uniform number falls within rounding of a boundary. So it may where the
+checkpoint allows ``padding``: then caches of prompts of unequal lengths are joined.)
 """
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +26,18 @@ from transformers.cache_utils import DynamicCache
 from vista.chat import check_fits
 from vista.config import HfEngineSettings
 from vista.engines.base import Request, Sample
-from vista.engines.batching import MIN_ROWS, BatchSize, collate, names_of, to_device
+from vista.engines.batching import (
+    MIN_ROWS,
+    PADDED_DECODING,
+    BatchSize,
+    collate,
+    joined,
+    names_of,
+    of_tokens,
+    packed,
+    repeated,
+    to_device,
+)
 from vista.engines.checkpoints import Checkpoint
 from vista.errors import VistaError
 from vista.seeding import uniforms
@@ -41,6 +53,7 @@ class _Prefill:
     cache: DynamicCache
     logits: torch.Tensor  # [requests, vocabulary], of the first new token
     positions: torch.Tensor  # [..., requests, 1], of the first new token
+    mask: torch.Tensor | None = None  # [requests, length], 0 on padding; ``None`` where there is none
 
 
 @dataclass
@@ -73,6 +86,8 @@ class HfEngine:
         self._forbidden = torch.tensor(checkpoint.forbidden_ids, dtype=torch.long, device=device)
         self._ends = torch.tensor(checkpoint.end_ids, dtype=torch.long, device=device)
         self.batch = BatchSize(batch_size, "sampling")
+        joinable = checkpoint.padding and of_tokens(checkpoint.model)
+        self._padded = PADDED_DECODING if joinable else 0.0
 
     def sample(
         self, requests: Sequence[Request], temperature: float, max_new_tokens: int
@@ -111,10 +126,11 @@ class HfEngine:
         self, requests: Sequence[Request], seeds: Sequence[Sequence[int]], temperature: float, limit: int
     ) -> Iterator[tuple[int, Sample]]:
         """The samples of each request, in order, with its index."""
-        for batch in _batches(requests, seeds, self.batch.size):
+        for batch in _batches(requests, seeds, self.batch.size, self._padded):
             drawn = [(row, seed) for row, index in enumerate(batch) for seed in seeds[index]]
             self.batch.trying(names_of(requests[batch[row]].prompt for row, _ in drawn[: self.batch.size]))
-            prefill = self._prefill([requests[index] for index in batch])
+            parts = groupby((requests[index] for index in batch), _shape)
+            prefill = _joined([self._prefill([*part]) for _, part in parts])
             for first in range(0, len(drawn), self.batch.size):
                 part = drawn[first : first + self.batch.size]
                 self.batch.trying(names_of(requests[batch[row]].prompt for row, _ in part))
@@ -155,9 +171,10 @@ class HfEngine:
         count = len(rows.slots)
         padded = [row for row, _ in drawn] + [drawn[-1][0]] * (count - len(drawn))
         owners = torch.tensor(padded, device=self.checkpoint.device)
-        cache = _repeat(prefill.cache, owners)
+        cache = repeated(prefill.cache, owners)
         positions = prefill.positions.index_select(-2, owners)
         logits = prefill.logits[owners]
+        mask = None if prefill.mask is None else prefill.mask[owners]
         for step in range(limit):
             growing = int(rows.growing.sum())
             if growing == 0:
@@ -167,11 +184,13 @@ class HfEngine:
                 rows.slots, rows.growing = rows.slots[kept], rows.growing[kept]
                 positions, logits = positions.index_select(-2, kept), logits[kept]
                 cache.reorder_cache(kept)
+                mask = None if mask is None else mask[kept]
                 count = len(kept)
             tokens = self._step(rows, logits, step, temperature, limit)
             if not bool(rows.growing.any()):
                 break
-            logits = self._forward(tokens, positions, cache)
+            mask = None if mask is None else torch.cat([mask, mask.new_ones((count, 1))], 1)
+            logits = self._forward(tokens, positions, cache, mask)
             positions = positions + 1
         return _samples(rows, len(drawn), self.checkpoint)
 
@@ -212,48 +231,54 @@ class HfEngine:
         rows.growing = rows.growing & ~ended & (position + 1 < limit)
         return tokens
 
-    def _forward(self, tokens: torch.Tensor, positions: torch.Tensor, cache: DynamicCache) -> torch.Tensor:
+    def _forward(
+        self, tokens: torch.Tensor, positions: torch.Tensor, cache: DynamicCache, mask: torch.Tensor | None
+    ) -> torch.Tensor:
         """Logits [rows, vocabulary] of the tokens after ``tokens``."""
         output = self.checkpoint.model(
-            input_ids=tokens[:, None], position_ids=positions, past_key_values=cache, use_cache=True
+            input_ids=tokens[:, None],
+            attention_mask=mask,
+            position_ids=positions,
+            past_key_values=cache,
+            use_cache=True,
         )
         logits: torch.Tensor = output.logits[:, -1]
         return logits
 
 
+def _shape(request: Request) -> tuple[int, tuple[str, ...]]:
+    """What requests that are prefilled together have in common: their length and the names of features."""
+    names = (*sorted(request.prompt.token_features), *sorted(request.prompt.image_features))
+    return len(request.prompt) + len(request.prefix), names
+
+
 def _batches(
-    requests: Sequence[Request], seeds: Sequence[Sequence[int]], batch_size: int
+    requests: Sequence[Request], seeds: Sequence[Sequence[int]], batch_size: int, padded: float
 ) -> Iterator[list[int]]:
-    """Requests of equal length and with the same features, up to ``batch_size`` seeds together.
+    """Requests in batches of up to ``batch_size`` seeds (see ``packed``), those of a shape side by side.
 
     Those without seeds are left out.
     """
-    groups: dict[tuple[int, tuple[str, ...]], list[int]] = {}
-    for index, request in enumerate(requests):
-        if not seeds[index]:
-            continue
-        names = (*sorted(request.prompt.token_features), *sorted(request.prompt.image_features))
-        groups.setdefault((len(request.prompt) + len(request.prefix), names), []).append(index)
-    for key in sorted(groups):
-        batch: list[int] = []
-        size = 0
-        for index in groups[key]:
-            if batch and size + len(seeds[index]) > batch_size:
-                yield batch
-                batch, size = [], 0
-            batch.append(index)
-            size += len(seeds[index])
-        yield batch
+    asked = [index for index, own in enumerate(seeds) if own]
+    shapes = [_shape(requests[index]) for index in asked]
+    lengths, kinds = [length for length, _ in shapes], [kind for _, kind in shapes]
+    weights = [len(seeds[index]) for index in asked]
+    for batch in packed(lengths, batch_size, padded, weights=weights, kinds=kinds):
+        yield [asked[place] for place in batch]
 
 
-def _repeat(cache: DynamicCache, owners: torch.Tensor) -> DynamicCache:
-    """A cache with a row for each of ``owners``, rows of ``cache``, which stays as it is.
-
-    ``reorder_cache`` is what layers of every kind have: full attention, sliding windows, linear attention.
-    """
-    repeated = copy.deepcopy(cache)
-    repeated.reorder_cache(owners)
-    return repeated
+def _joined(prefills: Sequence[_Prefill]) -> _Prefill:
+    """Prefills of several lengths as one; their caches are given up."""
+    if len(prefills) == 1:
+        return prefills[0]
+    rows = [len(prefill.logits) for prefill in prefills]
+    cache, mask = joined([prefill.cache for prefill in prefills], rows)
+    return _Prefill(
+        cache,
+        torch.cat([prefill.logits for prefill in prefills]),
+        torch.cat([prefill.positions for prefill in prefills], -2),
+        mask,
+    )
 
 
 def _compact(growing: torch.Tensor, size: int) -> torch.Tensor:

@@ -72,6 +72,7 @@ class VistaChatModel(lmms):  # type: ignore[misc]  # lmms-eval is untyped
         dtype: str | None = None,
         attention: str | None = None,
         trust_remote_code: bool = False,
+        padding: bool | None = None,
         selection: Selection | None = None,
     ) -> None:
         """Load the checkpoint.
@@ -83,6 +84,7 @@ class VistaChatModel(lmms):  # type: ignore[misc]  # lmms-eval is untyped
             dtype: Of the weights; ``auto`` as they are stored; default: as the checkpoint says.
             attention: Implementation, by transformers' name; default: as the checkpoint says.
             trust_remote_code: Run code that the checkpoint brings.
+            padding: Whether requests of unequal length share a batch; default: on a GPU.
             selection: Let the model choose among candidates; default: its greedy response counts.
 
         Raises:
@@ -104,6 +106,7 @@ class VistaChatModel(lmms):  # type: ignore[misc]  # lmms-eval is untyped
             device=device,
             dtype=dtype,
             trust_remote_code=trust_remote_code,
+            padding=padding,
         )
         self.engine: Engine = HfEngine(self.checkpoint, self.batch_size, progress="answer")
         # By task and place, documents whose response the length limit cut, or without a candidate to choose.

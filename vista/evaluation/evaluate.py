@@ -133,6 +133,7 @@ def _answered(
         model = VistaChatModel(
             Reads(suite, paths).checkpoint(run),
             batch_size=suite.eval_batch_size,
+            padding=suite.padding,
             trust_remote_code=_trusted(suite, run),
             selection=selection,
         )

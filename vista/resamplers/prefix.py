@@ -195,19 +195,21 @@ def read_predictions(
     from tqdm import tqdm
 
     from vista.engines.batching import BatchSize
-    from vista.engines.forced import read_forced
+    from vista.engines.forced import Forced, read_forced
 
     found = [Predictions([], []) for _ in responses]
     asked = [index for index, response in enumerate(responses) if len(response)]
     own_prompts, own_responses = [prompts[i] for i in asked], [responses[i] for i in asked]
 
-    def read(rows: list[int], batch: dict[str, torch.Tensor], in_response: torch.Tensor) -> list[Predictions]:
-        hidden = checkpoint.model.base_model(**batch, use_cache=False).last_hidden_state
+    def read(batch: Forced) -> list[Predictions]:
+        hidden = checkpoint.model.base_model(**batch.inputs, use_cache=False).last_hidden_state
         # A token is predicted from the position before it.
-        ranks, best = predictions(
-            checkpoint, hidden[:, :-1][in_response[:, 1:]], batch["input_ids"][in_response]
+        before, tokens = (
+            hidden[:, :-1][batch.in_response[:, 1:]],
+            batch.inputs["input_ids"][batch.in_response],
         )
-        lengths = [len(own_responses[row]) for row in rows]
+        ranks, best = predictions(checkpoint, before, tokens)
+        lengths = [len(own_responses[row]) for row in batch.rows]
         parts = zip(torch.split(ranks, lengths), torch.split(best, lengths), strict=True)
         return [Predictions(rank.tolist(), top.tolist()) for rank, top in parts]
 

@@ -17,7 +17,7 @@ from vista.chat import Prompt, decode, messages
 from vista.config import Suite
 from vista.engines.batching import BatchSize
 from vista.engines.checkpoints import Checkpoint
-from vista.engines.forced import read_forced
+from vista.engines.forced import Forced, read_forced
 from vista.errors import VistaError
 from vista.manifest import Recorder
 from vista.measured import CasePool, case_pools
@@ -210,9 +210,10 @@ def visual_shares(
     """
     with torch.inference_mode(), reading(checkpoint.model, [layer], row_attention) as reader:
 
-        def read(_: list[int], batch: dict[str, torch.Tensor], in_response: torch.Tensor) -> list[float]:
+        def read(batch: Forced) -> list[float]:
+            in_response = batch.in_response
             marks = one_hot([kinds], in_response.shape[1], in_response.device)
-            attention = reader.read(batch, in_response, marks)[0, 0, in_response[0], :SEGMENTS]
+            attention = reader.read(batch.inputs, in_response, marks)[0, 0, in_response[0], :SEGMENTS]
             shares: list[float] = (attention[:, VISION] / attention.sum(1)).tolist()
             return shares
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import io
 import math
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from PIL import Image, ImageStat
@@ -20,7 +20,7 @@ from vista.chat import Prompt
 from vista.config import Suite
 from vista.engines.batching import BatchSize, apply_to_rows
 from vista.engines.checkpoints import Checkpoint
-from vista.engines.forced import read_forced
+from vista.engines.forced import Forced, read_forced
 from vista.errors import VistaError
 from vista.grid import Run
 from vista.images import open_images
@@ -145,11 +145,16 @@ def mean_logprobs(
     means = [math.nan] * len(responses)
     batch_of = batch_size if isinstance(batch_size, BatchSize) else BatchSize(batch_size, READING)
 
-    def read(rows: list[int], batch: dict[str, torch.Tensor], in_response: torch.Tensor) -> list[float]:
-        hidden = _last_hidden(checkpoint, batch)
+    def read(batch: Forced) -> list[float]:
+        hidden = _last_hidden(checkpoint, batch.inputs)
         # A token is predicted from the position before it.
-        values = _logprobs(checkpoint, hidden[:, :-1][in_response[:, 1:]], batch["input_ids"][in_response])
-        return [float(part.mean()) for part in torch.split(values, [len(responses[row]) for row in rows])]
+        before, tokens = (
+            hidden[:, :-1][batch.in_response[:, 1:]],
+            batch.inputs["input_ids"][batch.in_response],
+        )
+        values = _logprobs(checkpoint, before, tokens)
+        lengths = [len(responses[row]) for row in batch.rows]
+        return [float(part.mean()) for part in torch.split(values, lengths)]
 
     with (
         torch.inference_mode(),
@@ -162,7 +167,7 @@ def mean_logprobs(
     return means
 
 
-def _last_hidden(checkpoint: Checkpoint, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+def _last_hidden(checkpoint: Checkpoint, batch: dict[str, Any]) -> torch.Tensor:
     """[rows, length, width]: what the output embedding is applied to.
 
     The model's own logits of the last position, which cost next to nothing, prove that the

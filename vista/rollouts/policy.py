@@ -43,8 +43,11 @@ def load_policy(suite: Suite, paths: Paths, policy: Run, read: bool = True) -> C
     """
     require_gpu(suite, policy.model, "rollouts")
     torch.set_num_threads(suite.threads)
-    load = load_checkpoint if read or suite.engine.kind == "hf" else load_outline
-    checkpoint = load(Reads(suite, paths).checkpoint(policy), trust_remote_code=_trusted(suite, policy))
+    folder, trusted = Reads(suite, paths).checkpoint(policy), _trusted(suite, policy)
+    if read or suite.engine.kind == "hf":
+        checkpoint = load_checkpoint(folder, trust_remote_code=trusted, padding=suite.padding)
+    else:
+        checkpoint = load_outline(folder, trust_remote_code=trusted)
     check_prompts(checkpoint.processor, suite.models[policy.model].prompts, policy.model)
     return checkpoint
 

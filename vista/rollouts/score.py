@@ -25,7 +25,7 @@ from vista.chat import Prompt, messages
 from vista.config import Suite
 from vista.engines.batching import BatchSize
 from vista.engines.checkpoints import Checkpoint
-from vista.engines.forced import read_forced
+from vista.engines.forced import Forced, read_forced
 from vista.errors import VistaError
 from vista.grid import Run
 from vista.paths import Paths
@@ -179,15 +179,16 @@ def attention_scores(
         tqdm(total=len(responses), desc="attention", unit=" solutions", mininterval=5) as bar,
     ):
 
-        def read(
-            rows: list[int], batch: dict[str, torch.Tensor], in_response: torch.Tensor
-        ) -> list[list[list[float]]]:
-            in_response[:, -1] = True  # the prompt's last row, where there is no response
-            of_segment = one_hot([kinds[row] for row in rows], in_response.shape[1], in_response.device)
-            found: list[list[list[float]]] = reader.read(batch, in_response, of_segment).tolist()
+        def read(batch: Forced) -> list[list[list[float]]]:
+            rows, in_response = batch.rows, batch.in_response
+            last = [len(prompts[row]) + len(responses[row]) - 1 - batch.cached for row in rows]
+            in_response[range(len(rows)), last] = True  # the prompt's, where there is no response
+            length = batch.cached + in_response.shape[1]
+            of_segment = one_hot([kinds[row] for row in rows], length, in_response.device)
+            found: list[list[list[float]]] = reader.read(batch.inputs, in_response, of_segment).tolist()
             return found
 
-        for rows, found in read_forced(checkpoint, prompts, responses, batch_of, read):
+        for rows, found in read_forced(checkpoint, prompts, responses, batch_of, read, reader.prefill):
             for row, value in zip(rows, found, strict=True):
                 values[row] = value
             bar.update(len(rows))
@@ -230,21 +231,20 @@ def segment_attention(
 
     Args:
         query: [batch, heads, length, width].
-        key: [batch, key-value heads, length, width].
+        key: [batch, key-value heads, keys, width]: as many, or those of a cache before them.
         scaling: Factor of the scores before the softmax.
-        mask: What may be attended to, beyond causality: [batch or 1, heads or 1, length, length],
+        mask: What may be attended to, beyond causality: [batch or 1, heads or 1, length, keys],
             True where it may or added to the scores; ``None`` for causality alone.
         rows: [batch, length], True on the rows to average over; at least one in each batch row.
-        segments: [batch, length, segments], 1 where a position belongs to a segment.
+        segments: [batch, keys, segments], 1 where a position belongs to a segment.
 
     Returns:
         [batch, segments] float32.
     """
-    batch, heads, length, _ = query.shape
-    summed = query.new_zeros((batch, heads, length), dtype=torch.float32)
+    summed = query.new_zeros((*query.shape[:2], key.shape[2]), dtype=torch.float32)
     for start, end, weights in _chunks(query, key, scaling, mask, int(rows.any(0).nonzero()[0])):
         chosen = rows[:, None, None, start:end].float()
-        summed[:, :, :end] += (chosen @ weights)[:, :, 0]
+        summed[:, :, : weights.shape[-1]] += (chosen @ weights)[:, :, 0]
     mean = summed.mean(1) / rows.sum(1, keepdim=True)
     return (mean[:, None] @ segments.float())[:, 0]
 
@@ -267,7 +267,7 @@ def row_attention(
     batch, _, length, _ = query.shape
     found = query.new_zeros((batch, length, segments.shape[-1]), dtype=torch.float32)
     for start, end, weights in _chunks(query, key, scaling, mask, int(rows.any(0).nonzero()[0])):
-        found[:, start:end] = weights.mean(1) @ segments[:, :end].float()
+        found[:, start:end] = weights.mean(1) @ segments[:, : weights.shape[-1]].float()
     return found * rows[:, :, None]
 
 
@@ -276,23 +276,24 @@ def _chunks(
 ) -> Iterator[tuple[int, int, torch.Tensor]]:
     """From row ``first`` on, a few rows at a time: where they start and end, and their attention weights.
 
-    The weights are [batch, heads, end - start, end]: keys that no row of the chunk may see are left out.
+    The weights are [batch, heads, end - start, keys]: keys that no row of the chunk may see are left out.
     """
     batch, heads, length, width = query.shape
-    groups = heads // key.shape[1]
-    size = max(1, CHUNK // (batch * heads * length))
+    groups, before = heads // key.shape[1], key.shape[2] - length
+    size = max(1, CHUNK // (batch * heads * key.shape[2]))
     for start in range(first, length, size):
         end = min(start + size, length)
-        seen = key[:, :, None, :end].expand(-1, -1, groups, -1, -1).reshape(batch, heads, end, width)
+        keys = before + end
+        seen = key[:, :, None, :keys].expand(-1, -1, groups, -1, -1).reshape(batch, heads, keys, width)
         scores = (query[:, :, start:end] @ seen.transpose(-1, -2)).float() * scaling
         if mask is None:
-            last_seen = torch.arange(start, end, device=query.device)[:, None]
-            hidden = torch.arange(end, device=query.device)[None] > last_seen
+            last_seen = torch.arange(before + start, keys, device=query.device)[:, None]
+            hidden = torch.arange(keys, device=query.device)[None] > last_seen
             scores.masked_fill_(hidden, -torch.inf)
         elif mask.dtype == torch.bool:
-            scores.masked_fill_(~mask[:, :, start:end, :end], -torch.inf)
+            scores.masked_fill_(~mask[:, :, start:end, :keys], -torch.inf)
         else:
-            scores += mask[:, :, start:end, :end]
+            scores += mask[:, :, start:end, :keys]
         yield start, end, scores.softmax(-1)
 
 
@@ -310,19 +311,17 @@ class AttentionReader:
         self.measure = measure
         self.layers = list(layers)
         self._decoder_parts = {id(part) for part in model.get_decoder().modules()}
-        self._rows = torch.empty(0)
+        self._rows: torch.Tensor | None = None
         self._segments = torch.empty(0)
         self._found: dict[int, torch.Tensor] = {}
 
-    def read(
-        self, batch: dict[str, torch.Tensor], rows: torch.Tensor, segments: torch.Tensor
-    ) -> torch.Tensor:
+    def read(self, batch: dict[str, Any], rows: torch.Tensor, segments: torch.Tensor) -> torch.Tensor:
         """Segment attention [batch, layers, segments] of one batch, or [batch, layers, length, segments].
 
         Args:
             batch: The model's inputs.
             rows: [batch, length], True on the rows to average over.
-            segments: [batch, length, segments], 1 where a position belongs to a segment.
+            segments: [batch, keys, segments], 1 where a position belongs to a segment.
 
         Raises:
             VistaError: the model's attention does not pass through transformers' interface.
@@ -337,6 +336,12 @@ class AttentionReader:
                 "these layers do not call transformers' attention interface"
             )
         return torch.stack([self._found[layer] for layer in self.layers], dim=1)
+
+    def prefill(self, **inputs: Any) -> None:
+        """Fill the cache among the model's inputs, as far as it is needed; nothing is measured."""
+        self._rows = None
+        with suppress(_LastLayerReached):
+            self.model.base_model(**inputs)
 
     def attend(
         self,
@@ -357,7 +362,10 @@ class AttentionReader:
                     f"{type(module).__name__}: attention with {', '.join(unknown)} cannot be scored"
                 )
             factor = query.shape[-1] ** -0.5 if scaling is None else scaling
-            self._found[layer] = self.measure(query, key, factor, attention_mask, self._rows, self._segments)
+            if self._rows is not None:
+                self._found[layer] = self.measure(
+                    query, key, factor, attention_mask, self._rows, self._segments
+                )
             if layer == self.layers[-1]:
                 raise _LastLayerReached
         output: tuple[torch.Tensor, None] = sdpa_attention_forward(
