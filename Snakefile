@@ -59,6 +59,11 @@ R = str(SUITE.results)
 onstart:
     if workflow.is_main_process:
         try:
+            if workflow.local_exec:
+                limit = workflow.global_resources["gpu"]
+                PLAN.hand_out(
+                    DEVICES, getattr(limit, "value", limit), jobs_to_run(workflow)
+                )
             said = PLAN.begin(on_cluster=not workflow.local_exec)
             if said:
                 print(said, file=sys.stderr)
@@ -77,11 +82,15 @@ onstart:
         workflow.scheduler.job_rate_limiter = None
 
 
-# On one machine, one job at a time may use the GPU, unless `--resources gpu=…` says how many there are.
-# This is not set in the default profile, since that would win over a cluster's profile.
+# On one machine, as many jobs may use a GPU at a time as it has GPUs (one job, if it has none), unless
+# `--resources gpu=…` says fewer. This is not set in the default profile, since that would win over a cluster's.
 # (Where jobs are sent elsewhere, Snakemake counts nodes.)
-if workflow.resource_settings.nodes is None and "gpu" not in workflow.global_resources:
-    workflow.register_resource("gpu", 1)
+DEVICES = []
+if workflow.resource_settings.nodes is None:
+    if workflow.is_main_process:
+        DEVICES = PLAN.devices()
+    if "gpu" not in workflow.global_resources:
+        workflow.register_resource("gpu", max(1, len(DEVICES)))
 
 
 onerror:

@@ -109,6 +109,15 @@ def in_report(file):
     )
 
 
+def jobs_to_run(workflow):
+    """Of the jobs that will run for a model or a run, the rule and which one that is."""
+    for job in workflow.dag.needrun_jobs():
+        for name in ("run", "model"):
+            if name in job.wildcards_dict:
+                yield job.rule.name, job.wildcards_dict[name]
+                break
+
+
 def failed_jobs(scheduler):
     """The jobs that failed after all retries; those of a group one by one."""
     return [
