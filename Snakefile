@@ -14,6 +14,7 @@ from snakemake.utils import min_version, update_config
 from vista.config import load_suite, load_yaml
 from vista.dag import Dag
 from vista.dag.jobs import last_lines, make_old
+from vista.dag.told import Progress
 from vista.errors import VistaError
 from vista.planned import HANDED, forget_inherited, inherited, read
 from vista.suites import eaten_target
@@ -146,6 +147,7 @@ include: "workflow/rules/common.smk"
 
 ask_manifests(PLAN)
 if workflow.is_main_process:
+    say_less(workflow.output_settings, Progress())
     refuse_strange_targets(
         SUITE, Path(workflow.configfiles[-1]), Path(workflow.basedir)
     )

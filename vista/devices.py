@@ -162,6 +162,8 @@ def take(count: int, what: str) -> Callable[[], None]:
     os.environ[VISIBLE] = ",".join(device.name for device in held)
     for handle in held.values():
         os.set_inheritable(handle, True)  # the launcher of several processes takes this one's place
+    if held:
+        print(f"{what}: on GPU {os.environ[VISIBLE]}", file=sys.stderr, flush=True)
 
     def give_back() -> None:
         for handle in held.values():
