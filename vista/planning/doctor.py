@@ -26,6 +26,7 @@ from vista.config import (
     Suite,
     TeacherRationales,
 )
+from vista.engines.endpoint import address_file
 from vista.engines.folders import folder_problems, read_object
 from vista.errors import VistaError
 from vista.manifest import read_manifest
@@ -264,8 +265,9 @@ def _teacher(subject: str, suite: Suite, settings: TeacherRationales) -> list[Fi
     found = [
         warn(
             subject,
-            f"{settings.endpoint} is not contacted by the doctor",
-            f"make sure it serves {settings.model}",
+            f"{settings.endpoint or 'a server of your own'} is not contacted by the doctor",
+            f"make sure it serves {settings.model}"
+            + ("" if settings.endpoint else f" and {address_file(settings.cache)} holds its address"),
         )
     ]
     if not os.environ.get(settings.api_key_variable):
