@@ -225,10 +225,14 @@ def test_a_machine_without_gpus_has_none_to_offer(script: str, tmp_path: Path) -
     assert not devices.are_offered()
 
 
-def test_where_the_driver_has_no_command_its_device_files_are_counted(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("script", [None, "echo 'Unable to determine the device handle'; exit 15"])
+def test_where_the_drivers_command_does_not_say_its_device_files_are_counted(
+    script: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "bin/nvidia-smi").unlink()
+    if script is None:
+        (tmp_path / "bin/nvidia-smi").unlink()
+    else:
+        nvidia_smi(tmp_path / "bin", script)
     for name in ("nvidia0", "nvidia1", "nvidiactl"):
         (tmp_path / name).touch()
     monkeypatch.setattr(devices, "DEV", tmp_path)

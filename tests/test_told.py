@@ -80,6 +80,18 @@ def test_a_job_that_runs_longer_than_others_did_takes_nothing_off_the_rest() -> 
     assert left > 0
 
 
+def test_the_jobs_of_a_group_are_at_work_as_long_as_the_group() -> None:
+    progress, clock = begun({"curate": 2, "train": 2, "total": 4}, {1: "curate", 2: "train"})
+    progress.started(["uuid-of-2"])
+    progress.grouped(["uuid-of-1", "uuid-of-2"], [1, 2])
+    assert "2 at work" in progress.line(0, 4)
+    clock.now += 60
+    progress.finished(1)
+    progress.finished(2)
+    assert progress.seconds_left() == pytest.approx(60)
+    assert "0 at work" in progress.line(2, 4)
+
+
 def test_a_run_that_has_ended_says_nothing_of_the_rest() -> None:
     progress, clock = begun({"sample": 1, "total": 1}, {1: "sample"})
     progress.started([1])

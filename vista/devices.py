@@ -77,7 +77,7 @@ def visible(given: str) -> list[str]:
 
 
 def _listed(environment: Mapping[str, str]) -> list[str]:
-    """The UUID of each GPU by number; just the numbers if there is no ``nvidia-smi``."""
+    """The UUID of each GPU by number; just the numbers if ``nvidia-smi`` does not say."""
     command = shutil.which("nvidia-smi", path=environment.get("PATH"))
     if command is not None:
         asked = [command, "--query-gpu=uuid", "--format=csv,noheader"]
@@ -87,8 +87,7 @@ def _listed(environment: Mapping[str, str]) -> list[str]:
             )
             return [line.strip() for line in done.stdout.splitlines() if line.strip()]
         except (OSError, subprocess.SubprocessError):
-            pass  # its driver is not there, as on a login node
-        return []
+            pass  # a login node has no device files either; where a GPU is lost, the others are there
     return [str(number) for number, _ in enumerate(DEV.glob("nvidia[0-9]*"))]
 
 

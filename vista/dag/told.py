@@ -46,7 +46,7 @@ class Progress:
         self.clock = clock
         self.left: Counter[str] = Counter()  # jobs by rule
         self.rules: dict[int, str] = {}  # by job
-        self.begun: dict[int, float] = {}  # when each job that runs was started
+        self.begun: dict[int | str, float] = {}  # when each job, or group, that runs was started
         self.lasted: dict[str, list[float]] = defaultdict(list)  # seconds of each job that has ended, by rule
         self.named: Counter[str] = Counter()  # jobs by rule, of which a dry run has said something
         self.start: float | None = None
@@ -55,11 +55,17 @@ class Progress:
         """The jobs of each rule that are to run."""
         self.left = Counter({rule: count for rule, count in stats.items() if rule != "total"})
 
-    def started(self, jobs: Iterable[int]) -> None:
-        """Jobs were started, or handed to a scheduler."""
+    def started(self, jobs: Iterable[int | str]) -> None:
+        """Jobs, or groups of them, were started, or handed to a scheduler."""
         now = self.clock()
         self.start = now if self.start is None else self.start
         self.begun.update(dict.fromkeys(jobs, now))
+
+    def grouped(self, names: Iterable[str], jobs: Iterable[int]) -> None:
+        """A group that was started is these jobs; it goes by one of some names."""
+        for name in names:
+            if (begun := self.begun.pop(name, None)) is not None:
+                self.begun.update(dict.fromkeys(jobs, begun))
 
     def finished(self, job: int) -> None:
         """A job has ended well."""
@@ -78,7 +84,10 @@ class Progress:
         if not ended or self.start is None:
             return None
         now = self.clock()
-        running = [(self.rules.get(job, ""), now - begun) for job, begun in self.begun.items()]
+        running = [
+            (self.rules.get(job, "") if isinstance(job, int) else "", now - begun)
+            for job, begun in self.begun.items()
+        ]
         each = {rule: sum(lasted) / len(lasted) for rule, lasted in self.lasted.items()}
         other = sum(ended) / len(ended)
         work = sum(max(0, count) * each.get(rule, other) for rule, count in self.left.items())

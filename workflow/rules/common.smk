@@ -174,6 +174,10 @@ def say_less(settings, progress):
             progress.rules[record.jobid] = record.rule_name
         elif event == LogEvent.JOB_STARTED:
             progress.started(record.jobs)
+        elif event == LogEvent.GROUP_INFO:
+            progress.grouped(
+                [job.uuid() for job in record.jobs], [job.jobid for job in record.jobs]
+            )
         elif event == LogEvent.JOB_FINISHED:
             progress.finished(record.job_id)
         elif event == LogEvent.JOB_ERROR:
