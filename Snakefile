@@ -14,6 +14,7 @@ from snakemake.utils import min_version, update_config
 from vista.config import load_suite, load_yaml
 from vista.dag import Dag
 from vista.dag.jobs import last_lines, make_old
+from vista.dag.told import Progress
 from vista.errors import VistaError
 from vista.planned import HANDED, forget_inherited, inherited, read
 from vista.suites import eaten_target
@@ -59,6 +60,11 @@ R = str(SUITE.results)
 onstart:
     if workflow.is_main_process:
         try:
+            if workflow.local_exec:
+                limit = workflow.global_resources["gpu"]
+                PLAN.hand_out(
+                    DEVICES, getattr(limit, "value", limit), jobs_to_run(workflow)
+                )
             said = PLAN.begin(on_cluster=not workflow.local_exec)
             if said:
                 print(said, file=sys.stderr)
@@ -77,11 +83,15 @@ onstart:
         workflow.scheduler.job_rate_limiter = None
 
 
-# On one machine, one job at a time may use the GPU, unless `--resources gpu=…` says how many there are.
-# This is not set in the default profile, since that would win over a cluster's profile.
+# On one machine, as many jobs may use a GPU at a time as it has GPUs (one job, if it has none), unless
+# `--resources gpu=…` says fewer. This is not set in the default profile, since that would win over a cluster's.
 # (Where jobs are sent elsewhere, Snakemake counts nodes.)
-if workflow.resource_settings.nodes is None and "gpu" not in workflow.global_resources:
-    workflow.register_resource("gpu", 1)
+DEVICES = []
+if workflow.resource_settings.nodes is None:
+    if workflow.is_main_process:
+        DEVICES = PLAN.devices()
+    if "gpu" not in workflow.global_resources:
+        workflow.register_resource("gpu", max(1, len(DEVICES)))
 
 
 onerror:
@@ -137,6 +147,7 @@ include: "workflow/rules/common.smk"
 
 ask_manifests(PLAN)
 if workflow.is_main_process:
+    say_less(workflow.output_settings, Progress())
     refuse_strange_targets(
         SUITE, Path(workflow.configfiles[-1]), Path(workflow.basedir)
     )

@@ -16,6 +16,8 @@ from vista.dag import Dag
 from vista.manifest import SUFFIX, find_outputs, read_manifest
 from vista.paths import manifest_of
 
+# A dry run that names every job, not only the first of each rule.
+EVERY_JOB = ("--dry-run", "--quiet", "host")
 COPIED = ("Snakefile", "environment.yml", "models.yaml", "config", "profiles", "vista", "workflow")
 
 

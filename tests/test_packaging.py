@@ -182,11 +182,11 @@ def test_hosted_integration_runs_what_the_repository_runs(root: Path) -> None:
     assert (root / ".ci/run").stat().st_mode & 0o111
 
 
-def locked(root: Path) -> dict[str, str]:
-    """Versions in the lock that apply to this Python on Linux."""
+def locked(root: Path, name: str = "requirements.lock") -> dict[str, str]:
+    """Versions in a lock that apply to this Python on Linux."""
     environment = runpy.run_path(str(root / "workflow/scripts/environment.py"))
     found = {}
-    for pin in environment["pins"]((root / "requirements.lock").read_text()):
+    for pin in environment["pins"]((root / name).read_text()):
         requirement = Requirement(pin)
         if requirement.marker is None or requirement.marker.evaluate():
             found[canonicalize_name(requirement.name)] = str(requirement.specifier).removeprefix("==")
@@ -202,6 +202,35 @@ def test_the_lock_satisfies_every_dependency_of_the_project(root: Path) -> None:
         assert requirement.specifier.contains(version), f"{text}: the lock has {version}; run `make lock`"
 
 
+def test_the_lock_of_vllms_environment_satisfies_what_is_installed_there(root: Path) -> None:
+    extras = project(root)["optional-dependencies"]
+    versions = locked(root, "requirements-vllm.lock")
+    for text in [*project(root)["dependencies"], *extras["vllm"], *extras["vllm-test"]]:
+        requirement = Requirement(text)
+        version = versions[canonicalize_name(requirement.name)]
+        assert requirement.specifier.contains(version), f"{text}: the lock has {version}; run `make lock`"
+
+
+def test_the_container_has_what_it_installs_and_nothing_from_elsewhere(root: Path) -> None:
+    text = (root / "containers/vista.def").read_text()
+    sections = dict(re.findall(r"(?ms)^%(\w+)\n(.*?)(?=^%|\Z)", text))
+    copied = dict(line.split() for line in sections["files"].splitlines() if line.strip())
+    assert all((root / source).exists() for source in copied)
+    installed = re.findall(r"install_from \S+ (\S+)", sections["post"])
+    assert installed == ["requirements.lock", "requirements-vllm.lock"]
+    assert {f"/opt/source/{name}" for name in installed} <= set(copied.values())
+    assert "--require-hashes" in sections["post"]
+    assert not re.search(r"https?://|index-url|PASSWORD|TOKEN", text)
+    # What the build of the package reads is copied, too.
+    built = [project(root)["readme"], *project(root)["license-files"], "pyproject.toml", "vista"]
+    assert set(built) <= set(copied)
+    for script in ("post", "environment", "test", "runscript"):
+        done = subprocess.run(
+            ["sh", "-n"], input=sections[script], text=True, capture_output=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
+
+
 def test_environment_yml_has_the_pins_of_the_lock(root: Path) -> None:
     environment = runpy.run_path(str(root / "workflow/scripts/environment.py"))
     text = (root / "environment.yml").read_text()
@@ -211,8 +240,9 @@ def test_environment_yml_has_the_pins_of_the_lock(root: Path) -> None:
     assert len(pip) > 200
 
 
-def test_every_locked_file_has_a_hash_and_no_address(root: Path) -> None:
-    text = (root / "requirements.lock").read_text()
+@pytest.mark.parametrize("name", ["requirements.lock", "requirements-vllm.lock"])
+def test_every_locked_file_has_a_hash_and_no_address(root: Path, name: str) -> None:
+    text = (root / name).read_text()
     assert not re.search(r"https?://|file://|--(extra-)?index-url|--find-links", text)
     pins = len(re.findall(r"^[A-Za-z0-9].*==.*\\$", text, flags=re.MULTILINE))
     assert pins == len(re.findall(r"^[A-Za-z0-9].*==", text, flags=re.MULTILINE))

@@ -43,6 +43,7 @@ CARRIERS: dict[str, str] = {
     "vista.stages": "which function a command calls; that function's module is the entry point",
     "vista.errors": "messages",
     "vista.memory": "how much memory a job may take",
+    "vista.devices": "which GPUs a job may use",
     "vista.planned": "whether the code is that of the checksums",
     "vista.lock": "who is at work",
     "vista.manifest": "what is written down about an output, and whether an input is what was made",

@@ -45,10 +45,6 @@ class Owner:
         return f"{self.what or 'a process'} (process {self.pid} on {self.host})"
 
 
-def _me(what: str) -> Owner:
-    return Owner(socket.gethostname(), os.getpid(), what, os.environ.get(START, ""))
-
-
 def _lock_file(results: Path) -> Path:
     return results / ".lock"
 
@@ -57,7 +53,7 @@ def _jobs(results: Path) -> Path:
     return results / ".jobs"
 
 
-def _acquire(file: Path) -> int | None:
+def acquire(file: Path) -> int | None:
     """Take a file's lock; ``None`` if somebody else has it.
 
     Raises:
@@ -84,12 +80,13 @@ def _acquire(file: Path) -> int | None:
     return handle
 
 
-def _sign(file: Path, handle: int, me: Owner) -> None:
-    """Write down who has a lock.
+def sign(file: Path, handle: int, what: str) -> None:
+    """Write down who has a lock: this process, which does ``what``.
 
     Raises:
         VistaError: the file cannot be written.
     """
+    me = Owner(socket.gethostname(), os.getpid(), what, os.environ.get(START, ""))
     with writing(file):
         os.ftruncate(handle, 0)
         os.write(handle, json.dumps(vars(me)).encode())
@@ -103,7 +100,7 @@ def _is_still(file: Path, handle: int) -> bool:
         return False
 
 
-def _owner(file: Path) -> Owner:
+def owner(file: Path) -> Owner:
     """Who wrote a lock's file last."""
     try:
         return Owner(**json.loads(file.read_text(encoding="utf-8")))
@@ -111,7 +108,7 @@ def _owner(file: Path) -> Owner:
         return Owner()
 
 
-def _is_held(file: Path) -> bool:
+def is_held(file: Path) -> bool:
     """Whether somebody holds a file's lock; this process counts."""
     try:
         # Whoever may read the file may ask; it may be another user's.
@@ -131,7 +128,7 @@ def _is_held(file: Path) -> bool:
 
 def is_at_work(results: Path) -> bool:
     """Whether a ``snakemake`` makes outputs in ``results``, on this machine or another."""
-    return _is_held(_lock_file(results))
+    return is_held(_lock_file(results))
 
 
 def last_turn(results: Path) -> str:
@@ -140,7 +137,7 @@ def last_turn(results: Path) -> str:
     A ``snakemake`` asks this before it looks at the results: they are as it found them only if nobody had a
     turn before its own.
     """
-    return UNDER_WAY if is_at_work(results) else _owner(_lock_file(results)).start
+    return UNDER_WAY if is_at_work(results) else owner(_lock_file(results)).start
 
 
 def take(results: Path, since: str | None = None) -> int:
@@ -156,20 +153,20 @@ def take(results: Path, since: str | None = None) -> int:
     Raises:
         VistaError: another one is at work there, whom it names; or was, since this one looked.
     """
-    file, me = _lock_file(results), _me("snakemake")
+    file = _lock_file(results)
     for _ in range(TRIES):
-        if (handle := _acquire(file)) is not None:
+        if (handle := acquire(file)) is not None:
             break
         time.sleep(PAUSE)
     else:
         raise VistaError(
-            f"{results}: {_owner(file)} is at work in this folder; wait until it has ended, or choose other "
+            f"{results}: {owner(file)} is at work in this folder; wait until it has ended, or choose other "
             "`results`"
         )
-    if since not in (None, _owner(file).start):
+    if since not in (None, owner(file).start):
         os.close(handle)
         raise VistaError(f"{results}: {OVERTAKEN}")
-    _sign(file, handle, me)
+    sign(file, handle, "snakemake")
     return handle
 
 
@@ -192,8 +189,8 @@ def _jobs_left(results: Path) -> list[Owner]:
     """Jobs at work; the files of those that are not are removed."""
     folder, found = _jobs(results), []
     for file in sorted(folder.iterdir()) if folder.is_dir() else []:
-        if _is_held(file):
-            found.append(_owner(file))
+        if is_held(file):
+            found.append(owner(file))
         else:
             file.unlink(missing_ok=True)
     return found
@@ -214,12 +211,12 @@ def join(results: Path, name: str, what: str) -> Callable[[], None]:
         VistaError: the same job is at work already; another ``snakemake`` than the job's own is.
     """
     file = _jobs(results) / name
-    handle = _acquire(file)
+    handle = acquire(file)
     if handle is None:
-        raise VistaError(f"{results}: {_owner(file)} is at work already; wait for it, or stop it")
-    _sign(file, handle, _me(what))
+        raise VistaError(f"{results}: {owner(file)} is at work already; wait for it, or stop it")
+    sign(file, handle, what)
     # In this order: a snakemake that starts takes its lock first and then looks for jobs.
-    main = _owner(_lock_file(results))
+    main = owner(_lock_file(results))
     if is_at_work(results) and main.start != os.environ.get(START, ""):
         file.unlink(missing_ok=True)
         os.close(handle)

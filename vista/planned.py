@@ -26,7 +26,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from vista import closure, lock
+from vista import closure, devices, lock
 from vista.config import Suite, load_resolved
 from vista.errors import VistaError, writing
 from vista.manifest import ORIGIN, fingerprint
@@ -284,7 +284,7 @@ def hand_down(file: Path) -> None:
 
 def forget_inherited() -> None:
     """Have this ``snakemake`` make a plan of its own, whoever started it."""
-    for name in HANDED:
+    for name in (*HANDED, devices.OFFERED):
         os.environ.pop(name, None)
 
 

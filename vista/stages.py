@@ -96,13 +96,16 @@ def _open(file: Path, command: str, *arguments: str) -> tuple[Suite, Paths]:
         command: The command.
         arguments: What it is called with besides the suite.
     """
-    from vista import planned
-    from vista.dag import digests
+    from vista import devices, planned
+    from vista.dag import Dag, digests
     from vista.manifest import ORIGIN
     from vista.paths import Paths
 
     suite, plan = planned.start(file, command, *arguments)
     ORIGIN.digests = partial(digests, suite, plan, command, *arguments)
+    if devices.are_offered():
+        asked = Dag(suite).gpus_of(command, arguments[0] if arguments else "")
+        planned.AT_END.append(devices.take(asked, " ".join(["vista", command, *arguments])))
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         os.environ[name] = str(suite.threads)
     # Everything a job needs is on disk, except what is still to be fetched from the hub.

@@ -24,7 +24,6 @@ from vista.errors import VistaError
 from vista.planning import doctor
 from vista.planning.doctor import (
     Finding,
-    check_commands,
     check_data,
     check_disk,
     check_gpus,
@@ -273,17 +272,6 @@ def test_versions_other_than_those_locked_are_named(tmp_path: Path) -> None:
     assert f"numpy {metadata.version('numpy')} is installed, 0.1 is locked" in found.message
     lock.write_text(f"numpy=={metadata.version('numpy')} ; python_version > '3'\n")
     assert only(check_versions(lock)).verdict == "ok"
-
-
-def test_missing_commands_and_config_files_fail(tmp_path: Path) -> None:
-    model = {"kind": "path", "path": "/m-1b", "training": {"accelerate": str(tmp_path / "fsdp.yaml")}}
-    engine = {"kind": "vllm", "command": str(tmp_path / "vista")}
-    suite = make_suite(tmp_path, models={"m-1b": model}, engine=engine)
-    assert [finding.verdict for finding in check_commands(suite)] == ["fail", "fail"]
-    for name in ("fsdp.yaml", "vista"):
-        (tmp_path / name).write_text("")
-        (tmp_path / name).chmod(0o755)
-    assert not has_failed(check_commands(suite))
 
 
 def test_results_beside_nothing_that_is_reported_fail(tmp_path: Path) -> None:

@@ -34,7 +34,8 @@ TABLE = f"{RESULTS}/tables/main.csv"
 CONFIG = "config/promise.yaml"
 # Imports all that runs here but Snakemake, and says what that was.
 LOADED = f"""
-import sys, vista.cli, vista.suites, vista.dag.jobs, vista.memory, vista.training.launch, vista.verify
+import sys, vista.cli, vista.suites, vista.dag.jobs, vista.dag.told, vista.memory, vista.training.launch
+import vista.verify
 from pathlib import Path
 from vista import standin
 from vista.analysis import plan

@@ -14,7 +14,7 @@ import torch
 import yaml
 from peft import LoraConfig, get_peft_model
 
-from tests.checkout import Checkout
+from tests.checkout import EVERY_JOB, Checkout
 from vista.engines.checkpoints import load_checkpoint
 from vista.records import PREDICTION, read_rows
 
@@ -59,7 +59,7 @@ def bring(checkout: Checkout) -> None:
 
 def planned(checkout: Checkout) -> dict[str, list[str]]:
     """The jobs of a dry run: by rule, the runs that they are of."""
-    done = checkout.snakemake("-n", "results/smoke/tables/main.csv")
+    done = checkout.snakemake("results/smoke/tables/main.csv", *EVERY_JOB)
     assert done.returncode == 0, done.stdout + done.stderr
     found: dict[str, list[str]] = {}
     for job in re.split(r"\n\n|\n(?=\[)", done.stdout + done.stderr):

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.checkout import Checkout
+from tests.checkout import EVERY_JOB, Checkout
 from tests.documents import code, section
 from vista.manifest import read_manifest
 
@@ -58,7 +58,7 @@ def with_lab(checkout: Checkout, lab: Lab) -> Checkout:
 
 def planned(checkout: Checkout) -> dict[str, int]:
     """How many jobs of each rule a dry run would start."""
-    done = checkout.snakemake(*TARGETS, "--dry-run")
+    done = checkout.snakemake(*TARGETS, *EVERY_JOB)
     assert done.returncode == 0, done.stdout + done.stderr
     return dict(
         Counter(re.findall(r"^(?:local)?rule (\w+):$", done.stdout + done.stderr, flags=re.MULTILINE))

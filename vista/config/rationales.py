@@ -26,7 +26,12 @@ class TeacherRationales(Strict):
     """Rationales of the seed split from another model, kept if their answer is right."""
 
     kind: Literal["teacher"] = Field(description="Ask a model at an OpenAI-compatible endpoint.")
-    endpoint: BaseAddress = Field(description="Base URL, such as http://localhost:8000/v1.")
+    endpoint: BaseAddress | None = Field(
+        None,
+        exclude_if=lambda endpoint: endpoint is None,
+        description="Base URL, such as http://localhost:8000/v1. Left out: that of a server of your own, "
+        "which the file `address` in `cache` holds; then no reply and no output depends on where it runs.",
+    )
     model: str = Field(description="Name of the model there.")
     cache: UserPath = Field(description="Folder that keeps every reply, so that none is paid for twice.")
     max_requests: int = Field(

@@ -10,11 +10,11 @@ nothing stale. Schedulers read it; a local run uses only cores and GPUs.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
-from vista import grid, measured
+from vista import devices, grid, measured
 from vista.config import (
     AnnotatedRationales,
     BuiltModel,
@@ -30,6 +30,9 @@ from vista.config import (
 )
 from vista.dag.base import Base
 from vista.dag.inputs import Outputs
+from vista.devices import Device
+from vista.errors import VistaError
+from vista.memory import PARTS
 from vista.wording import templates_of, trained_templates
 
 # Keys of a config file of accelerate that say where processes run, most of which `vista train` overrides.
@@ -262,6 +265,7 @@ def _items(mapping: Mapping[str, Any]) -> list[tuple[str, Any]]:
 
 LIGHT_MEMORY = 8_000  # MB, of jobs that run no model: queries with their images are the largest they hold
 LIGHT_MINUTES = 60
+WITHOUT_GPU = ("adopt",)  # of the commands that hold a model
 
 
 class Resources(Base):
@@ -282,6 +286,39 @@ class Resources(Base):
         """GPUs of a job."""
         job, processes = self._job(stage, model)
         return self.suite.gpus * processes if job.gpus is None else job.gpus
+
+    def gpus_of(self, command: str, named: str) -> int:
+        """GPUs of the job of a command, which is called with a model or a run first."""
+        if command not in PARTS or command in WITHOUT_GPU:
+            return 0
+        return self.gpus(cast("ModelStage", PARTS[command]), named)
+
+    def devices(self) -> list[Device]:
+        """The GPUs of this machine, if any job may ask for one."""
+        commands = [command for command in PARTS if command not in WITHOUT_GPU]
+        asked = (self.gpus_of(command, model) for command in commands for model in self.suite.models)
+        return devices.of_machine() if any(asked) else []
+
+    def hand_out(self, there: Sequence[Device], limit: int, jobs: Iterable[tuple[str, str]]) -> None:
+        """Let each job on this machine have GPUs of its own.
+
+        Args:
+            there: The machine's.
+            limit: How many may be in use at a time.
+            jobs: Those that will run: the command, and the model or run that it is called with.
+
+        Raises:
+            VistaError: a job asks for more than there are, or ``limit`` says more.
+        """
+        if there and limit > len(there):
+            raise VistaError(
+                f"--resources gpu={limit}: this machine has {len(there)} GPUs; leave the option out, or "
+                "lower it"
+            )
+        for command, named in jobs if there else []:
+            if (asked := self.gpus_of(command, named)) > limit:
+                raise VistaError(f"vista {command} {named}: {devices.too_many(asked, limit)}")
+        devices.offer(there)
 
     def memory(self, stage: ModelStage, model: str, attempt: int) -> int:
         """Main memory of a job at its first, second … attempt, MB."""

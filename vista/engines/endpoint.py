@@ -9,6 +9,7 @@ import base64
 import io
 import json
 import os
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,7 @@ from PIL import Image
 
 from vista.errors import VistaError
 from vista.images import open_images, plain_format
+from vista.settings import ADDRESS
 
 ACCEPTED = {"PNG", "JPEG", "WEBP", "GIF"}  # formats that such endpoints take; others are sent as PNG
 SENDS = 6  # how often one request is sent at most, while the server is out of reach or overloaded
@@ -32,8 +34,8 @@ class Service(Protocol):
     """What settings say about an endpoint."""
 
     @property
-    def endpoint(self) -> str:
-        """Base URL."""
+    def endpoint(self) -> str | None:
+        """Base URL; if none, the one in the file ``address`` of the cache."""
 
     @property
     def model(self) -> str:
@@ -91,6 +93,32 @@ class Reply:
         return counted if isinstance(counted, int) and not isinstance(counted, bool) else None
 
 
+def address_file(cache: Path) -> Path:
+    """Where a server that was started for a cache says what its address is."""
+    return cache / "address"
+
+
+def address(service: Service, entry: str) -> str:
+    """The base URL of an endpoint.
+
+    Raises:
+        VistaError: the config names none, and no server has handed over its own.
+    """
+    if service.endpoint is not None:
+        return service.endpoint
+    file = address_file(service.cache)
+    try:
+        found = file.read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError):
+        found = ""
+    if not re.match(ADDRESS, found):
+        raise VistaError(
+            f"{entry}.endpoint is left out, and {file} holds no address: no server is up; start one "
+            "(docs/paper.md) and run again when it has written the file, or set the endpoint"
+        )
+    return found
+
+
 def image_urls(query: Mapping[str, Any]) -> list[str]:
     """The query's images as data URLs: the published bytes, or a PNG of what every stage shows a model.
 
@@ -131,13 +159,14 @@ class Endpoint:
             pause: Seconds of the first pause, at most; later ones double, up to a minute.
 
         Raises:
-            VistaError: the environment variable with the key is not set.
+            VistaError: the environment variable with the key, or the file with the address, is missing.
         """
+        self.url = address(service, entry)
         key = os.environ.get(service.api_key_variable, "")
         if not key:
             raise VistaError(
                 f"{entry}.api_key_variable: the environment variable {service.api_key_variable} "
-                f"is not set, so {service.endpoint} cannot be asked; export the key in it (a server "
+                f"is not set, so {self.url} cannot be asked; export the key in it (a server "
                 "that needs none takes any value)"
             )
         self.key = key
@@ -146,7 +175,7 @@ class Endpoint:
         # What is asked is for this address: a redirection elsewhere is an error.
         self.client = openai.OpenAI(
             api_key=key,
-            base_url=service.endpoint,
+            base_url=self.url,
             timeout=service.timeout,
             max_retries=0,
             http_client=openai.DefaultHttpxClient(follow_redirects=False),
@@ -177,7 +206,7 @@ class Endpoint:
         reply = parsed(text)
         if reply is None:
             raise VistaError(
-                f"query {request.query_id!r}: {self.service.endpoint} did not reply with a chat completion "
+                f"query {request.query_id!r}: {self.url} did not reply with a chat completion "
                 f"({_start(self._without_key(received))}); check {self.entry}.endpoint (it usually ends in "
                 "/v1)"
             )
@@ -208,7 +237,7 @@ class Endpoint:
     def _explained(self, error: openai.APIError) -> str:
         """What went wrong and how to fix it, without the key, should a server repeat it."""
         said = _start(self._without_key(str(error)))
-        where = f"{self.service.endpoint} (model {self.service.model!r})"
+        where = f"{self.url} (model {self.service.model!r})"
         if isinstance(error, TRANSIENT):
             return f"{where} failed {SENDS} times in a row ({said}); make sure it is up, then run again"
         return (

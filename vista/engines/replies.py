@@ -202,7 +202,7 @@ class Replies:
         key = request_key(request, self.service)
         reply = endpoint.send(request, lambda: self.ledger.spend(key))
         about = {"asked": self.service.model, "query_id": request.query_id, "attempt": request.attempt}
-        write_json(self._file(key), {**about, "endpoint": base_of(self.service), **asdict(reply)})
+        write_json(self._file(key), {**about, "endpoint": endpoint.url.rstrip("/"), **asdict(reply)})
         return reply
 
     def _kept(self, request: Request) -> Reply | None:
@@ -230,9 +230,9 @@ class Replies:
         return self.service.cache / f"{key}.json"
 
 
-def base_of(service: Service) -> str:
-    """The address of an endpoint, written in one way."""
-    return service.endpoint.rstrip("/")
+def base_of(service: Service) -> str | None:
+    """The address of an endpoint, written in one way; none of a server of one's own, wherever it runs."""
+    return None if service.endpoint is None else service.endpoint.rstrip("/")
 
 
 def request_key(request: Request, service: Service | None = None) -> str:

@@ -27,12 +27,14 @@ from vista.config import (
     TeacherRationales,
     load_yaml,
 )
+from vista.engines.endpoint import address_file
 from vista.engines.folders import folder_problems, read_object
 from vista.errors import VistaError
 from vista.manifest import read_manifest
 from vista.paths import Paths, manifest_of
 from vista.planning import own_data
 from vista.planning.endpoints import check_endpoints
+from vista.planning.environment import check_commands, check_driver, check_slurm, driver_version
 from vista.planning.estimate import Assumptions, parameters, train_queries
 from vista.planning.external import check_external
 from vista.planning.findings import Finding, fail, ok, warn
@@ -69,9 +71,11 @@ def examine(suite: Suite, assumptions: Assumptions, lock: Path = LOCK) -> list[F
         "data": lambda: check_data(suite),
         "seed rationales": lambda: check_rationales(suite),
         "GPUs": lambda: check_gpus(suite, assumptions),
+        "driver": lambda: check_driver(suite),
         "disk": lambda: check_disk(suite, assumptions),
         "versions": lambda: check_versions(lock),
         "commands": lambda: check_commands(suite),
+        "Slurm": check_slurm,
         "results": lambda: check_results(suite),
         "git": check_git,
     }
@@ -263,8 +267,9 @@ def _teacher(subject: str, suite: Suite, settings: TeacherRationales) -> list[Fi
     found = [
         warn(
             subject,
-            f"{settings.endpoint} is not contacted by the doctor",
-            f"make sure it serves {settings.model}",
+            f"{settings.endpoint or 'a server of your own'} is not contacted by the doctor",
+            f"make sure it serves {settings.model}"
+            + ("" if settings.endpoint else f" and {address_file(settings.cache)} holds its address"),
         )
     ]
     if not os.environ.get(settings.api_key_variable):
@@ -296,6 +301,9 @@ def check_gpus(suite: Suite, assumptions: Assumptions) -> list[Finding]:
     import torch
 
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if not count and (driver := driver_version()):
+        remedy = "see the driver's finding, `nvidia-smi` and CUDA_VISIBLE_DEVICES"
+        return [fail("GPUs", f"this machine has some (driver {driver}), but torch sees none", remedy)]
     if not count:
         remedy = "fine on a login node; otherwise run the doctor where the jobs run"
         return [warn("GPUs", f"none on this machine; a job needs up to {asked}", remedy)]
@@ -370,24 +378,6 @@ def check_versions(lock: Path) -> list[Finding]:
             message = f"{name} {installed} is installed, {locked[name]} is locked"
             found.append(warn("versions", message, "make install, unless the difference is intended"))
     return found or [ok("versions", f"{len(CHECKED)} packages match {lock.name}")]
-
-
-def check_commands(suite: Suite) -> list[Finding]:
-    """The vLLM environment and accelerate's config files."""
-    found = []
-    if suite.engine.kind == "vllm":
-        command = suite.engine.command
-        if shutil.which(command):
-            found.append(ok("vLLM", f"{command} is installed"))
-        else:
-            remedy = "create its environment (docs/paper.md), or correct engine.command"
-            found.append(fail("vLLM", f"{command}: no such command", remedy))
-    configs = {model.training.accelerate: name for name, model in suite.models.items()}
-    for path, name in configs.items():
-        if path is not None and not path.is_file():
-            remedy = f"correct training.accelerate of {name} in models.yaml"
-            found.append(fail("accelerate", f"{path}: no such file", remedy))
-    return found or [ok("commands", "no other environment is needed")]
 
 
 def check_results(suite: Suite) -> list[Finding]:

@@ -1,9 +1,12 @@
-# What several rules say about their outputs, and what is done about failed jobs: their logs are
-# quoted, and what they leave counts as older than their inputs.
+# What several rules say about their outputs, what a run says of its jobs, and what is done about failed ones:
+# their logs are quoted, and what they leave counts as older than their inputs.
 from snakemake.dag import DAG
 from snakemake.io import is_flagged
+from snakemake.logging import DefaultFilter, DefaultFormatter, get_event, logger
 from snakemake.persistence import ParamsChange, PersistenceBase
+from snakemake_interface_logger_plugins.common import LogEvent
 
+from vista.dag.told import SHOWN, short_job
 from vista.suites import strange_target
 
 
@@ -109,6 +112,15 @@ def in_report(file):
     )
 
 
+def jobs_to_run(workflow):
+    """Of the jobs that will run for a model or a run, the rule and which one that is."""
+    for job in workflow.dag.needrun_jobs():
+        for name in ("run", "model"):
+            if name in job.wildcards_dict:
+                yield job.rule.name, job.wildcards_dict[name]
+                break
+
+
 def failed_jobs(scheduler):
     """The jobs that failed after all retries; those of a group one by one."""
     return [
@@ -137,3 +149,60 @@ def expire_kept(workflow):
     for file in kept:
         workflow.persistence.cleanup_metadata(file)
     make_old(kept)
+
+
+def say_less(settings, progress):
+    """Have Snakemake say where a run is in one line, and what is about a job in short ones.
+
+    A dry run names the first jobs of each rule, unless it is asked for more (`--printshellcmds`, `--quiet host`,
+    `--verbose`). Loggers of other make (`--logger`) are told everything.
+    """
+    is_brief = settings.dryrun and not (
+        settings.quiet or settings.printshellcmds or settings.verbose
+    )
+    describe, explain = (
+        DefaultFormatter._format_job_info,
+        DefaultFormatter._format_job_error,
+    )
+    describe_job, passes = DefaultFormatter.format_job_info, DefaultFilter.filter
+
+    def note(record):
+        event = get_event(record)
+        if event == LogEvent.RUN_INFO:
+            progress.planned(record.stats)
+        elif event == LogEvent.JOB_INFO:
+            progress.rules[record.jobid] = record.rule_name
+        elif event == LogEvent.JOB_STARTED:
+            progress.started(record.jobs)
+        elif event == LogEvent.GROUP_INFO:
+            progress.grouped(
+                [job.uuid() for job in record.jobs], [job.jobid for job in record.jobs]
+            )
+        elif event == LogEvent.JOB_FINISHED:
+            progress.finished(record.job_id)
+        elif event == LogEvent.JOB_ERROR:
+            progress.failed(record.jobid)
+        return True
+
+    def in_brief(formatter, said):
+        if is_brief:
+            return progress.brief(said["rule_name"], said["wildcards"] or {})
+        return describe_job(formatter, said)
+
+    def is_told(filter, record):
+        if is_brief and get_event(record) == LogEvent.JOB_INFO:
+            return progress.named[record.rule_name] < SHOWN
+        return passes(filter, record)
+
+    DefaultFormatter._format_job_info = lambda formatter, said: describe(
+        formatter, short_job(said)
+    )
+    DefaultFormatter._format_job_error = lambda formatter, said: explain(
+        formatter, short_job(said)
+    )
+    DefaultFormatter.format_job_info = in_brief
+    DefaultFormatter.format_progress = lambda formatter, said: progress.line(
+        said["done"], said["total"]
+    )
+    DefaultFilter.filter = is_told
+    logger.addFilter(note)

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.checkout import Checkout
+from tests.checkout import EVERY_JOB, Checkout
 from tests.workflow.faults.conftest import KILLS, assert_a_plain_rerun_completes
 from vista import verify
 from vista.analysis.collect import collect
@@ -158,7 +158,7 @@ def printed(checkout: Checkout) -> list[str]:
 
 def jobs(checkout: Checkout, *command: str) -> dict[str, int]:
     """How many jobs of each rule a command plans."""
-    done = checkout.run(*command, "--dry-run")
+    done = checkout.run(*command, *EVERY_JOB)
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-8000:]
     said = done.stdout + done.stderr
     return dict(Counter(re.findall(r"^(?:local)?rule (\w+):$", said, flags=re.MULTILINE)))

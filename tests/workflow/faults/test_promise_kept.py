@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.checkout import Checkout
+from tests.checkout import EVERY_JOB, Checkout
 from tests.workflow.faults.conftest import (
     Watched,
     assert_a_plain_rerun_completes,
@@ -36,7 +36,7 @@ def with_settings(checkout: Checkout, **settings: object) -> list[str]:
 
 def planned(checkout: Checkout, *arguments: str) -> set[str]:
     """The rules that a dry run would run."""
-    done = checkout.snakemake("results/smoke/tables/main.csv", "-n", "--quiet", "host", *arguments)
+    done = checkout.snakemake("results/smoke/tables/main.csv", *EVERY_JOB, *arguments)
     assert done.returncode == 0, done.stderr[-4000:]
     said = done.stdout + done.stderr
     return {
