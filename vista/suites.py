@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from vista.config import Suite, load_resolved, load_suite, load_yaml
-from vista.config.pilot import SUFFIX
+from vista.config.pilot import ENDING
 from vista.errors import VistaError
 
 RESOLVED = "suite.json"  # what the Snakefile writes into a results folder
@@ -105,7 +105,7 @@ def strange_target(targets: Iterable[str], suite: Suite, configfile: Path, root:
     own = suite.results.absolute()
     folders[own] = [configfile]
     pilots = {
-        folder.with_name(f"{folder.name}{SUFFIX}"): folders[folder] for folder in folders if folder.name
+        folder.with_name(f"{folder.name}{ENDING}"): folders[folder] for folder in folders if folder.name
     }
     for target in targets:
         above = [folder for folder in {*folders, *pilots} if folder in Path(target).absolute().parents]

@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from vista import grid
 from vista.config import Suite
-from vista.config.pilot import SUFFIX
+from vista.config.pilot import ENDING
 from vista.dag import Dag
 from vista.damage import Damage, is_regular_below, sha256
 from vista.errors import VistaError
@@ -259,7 +259,7 @@ def command(suite: Suite, damaged: list[str], configfile: Path) -> str:
 
 def file_of(suite: Suite) -> Path:
     """Where a resolved suite was most likely written: ``config/<name>.yaml``."""
-    name = suite.name if suite.pilot is None else suite.name.removesuffix(SUFFIX)
+    name = suite.name if suite.pilot is None else suite.name.removesuffix(ENDING)
     return Path("config") / f"{name}.yaml"
 
 

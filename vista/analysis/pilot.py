@@ -1,7 +1,7 @@
 """What a pilot found, job by job and added up (``pilot.csv``), and what it measured for ``vista plan``.
 
-``vista pilot`` looks at what is in the results folder: an output with a manifest was made, a log without one is
-of a job that failed. So the table can be written whatever has failed.
+``vista pilot`` looks at what is in the results folder: an output with a manifest was made, a log without one
+is of a job that failed. So the table can be written whatever has failed.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from textwrap import shorten
 
 import pandas as pd
 
@@ -37,16 +38,16 @@ SHARES = ("unanswered", "unfinished")
 STAND_INS = "from_pilot"  # how curation counts what is trained on for want of anything right
 
 NOTES = """\
-One row for each stage and model, and in the CSV one for each job that failed, with the last line of its log.
-`failed` jobs wrote a log and no output; those that were `not_run` waited for them. `empty` ones had nothing to
-do, such as no wrong solution to resample. `stand_ins` are rows that were trained on although no solution was
-right, as {queries} queries may give none; in a real run such a training is left out. `seconds` adds up the wall
-time of jobs, `max_rss_mb` is the main memory of the largest. `unanswered` and `unfinished` are shares of the
-`responses`, in per cent: without an answer, and cut at the length limit. **The accuracies of a pilot mean
-nothing.**"""
+One row for each stage and model, and in the CSV one for each job that failed, with the last line of its
+log. `failed` jobs wrote a log and no output; those that were `not_run` waited for them. `empty` ones had
+nothing to do, such as no wrong solution to resample. `stand_ins` are rows that were trained on although no
+solution was right, as {queries} queries may give none; in a real run such a training is left out.
+`seconds` adds up the wall time of jobs, `max_rss_mb` is the main memory of the largest. `unanswered` and
+`unfinished` are shares of the `responses`, in per cent: without an answer, and cut at the length limit.
+**The accuracies of a pilot mean nothing.**"""
 ASSUMED = """\
-`{file}` holds these for `vista plan --configfile … --assume {file}`. `start_minutes` is the shortest job of a
-model, so it includes a handful of answers. With so few requests at a time an engine is slower than in the
+`{file}` holds these for `vista plan --configfile … --assume {file}`. `start_minutes` is the shortest job of
+a model, so it includes a handful of answers. With so few requests at a time an engine is slower than in the
 real run: take tokens per second for a lower bound."""
 
 
@@ -200,8 +201,8 @@ def _is_empty(manifest: Manifest) -> bool:
 
 
 def _failed(job: Planned) -> dict[str, str]:
-    said = last_lines([job.log]).splitlines()[-1].strip()
-    return {"stage": job.stage, "model": job.model, "job": job.name, "failed": "1", "said": said}
+    said = shorten(last_lines([job.log]).splitlines()[-1], 300)
+    return {"stage": job.stage, "model": job.model, "job": job.name, "said": said}
 
 
 def pilot_page(suite: Suite, rows: pd.DataFrame, found: list[Measure], file: Path) -> Page:
@@ -211,7 +212,8 @@ def pilot_page(suite: Suite, rows: pd.DataFrame, found: list[Measure], file: Pat
     planned, done = int(sums["planned"]), int(sums["done"])
     verdict = f"**All {planned} jobs are done.**"
     if done < planned:
-        verdict = f"**{done} of {planned} jobs are done, {len(failures)} failed**, {int(sums['not_run'])} did not run."
+        lacking = f"{len(failures)} failed**, {int(sums['not_run'])} did not run."
+        verdict = f"**{done} of {planned} jobs are done, {lacking}"
     stands = f"{int(sums['stand_ins'])} rows of training sets stand in for right solutions that were lacking."
     title = f"What the pilot of {suite.pilot} queries found (suite `{suite.name}`)"
     parts: list[str | Table] = [verdict, *([stands] if sums["stand_ins"] else [])]

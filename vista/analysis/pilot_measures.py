@@ -30,7 +30,7 @@ class Measure:
     @property
     def shown(self) -> str:
         """The value in YAML."""
-        return json.dumps(self.value if isinstance(self.value, dict | int) else round(self.value, 4))
+        return json.dumps(self.value if isinstance(self.value, dict | int) else float(f"{self.value:.4g}"))
 
 
 def measures(suite: Suite, paths: Paths, outputs: Sequence[Path]) -> list[Measure]:

@@ -12,7 +12,7 @@ from vista.errors import VistaError
 from vista.records import Split
 from vista.task_kinds import TaskSettings
 
-SUFFIX = "-pilot"
+ENDING = "-pilot"
 EPOCHS = 2  # from the second step on, the optimiser's state is in memory too
 SPLITS: tuple[Split, ...] = ("seed", "train", "test")
 
@@ -37,8 +37,8 @@ def pilot_of(suite: Suite, queries: int) -> Suite:
     return suite.model_copy(
         update={
             "pilot": queries,
-            "name": f"{suite.name}{SUFFIX}",
-            "results": suite.results.with_name(f"{suite.results.name}{SUFFIX}"),
+            "name": f"{suite.name}{ENDING}",
+            "results": suite.results.with_name(f"{suite.results.name}{ENDING}"),
             "tasks": tasks,
             "training": suite.training.model_copy(update=sections),
             "shards": 1,  # each shard would load the model for a query or two
