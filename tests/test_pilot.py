@@ -76,7 +76,7 @@ def test_a_table_with_fewer_rows_than_the_pilot_stays_whole(root: Path, tmp_path
 
 @pytest.mark.parametrize("value", [0, -1, 0.5, 8.0, "text", True, [8]])
 def test_what_is_no_number_of_queries_is_refused_when_the_suite_is_read(root: Path, value: object) -> None:
-    with pytest.raises(VistaError, match="smoke.yaml: pilot: "):
+    with pytest.raises(VistaError, match=r"smoke\.yaml: pilot: "):
         suite_of(root, root / "config/smoke.yaml", pilot=value)
 
 
