@@ -9,6 +9,7 @@ import base64
 import importlib.util
 from collections.abc import Iterator
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +67,7 @@ def merges(known: dict[bytes, int]) -> Iterator[tuple[bytes, bytes]]:
     for token, rank in sorted(known.items(), key=lambda item: item[1]):
         parts = [token[place : place + 1] for place in range(len(token))]
         while len(parts) > 2:
-            pairs = [known.get(first + second, rank) for first, second in zip(parts, parts[1:], strict=False)]
+            pairs = [known.get(first + second, rank) for first, second in pairwise(parts)]
             place = min(range(len(pairs)), key=pairs.__getitem__)
             if pairs[place] >= rank:
                 break

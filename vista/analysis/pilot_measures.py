@@ -139,7 +139,7 @@ def _shares(read: _Read) -> Iterator[Measure]:
     filtered = {
         path: each
         for path, each in read.below("curation").items()
-        if each.settings["method"].get("filter", {}).get("kind", "none") != "none"
+        if each.settings.get("method", {}).get("filter", {}).get("kind", "none") != "none"
     }
     if positives := _sum(filtered, "positives"):
         kept = 1 - _sum(filtered, "dropped_by_filter") / positives
