@@ -162,8 +162,8 @@ class Settings(Outputs):
             rationales = self.suite.seed_rationales
             # Other rationales than the base model's own come with the queries; a teacher's may be lacking.
             stated += [rationales.kind, getattr(rationales, "max_per_query", None)]
-        if self.suite.pilot:
-            stated.append("pilot")  # with stand-ins where there is nothing to train on
+        if self.suite.pilot:  # with stand-ins where there is nothing to train on
+            stated.append(["pilot", self.suite.wording.chosen])
         return digest([*stated, self._in_order(self.reads.curation(this).every_file)])
 
     def training_settings(self, run: str) -> str:
