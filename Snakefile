@@ -100,6 +100,8 @@ onerror:
         print(quoted, file=sys.stderr)
     if workflow.is_main_process:
         expire_kept(workflow)
+        if SUITE.pilot:
+            print(PLAN.tell_pilot(), file=sys.stderr)
 
 
 wildcard_constraints:
@@ -122,12 +124,16 @@ localrules:
     cost,
     figure,
     gallery,
+    pilot,
 
 
 rule all:
     default_target: True
     input:
-        expand(f"{R}/tables/{{table}}.csv", table=SUITE.tables),
+        expand(
+            f"{R}/tables/{{table}}.csv",
+            table=[*SUITE.tables, *(["pilot"] if SUITE.pilot else [])],
+        ),
 
 
 rule tables:

@@ -117,6 +117,8 @@ def jobs(suite: Suite) -> dict[tuple[str, str], Signature]:
             outputs = [Path(file).name for file in dag.table_outputs(rule)]
             settings = (dag.table_settings(rule), outputs)
             add(rule, "", settings, dag.table_inputs(rule), dag.table_code(rule))
+    if suite.pilot:
+        add("pilot", "", dag.pilot_settings(), dag.pilot_inputs(), dag.code("pilot"))
     if dag.gallery():
         add("gallery", "", dag.named_cases(), dag.cases())
     for figure in figures(suite):
@@ -159,6 +161,7 @@ DECIDES: dict[str, str] = {
     "SuiteFields.tables": "",
     "SuiteFields.reported": "+figure results",
     "SuiteFields.shards": "+gains +resample +sample +score audit cases curate prefix TABLES",
+    "SuiteFields.pilot": "+pilot curate tasks",
     "SuiteFields.snapshot": "",
     "SuiteFields.threads": "",
     "SuiteFields.gpus": "",

@@ -35,7 +35,7 @@ STAGE_COMMANDS = {
     "evaluation": ["evaluate", "ask", "grade"],
     "analysis": [
         *("collect", "tables", "ablation", "difficulty", "cost", "audit", "prefix", "distributions"),
-        "history",
+        *("history", "pilot"),
     ],
 }
 Command = TypeVar("Command", bound=Callable[..., None])
@@ -375,3 +375,12 @@ def history(suite_file: SuiteArgument) -> None:
     from vista.analysis.history import history_table
 
     history_table(suite, paths)
+
+
+@stage_command
+def pilot(suite_file: SuiteArgument) -> None:
+    """Write what a pilot found, and the assumptions that it measured for `vista plan`."""
+    suite, paths = _open(suite_file, "pilot")
+    from vista.analysis.pilot import pilot_table
+
+    pilot_table(suite, paths)

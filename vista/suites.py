@@ -9,6 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from vista.config import Suite, load_resolved, load_suite, load_yaml
+from vista.config.pilot import ENDING
 from vista.errors import VistaError
 
 RESOLVED = "suite.json"  # what the Snakefile writes into a results folder
@@ -103,9 +104,18 @@ def strange_target(targets: Iterable[str], suite: Suite, configfile: Path, root:
                 folders.setdefault(Path(folder).absolute(), []).append(file)
     own = suite.results.absolute()
     folders[own] = [configfile]
+    pilots = {
+        folder.with_name(f"{folder.name}{ENDING}"): folders[folder] for folder in folders if folder.name
+    }
     for target in targets:
-        above = [folder for folder in folders if folder in Path(target).absolute().parents]
+        above = [folder for folder in {*folders, *pilots} if folder in Path(target).absolute().parents]
         nearest = max(above, key=lambda folder: len(folder.parts), default=own)
+        if nearest != own and nearest in pilots:
+            right = os.path.relpath(pilots[nearest][0])
+            return (
+                f"{target}: is of a pilot. Without `pilot`, {os.path.relpath(configfile)} has its results in "
+                f"{suite.results}; run: snakemake {target} --configfile {right} --config pilot=8"
+            )
         if nearest != own:
             right = os.path.relpath(folders[nearest][0])
             return (

@@ -19,6 +19,7 @@ from tqdm import tqdm
 
 from vista import grid
 from vista.config import Suite
+from vista.config.pilot import ENDING
 from vista.dag import Dag
 from vista.damage import Damage, is_regular_below, sha256
 from vista.errors import VistaError
@@ -190,6 +191,7 @@ def outputs_of(suite: Suite) -> set[str]:
     files = [*dag.predictions(), *dag.cases(), *dag.gallery(), *dag.figures(), str(paths.long)]
     files.append(str(paths.results / "suite.yaml"))
     files += [path for table in dag.every_table() for path in dag.table(Path(table).stem)]
+    files += dag.pilot_outputs() if suite.pilot else []
     for run in grid.runs(suite):
         files += [file.removesuffix(".manifest.json") for file in dag.encodable(run.id)]
         if grid.is_adopted(suite, run):
@@ -243,19 +245,22 @@ def command(suite: Suite, damaged: list[str], configfile: Path) -> str:
     dag = Dag(suite)
     wanted = [
         *dag.every_table(),
+        *(dag.pilot_outputs() if suite.pilot else []),
         *(file for file in dag.figures() if file.endswith(".pdf")),
         *dag.gallery()[:1],
     ]
     targets = [file for file in wanted if Path(file).is_file()]
     files = [str(suite.results / name) for name in dict.fromkeys(damaged)]
     # Targets come first: after an option, Snakemake would read them as its values.
-    words = ["snakemake", "--cores", "all", *targets, "--configfile", str(configfile), "--forcerun", *files]
-    return shlex.join(words)
+    pilot = [] if suite.pilot is None else ["--config", f"pilot={suite.pilot}"]
+    words = ["snakemake", "--cores", "all", *targets, "--configfile", str(configfile), *pilot]
+    return shlex.join([*words, "--forcerun", *files])
 
 
 def file_of(suite: Suite) -> Path:
     """Where a resolved suite was most likely written: ``config/<name>.yaml``."""
-    return Path("config") / f"{suite.name}.yaml"
+    name = suite.name if suite.pilot is None else suite.name.removesuffix(ENDING)
+    return Path("config") / f"{name}.yaml"
 
 
 def _to_delete(suite: Suite, output: str) -> Path:

@@ -277,6 +277,11 @@ def test_seed_queries_leave_room_for_what_is_written_about_them(
     assert Dag(suite).encodable_settings("m") != before
 
 
+def test_the_tokens_of_all_prompts_are_added_up(check: Callable[..., Any]) -> None:
+    found = check({})
+    assert found["longest_prompt"] < found["prompt_tokens"] <= found["queries"] * found["longest_prompt"]
+
+
 def test_what_costs_something_waits_for_it(suite: Suite) -> None:
     plan = Dag(suite)
     expected = [str(manifest_of(plan.paths.encodable("m")))]

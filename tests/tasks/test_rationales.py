@@ -19,7 +19,7 @@ from vista.manifest import read_manifest
 from vista.paths import Paths
 from vista.records import read_queries
 from vista.tasks.generate import generate_split
-from vista.tasks.rationales import merge_annotated, read_annotated
+from vista.tasks.rationales import merge_annotated, read_annotated, with_rationales
 
 TABLE = [{"query_id": "a", "rationale": "one\ntwo"}, {"query_id": "b", "rationale": "“ü”"}]
 
@@ -102,3 +102,21 @@ def test_without_a_file_generated_tasks_keep_their_own_to_the_byte(suite: Suite,
         files.append(paths.queries("grid-closed", "seed"))
         assert read_manifest(files[-1]).settings["seed_rationales"]["kind"] == settings.kind
     assert sha256(files[0]) == sha256(files[1])
+
+
+def test_a_pilot_takes_the_rationales_of_its_queries_from_a_file_with_more(
+    suite: Suite, tmp_path: Path
+) -> None:
+    file = write_lines(
+        tmp_path / "a.jsonl", [{"query_id": f"q{n}", "rationale": f"text {n}"} for n in range(4)]
+    )
+    settings = annotated(suite, easy=file).seed_rationales
+    assert isinstance(settings, AnnotatedRationales)
+    rows = [
+        {"query_id": f"q{n}", "answer": "1", "answer_type": "number", "choices": None, "rationale": None}
+        for n in (1, 3)
+    ]
+    found, _ = with_rationales(settings, "easy", rows, more=True)
+    assert [row["rationale"] for row in found] == ["text 1", "text 3"]
+    with pytest.raises(VistaError, match="are not in the seed split"):
+        with_rationales(settings, "easy", rows)

@@ -18,6 +18,7 @@ from vista.config.checks import consistency_problems, reporting_problems, result
 from vista.config.documents import parse_yaml
 from vista.config.methods import Methods, SelfImprovement
 from vista.config.models import Models, Prompts
+from vista.config.pilot import pilot_of
 from vista.config.suites import LMMS_EVAL, TASK_NAME, Suite, SuiteFields, SuiteFile, names_of
 from vista.config.sweeps import expand
 from vista.errors import VistaError, fail_if
@@ -355,6 +356,8 @@ def load_suite(
             "only": {**suite_file.only, **sweeps.only},
         }
     )
+    if suite.pilot is not None and suite.results.name:  # a folder without a name is refused below
+        suite = pilot_of(suite, suite.pilot)
     problems += results_problems(suite, str(path)) + consistency_problems(suite, str(path))
     problems += reporting_problems(suite, str(path))
     fail_if(problems, "The configuration has errors:")

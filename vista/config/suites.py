@@ -199,6 +199,13 @@ class SuiteFields(Strict):
         "reproduced ones (tables/reported.csv); relative to the working directory.",
     )
     shards: int = Field(1, ge=1, le=10_000, description="Jobs that share a policy's queries.")
+    pilot: int | None = Field(
+        None,
+        ge=1,
+        exclude_if=lambda queries: queries is None,
+        description="A pilot: the same grid with at most so many queries in each split and two epochs of "
+        "training, in a results folder of its own, whose name ends in `-pilot`.",
+    )
     snapshot: bool = Field(
         False,
         description="Whether jobs run a copy of the code, taken when snakemake starts, so that it may be "

@@ -10,6 +10,7 @@ from typing import Any
 
 from vista import plugins
 from vista.config import Prompts, SeedMethod, SelfImprovement, Suite, Wording, training_section
+from vista.curation import stand_ins
 from vista.curation.rows import (
     example,
     pair,
@@ -42,7 +43,7 @@ def curate(suite: Suite, paths: Paths, run: Run) -> None:
     If a self-improvement method has no positive (or no pair) at all, the file is empty and the
     manifest says ``no-positives``, even if there are seed rows: training on the seed split alone
     would report SFT-Seed under another name. The same holds for SFT-Seed if no seed query has a
-    rationale.
+    rationale. In a pilot, which has to try the training all the same, others stand in.
 
     Raises:
         VistaError: an input is missing or inconsistent, or the method trains nothing.
@@ -59,8 +60,12 @@ def curate(suite: Suite, paths: Paths, run: Run) -> None:
         selector = Selector(method, run.seed, run.round, counts)
         if any(map(_was_sampled, files.policies)):
             rows = _selected_rows(selector, files, suite.wording, suite.models[run.model].prompts)
+            if not rows and suite.pilot:
+                rows = stand_ins.of_solutions(suite, run, files, selector.pairs)
     if files.seed and (rows or isinstance(method, SeedMethod)):
         rows = seed_rows(suite, run, files.seed, counts) + rows
+        if not rows and suite.pilot:
+            rows = stand_ins.of_seed(suite, run, files.seed)
     schema = PAIR if training_section(method) == "dpo" else EXAMPLE
     write_rows(paths.training_set(run.id), rows, schema)
     status: Status = "complete" if rows else "no-positives"

@@ -75,6 +75,7 @@ def digests(suite: Suite, plan: Plan | None, command: str, *arguments: str) -> d
         "train": (dag.training_settings, dag.training_code),
         "collect": (dag.collection_settings, lambda: dag.code(command)),
         "cost": (dag.cost_settings, lambda: dag.code(command)),
+        "pilot": (dag.pilot_settings, lambda: dag.code(command)),
         "suite": (dag.suite_settings, None),
     }
     found = dict(zip(("settings", "code"), asked[command], strict=True))

@@ -11,7 +11,7 @@ from vista import grid, measured
 from vista.analysis.plan import FIGURES, ablation_names, figures, results_names, table_names
 from vista.config import AnnotatedRationales, BuiltModel, SelfImprovement, Suite, VllmEngineSettings
 from vista.dag.base import Base
-from vista.errors import fail_if
+from vista.errors import VistaError, fail_if
 from vista.grid import Run, sampled_split
 from vista.paths import TABLE_SUFFIXES, manifest_of
 from vista.plugins import make, module_of
@@ -265,6 +265,8 @@ class Outputs(Inputs):
                 self.task_evaluation_code(task, "ask")
         if self.suite.endpoints:
             self.evaluation_code("ask")
+        if self.suite.pilot:
+            self.code("pilot")
         made = {Path(table).stem for table in self.every_table()}
         for rule in self.table_commands():
             if rule == "results" or rule in made:
@@ -292,6 +294,25 @@ class Outputs(Inputs):
         """A table as CSV, Markdown and LaTeX, and their manifests."""
         files = [self.paths.table(name, suffix) for suffix in TABLE_SUFFIXES]
         return [str(path) for file in files for path in (file, manifest_of(file))]
+
+    def pilot_inputs(self) -> list[str]:
+        """What a pilot's table waits for: all that there is to make."""
+        return [*self.every_table(), *self.figures(), *self.gallery(), str(self.paths.results / "suite.yaml")]
+
+    def pilot_outputs(self) -> list[str]:
+        """A pilot's table and what it measured, with their manifests."""
+        measured = self.paths.table("assumptions", "yaml")
+        return [*self.table("pilot"), str(measured), str(manifest_of(measured))]
+
+    def tell_pilot(self) -> str:
+        """Write the table of a pilot some of whose jobs failed, and say where it is."""
+        from vista.analysis.pilot import pilot_table  # pandas takes a second
+
+        try:
+            failed = pilot_table(self.suite, self.paths)
+        except VistaError as error:
+            return f"pilot: no table of what worked: {error}"
+        return f"pilot: {len(failed)} jobs failed; {self.paths.table('pilot', 'md')} has them all"
 
     def _distribution_inputs(self) -> list[str]:
         """Queries, rollouts and tokenizers that the distributions are counted in."""

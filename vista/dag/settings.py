@@ -54,6 +54,8 @@ class Settings(Outputs):
         teacher = self._teacher_settings() if split == "seed" else None
         other = {"sizes", *(spec.for_training if split == "test" else ())}
         files = [self.definitions[task]] if task in self.definitions else []
+        if self.suite.pilot and self.rationale_files(task, split):
+            files.append("pilot")  # whose rationales may be of more queries than are left
         return digest([spec.model_dump(mode="json", exclude=other), *sizes, teacher, *files])
 
     def _teacher_settings(self) -> dict[str, Any] | None:
@@ -163,6 +165,8 @@ class Settings(Outputs):
             rationales = self.suite.seed_rationales
             # Other rationales than the base model's own come with the queries; a teacher's may be lacking.
             stated += [rationales.kind, getattr(rationales, "max_per_query", None)]
+        if self.suite.pilot:  # with stand-ins where there is nothing to train on
+            stated.append(["pilot", self.suite.wording.chosen])
         return digest([*stated, self._in_order(self.reads.curation(this).every_file)])
 
     def training_settings(self, run: str) -> str:
@@ -221,6 +225,10 @@ class Settings(Outputs):
     def cost_settings(self) -> str:
         """What decides the rows of the table of costs, besides the measurements that there are."""
         return digest([self.suite.name, self.suite.every_model])
+
+    def pilot_settings(self) -> str:
+        """What decides the rows of the table of a pilot, besides what its jobs left: the whole suite."""
+        return self.suite_settings()
 
     def table_settings(self, rule: str) -> str:
         """What decides the rows of a rule's tables and their order, besides what is in the files.

@@ -58,6 +58,7 @@ class Examiner:
         self.processor = processor
         self.context = context
         self.longest = 0  # tokens of a prompt, to within ``MARGIN``
+        self.tokens = 0  # of all prompts
         self.tokens_of = cache(self._tokens_of)
         self.unknown_words = cache(partial(chat.unknown_words, processor.tokenizer))
 
@@ -85,6 +86,7 @@ class Examiner:
         except REFUSALS as error:
             return f"the processor or its chat template refuses its prompt: {error or type(error).__name__}"
         self.longest = max(self.longest, length)
+        self.tokens += length
         if self.context is not None and length + response_len > self.context:
             return (
                 f"its prompt has {length} tokens and the response up to {response_len}, but the model's "
@@ -190,6 +192,7 @@ def check_encodable(suite: Suite, paths: Paths, model: str) -> None:
         "queries": queries,
         "image_sizes": examiner.tokens_of.cache_info().currsize,
         "longest_prompt": examiner.longest,
+        "prompt_tokens": examiner.tokens,
     }
     counts |= {f"unknown/{where}": found["queries"] for where, found in unknown.items()}
     for found in unknown.values():

@@ -55,8 +55,10 @@ def generate_split(suite: Suite, paths: Paths, task_name: str, split: Split) -> 
     counts: dict[str, float] = {}
     source = rationale_source(suite, task_name, split)
     if source is not None:
+        # A pilot has a few of the queries that somebody wrote rationales for.
+        more = {"more": True} if suite.pilot and suite.seed_rationales.kind == "annotated" else {}
         rows, counts = importlib.import_module(source).with_rationales(
-            suite.seed_rationales, task_name, list(rows)
+            suite.seed_rationales, task_name, list(rows), **more
         )
     count = records.write_rows(output, rows, records.QUERY)
     prepared.pictures.note(output)

@@ -22,15 +22,25 @@ SHOWN = 5  # names listed of those that an error is about
 
 
 def with_rationales(
-    settings: AnnotatedRationales, task: str, queries: Sequence[Row]
+    settings: AnnotatedRationales, task: str, queries: Sequence[Row], more: bool = False
 ) -> tuple[list[Row], dict[str, float]]:
     """The queries of a seed split with the rationales of the user's file, and counts for the manifest.
+
+    Args:
+        settings: Which file.
+        task: The task.
+        queries: The seed split.
+        more: Whether the file may have rationales of other queries.
 
     Raises:
         VistaError: the file does not fit the queries.
     """
     file = settings.files[task]
-    rows = merge_annotated(queries, read_annotated(file), str(file))
+    table = read_annotated(file)
+    if more:
+        wanted = {row["query_id"] for row in queries}
+        table = [row for row in table if row["query_id"] in wanted]
+    rows = merge_annotated(queries, table, str(file))
     return rows, {"right_rationales": sum(solves(row, extract(row["rationale"])) for row in rows)}
 
 

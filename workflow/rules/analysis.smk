@@ -73,6 +73,30 @@ rule cost:
         " vista cost {params.suite:q} 2>&1 | tee {log:q}"
 
 
+if SUITE.pilot:
+
+    # Not measured: it reads the measurements.
+    rule pilot:
+        input:
+            made=PLAN.pilot_inputs(),
+            code=PLAN.code("pilot"),
+        output:
+            shown(PLAN.pilot_outputs()),
+        log:
+            f"{R}/logs/analysis/pilot.log",
+        conda:
+            "../../environment.yml"
+        resources:
+            mem_mb=lambda w, attempt: PLAN.light_memory(attempt),
+            runtime=lambda w, attempt: PLAN.light_minutes(attempt),
+        params:
+            suite=handed,
+            settings=PLAN.pilot_settings(),
+        shell:
+            "VISTA_MEMORY=pilot:{resources.mem_mb:q}"
+            " vista pilot {params.suite:q} 2>&1 | tee {log:q}"
+
+
 for table, command in PLAN.table_commands().items():
 
     rule:
