@@ -3,8 +3,8 @@
 Greedy decoding (or test-time selection) through lmms-eval, whose per-sample scores are kept. What it
 reports is checked: one score for each query, and aggregates that are their means. The tasks are evaluated
 one after another with one loaded model, so that a task's predictions do not depend on which others there
-are, and are kept one by one (``parts``): another task in the suite is all that is answered then, and what an
-interrupted job had answered stays.
+are, and are kept one by one (``parts``): another task in the suite is all that is answered then. What an
+interrupted job had answered stays, response by response.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from vista.chat import Message, check_prompts
 from vista.config import HubModel, LocalModel, SelectMethod, Suite, Wording, digest
 from vista.errors import VistaError
 from vista.evaluation.harness import lone_process, run_lmms_eval, write_task_files
-from vista.evaluation.parts import Part, Parts
+from vista.evaluation.parts import TOGETHER, KeepingEngine, Kept, Part, Parts
 from vista.grid import Run, weights
 from vista.manifest import Recorder, check_count, installed, read_manifest
 from vista.paths import Paths
@@ -33,6 +33,7 @@ from vista.wording import selecting
 
 METRIC = "accuracy,none"  # lmms-eval's name of the metric without a filter
 LMMS_METRIC = "lmms_score,none"
+AND = " and "  # between the names of devices
 
 
 def evaluate(suite: Suite, paths: Paths, run: Run) -> None:
@@ -69,8 +70,11 @@ def evaluate(suite: Suite, paths: Paths, run: Run) -> None:
     expected = {task: query_ids(path) for task, path in queries.items()}
     fingerprints = {task: recorder.fingerprints[path] for task, path in queries.items()}
     keys = part_keys(suite, run, checkpoint, fingerprints, recorder.digests)
-    counts = write_parts(output, expected, keys, recorder, partial(_answered, suite, paths, run))
+    kept = Kept(output.parent / ".responses", keys)
+    kept.discard_others()
+    counts = write_parts(output, expected, keys, recorder, partial(_answered, suite, paths, run, kept))
     recorder.write(output, counts)
+    kept.discard()
 
 
 Answered = Callable[[Mapping[str, Sequence[str]]], Iterator[tuple[str, Part]]]
@@ -104,13 +108,13 @@ def write_parts(
     parts.discard_others()
     whole = [part for part in found.values() if part is not None]
     rows = [row for part in whole for row in part.rows]
-    recorder.device = " and ".join(dict.fromkeys(part.device for part in whole))
+    recorder.device = AND.join(dict.fromkeys(name for part in whole for name in part.device.split(AND)))
     write_rows(output, rows, PREDICTION)
     return {"predictions": len(rows), **total([part.counts for part in whole])}
 
 
 def _answered(
-    suite: Suite, paths: Paths, run: Run, tasks: Mapping[str, Sequence[str]]
+    suite: Suite, paths: Paths, run: Run, kept: Kept, tasks: Mapping[str, Sequence[str]]
 ) -> Iterator[tuple[str, Part]]:
     """The parts of tasks, made one after another; the model is loaded only if there are any.
 
@@ -118,6 +122,7 @@ def _answered(
         suite: The resolved suite.
         paths: Where everything is.
         run: The run.
+        kept: The responses of a job that was interrupted, and where this one keeps its own.
         tasks: By task, the ids of its queries.
     """
     if not tasks:
@@ -137,13 +142,15 @@ def _answered(
             selection=selection,
         )
         check_prompts(model.checkpoint.processor, suite.models[run.model].prompts, run.model)
+        engine, together = model.engine, TOGETHER * suite.eval_batch_size
         for task, ids in tasks.items():
             model.candidate_tokens = 0
+            model.engine = keeping = KeepingEngine(engine, kept, task, together, device_name(model))
             rows, counts = answers(model, suite, paths, run, task, ids)
             if selection is not None:
                 counts["candidates"] = selection.k * len(rows)
                 counts["tokens"] += model.candidate_tokens
-            yield task, Part(rows, counts, device_name(model))
+            yield task, Part(rows, counts, AND.join(keeping.devices))
 
 
 def task_files(paths: Paths, run: Run) -> Path:
