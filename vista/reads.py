@@ -134,8 +134,12 @@ class Reads:
         if grid.is_graded(self.suite, run):
             raise VistaError(f"{run.id}: there are responses to grade, and no checkpoint")
         if grid.is_adopted(self.suite, run):
-            return self.paths.adopted(run.id)
+            return self.paths.adopted(grid.evaluated(self.suite, run).id)
         return self.paths.trained(run.id) if grid.is_trained(self.suite, run) else self.paths.base(run.model)
+
+    def predictions(self, run: Run) -> Path:
+        """The predictions that a run's rows in the tables are made from."""
+        return self.paths.predictions(grid.evaluated(self.suite, run).id)
 
     def given(self, run: Run) -> list[Path]:
         """The user's files that a run's checkpoint or predictions are made from; none if they are missing.

@@ -193,7 +193,7 @@ def outputs_of(suite: Suite) -> set[str]:
     for run in grid.runs(suite):
         files += [file.removesuffix(".manifest.json") for file in dag.encodable(run.id)]
         if grid.is_adopted(suite, run):
-            files.append(str(manifest_of(paths.adopted(run.id))))
+            files.append(dag.checkpoint(run.id))
         if grid.is_trained(suite, run):
             files += [str(paths.training_set(run.id)), str(manifest_of(paths.trained(run.id)))]
             files.append(str(paths.history(run.id)))

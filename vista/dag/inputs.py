@@ -69,7 +69,8 @@ class Inputs(Base):
         Raises:
             VistaError: lists every folder and file that is missing.
         """
-        fail_if([lacking for run in grid.runs(self.suite) if (lacking := self.lacking(run))], "Not there:")
+        runs = grid.evaluations(self.suite)
+        fail_if([lacking for run in runs if (lacking := self.lacking(run))], "Not there:")
 
     def lacking(self, run: Run) -> str:
         """What is missing of what a run's method names; nothing if it is there, or has been taken in."""
@@ -186,8 +187,8 @@ class Outputs(Inputs):
     """Tables, figures and the gallery, with their inputs."""
 
     def predictions(self) -> list[str]:
-        """Predictions of every run of the grid."""
-        return [str(self.paths.predictions(run.id)) for run in grid.runs(self.suite)]
+        """Predictions of every run that is evaluated."""
+        return [str(self.paths.predictions(run.id)) for run in grid.evaluations(self.suite)]
 
     def statuses(self) -> list[str]:
         """Manifests of the predictions, which say whether a run has any."""

@@ -267,7 +267,7 @@ class Estimator:
         for file in self.files:
             hours, disk = self.rollout_hours(file), self.rollout_bytes(file)
             found.append(Work(RULE_OF_KIND[file.kind], file.policy.model, hours, disk))
-        for run in grid.runs(self.suite):
+        for run in grid.evaluations(self.suite):
             if grid.is_trained(self.suite, run):
                 method = self.suite.methods[run.method]
                 pairs = isinstance(method, SelfImprovement) and method.objective.pairs

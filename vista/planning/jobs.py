@@ -78,7 +78,7 @@ def splits(suite: Suite) -> list[tuple[str, Split]]:
 
 def job_counts(suite: Suite) -> dict[str, int]:
     """Jobs of each rule that ``tables/main.csv`` needs when nothing has been made yet, by stage."""
-    runs = grid.runs(suite)
+    runs = grid.evaluations(suite)
     trained = sum(grid.is_trained(suite, run) for run in runs)
     graded = sum(grid.is_graded(suite, run) for run in runs)
     rollouts = Counter(RULE_OF_KIND[file.kind] for file in rollout_files(suite))
@@ -117,6 +117,7 @@ class JobTree:
 
     def of_run(self, run: grid.Run) -> frozenset[Job]:
         """Every job that a run's predictions need."""
+        run = grid.evaluated(self.dag.suite, run)
         if run.model in self.dag.suite.endpoints:
             return self._all(self.dag.test_queries()) | {Job("ask", run.id)}
         if grid.is_graded(self.dag.suite, run):
