@@ -144,7 +144,13 @@ def test_what_no_train_set_has_a_part_in_is_taken_in_and_evaluated_once_for_all_
     methods = [{"all": SEEDS}, {"chosen": {"kind": "select", "of": "all"}}, {"told": PREDICTIONS}]
     own = {"kind": "self-improvement", "initial_policy": "all", "objective": {"kind": "sft"}}
     sets = {name: [f"grid-{name}"] for name in ("closed", "chain")}
-    asked = {"kind": "endpoint", "endpoint": "http://127.0.0.1:1/v1", "model": "m", "cache": "c", "max_requests": 9}
+    asked = {
+        "kind": "endpoint",
+        "endpoint": "http://127.0.0.1:1/v1",
+        "model": "m",
+        "cache": "c",
+        "max_requests": 9,
+    }
     changes: dict[str, Any] = {"models": ["nano-smoke", {"asked": asked}], "seeds": [0, 1]}
     suite = suite_with(root, *methods, {"next": own}, train_sets=sets, **changes)
     dag, apart = Dag(suite), suite_with(root, *methods, {"next": own}, **changes)

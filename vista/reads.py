@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vista import grid
-from vista.config import BuiltModel, Suite
+from vista.config import BuiltModel, Suite, VllmEngineSettings
 from vista.errors import VistaError
 from vista.grid import Run
 from vista.paths import Paths
@@ -93,6 +93,20 @@ class Reads:
     def test_queries(self) -> list[Path]:
         """Test queries of every task that is evaluated."""
         return [self.paths.queries(task, "test") for task in self.suite.evaluated_tasks]
+
+    @property
+    def responds_elsewhere(self) -> bool:
+        """Whether the responses to test queries are generated in the environment of the suite's engine."""
+        return isinstance(self.suite.engine, VllmEngineSettings)
+
+    def responses(self, run: Run) -> list[Path]:
+        """What was answered for a run before its evaluation; nothing where that generates its own."""
+        return [self.paths.responses(run.id)] if self.responds_elsewhere else []
+
+    def requests(self) -> list[Path]:
+        """What lmms-eval's own tasks ask, where another environment has to know."""
+        own = [task for task in self.suite.evaluated_tasks if self.suite.tasks[task].evaluator is not None]
+        return [self.paths.requests(task) for task in own] if self.responds_elsewhere else []
 
     def shared_counts(self) -> dict[str, list[Path]]:
         """By task that counts pictures shared with its test split, the queries that some run trains on."""

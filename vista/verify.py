@@ -190,6 +190,10 @@ def outputs_of(suite: Suite) -> set[str]:
     files = [*dag.predictions(), *dag.cases(), *dag.gallery(), *dag.figures(), str(paths.long)]
     files.append(str(paths.results / "suite.yaml"))
     files += [path for table in dag.every_table() for path in dag.table(Path(table).stem)]
+    files += dag.requests()
+    for run in grid.evaluations(suite):
+        if run.model in suite.models and not grid.is_graded(suite, run):
+            files += dag.responses(run.id)
     for run in grid.runs(suite):
         files += [file.removesuffix(".manifest.json") for file in dag.encodable(run.id)]
         if grid.is_adopted(suite, run):

@@ -130,7 +130,7 @@ def test_what_a_kill_left_half_written_is_no_response(
     whole = run(small)
     shutil.rmtree(small.paths.predictions(RUN.id).parent)
     stop_after(monkeypatch, small, 3)
-    first, second, third = responses(small)
+    first, second, _ = responses(small)
     first.write_bytes(first.read_bytes()[:-9])
     second.rename(second.with_name(f".{TASKS[0]}.parquet.part"))
     asked.clear()

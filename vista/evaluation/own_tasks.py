@@ -43,6 +43,18 @@ def answered(
         VistaError: the task's files or documents are not those that its queries were made of; or what
             lmms-eval reports is not the mean of the responses' scores.
     """
+    loaded, queries = load_asked(suite, paths, task)
+    with single_attempts(), without_judge(loaded.what):
+        report = simple_evaluate(model, [loaded.task], limit=loaded.limit)
+    return _predictions(loaded, run.id, task, queries, report, model.cut)
+
+
+def load_asked(suite: Suite, paths: Paths, task: str) -> tuple[Loaded, list[Row]]:
+    """A task as lmms-eval loads it, and the queries that were made of its documents.
+
+    Raises:
+        VistaError: its files or documents are not those that the queries were made of.
+    """
     path = paths.queries(task, "test")
     settings: Any = suite.tasks[task]
     file = find(settings.task, settings.include_path)
@@ -50,9 +62,7 @@ def answered(
     loaded = load(file, settings.metric, settings.sizes.test, suite.eval_max_new_tokens)
     queries = read_queries(path, COLUMNS)
     _check_documents(loaded, task, [query["query_id"] for query in queries], path)
-    with single_attempts(), without_judge(loaded.what):
-        report = simple_evaluate(model, [loaded.task], limit=loaded.limit)
-    return _predictions(loaded, run.id, task, queries, report, model.cut)
+    return loaded, queries
 
 
 def _check_files(file: TaskFile, task: str, path: Path) -> None:

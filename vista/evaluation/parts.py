@@ -1,9 +1,9 @@
 """What an evaluation has done, kept beside a run's predictions, so that nothing is asked twice.
 
 Stage ``evaluation``. The predictions on single tasks, ``.tasks/TASK-KEY-SHA256.parquet``, stay; the responses
-to a task of which some are missing, ``.responses/TASK-KEY-SHA256.parquet``, go when the job is finished. They are
-hidden files, which Snakemake leaves when it deletes the outputs of a job that is to start. The key stands for all
-that decides them, the SHA-256 is that of the file: one that was cut short or changed is none.
+of a job that is not finished, ``.responses/TASK-KEY-SHA256.parquet``, go when it is. They are hidden files,
+which Snakemake leaves when it deletes the outputs of a job that is to start. The key stands for all that
+decides them, the SHA-256 is that of the file: one that was cut short or changed is none.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 from vista.config import digest
 from vista.damage import sha256
 from vista.engines.base import Engine, Request, Sample
-from vista.errors import writing
+from vista.errors import VistaError, writing
 from vista.records import PREDICTION, Row, read_rows, settle, write_rows
 
 SAID = b"vista_part"  # counts and device, or the device alone, among the metadata of the file
@@ -130,7 +130,7 @@ class Parts(Kept):
 def request_key(request: Request, temperature: float, max_new_tokens: int) -> str:
     """The digest of what is asked of an engine; of the images, the name of the query that they belong to."""
     prompt = request.prompt
-    asked = [prompt.query_id, prompt.input_ids, list(request.prefix), list(request.seeds)]
+    asked = [prompt.query_id, list(prompt.input_ids), list(request.prefix), list(request.seeds)]
     return digest([*asked, temperature, max_new_tokens])
 
 
@@ -186,6 +186,45 @@ class KeepingEngine:
             self.known |= made
             self._drawn_on(self.device)
         return [self.known[key] for key in keys]
+
+
+@dataclass(frozen=True)
+class GivenEngine:
+    """Answers with what another job drew, if it was asked the same.
+
+    Attributes:
+        file: The samples (``SAMPLE``).
+        known: By request.
+    """
+
+    file: Path
+    known: Mapping[str, list[Sample]]
+
+    @classmethod
+    def read(cls, file: Path) -> GivenEngine:
+        """The samples of a file."""
+        return cls(file, samples_of(read_rows(file, SAMPLE)))
+
+    def sample(
+        self, requests: Sequence[Request], temperature: float, max_new_tokens: int
+    ) -> list[list[Sample]]:
+        """What was drawn for every request; see ``base.Engine``.
+
+        Raises:
+            VistaError: one was not asked, or with another prompt.
+        """
+        found = []
+        for request in requests:
+            samples = self.known.get(request_key(request, temperature, max_new_tokens))
+            if samples is None:
+                raise VistaError(
+                    f"query {request.prompt.query_id!r}: {self.file} has no response to the prompt of "
+                    f"{len(request.prompt)} tokens that this environment makes of it; the engine's "
+                    "environment has made another one: install the same version of transformers in both, or "
+                    "take engine: {kind: hf}"
+                )
+            found.append(samples)
+        return found
 
 
 def sample_rows(samples: Mapping[str, Sequence[Sample]]) -> list[Row]:

@@ -215,14 +215,19 @@ class Estimator:
         start = self.start_hours(1, self.suite.gpus * training.processes)
         return start + self.pass_hours(run.model, tokens, operations)
 
+    @property
+    def answering_rule(self) -> str:
+        """The rule whose jobs answer test queries with a checkpoint."""
+        return "respond" if self.suite.engine.kind == "vllm" else "evaluate"
+
     def evaluation_hours(self, run: Run) -> float:
-        """GPU hours of evaluating a checkpoint on every test query, with transformers whatever the engine."""
+        """GPU hours of answering every test query with a checkpoint, with the suite's engine."""
         if not self.suite.gpus:
             return 0.0
         method = self.suite.methods[run.method]
         responses = 1 + method.k if isinstance(method, SelectMethod) else 1
         tokens = self.test_queries * responses * self.assumptions.response_tokens
-        sampling = self.sampling_hours(run.model, tokens, "hf")
+        sampling = self.sampling_hours(run.model, tokens, self.suite.engine.kind)
         return self.start_hours(1, self.suite.gpus) + sampling
 
     @cached_property
@@ -286,7 +291,9 @@ class Estimator:
                 continue
             if grid.is_adopted(self.suite, run):  # an upper bound: of a whole checkpoint there are links
                 found.append(Work("adopt", run.model, 0.0, self.parameters[run.model] * size))
-            found.append(Work("evaluate", run.model, self.evaluation_hours(run), answers))
+            found.append(Work(self.answering_rule, run.model, self.evaluation_hours(run), answers))
+            if self.answering_rule != "evaluate":  # then that scores on a CPU
+                found.append(Work("evaluate", run.model, 0.0, answers))
         return found
 
     def shared(self) -> list[Shared]:
@@ -317,6 +324,8 @@ CPU_SECONDS = {
     "gains": 45.0,
     "curate": 2.0,
     "train": 60.0,
+    "requests": 15.0,
+    "respond": 39.0,
     "evaluate": 39.0,
     "ask": 30.0,
     "grade": 5.0,
@@ -336,9 +345,7 @@ class Assumptions(Strict):
         description="Tokens sampled per second and GPU by vLLM from a model of one billion parameters; "
         "one of N billion is taken to sample N times slower.",
     )
-    hf_tokens_per_second: float = Field(
-        2_000.0, gt=0.0, description="The same for the hf engine, which evaluates in every suite."
-    )
+    hf_tokens_per_second: float = Field(2_000.0, gt=0.0, description="The same for the hf engine.")
     start_minutes: float = Field(3.0, ge=0.0, description="Minutes until a job has loaded its model.")
     prompt_tokens: int = Field(600, ge=1, description="Tokens of a prompt, the image's included.")
     response_tokens: int = Field(250, ge=1, description="Tokens of a response, on average.")
