@@ -189,7 +189,7 @@ class Inputs(Base):
         return _text(self.reads.named(pool.policy, files))
 
     def command(self, kind: str) -> str:
-        """The `vista` command for a kind of rollouts or for responses: the sampling engine's, or the main one."""
+        """The `vista` command for rollouts of a kind, or for responses: that of the engine that samples."""
         engine = self.suite.engine
         samples = kind in ("samples", "resamples", "responses")
         return engine.command if samples and isinstance(engine, VllmEngineSettings) else "vista"

@@ -25,7 +25,7 @@ if TYPE_CHECKING:  # torch takes seconds to import
     from vista.engines.checkpoints import Checkpoint
 
 
-# What a task of lmms-eval's own asks of a document: its turns as JSON, without the images, which the query has.
+# What a task of lmms-eval's own asks of a document: its turns as JSON; the images are those of its query.
 REQUEST = pa.schema(
     [
         ("name", pa.string()),  # of the document, in prompts

@@ -9,7 +9,7 @@ had answered stays.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 
@@ -62,9 +62,10 @@ def respond(suite: Suite, paths: Paths, run: Run) -> None:
         write_rows(output, [], SAMPLE)
         recorder.write(output, {"responses": 0}, status)
         return
+    asking = {task: _asked(suite, paths, run, task, selection) for task in suite.evaluated_tasks}
     kept = Kept(output.parent / ".responses", _keys(suite, paths, run, recorder))
     kept.discard_others()
-    samples, device = _generated(suite, paths, run, settings, kept)
+    samples, device = _generated(suite, paths, run, asking, settings, kept)
     recorder.device = device
     write_rows(output, sample_rows(samples), SAMPLE)
     drawn = [sample for each in samples.values() for sample in each]
@@ -96,7 +97,12 @@ def _keys(suite: Suite, paths: Paths, run: Run, recorder: Recorder) -> dict[str,
 
 
 def _generated(
-    suite: Suite, paths: Paths, run: Run, settings: VllmEngineSettings, kept: Kept
+    suite: Suite,
+    paths: Paths,
+    run: Run,
+    asking: Mapping[str, Sequence[Asked]],
+    settings: VllmEngineSettings,
+    kept: Kept,
 ) -> tuple[dict[str, list[Sample]], str]:
     """What was drawn for each request to the engine, and the devices on which it was."""
     require_gpu(suite, run.model, "evaluation")
@@ -106,7 +112,6 @@ def _generated(
     selection = Selection.of(suite, run)
     engine = VllmEngine(folder, checkpoint, settings, trust_remote_code=trusted, progress="answer")
     answering = Answering(checkpoint, engine, selection, features=False)
-    asking = {task: _asked(suite, paths, run, task, selection) for task in suite.evaluated_tasks}
     prompts = {task: answering.encode(asked, _limit(asked)) for task, asked in asking.items()}
     for task, asked in asking.items():
         engine.expect(prompts[task], _longest(_limit(asked), selection))
