@@ -33,7 +33,7 @@ from vista.dag.inputs import RULE_OF_KIND
 from vista.errors import VistaError, fail_if
 from vista.filters.none import NoFilterSettings
 from vista.grid import Resampling, Run
-from vista.planning.jobs import RolloutFile, rollout_files, splits
+from vista.planning.jobs import RolloutFile, answering_rule, rollout_files, splits
 from vista.records import Split
 from vista.resamplers import ResampleSettings
 from vista.resamplers.budget_matched import BudgetMatchedSettings
@@ -215,11 +215,6 @@ class Estimator:
         start = self.start_hours(1, self.suite.gpus * training.processes)
         return start + self.pass_hours(run.model, tokens, operations)
 
-    @property
-    def answering_rule(self) -> str:
-        """The rule whose jobs answer test queries with a checkpoint."""
-        return "respond" if self.suite.engine.kind == "vllm" else "evaluate"
-
     def evaluation_hours(self, run: Run) -> float:
         """GPU hours of answering every test query with a checkpoint, with the suite's engine."""
         if not self.suite.gpus:
@@ -291,9 +286,9 @@ class Estimator:
                 continue
             if grid.is_adopted(self.suite, run):  # an upper bound: of a whole checkpoint there are links
                 found.append(Work("adopt", run.model, 0.0, self.parameters[run.model] * size))
-            found.append(Work(self.answering_rule, run.model, self.evaluation_hours(run), answers))
-            if self.answering_rule != "evaluate":  # then that scores on a CPU
-                found.append(Work("evaluate", run.model, 0.0, answers))
+            rule = answering_rule(self.suite)
+            found.append(Work(rule, run.model, self.evaluation_hours(run), answers))
+            found += [Work("evaluate", run.model, 0.0, answers)] if rule != "evaluate" else []  # on a CPU
         return found
 
     def shared(self) -> list[Shared]:

@@ -76,6 +76,11 @@ def splits(suite: Suite) -> list[tuple[str, Split]]:
     return [(path.parent.name, cast(Split, path.stem)) for path in queries]
 
 
+def answering_rule(suite: Suite) -> str:
+    """The rule whose jobs answer test queries with a checkpoint."""
+    return "respond" if Dag(suite).reads.responds_elsewhere else "evaluate"
+
+
 def job_counts(suite: Suite) -> dict[str, int]:
     """Jobs of each rule that ``tables/main.csv`` needs when nothing has been made yet, by stage."""
     runs = grid.evaluations(suite)
