@@ -85,7 +85,10 @@ def jobs(suite: Suite) -> dict[tuple[str, str], Signature]:
             settings = (dag.rollout_settings(kind, name, policy), dag.command(kind))
             shown = f"{policy}/{name}/{shard}-of-{suite.shards}"
             add(RULE_OF_KIND[kind], shown, settings, inputs, dag.rollout_code(kind, name))
-    for run in grid.runs(suite):
+    for path in dag.requests():
+        task = Path(path).stem
+        add("requests", task, dag.request_settings(task), [str(dag.paths.queries(task, "test"))])
+    for run in grid.evaluations(suite):
         if grid.is_trained(suite, run):
             code = dag.curation_code(run.id)
             add("curate", run.id, dag.curation_settings(run.id), dag.curation_inputs(run.id), code)
@@ -102,6 +105,10 @@ def jobs(suite: Suite) -> dict[tuple[str, str], Signature]:
         if grid.is_adopted(suite, run):
             own = [dag.base(run.id), *dag.given(run.id)]
             add("adopt", run.id, dag.adoption_settings(run.id), own, dag.code("adopt"))
+        if responses := dag.responses(run.id):
+            settings = (dag.response_settings(run.id), dag.command("responses"))
+            add("respond", run.id, settings, [*inputs, *dag.requests()])
+        inputs += responses
         add("evaluate", run.id, dag.evaluation_settings(run.id), inputs, dag.evaluation_code())
     for case in dag.cases():
         run_id = "/".join(Path(case).relative_to(suite.results).parts[1:-1])
@@ -279,9 +286,9 @@ DECIDES: dict[str, str] = {
     "SplitRule.train": "tasks",
     "SplitRule.test": "tasks",
     "SplitRule.unused": "tasks",
-    "LmmsEvalSettings.task": "ask evaluate tasks",
-    "LmmsEvalSettings.include_path": "ask evaluate tasks",
-    "LmmsEvalSettings.metric": "ask evaluate tasks",
+    "LmmsEvalSettings.task": "ask evaluate requests tasks",
+    "LmmsEvalSettings.include_path": "ask evaluate requests tasks",
+    "LmmsEvalSettings.metric": "ask evaluate requests tasks",
     "LocalFiles.path": "tasks",
     "HubFiles.repo": "tasks",
     "HubFiles.revision": "tasks",
@@ -296,7 +303,7 @@ DECIDES: dict[str, str] = {
     "TeacherRationales.timeout": "",
     "TeacherRationales.parallel": "",
     "VllmEngineSettings.batch_size": "",
-    "VllmEngineSettings.command": "resample sample",
+    "VllmEngineSettings.command": "resample respond sample",
     "VllmEngineSettings.memory": "",
     "VllmEngineSettings.max_model_len": "",
     "VllmEngineSettings.eager": "",

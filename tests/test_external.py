@@ -140,6 +140,41 @@ def test_an_external_method_adds_its_own_jobs_and_no_curation_or_training(root: 
     assert own == {"adopt": 2, "evaluate": 2, "grade": 1}
 
 
+def test_what_no_train_set_has_a_part_in_is_taken_in_and_evaluated_once_for_all_of_them(root: Path) -> None:
+    methods = [{"all": SEEDS}, {"chosen": {"kind": "select", "of": "all"}}, {"told": PREDICTIONS}]
+    own = {"kind": "self-improvement", "initial_policy": "all", "objective": {"kind": "sft"}}
+    sets = {name: [f"grid-{name}"] for name in ("closed", "chain")}
+    asked = {
+        "kind": "endpoint",
+        "endpoint": "http://127.0.0.1:1/v1",
+        "model": "m",
+        "cache": "c",
+        "max_requests": 9,
+    }
+    changes: dict[str, Any] = {"models": ["nano-smoke", {"asked": asked}], "seeds": [0, 1]}
+    suite = suite_with(root, *methods, {"next": own}, train_sets=sets, **changes)
+    dag, apart = Dag(suite), suite_with(root, *methods, {"next": own}, **changes)
+    once = [run for run in grid.evaluations(suite) if run.method in ("zero-shot", "all", "chosen", "told")]
+    assert len(once) == 2 + 4 + 4 + 1
+    assert {run.train_set for run in once} == {"closed"}
+    counted, alone = job_counts(suite), job_counts(apart)
+    trained = sum(grid.is_trained(suite, run) for run in grid.runs(suite))
+    assert counted["evaluate"] == trained + 1 + 4 + 4
+    assert [counted[rule] for rule in ("adopt", "ask", "grade")] == [4, 1, 1]
+    assert [alone[rule] for rule in ("adopt", "ask", "grade")] == [4, 1, 1]
+    assert len(dag.predictions()) == len(set(dag.predictions())) == trained + len(once)
+    for run in grid.runs(suite):
+        stands = grid.evaluated(suite, run)
+        assert str(dag.reads.predictions(run)) in dag.predictions()
+        assert JobTree(suite).of_run(run) == JobTree(suite).of_run(stands)
+        if run.method != "told" and run.model not in suite.endpoints:
+            assert dag.checkpoint(run.id) == dag.checkpoint(stands.id)
+    # The rollouts are those of each train set's queries.
+    later = grid.Run("nano-smoke", "chain", "next", 0, 1)
+    assert grid.policy(suite, later).train_set == "chain"
+    assert "external/nano-smoke/closed/all/seed0/round2" in dag.checkpoint(grid.policy(suite, later).id)
+
+
 def test_each_run_is_made_by_one_rule(root: Path) -> None:
     dag = Dag(suite_with(root, {"told": PREDICTIONS}, {"told.more": CHECKPOINTS}))
     runs = [run.id for run in grid.runs(dag.suite)]

@@ -12,7 +12,7 @@ from vista import grid
 from vista.config import SeedMethod, SelectMethod, SelfImprovement, Suite, load_suite, load_yaml
 from vista.dag import Dag
 from vista.errors import VistaError
-from vista.evaluation.evaluate import Selection
+from vista.evaluation.answering import Selection
 from vista.grid import Run
 from vista.planning.jobs import job_counts, rollout_files
 

@@ -177,6 +177,23 @@ def weights(suite: Suite, run: Run) -> Run:
     return replace(run, method=method.of) if isinstance(method, SelectMethod) else run
 
 
+def evaluated(suite: Suite, run: Run) -> Run:
+    """The run whose predictions, and whose checkpoint from elsewhere, stand for those of ``run``.
+
+    That is ``run`` itself, unless no train set has a part in it: then it is that of the first train set, so
+    that the base model, and what somebody trained or answered elsewhere, is evaluated once for all of them.
+    """
+    own = suite.methods[weights(suite, run).method]
+    if isinstance(own, BaseMethod | ExternalMethod):
+        return replace(run, train_set=next(iter(suite.train_sets)))
+    return run
+
+
+def evaluations(suite: Suite) -> list[Run]:
+    """Every run of the grid that is evaluated itself, in its order."""
+    return list(dict.fromkeys(evaluated(suite, run) for run in runs(suite)))
+
+
 @dataclass(frozen=True)
 class Resampling:
     """Which samples are resampled, and how: all that decides a resamples folder, except its policy."""

@@ -34,6 +34,7 @@ PERIOD = 0.5  # seconds
 # The part of a model's `resources` that a rule's memory is. Other rules have the same for all models.
 PARTS = {
     **{"models": "models", "adopt": "models", "train": "training", "evaluate": "evaluation"},
+    "respond": "evaluation",
     **dict.fromkeys(("check", "sample", "resample", "score", "gains", "cases"), "rollouts"),
 }
 PROC, DEVICES = Path("/proc"), Path("/dev")

@@ -74,6 +74,14 @@ class Paths:
         """Predictions of one checkpoint on every test query (``records.PREDICTION``)."""
         return self.results / "evaluation" / run / "predictions.parquet"
 
+    def responses(self, run: str) -> Path:
+        """What an engine in another environment answered for a run (``evaluation.parts.SAMPLE``)."""
+        return self.results / "evaluation" / run / "responses.parquet"
+
+    def requests(self, task: str) -> Path:
+        """What one of lmms-eval's own tasks asks (``evaluation.answering.REQUEST``)."""
+        return self.results / "evaluation" / "requests" / f"{task}.parquet"
+
     @property
     def long(self) -> Path:
         """Per-sample scores of all runs, in one table."""

@@ -22,6 +22,7 @@ from vista.damage import is_regular_below, sha256
 from vista.errors import VistaError
 from vista.manifest import Manifest, inputs_of, read_manifest
 from vista.paths import Paths, manifest_of
+from vista.reads import Reads
 from vista.shown import in_one_line, markup
 
 EVERY = {"all", "all models"}  # what a cell of a table says instead of one name
@@ -166,7 +167,7 @@ def trace(table: Path, row: str, column: str) -> Trace:
     runs = runs_of(suite, cell)
     scores = branches.inputs(paths.long, read_manifest(paths.long)) if runs else {}
     for run in runs:
-        predictions = paths.predictions(run.id)
+        predictions = Reads(suite, paths).predictions(run)
         top.made_from.append(Node(f"run {run.id}"))
         branches.grow(top.made_from[-1], predictions, scores.get(str(predictions)))
     if not runs:

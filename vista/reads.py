@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vista import grid
-from vista.config import BuiltModel, Suite
+from vista.config import BuiltModel, Suite, VllmEngineSettings
 from vista.errors import VistaError
 from vista.grid import Run
 from vista.paths import Paths
@@ -94,6 +94,20 @@ class Reads:
         """Test queries of every task that is evaluated."""
         return [self.paths.queries(task, "test") for task in self.suite.evaluated_tasks]
 
+    @property
+    def responds_elsewhere(self) -> bool:
+        """Whether the responses to test queries are generated in the environment of the suite's engine."""
+        return isinstance(self.suite.engine, VllmEngineSettings)
+
+    def responses(self, run: Run) -> list[Path]:
+        """What was answered for a run before its evaluation; nothing where that generates its own."""
+        return [self.paths.responses(run.id)] if self.responds_elsewhere else []
+
+    def requests(self) -> list[Path]:
+        """What lmms-eval's own tasks ask, where another environment has to know."""
+        own = [task for task in self.suite.evaluated_tasks if self.suite.tasks[task].evaluator is not None]
+        return [self.paths.requests(task) for task in own] if self.responds_elsewhere else []
+
     def shared_counts(self) -> dict[str, list[Path]]:
         """By task that counts pictures shared with its test split, the queries that some run trains on."""
         found: dict[str, dict[Path, None]] = {}
@@ -137,8 +151,12 @@ class Reads:
         if grid.is_graded(self.suite, run):
             raise VistaError(f"{run.id}: there are responses to grade, and no checkpoint")
         if grid.is_adopted(self.suite, run):
-            return self.paths.adopted(run.id)
+            return self.paths.adopted(grid.evaluated(self.suite, run).id)
         return self.paths.trained(run.id) if grid.is_trained(self.suite, run) else self.paths.base(run.model)
+
+    def predictions(self, run: Run) -> Path:
+        """The predictions that a run's rows in the tables are made from."""
+        return self.paths.predictions(grid.evaluated(self.suite, run).id)
 
     def given(self, run: Run) -> list[Path]:
         """The user's files that a run's checkpoint or predictions are made from; none if they are missing.

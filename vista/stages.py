@@ -32,7 +32,7 @@ STAGE_COMMANDS = {
     "rollouts": ["encodable", "sample", "resample", "score", "gains", "cases"],
     "curation": ["curate"],
     "training": ["train"],
-    "evaluation": ["evaluate", "ask", "grade"],
+    "evaluation": ["evaluate", "ask", "grade", "requests", "respond"],
     "analysis": [
         *("collect", "tables", "ablation", "difficulty", "cost", "audit", "prefix", "distributions"),
         *("history", "pilot"),
@@ -292,6 +292,24 @@ def grade(suite_file: SuiteArgument, run: RunArgument) -> None:
     """Verify the responses of a run that were generated elsewhere."""
     suite, paths = _open(suite_file, "grade", run)
     from vista.evaluation.grade import grade as work
+
+    work(suite, paths, _run(suite, run))
+
+
+@stage_command
+def requests(suite_file: SuiteArgument, task: Annotated[str, typer.Argument(help="Name of a task.")]) -> None:
+    """Write down what a task of lmms-eval's own asks, for an engine's environment without lmms-eval."""
+    suite, paths = _open(suite_file, "requests", task)
+    from vista.evaluation.requests import requests as work
+
+    work(suite, paths, task)
+
+
+@stage_command
+def respond(suite_file: SuiteArgument, run: RunArgument) -> None:
+    """Generate a run's responses to every test query with vLLM, for `vista evaluate` to score."""
+    suite, paths = _open(suite_file, "respond", run)
+    from vista.evaluation.respond import respond as work
 
     work(suite, paths, _run(suite, run))
 

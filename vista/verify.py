@@ -192,10 +192,14 @@ def outputs_of(suite: Suite) -> set[str]:
     files.append(str(paths.results / "suite.yaml"))
     files += [path for table in dag.every_table() for path in dag.table(Path(table).stem)]
     files += dag.pilot_outputs() if suite.pilot else []
+    files += dag.requests()
+    for run in grid.evaluations(suite):
+        if run.model in suite.models and not grid.is_graded(suite, run):
+            files += dag.responses(run.id)
     for run in grid.runs(suite):
         files += [file.removesuffix(".manifest.json") for file in dag.encodable(run.id)]
         if grid.is_adopted(suite, run):
-            files.append(str(manifest_of(paths.adopted(run.id))))
+            files.append(dag.checkpoint(run.id))
         if grid.is_trained(suite, run):
             files += [str(paths.training_set(run.id)), str(manifest_of(paths.trained(run.id)))]
             files.append(str(paths.history(run.id)))

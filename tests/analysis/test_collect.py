@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
-from tests.analysis.conftest import MODELS, TASKS, World
+from tests.analysis.conftest import MODELS, TASKS, World, make_suite
 from vista import grid
 from vista.analysis.collect import LONG_COLUMNS, collect, in_domain, read_long, scores_by_run
 from vista.errors import VistaError
 from vista.grid import Run
 from vista.manifest import read_manifest
-from vista.paths import manifest_of
+from vista.paths import Paths, manifest_of
 from vista.records import PREDICTION, read_rows
 from vista.shown import spreadsheet
 
@@ -91,6 +92,33 @@ def test_ids_that_a_spreadsheet_would_calculate_are_read_as_they_are(tmp_path: P
     found = read_long(path)
     assert list(found["query_id"]) == ids
     assert list(found["cluster_id"]) == [f"{each}!" for each in ids]
+
+
+def test_each_train_set_has_the_rows_of_the_one_evaluation_of_the_base_model(tmp_path: Path) -> None:
+    sets = {"one": ["easy"], "other": ["hard"], "both": ["easy", "hard"]}
+    suite = make_suite(tmp_path / "results", train_sets=sets)
+    world = World(suite, Paths(suite.results)).fill()
+    base = {name: Run("nano-b", name, "zero-shot", 0, 0) for name in sets}
+    apart = {name: world.paths.predictions(run.id) for name, run in base.items()}
+    # As an earlier version wrote them: from the same weights, into a folder of each train set's own.
+    for run in base.values():
+        world.predict(run, lambda run, task, index: float(index % 2))
+    long = long_of(world)
+    whole = world.paths.long.read_bytes()
+    for name in ("other", "both"):
+        shutil.rmtree(apart[name].parent)
+    by_run = scores_by_run(long_of(world))
+    assert world.paths.long.read_bytes() == whole
+    assert [run for run in by_run if run.method == "zero-shot" and run.model == "nano-b"] == [*base.values()]
+    shown = [by_run[run].drop(columns="train_set").to_csv(index=False) for run in base.values()]
+    assert len(set(shown)) == 1
+    assert len(long) == len(grid.runs(suite)) * sum(TASKS.values())
+    read = read_manifest(world.paths.long).inputs
+    assert [str(apart[name]) in read for name in sets] == [True, False, False]
+    rows = read_rows(apart["one"], PREDICTION)
+    world.predictions(base["one"], [row | {"run": base["other"].id} for row in rows])
+    with pytest.raises(VistaError, match=r"one/zero-shot.*found 'nano-b/other/.*expected 'nano-b/one/"):
+        collect(world.suite, world.paths)
 
 
 def test_a_run_without_positives_has_no_rows_and_stops_nobody(world: World) -> None:

@@ -13,9 +13,8 @@ from lmms_eval.models import get_model
 from PIL import Image
 
 from tests.evaluation.conftest import RUN, TASKS, SmallSuite
-from vista import chat
 from vista.errors import VistaError
-from vista.evaluation.chat_model import Asked, VistaChatModel
+from vista.evaluation.chat_model import VistaChatModel, is_query
 from vista.evaluation.evaluate import evaluate
 from vista.lmms.asking import Decoding, split_images
 from vista.records import PREDICTION, QUERY, read_rows
@@ -136,5 +135,4 @@ def test_the_checkpoint_folder_may_be_missing_but_not_silently(tmp_path: Path) -
 def test_only_a_suites_queries_get_the_mark_of_a_cut_response(small: SmallSuite) -> None:
     query = read_rows(small.paths.queries(TASKS[0], "test"), QUERY)[0]
     for doc, expected in ((query, True), ({"query_id": "7", "question": "which ?", "answer": "x"}, False)):
-        asked = Asked("7", ("t", 7), doc, list, Decoding(8, ()), chat.Prompt([], {}, {}, ""))
-        assert asked.is_query is expected
+        assert is_query(doc) is expected

@@ -16,7 +16,8 @@ from vista.engines.base import Request
 from vista.engines.checkpoints import load_checkpoint, save_checkpoint
 from vista.engines.hf import HfEngine
 from vista.errors import VistaError
-from vista.evaluation.evaluate import Selection, evaluate
+from vista.evaluation.answering import Selection
+from vista.evaluation.evaluate import evaluate
 from vista.grid import Run
 from vista.manifest import Recorder, read_manifest
 from vista.records import PREDICTION, Row, read_rows

@@ -240,7 +240,7 @@ def test_the_command_prints_tables_to_read_and_json_to_compute_with(
     arguments = ["plan", "--configfile", str(root / "config/paper.yaml")]
     read = CliRunner().invoke(app, arguments)
     assert read.exit_code == 0, read.output
-    for text in ("rest-em, vista-sft, dpo, vista-dpo", "qwen2.5-vl-7b", "start_minutes", "2,232"):
+    for text in ("rest-em, vista-sft, dpo, vista-dpo", "qwen2.5-vl-7b", "start_minutes", "2,410"):
         assert text in read.output
     assert "\x1b" not in read.output, "no colours in a pipe"
     value = json.loads(CliRunner().invoke(app, [*arguments, "--json"]).output)

@@ -17,6 +17,7 @@ from vista.config import Suite
 from vista.errors import VistaError, fail_if
 from vista.manifest import Recorder, Status, check_count, read_manifest
 from vista.paths import Paths, manifest_of
+from vista.reads import Reads
 from vista.records import PREDICTION, atomic_path, read_queries, read_table
 from vista.shown import from_spreadsheet, spreadsheet
 
@@ -38,7 +39,7 @@ def collect(suite: Suite, paths: Paths) -> None:
     splits = {task: _test_split(paths, task) for task in suite.evaluated_tasks}
     statuses = run_statuses(suite, paths)
     inputs = [paths.queries(task, "test") for task in splits]
-    inputs += [_evidence(paths, run) for run in statuses]
+    inputs += dict.fromkeys(_evidence(suite, paths, run) for run in statuses)
     recorder = Recorder("analysis", {"suite": suite.name}, inputs)
     frames, problems = [], []
     for run, status in statuses.items():
@@ -64,7 +65,7 @@ def run_statuses(suite: Suite, paths: Paths) -> dict[grid.Run, Status]:
     problems = []
     for run in grid.runs(suite):
         try:
-            statuses[run] = read_manifest(paths.predictions(run.id)).status
+            statuses[run] = read_manifest(Reads(suite, paths).predictions(run)).status
         except VistaError as error:
             problems.append(f"{run.id}: {error}")
     fail_if(problems, "These runs of the grid have no evaluation:")
@@ -184,7 +185,7 @@ def _test_split(paths: Paths, task: str) -> TestSplit:
 def _predictions(suite: Suite, paths: Paths, run: grid.Run, status: Status) -> pd.DataFrame:
     """Task, query, cluster, score and ``SILENT`` of a run's predictions; none where it has no result."""
     columns = ["task", "query_id", "cluster_id", "score", *SILENT]
-    path = paths.predictions(run.id)
+    path = Reads(suite, paths).predictions(run)
     if status != "complete" and not path.exists():
         return pd.DataFrame({name: np.array([], dtype=object) for name in columns})
     table = read_table(path, PREDICTION, [name for name in PREDICTION.names if name != "response"])
@@ -195,15 +196,16 @@ def _predictions(suite: Suite, paths: Paths, run: grid.Run, status: Status) -> p
     untold = [task for task in own if f"unanswered/{task}" not in counted]
     frame["unanswered"] = (frame["answer"].isna() & ~frame["task"].isin(untold)).astype("int64")
     frame["unfinished"] = (~frame["finished"].astype(bool)).astype("int64")
-    strangers = sorted(set(frame["run"]) - {run.id})
+    own_id = grid.evaluated(suite, run).id
+    strangers = sorted(set(frame["run"]) - {own_id})
     if strangers:
         raise VistaError(
-            f"{path}: column run: found {strangers[0]!r}, expected {run.id!r}; evaluate it again"
+            f"{path}: column run: found {strangers[0]!r}, expected {own_id!r}; evaluate it again"
         )
     return pd.DataFrame(frame[columns])
 
 
-def _evidence(paths: Paths, run: grid.Run) -> Path:
+def _evidence(suite: Suite, paths: Paths, run: grid.Run) -> Path:
     """The predictions, or the manifest that says why there are none."""
-    path = paths.predictions(run.id)
+    path = Reads(suite, paths).predictions(run)
     return path if path.exists() else manifest_of(path)

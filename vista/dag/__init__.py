@@ -68,6 +68,8 @@ def digests(suite: Suite, plan: Plan | None, command: str, *arguments: str) -> d
         "models": (dag.model_settings, dag.model_code),
         "check": (dag.check_settings, lambda _: dag.check_code()),
         "adopt": (dag.adoption_settings, lambda _: dag.code(command)),
+        "requests": (dag.request_settings, lambda _: dag.code(command)),
+        "respond": (dag.response_settings, lambda _: dag.code(command)),
         "grade": (dag.grading_settings, lambda _: dag.grading_code()),
         "encodable": (dag.encodable_settings, lambda _: dag.code(command)),
         "cases": (dag.case_settings, lambda _: dag.code(command)),

@@ -69,7 +69,8 @@ class Inputs(Base):
         Raises:
             VistaError: lists every folder and file that is missing.
         """
-        fail_if([lacking for run in grid.runs(self.suite) if (lacking := self.lacking(run))], "Not there:")
+        runs = grid.evaluations(self.suite)
+        fail_if([lacking for run in runs if (lacking := self.lacking(run))], "Not there:")
 
     def lacking(self, run: Run) -> str:
         """What is missing of what a run's method names; nothing if it is there, or has been taken in."""
@@ -146,6 +147,22 @@ class Inputs(Base):
         """Test splits of every evaluated task."""
         return _text(self.reads.test_queries())
 
+    def responses(self, run: str) -> list[str]:
+        """What was answered for a run in another environment, if the suite's engine has one."""
+        return _text(self.reads.responses(Run.parse(run)))
+
+    def requests(self) -> list[str]:
+        """What lmms-eval's own tasks ask, where another environment has to know."""
+        return _text(self.reads.requests())
+
+    def requested_tasks(self) -> str:
+        """A pattern of the tasks of ``requests``; it fits nothing if there are none."""
+        return "|".join(re.escape(path.stem) for path in self.reads.requests()) or "(?!)"
+
+    def responding(self) -> str:
+        """A pattern of the runs that are answered in another environment; it fits nothing without one."""
+        return self.evaluated() if self.reads.responds_elsewhere else "(?!)"
+
     def rollout_kinds(self) -> dict[str, str]:
         """The commands that make rollouts, with the kind of file that each makes."""
         return {rule: kind for kind, rule in RULE_OF_KIND.items()}
@@ -172,9 +189,9 @@ class Inputs(Base):
         return _text(self.reads.named(pool.policy, files))
 
     def command(self, kind: str) -> str:
-        """The `vista` command for a kind of rollouts: that of the environment with the sampling engine."""
+        """The `vista` command for rollouts of a kind, or for responses: that of the engine that samples."""
         engine = self.suite.engine
-        samples = kind in ("samples", "resamples")
+        samples = kind in ("samples", "resamples", "responses")
         return engine.command if samples and isinstance(engine, VllmEngineSettings) else "vista"
 
 
@@ -186,8 +203,8 @@ class Outputs(Inputs):
     """Tables, figures and the gallery, with their inputs."""
 
     def predictions(self) -> list[str]:
-        """Predictions of every run of the grid."""
-        return [str(self.paths.predictions(run.id)) for run in grid.runs(self.suite)]
+        """Predictions of every run that is evaluated."""
+        return [str(self.paths.predictions(run.id)) for run in grid.evaluations(self.suite)]
 
     def statuses(self) -> list[str]:
         """Manifests of the predictions, which say whether a run has any."""
@@ -263,6 +280,10 @@ class Outputs(Inputs):
             self.task_evaluation_code(task)
             if self.suite.endpoints:
                 self.task_evaluation_code(task, "ask")
+        if self.reads.responds_elsewhere:
+            self.code("respond")
+        if self.reads.requests():
+            self.code("requests")
         if self.suite.endpoints:
             self.evaluation_code("ask")
         if self.suite.pilot:

@@ -192,16 +192,33 @@ class Settings(Outputs):
 
     def evaluation_settings(self, run: str) -> str:
         """Settings of an evaluation: of decoding that is not greedy, and which scorers lmms-eval uses."""
-        method = self.suite.methods[grid.Run.parse(run).method]
-        decoding: list[Any] = []
-        if isinstance(method, SelectMethod):
-            wording = self.suite.wording.model_dump(include=set(templates_of(method)))
-            decoding = [method.model_dump(mode="json"), wording]
+        decoding = self._decoding(run)
         if scorers := self.scorers():
             decoding.append(scorers)
         decoding += self._own_tasks()
         decoding += self._prompts(run, verified=True)
+        if self.reads.responds_elsewhere:
+            decoding.append(self.suite.engine.kind)
         return digest([self.suite.evaluated_tasks, self.suite.eval_max_new_tokens, *decoding])
+
+    def response_settings(self, run: str) -> str:
+        """Settings of the responses that are generated in the engine's environment."""
+        decoding = [self.suite.engine.kind, *self._decoding(run), *self._prompts(run, verified=False)]
+        return digest([self.suite.evaluated_tasks, self.suite.eval_max_new_tokens, *decoding])
+
+    def request_settings(self, task: str) -> str:
+        """Settings of what one of lmms-eval's own tasks asks."""
+        return digest([self.definitions.get(task), self.suite.eval_max_new_tokens])
+
+    def _decoding(self, run: str) -> list[Any]:
+        """How responses are decoded, if not greedily."""
+        method = self.suite.methods[grid.Run.parse(run).method]
+        if not isinstance(method, SelectMethod):
+            return []
+        return [
+            method.model_dump(mode="json"),
+            self.suite.wording.model_dump(include=set(templates_of(method))),
+        ]
 
     def _own_tasks(self) -> list[list[str]]:
         """What files outside the config say of the evaluated tasks; nothing where no task has such files."""
@@ -299,6 +316,8 @@ class Resources(Base):
         """GPUs of the job of a command, which is called with a model or a run first."""
         if command not in PARTS or command in WITHOUT_GPU:
             return 0
+        if command == "evaluate" and self.suite.engine.kind == "vllm":
+            return 0  # it scores what was generated before (``respond``)
         return self.gpus(cast("ModelStage", PARTS[command]), named)
 
     def devices(self) -> list[Device]:

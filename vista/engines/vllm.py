@@ -24,7 +24,7 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from vista.chat import check_fits, template_ids
+from vista.chat import Prompt, check_fits, template_ids
 from vista.config import VllmEngineSettings
 from vista.engines.base import Request, Sample
 from vista.engines.checkpoints import Checkpoint
@@ -126,6 +126,13 @@ class VllmEngine:
             return [made * len(request.seeds) for made, request in zip(results, requests, strict=True)]
         return results
 
+    def expect(self, prompts: Sequence[Prompt], room: int) -> None:
+        """Make room, when vLLM starts, for prompts of later calls with up to ``room`` more tokens each."""
+        context = self.checkpoint.context
+        length = max((len(prompt) for prompt in prompts), default=0) + room
+        self._length = max(self._length, length if context is None else min(length, context))
+        self._images = max([self._images, *(prompt.images for prompt in prompts)])
+
     def _serve(
         self, requests: Sequence[Request], wave: Sequence[_Task], temperature: float
     ) -> Iterator[Sample]:
@@ -213,7 +220,8 @@ class VllmEngine:
                 "raise it, shorten the response, or leave it out"
             )
         if self._llm is None:
-            self._length, self._images = limit or length, images
+            self._length = limit or max(length, self._length)
+            self._images = max(images, self._images)
             self._llm = self._start()
         elif length > self._length or images > self._images:
             raise VistaError(

@@ -9,8 +9,7 @@ wrong is raised: an error is never scored as an empty answer. A response that th
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +18,11 @@ from lmms_eval.api.model import lmms
 from tqdm import tqdm
 
 from vista import chat
-from vista.engines.base import Engine, Request, Sample
+from vista.engines.base import Engine
 from vista.errors import VistaError
-from vista.evaluation.evaluate import Selection
+from vista.evaluation.answering import Answer, Answering, Asked, Selection, named
 from vista.lmms.asking import Decoding, split_images
 from vista.verdicts import marked
-from vista.wording import check_wording
 
 # Encoded prompts wait in memory up to this size (or one batch, if that is larger).
 POOL_BYTES = 2**30
@@ -42,21 +40,9 @@ def manifest() -> Any:
     return ModelManifest(model_id="vista", chat_class_path="vista.evaluation.chat_model.VistaChatModel")
 
 
-@dataclass(frozen=True)
-class Asked:
-    """One request: its document, how that is turned into a conversation, and the prompt."""
-
-    query_id: str
-    key: tuple[str, int]  # of the document: its task and place
-    doc: Mapping[str, Any]
-    to_messages: Callable[[Mapping[str, Any]], Sequence[Mapping[str, Any]]]
-    decoding: Decoding
-    prompt: chat.Prompt
-
-    @property
-    def is_query(self) -> bool:
-        """Whether a suite's task asks it; other tasks' scorers do not know the mark of a cut response."""
-        return set(self.doc) >= OF_A_QUERY
+def is_query(doc: Mapping[str, Any]) -> bool:
+    """Whether a suite's task asks it; other tasks' scorers do not know the mark of a cut response."""
+    return set(doc) >= OF_A_QUERY
 
 
 class VistaChatModel(lmms):  # type: ignore[misc]  # lmms-eval is untyped
@@ -74,6 +60,7 @@ class VistaChatModel(lmms):  # type: ignore[misc]  # lmms-eval is untyped
         trust_remote_code: bool = False,
         padding: bool | None = None,
         selection: Selection | None = None,
+        engine: Engine | None = None,
     ) -> None:
         """Load the checkpoint.
 
@@ -86,13 +73,14 @@ class VistaChatModel(lmms):  # type: ignore[misc]  # lmms-eval is untyped
             trust_remote_code: Run code that the checkpoint brings.
             padding: Whether requests of unequal length share a batch; default: on a GPU.
             selection: Let the model choose among candidates; default: its greedy response counts.
+            engine: Answers; default: transformers. With one, the weights are not loaded.
 
         Raises:
             VistaError: the folder or a setting is not usable, or the model does not know the words
                 in which it would be asked to choose.
         """
         super().__init__()
-        from vista.engines.checkpoints import load_checkpoint
+        from vista.engines.checkpoints import load_checkpoint, load_outline
         from vista.engines.hf import HfEngine
 
         if int(os.environ.get("WORLD_SIZE", "1")) > 1:
@@ -100,27 +88,27 @@ class VistaChatModel(lmms):  # type: ignore[misc]  # lmms-eval is untyped
         if not str(batch_size).isdigit() or int(batch_size) < 1:
             raise VistaError(f"batch_size {batch_size!r}: give a number of requests, at least 1")
         self.batch_size = int(batch_size)
-        self.checkpoint = load_checkpoint(
-            Path(pretrained),
-            attention=attention,
-            device=device,
-            dtype=dtype,
-            trust_remote_code=trust_remote_code,
-            padding=padding,
-        )
-        self.engine: Engine = HfEngine(self.checkpoint, self.batch_size, progress="answer")
+        reads = engine is None
+        if engine is None:
+            checkpoint = load_checkpoint(
+                Path(pretrained),
+                attention=attention,
+                device=device,
+                dtype=dtype,
+                trust_remote_code=trust_remote_code,
+                padding=padding,
+            )
+            engine = HfEngine(checkpoint, self.batch_size, progress="answer")
+        else:
+            checkpoint = load_outline(Path(pretrained), trust_remote_code=trust_remote_code)
+        self.answering = Answering(checkpoint, engine, selection, features=reads)
         # By task and place, documents whose response the length limit cut, or without a candidate to choose.
         self.cut: set[tuple[str, int]] = set()
-        self.selection = selection
-        self.candidate_tokens = 0
-        if selection is not None:
-            tokenizer = self.checkpoint.processor.tokenizer
-            check_wording(tokenizer, selection.wording, ["select", "candidate"], str(pretrained))
 
     @property
     def device(self) -> Any:
         """The device that the model is on."""
-        return self.checkpoint.device
+        return self.answering.checkpoint.device
 
     def clean(self) -> None:
         """Keep what is loaded: lmms-eval cleans up after every call, and takes longer than a small task."""
@@ -140,10 +128,10 @@ class VistaChatModel(lmms):  # type: ignore[misc]  # lmms-eval is untyped
             together.setdefault((request.args[4], decoding.max_new_tokens), []).append(index)
         for (_, limit), members in together.items():
             for pool in self._pools(requests, members, decodings):
-                asked = list(pool.values())
-                responses = self._respond(asked, self._prompts(asked, limit), limit)
-                for index, response in zip(pool, responses, strict=True):
-                    results[index] = response
+                asked = [each for each, _ in pool.values()]
+                answers = self.answering.answer(asked, [prompt for _, prompt in pool.values()], limit)
+                for index, answer in zip(pool, answers, strict=True):
+                    results[index] = self._result(requests[index], answer)
         answered = [result for result in results if result is not None]
         if len(answered) != len(requests):
             raise RuntimeError(f"{len(requests)} requests, but {len(answered)} responses")
@@ -151,16 +139,18 @@ class VistaChatModel(lmms):  # type: ignore[misc]  # lmms-eval is untyped
 
     def _pools(
         self, requests: Sequence[Instance], members: Sequence[int], decodings: Sequence[Decoding]
-    ) -> Iterator[dict[int, Asked]]:
+    ) -> Iterator[dict[int, tuple[Asked, chat.Prompt]]]:
         """Requests by index, as many at a time as the engine may sort into batches."""
-        pool: dict[int, Asked] = {}
+        pool: dict[int, tuple[Asked, chat.Prompt]] = {}
         size = 0
         with tqdm(total=len(members), desc="encode", unit="query", mininterval=5) as bar:
             for start in range(0, len(members), chat.TOGETHER):
                 part = members[start : start + chat.TOGETHER]
-                for index, asked in zip(part, self._ask(requests, decodings, part), strict=True):
-                    pool[index] = asked
-                    size += sum(tensor.nbytes for tensor in asked.prompt.image_features.values())
+                asked = [self._asked(requests[index], decodings[index]) for index in part]
+                prompts = self.answering.encode(asked, decodings[part[0]].max_new_tokens)
+                for index, each, prompt in zip(part, asked, prompts, strict=True):
+                    pool[index] = each, prompt
+                    size += sum(tensor.nbytes for tensor in prompt.image_features.values())
                 bar.update(len(part))
                 if size >= POOL_BYTES and len(pool) >= self.batch_size:
                     yield pool
@@ -168,79 +158,34 @@ class VistaChatModel(lmms):  # type: ignore[misc]  # lmms-eval is untyped
         if pool:
             yield pool
 
-    def _ask(
-        self, requests: Sequence[Instance], decodings: Sequence[Decoding], members: Sequence[int]
-    ) -> list[Asked]:
-        """The requests of these indices, which have one length limit, with their prompts."""
-        asked = []
-        for index in members:
-            _, doc_to_messages, _, doc_id, task, split = requests[index].args
-            doc = self.task_dict[task][split][doc_id]
-            query_id = doc.get("query_id", f"{task}/{doc_id}")
-            asked.append((query_id, (task, doc_id), doc, doc_to_messages, decodings[index]))
-        conversations = [to_messages(doc) for _, _, doc, to_messages, _ in asked]
-        names = [query_id for query_id, *_ in asked]
-        prompts = self._encode(conversations, names, decodings[members[0]].max_new_tokens)
-        return [Asked(*each, prompt) for each, prompt in zip(asked, prompts, strict=True)]
+    def _asked(self, request: Instance, decoding: Decoding) -> Asked:
+        """A request of lmms-eval."""
+        _, to_messages, _, doc_id, task, _ = request.args
+        doc, selection = self._doc(request), self.answering.selection
 
-    def _encode(
-        self, conversations: Sequence[Sequence[Mapping[str, Any]]], query_ids: Sequence[str], limit: int
-    ) -> list[chat.Prompt]:
-        """The prompts of conversations.
+        def conversation(candidates: Sequence[str]) -> chat.Conversation:
+            if selection is None or not candidates:
+                return split_images(to_messages(doc))
+            if is_query(doc):
+                return split_images(to_messages(selection.asking(doc, candidates)))
+            return split_images(selection.asking_turns(to_messages(doc), candidates))
 
-        Raises:
-            VistaError: names the query whose prompt the processor refuses, or that does not fit the context.
-        """
-        split = [split_images(conversation) for conversation in conversations]
-        prompts = chat.encode_named(self.checkpoint.processor, query_ids, split)
-        for query_id, prompt in zip(query_ids, prompts, strict=True):
-            chat.check_fits({"query_id": query_id}, len(prompt), limit, self.checkpoint.context)
-        return [replace(prompt, query_id=name) for prompt, name in zip(prompts, query_ids, strict=True)]
+        return Asked(named(doc, task, doc_id), decoding, conversation)
 
-    def _prompts(self, asked: Sequence[Asked], limit: int) -> dict[int, chat.Prompt]:
-        """The prompts to respond to, by index: as they are, or those that ask to choose.
+    def _doc(self, request: Instance) -> Mapping[str, Any]:
+        _, _, _, doc_id, task, split = request.args
+        doc: Mapping[str, Any] = self.task_dict[task][split][doc_id]
+        return doc
 
-        A candidate that was cut is none; a query of which all were has no prompt.
-        """
-        if self.selection is None:
-            return {index: each.prompt for index, each in enumerate(asked)}
-        requests = [Request(each.prompt, self.selection.seeds(each.query_id)) for each in asked]
-        sampled = self.engine.sample(requests, self.selection.temperature, limit)
-        conversations = {}
-        for index, (each, samples) in enumerate(zip(asked, sampled, strict=True)):
-            self.candidate_tokens += sum(len(sample.token_ids) for sample in samples)
-            said = [self._said(each, sample) for sample in samples]
-            if candidates := [text for text, finished in said if finished]:
-                conversations[index] = (
-                    each.to_messages(self.selection.asking(each.doc, candidates))
-                    if each.is_query
-                    else self.selection.asking_turns(each.to_messages(each.doc), candidates)
-                )
-        names = [asked[index].query_id for index in conversations]
-        return dict(zip(conversations, self._encode(list(conversations.values()), names, limit), strict=True))
-
-    def _said(self, asked: Asked, sample: Sample) -> tuple[str, bool]:
-        """The text of a sample up to a stop string, and whether it is finished."""
-        return asked.decoding.ended(chat.decode(self.checkpoint.processor, sample.token_ids), sample.finished)
-
-    def _respond(
-        self, asked: Sequence[Asked], prompts: Mapping[int, chat.Prompt], limit: int
-    ) -> list[GenerationResult]:
-        """The greedy response to each request; where it has no prompt, an unfinished one without text."""
-        requests = [Request(prompt, seeds=[0]) for prompt in prompts.values()]
-        sampled = self.engine.sample(requests, temperature=0.0, max_new_tokens=limit) if requests else []
-        samples = {index: sample for index, (sample,) in zip(prompts, sampled, strict=True)}
-        results = []
-        for index, each in enumerate(asked):
-            sample = samples.get(index, Sample([], 0.0, finished=False))
-            text, finished = self._said(each, sample)
-            if not finished:
-                self.cut.add(each.key)
-            counts = TokenCounts(
-                input_tokens=len(prompts.get(index, ())), output_tokens=len(sample.token_ids)
-            )
-            results.append(GenerationResult(marked(text, finished) if each.is_query else text, counts))
-        return results
+    def _result(self, request: Instance, answer: Answer) -> GenerationResult:
+        """A response, as lmms-eval's scorers are given it."""
+        _, _, _, doc_id, task, _ = request.args
+        if not answer.finished:
+            self.cut.add((task, doc_id))
+        text = marked(answer.text, answer.finished) if is_query(self._doc(request)) else answer.text
+        return GenerationResult(
+            text, TokenCounts(input_tokens=answer.input_tokens, output_tokens=answer.output_tokens)
+        )
 
     def loglikelihood(self, requests: Sequence[Instance]) -> list[tuple[float, bool]]:
         """Not offered: the suite's tasks are generated and verified."""

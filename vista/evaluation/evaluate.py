@@ -3,36 +3,36 @@
 Greedy decoding (or test-time selection) through lmms-eval, whose per-sample scores are kept. What it
 reports is checked: one score for each query, and aggregates that are their means. The tasks are evaluated
 one after another with one loaded model, so that a task's predictions do not depend on which others there
-are, and are kept one by one (``parts``): another task in the suite is all that is answered then, and what an
-interrupted job had answered stays.
+are, and are kept one by one (``parts``): another task in the suite is all that is answered then. What an
+interrupted job had answered stays, response by response.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from contextlib import contextmanager
 from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from vista.chat import Message, check_prompts
-from vista.config import HubModel, LocalModel, SelectMethod, Suite, Wording, digest
-from vista.errors import VistaError
+from vista.chat import check_prompts
+from vista.config import Suite, digest
+from vista.engines.base import Engine
+from vista.evaluation.answering import Selection, is_trusted
 from vista.evaluation.harness import lone_process, run_lmms_eval, write_task_files
-from vista.evaluation.parts import Part, Parts
-from vista.grid import Run, weights
+from vista.evaluation.parts import TOGETHER, GivenEngine, KeepingEngine, Kept, Part, Parts
+from vista.grid import Run
 from vista.manifest import Recorder, check_count, installed, read_manifest
 from vista.paths import Paths
 from vista.reads import Reads
 from vista.records import PREDICTION, Row, read_queries, write_rows
-from vista.seeding import derive_seed
 from vista.verdicts import unmarked
-from vista.wording import selecting
 
 METRIC = "accuracy,none"  # lmms-eval's name of the metric without a filter
 LMMS_METRIC = "lmms_score,none"
+AND = " and "  # between the names of devices
 
 
 def evaluate(suite: Suite, paths: Paths, run: Run) -> None:
@@ -47,7 +47,8 @@ def evaluate(suite: Suite, paths: Paths, run: Run) -> None:
         RuntimeError: lmms-eval's report is not one score for each query and their mean, or it scored a
             response that was cut like any other.
     """
-    checkpoint = Reads(suite, paths).checkpoint(run)
+    reads = Reads(suite, paths)
+    checkpoint, responses = reads.checkpoint(run), reads.responses(run)
     selection = Selection.of(suite, run)
     output = paths.predictions(run.id)
     queries = {task: paths.queries(task, "test") for task in suite.evaluated_tasks}
@@ -57,10 +58,11 @@ def evaluate(suite: Suite, paths: Paths, run: Run) -> None:
         "max_new_tokens": suite.eval_max_new_tokens,
         "batch_size": suite.eval_batch_size,
         "threads": suite.threads,
-        **({} if selection is None else {"selection": _settings(selection)}),
+        **({} if selection is None else {"selection": selection.stated}),
+        **({"engine": suite.engine.kind} if responses else {}),
         **suite.models[run.model].prompts.stated,
     }
-    recorder = Recorder("evaluation", settings, [checkpoint, *queries.values()])
+    recorder = Recorder("evaluation", settings, [checkpoint, *responses, *queries.values()])
     status = read_manifest(checkpoint).status
     if status != "complete":
         write_rows(output, [], PREDICTION)
@@ -68,9 +70,18 @@ def evaluate(suite: Suite, paths: Paths, run: Run) -> None:
         return
     expected = {task: query_ids(path) for task, path in queries.items()}
     fingerprints = {task: recorder.fingerprints[path] for task, path in queries.items()}
-    keys = part_keys(suite, run, checkpoint, fingerprints, recorder.digests)
-    counts = write_parts(output, expected, keys, recorder, partial(_answered, suite, paths, run))
+    drawn = [recorder.fingerprints[path] for path in responses]
+    keys = part_keys(suite, run, checkpoint, fingerprints, recorder.digests, drawn)
+    if responses:
+        recorder.write(
+            output, write_parts(output, expected, keys, recorder, partial(_scored, suite, paths, run))
+        )
+        return
+    kept = Kept(output.parent / ".responses", keys)
+    kept.discard_others()
+    counts = write_parts(output, expected, keys, recorder, partial(_answered, suite, paths, run, kept))
     recorder.write(output, counts)
+    kept.discard()
 
 
 Answered = Callable[[Mapping[str, Sequence[str]]], Iterator[tuple[str, Part]]]
@@ -104,13 +115,13 @@ def write_parts(
     parts.discard_others()
     whole = [part for part in found.values() if part is not None]
     rows = [row for part in whole for row in part.rows]
-    recorder.device = " and ".join(dict.fromkeys(part.device for part in whole))
+    recorder.device = AND.join(dict.fromkeys(name for part in whole for name in part.device.split(AND)))
     write_rows(output, rows, PREDICTION)
     return {"predictions": len(rows), **total([part.counts for part in whole])}
 
 
 def _answered(
-    suite: Suite, paths: Paths, run: Run, tasks: Mapping[str, Sequence[str]]
+    suite: Suite, paths: Paths, run: Run, kept: Kept, tasks: Mapping[str, Sequence[str]]
 ) -> Iterator[tuple[str, Part]]:
     """The parts of tasks, made one after another; the model is loaded only if there are any.
 
@@ -118,6 +129,7 @@ def _answered(
         suite: The resolved suite.
         paths: Where everything is.
         run: The run.
+        kept: The responses of a job that was interrupted, and where this one keeps its own.
         tasks: By task, the ids of its queries.
     """
     if not tasks:
@@ -125,8 +137,40 @@ def _answered(
     from vista.engines.checkpoints import require_gpu  # torch takes seconds to import
 
     require_gpu(suite, run.model, "evaluation")
+    with _model(suite, paths, run) as model:
+        engine, together = model.answering.engine, TOGETHER * suite.eval_batch_size
+        for task, ids in tasks.items():
+            keeping = KeepingEngine(engine, kept, task, together, device_name(model))
+            model.answering.engine = keeping
+            rows, counts = _on_task(model, suite, paths, run, task, ids)
+            yield task, Part(rows, counts, AND.join(keeping.devices))
+
+
+def _scored(
+    suite: Suite, paths: Paths, run: Run, tasks: Mapping[str, Sequence[str]]
+) -> Iterator[tuple[str, Part]]:
+    """The parts of tasks, of responses that were generated in another environment."""
+    if not tasks:
+        return
+    (responses,) = Reads(suite, paths).responses(run)
+    device = read_manifest(responses).device
+    with _model(suite, paths, run, GivenEngine.read(responses)) as model:
+        for task, ids in tasks.items():
+            rows, counts = _on_task(model, suite, paths, run, task, ids)
+            yield task, Part(rows, counts, device)
+
+
+@contextmanager
+def _model(suite: Suite, paths: Paths, run: Run, engine: Engine | None = None) -> Iterator[Any]:
+    """The checkpoint of a run as a model of lmms-eval, while there are task files for it.
+
+    Args:
+        suite: The resolved suite.
+        paths: Where everything is.
+        run: The run.
+        engine: Answers; default: transformers.
+    """
     write_task_files(suite, paths, task_files(paths, run), run.model)
-    selection = Selection.of(suite, run)
     with lone_process():
         from vista.evaluation.chat_model import VistaChatModel
 
@@ -134,17 +178,25 @@ def _answered(
             Reads(suite, paths).checkpoint(run),
             batch_size=suite.eval_batch_size,
             padding=suite.padding,
-            trust_remote_code=_trusted(suite, run),
-            selection=selection,
+            trust_remote_code=is_trusted(suite, run),
+            selection=Selection.of(suite, run),
+            engine=engine,
         )
-        check_prompts(model.checkpoint.processor, suite.models[run.model].prompts, run.model)
-        for task, ids in tasks.items():
-            model.candidate_tokens = 0
-            rows, counts = answers(model, suite, paths, run, task, ids)
-            if selection is not None:
-                counts["candidates"] = selection.k * len(rows)
-                counts["tokens"] += model.candidate_tokens
-            yield task, Part(rows, counts, device_name(model))
+        processor = model.answering.checkpoint.processor
+        check_prompts(processor, suite.models[run.model].prompts, run.model)
+        yield model
+
+
+def _on_task(
+    model: Any, suite: Suite, paths: Paths, run: Run, task: str, ids: Sequence[str]
+) -> tuple[list[Row], dict[str, float]]:
+    """``answers``, with what the manifest counts of candidates."""
+    model.answering.candidate_tokens = 0
+    rows, counts = answers(model, suite, paths, run, task, ids)
+    if model.answering.selection is not None:
+        counts["candidates"] = model.answering.selection.k * len(rows)
+        counts["tokens"] += model.answering.candidate_tokens
+    return rows, counts
 
 
 def task_files(paths: Paths, run: Run) -> Path:
@@ -190,7 +242,12 @@ PACKAGES = ("torch", "transformers", "lmms-eval", "numpy")
 
 
 def part_keys(
-    suite: Suite, run: Run, checkpoint: Path, queries: Mapping[str, str], digests: Mapping[str, str]
+    suite: Suite,
+    run: Run,
+    checkpoint: Path,
+    queries: Mapping[str, str],
+    digests: Mapping[str, str],
+    responses: Sequence[str] = (),
 ) -> dict[str, str]:
     """By task, the digest of all that decides a run's predictions on it.
 
@@ -202,17 +259,19 @@ def part_keys(
         checkpoint: Its weights.
         queries: By task, the SHA-256 of its queries.
         digests: The job's, by which the code that answers and scores each task is known (``vista.dag``).
+        responses: The SHA-256 of what was answered before, if it was.
     """
     selection = Selection.of(suite, run)
     versions = installed()
     stated = [
         run.id,
         read_manifest(checkpoint).checksums,
-        _trusted(suite, run),
+        is_trusted(suite, run),
         suite.eval_max_new_tokens,
-        None if selection is None else _settings(selection),
+        None if selection is None else selection.stated,
         suite.models[run.model].prompts.stated,
         {name: versions.get(name) for name in PACKAGES},
+        *responses,
     ]
     return task_digests(suite, stated, queries, digests)
 
@@ -237,22 +296,11 @@ def total(counts: Sequence[Mapping[str, float]]) -> dict[str, float]:
     return {name: sum(each.get(name, 0) for each in counts) for name in names}
 
 
-def _settings(selection: Selection) -> dict[str, Any]:
-    """A selection in plain values."""
-    return {**asdict(selection), "wording": selection.wording.model_dump(include={"select", "candidate"})}
-
-
 def query_ids(path: Path) -> list[str]:
     """Ids of a file's queries, in its order."""
     rows = read_queries(path)
     check_count(path, len(rows), "queries", required=False)
     return [row["query_id"] for row in rows]
-
-
-def _trusted(suite: Suite, run: Run) -> bool:
-    """Whether the model's entry lets a checkpoint bring code."""
-    model = suite.models[run.model]
-    return isinstance(model, LocalModel | HubModel) and model.trust_remote_code
 
 
 def device_name(model: Any) -> str:
@@ -324,43 +372,3 @@ def report_counts(report: Mapping[str, Any], tasks: Sequence[str]) -> dict[str, 
             differing = [sample["lmms_score"] != sample["score"] for sample in samples]
             counts[f"lmms_differs/{task}"] = sum(differing)
     return counts
-
-
-@dataclass(frozen=True)
-class Selection:
-    """How candidates are drawn and shown."""
-
-    policy: str  # id of the run whose checkpoint is sampled
-    k: int
-    temperature: float
-    wording: Wording
-
-    @classmethod
-    def of(cls, suite: Suite, run: Run) -> Selection | None:
-        """The selection that ``run`` is evaluated with; ``None``: it is decoded greedily."""
-        method = suite.methods[run.method]
-        if not isinstance(method, SelectMethod):
-            return None
-        return cls(weights(suite, run).id, method.k, method.temperature, suite.wording)
-
-    def seeds(self, query_id: str) -> list[int]:
-        """The random streams of a query's candidates; the first ones are the same whatever ``k``."""
-        return [derive_seed("candidate", self.policy, query_id, index) for index in range(self.k)]
-
-    def asking(self, doc: Mapping[str, Any], candidates: Sequence[str]) -> Row:
-        """The query ``doc``, asked with its candidates in the order in which they were drawn."""
-        return selecting(doc, candidates, self.wording)
-
-    def asking_turns(self, turns: Sequence[Mapping[str, Any]], candidates: Sequence[str]) -> list[Message]:
-        """lmms-eval's turns with the candidates, in the place of the last text that they end with.
-
-        Raises:
-            VistaError: they have no text.
-        """
-        changed = [{**turn, "content": [dict(part) for part in turn["content"]]} for turn in turns]
-        texts = [part for turn in changed for part in turn["content"] if part["type"] == "text"]
-        if not texts:
-            raise VistaError("a document without text has no instruction to add candidates to")
-        asked = selecting({"instruction": texts[-1]["text"]}, candidates, self.wording)
-        texts[-1]["text"] = asked["instruction"]
-        return changed

@@ -9,23 +9,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from vista.config import Suite
-from vista.errors import VistaError
 from vista.evaluation.harness import simple_evaluate
+from vista.evaluation.requests import load_as_queried, load_asked
 from vista.evaluation.responses import Logged
 from vista.grid import Run
-from vista.lmms.files import TaskFile, find
-from vista.lmms.loading import Loaded, load, without_judge
+from vista.lmms.loading import Loaded, without_judge
 from vista.lmms.running import single_attempts
 from vista.lmms.scoring import answer_found, scores
-from vista.manifest import read_manifest
 from vista.paths import Paths
 from vista.records import Row, read_queries
-
-COLUMNS = ["query_id", "cluster_id"]
 
 
 def answered(
@@ -44,10 +39,7 @@ def answered(
         VistaError: the task's files or documents are not those that its queries were made of; or what
             lmms-eval reports is not the mean of the responses' scores.
     """
-    path = paths.queries(task, "test")
-    loaded = _load(suite, task, path)
-    queries = read_queries(path, COLUMNS)
-    _check_documents(loaded, task, [query["query_id"] for query in queries], path)
+    loaded, queries = load_asked(suite, paths, task)
     with single_attempts(), without_judge(loaded.what):
         report = simple_evaluate(model, [loaded.task], limit=loaded.limit)
     return _predictions(loaded, run.id, task, queries, report, model.cut)
@@ -66,52 +58,12 @@ def logged(suite: Suite, paths: Paths, task: str) -> list[Logged]:
         VistaError: the task's files are not those that its queries were made of, or its code fails.
     """
     path = paths.queries(task, "test")
-    loaded = _load(suite, task, path)
-    ids = [query["query_id"] for query in read_queries(path, COLUMNS)]
+    loaded = load_as_queried(suite, paths, task)
+    ids = [query["query_id"] for query in read_queries(path, ["query_id"])]
     return [
         Logged(query_id, loaded.inputs(place), str(loaded.target(place)), loaded.filters, loaded.has_filters)
         for place, query_id in enumerate(ids[: len(loaded)])
     ]
-
-
-def _load(suite: Suite, task: str, path: Path) -> Loaded:
-    """A task, to be asked as its queries at ``path`` say."""
-    settings: Any = suite.tasks[task]
-    file = find(settings.task, settings.include_path)
-    _check_files(file, task, path)
-    return load(file, settings.metric, settings.sizes.test, suite.eval_max_new_tokens)
-
-
-def _check_files(file: TaskFile, task: str, path: Path) -> None:
-    """Refuse a task whose files say something else now than when its queries were made.
-
-    Raises:
-        VistaError: they do.
-    """
-    if read_manifest(path).settings.get("definition") != file.digest():
-        raise VistaError(
-            f"task {task}: {file.path}, or code that it names, has changed since {path} was made of it; run "
-            "the same snakemake command again, which makes it again"
-        )
-
-
-def _check_documents(loaded: Loaded, task: str, query_ids: Sequence[str], path: Path) -> None:
-    """Refuse a data set that is not the one that the queries were made of.
-
-    Raises:
-        VistaError: it is not; names the first document that differs.
-    """
-    found = [document.query_id(task) for document in loaded.documents()]
-    if found == list(query_ids):
-        return
-    differing = [
-        index for index, pair in enumerate(zip(found, query_ids, strict=False)) if len(set(pair)) > 1
-    ]
-    first = f"document {differing[0]} differs" if differing else f"it has {len(found)} documents"
-    raise VistaError(
-        f"task {task}: the data set of {loaded.what} is not the one that {path} ({len(query_ids)} queries) "
-        f"was made of: {first}; put that data set back, or delete {path} to make the queries again"
-    )
 
 
 def _predictions(

@@ -33,7 +33,7 @@ from vista.dag.inputs import RULE_OF_KIND
 from vista.errors import VistaError, fail_if
 from vista.filters.none import NoFilterSettings
 from vista.grid import Resampling, Run
-from vista.planning.jobs import RolloutFile, rollout_files, splits
+from vista.planning.jobs import RolloutFile, answering_rule, rollout_files, splits
 from vista.records import Split
 from vista.resamplers import ResampleSettings
 from vista.resamplers.budget_matched import BudgetMatchedSettings
@@ -216,13 +216,13 @@ class Estimator:
         return start + self.pass_hours(run.model, tokens, operations)
 
     def evaluation_hours(self, run: Run) -> float:
-        """GPU hours of evaluating a checkpoint on every test query, with transformers whatever the engine."""
+        """GPU hours of answering every test query with a checkpoint, with the suite's engine."""
         if not self.suite.gpus:
             return 0.0
         method = self.suite.methods[run.method]
         responses = 1 + method.k if isinstance(method, SelectMethod) else 1
         tokens = self.test_queries * responses * self.assumptions.response_tokens
-        sampling = self.sampling_hours(run.model, tokens, "hf")
+        sampling = self.sampling_hours(run.model, tokens, self.suite.engine.kind)
         return self.start_hours(1, self.suite.gpus) + sampling
 
     @cached_property
@@ -267,7 +267,7 @@ class Estimator:
         for file in self.files:
             hours, disk = self.rollout_hours(file), self.rollout_bytes(file)
             found.append(Work(RULE_OF_KIND[file.kind], file.policy.model, hours, disk))
-        for run in grid.runs(self.suite):
+        for run in grid.evaluations(self.suite):
             if grid.is_trained(self.suite, run):
                 method = self.suite.methods[run.method]
                 pairs = isinstance(method, SelfImprovement) and method.objective.pairs
@@ -286,7 +286,9 @@ class Estimator:
                 continue
             if grid.is_adopted(self.suite, run):  # an upper bound: of a whole checkpoint there are links
                 found.append(Work("adopt", run.model, 0.0, self.parameters[run.model] * size))
-            found.append(Work("evaluate", run.model, self.evaluation_hours(run), answers))
+            rule = answering_rule(self.suite)
+            found.append(Work(rule, run.model, self.evaluation_hours(run), answers))
+            found += [Work("evaluate", run.model, 0.0, answers)] if rule != "evaluate" else []  # on a CPU
         return found
 
     def shared(self) -> list[Shared]:
@@ -317,6 +319,8 @@ CPU_SECONDS = {
     "gains": 45.0,
     "curate": 2.0,
     "train": 60.0,
+    "requests": 15.0,
+    "respond": 39.0,
     "evaluate": 39.0,
     "ask": 30.0,
     "grade": 5.0,
@@ -336,9 +340,7 @@ class Assumptions(Strict):
         description="Tokens sampled per second and GPU by vLLM from a model of one billion parameters; "
         "one of N billion is taken to sample N times slower.",
     )
-    hf_tokens_per_second: float = Field(
-        2_000.0, gt=0.0, description="The same for the hf engine, which evaluates in every suite."
-    )
+    hf_tokens_per_second: float = Field(2_000.0, gt=0.0, description="The same for the hf engine.")
     start_minutes: float = Field(3.0, ge=0.0, description="Minutes until a job has loaded its model.")
     prompt_tokens: int = Field(600, ge=1, description="Tokens of a prompt, the image's included.")
     response_tokens: int = Field(250, ge=1, description="Tokens of a response, on average.")

@@ -28,7 +28,7 @@ class Look:
 def looks(suite: Suite) -> Iterator[Look]:
     """Every run of an external method; what its base decides, the job finds out (``vista adopt``)."""
     dag = Dag(suite)
-    for run in grid.runs(suite):
+    for run in grid.evaluations(suite):
         source = grid.given(suite, run)
         if source is None:
             continue

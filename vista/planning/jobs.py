@@ -76,11 +76,17 @@ def splits(suite: Suite) -> list[tuple[str, Split]]:
     return [(path.parent.name, cast(Split, path.stem)) for path in queries]
 
 
+def answering_rule(suite: Suite) -> str:
+    """The rule whose jobs answer test queries with a checkpoint."""
+    return "respond" if Dag(suite).reads.responds_elsewhere else "evaluate"
+
+
 def job_counts(suite: Suite) -> dict[str, int]:
     """Jobs of each rule that ``tables/main.csv`` needs when nothing has been made yet, by stage."""
-    runs = grid.runs(suite)
+    runs = grid.evaluations(suite)
     trained = sum(grid.is_trained(suite, run) for run in runs)
     graded = sum(grid.is_graded(suite, run) for run in runs)
+    evaluated, reads = sum(run.model in suite.models for run in runs) - graded, Dag(suite).reads
     rollouts = Counter(RULE_OF_KIND[file.kind] for file in rollout_files(suite))
     counts = {
         "tasks": len(splits(suite)),
@@ -91,9 +97,10 @@ def job_counts(suite: Suite) -> dict[str, int]:
         "encodable": sum(bool(Dag(suite).asked(model)) for model in suite.models),
         "curate": trained,
         "train": trained,
-        "evaluate": sum(run.model in suite.models for run in runs) - graded,
+        "evaluate": evaluated,
         "ask": sum(run.model in suite.endpoints for run in runs),
         "grade": graded,
+        **({"requests": len(reads.requests()), "respond": evaluated} if reads.responds_elsewhere else {}),
         "collect": 1,
         "results": 1,
     }
@@ -117,13 +124,21 @@ class JobTree:
 
     def of_run(self, run: grid.Run) -> frozenset[Job]:
         """Every job that a run's predictions need."""
+        run = grid.evaluated(self.dag.suite, run)
         if run.model in self.dag.suite.endpoints:
             return self._all(self.dag.test_queries()) | {Job("ask", run.id)}
         if grid.is_graded(self.dag.suite, run):
             return self._all(self.dag.test_queries()) | {Job("grade", run.id)}
         inputs = [*self.dag.test_queries(), self.dag.checkpoint(run.id)]
         checks = {Job("encodable", run.model)} if self.dag.encodable(run.id) else set()
-        return self._all(inputs) | {Job("evaluate", run.id), *checks}
+        return self._all(inputs) | {Job("evaluate", run.id), *checks, *self._responding(run)}
+
+    def _responding(self, run: grid.Run) -> set[Job]:
+        """The jobs in which a run is answered before it is evaluated, if there are any."""
+        if not self.dag.reads.responds_elsewhere:
+            return set()
+        asked = {Job("requests", path.stem) for path in self.dag.reads.requests()}
+        return {Job("respond", run.id), *asked}
 
     def _all(self, paths: Iterable[str]) -> frozenset[Job]:
         return frozenset[Job]().union(*(self._of_file(path) for path in paths))

@@ -19,7 +19,7 @@ from vista import grid
 from vista.config import Suite
 from vista.dag.inputs import RULE_OF_KIND
 from vista.planning.estimate import CPU_SECONDS, HOUR, Assumptions, Estimator, Shared, Work
-from vista.planning.jobs import Job, JobTree, RolloutFile, job_counts
+from vista.planning.jobs import Job, JobTree, RolloutFile, answering_rule, job_counts
 from vista.shown import markup
 
 STAGE_OF_RULE = {
@@ -33,6 +33,8 @@ STAGE_OF_RULE = {
     "encodable": "rollouts",
     "curate": "curation",
     "train": "training",
+    "requests": "evaluation",
+    "respond": "evaluation",
     "evaluate": "evaluation",
     "ask": "evaluation",
 }
@@ -145,7 +147,7 @@ def job_hours(estimator: Estimator, job: Job) -> float:
         return (CPU_SECONDS | estimator.assumptions.cpu_seconds)[job.rule] * suite.threads / HOUR
     if job.rule == "train":
         return estimator.training_hours(grid.Run.parse(job.name))
-    if job.rule == "evaluate":
+    if job.rule == answering_rule(suite):
         return estimator.evaluation_hours(grid.Run.parse(job.name))
     if job.rule in RULE_OF_KIND.values():
         *policy, kind, name, _shard = job.name.split("/")

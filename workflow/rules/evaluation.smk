@@ -1,11 +1,72 @@
 # Stage 6: predictions of each checkpoint, and of each model at an endpoint, on every test query, through lmms-eval;
-# and verdicts on responses that were generated elsewhere.
+# and verdicts on responses that were generated elsewhere. If vLLM samples, it generates the responses in its own
+# environment before (`respond`), and `evaluate` only scores them.
+
+
+rule requests:
+    input:
+        queries=f"{R}/tasks/{{task}}/test.parquet",
+        code=lambda w: PLAN.code("requests"),
+    output:
+        f"{R}/evaluation/requests/{{task}}.parquet",
+        f"{R}/evaluation/requests/{{task}}.parquet.manifest.json",
+    log:
+        f"{R}/logs/evaluation/requests/{{task}}.log",
+    benchmark:
+        f"{R}/benchmarks/evaluation/requests/{{task}}.tsv"
+    wildcard_constraints:
+        task=PLAN.requested_tasks(),
+    conda:
+        "../../environment.yml"
+    resources:
+        mem_mb=lambda w, attempt: PLAN.light_memory(attempt),
+        runtime=lambda w, attempt: PLAN.light_minutes(attempt),
+    params:
+        suite=handed,
+        settings=lambda w: PLAN.request_settings(w.task),
+    shell:
+        "VISTA_MEMORY=requests:{resources.mem_mb:q}"
+        " vista requests {params.suite:q} {wildcards.task:q} 2>&1 | tee {log:q}"
+
+
+rule respond:
+    input:
+        checkpoint=lambda w: PLAN.checkpoint(w.run),
+        checked=ancient(lambda w: PLAN.checked(w.run)),
+        queries=PLAN.test_queries(),
+        requests=PLAN.requests(),
+        code=lambda w: PLAN.code("respond"),
+        encodable=ancient(lambda w: PLAN.encodable(w.run)),
+    output:
+        f"{R}/evaluation/{{run}}/responses.parquet",
+        f"{R}/evaluation/{{run}}/responses.parquet.manifest.json",
+    log:
+        f"{R}/logs/evaluation/{{run}}/responses.log",
+    benchmark:
+        f"{R}/benchmarks/evaluation/{{run}}/responses.tsv"
+    wildcard_constraints:
+        run=PLAN.responding(),
+    conda:
+        "../../environment.yml"
+    threads: lambda w: PLAN.cpus("evaluation", w.run)
+    resources:
+        gpu=lambda w: PLAN.gpus("evaluation", w.run),
+        mem_mb=lambda w, attempt: PLAN.memory("evaluation", w.run, attempt),
+        runtime=lambda w, attempt: PLAN.minutes("evaluation", w.run, attempt),
+    params:
+        vista=PLAN.command("responses"),
+        suite=handed,
+        settings=lambda w: PLAN.response_settings(w.run),
+    shell:
+        "VISTA_MEMORY=respond:{resources.mem_mb:q}"
+        " {params.vista:q} respond {params.suite:q} {wildcards.run:q} 2>&1 | tee {log:q}"
 
 
 rule evaluate:
     input:
         checkpoint=lambda w: PLAN.checkpoint(w.run),
         checked=ancient(lambda w: PLAN.checked(w.run)),
+        responses=lambda w: PLAN.responses(w.run),
         queries=PLAN.test_queries(),
         code=PLAN.evaluation_code(),
         encodable=ancient(lambda w: PLAN.encodable(w.run)),
@@ -22,7 +83,7 @@ rule evaluate:
         "../../environment.yml"
     threads: lambda w: PLAN.cpus("evaluation", w.run)
     resources:
-        gpu=lambda w: PLAN.gpus("evaluation", w.run),
+        gpu=lambda w: PLAN.gpus_of("evaluate", w.run),
         mem_mb=lambda w, attempt: PLAN.memory("evaluation", w.run, attempt),
         runtime=lambda w, attempt: PLAN.minutes("evaluation", w.run, attempt),
     params:
