@@ -167,6 +167,12 @@ class SuiteFields(Strict):
         {}, description="By model, the rounds it runs at most; default: as many as each method has."
     )
     only: dict[Name, Only] = Field({}, description="By method, where it runs, if not everywhere.")
+    blocks: dict[Name, Annotated[Distinct[Name], Field(min_length=1)]] = Field(
+        {},
+        exclude_if=lambda blocks: not blocks,
+        description="Parts of the grid, in the order in which you run them: by block its methods, and "
+        "sweeps by name; default: one part.",
+    )
     wording: Wording = Field(
         default_factory=lambda: Wording(), description="What prompts say beside queries."
     )
@@ -300,6 +306,9 @@ class SuiteFile(SuiteFields):
     )
     sweeps: dict[Name, Sweep] = Field(
         {}, description="Methods that differ in one value, named `<method>+<sweep>=<value>`."
+    )
+    up_to: Name | None = Field(
+        None, description="The last of the `blocks` to run, with those before it; default: all of them."
     )
 
 

@@ -216,13 +216,13 @@ class Estimator:
         return start + self.pass_hours(run.model, tokens, operations)
 
     def evaluation_hours(self, run: Run) -> float:
-        """GPU hours of evaluating a checkpoint on every test query, with transformers whatever the engine."""
+        """GPU hours of evaluating a checkpoint on every test query, with the suite's engine."""
         if not self.suite.gpus:
             return 0.0
         method = self.suite.methods[run.method]
         responses = 1 + method.k if isinstance(method, SelectMethod) else 1
         tokens = self.test_queries * responses * self.assumptions.response_tokens
-        sampling = self.sampling_hours(run.model, tokens, "hf")
+        sampling = self.sampling_hours(run.model, tokens, self.suite.engine.kind)
         return self.start_hours(1, self.suite.gpus) + sampling
 
     @cached_property
@@ -326,27 +326,43 @@ CPU_SECONDS = {
 class Assumptions(Strict):
     """Round figures for a GPU of the A100/A800 class with 80 GB, and for answers with short rationales."""
 
-    gpu_tflops: float = Field(312.0, gt=0.0, description="Peak of one GPU in bfloat16, TFLOP/s.")
+    gpu_tflops: float = Field(
+        312.0, gt=0.0, description="Peak of one GPU in bfloat16, TFLOP/s: an A100's data sheet."
+    )
     utilisation: Fraction = Field(
-        0.35, gt=0.0, description="Share of the peak that training and scoring reach."
+        0.35,
+        gt=0.0,
+        description="Share of the peak that training and scoring reach: LMMs-Engine measured 0.30 to 0.40 "
+        "for Qwen2.5-VL-7B under FSDP2 on 32 A800, with packed sequences "
+        "(lmms-engine.readthedocs.io/en/stable/reference/mfu.html).",
     )
     vllm_tokens_per_second: float = Field(
-        20_000.0,
+        17_700.0,
         gt=0.0,
-        description="Tokens sampled per second and GPU by vLLM from a model of one billion parameters; "
-        "one of N billion is taken to sample N times slower.",
+        description="Tokens generated per second and GPU by vLLM with a model of one billion parameters; one "
+        "of N billion is taken to be N times slower. Qwen's 2,299 for the 7.7 billion of Qwen1.5-7B on an A100 "
+        "(github.com/QwenLM/Qwen3/issues/244, where a user reaches 1,000 with 100 prompts).",
     )
     hf_tokens_per_second: float = Field(
-        2_000.0, gt=0.0, description="The same for the hf engine, which evaluates in every suite."
+        2_000.0, gt=0.0, description="The same for the hf engine: assumed, a ninth of vLLM's."
     )
-    start_minutes: float = Field(3.0, ge=0.0, description="Minutes until a job has loaded its model.")
-    prompt_tokens: int = Field(600, ge=1, description="Tokens of a prompt, the image's included.")
-    response_tokens: int = Field(250, ge=1, description="Tokens of a response, on average.")
-    resampled: Fraction = Field(0.6, description="Part of a response that is left to sample after a prefix.")
-    correct: Fraction = Field(0.6, description="Share of samples that are right.")
-    critical: Fraction = Field(0.9, description="Share of wrong samples that have a critical token.")
-    recovered: Fraction = Field(0.3, description="Share of resampled solutions that are right.")
-    kept: Fraction = Field(0.69, description="Share of positives that a filter keeps (VAS at τ = −0.5).")
+    start_minutes: float = Field(
+        3.0,
+        ge=0.0,
+        description="Minutes until a job has loaded its model: assumed; of these vLLM takes about one with "
+        "a warm compile cache (github.com/vllm-project/vllm/issues/20264).",
+    )
+    prompt_tokens: int = Field(600, ge=1, description="Tokens of a prompt, the image's included: assumed.")
+    response_tokens: int = Field(250, ge=1, description="Tokens of a response, on average: assumed.")
+    resampled: Fraction = Field(
+        0.6, description="Part of a response that is left to sample after a prefix: assumed."
+    )
+    correct: Fraction = Field(0.6, description="Share of samples that are right: assumed.")
+    critical: Fraction = Field(0.9, description="Share of wrong samples that have a critical token: assumed.")
+    recovered: Fraction = Field(0.3, description="Share of resampled solutions that are right: assumed.")
+    kept: Fraction = Field(
+        0.69, description="Share of positives that a filter keeps: of normal scores, those above τ = −0.5."
+    )
     parameters: dict[Name, Annotated[float, Field(gt=0.0)]] = Field(
         {}, description="Parameters by model; default: as the repository's or folder's name says (3B)."
     )

@@ -7,7 +7,7 @@ gives to the rules.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 from vista import grid
-from vista.config import Suite
+from vista.config import Suite, up_to
 from vista.dag.inputs import RULE_OF_KIND
 from vista.planning.estimate import CPU_SECONDS, HOUR, Assumptions, Estimator, Shared, Work
 from vista.planning.jobs import Job, JobTree, RolloutFile, job_counts
@@ -74,6 +74,17 @@ class Asking:
 
 
 @dataclass(frozen=True)
+class Block:
+    """A part of the suite: what it adds to the parts before it."""
+
+    name: str
+    has: tuple[str, ...]  # methods, and sweeps by name
+    jobs: int
+    gpu_hours: float
+    disk_bytes: float
+
+
+@dataclass(frozen=True)
 class Plan:
     """What ``vista plan`` prints."""
 
@@ -87,6 +98,7 @@ class Plan:
     assumptions: Assumptions
     prompts: dict[str, dict[str, str]] = field(default_factory=dict)  # by model, if not as the queries say
     requests: dict[str, Asking] = field(default_factory=dict)  # by model at an endpoint
+    blocks: tuple[Block, ...] = ()
 
     def total(self, what: Callable[[Work], float], rule: str | None = None) -> float:
         """A quantity of ``work`` added up over all rules or one."""
@@ -110,7 +122,22 @@ def make_plan(suite: Suite, assumptions: Assumptions) -> Plan:
             name: Asking(entry.endpoint, estimator.test_queries, entry.max_requests)
             for name, entry in suite.endpoints.items()
         },
+        blocks=tuple(blocks(suite, assumptions)),
     )
+
+
+def blocks(suite: Suite, assumptions: Assumptions) -> Iterator[Block]:
+    """The cost of each of the suite's blocks, run one after another."""
+    before = (0, 0.0, 0.0)
+    for name, has in suite.blocks.items():
+        so_far = up_to(suite, name)
+        work = Estimator(so_far, assumptions).work()
+        # Both end in the tables, which are made again with each block.
+        jobs = sum(job_counts(so_far).values())
+        now = (jobs, sum(each.gpu_hours for each in work), sum(each.disk_bytes for each in work))
+        added = [after - earlier for after, earlier in zip(now, before, strict=True)]
+        yield Block(name, tuple(has), int(added[0]), added[1], added[2])
+        before = now
 
 
 # --- what sharing saves ---
@@ -173,6 +200,7 @@ def as_dict(plan: Plan) -> dict[str, Any]:
         "sharing": asdict(plan.sharing) | {"share": plan.sharing.share},
         "shared": [asdict(group) | {"unshared_gpu_hours": group.unshared_gpu_hours} for group in plan.shared],
         "assumptions": plan.assumptions.model_dump(),
+        **({"blocks": [asdict(block) for block in plan.blocks]} if plan.blocks else {}),
         **({"prompts": plan.prompts} if plan.prompts else {}),
         **(
             {"requests": {name: asdict(each) for name, each in plan.requests.items()}}
@@ -189,7 +217,8 @@ def models(plan: Plan) -> list[str]:
 
 def show(plan: Plan, console: Console) -> None:
     """Print the plan."""
-    console.print(_stages(plan), _models(plan), _sharing(plan), sep="\n")
+    console.print(_stages(plan), *([_blocks(plan)] if plan.blocks else []), sep="\n")
+    console.print(_models(plan), _sharing(plan), sep="\n")
     if plan.requests:
         console.print(_requests(plan))
     if plan.prompts:
@@ -230,6 +259,18 @@ def _models(plan: Plan) -> Table:
         own = [work for work in plan.work if work.model == model]
         hours, disk = sum(work.gpu_hours for work in own), sum(work.disk_bytes for work in own)
         found.add_row(model, _hours(hours), _gigabytes(disk))
+    return found
+
+
+def _blocks(plan: Plan) -> Table:
+    found = table("block", "methods and sweeps", title="By block, each on top of those before it")
+    for name in ("jobs", "GPU hours", "so far", "disk GB"):
+        found.add_column(name, justify="right")
+    so_far = 0.0
+    for block in plan.blocks:
+        so_far += block.gpu_hours
+        hours, disk = _hours(block.gpu_hours), _gigabytes(block.disk_bytes)
+        found.add_row(block.name, ", ".join(block.has), f"{block.jobs:,}", hours, _hours(so_far), disk)
     return found
 
 
