@@ -340,8 +340,8 @@ class Assumptions(Strict):
         17_700.0,
         gt=0.0,
         description="Tokens generated per second and GPU by vLLM with a model of one billion parameters; one "
-        "of N billion is taken to be N times slower. Qwen's 2,299 for the 7.7 billion of Qwen1.5-7B on an A100 "
-        "(github.com/QwenLM/Qwen3/issues/244, where a user reaches 1,000 with 100 prompts).",
+        "of N billion is taken to be N times slower. Qwen's 2,299 for the 7.7 billion of Qwen1.5-7B on an "
+        "A100 (github.com/QwenLM/Qwen3/issues/244, where a user reaches 1,000 with 100 prompts).",
     )
     hf_tokens_per_second: float = Field(
         2_000.0, gt=0.0, description="The same for the hf engine: assumed, a ninth of vLLM's."
