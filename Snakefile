@@ -14,6 +14,7 @@ from snakemake.utils import min_version, update_config
 from vista.config import load_suite, load_yaml
 from vista.dag import Dag
 from vista.dag.jobs import last_lines, make_old
+from vista.dag.release import Releases
 from vista.errors import VistaError
 from vista.planned import HANDED, forget_inherited, inherited, read
 from vista.suites import eaten_target
@@ -47,6 +48,16 @@ try:
         # The config may have been edited since.
         SUITE, _ = read(inherited())
     PLAN = Dag(SUITE)
+    # What a later block reads is still wanted.
+    RELEASES = None
+    if workflow.is_main_process and SUITE.keep_checkpoints != "all":
+        RELEASES = Releases(
+            load_suite(
+                workflow.configfiles[-1],
+                value={**said, "up_to": None},
+                checkout=Path(workflow.basedir),
+            )
+        )
     if workflow.is_main_process:
         PLAN.refuse_missing()
     PLAN.write_suite()
@@ -64,6 +75,8 @@ onstart:
                 print(said, file=sys.stderr)
         except VistaError as error:
             raise WorkflowError(str(error))
+        if RELEASES is not None:
+            release(RELEASES, workflow.dag)
         # To jobs on other machines.
         workflow.register_envvars(
             *HANDED, *(["PYTHONPATH"] if SUITE.snapshot else [])
@@ -136,6 +149,10 @@ include: "workflow/rules/common.smk"
 
 
 ask_manifests(PLAN)
+if workflow.is_main_process:
+    train_released(Releases(SUITE))
+if RELEASES is not None:
+    release_when_read(RELEASES)
 if workflow.is_main_process:
     refuse_strange_targets(
         SUITE, Path(workflow.configfiles[-1]), Path(workflow.basedir)

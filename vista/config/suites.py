@@ -198,6 +198,12 @@ class SuiteFields(Strict):
         description="A CSV file of published accuracies, under this suite's names, to set beside the "
         "reproduced ones (tables/reported.csv); relative to the working directory.",
     )
+    keep_checkpoints: Literal["all", "last", "none"] = Field(
+        "all",
+        exclude_if=lambda kept: kept == "all",
+        description="Trained checkpoints whose weights stay once everything that the suite makes from them "
+        "is there: all, those of each method's last round, or none.",
+    )
     shards: int = Field(1, ge=1, le=10_000, description="Jobs that share a policy's queries.")
     snapshot: bool = Field(
         False,
