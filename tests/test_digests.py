@@ -158,6 +158,7 @@ DECIDES: dict[str, str] = {
     "SuiteFields.eval_batch_size": "",
     "SuiteFields.tables": "",
     "SuiteFields.reported": "+figure results",
+    "SuiteFields.keep_checkpoints": "",
     "SuiteFields.shards": "+gains +resample +sample +score audit cases curate prefix TABLES",
     "SuiteFields.snapshot": "",
     "SuiteFields.threads": "",

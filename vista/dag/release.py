@@ -89,6 +89,17 @@ class Releases:
                 said.append(f"{checkpoint}: released, {freed / 1e9:.3g} GB (keep_checkpoints)")
         return said
 
+    def needed(self) -> list[str]:
+        """The runs whose released checkpoints the suite has come to need."""
+        if not (self.results / ".released").is_dir():
+            return []
+        gone = {checkpoint for checkpoint in self.readers if is_released(self.results, checkpoint)}
+        found = {each for each in gone if not all(_is_there(made) for made in self.readers[each])}
+        runs = {self.dag.paths.trained(run.id): run for run in grid.runs(self.suite)}
+        while more := {self.dag.reads.start(runs[each]) for each in found} & gone - found:
+            found |= more  # training again goes on from them
+        return [run.id for folder, run in runs.items() if folder in found]
+
     def again(self, read: Iterable[str]) -> list[str]:
         """The manifests, among inputs of jobs that read weights, of checkpoints that have lost theirs."""
         named = [Path(file) for file in read if manifest_of(Path(file).parent) == Path(file)]

@@ -331,7 +331,7 @@ def check_disk(suite: Suite, assumptions: Assumptions) -> list[Finding]:
         plan = make_plan(suite, assumptions)
     except VistaError as error:  # nobody knows how many queries a task has
         return [warn("disk", *what_and_remedy(error))]
-    need = plan.total(lambda work: work.disk_bytes) + plan.state_bytes
+    need = plan.disk_bytes
     folder = _existing(suite.results)
     free = shutil.disk_usage(folder).free
     message = f"{folder}: {free / GIGABYTE:,.0f} GB free; the plan needs about {need / GIGABYTE:,.0f} GB"

@@ -23,6 +23,7 @@ from vista import grid
 from vista.config import (
     BuiltModel,
     HubModel,
+    SeedMethod,
     SelectMethod,
     SelfImprovement,
     Suite,
@@ -254,6 +255,22 @@ class Estimator:
         """Bytes that the largest training run keeps to resume from."""
         return max(self.parameters.values(), default=0.0) * self.assumptions.state_bytes_per_parameter
 
+    def checkpoint_bytes(self, run: Run) -> float:
+        """Bytes of a trained checkpoint; none if it is released soon after it was made.
+
+        The first sampler's is wanted until every method has sampled from it.
+        """
+        first = isinstance(self.suite.methods[run.method], SeedMethod)
+        stays = first or grid.keeps_checkpoint(self.suite, run)
+        return self.parameters[run.model] * self.assumptions.bytes_per_parameter if stays else 0.0
+
+    def waiting_bytes(self) -> float:
+        """Bytes of the checkpoints that wait to be read and then released."""
+        if self.suite.keep_checkpoints == "all":
+            return 0.0
+        largest = max(self.parameters.values(), default=0.0) * self.assumptions.bytes_per_parameter
+        return largest * self.assumptions.waiting_checkpoints
+
     # --- put together ---
 
     def work(self) -> list[Work]:
@@ -274,9 +291,9 @@ class Estimator:
                 rows = self.examples(run) * self.row_bytes(
                     self.suite.train_sets[run.train_set], 2 if pairs else 1
                 )
-                weights = self.parameters[run.model] * size
+                hours, weights = self.training_hours(run), self.checkpoint_bytes(run)
                 found.append(Work("curate", run.model, 0.0, rows))
-                found.append(Work("train", run.model, self.training_hours(run), weights))
+                found.append(Work("train", run.model, hours, weights))
             answers = self.test_queries * self.assumptions.response_tokens * self.assumptions.bytes_per_token
             if grid.is_graded(self.suite, run):
                 found.append(Work("grade", run.model, 0.0, answers))
@@ -369,6 +386,12 @@ class Assumptions(Strict):
     bytes_per_parameter: float = Field(2.0, gt=0.0, description="Of a checkpoint on disk: bfloat16.")
     state_bytes_per_parameter: float = Field(
         14.0, gt=0.0, description="Of what a training run keeps to resume from, until it ends."
+    )
+    waiting_checkpoints: int = Field(
+        16,
+        ge=0,
+        description="Checkpoints at a time that wait for their rollouts and evaluation, where "
+        "`keep_checkpoints` releases them: assumed, two for each GPU of a node.",
     )
     training_bytes_per_parameter: float = Field(
         16.0, gt=0.0, description="GPU memory of weights, gradients and AdamW's state, by parameter trained."
