@@ -14,7 +14,7 @@ from snakemake.utils import min_version, update_config
 from vista.config import load_suite, load_yaml
 from vista.dag import Dag
 from vista.dag.jobs import last_lines, make_old
-from vista.dag.release import Releases
+from vista.planning.release import Releases
 from vista.errors import VistaError
 from vista.planned import HANDED, forget_inherited, inherited, read
 from vista.suites import eaten_target

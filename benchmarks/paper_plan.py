@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from vista.config import Suite, load_suite, up_to
-from vista.planning.estimate import Assumptions
+from vista.planning.assumptions import Assumptions
 from vista.planning.plan import GIGABYTE, STAGE_OF_RULE, Plan, make_plan
 
 ROOT = Path(__file__).parents[1]

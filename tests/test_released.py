@@ -11,12 +11,12 @@ from tests.planning.conftest import make_suite
 from vista import grid
 from vista.config import Suite, load_suite, load_yaml, up_to
 from vista.dag import Dag
-from vista.dag.release import Releases
 from vista.errors import VistaError
 from vista.manifest import Recorder, check_inputs, damages_of, read_manifest
 from vista.paths import manifest_of
-from vista.planning.estimate import Assumptions
+from vista.planning.assumptions import Assumptions
 from vista.planning.plan import make_plan
+from vista.planning.release import Releases
 from vista.released import is_released
 
 SEED, FIRST, SECOND = (

@@ -12,7 +12,8 @@ from vista.analysis.plan import ablation_names, figures, table_names
 from vista.config import Suite, load_suite, load_yaml, up_to
 from vista.dag import Dag
 from vista.errors import VistaError
-from vista.planning.estimate import Assumptions, Estimator
+from vista.planning.assumptions import Assumptions
+from vista.planning.estimate import Estimator
 from vista.planning.jobs import JobTree
 from vista.planning.plan import job_hours, make_plan
 

@@ -16,7 +16,8 @@ from vista.cli import app
 from vista.config import Suite, load_suite
 from vista.errors import VistaError
 from vista.grid import Run
-from vista.planning.estimate import Assumptions, Estimator, load_assumptions, parameters, queries
+from vista.planning.assumptions import Assumptions, load_assumptions
+from vista.planning.estimate import Estimator, parameters, queries
 from vista.planning.jobs import RolloutFile, job_counts, rollout_files
 from vista.planning.plan import make_plan
 

@@ -31,8 +31,9 @@ from vista.errors import VistaError
 from vista.manifest import read_manifest
 from vista.paths import Paths, manifest_of
 from vista.planning import own_data
+from vista.planning.assumptions import Assumptions
 from vista.planning.endpoints import check_endpoints
-from vista.planning.estimate import Assumptions, parameters, train_queries
+from vista.planning.estimate import parameters, train_queries
 from vista.planning.external import check_external
 from vista.planning.findings import Finding, fail, ok, warn
 from vista.planning.own_tasks import look, what_and_remedy

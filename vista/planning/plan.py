@@ -18,9 +18,10 @@ from rich.table import Table
 from vista import grid
 from vista.config import Suite, up_to
 from vista.dag.inputs import RULE_OF_KIND
-from vista.dag.release import Releases
-from vista.planning.estimate import CPU_SECONDS, HOUR, Assumptions, Estimator, Shared, Work
+from vista.planning.assumptions import CPU_SECONDS, Assumptions
+from vista.planning.estimate import HOUR, Estimator, Shared, Work
 from vista.planning.jobs import Job, JobTree, RolloutFile, job_counts
+from vista.planning.release import Releases
 from vista.shown import markup
 
 STAGE_OF_RULE = {

@@ -4,7 +4,7 @@ from snakemake.dag import DAG
 from snakemake.io import is_flagged
 from snakemake.persistence import ParamsChange, PersistenceBase
 
-from vista.dag.release import READERS
+from vista.planning.release import READERS
 from vista.suites import strange_target
 
 
