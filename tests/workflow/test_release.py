@@ -45,7 +45,7 @@ def test_released_checkpoints_are_missed_by_nothing_but_what_reads_them(copy: Ch
     everything = weights(copy)
     assert len(everything) == 5
 
-    # What is no longer read goes at the start of the next run: here that of `tables`, since the suite changed.
+    # What is no longer read goes at the start of the next run: here that of the changed suite's file.
     # First, as if one release had been interrupted.
     first = copy.results / "training" / GRID / "vista-sft/seed0/round1"
     record = copy.results / ".released/training" / GRID / "vista-sft/seed0/round1/manifest.json"
