@@ -17,6 +17,7 @@ from vista.dag.jobs import last_lines, make_old
 from vista.dag.told import Progress
 from vista.errors import VistaError
 from vista.planned import HANDED, forget_inherited, inherited, read
+from vista.planning.release import Releases
 from vista.suites import eaten_target
 
 min_version("9.0")
@@ -48,6 +49,16 @@ try:
         # The config may have been edited since.
         SUITE, _ = read(inherited())
     PLAN = Dag(SUITE)
+    # What a later block reads is still wanted.
+    RELEASES = None
+    if workflow.is_main_process and SUITE.keep_checkpoints != "all":
+        RELEASES = Releases(
+            load_suite(
+                workflow.configfiles[-1],
+                value={**said, "up_to": None},
+                checkout=Path(workflow.basedir),
+            )
+        )
     if workflow.is_main_process:
         PLAN.refuse_missing()
     PLAN.write_suite()
@@ -70,6 +81,8 @@ onstart:
                 print(said, file=sys.stderr)
         except VistaError as error:
             raise WorkflowError(str(error))
+        if RELEASES is not None:
+            release(RELEASES, workflow.dag)
         # To jobs on other machines.
         workflow.register_envvars(
             *HANDED, *(["PYTHONPATH"] if SUITE.snapshot else [])
@@ -154,6 +167,10 @@ include: "workflow/rules/common.smk"
 ask_manifests(PLAN)
 if workflow.is_main_process:
     say_less(workflow.output_settings, Progress())
+    train_released(Releases(SUITE))
+if RELEASES is not None:
+    release_when_read(RELEASES)
+if workflow.is_main_process:
     refuse_strange_targets(
         SUITE, Path(workflow.configfiles[-1]), Path(workflow.basedir)
     )

@@ -162,11 +162,13 @@ DECIDES: dict[str, str] = {
         "+adopt +curate +evaluate +resample +sample +score +train audit collect prefix training TABLES"
     ),
     "SuiteFields.only": "+evaluate collect TABLES",
+    "SuiteFields.blocks": "",
     "SuiteFields.eval_max_new_tokens": "ask encodable evaluate",
     "SuiteFields.eval_batch_size": "",
     "SuiteFields.padding": "",
     "SuiteFields.tables": "",
     "SuiteFields.reported": "+figure results",
+    "SuiteFields.keep_checkpoints": "",
     "SuiteFields.shards": "+gains +resample +sample +score audit cases curate prefix TABLES",
     "SuiteFields.pilot": "+pilot curate tasks",
     "SuiteFields.snapshot": "",
@@ -340,6 +342,8 @@ ORDERS: dict[str, str] = {
     ),
     "SuiteFields.out_of_domain": "ask collect evaluate grade TABLES",
     "SuiteFields.only": "",
+    "SuiteFields.blocks": "",
+    "SuiteFields.blocks.*": "",
     "SuiteFields.tasks": "",
     "SuiteFields.tables": "",
     "Suite.models": "audit collect cost gallery prefix training TABLES",
@@ -420,6 +424,8 @@ def paper(root: Path, results: Path) -> Suite:
         "methods": {name: suite.methods[name] for name in methods},
         "models": {"hub": hub, "mine": mine},
         "max_rounds": {},
+        "swept": {},
+        "only": {},
         "tasks": {
             **{name: TypeAdapter(Task).validate_python(entry) for name, entry in tables.items()},
             **suite.tasks,
@@ -443,9 +449,10 @@ def asked(root: Path, results: Path) -> Suite:
     endpoints = {name: EndpointModel(**entry, prompts=prompts) for name in ("one", "other")}
     suite = load_suite(root / "config/paper.yaml", root=root)
     methods = {"zero-shot": suite.methods["zero-shot"]}
-    update = {"results": results, "models": {}, "endpoints": endpoints, "methods": methods, "max_rounds": {}}
     train_sets = {"medical": ["slake", "vqa-rad"], "geometry3k": ["geometry3k"]}  # two, so that orders show
-    return suite.model_copy(update={**update, "train_sets": train_sets})
+    update = {"results": results, "models": {}, "endpoints": endpoints, "methods": methods}
+    update |= {"train_sets": train_sets, "max_rounds": {}, "swept": {}, "only": {}}
+    return suite.model_copy(update=update)
 
 
 SUITES = (grids, own_rationales, paper, asked)
@@ -482,6 +489,7 @@ OTHER: dict[str, list[Any] | Callable[[Any], list[Any]]] = {
     "SuiteFields.max_rounds": [{"nano-internvl": 1}],
     "SuiteFields.only": [{"r3v": Only(seeds=[0], models=["nano-internvl"])}],
     "SuiteFields.tables": [["main"]],
+    "SuiteFields.blocks": [{"all": ["zero-shot", "sft-seed"]}],
     "SuiteFields.plugins": [["vista.filters.vas"]],
     "SuiteFields.out_of_domain": lambda tasks: [tasks[:-1]],
     "SuiteFields.train_sets": lambda sets: [{next(iter(sets)): sets[next(iter(sets))][:1]}],

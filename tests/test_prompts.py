@@ -27,7 +27,7 @@ from vista.evaluation.evaluate import evaluate
 from vista.grid import Run, rollout_files
 from vista.manifest import Recorder, read_manifest
 from vista.paths import Paths
-from vista.planning.estimate import Assumptions
+from vista.planning.assumptions import Assumptions
 from vista.planning.plan import as_dict, make_plan, show
 from vista.records import EXAMPLE, PREDICTION, QUERY, ROLLOUT, Row, read_rows, write_rows
 from vista.rollouts.resample import resample_shard

@@ -115,7 +115,7 @@ def plan(
     suite: SuiteArgument = None, configfile: ConfigFile = None, assume: Assume = None, as_json: Json = False
 ) -> None:
     """Estimate what a suite would run, share, and cost in GPU hours and disk. Reads only the config."""
-    from vista.planning.estimate import load_assumptions
+    from vista.planning.assumptions import load_assumptions
     from vista.planning.plan import as_dict, make_plan, show
 
     made = make_plan(open_suite(suite, configfile)[0], load_assumptions(assume or []))
@@ -130,8 +130,8 @@ def doctor(
     suite: SuiteArgument = None, configfile: ConfigFile = None, assume: Assume = None, as_json: Json = False
 ) -> None:
     """Check models, data, GPUs, disk and versions before a run. Exit status 2 if any check fails."""
+    from vista.planning.assumptions import load_assumptions
     from vista.planning.doctor import examine
-    from vista.planning.estimate import load_assumptions
     from vista.planning.findings import as_dict, has_failed, show
 
     opened, _ = open_suite(suite, configfile)

@@ -49,6 +49,7 @@ CARRIERS: dict[str, str] = {
     "vista.manifest": "what is written down about an output, and whether an input is what was made",
     "vista.damage": "whether files are what was written down about them",
     "vista.versions": "a line about packages",
+    "vista.engines.compiled": "where vLLM keeps what it compiled",
 }
 
 

@@ -153,6 +153,12 @@ def is_trained(suite: Suite, run: Run) -> bool:
     return isinstance(suite.methods[run.method], SeedMethod | SelfImprovement)
 
 
+def keeps_checkpoint(suite: Suite, run: Run) -> bool:
+    """Whether the weights of ``run`` stay when nothing of the suite has to be made from them any more."""
+    last = run.round == rounds(suite, run.method, run.model)[-1]
+    return suite.keep_checkpoints == "all" or (suite.keep_checkpoints == "last" and last)
+
+
 def given(suite: Suite, run: Run) -> Path | None:
     """What the user gives in place of a training or of an evaluation: a folder or a file."""
     method = suite.methods[run.method]

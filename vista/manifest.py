@@ -29,6 +29,7 @@ from vista.damage import Damage, damages, files_below, sha256
 from vista.errors import VistaError
 from vista.paths import manifest_of
 from vista.records import write_json
+from vista.released import refuse_released, without_released
 from vista.shown import in_one_line
 
 PACKAGES = (
@@ -355,10 +356,11 @@ def misplacement(output: Path, name: str, manifest: Manifest) -> list[Damage]:
 def damages_of(
     output: Path, manifest: Manifest, checked: Callable[[], object] = lambda: None
 ) -> list[Damage]:
-    """Every file of an output that is not what its manifest says (``vista.damage.damages``)."""
+    """Every file of an output that is not what its manifest says; none that was released is missed."""
     if not output.is_dir() and len(manifest.checksums) != 1:
         return [Damage(manifest_of(output), f"it lists {len(manifest.checksums)} files", "the output alone")]
-    return damages(output, manifest.checksums, manifest.sizes, checked, links=manifest.stage == "models")
+    expected = without_released(output, manifest.checksums)
+    return damages(output, expected, manifest.sizes, checked, links=manifest.stage == "models")
 
 
 def find_outputs(results: Path, folders: Collection[str]) -> Iterator[Path]:
@@ -424,6 +426,7 @@ def check_inputs(inputs: Sequence[Path]) -> dict[Path, str]:
         VistaError: lists every damaged file.
     """
     manifests = {path: read_manifest(path) for path in inputs if os.path.lexists(manifest_of(path))}
+    refuse_released(manifests)
     found = {path: _misplaced_input(path, each) or damages_of(path, each) for path, each in manifests.items()}
     listed = [f"  - {damage}" for each in found.values() for damage in each]
     if listed:

@@ -5,7 +5,10 @@
 
 from __future__ import annotations
 
+import gc
 import math
+import os
+import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
@@ -15,19 +18,20 @@ from typing import Any
 
 import pytest
 import torch
+from transformers.models.qwen2_vl.image_processing_qwen2_vl import smart_resize
 
 from tests.nano import ARCHITECTURES, STRIP, checkpoint, own_checkpoint, query
 from tests.rollouts.conftest import POLICY, PREFIX, SAMPLES, suite_at
 from vista import answers
 from vista.chat import encode_query, template_ids
-from vista.config import HfEngineSettings, Sampling, VllmEngineSettings, Wording
+from vista.config import HfEngineSettings, Loading, Sampling, VllmEngineSettings, Wording
 from vista.dag import Dag
 from vista.engines import vllm as engine_module
 from vista.engines.base import Request, Sample, choose_engine
 from vista.engines.checkpoints import Checkpoint, load_checkpoint, load_outline, save_checkpoint
 from vista.engines.forced import forced_batch
 from vista.engines.hf import HfEngine
-from vista.engines.vllm import VllmEngine
+from vista.engines.vllm import VllmEngine, processor_options
 from vista.errors import VistaError
 from vista.manifest import Recorder, read_manifest
 from vista.paths import Paths
@@ -91,7 +95,7 @@ class FakeLlm:
 
 
 @pytest.fixture
-def fake(monkeypatch: pytest.MonkeyPatch) -> None:
+def fake(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """A module called vllm with a fake ``LLM``."""
     module, params = ModuleType("vllm"), ModuleType("vllm.sampling_params")
     module.__spec__ = SimpleNamespace(name="vllm")  # type: ignore[assignment]
@@ -102,6 +106,8 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "vllm.sampling_params", params)
     for name in engine_module.ENVIRONMENT:
         monkeypatch.setenv(name, "unset")
+    monkeypatch.delenv("VLLM_CACHE_ROOT", raising=False)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     monkeypatch.setattr(engine_module, "find_spec", lambda name: module.__spec__)
 
 
@@ -172,6 +178,98 @@ def test_vllm_is_started_for_what_is_asked_and_the_weights_are_given_up(fake: No
     assert engine_module.os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] == "0"
     with pytest.raises(VistaError, match=r"started for .* tokens.*engine\.max_model_len"):
         engine.sample(requests, 1.0, LIMIT + 1)
+
+
+def started(folder: Path) -> VllmEngine:
+    """An engine on a checkpoint folder, with vLLM running."""
+    engine = VllmEngine(folder, own_checkpoint("qwen2.5-vl"), SETTINGS)
+    engine.sample(requests_for(engine.checkpoint, 1), 1.0, LIMIT)
+    return engine
+
+
+def folders(tmp_path: Path, **configs: str) -> list[Path]:
+    for name, config in configs.items():
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.json").write_text(config)
+    return [tmp_path / name for name in configs]
+
+
+def test_vllm_finds_what_it_compiled_for_another_policy_of_the_model(fake: None, tmp_path: Path) -> None:
+    first, second, other = folders(tmp_path, first="{}", second="{}", other='{"layers": 2}')
+    paths = []
+    for folder in (first, second, other):
+        engine = started(folder)
+        paths.append(Path(engine._llm.options["model"]))
+        assert paths[-1].resolve() == folder
+        del engine
+        gc.collect()
+    assert paths[0] == paths[1]
+    assert paths[2] != paths[0], "other graphs"
+    own = tmp_path / f"vista-vllm-{os.getuid()}"
+    assert Path(os.environ["VLLM_CACHE_ROOT"]) == own / "cache"
+    assert own.stat().st_mode & 0o077 == 0
+
+
+def test_jobs_at_the_same_time_have_paths_of_their_own(fake: None, tmp_path: Path) -> None:
+    first, second = folders(tmp_path, first="{}", second="{}")
+    engines = [started(first), started(second)]
+    paths = [Path(engine._llm.options["model"]) for engine in engines]
+    assert [path.resolve() for path in paths] == [first, second]
+    # A job that was killed holds nothing.
+    held = (
+        "import fcntl, sys; file = open(sys.argv[1], 'w'); fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)"
+    )
+    lock = str(paths[0].with_name(f"{paths[0].name}.lock"))
+    assert subprocess.run([sys.executable, "-c", held, lock], capture_output=True, check=False).returncode
+    del engines
+    gc.collect()
+    assert not subprocess.run([sys.executable, "-c", held, lock], capture_output=True, check=False).returncode
+
+
+def test_a_cache_that_others_could_write_is_not_used(
+    fake: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder,) = folders(tmp_path, first="{}")
+    own = tmp_path / f"vista-vllm-{os.getuid()}"
+    own.mkdir()
+    own.chmod(0o777)
+    assert started(folder)._llm.options["model"] == str(folder)
+    assert "VLLM_CACHE_ROOT" not in os.environ
+    own.chmod(0o700)
+    monkeypatch.setenv("VLLM_CACHE_ROOT", "chosen")
+    assert started(folder)._llm.options["model"] != str(folder)
+    assert os.environ["VLLM_CACHE_ROOT"] == "chosen"
+
+
+def test_the_vision_tower_is_tried_on_images_of_our_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    limit = 1280 * 28 * 28
+    processor = own_checkpoint("qwen2.5-vl").processor
+    own = {"shortest_edge": 56 * 56, "longest_edge": 16384 * 28 * 28}
+    monkeypatch.setattr(processor.image_processor, "size", own)
+    assert processor_options(processor) == {}
+    for options in ({}, {"do_rescale": True}):
+        monkeypatch.setattr(processor, "loading", Loading(max_pixels=limit, processor=options))
+        size = processor_options(processor).pop("size")
+        assert size["shortest_edge"] == 56 * 56
+        assert limit < size["longest_edge"] < 1.5 * limit
+        assert processor_options(processor).items() >= options.items()
+    chosen = Loading(max_pixels=limit, processor={"size": {"longest_edge": 1, "shortest_edge": 1}})
+    monkeypatch.setattr(processor, "loading", chosen)
+    assert processor_options(processor) == chosen.processor
+    # No image that we show has more, of whatever shape.
+    unit = processor.image_processor.patch_size * processor.image_processor.merge_size
+    for width in (1, 5, 30, 70, 72, 700, 1001, 1002, 1400, 5000, 14000):
+        for height in {1, min(limit // width, 200 * width), min(limit // width, width)}:
+            if max(width, height) / min(width, height) > 200:
+                continue
+            free = smart_resize(height, width, unit, 56 * 56, 16384 * 28 * 28)
+            assert smart_resize(height, width, unit, 56 * 56, size["longest_edge"]) == free
+
+
+def test_other_processors_keep_their_own_sizes(monkeypatch: pytest.MonkeyPatch) -> None:
+    processor = own_checkpoint("internvl").processor
+    monkeypatch.setattr(processor, "loading", Loading(max_pixels=1280 * 28 * 28))
+    assert processor_options(processor) == {}
 
 
 @pytest.mark.parametrize(

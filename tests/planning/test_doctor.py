@@ -22,6 +22,7 @@ from vista.config import EndpointModel, Suite
 from vista.engines.folders import check_folder, folder_problems
 from vista.errors import VistaError
 from vista.planning import doctor
+from vista.planning.assumptions import Assumptions
 from vista.planning.doctor import (
     Finding,
     check_data,
@@ -35,7 +36,6 @@ from vista.planning.doctor import (
     training_memory,
 )
 from vista.planning.endpoints import check_endpoints
-from vista.planning.estimate import Assumptions
 from vista.planning.findings import has_failed
 from vista.planning.plan import as_dict, make_plan
 

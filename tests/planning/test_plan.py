@@ -16,7 +16,8 @@ from vista.cli import app
 from vista.config import Suite, load_suite
 from vista.errors import VistaError
 from vista.grid import Run
-from vista.planning.estimate import Assumptions, Estimator, load_assumptions, parameters, queries
+from vista.planning.assumptions import Assumptions, load_assumptions
+from vista.planning.estimate import Estimator, parameters, queries
 from vista.planning.jobs import RolloutFile, job_counts, rollout_files
 from vista.planning.plan import make_plan
 
@@ -125,8 +126,10 @@ def test_gpu_hours_follow_from_the_assumptions(suite: Suite) -> None:
     # 500 pairs of two, trained and passed through the reference.
     dpo = Run("m-1b", "one", "dpo", 0, 1)
     assert estimator.training_hours(dpo) * HOUR == pytest.approx(500 * 2 * 10 * 2 * 8e-3)
-    # 50 test queries, by the slower engine.
-    assert estimator.evaluation_hours(dpo) * HOUR == pytest.approx(100)
+    # 50 test queries, by the engine that samples.
+    assert estimator.evaluation_hours(dpo) * HOUR == pytest.approx(50)
+    slower = make_suite(suite.results, engine={"kind": "hf"})
+    assert Estimator(slower, EASY).evaluation_hours(dpo) * HOUR == pytest.approx(100)
 
 
 def test_log_probabilities_cost_two_passes_over_the_solutions_in_scope(tmp_path: Path) -> None:
@@ -240,11 +243,12 @@ def test_the_command_prints_tables_to_read_and_json_to_compute_with(
     arguments = ["plan", "--configfile", str(root / "config/paper.yaml")]
     read = CliRunner().invoke(app, arguments)
     assert read.exit_code == 0, read.output
-    for text in ("rest-em, vista-sft, dpo, vista-dpo", "qwen2.5-vl-7b", "start_minutes", "2,410"):
+    for text in ("rest-em, vista-sft, dpo, vista-dpo", "qwen2.5-vl-7b", "start_minutes", "By block"):
         assert text in read.output
     assert "\x1b" not in read.output, "no colours in a pipe"
     value = json.loads(CliRunner().invoke(app, [*arguments, "--json"]).output)
-    assert value["jobs"]["sample"] == 840
+    assert [block["name"] for block in value["blocks"]] == ["main", "baselines", "ablation", "sweeps"]
+    assert sum(value["jobs"].values()) == sum(block["jobs"] for block in value["blocks"])
     assert value["gpu_hours_total"] == pytest.approx(sum(value["gpu_hours"].values()))
     assert value["gpu_hours_total"] == pytest.approx(sum(value["gpu_hours_by_model"].values()))
 

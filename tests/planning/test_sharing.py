@@ -14,7 +14,8 @@ from vista import grid
 from vista.cli import app
 from vista.config import SelfImprovement, Suite, load_suite
 from vista.grid import Run
-from vista.planning.estimate import CPU_SECONDS, Assumptions, Estimator
+from vista.planning.assumptions import CPU_SECONDS, Assumptions
+from vista.planning.estimate import Estimator
 from vista.planning.jobs import Job, JobTree, job_counts, rollout_files
 from vista.planning.plan import make_plan, sharing
 

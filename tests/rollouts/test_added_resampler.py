@@ -21,7 +21,8 @@ from vista.filters.none import NoFilterSettings
 from vista.manifest import read_manifest
 from vista.measured import prefix_resamples
 from vista.paths import Paths
-from vista.planning.estimate import Assumptions, Estimator
+from vista.planning.assumptions import Assumptions
+from vista.planning.estimate import Estimator
 from vista.records import ROLLOUT, read_rows
 from vista.resamplers import ResampleSettings
 from vista.resamplers.none import NoResampleSettings

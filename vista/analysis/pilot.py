@@ -103,6 +103,16 @@ def _planned(job: Job, suite: Suite, paths: Paths) -> Planned:
         return of("curation", paths.training_set(job.name))
     if job.rule == "train":
         return of("training", paths.trained(job.name))
+    if job.rule == "requests":
+        return Planned(
+            "evaluation",
+            "",
+            f"requests {job.name}",
+            paths.requests(job.name),
+            paths.log("evaluation", f"requests/{job.name}"),
+        )
+    if job.rule == "respond":
+        return of("evaluation", paths.responses(job.name), f"{job.name}/responses")
     if job.rule in ("evaluate", "ask", "grade"):
         return of("evaluation", paths.predictions(job.name))
     *policy, kind, name, shard = job.name.split("/")

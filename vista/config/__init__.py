@@ -5,6 +5,7 @@ A suite file (``config/testbed.yaml``) names models, tasks and methods; ``models
 is all that the stages read. ``vista config config/testbed.yaml`` prints it.
 """
 
+from vista.config.blocks import up_to
 from vista.config.checks import reporting_problems
 from vista.config.documents import parse_yaml
 from vista.config.loading import (
@@ -122,6 +123,7 @@ __all__ = [
     "parse_yaml",
     "reporting_problems",
     "training_section",
+    "up_to",
     "with_defaults",
     "with_overrides",
 ]

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from vista.batches import Shares
+from vista.config.blocks import block_of, block_problems
 from vista.config.methods import (
     BaseMethod,
     ExternalMethod,
@@ -44,6 +45,7 @@ def consistency_problems(suite: Suite, path: str) -> list[str]:
         *_endpoint_problems(suite, path),
         *_method_problems(suite, path),
         *_only_problems(suite, path),
+        *_block_problems(suite, path),
         *_filter_problems(suite, path),
         *_seed_problems(suite, path),
         *_scene_problems(suite, path),
@@ -283,6 +285,25 @@ def _only_problems(suite: Suite, path: str) -> list[str]:
                 "its paths, runs only with the first seed"
             )
     return problems or _lacking(suite, path)
+
+
+def _block_problems(suite: Suite, path: str) -> list[str]:
+    """Everything that is wrong with ``blocks``, one line each."""
+    problems = block_problems(suite, path)
+    order = list(suite.blocks)
+    for name in suite.methods if order and not problems else ():
+        own = block_of(suite, name)
+        needed = [*_builds_on(suite, name)]
+        if name in suite.swept:
+            needed.append((suite.swept[name].of, "which it varies"))
+        for first, why in needed:
+            its = block_of(suite, first) if first in suite.methods else own
+            if own is not None and its is not None and order.index(its) > order.index(own):
+                problems.append(
+                    f"{path}: blocks.{own}: {name} needs {first} ({why}), which is in the later block {its}; "
+                    "move one of them"
+                )
+    return problems
 
 
 def _lacking(suite: Suite, path: str) -> list[str]:

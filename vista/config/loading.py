@@ -14,6 +14,7 @@ from typing import Any, TypeVar, get_args
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
+from vista.config.blocks import last_problems, up_to
 from vista.config.checks import consistency_problems, reporting_problems, results_problems
 from vista.config.documents import parse_yaml
 from vista.config.methods import Methods, SelfImprovement
@@ -359,9 +360,9 @@ def load_suite(
     if suite.pilot is not None and suite.results.name:  # a folder without a name is refused below
         suite = pilot_of(suite, suite.pilot)
     problems += results_problems(suite, str(path)) + consistency_problems(suite, str(path))
-    problems += reporting_problems(suite, str(path))
+    problems += reporting_problems(suite, str(path)) + last_problems(suite, suite_file.up_to, str(path))
     fail_if(problems, "The configuration has errors:")
-    return suite
+    return suite if suite_file.up_to is None else up_to(suite, suite_file.up_to)
 
 
 WRITTEN_BY = "run snakemake once (-n is enough) to write it again"

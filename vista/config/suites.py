@@ -167,6 +167,12 @@ class SuiteFields(Strict):
         {}, description="By model, the rounds it runs at most; default: as many as each method has."
     )
     only: dict[Name, Only] = Field({}, description="By method, where it runs, if not everywhere.")
+    blocks: dict[Name, Annotated[Distinct[Name], Field(min_length=1)]] = Field(
+        {},
+        exclude_if=lambda blocks: not blocks,
+        description="Parts of the grid, in the order in which you run them: by block its methods, and "
+        "sweeps by name; default: one part.",
+    )
     wording: Wording = Field(
         default_factory=lambda: Wording(), description="What prompts say beside queries."
     )
@@ -197,6 +203,12 @@ class SuiteFields(Strict):
         None,
         description="A CSV file of published accuracies, under this suite's names, to set beside the "
         "reproduced ones (tables/reported.csv); relative to the working directory.",
+    )
+    keep_checkpoints: Literal["all", "last", "none"] = Field(
+        "all",
+        exclude_if=lambda kept: kept == "all",
+        description="Trained checkpoints whose weights stay once everything that the suite makes from them "
+        "is there: all, those of each method's last round, or none.",
     )
     shards: int = Field(1, ge=1, le=10_000, description="Jobs that share a policy's queries.")
     pilot: int | None = Field(
@@ -313,6 +325,9 @@ class SuiteFile(SuiteFields):
     )
     sweeps: dict[Name, Sweep] = Field(
         {}, description="Methods that differ in one value, named `<method>+<sweep>=<value>`."
+    )
+    up_to: Name | None = Field(
+        None, description="The last of the `blocks` to run, with those before it; default: all of them."
     )
 
 

@@ -28,6 +28,8 @@ from vista.chat import Prompt, check_fits, template_ids
 from vista.config import VllmEngineSettings
 from vista.engines.base import Request, Sample
 from vista.engines.checkpoints import Checkpoint
+from vista.engines.compiled import Link, linked
+from vista.engines.presenter import Presenter
 from vista.errors import VistaError, is_out_of_memory, lack
 
 # Read when vLLM is imported. In one process its scheduling, and so what it draws, is reproducible.
@@ -35,6 +37,7 @@ ENVIRONMENT = {"VLLM_ENABLE_V1_MULTIPROCESSING": "0", "VLLM_NO_USAGE_STATS": "1"
 WAVE = 8  # batches handed over at a time: their images wait in memory until they are served
 # What its errors say when there is too little memory for its cache, beside ``errors.OUT_OF_MEMORY``.
 NO_ROOM = ("memory for the cache blocks", "available KV cache memory", "desired GPU memory utilization")
+STEEPEST = 200  # ratio of an image's sides that Qwen's processors take
 MOST_FORBIDDEN = 128  # vLLM reports the log-probabilities of at most this many tokens by name
 
 
@@ -84,6 +87,7 @@ class VllmEngine:
         # Up to that many, their probability is asked for and taken out of the samples' own.
         self.corrects = len(checkpoint.forbidden_ids) <= MOST_FORBIDDEN
         self._llm: Any = None
+        self._link: Link | None = None  # held as long as vLLM runs
         self._length = 0  # longest prompt with response that vLLM was started for
         self._images = 0  # most images in a prompt that it was started for
 
@@ -235,13 +239,13 @@ class VllmEngine:
         gc.collect()
         torch.cuda.empty_cache()
         os.environ.update(ENVIRONMENT)
+        self._link = link = linked(self.folder)
         os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
         from vllm import LLM
 
-        options = self.checkpoint.processor.loading.processor
         with self._telling_of_memory("when it started"):
             return LLM(
-                model=str(self.folder),
+                model=str(link.path),
                 dtype=dtype,
                 trust_remote_code=self.trust_remote_code,
                 max_model_len=self._length,
@@ -249,7 +253,7 @@ class VllmEngine:
                 gpu_memory_utilization=self.settings.memory,
                 enforce_eager=self.settings.eager,
                 limit_mm_per_prompt={"image": self._images, "video": 0},
-                mm_processor_kwargs=options or None,
+                mm_processor_kwargs=processor_options(self.checkpoint.processor) or None,
                 generation_config="vllm",  # no defaults from the checkpoint: every request says all
                 logprobs_mode="raw_logprobs" if self.corrects else "processed_logprobs",
                 seed=0,
@@ -277,6 +281,29 @@ class VllmEngine:
         if asked != "auto":
             return asked
         return str(self.checkpoint.model.dtype).removeprefix("torch.")
+
+
+def processor_options(processor: Presenter) -> dict[str, Any]:
+    """The options of the processor in vLLM: those of the checkpoint, and the size of the largest image.
+
+    vLLM tries the vision tower on the largest image that the processor allows, 16,384 tokens for Qwen's, and
+    keeps memory for it. Ours are scaled down before (``max_pixels``).
+    """
+    inner, limit, options = (
+        processor.image_processor,
+        processor.loading.max_pixels,
+        processor.loading.processor,
+    )
+    by_pixels = "max_pixels" in inner.valid_kwargs.__annotations__ and hasattr(inner, "merge_size")
+    if limit is None or not by_pixels or not options.keys().isdisjoint(("size", "min_pixels", "max_pixels")):
+        return options
+    # The processor rounds both sides to multiples of `unit`, a side of less up to one, and refuses a ratio of
+    # more than 200. So no image of up to `limit` pixels is changed by this.
+    unit = inner.patch_size * inner.merge_size
+    sides = math.sqrt(limit) * (math.sqrt(STEEPEST) + 1)
+    largest = limit + math.ceil(unit * sides) + unit**2
+    size = {name: inner.size[name] for name in ("shortest_edge", "longest_edge")}
+    return {**options, "size": {**size, "longest_edge": min(size["longest_edge"], largest)}}
 
 
 def _check_prompt(number: int, request: Request, expanded: Sequence[int]) -> None:

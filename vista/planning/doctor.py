@@ -33,9 +33,10 @@ from vista.errors import VistaError
 from vista.manifest import read_manifest
 from vista.paths import Paths, manifest_of
 from vista.planning import own_data
+from vista.planning.assumptions import Assumptions
 from vista.planning.endpoints import check_endpoints
 from vista.planning.environment import check_commands, check_driver, check_slurm, driver_version
-from vista.planning.estimate import Assumptions, parameters, train_queries
+from vista.planning.estimate import parameters, train_queries
 from vista.planning.external import check_external
 from vista.planning.findings import Finding, fail, ok, warn
 from vista.planning.own_tasks import look, what_and_remedy
@@ -348,7 +349,7 @@ def check_disk(suite: Suite, assumptions: Assumptions) -> list[Finding]:
         plan = make_plan(suite, assumptions)
     except VistaError as error:  # nobody knows how many queries a task has
         return [warn("disk", *what_and_remedy(error))]
-    need = plan.total(lambda work: work.disk_bytes) + plan.state_bytes
+    need = plan.disk_bytes
     folder = _existing(suite.results)
     free = shutil.disk_usage(folder).free
     message = f"{folder}: {free / GIGABYTE:,.0f} GB free; the plan needs about {need / GIGABYTE:,.0f} GB"

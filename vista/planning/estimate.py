@@ -13,31 +13,26 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from statistics import fmean
-from typing import Annotated, Any
-
-from pydantic import Field, ValidationError, field_validator
 
 from vista import grid
 from vista.config import (
     BuiltModel,
     HubModel,
+    SeedMethod,
     SelectMethod,
     SelfImprovement,
     Suite,
-    load_yaml,
-    parse_yaml,
 )
 from vista.dag.inputs import RULE_OF_KIND
-from vista.errors import VistaError, fail_if
+from vista.errors import VistaError
 from vista.filters.none import NoFilterSettings
 from vista.grid import Resampling, Run
+from vista.planning.assumptions import Assumptions
 from vista.planning.jobs import RolloutFile, answering_rule, rollout_files, splits
 from vista.records import Split
 from vista.resamplers import ResampleSettings
 from vista.resamplers.budget_matched import BudgetMatchedSettings
-from vista.settings import Fraction, Name, Strict
 
 HOUR = 3600.0
 BYTES_PER_SCORED_LAYER = 12.0  # three float32
@@ -254,6 +249,22 @@ class Estimator:
         """Bytes that the largest training run keeps to resume from."""
         return max(self.parameters.values(), default=0.0) * self.assumptions.state_bytes_per_parameter
 
+    def checkpoint_bytes(self, run: Run) -> float:
+        """Bytes of a trained checkpoint; none if it is released soon after it was made.
+
+        The first sampler's is wanted until every method has sampled from it.
+        """
+        first = isinstance(self.suite.methods[run.method], SeedMethod)
+        stays = first or grid.keeps_checkpoint(self.suite, run)
+        return self.parameters[run.model] * self.assumptions.bytes_per_parameter if stays else 0.0
+
+    def waiting_bytes(self) -> float:
+        """Bytes of the checkpoints that wait to be read and then released."""
+        if self.suite.keep_checkpoints == "all":
+            return 0.0
+        largest = max(self.parameters.values(), default=0.0) * self.assumptions.bytes_per_parameter
+        return largest * self.assumptions.waiting_checkpoints
+
     # --- put together ---
 
     def work(self) -> list[Work]:
@@ -274,9 +285,9 @@ class Estimator:
                 rows = self.examples(run) * self.row_bytes(
                     self.suite.train_sets[run.train_set], 2 if pairs else 1
                 )
-                weights = self.parameters[run.model] * size
+                hours, weights = self.training_hours(run), self.checkpoint_bytes(run)
                 found.append(Work("curate", run.model, 0.0, rows))
-                found.append(Work("train", run.model, self.training_hours(run), weights))
+                found.append(Work("train", run.model, hours, weights))
             answers = self.test_queries * self.assumptions.response_tokens * self.assumptions.bytes_per_token
             if grid.is_graded(self.suite, run):
                 found.append(Work("grade", run.model, 0.0, answers))
@@ -305,112 +316,6 @@ class Estimator:
 
 
 BUILT_PARAMETERS = 0.6e6  # of a model that is built from scratch
-# By rule: what a job of the testbed takes with a tiny model, two jobs side by side on two cores; the
-# means of the run that results/reference/testbed-full is from. They are mostly start-up.
-CPU_SECONDS = {
-    "tasks": 5.0,
-    "models": 350.0,
-    "check": 20.0,
-    "adopt": 15.0,
-    "sample": 21.0,
-    "resample": 27.0,
-    "score": 20.0,
-    "encodable": 15.0,
-    "gains": 45.0,
-    "curate": 2.0,
-    "train": 60.0,
-    "requests": 15.0,
-    "respond": 39.0,
-    "evaluate": 39.0,
-    "ask": 30.0,
-    "grade": 5.0,
-}
-
-
-class Assumptions(Strict):
-    """Round figures for a GPU of the A100/A800 class with 80 GB, and for answers with short rationales."""
-
-    gpu_tflops: float = Field(312.0, gt=0.0, description="Peak of one GPU in bfloat16, TFLOP/s.")
-    utilisation: Fraction = Field(
-        0.35, gt=0.0, description="Share of the peak that training and scoring reach."
-    )
-    vllm_tokens_per_second: float = Field(
-        20_000.0,
-        gt=0.0,
-        description="Tokens sampled per second and GPU by vLLM from a model of one billion parameters; "
-        "one of N billion is taken to sample N times slower.",
-    )
-    hf_tokens_per_second: float = Field(2_000.0, gt=0.0, description="The same for the hf engine.")
-    start_minutes: float = Field(3.0, ge=0.0, description="Minutes until a job has loaded its model.")
-    prompt_tokens: int = Field(600, ge=1, description="Tokens of a prompt, the image's included.")
-    response_tokens: int = Field(250, ge=1, description="Tokens of a response, on average.")
-    resampled: Fraction = Field(0.6, description="Part of a response that is left to sample after a prefix.")
-    correct: Fraction = Field(0.6, description="Share of samples that are right.")
-    critical: Fraction = Field(0.9, description="Share of wrong samples that have a critical token.")
-    recovered: Fraction = Field(0.3, description="Share of resampled solutions that are right.")
-    kept: Fraction = Field(0.69, description="Share of positives that a filter keeps (VAS at τ = −0.5).")
-    parameters: dict[Name, Annotated[float, Field(gt=0.0)]] = Field(
-        {}, description="Parameters by model; default: as the repository's or folder's name says (3B)."
-    )
-    bytes_per_parameter: float = Field(2.0, gt=0.0, description="Of a checkpoint on disk: bfloat16.")
-    state_bytes_per_parameter: float = Field(
-        14.0, gt=0.0, description="Of what a training run keeps to resume from, until it ends."
-    )
-    training_bytes_per_parameter: float = Field(
-        16.0, gt=0.0, description="GPU memory of weights, gradients and AdamW's state, by parameter trained."
-    )
-    cpu_seconds: dict[str, float] = Field(
-        CPU_SECONDS,
-        description="Seconds of a job by rule, in suites without GPUs: means of config/testbed-full.yaml; "
-        "rules that are left out keep theirs.",
-    )
-    cores: int = Field(2, ge=1, description="CPU cores, in suites without GPUs.")
-    image_kilobytes: float = Field(100.0, gt=0.0, description="Of an encoded image; each row holds its own.")
-    grid_image_kilobytes: float = Field(2.0, gt=0.0, description="The same of a generated task's image.")
-    bytes_per_token: float = Field(8.0, gt=0.0, description="Of a solution on disk, ids and text.")
-
-    @field_validator("cpu_seconds")
-    @classmethod
-    def _has_seconds_of_rules(cls, seconds: dict[str, float]) -> dict[str, float]:
-        """Refuse unknown rules and negative times."""
-        for rule, value in seconds.items():
-            if rule not in CPU_SECONDS:
-                raise ValueError(f"unknown rule {rule!r}; known: {', '.join(CPU_SECONDS)}")
-            if value < 0:
-                raise ValueError(f"{rule} should take 0 seconds or more")
-        return seconds
-
-
-def load_assumptions(given: list[str]) -> Assumptions:
-    """The defaults, changed by each of ``given`` in turn.
-
-    Args:
-        given: YAML files, and single settings as ``name=value``.
-
-    Raises:
-        VistaError: names every unknown key and every wrong value.
-    """
-    values: dict[str, Any] = {}
-    for item in given:
-        values |= _setting(item) if "=" in item else load_yaml(Path(item))
-    try:
-        return Assumptions.model_validate(values)
-    except ValidationError as error:
-        lines = [
-            f"--assume {'.'.join(str(part) for part in item['loc'])}: "
-            f"{item['msg'].removeprefix('Value error, ')}; found {item['input']!r}"
-            for item in error.errors()
-        ]
-        fail_if([*lines, f"known: {', '.join(Assumptions.model_fields)}"], "The assumptions have errors:")
-        raise
-
-
-def _setting(item: str) -> dict[str, Any]:
-    name, _, value = item.partition("=")
-    try:
-        return {name.strip(): parse_yaml(value)}
-    except ValueError as error:
-        raise VistaError(f"--assume {item}: not a value in YAML: {error}") from error
 
 
 # --- sizes of a suite, from the config ---

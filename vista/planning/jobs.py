@@ -7,7 +7,7 @@ Snakemake would run (a test compares the two).
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -139,6 +139,15 @@ class JobTree:
             return set()
         asked = {Job("requests", path.stem) for path in self.dag.reads.requests()}
         return {Job("respond", run.id), *asked}
+
+    def made_from(self, made: Collection[Job], run: grid.Run) -> frozenset[Job]:
+        """The jobs among those of a run that are in ``made``, or need the output of one that is."""
+        own = self.of_run(run)  # which looks at every file on the way
+        found = {Job("evaluate", run.id)} if not own.isdisjoint(made) else set[Job]()
+        for path in list(self._known):
+            jobs, inputs = self._job(path)
+            found.update(jobs if not self._all(inputs).isdisjoint(made) else set(jobs) & set(made))
+        return own & found
 
     def _all(self, paths: Iterable[str]) -> frozenset[Job]:
         return frozenset[Job]().union(*(self._of_file(path) for path in paths))

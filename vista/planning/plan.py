@@ -7,7 +7,7 @@ gives to the rules.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -16,10 +16,12 @@ from rich.console import Console
 from rich.table import Table
 
 from vista import grid
-from vista.config import Suite
+from vista.config import Suite, up_to
 from vista.dag.inputs import RULE_OF_KIND
-from vista.planning.estimate import CPU_SECONDS, HOUR, Assumptions, Estimator, Shared, Work
+from vista.planning.assumptions import CPU_SECONDS, Assumptions
+from vista.planning.estimate import HOUR, Estimator, Shared, Work
 from vista.planning.jobs import Job, JobTree, RolloutFile, answering_rule, job_counts
+from vista.planning.release import Releases
 from vista.shown import markup
 
 STAGE_OF_RULE = {
@@ -39,6 +41,7 @@ STAGE_OF_RULE = {
     "ask": "evaluation",
 }
 GIGABYTE = 1e9
+SHOWN = 5  # checkpoints that a line names
 # The same for every method, so made (or fetched) once even by users who run one method after another.
 COMMON = ("tasks", "models", "check", "encodable")
 
@@ -76,6 +79,26 @@ class Asking:
 
 
 @dataclass(frozen=True)
+class Block:
+    """A part of the suite: what it adds to the parts before it."""
+
+    name: str
+    has: tuple[str, ...]  # methods, and sweeps by name
+    jobs: int
+    gpu_hours: float
+    disk_bytes: float
+
+
+@dataclass(frozen=True)
+class Again:
+    """What has to be made again, since checkpoints were released that the suite has come to need."""
+
+    checkpoints: tuple[str, ...]
+    jobs: int  # their trainings, and everything made from them
+    hours: float  # GPU hours, or core hours without GPUs
+
+
+@dataclass(frozen=True)
 class Plan:
     """What ``vista plan`` prints."""
 
@@ -89,6 +112,14 @@ class Plan:
     assumptions: Assumptions
     prompts: dict[str, dict[str, str]] = field(default_factory=dict)  # by model, if not as the queries say
     requests: dict[str, Asking] = field(default_factory=dict)  # by model at an endpoint
+    blocks: tuple[Block, ...] = ()
+    waiting_bytes: float = 0.0  # of checkpoints that are released once they were read, on top of ``work``
+    again: Again | None = None
+
+    @property
+    def disk_bytes(self) -> float:
+        """What the suite takes at most at a time."""
+        return self.total(lambda work: work.disk_bytes) + self.state_bytes + self.waiting_bytes
 
     def total(self, what: Callable[[Work], float], rule: str | None = None) -> float:
         """A quantity of ``work`` added up over all rules or one."""
@@ -112,7 +143,35 @@ def make_plan(suite: Suite, assumptions: Assumptions) -> Plan:
             name: Asking(entry.endpoint, estimator.test_queries, entry.max_requests)
             for name, entry in suite.endpoints.items()
         },
+        blocks=tuple(blocks(suite, assumptions)),
+        waiting_bytes=estimator.waiting_bytes(),
+        again=again(suite, estimator),
     )
+
+
+def again(suite: Suite, estimator: Estimator) -> Again | None:
+    """The released checkpoints that the suite needs, with everything made from them, if there are any."""
+    needed = Releases(suite).needed()
+    if not needed:
+        return None
+    tree = JobTree(suite)
+    trainings = {Job("train", run) for run in needed}
+    jobs = frozenset().union(*(tree.made_from(trainings, run) for run in grid.runs(suite)))
+    return Again(tuple(needed), len(jobs), sum(job_hours(estimator, job) for job in jobs))
+
+
+def blocks(suite: Suite, assumptions: Assumptions) -> Iterator[Block]:
+    """The cost of each of the suite's blocks, run one after another."""
+    before = (0, 0.0, 0.0)
+    for name, has in suite.blocks.items():
+        so_far = up_to(suite, name)
+        work = Estimator(so_far, assumptions).work()
+        # Both end in the tables, which are made again with each block.
+        jobs = sum(job_counts(so_far).values())
+        now = (jobs, sum(each.gpu_hours for each in work), sum(each.disk_bytes for each in work))
+        added = [after - earlier for after, earlier in zip(now, before, strict=True)]
+        yield Block(name, tuple(has), int(added[0]), added[1], added[2])
+        before = now
 
 
 # --- what sharing saves ---
@@ -170,11 +229,14 @@ def as_dict(plan: Plan) -> dict[str, Any]:
         },
         "gpu_hours_total": plan.total(lambda work: work.gpu_hours),
         "disk_bytes": {rule: plan.total(lambda work: work.disk_bytes, rule) for rule in plan.jobs},
-        "disk_bytes_total": plan.total(lambda work: work.disk_bytes) + plan.state_bytes,
+        "disk_bytes_total": plan.disk_bytes,
         "training_state_bytes": plan.state_bytes,
+        **({"waiting_checkpoint_bytes": plan.waiting_bytes} if plan.waiting_bytes else {}),
+        **({"again": asdict(plan.again)} if plan.again else {}),
         "sharing": asdict(plan.sharing) | {"share": plan.sharing.share},
         "shared": [asdict(group) | {"unshared_gpu_hours": group.unshared_gpu_hours} for group in plan.shared],
         "assumptions": plan.assumptions.model_dump(),
+        **({"blocks": [asdict(block) for block in plan.blocks]} if plan.blocks else {}),
         **({"prompts": plan.prompts} if plan.prompts else {}),
         **(
             {"requests": {name: asdict(each) for name, each in plan.requests.items()}}
@@ -191,7 +253,10 @@ def models(plan: Plan) -> list[str]:
 
 def show(plan: Plan, console: Console) -> None:
     """Print the plan."""
-    console.print(_stages(plan), _models(plan), _sharing(plan), sep="\n")
+    console.print(_stages(plan), *([_blocks(plan)] if plan.blocks else []), sep="\n")
+    if plan.again:
+        console.print(_again(plan.again, "GPU hours" if plan.gpus else "core hours"), soft_wrap=True)
+    console.print(_models(plan), _sharing(plan), sep="\n")
     if plan.requests:
         console.print(_requests(plan))
     if plan.prompts:
@@ -218,9 +283,12 @@ def _stages(plan: Plan) -> Table:
         hours, disk = (plan.total(what, rule) for what in (lambda w: w.gpu_hours, lambda w: w.disk_bytes))
         found.add_row(STAGE_OF_RULE.get(rule, "analysis"), rule, f"{jobs:,}", _hours(hours), _gigabytes(disk))
     found.add_row("training", "state to resume from, during a run", "", "", _gigabytes(plan.state_bytes))
+    if plan.waiting_bytes:
+        waiting = _gigabytes(plan.waiting_bytes)
+        found.add_row("training", "checkpoints to be read, then released", "", "", waiting)
     found.add_section()
-    hours, disk = plan.total(lambda w: w.gpu_hours), plan.total(lambda w: w.disk_bytes) + plan.state_bytes
-    found.add_row("all", "", f"{sum(plan.jobs.values()):,}", _hours(hours), _gigabytes(disk))
+    hours = plan.total(lambda w: w.gpu_hours)
+    found.add_row("all", "", f"{sum(plan.jobs.values()):,}", _hours(hours), _gigabytes(plan.disk_bytes))
     return found
 
 
@@ -233,6 +301,27 @@ def _models(plan: Plan) -> Table:
         hours, disk = sum(work.gpu_hours for work in own), sum(work.disk_bytes for work in own)
         found.add_row(model, _hours(hours), _gigabytes(disk))
     return found
+
+
+def _blocks(plan: Plan) -> Table:
+    found = table("block", "methods and sweeps", title="By block, each on top of those before it")
+    for name in ("jobs", "GPU hours", "so far", "disk GB"):
+        found.add_column(name, justify="right")
+    so_far = 0.0
+    for block in plan.blocks:
+        so_far += block.gpu_hours
+        hours, disk = _hours(block.gpu_hours), _gigabytes(block.disk_bytes)
+        found.add_row(block.name, ", ".join(block.has), f"{block.jobs:,}", hours, _hours(so_far), disk)
+    return found
+
+
+def _again(again: Again, unit: str) -> str:
+    named = ", ".join(again.checkpoints[:SHOWN]) + (", …" if len(again.checkpoints) > SHOWN else "")
+    return (
+        f"Of the results there are, {len(again.checkpoints)} checkpoints were released and are needed again: "
+        f"{named}. They are trained again, with everything made from them: {again.jobs:,} jobs, "
+        f"{again.hours:,.1f} {unit}."
+    )
 
 
 def _requests(plan: Plan) -> Table:

@@ -7,6 +7,7 @@ from snakemake.persistence import ParamsChange, PersistenceBase
 from snakemake_interface_logger_plugins.common import LogEvent
 
 from vista.dag.told import SHOWN, short_job
+from vista.planning.release import READERS
 from vista.suites import strange_target
 
 
@@ -78,6 +79,65 @@ def ask_manifests(plan, changed=PersistenceBase.params_changed):
 
     PersistenceBase.params_changed = params_changed
     PersistenceBase.has_metadata = lambda persistence, job: True  # else it does not ask
+
+
+def weights_read(jobs):
+    """The inputs of those jobs that read the weights of the checkpoints among them."""
+    return [str(file) for job in jobs if job.rule.name in READERS for file in job.input]
+
+
+def to_run(dag):
+    """The jobs that run or are about to."""
+    return [job for job in dag.needrun_jobs() if not dag.finished(job)]
+
+
+def release_when_read(releases, finish=DAG.finish):
+    """Release a checkpoint when the last job that reads its weights has finished.
+
+    Not by way of `temp()`: what Snakemake knows of a checkpoint is its manifest, which tables read, and it knows
+    only the jobs of this start, not all of the suite's.
+    """
+
+    async def finished(dag, job, *arguments, **options):
+        await finish(dag, job, *arguments, **options)
+        read = weights_read(job if job.is_group() else [job])
+        release(releases, dag, among=read)
+
+    DAG.finish = finished
+
+
+def release(releases, dag, among=None):
+    """Release what no job of this start reads, and the suite no longer wants."""
+    for line in releases.sweep(weights_read(to_run(dag)), among):
+        print(line, file=sys.stderr)
+
+
+# Where checkpoints are released, what reads them goes before further trainings.
+READ_FIRST = int(SUITE.keep_checkpoints != "all")
+
+
+def train_released(releases, update=DAG.update_needrun):
+    """Have Snakemake train a checkpoint again that was released, when a job that runs reads its weights.
+
+    Its manifest is there, so Snakemake alone would not. All that was made from it is made again, too: it may
+    be another one.
+    """
+    told = set()
+
+    async def updated(dag, *arguments, **options):
+        await update(dag, *arguments, **options)
+        while again := set(releases.again(weights_read(to_run(dag)))) - told:
+            told.update(again)
+            dag.forcefiles = {*dag.forcefiles, *again}
+            await update(dag, *arguments, **options)
+            if workflow.is_main_process:
+                print(
+                    f"{len(again)} checkpoints were released (keep_checkpoints) and are needed again. They are"
+                    f" trained again, and all that was made from them is made again: {', '.join(sorted(again))}",
+                    file=sys.stderr,
+                )
+
+    DAG.update_needrun = updated
 
 
 def handed(wildcards, threads):

@@ -79,6 +79,7 @@ rule evaluate:
         f"{R}/benchmarks/evaluation/{{run}}.tsv"
     wildcard_constraints:
         run=PLAN.evaluated(),
+    priority: READ_FIRST
     conda:
         "../../environment.yml"
     threads: lambda w: PLAN.cpus("evaluation", w.run)

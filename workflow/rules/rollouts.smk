@@ -20,6 +20,7 @@ for command, kind in PLAN.rollout_kinds().items():
             f"{R}/logs/rollouts/{{run}}/{kind}/{{name}}/{{shard}}.log",
         benchmark:
             f"{R}/benchmarks/rollouts/{{run}}/{kind}/{{name}}/{{shard}}.tsv"
+        priority: READ_FIRST
         conda:
             "../../environment.yml"
         threads: lambda w: PLAN.cpus("rollouts", w.run)
