@@ -17,7 +17,7 @@ from vista.curation.stand_ins import SOURCE
 from vista.errors import VistaError
 from vista.manifest import read_manifest
 from vista.paths import Paths, manifest_of
-from vista.planning.estimate import Assumptions, load_assumptions
+from vista.planning.assumptions import Assumptions, load_assumptions
 from vista.records import CRITICAL, ROLLOUT, write_json, write_rows
 
 RUN = "nano-b/both/rest-em/seed0/round1"
