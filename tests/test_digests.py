@@ -505,6 +505,7 @@ OTHER: dict[str, list[Any] | Callable[[Any], list[Any]]] = {
     "ExternalMethod.predictions": [{"nano-internvl": "others.jsonl"}],
     "BuiltModel.corpus": ["grid-closed"],
     "Swept.value": [-3.0],
+    "SuiteFields.padding": [True],
     "Only.models": [["nano-qwen2.5-vl"]],
     "Only.seeds": [[0]],
     "ModelTraining.accelerate": [Path("config/accelerate/fsdp.yaml")],

@@ -45,6 +45,7 @@ UNDECIDING = {
     "SuiteFields.eval_batch_size": "rows of one length are decoded together, and do not depend on each other",
     "HfEngineSettings.batch_size": "the same",
     "ScoringSettings.batch_size": "the same",
+    "SuiteFields.padding": "nor do rows of unequal lengths, but for rounding",
     "ModelTraining.processes": "a step has the same examples, whoever computes it",
     "ModelTraining.device_batch_size": "the same",
     "ModelTraining.gradient_checkpointing": "what is kept and what is computed again",
