@@ -154,7 +154,8 @@ DECIDES: dict[str, str] = {
     ),
     "SuiteFields.out_of_domain": "+requests ask collect encodable evaluate grade respond TABLES",
     "SuiteFields.seeds": (
-        "+curate +evaluate +gains +resample +respond +sample +score +train audit collect prefix training TABLES"
+        "+curate +evaluate +gains +resample +respond +sample +score +train "
+        "audit collect prefix training TABLES"
     ),
     "SuiteFields.max_rounds": (
         "+adopt +curate +evaluate +resample +sample +score +train audit collect prefix training TABLES"
