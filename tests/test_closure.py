@@ -58,7 +58,8 @@ def codes(suite: Suite) -> dict[str, str]:
         plan.rollout_code(kind, "any")
     tables = ("tables", "ablation", "difficulty", "distributions")
     plan.evaluation_code()
-    for command in ("cases", "collect", "cost", *tables):
+    elsewhere = ("requests", "respond") if plan.reads.responds_elsewhere else ()
+    for command in ("cases", "collect", "cost", *tables, *elsewhere):
         plan.code(command)
     for figure in (closure.SOURCES["vista"] / "figures").glob("[a-z]*.py"):
         if figure.stem not in ("plan", "drawing"):

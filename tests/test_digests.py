@@ -147,23 +147,24 @@ DECIDES: dict[str, str] = {
     "SuiteFields.name": "audit cost prefix training TABLES",
     "SuiteFields.results": (
         "adopt ask audit cases collect curate encodable evaluate figure gains gallery grade models prefix "
-        "resample sample score tasks train training TABLES"
+        "requests resample respond sample score tasks train training TABLES"
     ),
     "SuiteFields.plugins": "",
     "SuiteFields.train_sets": (
-        "+ask +cases +curate +evaluate +resample +sample +score +train ask audit cases collect curate "
-        "encodable evaluate gains gallery grade prefix resample sample score training TABLES"
+        "+cases +curate +evaluate +resample +respond +sample +score +train ask audit cases collect curate "
+        "encodable evaluate gains gallery grade prefix resample respond sample score training TABLES"
     ),
-    "SuiteFields.out_of_domain": "ask collect encodable evaluate grade TABLES",
+    "SuiteFields.out_of_domain": "+requests ask collect encodable evaluate grade respond TABLES",
     "SuiteFields.seeds": (
-        "+curate +evaluate +gains +resample +sample +score +train audit collect prefix training TABLES"
+        "+curate +evaluate +gains +resample +respond +sample +score +train "
+        "audit collect prefix training TABLES"
     ),
     "SuiteFields.max_rounds": (
         "+adopt +curate +evaluate +resample +sample +score +train audit collect prefix training TABLES"
     ),
     "SuiteFields.only": "+evaluate collect TABLES",
     "SuiteFields.blocks": "",
-    "SuiteFields.eval_max_new_tokens": "ask encodable evaluate",
+    "SuiteFields.eval_max_new_tokens": "ask encodable evaluate requests respond",
     "SuiteFields.eval_batch_size": "",
     "SuiteFields.padding": "",
     "SuiteFields.tables": "",
@@ -224,15 +225,15 @@ DECIDES: dict[str, str] = {
     "ModelTraining.gradient_checkpointing": "",
     "ModelTraining.save_every": "",
     "ModelTraining.save_minutes": "",
-    "Prompts.system": "ask cases curate encodable evaluate gains resample sample score",
-    "Prompts.suffix": "ask cases curate encodable evaluate gains grade resample sample score",
+    "Prompts.system": "ask cases curate encodable evaluate gains resample respond sample score",
+    "Prompts.suffix": "ask cases curate encodable evaluate gains grade resample respond sample score",
     "Prompts.answer_mark": "ask evaluate grade resample sample",
     "JobResources.cpus": "",
     "JobResources.gpus": "",
     "JobResources.memory_gb": "",
     "JobResources.hours": "",
     "SelfImprovement.initial_policy": "+figure +sample curate TABLES",
-    "SelfImprovement.rounds": "+curate +evaluate +sample +train collect training TABLES",
+    "SelfImprovement.rounds": "+curate +evaluate +respond +sample +train collect training TABLES",
     "SelfImprovement.dedupe": "curate TABLES",
     "SelfImprovement.max_per_query": "curate TABLES",
     "SelfImprovement.mix_seed": "curate train TABLES",
@@ -340,7 +341,7 @@ ORDERS: dict[str, str] = {
     "SuiteFields.train_sets.*": (
         "ask audit cases collect curate evaluate gains grade prefix resample sample score TABLES"
     ),
-    "SuiteFields.out_of_domain": "ask collect evaluate grade TABLES",
+    "SuiteFields.out_of_domain": "ask collect evaluate grade respond TABLES",
     "SuiteFields.only": "",
     "SuiteFields.blocks": "",
     "SuiteFields.blocks.*": "",
@@ -355,7 +356,8 @@ ORDERS: dict[str, str] = {
     "ExternalMethod.checkpoints": "",
     "SuiteFields.seeds": "+evaluate +grade +sample collect curate training TABLES",
     "Only.seeds": "",
-    "SuiteFields.train_sets": "ask collect evaluate gallery training TABLES",
+    # The base model's evaluation lies with the first train set.
+    "SuiteFields.train_sets": "+ask +evaluate +respond collect evaluate gallery respond training TABLES",
     "ScoringSettings.layers": "check score",
     "TableFiles.files.*": "tasks",
     "HubTable.files": "",
