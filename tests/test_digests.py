@@ -408,6 +408,7 @@ def paper(root: Path, results: Path) -> Suite:
         "methods": {name: suite.methods[name] for name in methods},
         "models": {"hub": hub, "mine": mine},
         "max_rounds": {},
+        "seed_rationales": suite.seed_rationales.model_copy(update={"endpoint": "http://localhost:8000/v1"}),
         "tasks": {
             **{name: TypeAdapter(Task).validate_python(entry) for name, entry in tables.items()},
             **suite.tasks,
