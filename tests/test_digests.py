@@ -428,6 +428,7 @@ def paper(root: Path, results: Path) -> Suite:
         "max_rounds": {},
         "swept": {},
         "only": {},
+        "seed_rationales": suite.seed_rationales.model_copy(update={"endpoint": "http://localhost:8000/v1"}),
         "tasks": {
             **{name: TypeAdapter(Task).validate_python(entry) for name, entry in tables.items()},
             **suite.tasks,

@@ -233,6 +233,8 @@ def test_nodes_and_jobs_fail_and_the_table_has_the_bytes_of_a_local_run(
     assert status == 0, said(checkout)[-8000:]
     assert sorted(faults.done) == ["cancelled", "hangs", "killed", "node_fails", "requeued"]
     assert checkout.main_csv.read_bytes() == local().read_bytes()
+    logs = [log.read_text() for log in (checkout.results / "logs").rglob("*.log")]
+    assert not any("on GPU" in log for log in logs), "Slurm chose the devices"
 
 
 def test_what_failed_was_tried_again_and_what_slurm_queued_again_went_on_by_itself(
