@@ -160,7 +160,7 @@ DECIDES: dict[str, str] = {
     "SuiteFields.tables": "",
     "SuiteFields.reported": "+figure results",
     "SuiteFields.shards": "+gains +resample +sample +score audit cases curate prefix TABLES",
-    "SuiteFields.pilot": "+pilot curate tasks",
+    "SuiteFields.pilot": "+pilot curate grade tasks",
     "SuiteFields.snapshot": "",
     "SuiteFields.threads": "",
     "SuiteFields.gpus": "",

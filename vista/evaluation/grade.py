@@ -43,7 +43,9 @@ def grade(suite: Suite, paths: Paths, run: grid.Run) -> None:
     queries = Reads(suite, paths).test_queries()
     recorder = Recorder("evaluation", settings, [*files, *queries])
     asked = _asked(suite, paths, run.model)
-    found = matched(read_given(files), asked, method.missing == "unanswered")
+    read = read_given(files)
+    given = _of_pilot(read, asked) if suite.pilot else read
+    found = matched(given, asked, method.missing == "unanswered")
     rows: list[Row] = []
     counted = []
     for task in suite.evaluated_tasks:
@@ -58,7 +60,8 @@ def grade(suite: Suite, paths: Paths, run: grid.Run) -> None:
     output = paths.predictions(run.id)
     write_rows(output, rows, PREDICTION)
     lacking = sum(given is None for given in found.values())
-    recorder.write(output, {"predictions": len(rows), **total(counted), "missing": lacking})
+    left_out = {"left_out": len(read) - len(given)} if suite.pilot else {}
+    recorder.write(output, {"predictions": len(rows), **total(counted), "missing": lacking, **left_out})
 
 
 def _by_its_task(
@@ -97,7 +100,9 @@ def check_responses(suite: Suite, paths: Paths, run: grid.Run) -> str:
     given = read_given(files)
     if not all(path.is_file() for path in Reads(suite, paths).test_queries()):
         return f"{len(given)} responses, not yet compared with the test queries, which are not made yet"
-    found = matched(given, _asked(suite, paths, run.model), method.missing == "unanswered")
+    asked = _asked(suite, paths, run.model)
+    given = _of_pilot(given, asked) if suite.pilot else given
+    found = matched(given, asked, method.missing == "unanswered")
     return f"{len(given)} responses to {len(found)} test queries"
 
 
@@ -115,6 +120,12 @@ def _given(suite: Suite, paths: Paths, run: grid.Run) -> tuple[ExternalMethod, l
         what = "no samples of lmms-eval in this folder" if source.is_dir() else "no such file"
         raise VistaError(f"{source}: {what}; correct predictions.{run.model} of method {run.method}")
     return method, files
+
+
+def _of_pilot(given: list[Given], asked: Asked) -> list[Given]:
+    """The responses to the few queries of a pilot: the file has those to all."""
+    ids = {query_id for _, query_id in asked.queries}
+    return [row for row in given if row.query_id in ids]
 
 
 def _asked(suite: Suite, paths: Paths, model: str) -> Asked:
