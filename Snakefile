@@ -114,7 +114,9 @@ onerror:
     if workflow.is_main_process:
         expire_kept(workflow)
         if SUITE.pilot:
-            print(PLAN.tell_pilot(), file=sys.stderr)
+            from vista.planning.pilot import tell  # pandas takes a second
+
+            print(tell(SUITE, PLAN.paths), file=sys.stderr)
 
 
 wildcard_constraints:

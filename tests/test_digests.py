@@ -171,7 +171,7 @@ DECIDES: dict[str, str] = {
     "SuiteFields.reported": "+figure results",
     "SuiteFields.keep_checkpoints": "",
     "SuiteFields.shards": "+gains +resample +sample +score audit cases curate prefix TABLES",
-    "SuiteFields.pilot": "+pilot curate tasks",
+    "SuiteFields.pilot": "+pilot curate grade tasks",
     "SuiteFields.snapshot": "",
     "SuiteFields.threads": "",
     "SuiteFields.gpus": "",

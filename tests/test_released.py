@@ -89,7 +89,7 @@ def test_what_is_kept_stays_and_the_rest_goes(results: Path, keep: str, left: se
 
 
 def test_whatever_is_still_to_be_made_from_a_checkpoint_keeps_it(results: Path) -> None:
-    """A shard of rollouts, predictions, and a training that goes on from it: each keeps it by itself."""
+    """A shard of rollouts, responses, predictions, and a training that goes on from it: each keeps it by itself."""
     method = {"kind": "self-improvement", "rounds": 2, "restart": "previous"}
     methods = {"zero-shot": {"kind": "base"}, "sft-seed": {"kind": "seed"}, "rest-em": method}
     releases = made(results, keep_checkpoints="none", methods=methods)
@@ -97,7 +97,7 @@ def test_whatever_is_still_to_be_made_from_a_checkpoint_keeps_it(results: Path) 
     readers = releases.readers[first]
     kinds = {file.relative_to(results).parts[0] for file in readers}
     assert kinds == {"rollouts", "evaluation", "training"}
-    assert len(readers) == 2 + 1 + 1  # two shards
+    assert len(readers) == 2 + 2 + 1  # two shards; responses and predictions; a training
     for reader in readers:
         kept = manifest_of(reader).read_bytes()
         manifest_of(reader).unlink()

@@ -399,6 +399,6 @@ def history(suite_file: SuiteArgument) -> None:
 def pilot(suite_file: SuiteArgument) -> None:
     """Write what a pilot found, and the assumptions that it measured for `vista plan`."""
     suite, paths = _open(suite_file, "pilot")
-    from vista.analysis.pilot import pilot_table
+    from vista.planning.pilot import pilot_table
 
     pilot_table(suite, paths)

@@ -234,3 +234,14 @@ def test_a_missing_response_is_wrong_even_if_the_task_guesses(small: SmallSuite,
     found = read_manifest(small.paths.predictions(RUN.id)).counts
     assert found["accuracy/digits"] == pytest.approx(4 / 6)
     assert (found["missing"], found["unanswered/digits"]) == (2, 2)
+
+
+def test_a_pilot_takes_the_responses_to_its_queries_from_a_file_with_more(
+    small: SmallSuite, tmp_path: Path
+) -> None:
+    more = {"query_id": f"{TASKS[0]}/99", "response": "answer : 1"}
+    suite = told(small, write(tmp_path / "told.jsonl", [*responses(), more]))
+    with pytest.raises(VistaError, match="no test query of any task has this id"):
+        grade(suite, small.paths, RUN)
+    assert [row["query_id"] for row in graded(small, suite.model_copy(update={"pilot": 12}))] == IDS
+    assert read_manifest(small.paths.predictions(RUN.id)).counts["left_out"] == 1

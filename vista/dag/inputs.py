@@ -11,7 +11,7 @@ from vista import grid, measured
 from vista.analysis.plan import FIGURES, ablation_names, figures, results_names, table_names
 from vista.config import AnnotatedRationales, BuiltModel, SelfImprovement, Suite, VllmEngineSettings
 from vista.dag.base import Base
-from vista.errors import VistaError, fail_if
+from vista.errors import fail_if
 from vista.grid import Run, sampled_split
 from vista.paths import TABLE_SUFFIXES, manifest_of
 from vista.plugins import make, module_of
@@ -324,16 +324,6 @@ class Outputs(Inputs):
         """A pilot's table and what it measured, with their manifests."""
         measured = self.paths.table("assumptions", "yaml")
         return [*self.table("pilot"), str(measured), str(manifest_of(measured))]
-
-    def tell_pilot(self) -> str:
-        """Write the table of a pilot some of whose jobs failed, and say where it is."""
-        from vista.analysis.pilot import pilot_table  # pandas takes a second
-
-        try:
-            failed = pilot_table(self.suite, self.paths)
-        except VistaError as error:
-            return f"pilot: no table of what worked: {error}"
-        return f"pilot: {len(failed)} jobs failed; {self.paths.table('pilot', 'md')} has them all"
 
     def _distribution_inputs(self) -> list[str]:
         """Queries, rollouts and tokenizers that the distributions are counted in."""

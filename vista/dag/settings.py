@@ -87,7 +87,8 @@ class Settings(Outputs):
         stated = [str(grid.given(self.suite, this)), method.model_dump(include={"missing"})]
         # Questions may be in the file as the model was asked them.
         prompts = self.suite.models[this.model].prompts.model_dump(include={"suffix", "answer_mark"})
-        return digest([*stated, self.suite.evaluated_tasks, *self._own_tasks(), prompts])
+        pilot = ["pilot"] if self.suite.pilot else []  # which leaves responses to other queries out
+        return digest([*stated, self.suite.evaluated_tasks, *self._own_tasks(), prompts, *pilot])
 
     def check_settings(self, model: str) -> str:
         """Settings of the check of a base model: whose attention has to be read."""

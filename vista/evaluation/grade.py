@@ -17,7 +17,7 @@ from vista.config import ExternalMethod, Suite
 from vista.errors import VistaError
 from vista.evaluation.evaluate import total
 from vista.evaluation.harness import lone_process
-from vista.evaluation.responses import Asked, Given, Key, Logged, matched, read_given
+from vista.evaluation.responses import Asked, Given, Key, Logged, located, matched, read_given
 from vista.manifest import Recorder, check_count
 from vista.paths import Paths
 from vista.reads import Reads
@@ -42,8 +42,9 @@ def grade(suite: Suite, paths: Paths, run: grid.Run) -> None:
     }
     queries = Reads(suite, paths).test_queries()
     recorder = Recorder("evaluation", settings, [*files, *queries])
-    given = read_given(files)
-    asked = _asked(suite, paths, run.model, given)
+    read = read_given(files)
+    asked = _asked(suite, paths, run.model, read)
+    given = _of_pilot(read, asked) if suite.pilot else read
     found = matched(given, asked, method.missing == "unanswered")
     rows: list[Row] = []
     counted = []
@@ -59,7 +60,8 @@ def grade(suite: Suite, paths: Paths, run: grid.Run) -> None:
     output = paths.predictions(run.id)
     write_rows(output, rows, PREDICTION)
     lacking = sum(given is None for given in found.values())
-    recorder.write(output, {"predictions": len(rows), **total(counted), "missing": lacking})
+    left_out = {"left_out": len(read) - len(given)} if suite.pilot else {}
+    recorder.write(output, {"predictions": len(rows), **total(counted), "missing": lacking, **left_out})
 
 
 def _by_its_task(
@@ -98,7 +100,9 @@ def check_responses(suite: Suite, paths: Paths, run: grid.Run) -> str:
     given = read_given(files)
     if not all(path.is_file() for path in Reads(suite, paths).test_queries()):
         return f"{len(given)} responses, not yet compared with the test queries, which are not made yet"
-    found = matched(given, _asked(suite, paths, run.model, given), method.missing == "unanswered")
+    asked = _asked(suite, paths, run.model, given)
+    given = _of_pilot(given, asked) if suite.pilot else given
+    found = matched(given, asked, method.missing == "unanswered")
     return f"{len(given)} responses to {len(found)} test queries"
 
 
@@ -116,6 +120,12 @@ def _given(suite: Suite, paths: Paths, run: grid.Run) -> tuple[ExternalMethod, l
         what = "no samples of lmms-eval in this folder" if source.is_dir() else "no such file"
         raise VistaError(f"{source}: {what}; correct predictions.{run.model} of method {run.method}")
     return method, files
+
+
+def _of_pilot(given: Sequence[Given], asked: Asked) -> list[Given]:
+    """The responses to the few queries of a pilot: the file has those to all."""
+    ids = {query_id for _, query_id in asked.queries}
+    return [row for row in given if any(found.query_id in ids for found, _ in located([row], asked))]
 
 
 def _asked(suite: Suite, paths: Paths, model: str, given: Sequence[Given]) -> Asked:

@@ -10,7 +10,6 @@ import pytest
 
 from tests.analysis.conftest import World, make_suite
 from tests.documents import undocumented
-from vista.analysis.pilot import COLUMNS, pilot_table, planned_jobs
 from vista.config import Suite
 from vista.curation.curate import count_of
 from vista.curation.stand_ins import SOURCE
@@ -18,6 +17,7 @@ from vista.errors import VistaError
 from vista.manifest import read_manifest
 from vista.paths import Paths, manifest_of
 from vista.planning.assumptions import Assumptions, load_assumptions
+from vista.planning.pilot import COLUMNS, pilot_table, planned_jobs
 from vista.records import CRITICAL, ROLLOUT, write_json, write_rows
 
 RUN = "nano-b/both/rest-em/seed0/round1"
@@ -27,6 +27,11 @@ POLICY = "nano-b/both/sft-seed/seed0/round0"
 @pytest.fixture
 def suite(tmp_path: Path) -> Suite:
     return make_suite(tmp_path / "results").model_copy(update={"pilot": 8, "shards": 1})
+
+
+@pytest.fixture
+def paths(suite: Suite) -> Paths:
+    return Paths(suite.results)
 
 
 @pytest.fixture

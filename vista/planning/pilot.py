@@ -18,7 +18,6 @@ import pandas as pd
 from vista import grid
 from vista.analysis.cost import STAGES, cost_rows, read_benchmarks, read_outputs
 from vista.analysis.page import Page, Table, number, write_table
-from vista.analysis.pilot_measures import Measure, measures
 from vista.config import Suite
 from vista.dag import Dag
 from vista.dag.jobs import last_lines
@@ -26,6 +25,7 @@ from vista.errors import VistaError
 from vista.manifest import Manifest, Recorder, read_manifest
 from vista.paths import Paths, manifest_of
 from vista.planning.jobs import Job, JobTree
+from vista.planning.measures import Measure, measures
 from vista.records import write_text
 
 COLUMNS = [
@@ -161,6 +161,15 @@ def pilot_table(suite: Suite, paths: Paths) -> list[Planned]:
     recorder.write(file, {"measured": len(found)})
     write_table(paths, recorder, rows, pilot_page(suite, rows, found, file), {"rows": len(rows)})
     return [job for job in jobs if job.has_failed]
+
+
+def tell(suite: Suite, paths: Paths) -> str:
+    """Write the table of a pilot some of whose jobs failed, and say where it is."""
+    try:
+        failed = pilot_table(suite, paths)
+    except VistaError as error:
+        return f"pilot: no table of what worked: {error}"
+    return f"pilot: {len(failed)} jobs failed; {paths.table('pilot', 'md')} has them all"
 
 
 def pilot_rows(suite: Suite, paths: Paths, jobs: list[Planned]) -> pd.DataFrame:
