@@ -89,7 +89,7 @@ def test_what_is_kept_stays_and_the_rest_goes(results: Path, keep: str, left: se
 
 
 def test_whatever_is_still_to_be_made_from_a_checkpoint_keeps_it(results: Path) -> None:
-    """A shard of rollouts, responses, predictions, and a training that goes on from it: each keeps it by itself."""
+    """A shard of rollouts, responses, predictions, a training that goes on from it: each keeps it."""
     method = {"kind": "self-improvement", "rounds": 2, "restart": "previous"}
     methods = {"zero-shot": {"kind": "base"}, "sft-seed": {"kind": "seed"}, "rest-em": method}
     releases = made(results, keep_checkpoints="none", methods=methods)
