@@ -33,6 +33,7 @@ from vista.paths import Paths
 from vista.training.fit import make_trainer
 from vista.training.launch import become_launcher, check_launch, check_world, launch_command
 from vista.training.train import check_accelerate, settings_of, train
+from vista.training.trainers import keep_sums_exact
 
 RUN = Run.parse("m/t/sft-seed/seed0/round0")
 SHIPPED = ("ddp", "fsdp", "zero3", "zero3-offload")
@@ -81,6 +82,20 @@ def test_the_layers_to_spread_are_found_in_each_architecture(architecture: Any):
     assert type(model.get_decoder().layers[0]) in wrapped
     found = [module for module in model.modules() if type(module) in wrapped]
     assert len(found) >= len(model.get_decoder().layers)
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+@pytest.mark.parametrize("version", [1, 2])
+def test_sums_stay_in_float32_whatever_fsdp_multiplies_in(version: int, precision: str):
+    plugin = FullyShardedDataParallelPlugin(fsdp_version=version)
+    plugin.set_mixed_precision(precision)
+    low = plugin.mixed_precision_policy.param_dtype
+    keep_sums_exact(plugin)
+    policy = vars(plugin.mixed_precision_policy)
+    assert low == policy["param_dtype"] != torch.float32 == policy["reduce_dtype"]
+    assert policy.get("output_dtype") is None
+    assert policy.get("buffer_dtype") == (torch.float32 if version == 1 else None)
+    assert not policy["cast_forward_inputs"]
 
 
 def test_a_config_that_needs_deepspeed_says_how_to_get_it(root: Path, monkeypatch: pytest.MonkeyPatch):
