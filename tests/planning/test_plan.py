@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from tests.planning.conftest import make_suite
 from vista.cli import app
-from vista.config import Suite, load_suite
+from vista.config import HfEngineSettings, Suite, load_suite
 from vista.errors import VistaError
 from vista.grid import Run
 from vista.planning.assumptions import Assumptions, load_assumptions
@@ -126,10 +126,14 @@ def test_gpu_hours_follow_from_the_assumptions(suite: Suite) -> None:
     # 500 pairs of two, trained and passed through the reference.
     dpo = Run("m-1b", "one", "dpo", 0, 1)
     assert estimator.training_hours(dpo) * HOUR == pytest.approx(500 * 2 * 10 * 2 * 8e-3)
-    # 50 test queries, by the engine that samples.
+    # 50 test queries, by the suite's engine; scoring takes no GPU.
     assert estimator.evaluation_hours(dpo) * HOUR == pytest.approx(50)
-    slower = make_suite(suite.results, engine={"kind": "hf"})
-    assert Estimator(slower, EASY).evaluation_hours(dpo) * HOUR == pytest.approx(100)
+    by_rule = {work.rule: work.gpu_hours for work in estimator.work()}
+    assert (by_rule["respond"] * HOUR, by_rule["evaluate"]) == (pytest.approx(50), 0.0)
+    slower = Estimator(suite.model_copy(update={"engine": HfEngineSettings(batch_size=1)}), EASY)
+    by_rule = {work.rule: work.gpu_hours for work in slower.work()}
+    assert by_rule["evaluate"] * HOUR == pytest.approx(100)
+    assert "respond" not in by_rule
 
 
 def test_log_probabilities_cost_two_passes_over_the_solutions_in_scope(tmp_path: Path) -> None:

@@ -105,10 +105,10 @@ def test_apart_every_method_pays_for_its_own_past(tmp_path: Path) -> None:
     ones = dict.fromkeys(CPU_SECONDS, 3600.0)
     found = sharing(suite, Estimator(suite, EASY.model_copy(update={"cpu_seconds": ones})))
     always = len(["model", "check", "test split", "check of all queries"])
-    zero_shot = always + len(["evaluate"])
-    sft_seed = always + len(["seed split", "curate", "train", "evaluate"])
+    zero_shot = always + len(["respond", "evaluate"])
+    sft_seed = always + len(["seed split", "curate", "train", "respond", "evaluate"])
     past = always + len(["seed split", "train split", "curate SFT-Seed", "train SFT-Seed"])
-    one_round = len(["sample", "curate", "train", "evaluate"])
+    one_round = len(["sample", "curate", "train", "respond", "evaluate"])
     rest_em, vista, dpo = (
         past + 2 * one_round,
         past + one_round + len(["resample", "score"]),
