@@ -100,7 +100,7 @@ def test_a_pilot_of_other_size_makes_other_queries_and_what_follows_from_them(ro
     old, new = jobs(few), jobs(more)
     assert old.keys() == new.keys()
     different = {rule for (rule, name), found in old.items() if new[rule, name] != found}
-    assert different == {"tasks", "suite"}
+    assert different == {"tasks", "suite", "pilot"}
 
 
 def test_the_table_of_a_pilot_waits_for_every_table_and_figure(root: Path) -> None:

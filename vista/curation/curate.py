@@ -60,11 +60,11 @@ def curate(suite: Suite, paths: Paths, run: Run) -> None:
         selector = Selector(method, run.seed, run.round, counts)
         if any(map(_was_sampled, files.policies)):
             rows = _selected_rows(selector, files, suite.wording, suite.models[run.model].prompts)
-            if not rows and suite.pilot:
+            if suite.pilot and not rows:
                 rows = stand_ins.of_solutions(suite, run, files, selector.pairs)
     if files.seed and (rows or isinstance(method, SeedMethod)):
         rows = seed_rows(suite, run, files.seed, counts) + rows
-        if not rows and suite.pilot:
+        if suite.pilot and not rows:
             rows = stand_ins.of_seed(suite, run, files.seed)
     schema = PAIR if training_section(method) == "dpo" else EXAMPLE
     write_rows(paths.training_set(run.id), rows, schema)
