@@ -68,7 +68,9 @@ def test_no_job_comes_near_its_time_limit(paper: Suite) -> None:
     estimator, tree = Estimator(paper, Assumptions()), JobTree(paper)
     found = {}
     for job in frozenset().union(*(tree.of_run(run) for run in grid.runs(paper))):
-        stage = {"train": "training", "respond": "evaluation", "evaluate": "evaluation"}.get(job.rule, "rollouts")
+        stage = {"train": "training", "respond": "evaluation", "evaluate": "evaluation"}.get(
+            job.rule, "rollouts"
+        )
         hours = job_hours(estimator, job)
         if hours:
             resources = paper.models[job.name.split("/")[0]]
