@@ -132,7 +132,7 @@ def _analyses(suite: Suite, paths: Paths) -> Iterator[Planned]:
 
 
 def table_name(suite: Suite, paths: Paths) -> str:
-    """``pilot``, the rule's, once all that it waits for is there; before, Snakemake would take that for done."""
+    """``pilot``, the rule's, once all is there that it waits for: Snakemake would take that for done."""
     whole = all(Path(file).is_file() for file in Dag(suite).pilot_inputs())
     return "pilot" if whole else "pilot-so-far"
 
