@@ -41,7 +41,7 @@ def empty(suite: Suite, paths: Paths) -> World:
 
 def table_of(world: World) -> list[dict[str, str]]:
     pilot_table(world.suite, world.paths)
-    with world.paths.table("pilot", "csv").open(newline="") as file:
+    with world.paths.table("pilot-so-far", "csv").open(newline="") as file:
         return list(csv.DictReader(file))
 
 
@@ -71,7 +71,7 @@ def test_nothing_made_is_nothing_done_and_nothing_failed(empty: World) -> None:
     assert {row["stage"] for row in rows} == {
         *("tasks", "models", "rollouts", "curation", "training", "evaluation", "analysis")
     }
-    text = empty.paths.table("pilot", "md").read_text()
+    text = empty.paths.table("pilot-so-far", "md").read_text()
     assert "**0 of" in text
 
 
@@ -91,7 +91,7 @@ def test_a_job_that_failed_is_a_row_with_what_it_said_last(empty: World) -> None
     (failed,) = [row for row in table_of(empty) if row["job"]]
     assert (failed["stage"], failed["model"], failed["job"]) == ("training", "nano-b", f"train {RUN}")
     assert failed["said"] == "error: CUDA out of memory"
-    assert "## Jobs that failed" in empty.paths.table("pilot", "md").read_text()
+    assert "## Jobs that failed" in empty.paths.table("pilot-so-far", "md").read_text()
 
 
 def test_a_failed_check_and_a_failed_shard_are_found_by_their_logs(empty: World) -> None:
@@ -111,7 +111,7 @@ def test_what_stands_in_is_told_and_so_is_what_had_nothing_to_do(empty: World) -
     empty.manifest(empty.paths.training_set(RUN), "curation", {"examples": 0.0}, "no-positives")
     row = row_of(empty, "curation", "nano-b")
     assert (row["done"], row["stand_ins"], row["empty"]) == ("2", "4", "1")
-    assert "4 rows of training sets stand in" in empty.paths.table("pilot", "md").read_text()
+    assert "4 rows of training sets stand in" in empty.paths.table("pilot-so-far", "md").read_text()
 
 
 def test_shares_without_an_answer_or_an_end_are_of_all_responses(empty: World) -> None:

@@ -32,6 +32,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.end_to_end]
 BENCHMARKS = ("slake", "vqa-rad", "geometry3k", "scienceqa", "chartqa")
 METHODS = ["zero-shot", "sft-seed", "vista-dpo"]
 TARGET = "results/paper-pilot/tables/pilot.csv"
+SO_FAR = "results/paper-pilot/tables/pilot-so-far.csv"
 VLLM = Path(__file__).parents[2] / ".venv-vllm/bin/vista"
 ENGINES = [
     "hf",
@@ -74,7 +75,12 @@ def paper_in(checkout: Checkout, weights: Path, address: str, engine: str) -> Ch
         raw["tasks"][name]["source"] = {"kind": "path", "path": f"data/{name}"}
     theirs = write_task(checkout.folder / "theirs", "theirs")
     raw["tasks"] = {name: raw["tasks"][name] for name in BENCHMARKS}
-    raw["tasks"]["theirs"] = {"kind": "lmms-eval", "task": "theirs", "include_path": str(theirs)}
+    raw["tasks"]["theirs"] = {
+        "kind": "lmms-eval",
+        "task": "theirs",
+        "include_path": str(theirs),
+        "sizes": {"test": 6},
+    }
     raw |= {
         "train_sets": {"vqa-rad": list(BENCHMARKS[:3])},
         "out_of_domain": [*BENCHMARKS[3:], "theirs"],
@@ -123,7 +129,7 @@ def test_the_paper_is_piloted_from_its_files_to_a_plan_that_was_measured(
     first, whole = page_commands(root)
     done = checkout.run("bash", "-euo", "pipefail", "-c", first)
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-12000:]
-    table = pd.read_csv(checkout.folder / TARGET, keep_default_na=False)
+    table = pd.read_csv(checkout.folder / SO_FAR, keep_default_na=False)
     (evaluations,) = {(row.planned, row.done) for row in table.itertuples() if row.stage == "evaluation"}
     assert evaluations == (3, 1)
     assert set(table["failed"]) == {0}
@@ -182,8 +188,8 @@ def test_a_pilot_that_fails_says_which_jobs_did_and_goes_on_from_there(
     (checkout.folder / "config/paper.yaml").write_text(yaml.safe_dump(suite, sort_keys=False))
     status, said = pilot(checkout, "--keep-going", "--until", "tasks", "encodable")
     assert status != 0
-    assert "jobs failed; results/paper-pilot/tables/pilot.md has them all" in said
-    table = pd.read_csv(checkout.folder / TARGET, keep_default_na=False)
+    assert "jobs failed; results/paper-pilot/tables/pilot-so-far.md has them all" in said
+    table = pd.read_csv(checkout.folder / SO_FAR, keep_default_na=False)
     failed = table[table["job"] != ""]
     assert set(failed["job"]) == {f"tasks {task}/seed" for task in BENCHMARKS[:3]}
     assert failed["said"].str.contains("127.0.0.1:9").all()
@@ -191,4 +197,4 @@ def test_a_pilot_that_fails_says_which_jobs_did_and_goes_on_from_there(
     assert (tasks["failed"], tasks["not_run"]) == ("3", "0")
     (evaluations,) = table[table["stage"] == "evaluation"].to_dict("records")
     assert (evaluations["planned"], evaluations["not_run"]) == ("3", "3")
-    assert os.path.exists(checkout.folder / "results/paper-pilot/tables/pilot.tex")
+    assert os.path.exists(checkout.folder / "results/paper-pilot/tables/pilot-so-far.tex")

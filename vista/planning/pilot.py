@@ -141,6 +141,12 @@ def _analyses(suite: Suite, paths: Paths) -> Iterator[Planned]:
             )
 
 
+def table_name(suite: Suite, paths: Paths) -> str:
+    """``pilot``, the rule's, once all is there that it waits for: Snakemake would take that for done."""
+    whole = all(Path(file).is_file() for file in Dag(suite).pilot_inputs())
+    return "pilot" if whole else "pilot-so-far"
+
+
 def pilot_table(suite: Suite, paths: Paths) -> list[Planned]:
     """Write ``pilot.csv``, ``.md``, ``.tex`` and ``assumptions.yaml`` from what the pilot has left.
 
@@ -159,7 +165,13 @@ def pilot_table(suite: Suite, paths: Paths) -> list[Planned]:
     file = paths.table("assumptions", "yaml")
     write_text(file, as_yaml(suite, found))
     recorder.write(file, {"measured": len(found)})
-    write_table(paths, recorder, rows, pilot_page(suite, rows, found, file), {"rows": len(rows)})
+    write_table(
+        paths,
+        recorder,
+        rows,
+        pilot_page(suite, rows, found, file, table_name(suite, paths)),
+        {"rows": len(rows)},
+    )
     return [job for job in jobs if job.has_failed]
 
 
@@ -169,7 +181,7 @@ def tell(suite: Suite, paths: Paths) -> str:
         failed = pilot_table(suite, paths)
     except VistaError as error:
         return f"pilot: no table of what worked: {error}"
-    return f"pilot: {len(failed)} jobs failed; {paths.table('pilot', 'md')} has them all"
+    return f"pilot: {len(failed)} jobs failed; {paths.table(table_name(suite, paths), 'md')} has them all"
 
 
 def pilot_rows(suite: Suite, paths: Paths, jobs: list[Planned]) -> pd.DataFrame:
@@ -224,7 +236,7 @@ def _failed(job: Planned) -> dict[str, str]:
     return {"stage": job.stage, "model": job.model, "job": job.name, "said": said}
 
 
-def pilot_page(suite: Suite, rows: pd.DataFrame, found: list[Measure], file: Path) -> Page:
+def pilot_page(suite: Suite, rows: pd.DataFrame, found: list[Measure], file: Path, name: str) -> Page:
     """The table, the failures and what was measured."""
     sums = {name: pd.to_numeric(rows[name]).sum() for name in ("planned", "done", "not_run", "stand_ins")}
     failures = rows[rows["job"] != ""]
@@ -246,7 +258,7 @@ def pilot_page(suite: Suite, rows: pd.DataFrame, found: list[Measure], file: Pat
         Table("What it measured", cells, "measured"),
         ASSUMED.format(file=file).replace("\n", " "),
     ]
-    return Page("pilot", title, parts)
+    return Page(name, title, parts)
 
 
 def as_yaml(suite: Suite, found: list[Measure]) -> str:
