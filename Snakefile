@@ -66,6 +66,8 @@ except VistaError as error:
     raise WorkflowError(str(error))
 
 R = str(SUITE.results)
+# The priority of what reads weights: where checkpoints are released, before further trainings.
+READ_FIRST = int(SUITE.keep_checkpoints != "all")
 
 
 onstart:

@@ -19,8 +19,10 @@ from vista.config import Loading
 from vista.engines.checkpoints import load_checkpoint, save_checkpoint
 from vista.engines.presenter import load_processor, read_loading, shrunk, write_loading
 from vista.errors import VistaError
+from vista.evaluation.answering import Asked
 from vista.evaluation.chat_model import VistaChatModel
 from vista.evaluation.tasks.queries import doc_to_messages
+from vista.lmms.asking import Decoding, split_images
 from vista.segments import VISION, segments
 from vista.training.data import Prompts
 
@@ -93,7 +95,8 @@ def test_all_stages_show_the_same_prompt(optioned: Path) -> None:
 
 def _asked_by_lmms_eval(model: VistaChatModel) -> chat.Prompt:
     """The prompt that lmms-eval's model class makes of ``ROW``."""
-    return model._encode([doc_to_messages(ROW)], ["q"], 8)[0]
+    asked = Asked("q", Decoding(8, ()), lambda candidates: split_images(doc_to_messages(ROW)))
+    return model.answering.encode([asked], 8)[0]
 
 
 def _image_token(processor: Any) -> int:

@@ -288,7 +288,7 @@ def test_every_output_is_known_to_belong_to_results() -> None:
         found.suite, found.code("x"), found.queries("t", "s"), found.base("m"), found.check("m"), found.long,
         found.failed_check("m"), found.rollouts("p", "k", "n", 0, 1), found.encodable("m"), found.cases("p"),
         found.training_set("r"), found.trained("r"), found.predictions("r"), found.table("t", "csv"),
-        found.history("r"), found.adopted("r"),
+        found.history("r"), found.adopted("r"), found.responses("r"), found.requests("t"),
         found.figure("f", "pdf"), found.benchmark("s", "n"), found.log("s", "n"), manifest_of(found.long),
     ]  # fmt: skip
     methods = [name for name in vars(Paths) if not name.startswith("_")]

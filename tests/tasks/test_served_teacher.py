@@ -152,12 +152,12 @@ def test_the_jobs_find_a_teacher_that_was_served_and_a_new_address_asks_nothing_
     assert not file.exists()
     known = Teacher(settings, "task")
     assert len(known.rationales(queries(5))) == 5, "what is known needs no server"
-    assert known.requests == 0
+    assert known.replies.ledger.now == 0
 
     assert wait_for(file, serve()) != address
     again = Teacher(settings, "task")
     assert len(again.rationales(queries(6))) == 6
-    assert again.requests == 1
+    assert again.replies.ledger.now == 1
     assert (vllm / "asked").read_text() == "x" * 6
 
 
@@ -233,7 +233,7 @@ def test_the_papers_teacher_is_asked_sixty_four_requests_at_a_time(
         changes = {"parallel": parallel, "endpoint": url, "cache": tmp_path / cache, "max_requests": 128}
         own = papers.model_copy(update={**changes, "api_key_variable": VARIABLE})
         found = Teacher(own, "task", pause=0.001)
-        return found.rationales(queries(2 * papers.parallel)), found.requests
+        return found.rationales(queries(2 * papers.parallel)), found.replies.ledger.now
 
     with serving() as fake:
         fake.script = script

@@ -47,10 +47,9 @@ def linked(checkpoint: Path) -> Link:
         except OSError:
             lock.close()
             continue
-        new, link = folder / f".{number}.new", folder / str(number)
-        new.unlink(missing_ok=True)
-        new.symlink_to(checkpoint.absolute())
-        new.replace(link)
+        link = folder / str(number)
+        link.unlink(missing_ok=True)  # nobody else reads it while the lock is held
+        link.symlink_to(checkpoint.absolute())
         return Link(link, lock)
     return Link(checkpoint)
 

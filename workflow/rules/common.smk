@@ -112,10 +112,6 @@ def release(releases, dag, among=None):
         print(line, file=sys.stderr)
 
 
-# Where checkpoints are released, what reads them goes before further trainings.
-READ_FIRST = int(SUITE.keep_checkpoints != "all")
-
-
 def train_released(releases, update=DAG.update_needrun):
     """Have Snakemake train a checkpoint again that was released, when a job that runs reads its weights.
 
