@@ -34,9 +34,11 @@ TABLE = f"{RESULTS}/tables/main.csv"
 CONFIG = "config/promise.yaml"
 # Imports all that runs here but Snakemake, and says what that was.
 LOADED = f"""
-import sys, vista.cli, vista.suites, vista.dag.jobs, vista.dag.told, vista.memory, vista.training.launch
-import vista.verify
+import importlib, re, sys, vista.cli, vista.memory, vista.training.launch, vista.verify
 from pathlib import Path
+for rules in [Path("Snakefile"), *Path("workflow/rules").glob("*.smk")]:
+    for name in re.findall(r"^from (vista\\S*) import", rules.read_text(), re.MULTILINE):
+        importlib.import_module(name)
 from vista import standin
 from vista.analysis import plan
 from vista.config import load_suite
