@@ -15,6 +15,7 @@ from vista.errors import VistaError
 from vista.manifest import Recorder, check_inputs, damages_of, read_manifest
 from vista.paths import manifest_of
 from vista.planning.assumptions import Assumptions
+from vista.planning.estimate import Estimator
 from vista.planning.plan import make_plan
 from vista.planning.release import Releases
 from vista.released import is_released
@@ -203,12 +204,14 @@ def test_a_plan_counts_what_is_trained_again_and_what_was_made_from_it(results: 
     again = make_plan(longer, Assumptions()).again
     assert again is not None
     assert again.checkpoints == (SECOND.id,)
-    # Round 2 is trained and evaluated, sampled by two shards; round 3 curated, trained and evaluated.
-    assert again.jobs == 2 + 2 + 3
+    # Round 2 is trained, answers and is evaluated, sampled by two shards; round 3 is curated as well.
+    assert again.jobs == 3 + 2 + 4
+    hours = Estimator(suite, Assumptions())
+    assert again.hours >= 2 * hours.evaluation_hours(SECOND) + 2 * hours.training_hours(SECOND)
     (manifest_of(results / f"evaluation/{FIRST.id}/predictions.parquet")).unlink()
     again = make_plan(suite, Assumptions()).again
     assert again is not None
-    assert (again.checkpoints, again.jobs) == ((FIRST.id,), 2 + 2 + 3)
+    assert (again.checkpoints, again.jobs) == ((FIRST.id,), 3 + 2 + 4)
 
 
 def test_a_plan_reckons_with_checkpoints_that_stay_or_wait(results: Path) -> None:
