@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -222,6 +223,14 @@ def test_a_plan_reckons_with_checkpoints_that_stay_or_wait(results: Path) -> Non
     assert disk("all") == (5 * 2e9, 0)
     assert disk("last") == (4 * 2e9, 3 * 2e9)
     assert disk("none") == (1 * 2e9, 3 * 2e9)  # SFT-Seed's, from which all methods sample
+
+
+@pytest.mark.parametrize("rule", ["respond", "evaluate"])
+def test_what_a_checkpoint_answers_comes_before_further_trainings(root: Path, rule: str) -> None:
+    """Else all trainings could come first, and all checkpoints wait on the disk to be read."""
+    rules = (root / "workflow/rules/evaluation.smk").read_text()
+    (said,) = re.findall(rf"^rule {rule}:\n(.*?)(?=^rule |\Z)", rules, re.MULTILINE | re.DOTALL)
+    assert "    priority: READ_FIRST\n" in said
 
 
 def test_a_suite_that_keeps_all_is_written_as_ever(results: Path) -> None:
