@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from vista.errors import VistaError
 from vista.manifest import Recorder, check_inputs, damages_of, read_manifest
 from vista.paths import manifest_of
 from vista.planning.assumptions import Assumptions
+from vista.planning.estimate import Estimator
 from vista.planning.plan import make_plan
 from vista.planning.release import Releases
 from vista.released import is_released
@@ -203,12 +205,14 @@ def test_a_plan_counts_what_is_trained_again_and_what_was_made_from_it(results: 
     again = make_plan(longer, Assumptions()).again
     assert again is not None
     assert again.checkpoints == (SECOND.id,)
-    # Round 2 is trained and evaluated, sampled by two shards; round 3 curated, trained and evaluated.
-    assert again.jobs == 2 + 2 + 3
+    # Round 2 is trained, answers and is evaluated, sampled by two shards; round 3 is curated as well.
+    assert again.jobs == 3 + 2 + 4
+    hours = Estimator(suite, Assumptions())
+    assert again.hours >= 2 * hours.evaluation_hours(SECOND) + 2 * hours.training_hours(SECOND)
     (manifest_of(results / f"evaluation/{FIRST.id}/predictions.parquet")).unlink()
     again = make_plan(suite, Assumptions()).again
     assert again is not None
-    assert (again.checkpoints, again.jobs) == ((FIRST.id,), 2 + 2 + 3)
+    assert (again.checkpoints, again.jobs) == ((FIRST.id,), 3 + 2 + 4)
 
 
 def test_a_plan_reckons_with_checkpoints_that_stay_or_wait(results: Path) -> None:
@@ -219,6 +223,14 @@ def test_a_plan_reckons_with_checkpoints_that_stay_or_wait(results: Path) -> Non
     assert disk("all") == (5 * 2e9, 0)
     assert disk("last") == (4 * 2e9, 3 * 2e9)
     assert disk("none") == (1 * 2e9, 3 * 2e9)  # SFT-Seed's, from which all methods sample
+
+
+@pytest.mark.parametrize("rule", ["respond", "evaluate"])
+def test_what_a_checkpoint_answers_comes_before_further_trainings(root: Path, rule: str) -> None:
+    """Else all trainings could come first, and all checkpoints wait on the disk to be read."""
+    rules = (root / "workflow/rules/evaluation.smk").read_text()
+    (said,) = re.findall(rf"^rule {rule}:\n(.*?)(?=^rule |\Z)", rules, re.MULTILINE | re.DOTALL)
+    assert "    priority: READ_FIRST\n" in said
 
 
 def test_a_suite_that_keeps_all_is_written_as_ever(results: Path) -> None:

@@ -17,6 +17,7 @@ from tests.evaluation.conftest import RUN, SmallSuite
 from tests.evaluation.test_own_tasks import with_own_tasks
 from tests.own_tasks import SCORED, write_task
 from vista import chat
+from vista.analysis.cost import COLUMNS, cost_rows, read_benchmarks, read_outputs
 from vista.closure import closure, entry_points
 from vista.config import SelectMethod, Suite, VllmEngineSettings
 from vista.dag import Dag
@@ -125,6 +126,15 @@ def test_predictions_are_those_of_transformers_where_the_tokens_are(
     (started,) = Serving.started
     assert started["limit_mm_per_prompt"]["image"] == 2
     assert str(both.paths.responses(run.id)) in manifest.inputs
+
+
+def test_the_table_of_costs_takes_no_document_for_a_request_to_an_endpoint(both: SmallSuite) -> None:
+    for path in Dag(by_vllm(both)).reads.requests():
+        requests(both.suite, both.paths, path.stem)
+        assert read_manifest(path).counts == {"documents": 6}
+    models = both.suite.every_model
+    rows = cost_rows(read_benchmarks(both.paths, models), read_outputs(both.paths, models), models)
+    assert list(rows) == COLUMNS
 
 
 def test_greedy_decoding_has_the_limit_the_ends_and_the_forbidden_tokens_of_transformers(

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 import runpy
+import shlex
 from pathlib import Path
 
 import pytest
+import yaml
 
 from vista import grid
 from vista.analysis.plan import ablation_names, figures, table_names
@@ -85,6 +88,20 @@ def test_the_documentation_states_the_plan(root: Path) -> None:
     tool = runpy.run_path(str(root / "benchmarks/paper_plan.py"))
     page = (root / "docs/paper.md").read_text()
     assert tool["filled"](page, tool["tables"](root)) == page, "run: python benchmarks/paper_plan.py --write"
+
+
+def test_what_the_page_sets_on_the_command_line_is_a_suite(root: Path) -> None:
+    """Blocks, `only` and sweeps name methods, so a shorter list of methods alone would be refused."""
+    page, file = (root / "docs/paper.md").read_text(), root / "config/paper.yaml"
+    said = set(re.findall(r"--config ((?:'[^']+'|[^\s`'])[^`\n\\]*)", page))
+    found = [
+        {k: yaml.safe_load(v) for k, v in (w.split("=", 1) for w in shlex.split(each) if "=" in w)}
+        for each in said
+    ]
+    assert {"pilot": 8, "up_to": "main"} in found
+    for value in found:
+        if "engine" not in value:  # which is put over the file's key by key
+            load_suite(file, load_yaml(file) | value, root)
 
 
 def test_everything_that_is_wrong_with_blocks_is_said_at_once(root: Path, tmp_path: Path) -> None:

@@ -48,7 +48,8 @@ def requests(suite: Suite, paths: Paths, task: str) -> None:
         )
     output = paths.requests(task)
     write_rows(output, rows, REQUEST)
-    recorder.write(output, {"requests": len(rows)})
+    # Not `requests`: those are what endpoints were sent, in the table of costs.
+    recorder.write(output, {"documents": len(rows)})
 
 
 def load_asked(suite: Suite, paths: Paths, task: str) -> tuple[Loaded, list[Row]]:

@@ -143,7 +143,8 @@ class JobTree:
     def made_from(self, made: Collection[Job], run: grid.Run) -> frozenset[Job]:
         """The jobs among those of a run that are in ``made``, or need the output of one that is."""
         own = self.of_run(run)  # which looks at every file on the way
-        found = {Job("evaluate", run.id)} if not own.isdisjoint(made) else set[Job]()
+        asking = {Job("respond", run.id), Job("evaluate", run.id)}
+        found = asking if not own.isdisjoint(made) else set[Job]()
         for path in list(self._known):
             jobs, inputs = self._job(path)
             found.update(jobs if not self._all(inputs).isdisjoint(made) else set(jobs) & set(made))

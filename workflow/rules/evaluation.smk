@@ -46,6 +46,7 @@ rule respond:
         f"{R}/benchmarks/evaluation/{{run}}/responses.tsv"
     wildcard_constraints:
         run=PLAN.responding(),
+    priority: READ_FIRST
     conda:
         "../../environment.yml"
     threads: lambda w: PLAN.cpus("evaluation", w.run)
