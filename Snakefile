@@ -141,7 +141,6 @@ localrules:
     cost,
     figure,
     gallery,
-    pilot,
 
 
 rule all:

@@ -90,7 +90,7 @@ def paper_in(checkout: Checkout, weights: Path, address: str, engine: str) -> Ch
         "threads": 1,
         "gpus": 0,
     }
-    for name in ("only", "sweeps"):
+    for name in ("only", "sweeps", "blocks"):
         raw.pop(name, None)
     raw["method_overrides"] = {}
     raw["method_defaults"]["rollouts"] |= {"k": 3, "max_new_tokens": 8}

@@ -85,12 +85,14 @@ def _sum(manifests: dict[Path, Manifest], name: str) -> int:
 
 def _speeds(suite: Suite, read: _Read, weights: dict[str, float]) -> Iterator[Measure]:
     """How long jobs take to start, and how fast the engine samples."""
+    scored = suite.engine.kind == "vllm"  # apart from the responses, by jobs that load no model
     jobs = [
         (str(row["model"]), tuple(row["name"]), float(row["seconds"]))
         for row in read_benchmarks(read.paths, suite.every_model).to_dict("records")
         if row["stage"] in ("rollouts", "evaluation")
         and row["model"] in weights
         and not {"encodable", "cases"} & set(row["name"])
+        and not (scored and row["stage"] == "evaluation" and row["name"][-1] != "responses")
     ]
     if not jobs:
         return

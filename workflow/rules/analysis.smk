@@ -77,6 +77,7 @@ if SUITE.pilot:
 
     # Not measured: it reads the measurements.
     rule pilot:
+        localrule: True
         input:
             made=PLAN.pilot_inputs(),
             code=PLAN.code("pilot"),
