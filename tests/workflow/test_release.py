@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.checkout import Checkout
+from tests.checkout import EVERY_JOB, Checkout
 
 pytestmark = [pytest.mark.slow, pytest.mark.end_to_end]
 
@@ -26,7 +26,7 @@ def snakemake(checkout: Checkout, *words: str) -> str:
 
 def planned(checkout: Checkout, *config: str) -> set[str]:
     """The jobs that a dry run would start: their rules, with the runs that they are about."""
-    said = snakemake(checkout, "-n", MAIN, "--configfile", "config/smoke.yaml", *config)
+    said = snakemake(checkout, MAIN, *EVERY_JOB, "--configfile", "config/smoke.yaml", *config)
     found = re.findall(
         r"^(?:local)?rule (\w+):.*?(?=^\[|\Z|^(?:local)?rule )", said, re.MULTILINE | re.DOTALL
     )
