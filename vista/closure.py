@@ -278,15 +278,20 @@ def data_of(module: str) -> dict[str, str]:
     Of a module in no package, those beside it: below may be the results, or all that is installed.
     """
     path = _source(module)
-    words = {
-        node.value
-        for node in ast.walk(_tree(module))
-        if isinstance(node, ast.Constant) and isinstance(node.value, str)
-    }
+    words = _words_of(path, path.stat().st_mtime_ns)
     root = path.parent
     alone = SOURCES.get(module) == path
     files = [file for file in _data_files(root, below=not alone) if file.name in words]
     return {f"{module}: {file.name}": hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
+
+
+@cache
+def _words_of(path: Path, changed: int) -> frozenset[str]:
+    """Every text in a module's source."""
+    nodes = ast.walk(_parsed(path, changed))
+    return frozenset(
+        node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    )
 
 
 @cache

@@ -16,6 +16,7 @@ from PIL import Image
 from vista.config import Suite, load_suite
 from vista.engines.base import Request, Sample
 from vista.engines.checkpoints import Checkpoint, save_checkpoint
+from vista.engines.hf import HfEngine
 from vista.grid import Run
 from vista.manifest import Recorder
 from vista.models.nano import Architecture, build_nano
@@ -137,3 +138,17 @@ def script(monkeypatch: pytest.MonkeyPatch) -> Callable[[Script], type[ScriptedE
         return engine
 
     return install
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
+    """The ids of the queries of every call of the real engine."""
+    calls: list[list[str]] = []
+    sample = HfEngine.sample
+
+    def noting(self: HfEngine, requests: Any, *args: Any, **kwargs: Any) -> Any:
+        calls.append([request.prompt.query_id for request in requests])
+        return sample(self, requests, *args, **kwargs)
+
+    monkeypatch.setattr(HfEngine, "sample", noting)
+    return calls

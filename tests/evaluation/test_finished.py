@@ -60,20 +60,6 @@ def kept_one_by_one(monkeypatch: pytest.MonkeyPatch, small: SmallSuite) -> None:
     small.suite = small.suite.model_copy(update={"eval_batch_size": 2})
 
 
-@pytest.fixture
-def asked(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
-    """The ids of the queries of every call of the real engine."""
-    calls: list[list[str]] = []
-    sample = HfEngine.sample
-
-    def noting(self: HfEngine, requests: Any, *args: Any, **kwargs: Any) -> Any:
-        calls.append([request.prompt.query_id for request in requests])
-        return sample(self, requests, *args, **kwargs)
-
-    monkeypatch.setattr(HfEngine, "sample", noting)
-    return calls
-
-
 def stop_after(monkeypatch: pytest.MonkeyPatch, small: SmallSuite, calls: int, of: Run = RUN) -> None:
     """Evaluate until the engine was called so often."""
     sample, left = HfEngine.sample, [calls]

@@ -21,20 +21,6 @@ from vista.manifest import ORIGIN, read_manifest
 Install = Callable[[Script], type[ScriptedEngine]]
 
 
-@pytest.fixture
-def asked(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
-    """The ids of the queries of every call of the real engine."""
-    calls: list[list[str]] = []
-    sample = HfEngine.sample
-
-    def noting(self: HfEngine, requests: Any, *args: Any, **kwargs: Any) -> Any:
-        calls.append([request.prompt.query_id for request in requests])
-        return sample(self, requests, *args, **kwargs)
-
-    monkeypatch.setattr(HfEngine, "sample", noting)
-    return calls
-
-
 def with_tasks(small: SmallSuite, *tasks: str) -> None:
     """Let the suite evaluate these tasks; the first is trained on."""
     update = {"train_sets": {"grids": [tasks[0]]}, "out_of_domain": list(tasks[1:])}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
 
@@ -106,7 +107,12 @@ class Inputs(Base):
     def encodable(self, run: str) -> list[str]:
         """What a run's jobs wait for: that its model's processor takes all their queries."""
         model = Run.parse(run).model
-        return [str(manifest_of(self.paths.encodable(model)))] if self.reads.asked(model) else []
+        return [str(manifest_of(self.paths.encodable(model)))] if model in self._has_asked else []
+
+    @cached_property
+    def _has_asked(self) -> set[str]:
+        """The models whose processors have queries to take; kept, since every run's jobs look."""
+        return {model for model in self.suite.every_model if self.reads.asked(model)}
 
     def endpoint_runs(self) -> str:
         """A pattern of the runs of models at endpoints."""

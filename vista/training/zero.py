@@ -59,9 +59,8 @@ def whole_weights(model: Any, main: bool) -> dict[str, Tensor]:
     found = {}
     for name, weight in model.named_parameters():
         whole = deepspeed.utils.safe_get_full_fp32_param(weight)
-        with deepspeed.zero.GatheredParameters(
-            [weight], enabled=whole is None
-        ):  # frozen: there is no other copy
+        # Of a frozen weight there is no such copy.
+        with deepspeed.zero.GatheredParameters([weight], enabled=whole is None):
             if main:
                 found[name] = (weight if whole is None else whole).detach().to("cpu", copy=True)
     buffers = dict(model.named_buffers()).keys() & model.state_dict().keys() if main else set()
