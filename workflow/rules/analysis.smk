@@ -77,7 +77,6 @@ if SUITE.pilot:
 
     # Not measured: it reads the measurements.
     rule pilot:
-        localrule: True
         input:
             made=PLAN.pilot_inputs(),
             code=PLAN.code("pilot"),
@@ -85,6 +84,7 @@ if SUITE.pilot:
             shown(PLAN.pilot_outputs()),
         log:
             f"{R}/logs/analysis/pilot.log",
+        localrule: True
         conda:
             "../../environment.yml"
         resources:
