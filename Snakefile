@@ -19,6 +19,7 @@ from vista.errors import VistaError
 from vista.planned import HANDED, forget_inherited, inherited, read
 from vista.planning.release import Releases
 from vista.suites import eaten_target
+from vista.warm import start
 
 min_version("9.0")
 
@@ -81,6 +82,9 @@ onstart:
             said = PLAN.begin(on_cluster=not workflow.local_exec)
             if said:
                 print(said, file=sys.stderr)
+            if workflow.local_exec and not DEVICES and not SUITE.training.report_to:
+                commands = [rule for rule, _ in jobs_to_run(workflow)]
+                WARM.append(start(PLAN.paths.warm_log, SUITE.threads, commands))
         except VistaError as error:
             raise WorkflowError(str(error))
         if RELEASES is not None:
@@ -107,6 +111,9 @@ if workflow.resource_settings.nodes is None:
         DEVICES = PLAN.devices()
     if "gpu" not in workflow.global_resources:
         workflow.register_resource("gpu", max(1, len(DEVICES)))
+
+
+WARM = []  # open as long as this process runs
 
 
 onerror:
@@ -168,6 +175,7 @@ include: "workflow/rules/common.smk"
 
 
 ask_manifests(PLAN)
+measure_forks()
 if workflow.is_main_process:
     say_less(workflow.output_settings, Progress())
     train_released(Releases(SUITE))

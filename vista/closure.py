@@ -41,6 +41,7 @@ CARRIERS: dict[str, str] = {
     "vista.closure": "this module",
     "vista.cli": "what people type, and the door to vista.stages",
     "vista.stages": "which function a command calls; that function's module is the entry point",
+    "vista.warm": "in which process a command runs",
     "vista.errors": "messages",
     "vista.memory": "how much memory a job may take",
     "vista.devices": "which GPUs a job may use",

@@ -31,6 +31,7 @@ RESERVED = 2_000_000_000
 # Threads' stacks: how many pools of one thread for each core there may be, and bytes of one.
 POOLS, STACK = 4, 8 << 20
 PERIOD = 0.5  # seconds
+INHERITED = 0  # bytes that this process had mapped when it was forked (``vista.warm``), most of them shared
 # The part of a model's `resources` that a rule's memory is. Other rules have the same for all models.
 PARTS = {
     **{"models": "models", "adopt": "models", "train": "training", "evaluate": "evaluation"},
@@ -45,7 +46,7 @@ def limit_job() -> None:
     given = _given()
     if given is None:
         return
-    most = given[1] + RESERVED + _stacks()
+    most = given[1] + max(RESERVED, INHERITED) + _stacks()
     if _has_gpu():
         threading.Thread(target=_watch, args=(most,), daemon=True).start()
     else:
@@ -74,11 +75,16 @@ def told_limit() -> str:
 @contextmanager
 def at_most(extra: int) -> Iterator[None]:
     """Let this process map at most ``extra`` bytes more, beside threads' stacks, within the block."""
-    before = _lower_to(_status(os.getpid(), "VmData") + extra + _stacks())
+    before = _lower_to(mapped() + extra + _stacks())
     try:
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_DATA, before)
+
+
+def mapped() -> int:
+    """Bytes of private writable memory that this process maps."""
+    return _status(os.getpid(), "VmData")
 
 
 def _lower_to(most: int) -> tuple[int, int]:

@@ -22,6 +22,11 @@ class Paths:
         """The resolved suite, which every job reads."""
         return self.results / "suite.json"
 
+    @property
+    def warm_log(self) -> Path:
+        """What the process that forks for jobs prints (``vista.warm``)."""
+        return self.results / "logs" / "warm.log"
+
     def code(self, part: str) -> Path:
         """Checksums of the source files that a stage, or a part of one, depends on."""
         return self.results / "code" / f"{part}.json"

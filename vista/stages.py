@@ -6,7 +6,6 @@ What is imported at the top, ``vista --version`` imports as well: nothing but ty
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable
 from functools import partial
@@ -100,21 +99,18 @@ def _open(file: Path, command: str, *arguments: str) -> tuple[Suite, Paths]:
     from vista.dag import Dag, digests
     from vista.manifest import ORIGIN
     from vista.paths import Paths
+    from vista.warm import tell_libraries
 
     suite, plan = planned.start(file, command, *arguments)
     ORIGIN.digests = partial(digests, suite, plan, command, *arguments)
     if devices.are_offered():
         asked = Dag(suite).gpus_of(command, arguments[0] if arguments else "")
         planned.AT_END.append(devices.take(asked, " ".join(["vista", command, *arguments])))
-    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
-        os.environ[name] = str(suite.threads)
-    # Everything a job needs is on disk, except what is still to be fetched from the hub.
-    if not _from_hub(suite, command, arguments[0] if arguments else ""):
-        for name in ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "TRANSFORMERS_OFFLINE"):
-            os.environ.setdefault(name, "1")
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    reports = command == "train" and "wandb" in suite.training.report_to
-    os.environ.setdefault("WANDB_MODE", "offline" if reports else "disabled")
+    tell_libraries(
+        suite.threads,
+        offline=not _from_hub(suite, command, arguments[0] if arguments else ""),
+        reports=command == "train" and "wandb" in suite.training.report_to,
+    )
     return suite, Paths(suite.results)
 
 

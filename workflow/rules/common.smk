@@ -1,5 +1,7 @@
 # What several rules say about their outputs, what a run says of its jobs, and what is done about failed ones:
 # their logs are quoted, and what they leave counts as older than their inputs.
+import psutil
+from snakemake.benchmark import BenchmarkTimer
 from snakemake.dag import DAG
 from snakemake.io import is_flagged
 from snakemake.logging import DefaultFilter, DefaultFormatter, get_event, logger
@@ -9,6 +11,7 @@ from snakemake_interface_logger_plugins.common import LogEvent
 from vista.dag.told import SHOWN, short_job
 from vista.planning.release import READERS
 from vista.suites import strange_target
+from vista.warm import forks
 
 
 class Following:
@@ -79,6 +82,32 @@ def ask_manifests(plan, changed=PersistenceBase.params_changed):
 
     PersistenceBase.params_changed = params_changed
     PersistenceBase.has_metadata = lambda persistence, job: True  # else it does not ask
+
+
+class Measured(psutil.Process):
+    """The shell of a job, as Snakemake measures it: with the forks that its processes wait for."""
+
+    def children(self, recursive=False):
+        found = super().children(recursive)
+        asked = [
+            psutil.Process(fork)
+            for fork in forks([self.pid, *(child.pid for child in found)])
+        ]
+        return [
+            *found,
+            *asked,
+            *(child for fork in asked for child in fork.children(recursive)),
+        ]
+
+
+def measure_forks(begin=BenchmarkTimer.__init__):
+    """Have Snakemake's benchmarks count what jobs do in forks, which are no children of theirs."""
+
+    def begin_with_forks(timer, *arguments, **options):
+        begin(timer, *arguments, **options)
+        timer.main = Measured(timer.pid)
+
+    BenchmarkTimer.__init__ = begin_with_forks
 
 
 def weights_read(jobs):
