@@ -34,7 +34,7 @@ TABLE = f"{RESULTS}/tables/main.csv"
 CONFIG = "config/promise.yaml"
 # Imports all that runs here but Snakemake, and says what that was.
 LOADED = f"""
-import importlib, re, sys, vista.cli, vista.memory, vista.training.launch, vista.verify
+import importlib, re, sys, vista.__main__, vista.cli, vista.memory, vista.training.launch, vista.verify
 from pathlib import Path
 for rules in [Path("Snakefile"), *Path("workflow/rules").glob("*.smk")]:
     for name in re.findall(r"^from (vista\\S*) import", rules.read_text(), re.MULTILINE):
@@ -165,7 +165,7 @@ class Run:
         os.kill(self.process.pid, signal.SIGSTOP)
         self.paused = True
         self.hold("")
-        wait_until(lambda: not any("vista" in " ".join(_words(job)) for job in self.jobs()), self)
+        wait_until(lambda: not any(_is_vista(job) for job in self.jobs()), self)
 
     def kill_job(self) -> None:
         """``kill -9`` of the job that is held."""
@@ -191,11 +191,18 @@ class Run:
         wait_until(lambda: not (jobs and self.jobs()), self)
 
 
-def _words(process: psutil.Process) -> list[str]:
+def _is_vista(process: psutil.Process) -> bool:
+    """Whether a process is a job of ours, and not the one that forks them."""
     try:
-        return process.cmdline()
+        words = " ".join(process.cmdline())
+        return "vista" in words and ("vista.warm" not in words or _is_fork(process))
     except psutil.Error:
-        return []
+        return False
+
+
+def _is_fork(process: psutil.Process) -> bool:
+    parent = process.parent()
+    return parent is not None and "vista.warm" in " ".join(parent.cmdline())
 
 
 def wait_until(happened: Callable[[], bool], run: Run) -> None:
@@ -297,11 +304,19 @@ def make_clone(root: Path, folder: Path) -> Clone:
     for source in (HERE / "replaced").rglob("*.py"):
         replace(source, folder / "vista" / source.relative_to(HERE / "replaced"))
     replace(HERE / "standin.py", folder / "vista/standin.py")
+    forget_libraries(folder / "vista/warm.py")
     clone = Clone(folder)
     clone.write_config()
     add_gates(folder / "Snakefile")
     empty_unused(clone)
     return clone
+
+
+def forget_libraries(warm: Path) -> None:
+    """Have jobs forked by a process that has imported nothing, since they need nothing."""
+    text = warm.read_text()
+    begin, end = text.index("LIBRARIES = ("), text.index("\n)\n", text.index("LIBRARIES = ("))
+    warm.write_text(f"{text[:begin]}LIBRARIES = ({text[end:]}")
 
 
 def add_gates(snakefile: Path) -> None:

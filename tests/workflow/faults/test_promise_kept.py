@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import random
+import re
 import shutil
 import signal
 import time
@@ -18,7 +19,7 @@ from tests.workflow.faults.conftest import (
     assert_a_plain_rerun_completes,
     assert_nothing_is_half_written,
 )
-from tests.workflow.faults.test_signals import ZERO_SHOT, jobs
+from tests.workflow.faults.test_signals import FORKED, ZERO_SHOT, jobs, worker
 from vista.config import load_yaml
 
 pytestmark = [pytest.mark.slow, pytest.mark.end_to_end]
@@ -88,24 +89,30 @@ def test_two_working_folders_with_one_results_folder_do_not_work_side_by_side(
     assert planned(clone) == set(), "what one has made is made for the other"
 
 
-def test_jobs_that_outlive_their_snakemake_are_named_and_not_run_twice(copy: Checkout) -> None:
+@pytest.mark.parametrize("removed", [[ZERO_SHOT], FORKED], ids=["processes", "forks"])
+def test_jobs_that_outlive_their_snakemake_are_named_and_not_run_twice(
+    copy: Checkout, removed: list[str]
+) -> None:
     main_csv = copy.main_csv.read_bytes()
-    copy.remove(ZERO_SHOT)
+    copy.remove(*removed)
     run = Watched.start(copy)
     assert run.wait_for(lambda: bool(jobs(run, "evaluate")))
-    (job,) = jobs(run, "evaluate")
     assert run.wait_for(lambda: any((copy.results / ".jobs").glob("evaluate-*")))
-    job.send_signal(signal.SIGSTOP)
+    left = [worker(job) for job in jobs(run, "evaluate")]
+    for job in left:
+        job.send_signal(signal.SIGSTOP)
     run.process.kill()
     run.process.wait()
     assert copy.snakemake("--unlock").returncode == 0
     second = copy.snakemake()
     assert second.returncode != 0
-    assert f"kill {job.pid}" in second.stderr
+    (stop,) = re.findall(r"kill ([\d ]+)", second.stderr)
+    assert set(stop.split()) <= {str(job.pid) for job in left}
     assert "vista evaluate" in second.stderr
     assert not copy.main_csv.exists()
-    job.send_signal(signal.SIGCONT)
-    psutil.wait_procs([job], timeout=300)
+    for job in left:
+        job.send_signal(signal.SIGCONT)
+    psutil.wait_procs(left, timeout=300)
     again = copy.snakemake("--rerun-incomplete")
     assert again.returncode == 0, again.stderr[-4000:]
     assert copy.main_csv.read_bytes() == main_csv
@@ -188,7 +195,9 @@ def test_a_run_that_is_stopped_and_slowed_at_random_makes_the_same_bytes(copy: C
     copy.remove(str(resampled.relative_to(copy.results)))
     run, moments, stops = Watched.start(copy), random.Random(20260512), 0
     while run.process.poll() is None:
-        working = [job for name in ("resample", "score", "train", "evaluate") for job in jobs(run, name)]
+        working = [
+            worker(job) for name in ("resample", "score", "train", "evaluate") for job in jobs(run, name)
+        ]
         for job in working:
             with contextlib.suppress(psutil.Error):
                 job.nice(moments.randint(0, 19))

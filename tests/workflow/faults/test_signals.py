@@ -15,11 +15,14 @@ from tests.workflow.faults.conftest import (
     assert_a_plain_rerun_completes,
     assert_nothing_is_half_written,
 )
+from vista import warm
 
 pytestmark = [pytest.mark.slow, pytest.mark.end_to_end]
 
 ZERO_SHOT = "evaluation/nano-smoke/grids/zero-shot/seed0/round0/predictions.parquet"
 SFT_SEED = "evaluation/nano-smoke/grids/sft-seed/seed0/round0/predictions.parquet"
+STAR = "evaluation/nano-smoke/grids/star/seed0/round1/predictions.parquet"
+FORKED = [ZERO_SHOT, SFT_SEED, STAR]  # enough jobs for a process that forks
 
 
 def predictions(checkout: Checkout) -> set[Path]:
@@ -30,6 +33,11 @@ def jobs(run: Watched, command: str) -> list[psutil.Process]:
     """The processes of the jobs that run a command of ours."""
     children = psutil.Process(run.process.pid).children(recursive=True)
     return [child for child in children if {"vista", command} <= {Path(each).name for each in words(child)}]
+
+
+def worker(job: psutil.Process) -> psutil.Process:
+    """The process that does the work: the fork that a job waits for, or the job itself."""
+    return next(map(psutil.Process, warm.forks([job.pid])), job)
 
 
 def words(process: psutil.Process) -> list[str]:
@@ -45,10 +53,10 @@ def test_an_interrupted_run_ends_by_itself_keeps_what_is_done_and_needs_no_unloc
     copy: Checkout, polite: bool
 ) -> None:
     main_csv = copy.main_csv.read_bytes()
-    copy.remove(ZERO_SHOT, SFT_SEED)
+    copy.remove(*FORKED)
     before = predictions(copy)
     run = Watched.start(copy)
-    assert run.wait_for(lambda: bool(jobs(run, "evaluate")))
+    assert run.wait_for(lambda: any(worker(job) != job for job in jobs(run, "evaluate")))
     if polite:
         os.kill(run.process.pid, signal.SIGTERM)
     else:
@@ -60,21 +68,28 @@ def test_an_interrupted_run_ends_by_itself_keeps_what_is_done_and_needs_no_unloc
     assert_a_plain_rerun_completes(copy, main_csv)
 
 
-def test_a_job_that_dies_by_a_signal_is_named_with_its_log_and_the_others_go_on(copy: Checkout) -> None:
+@pytest.mark.parametrize("is_fork", [False, True], ids=["who waits", "who works"])
+def test_a_job_that_dies_by_a_signal_is_named_with_its_log_and_the_others_go_on(
+    copy: Checkout, is_fork: bool
+) -> None:
     main_csv = copy.main_csv.read_bytes()
-    copy.remove(ZERO_SHOT, SFT_SEED)
+    copy.remove(*FORKED)
     run = Watched.start(copy)
     assert run.wait_for(lambda: bool(jobs(run, "evaluate")))
     victim = jobs(run, "evaluate")[0]
-    died = ZERO_SHOT if "zero-shot" in " ".join(victim.cmdline()) else SFT_SEED
-    victim.kill()
+    (died,) = (each for each in FORKED if each.split("/")[3] in " ".join(victim.cmdline()))
+    if is_fork:
+        assert run.wait_for(lambda: worker(victim) != victim)
+        worker(victim).kill()
+    else:
+        victim.kill()
     assert run.end() != 0
     assert run.said.count("Error in rule") == 1
     assert "Error in rule evaluate" in run.said
     assert f"results/smoke/logs/{Path(died).parent}.log" in run.said
     assert "Traceback" not in run.said
     left = {str(each.relative_to(copy.results)) for each in predictions(copy)}
-    assert {ZERO_SHOT, SFT_SEED} - left == {died}
+    assert set(FORKED) - left == {died}
     assert_a_plain_rerun_completes(copy, main_csv)
 
 
