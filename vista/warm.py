@@ -18,6 +18,7 @@ itself: only the start takes longer. ``VISTA_WARM=off`` has all jobs do so. Impo
 from __future__ import annotations
 
 import ctypes
+import gc
 import importlib
 import json
 import os
@@ -44,7 +45,7 @@ COMMANDS = ("check", "encodable", "sample", "resample", "score", "gains", "cases
 WORTHWHILE = 3  # jobs
 LIBRARIES = (
     *("torch", "pandas", "pyarrow.parquet", "datasets", "lmms_eval.evaluator", "lmms_eval.tasks"),
-    *("trl.trainer.sft_trainer", "trl.trainer.dpo_trainer", "peft", "math_verify", "sklearn.metrics"),
+    *("trl.trainer.sft_trainer", "trl.trainer.dpo_trainer", "peft", "deepspeed", "math_verify", "typer"),
 )
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 # What a shell, Snakemake or we set for one job. Any other variable may be read at an import.
@@ -200,8 +201,10 @@ def serve(name: str, threads: int) -> None:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the jobs
         tell_libraries(threads)
         for library in LIBRARIES:
-            with suppress(ImportError):  # an extra
+            with suppress(Exception):  # an extra; a job that cannot do without it says so
                 importlib.import_module(library)
+        gc.collect()
+        gc.freeze()  # forks neither search nor copy it
         told = Forks(listener, mine).next()
     if told is None:
         sys.exit(0)
