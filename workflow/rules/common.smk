@@ -1,5 +1,7 @@
 # What several rules say about their outputs, what a run says of its jobs, and what is done about failed ones:
 # their logs are quoted, and what they leave counts as older than their inputs.
+from contextlib import suppress
+
 import psutil
 from snakemake.benchmark import BenchmarkTimer
 from snakemake.dag import DAG
@@ -89,15 +91,11 @@ class Measured(psutil.Process):
 
     def children(self, recursive=False):
         found = super().children(recursive)
-        asked = [
-            psutil.Process(fork)
-            for fork in forks([self.pid, *(child.pid for child in found)])
-        ]
-        return [
-            *found,
-            *asked,
-            *(child for fork in asked for child in fork.children(recursive)),
-        ]
+        for fork in forks([self.pid, *(child.pid for child in found)]):
+            with suppress(psutil.NoSuchProcess):  # it has ended
+                process = psutil.Process(fork)
+                found += [process, *process.children(recursive)]
+        return found
 
 
 def measure_forks(begin=BenchmarkTimer.__init__):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 from pathlib import Path
@@ -37,7 +38,10 @@ def jobs(run: Watched, command: str) -> list[psutil.Process]:
 
 def worker(job: psutil.Process) -> psutil.Process:
     """The process that does the work: the fork that a job waits for, or the job itself."""
-    return next(map(psutil.Process, warm.forks([job.pid])), job)
+    for fork in warm.forks([job.pid]):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            return psutil.Process(fork)
+    return job
 
 
 def words(process: psutil.Process) -> list[str]:
