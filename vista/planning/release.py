@@ -106,6 +106,8 @@ class Releases:
 
     def again(self, read: Iterable[str]) -> list[str]:
         """The manifests, among inputs of jobs that read weights, of checkpoints that have lost theirs."""
+        if not (self.results / ".released").is_dir():
+            return []
         named = [Path(file) for file in read if manifest_of(Path(file).parent) == Path(file)]
         trained = self.results / "training"
         return [

@@ -1,7 +1,13 @@
 # What several rules say about their outputs, what a run says of its jobs, and what is done about failed ones:
 # their logs are quoted, and what they leave counts as older than their inputs.
+from functools import cache
+
+import snakemake.common
+import snakemake.jobs
+import snakemake.rules
 from snakemake.dag import DAG
 from snakemake.io import is_flagged
+from snakemake.jobs import Job
 from snakemake.logging import DefaultFilter, DefaultFormatter, get_event, logger
 from snakemake.persistence import ParamsChange, PersistenceBase
 from snakemake_interface_logger_plugins.common import LogEvent
@@ -41,6 +47,19 @@ def see_past_ancient(search=DAG.bfs):
 
 
 see_past_ancient()
+
+
+def read_signatures_once(parameters=snakemake.common.get_function_params):
+    """Have Snakemake look once, not once for each job, at what a rule's functions take.
+
+    A job has some twenty of them, and looking takes longer than most of them do.
+    """
+    known = cache(parameters)
+    for asking in (snakemake.common, snakemake.jobs, snakemake.rules):
+        asking.get_function_params = known
+
+
+read_signatures_once()
 
 
 def refuse_strange_targets(suite, configfile, root, init=DAG.init):
@@ -221,6 +240,7 @@ def say_less(settings, progress):
         DefaultFormatter._format_job_error,
     )
     describe_job, passes = DefaultFormatter.format_job_info, DefaultFilter.filter
+    tell = Job.log_info
 
     def note(record):
         event = get_event(record)
@@ -250,6 +270,12 @@ def say_less(settings, progress):
             return progress.named[record.rule_name] < SHOWN
         return passes(filter, record)
 
+    def tell_first(job, *arguments, **options):
+        if progress.named[job.rule.name] < SHOWN:
+            tell(job, *arguments, **options)
+
+    if is_brief and not settings.log_handler_settings:
+        Job.log_info = tell_first
     DefaultFormatter._format_job_info = lambda formatter, said: describe(
         formatter, short_job(said)
     )
