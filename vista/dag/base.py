@@ -6,7 +6,6 @@ import os
 from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 from vista import closure, grid, lock, planned
 from vista.closure import update
@@ -34,7 +33,6 @@ class Base:
         self.known: dict[str, str] = {}  # by file of checksums, what ``code`` answers
         self.entries: dict[str, list[str]] = {}  # by file of checksums, the modules that its jobs enter at
         self.texts: dict[str, str] = {}  # by file of checksums, what it holds
-        self.said_to_accelerate: dict[Path, dict[str, Any]] = {}  # by its config file, what decides
         self.made = Stale(suite.results)
         self.last_turn = lock.last_turn(suite.results)
 

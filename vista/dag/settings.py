@@ -181,7 +181,7 @@ class Settings(Outputs):
         training = self.suite.models[this.model].training
         tuning = training.tuning.model_dump()
         if training.accelerate is not None:
-            tuning["accelerate"] = self._accelerate(training.accelerate)
+            tuning["accelerate"] = _accelerate_settings(training.accelerate)
         section = training_section(method)
         stated: list[Any] = [getattr(self.suite.training, str(section)).model_dump(), tuning]
         if isinstance(method, SelfImprovement):
@@ -190,12 +190,6 @@ class Settings(Outputs):
             # A special token in a text that somebody wrote is an error; of models' texts it leaves one out.
             stated.append(isinstance(self.suite.seed_rationales, AnnotatedRationales))
         return digest(stated)
-
-    def _accelerate(self, file: Path) -> dict[str, Any]:
-        """What a config file of accelerate says, read once: every training of a start is planned with the same."""
-        if file not in self.said_to_accelerate:
-            self.said_to_accelerate[file] = _accelerate_settings(file)
-        return self.said_to_accelerate[file]
 
     def evaluation_settings(self, run: str) -> str:
         """Settings of an evaluation: of decoding that is not greedy, and which scorers lmms-eval uses."""
