@@ -1,6 +1,7 @@
 """CPU seconds and peak memory of every stage against samples, train queries, methods and models.
 
-Run: ``python benchmarks/growth.py --out growth`` in the checkout: a CSV, a figure, and a line for each stage.
+Run: ``python benchmarks/growth.py --out growth`` in the checkout. It writes a CSV and a figure there, and
+prints a line for each stage.
 
 Sizes grow by a factor. The exponent p of cost = a + b·size^p is that of the differences between three sizes,
 so what a start costs does not hide it. Stages from ``tasks`` to ``evaluate`` really run, on a tiny model; the
@@ -20,6 +21,7 @@ import sys
 import tempfile
 from collections import defaultdict
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -83,8 +85,8 @@ def pipeline(suite: Suite, file: Path) -> Iterator[tuple[str, Work]]:
     run = grid.Run(model, train_set, "vista-sft", suite.seeds[0], 1)
     names = grid.rollout_files(grid.self_improvement(suite, run))
     for task, splits in {
-        **{task: ("seed", "train", "test") for task in suite.train_sets[train_set]},
-        **{task: ("test",) for task in suite.out_of_domain},
+        **dict.fromkeys(suite.train_sets[train_set], ("seed", "train", "test")),
+        **dict.fromkeys(suite.out_of_domain, ("test",)),
     }.items():
         for split in splits:
             yield "tasks", lambda task=task, split=split: stages.tasks(file, task, split)
@@ -109,7 +111,10 @@ def run_pipeline(axis: str, sizes: tuple[int, ...], folder: Path) -> Iterator[tu
             smoke["tasks"][name]["sizes"] = {"seed": 24, "train": queries, "test": queries}
         defaults = smoke["method_defaults"] | {"rollouts": {"k": k, "max_new_tokens": 80}, "max_per_query": k}
         suite, file = resolved(
-            folder, tasks=smoke["tasks"], method_defaults=defaults, method_overrides={"vista-sft": {"rounds": 1}}
+            folder,
+            tasks=smoke["tasks"],
+            method_defaults=defaults,
+            method_overrides={"vista-sft": {"rounds": 1}},
         )
         cost: dict[str, list[float]] = {}
         for stage, work in pipeline(suite, file):
@@ -136,7 +141,8 @@ def made_up(folder: Path, methods: int, models: int) -> tuple[Suite, Path]:
             "out_of_domain": tasks[2:],
             "tasks": {name: {"kind": "grid", "questions": ["closed"], "sizes": sizes} for name in tasks},
             "models": {f"model{n}": {"kind": "path", "path": f"/models/{n}"} for n in range(models)},
-            "methods": {"sft-seed": {"kind": "seed"}} | {f"method{n}": each for n, each in enumerate(improve)},
+            "methods": {"sft-seed": {"kind": "seed"}}
+            | {f"method{n}": each for n, each in enumerate(improve)},
             "training": {"seed": step, "sft": step, "dpo": step},
             "seeds": [0, 1],
         }
@@ -184,9 +190,9 @@ def run_analysis(axis: str, sizes: tuple[int, ...], folder: Path) -> Iterator[tu
         methods, models = (size, 2) if axis == "methods" else (4, size)
         suite, file = made_up(folder, methods, models)
         for stage in ("collect", "tables", "ablation"):
-            yield (stage, axis, size), *measured(lambda stage=stage: getattr(stages, stage)(file))
+            yield (stage, axis, size), *measured(partial(getattr(stages, stage), file))
         table = Paths(suite.results).table("main", "csv")
-        yield ("figures", axis, size), *measured(lambda table=table: drawn(table))
+        yield ("figures", axis, size), *measured(partial(drawn, table))
 
 
 def drawn(table: Path) -> None:
@@ -251,9 +257,13 @@ def draw(rows: dict[tuple[str, str], list[tuple[int, float, float]]], out: Path)
 
 def main() -> None:
     """Measure, fit, draw."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--out", type=Path, default=Path("growth"), help="folder of the CSV and the figure")
-    parser.add_argument("--turns", type=int, default=1, help="measurements of each point, whose median counts")
+    parser.add_argument(
+        "--turns", type=int, default=1, help="measurements of each point, whose median counts"
+    )
     parser.add_argument("--only", choices=("samples", "queries", "methods", "models"))
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)

@@ -10,6 +10,7 @@ scale, as many jobs in chains of six with one input and one output each. All thr
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import math
 import os
@@ -45,7 +46,7 @@ cli.main(sys.argv[1:])
 CHAIN = "rule step{n}:\n    input: {read!r}\n    output: 'step{n}/{{i}}'\n    shell: 'touch {{output}}'\n"
 RULE = (
     "rule {name}:\n    input: lambda w: READ[{first!r}.format(**w)]\n    output: {made}\n"
-    "    wildcard_constraints: run='[^/]+/[^/]+/[^/]+/[^/]+/[^/]+', name='[^/]+', task='[^/]+', model='[^/]+'\n"
+    "    wildcard_constraints: run='[^/]+(/[^/]+){{4}}', name='[^/]+', task='[^/]+', model='[^/]+'\n"
     "    shell: 'touch {{output}}'\n"
 )
 STEPS = 6
@@ -147,7 +148,9 @@ def compare(folder: Path, config: str, target: str, turns: int) -> dict[str, tup
 
 def main() -> None:
     """Plan every grid, or one suite."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--config", help="a suite, in place of the grids (config/paper.yaml)")
     parser.add_argument("--target", help="what to plan; default: the main table")
     parser.add_argument("--sizes", type=int, nargs="+", choices=GRIDS, default=list(GRIDS))
@@ -168,7 +171,7 @@ def main() -> None:
             target = options.target or TARGET.format(name="grown")
             sizes.append(compare(folder, str(folder / "suite.yaml"), target, options.turns))
     # What the start costs, before any job, would hide how the rest grows.
-    for one, other in zip(sizes, sizes[1:], strict=False):
+    for one, other in itertools.pairwise(sizes):
         more = other["jobs"][0] / one["jobs"][0]
         grown = {name: other[name][0] / one[name][0] for name in ("ours", "same files", "chains")}
         said = ", ".join(f"{name} {math.log(ratio) / math.log(more):.2f}" for name, ratio in grown.items())

@@ -212,6 +212,7 @@ def _imported(tree: ast.AST, module: str) -> Iterator[str]:
 
 # Where a statement holds others; imports, and what has a docstring, are in none of their expressions.
 BLOCKS = ("body", "orelse", "finalbody", "handlers", "cases")
+DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 
 
 def _statements(tree: ast.AST, at_run_time: bool = False) -> Iterator[ast.AST]:
@@ -275,9 +276,8 @@ def code_of(source: bytes, path: Path) -> str:
     """
     tree = _parse(source, path)
     for node in _statements(tree):
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-            if ast.get_docstring(node, clean=False) is not None:
-                node.body = node.body[1:]
+        if isinstance(node, DOCUMENTED) and ast.get_docstring(node, clean=False) is not None:
+            node.body = node.body[1:]
     for node in ast.walk(tree) if b"Field" in source else ():
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "Field":
             node.keywords = [each for each in node.keywords if each.arg != "description"]

@@ -425,5 +425,5 @@ def load_yaml(path: Path) -> dict[str, Any]:
 
 @lru_cache(maxsize=64)
 def _parsed(text: str) -> Any:
-    """What a text says; a plan reads some files for every run, and parsing takes ten times as long as reading."""
+    """What a text says; a plan reads some files for every run, and parsing takes far longer than reading."""
     return parse_yaml(text)

@@ -55,7 +55,9 @@ class Stale:
                 output = file.parent if alone else file.with_name(file.name.removesuffix(SUFFIX))
                 if not (file.is_file() or kept_copy(self.results, output).is_file()):
                     continue
-                read = read or set(map(Path, inputs))  # once: a table has many outputs, and every run as an input
+                read = read or set(
+                    map(Path, inputs)
+                )  # once: tables have many of both
                 if found := self._why(output, read, known):
                     return f"{output}: {found}"
         return ""

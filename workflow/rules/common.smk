@@ -102,12 +102,12 @@ def ask_manifests(plan, changed=PersistenceBase.params_changed):
 
 def weights_read(jobs):
     """The inputs of those jobs that read the weights of the checkpoints among them."""
-    return [str(file) for job in jobs if job.rule.name in READERS for file in job.input]
+    return (str(file) for job in jobs if job.rule.name in READERS for file in job.input)
 
 
 def to_run(dag):
     """The jobs that run or are about to."""
-    return [job for job in dag.needrun_jobs() if not dag.finished(job)]
+    return (job for job in dag.needrun_jobs() if not dag.finished(job))
 
 
 def release_when_read(releases, finish=DAG.finish):
