@@ -277,6 +277,56 @@ def test_imports_for_type_checkers_alone_do_not_count(lab: Path) -> None:
     assert "my_lab.c" not in found
 
 
+def test_imports_and_docstrings_are_found_wherever_statements_are(lab: Path) -> None:
+    module, names = lab / "a.py", [f"m{number}" for number in range(13)]
+    for name in names:
+        (lab / f"{name}.py").write_text("")
+    text = """
+class A:
+    from my_lab import m0
+    async def f(self):
+        TOLD
+        import my_lab.m1
+try:
+    from . import m2
+except ImportError:
+    import my_lab.m3
+else:
+    import my_lab.m4
+finally:
+    import my_lab.m5
+with open("a") as b:
+    import my_lab.m6
+for c in ():
+    import my_lab.m7
+else:
+    import my_lab.m8
+while ():
+    class D:
+        TOLD
+        def g():
+            import my_lab.m9
+match 1:
+    case 1:
+        import my_lab.m10
+    case _:
+        def h():
+            TOLD
+            import my_lab.m11
+if 1:
+    pass
+elif 2:
+    import my_lab.m12
+"""
+    codes = []
+    for told in ("'One.'", "'Two.'"):
+        module.write_text(text.replace("TOLD", told))
+        assert {f"my_lab.{name}" for name in names} <= set(closure.closure(["my_lab.a"]))
+        codes.append(closure.code_of(module.read_bytes(), module))
+    assert codes[0] == codes[1]
+    assert closure.code_of(module.read_bytes().replace(b"import my_lab.m9", b"pass"), module) != codes[0]
+
+
 def test_a_data_file_that_a_module_names_is_part_of_its_code(lab: Path) -> None:
     (lab / "a.py").write_text('TEMPLATE = "page.html"\n')
     (lab / "page.html").write_text("one")

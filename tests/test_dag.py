@@ -5,13 +5,17 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections.abc import Callable
+from cProfile import Profile
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 
-from vista import closure, lock
-from vista.config import Suite, load_suite, load_yaml
+from vista import closure, grid, lock
+from vista.config import Suite, load_suite, load_yaml, loading
+from vista.config.documents import parse_yaml
 from vista.dag import Dag, digests
 from vista.errors import VistaError
 from vista.manifest import fingerprint
@@ -167,3 +171,59 @@ def test_a_job_knows_its_code_as_its_rule_does(suite: Suite, monkeypatch: pytest
     of_tasks = {planned[f"code of {task}"] for task in suite.evaluated_tasks if task != "grid-closed"}
     assert len(of_tasks) == 1
     assert planned["code of grid-closed"] not in of_tasks
+
+
+def calls(work: Callable[[], object]) -> int:
+    """How many functions a piece of work calls."""
+    profile = Profile()
+    profile.runcall(work)
+    return sum(entry.callcount for entry in profile.getstats())
+
+
+def test_what_a_job_is_asked_takes_no_longer_in_a_larger_grid(root: Path) -> None:
+    raw = load_yaml(root / "config/testbed.yaml")
+    counted = []
+    for seeds in (range(2), range(20)):
+        suite = load_suite(root / "config/testbed.yaml", {**raw, "seeds": list(seeds)}, root)
+        dag, run = Dag(suite), grid.Run.parse("nano-internvl/grids/vista-sft/seed1/round2")
+        files = grid.rollout_files(grid.self_improvement(suite, run))
+        policy, first = grid.policy(suite, run).id, "nano-internvl/grids/sft-seed/seed0/round0"
+        of_run = (
+            *(dag.checkpoint, dag.training_start, dag.checked, dag.responses, dag.encodable),
+            *(dag.curation_inputs, dag.curation_settings, dag.curation_code),
+            *(dag.training_settings, dag.evaluation_settings),
+        )
+        asked: list[Callable[[], object]] = [partial(ask, run.id) for ask in of_run]
+        for kind in ("samples", "resamples", "scores"):
+            name = str(getattr(files, kind))
+            asked.append(partial(dag.rollout_inputs, kind, policy, name, "0"))
+            asked.append(partial(dag.rollout_settings, kind, name, policy))
+        asked.append(partial(dag.case_inputs, first))
+        for work in asked:  # what is looked up once
+            work()
+        counted.append([calls(work) for work in asked])
+    assert counted[0] == counted[1]
+
+
+def test_a_file_that_every_run_has_is_parsed_once(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    suite, texts = load_suite(root / "config/paper.yaml", root=root), list[str]()
+    dag = Dag(suite)
+
+    def counted(text: str) -> object:
+        texts.append(text)
+        return parse_yaml(text)
+
+    monkeypatch.setattr(loading, "parse_yaml", counted)
+    loading._parsed.cache_clear()
+    for run in [run for run in grid.runs(suite) if grid.is_trained(suite, run)]:
+        dag.training_settings(run.id)
+    assert len(texts) == len(set(texts)) == 1
+
+
+def test_what_a_reader_does_to_a_parsed_file_reaches_no_other(tmp_path: Path) -> None:
+    file = tmp_path / "some.yaml"
+    file.write_text("a: {b: [1]}\n")
+    load_yaml(file)["a"]["b"].append(2)
+    assert load_yaml(file) == {"a": {"b": [1]}}
+    file.write_text("a: 1\n")
+    assert load_yaml(file) == {"a": 1}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -88,6 +89,26 @@ def test_what_is_kept_stays_and_the_rest_goes(results: Path, keep: str, left: se
     for checkpoint in releases.readers:
         assert (checkpoint / "config.json").is_file()
         assert manifest_of(checkpoint).is_file(), "tables read it"
+
+
+def test_jobs_are_gone_through_only_where_nothing_else_keeps_a_checkpoint(results: Path) -> None:
+    """After every job, of as many jobs as the suite has: the whole of it would take their square."""
+    releases, looked = made(results, keep_checkpoints="none"), []
+
+    def busy() -> Iterator[str]:
+        looked.append(True)
+        yield str(manifest_of(first))
+
+    first = results / "training" / FIRST.id
+    reader = manifest_of(releases.readers[first][0])
+    kept = reader.read_bytes()
+    reader.unlink()
+    assert releases.sweep(busy(), [str(manifest_of(first))]) == []
+    assert not looked
+    reader.write_bytes(kept)
+    assert releases.sweep(busy(), [str(manifest_of(first))]) == []
+    assert looked
+    assert FIRST.id in there(results)
 
 
 def test_whatever_is_still_to_be_made_from_a_checkpoint_keeps_it(results: Path) -> None:

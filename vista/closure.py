@@ -201,7 +201,7 @@ def _imported(tree: ast.AST, module: str) -> Iterator[str]:
     """Modules of known packages that are imported anywhere below ``tree``, at run time."""
     top = module.split(".")[0]
     known = {top, *SOURCES, *(_beside(top) if top != "vista" else ())}
-    for node in _at_run_time(tree):
+    for node in _statements(tree, at_run_time=True):
         names: list[str] = []
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
@@ -211,13 +211,25 @@ def _imported(tree: ast.AST, module: str) -> Iterator[str]:
         yield from (name for name in names if name.split(".")[0] in known and source_file(name) is not None)
 
 
-def _at_run_time(tree: ast.AST) -> Iterator[ast.AST]:
-    for node in ast.iter_child_nodes(tree):
-        if isinstance(node, ast.If) and ast.unparse(node.test).split(".")[-1] == "TYPE_CHECKING":
-            yield from (found for child in node.orelse for found in [child, *_at_run_time(child)])
-        else:
-            yield node
-            yield from _at_run_time(node)
+# Where a statement holds others; imports, and what has a docstring, are in none of their expressions.
+BLOCKS = ("body", "orelse", "finalbody", "handlers", "cases")
+DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+
+
+def _statements(tree: ast.AST, at_run_time: bool = False) -> Iterator[ast.AST]:
+    """A module and all its statements; with ``at_run_time``, those that type checkers alone read left out."""
+    waiting = [tree]
+    while waiting:
+        node = waiting.pop()
+        yield node
+        is_unseen = at_run_time and isinstance(node, ast.If) and _named(node.test) == "TYPE_CHECKING"
+        for block in BLOCKS[1:] if is_unseen else BLOCKS:
+            waiting += getattr(node, block, ())
+
+
+def _named(node: ast.expr) -> str:
+    """The name that an expression is, without what it is a name in."""
+    return getattr(node, "attr", "") or getattr(node, "id", "")
 
 
 def _absolute(node: ast.ImportFrom, module: str) -> str:
@@ -264,11 +276,11 @@ def code_of(source: bytes, path: Path) -> str:
         VistaError: the source is not Python.
     """
     tree = _parse(source, path)
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-            if ast.get_docstring(node, clean=False) is not None:
-                node.body = node.body[1:]
-        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "Field":
+    for node in _statements(tree):
+        if isinstance(node, DOCUMENTED) and ast.get_docstring(node, clean=False) is not None:
+            node.body = node.body[1:]
+    for node in ast.walk(tree) if b"Field" in source else ():
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "Field":
             node.keywords = [each for each in node.keywords if each.arg != "description"]
     return hashlib.sha256(ast.dump(tree).encode()).hexdigest()
 
@@ -279,11 +291,11 @@ def data_of(module: str) -> dict[str, str]:
     Of a module in no package, those beside it: below may be the results, or all that is installed.
     """
     path = _source(module)
-    words = _words_of(path, path.stat().st_mtime_ns)
-    root = path.parent
     alone = SOURCES.get(module) == path
-    files = [file for file in _data_files(root, below=not alone) if file.name in words]
-    return {f"{module}: {file.name}": hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
+    files = _data_files(path.parent, below=not alone)
+    words = _words_of(path, path.stat().st_mtime_ns) if files else frozenset()
+    named = [file for file in files if file.name in words]
+    return {f"{module}: {file.name}": hashlib.sha256(file.read_bytes()).hexdigest() for file in named}
 
 
 @cache

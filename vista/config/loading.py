@@ -8,6 +8,8 @@ import json
 import re
 import reprlib
 from collections.abc import Iterator
+from copy import deepcopy
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
@@ -406,7 +408,7 @@ def load_yaml(path: Path) -> dict[str, Any]:
         VistaError: the file is missing, is not YAML, or is not a mapping.
     """
     try:
-        value = parse_yaml(path.read_text(encoding="utf-8"))
+        value = deepcopy(_parsed(path.read_text(encoding="utf-8")))
     except FileNotFoundError as error:
         raise VistaError(f"{path}: no such file; correct the path, or write the file") from error
     except OSError as error:
@@ -419,3 +421,9 @@ def load_yaml(path: Path) -> dict[str, Any]:
         found = "nothing" if value is None else type(value).__name__
         raise VistaError(f"{path}: expected a mapping of keys to values, found {found}")
     return value
+
+
+@lru_cache(maxsize=64)
+def _parsed(text: str) -> Any:
+    """What a text says; a plan reads some files for every run, and parsing takes far longer than reading."""
+    return parse_yaml(text)

@@ -189,10 +189,15 @@ class Inputs(Base):
 
     def case_inputs(self, run: str) -> list[str]:
         """The rollouts that a policy's cases are chosen from."""
-        (pool,) = [pool for pool in measured.case_pools(self.suite) if pool.policy.id == run]
+        pool = self._case_pools[run]
         # No rule declares the critical tokens: they are written beside the resamples, by the same job.
         files = [(kind, name) for kind, name in pool.files() if kind != "critical"]
         return _text(self.reads.named(pool.policy, files))
+
+    @cached_property
+    def _case_pools(self) -> dict[str, measured.CasePool]:
+        """By policy, what its cases are chosen from; kept, since finding one goes through the whole grid."""
+        return {pool.policy.id: pool for pool in measured.case_pools(self.suite)}
 
     def command(self, kind: str) -> str:
         """The `vista` command for rollouts of a kind, or for responses: that of the engine that samples."""
@@ -381,13 +386,13 @@ class Outputs(Inputs):
 
     def cases(self) -> list[str]:
         """Every file of cases."""
-        return [str(self.paths.cases(pool.policy.id)) for pool in measured.case_pools(self.suite)]
+        return [str(self.paths.cases(policy)) for policy in self._case_pools]
 
     def named_cases(self) -> list[str]:
         """The same, each preceded by its model's name."""
-        pools = measured.case_pools(self.suite)
-        return [f"{pool.policy.model}={self.paths.cases(pool.policy.id)}" for pool in pools]
+        pools = self._case_pools.items()
+        return [f"{pool.policy.model}={self.paths.cases(policy)}" for policy, pool in pools]
 
     def gallery(self) -> list[str]:
         """The page to browse cases, where the suite has cases."""
-        return [str(self.paths.figure("cases", "html"))] if measured.case_pools(self.suite) else []
+        return [str(self.paths.figure("cases", "html"))] if self._case_pools else []

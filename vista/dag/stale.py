@@ -46,7 +46,7 @@ class Stale:
         """
         wanted = {"settings": settings, "code": None if code is None else fingerprint(code)}
         known = {name: digest for name, digest in wanted.items() if digest is not None}
-        made = [Path(file) for file in outputs]
+        made, read = [Path(file) for file in outputs], set[Path]()
         for file in made:
             if (beside := manifest_of(file)) in made and file.is_file() and not beside.is_file():
                 return f"{file}: has no manifest, so it is not known to be whole"
@@ -55,7 +55,10 @@ class Stale:
                 output = file.parent if alone else file.with_name(file.name.removesuffix(SUFFIX))
                 if not (file.is_file() or kept_copy(self.results, output).is_file()):
                     continue
-                if found := self._why(output, set(map(Path, inputs)), known):
+                read = read or set(
+                    map(Path, inputs)
+                )  # once: tables have many of both
+                if found := self._why(output, read, known):
                     return f"{output}: {found}"
         return ""
 

@@ -75,17 +75,21 @@ class Releases:
         """Release every checkpoint that is no longer wanted.
 
         Args:
-            busy: Inputs of jobs that read weights and are running or about to run.
+            busy: Inputs of jobs that read weights and are running or about to run. They are gone through only
+                for a checkpoint that nothing else keeps: they are as many as the suite has jobs.
             among: Inputs to look at; default: every checkpoint of the suite.
 
         Returns:
             A line about each.
         """
         listed = self.readers if among is None else [Path(file).parent for file in among]
-        reading, said = {Path(file).parent for file in busy}, []
+        reading: set[str] | None = None
+        said = []
         for checkpoint in listed:
-            manifest = manifest_of(checkpoint)
-            if checkpoint in reading or not manifest.is_file() or self.is_wanted(checkpoint):
+            if self.is_wanted(checkpoint) or not manifest_of(checkpoint).is_file():
+                continue
+            reading = {os.path.dirname(file) for file in busy} if reading is None else reading
+            if str(checkpoint) in reading:
                 continue
             names = read_manifest(checkpoint).checksums
             if any(os.path.lexists(checkpoint / name) for name in weights(names)):
@@ -106,6 +110,8 @@ class Releases:
 
     def again(self, read: Iterable[str]) -> list[str]:
         """The manifests, among inputs of jobs that read weights, of checkpoints that have lost theirs."""
+        if not (self.results / ".released").is_dir():
+            return []
         named = [Path(file) for file in read if manifest_of(Path(file).parent) == Path(file)]
         trained = self.results / "training"
         return [

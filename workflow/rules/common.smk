@@ -1,11 +1,16 @@
 # What several rules say about their outputs, what a run says of its jobs, and what is done about failed ones:
 # their logs are quoted, and what they leave counts as older than their inputs.
 from contextlib import suppress
+from functools import cache
 
 import psutil
+import snakemake.common
+import snakemake.jobs
+import snakemake.rules
 from snakemake.benchmark import BenchmarkTimer
 from snakemake.dag import DAG
 from snakemake.io import is_flagged
+from snakemake.jobs import Job
 from snakemake.logging import DefaultFilter, DefaultFormatter, get_event, logger
 from snakemake.persistence import ParamsChange, PersistenceBase
 from snakemake_interface_logger_plugins.common import LogEvent
@@ -46,6 +51,19 @@ def see_past_ancient(search=DAG.bfs):
 
 
 see_past_ancient()
+
+
+def read_signatures_once(parameters=snakemake.common.get_function_params):
+    """Have Snakemake look once, not once for each job, at what a rule's functions take.
+
+    A job has some twenty of them, and looking takes longer than most of them do.
+    """
+    known = cache(parameters)
+    for asking in (snakemake.common, snakemake.jobs, snakemake.rules):
+        asking.get_function_params = known
+
+
+read_signatures_once()
 
 
 def refuse_strange_targets(suite, configfile, root, init=DAG.init):
@@ -110,12 +128,12 @@ def measure_forks(begin=BenchmarkTimer.__init__):
 
 def weights_read(jobs):
     """The inputs of those jobs that read the weights of the checkpoints among them."""
-    return [str(file) for job in jobs if job.rule.name in READERS for file in job.input]
+    return (str(file) for job in jobs if job.rule.name in READERS for file in job.input)
 
 
 def to_run(dag):
     """The jobs that run or are about to."""
-    return [job for job in dag.needrun_jobs() if not dag.finished(job)]
+    return (job for job in dag.needrun_jobs() if not dag.finished(job))
 
 
 def release_when_read(releases, finish=DAG.finish):
@@ -248,6 +266,7 @@ def say_less(settings, progress):
         DefaultFormatter._format_job_error,
     )
     describe_job, passes = DefaultFormatter.format_job_info, DefaultFilter.filter
+    tell = Job.log_info
 
     def note(record):
         event = get_event(record)
@@ -277,6 +296,12 @@ def say_less(settings, progress):
             return progress.named[record.rule_name] < SHOWN
         return passes(filter, record)
 
+    def tell_first(job, *arguments, **options):
+        if progress.named[job.rule.name] < SHOWN:
+            tell(job, *arguments, **options)
+
+    if is_brief and not settings.log_handler_settings:
+        Job.log_info = tell_first
     DefaultFormatter._format_job_info = lambda formatter, said: describe(
         formatter, short_job(said)
     )
