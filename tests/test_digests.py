@@ -226,6 +226,7 @@ DECIDES: dict[str, str] = {
     "ModelTraining.gradient_checkpointing": "",
     "ModelTraining.save_every": "",
     "ModelTraining.save_minutes": "",
+    "ModelTraining.workers": "",
     "Prompts.system": "ask cases curate encodable evaluate gains resample respond sample score",
     "Prompts.suffix": "ask cases curate encodable evaluate gains grade resample respond sample score",
     "Prompts.answer_mark": "ask evaluate grade resample sample",
