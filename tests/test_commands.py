@@ -20,9 +20,10 @@ from vista import stages
 from vista.analysis.collect import collect
 from vista.analysis.tables import results_tables
 from vista.cli import app
+from vista.commit import git_state
 from vista.config import load_suite
 from vista.errors import VistaError
-from vista.manifest import Recorder, git_state, installed
+from vista.manifest import Recorder, installed
 from vista.paths import Paths
 from vista.records import write_text
 from vista.suites import eaten_target, named_suite, strange_target

@@ -216,3 +216,40 @@ def test_external_methods_are_compared_with_sft_seed(root: Path) -> None:
     found = {(each.method, each.against) for each in contrasts(suite) if each.kind == "seed"}
     assert {("all", "sft-seed"), ("told", "sft-seed")} <= found
     assert isinstance(suite.methods["all"], ExternalMethod)
+
+
+@pytest.mark.parametrize(
+    ("stage", "method"), [("evaluation", "zero-shot"), ("evaluation", "told"), ("external", "all")]
+)
+def test_what_no_train_set_has_a_part_in_stays_where_it_is_whatever_their_order(
+    root: Path, tmp_path: Path, stage: str, method: str
+) -> None:
+    """Neither another order nor a new train set has the base model evaluated again."""
+    methods = [{"all": SEEDS}, {"chosen": {"kind": "select", "of": "all"}}, {"told": PREDICTIONS}]
+
+    def suite(*names: str) -> Suite:
+        sets = {"wide": ["grid-closed", "grid-chain"], "closed": ["grid-closed"], "chain": ["grid-chain"]}
+        sets = {name: sets[name] for name in names}
+        return suite_with(root, *methods, train_sets=sets, results=str(tmp_path / "results"), seeds=[0, 1])
+
+    def places(of: Suite) -> set[str]:
+        found = {run.train_set for run in grid.evaluations(of) if run.method in ("zero-shot", "all", "told")}
+        adopted = {Path(Dag(of).checkpoint(run.id)).parts[-5] for run in grid.runs(of) if run.method == "all"}
+        return found | adopted
+
+    plain = suite("closed", "chain")
+    assert places(plain) == {"closed"}
+    assert "evaluated_under" not in plain.model_dump_json()
+    assert places(suite("chain", "closed")) == {"chain"}, "nothing is there yet"
+    (tmp_path / "results" / stage / "nano-smoke/closed" / method).mkdir(parents=True)
+    turned = suite("chain", "closed")
+    assert places(turned) == places(suite("wide", "closed", "chain")) == {"closed"}
+    assert suite("closed", "chain") == plain, "with the config as it was, nothing is another"
+    assert Suite.model_validate_json(turned.model_dump_json()) == turned, "as jobs are handed it"
+    # The candidates of the choice are drawn under a run's name.
+    chosen = {run.train_set for run in grid.evaluations(turned) if run.method == "chosen"}
+    assert chosen == {"chain"}
+    # Where the first has them too, as before: what somebody runs unchanged makes nothing again.
+    (tmp_path / "results" / stage / "nano-smoke/chain" / method).mkdir(parents=True)
+    assert places(suite("chain", "closed")) == {"chain"}
+    assert places(suite("closed", "chain")) == {"closed"}

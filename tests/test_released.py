@@ -112,7 +112,7 @@ def test_jobs_are_gone_through_only_where_nothing_else_keeps_a_checkpoint(result
 
 
 def test_whatever_is_still_to_be_made_from_a_checkpoint_keeps_it(results: Path) -> None:
-    """A shard of rollouts, responses, predictions, a training that goes on from it: each keeps it."""
+    """A shard of rollouts, responses, a training that goes on from it: each keeps it."""
     method = {"kind": "self-improvement", "rounds": 2, "restart": "previous"}
     methods = {"zero-shot": {"kind": "base"}, "sft-seed": {"kind": "seed"}, "rest-em": method}
     releases = made(results, keep_checkpoints="none", methods=methods)
@@ -120,7 +120,7 @@ def test_whatever_is_still_to_be_made_from_a_checkpoint_keeps_it(results: Path) 
     readers = releases.readers[first]
     kinds = {file.relative_to(results).parts[0] for file in readers}
     assert kinds == {"rollouts", "evaluation", "training"}
-    assert len(readers) == 2 + 2 + 1  # two shards; responses and predictions; a training
+    assert len(readers) == 2 + 1 + 1  # two shards; responses; a training
     for reader in readers:
         kept = manifest_of(reader).read_bytes()
         manifest_of(reader).unlink()
@@ -134,12 +134,29 @@ def test_whatever_is_still_to_be_made_from_a_checkpoint_keeps_it(results: Path) 
     assert there(results) == set()
 
 
+@pytest.mark.parametrize(("engine", "read"), [("vllm", "responses"), ("hf", "predictions")])
+def test_what_scores_responses_that_are_there_reads_no_weights(results: Path, engine: str, read: str) -> None:
+    releases = made(results, keep_checkpoints="none", engine={"kind": engine})
+    first = results / "training" / FIRST.id
+    answers = [file for file in releases.readers[first] if file.parts[-7] == "evaluation"]
+    assert answers == [results / f"evaluation/{FIRST.id}/{read}.parquet"]
+    assert releases.reads_weights("evaluate") == (engine == "hf")
+    assert releases.reads_weights("respond") == (engine == "vllm")
+    assert all(map(releases.reads_weights, ("sample", "resample", "score", "gains", "cases", "train")))
+    # Neither predictions that are gone nor stale ones have anything trained again.
+    manifest_of(results / f"evaluation/{FIRST.id}/predictions.parquet").unlink(missing_ok=True)
+    assert releases.is_wanted(first) == (engine == "hf")
+    if engine == "vllm":
+        releases.sweep([])
+        assert releases.needed() == []
+
+
 def test_what_decodes_a_checkpoint_otherwise_reads_it(root: Path, results: Path) -> None:
     raw = load_yaml(root / "config/paper.yaml") | {"results": str(results), "keep_checkpoints": "none"}
     whole = Releases(load_suite(root / "config/paper.yaml", raw, root))
     run = "qwen2.5-vl-3b/slake/r3v/seed0/round1"
     assert (
-        results / f"evaluation/{run.replace('r3v', 'r3v-select')}/predictions.parquet"
+        results / f"evaluation/{run.replace('r3v', 'r3v-select')}/responses.parquet"
         in (whole.readers[results / "training" / run])
     )
 
@@ -230,7 +247,7 @@ def test_a_plan_counts_what_is_trained_again_and_what_was_made_from_it(results: 
     assert again.jobs == 3 + 2 + 4
     hours = Estimator(suite, Assumptions())
     assert again.hours >= 2 * hours.evaluation_hours(SECOND) + 2 * hours.training_hours(SECOND)
-    (manifest_of(results / f"evaluation/{FIRST.id}/predictions.parquet")).unlink()
+    (manifest_of(results / f"evaluation/{FIRST.id}/responses.parquet")).unlink()
     again = make_plan(suite, Assumptions()).again
     assert again is not None
     assert (again.checkpoints, again.jobs) == ((FIRST.id,), 3 + 2 + 4)

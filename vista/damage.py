@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 import stat
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -91,6 +91,7 @@ def damages(
     sizes: Mapping[str, int],
     checked: Callable[[], object] = lambda: None,
     links: bool = False,
+    passed: Collection[str] = (),
 ) -> list[Damage]:
     """Every file of ``output`` that is missing, of another size, of other bytes, or was added to its folder.
 
@@ -100,8 +101,9 @@ def damages(
         sizes: Bytes of each, where the manifest has them: then only files of the right size are read.
         checked: Called after each file.
         links: Whether its files may be links to files elsewhere, as in a base checkpoint's folder.
+        passed: Names of files that are not looked at, whether they are there or not.
     """
-    files = files_of(output, checksums)
+    files = {name: file for name, file in files_of(output, checksums).items() if name not in passed}
     inside = output if output.is_dir() else output.parent
 
     def check(item: tuple[str, Path]) -> Damage | None:

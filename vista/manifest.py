@@ -14,7 +14,6 @@ import os
 import platform
 import resource
 import stat
-import subprocess
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -25,11 +24,12 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from vista.commit import git_state
 from vista.damage import Damage, damages, files_below, sha256
 from vista.errors import VistaError
 from vista.paths import manifest_of
 from vista.records import write_json
-from vista.released import refuse_released, without_released
+from vista.released import refuse_released, weights, without_released
 from vista.shown import in_one_line
 
 PACKAGES = (
@@ -99,28 +99,6 @@ class Manifest(BaseModel):
         return files
 
 
-def _git(*arguments: str) -> str | None:
-    """Ask git about the checkout that holds this package; ``None`` outside one."""
-    here = Path(__file__).parent
-    try:
-        done = subprocess.run(  # noqa: S603 - fixed words, no shell
-            ["git", "-C", str(here), *arguments],  # noqa: S607 - the user's own git
-            capture_output=True,
-            text=True,
-            check=True,
-            timeout=30,
-        )
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return done.stdout.strip()
-
-
-def git_state() -> dict[str, Any]:
-    """The commit of the checkout that holds this package, and whether it has uncommitted changes."""
-    commit, changes = _git("rev-parse", "HEAD"), _git("status", "--porcelain")
-    return {"commit": commit or "unknown", "dirty": None if changes is None else bool(changes)}
-
-
 @dataclass
 class Origin:
     """What an output of this process is made from, besides its inputs; ``vista.stages`` says it.
@@ -164,6 +142,7 @@ class Recorder:
         inputs: Files, and folders that have a manifest.
         device: ``cpu``, or the GPU's name.
         check: Whether to look at the inputs; of several processes, one does.
+        outlines: Checkpoints among the inputs whose weights are not read.
 
     Raises:
         VistaError: an input is not what its manifest says; names it and the way to make it again.
@@ -176,6 +155,7 @@ class Recorder:
         inputs: list[Path],
         device: str = "cpu",
         check: bool = True,
+        outlines: Sequence[Path] = (),
     ) -> None:
         self.stage = stage
         self.settings = settings
@@ -184,7 +164,7 @@ class Recorder:
         self.started = datetime.now(UTC)
         self.clock = time.monotonic()
         self.digests = ORIGIN.digests()
-        self.fingerprints = check_inputs(inputs) if check else {}
+        self.fingerprints = check_inputs(inputs, outlines) if check else {}
         for path in inputs if check else []:
             # As they are before they are read: a user's own file may be edited meanwhile.
             if path not in self.fingerprints and _fingerprinted(path).is_file():
@@ -354,13 +334,17 @@ def misplacement(output: Path, name: str, manifest: Manifest) -> list[Damage]:
 
 
 def damages_of(
-    output: Path, manifest: Manifest, checked: Callable[[], object] = lambda: None
+    output: Path, manifest: Manifest, checked: Callable[[], object] = lambda: None, outline: bool = False
 ) -> list[Damage]:
-    """Every file of an output that is not what its manifest says; none that was released is missed."""
+    """Every file of an output that is not what its manifest says; none that was released is missed.
+
+    Of an ``outline``, no weights are looked at: they may be released meanwhile.
+    """
     if not output.is_dir() and len(manifest.checksums) != 1:
         return [Damage(manifest_of(output), f"it lists {len(manifest.checksums)} files", "the output alone")]
-    expected = without_released(output, manifest.checksums)
-    return damages(output, expected, manifest.sizes, checked, links=manifest.stage == "models")
+    expected = manifest.checksums if outline else without_released(output, manifest.checksums)
+    passed = weights(expected) if outline else []
+    return damages(output, expected, manifest.sizes, checked, manifest.stage == "models", passed)
 
 
 def find_outputs(results: Path, folders: Collection[str]) -> Iterator[Path]:
@@ -416,8 +400,12 @@ def withdraw(output: Path) -> None:
     manifest_of(output).unlink(missing_ok=True)
 
 
-def check_inputs(inputs: Sequence[Path]) -> dict[Path, str]:
+def check_inputs(inputs: Sequence[Path], outlines: Sequence[Path] = ()) -> dict[Path, str]:
     """Refuse damaged inputs. An input without a manifest is a user's own file, or missing altogether.
+
+    Args:
+        inputs: The inputs.
+        outlines: Those that are checkpoints whose weights are not read.
 
     Returns:
         The fingerprints of the files that were checked against their manifests, read once.
@@ -426,8 +414,11 @@ def check_inputs(inputs: Sequence[Path]) -> dict[Path, str]:
         VistaError: lists every damaged file.
     """
     manifests = {path: read_manifest(path) for path in inputs if os.path.lexists(manifest_of(path))}
-    refuse_released(manifests)
-    found = {path: _misplaced_input(path, each) or damages_of(path, each) for path, each in manifests.items()}
+    refuse_released(path for path in manifests if path not in outlines)
+    found = {
+        path: _misplaced_input(path, each) or damages_of(path, each, outline=path in outlines)
+        for path, each in manifests.items()
+    }
     listed = [f"  - {damage}" for each in found.values() for damage in each]
     if listed:
         suites = [parent / "suite.json" for path in found for parent in path.parents if found[path]]

@@ -9,7 +9,8 @@ from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
 
-from vista.manifest import find_outputs, git_state, installed, read_json
+from vista.commit import git_state
+from vista.manifest import find_outputs, installed, read_json
 from vista.paths import manifest_of
 
 # Of those that a manifest records, the packages that numbers depend on.

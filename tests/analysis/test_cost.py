@@ -94,6 +94,31 @@ def test_an_output_without_a_benchmark_file_is_unmeasured_not_free(empty: World)
     assert "**2 outputs have no benchmark file**" in empty.paths.table("cost", "md").read_text()
 
 
+def test_an_output_belongs_to_the_job_that_made_it_and_to_no_other(empty: World) -> None:
+    """Responses to the job that generated them, a history to its training, an adapter to its adoption."""
+    for path in (empty.paths.responses(RUN), empty.paths.predictions(RUN)):
+        output(empty, path)
+    empty.benchmark("evaluation", RUN)
+    for path in (empty.paths.trained(RUN), empty.paths.history(RUN)):
+        output(empty, path)
+    empty.benchmark("training", RUN)
+    output(empty, empty.paths.adopted(RUN))
+    empty.benchmark("models", f"external/{RUN}")
+    table = table_of(empty)
+    stages = ("models", "training", "evaluation")
+    assert [table[stage, "nano-b"]["unmeasured"] for stage in stages] == ["0", "0", "1"]
+    empty.benchmark("evaluation", f"{RUN}/responses")
+    assert table_of(empty)["evaluation", "nano-b"]["unmeasured"] == "0"
+
+
+def test_tokens_of_a_job_with_two_outputs_count_once(empty: World) -> None:
+    for kind in ("critical", "resamples"):
+        output(empty, empty.paths.rollouts(RUN, kind, f"{SAMPLES}+prefix", 0, 1), tokens=70.0)
+    empty.benchmark("rollouts", f"{RUN}/resamples/{SAMPLES}+prefix/0", line("10.0", "300.0", "9.0"))
+    row = table_of(empty)["rollouts", "nano-b"]
+    assert (row["tokens"], row["tokens_per_second"], row["unmeasured"]) == ("70", "7.00", "0")
+
+
 def test_what_snakemake_had_no_time_to_measure_is_unknown_not_zero(empty: World) -> None:
     empty.benchmark("curation", RUN, line("0.21", "NA", "NA"))
     row = table_of(empty)["curation", "nano-b"]

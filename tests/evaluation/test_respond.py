@@ -16,7 +16,7 @@ from tests.engines.test_vllm import fake  # noqa: F401 - a fixture
 from tests.evaluation.conftest import RUN, SmallSuite
 from tests.evaluation.test_own_tasks import with_own_tasks
 from tests.own_tasks import SCORED, write_task
-from vista import chat
+from vista import chat, damage
 from vista.analysis.cost import COLUMNS, cost_rows, read_benchmarks, read_outputs
 from vista.closure import closure, entry_points
 from vista.config import SelectMethod, Suite, VllmEngineSettings
@@ -32,9 +32,11 @@ from vista.evaluation.respond import respond
 from vista.grid import Run
 from vista.manifest import ORIGIN, Recorder, read_manifest
 from vista.records import read_rows, write_rows
+from vista.released import release
 
 ENGINE = VllmEngineSettings(kind="vllm", batch_size=2)
 CHOSEN = Run(RUN.model, "grids", "chosen", 0, 1)
+TRAINED = Run(RUN.model, "grids", "vista-sft", 0, 1)  # whose checkpoint it decodes
 
 
 class Serving:
@@ -84,8 +86,7 @@ def both(small: SmallSuite, tmp_path: Path) -> SmallSuite:
     methods = {**small.suite.methods, "chosen": SelectMethod(kind="select", of="vista-sft", k=2)}
     words = small.suite.wording.model_copy(update={"select": "{instruction}\n{candidates}\nwhich answer ?"})
     small.suite = small.suite.model_copy(update={"methods": methods, "wording": words})
-    trained = Run(RUN.model, "grids", "vista-sft", 0, 1)
-    shutil.copytree(small.paths.base(RUN.model), small.paths.trained(trained.id))
+    shutil.copytree(small.paths.base(RUN.model), small.paths.trained(TRAINED.id))
     return small
 
 
@@ -231,6 +232,43 @@ def test_a_response_that_is_lacking_is_told_and_scored_as_nothing_else(small: Sm
     Recorder("evaluation", manifest.settings, []).write(path, {})
     with pytest.raises(VistaError, match="has no response"):
         evaluate(small.suite, small.paths, RUN)
+
+
+@pytest.mark.parametrize("run", [TRAINED, CHOSEN], ids=["greedy", "chosen"])
+def test_responses_of_a_released_checkpoint_are_scored_as_they_were(both: SmallSuite, run: Run) -> None:
+    """An edited scorer asks for no weights: none are there, nor are those that are left looked at."""
+    checkpoint = both.paths.trained(TRAINED.id)
+    Recorder("training", {"run": TRAINED.id}, []).write(checkpoint, {})
+    both.paths.results.joinpath("suite.json").write_text("{}")
+    by_vllm(both)
+    whole = answer(both, run)
+    shutil.rmtree(both.paths.predictions(run.id).parent / ".tasks")
+    assert release(both.paths.results, checkpoint, read_manifest(checkpoint).checksums) > 0
+    evaluate(both.suite, both.paths, run)
+    assert both.paths.predictions(run.id).read_bytes() == whole
+    assert str(checkpoint) in read_manifest(both.paths.predictions(run.id)).inputs
+    with pytest.raises(VistaError, match="the weights were released"):
+        respond(both.suite, both.paths, run)
+    # What is kept of it is still checked.
+    (checkpoint / "config.json").write_text("{}")
+    with pytest.raises(VistaError, match=r"config\.json: cut short"):
+        evaluate(both.suite, both.paths, run)
+
+
+def test_weights_that_are_released_while_their_responses_are_scored_are_not_missed(
+    both: SmallSuite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkpoint = both.paths.trained(TRAINED.id)
+    Recorder("training", {"run": TRAINED.id}, []).write(checkpoint, {})
+    by_vllm(both)
+    whole = answer(both, TRAINED)
+    shutil.rmtree(both.paths.predictions(TRAINED.id).parent / ".tasks")
+    opened, hashed = damage.sha256, list[str]()
+    monkeypatch.setattr(damage, "sha256", lambda path: hashed.append(path.name) or opened(path))
+    evaluate(both.suite, both.paths, TRAINED)
+    assert both.paths.predictions(TRAINED.id).read_bytes() == whole
+    assert "config.json" in hashed
+    assert "model.safetensors" not in hashed
 
 
 def test_other_responses_are_scored_anew(small: SmallSuite) -> None:

@@ -14,7 +14,7 @@ from vista.config import Suite
 from vista.curation.curate import count_of
 from vista.curation.stand_ins import SOURCE
 from vista.errors import VistaError
-from vista.manifest import read_manifest
+from vista.manifest import Status, read_manifest
 from vista.paths import Paths, manifest_of
 from vista.planning.assumptions import Assumptions, load_assumptions
 from vista.planning.pilot import COLUMNS, pilot_table, planned_jobs
@@ -140,6 +140,24 @@ def measured(world: World) -> Assumptions:
     file = world.paths.table("assumptions", "yaml")
     assert read_manifest(file).stage == "analysis"
     return load_assumptions([str(file)])
+
+
+@pytest.mark.parametrize("idle", [("no-positives", 8.0), ("complete", 0.0)], ids=["no policy", "no solution"])
+def test_a_job_that_had_nothing_to_do_tells_nothing_of_a_start(
+    empty: World, idle: tuple[Status, float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("vista.planning.measures.numbers_held", lambda _: 10**9)
+    empty.manifest(empty.paths.base("nano-b"), "models", {})
+    planned = [job for job in planned_jobs(empty.suite, empty.paths) if POLICY in job.name]
+    (samples,) = [job for job in planned if "/samples/" in job.name]
+    (scores,) = [job for job in planned if "/scores/" in job.name]
+    status, solutions = idle
+    empty.manifest(samples.output, "rollouts", {"solutions": 8.0, "tokens": 80.0})
+    empty.manifest(scores.output, "rollouts", {"solutions": solutions}, status)
+    for job, seconds in ((samples, 120), (scores, 6)):
+        name = str(job.log.relative_to(empty.paths.results / "logs/rollouts").with_suffix(""))
+        empty.benchmark("rollouts", name, f"{seconds}.0\t0\t1\t1\t1\t1\t1\t1\t1\t1.5")
+    assert measured(empty).start_minutes == 2.0
 
 
 def test_nothing_made_measures_nothing_and_leaves_every_default(empty: World) -> None:

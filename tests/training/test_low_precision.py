@@ -70,6 +70,8 @@ def test_losses_and_gradients_are_those_of_float32_as_far_as_products_in_bfloat1
     exact = alone(case, torch.float32, low_precision=False)
     losses = found[how, case]["losses"]
     allowed = {"qwen2.5-vl dpo": 5e-4, "internvl sft": 5e-3}.get(case, 2.5e-3)
+    if kept_in(how, case) == torch.float32 and "dpo" in case:
+        allowed = 5e-4  # the decoder's layers add up in float32
     assert losses[0] == pytest.approx(exact["losses"][0], abs=allowed)
     assert losses[1] == pytest.approx(exact["losses"][1], abs=2e-2)
     assert distance(found[how, case]["gradient"], exact["gradient"]) < 0.03

@@ -17,10 +17,12 @@ import pytest
 
 from tests.training.test_launch import with_model
 from tests.training.test_train import prepare, run_of, some_rows, with_training
-from vista.config import Hyperparameters, ModelTraining, Suite
+from vista import chat
+from vista.config import Hyperparameters, LoraTuning, ModelTraining, Suite
+from vista.errors import VistaError
 from vista.manifest import ORIGIN, read_manifest
 from vista.paths import Paths
-from vista.training import resume, trainers
+from vista.training import fit, resume, trainers
 from vista.training.resume import States
 from vista.training.train import train
 
@@ -202,3 +204,61 @@ def test_a_run_that_is_killed_outright_goes_on(suite: Suite, hyper: Make, tmp_pa
     whole = uninterrupted(small, method, tmp_path)
     assert weights(paths, method) == weights(whole, method)
     assert history(paths, method) == history(whole, method)
+
+
+@pytest.mark.parametrize("method", ["rest-em", "dpo"])
+def test_prompts_that_a_worker_encodes_make_the_same_steps_resumed_ones_too(
+    stopped: Callable[..., tuple[Suite, Paths]], tmp_path: Path, method: str, monkeypatch: pytest.MonkeyPatch
+):
+    """Dropout draws from the state that workers are seeded from."""
+    plain = KEEP.model_copy(update={"tuning": LoraTuning(kind="lora", r=4, alpha=8, dropout=0.5)})
+    encode = chat.encode_named
+
+    def noted(*args: Any) -> Any:
+        (tmp_path / f"encoded-{os.getpid()}").touch()
+        return encode(*args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(chat, "encode_named", noted)
+        patch.setattr(sys.modules[__name__], "KEEP", plain.model_copy(update={"workers": 1}))
+        suite, paths = stopped(method)
+        train(suite, paths, run_of(method))
+    assert read_manifest(paths.trained(run_of(method).id)).counts["resumed_at_step"] == 6
+    whole = uninterrupted(with_model(suite, plain), method, tmp_path)
+    assert weights(paths, method) == weights(whole, method)
+    assert history(paths, method) == history(whole, method)
+    encoding = {int(file.name.rpartition("-")[2]) for file in tmp_path.glob("encoded-*")}
+    assert len(encoding) > 1
+    assert os.getpid() not in encoding
+    assert not [pid for pid in encoding if Path(f"/proc/{pid}").exists()], "they end with the training"
+
+
+def test_what_a_worker_cannot_encode_is_one_message(suite: Suite, hyper: Make, tmp_path: Path):
+    small = with_model(with_training(suite, hyper(batch_size=2)), ModelTraining(workers=1))
+    paths, rows = Paths(tmp_path / "results"), some_rows("rest-em", 4)
+    rows[2]["images"] = [{"bytes": b"no image", "path": None}]
+    prepare(paths, run_of("rest-em"), rows)
+    with pytest.raises(VistaError) as caught:
+        train(small, paths, run_of("rest-em"))
+    assert rows[2]["query_id"] in str(caught.value)
+    assert not [word for word in ("Traceback", "worker", "\n") if word in str(caught.value)]
+    apart = Paths(tmp_path / "apart")
+    prepare(apart, run_of("rest-em"), rows)
+    with pytest.raises(VistaError) as expected:
+        train(with_model(small, ModelTraining()), apart, run_of("rest-em"))
+    assert str(caught.value) == str(expected.value)
+
+
+def test_workers_are_for_gpus_that_have_room_to_be_handed_images(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    assert fit.workers_of(ModelTraining(), on_gpu=False) == 0
+    assert fit.workers_of(ModelTraining(workers=3), on_gpu=False) == 3
+    assert fit.workers_of(ModelTraining(workers=0), on_gpu=True) == 0
+    monkeypatch.setattr(fit, "SHARED", tmp_path)
+    monkeypatch.setattr(fit, "SHARED_BYTES", 1)
+    assert fit.workers_of(ModelTraining(), on_gpu=True) == 2
+    assert capsys.readouterr().err == ""
+    monkeypatch.setattr(fit, "SHARED_BYTES", 1e18)
+    assert fit.workers_of(ModelTraining(), on_gpu=True) == 0
+    assert "--shm-size" in capsys.readouterr().err

@@ -51,6 +51,7 @@ UNDECIDING = {
     "ModelTraining.gradient_checkpointing": "what is kept and what is computed again",
     "ModelTraining.save_every": "from where an interrupted training goes on",
     "ModelTraining.save_minutes": "the same",
+    "ModelTraining.workers": "who encodes the prompts, in which order they are read all the same",
 }
 
 

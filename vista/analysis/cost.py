@@ -99,16 +99,27 @@ def read_outputs(paths: Paths, models: list[str]) -> pd.DataFrame:
         folder = paths.results / place
         for file in sorted(folder.rglob("*manifest.json")):
             output = file.parent if file.name == "manifest.json" else _described(file)
-            is_file = output.suffix in FILE_SUFFIXES
-            name = _name((output.with_suffix("") if is_file else output).relative_to(folder))
+            name = output_name(paths, output)
             manifest = read_manifest(output)
+            # Those of a pass for critical tokens are counted by the resamples of the same job, too.
+            counts = {} if "critical" in name else manifest.counts
             rows.append(
                 {"stage": stage, "model": _model(name, models), "name": name}
-                | {count: manifest.counts.get(count) for count in counted}
+                | {count: counts.get(count) for count in counted}
                 | {"peak_rss_mb": manifest.peak_rss_mb}
             )
     table = pd.DataFrame(rows, columns=["stage", "model", "name", *counted, "peak_rss_mb"])
     return table.astype(dict.fromkeys([*counted, "peak_rss_mb"], float))
+
+
+def output_name(paths: Paths, output: Path) -> Name:
+    """What an output is called: as its job's benchmark file, or that and more."""
+    path = output.relative_to(paths.results)
+    place = path.with_suffix("") if path.suffix in FILE_SUFFIXES else path
+    if place.parts[0] == "external":  # made by a job of another stage
+        return _name(place)
+    named = place.with_name(place.name.removesuffix(".history"))  # written by the training
+    return _name(Path(*named.parts[1:]))
 
 
 def _name(path: Path) -> Name:
@@ -129,8 +140,11 @@ def measured_by(output: Name, benchmark: Name) -> bool:
     """Whether the job named ``benchmark`` made ``output``: all parts of its name are in it, in order.
 
     So ``a/seed0`` covers ``a/seed0/predictions``, and ``a/0`` covers every kind of rollouts of
-    shard 0. A pass for critical tokens belongs to the job that resamples.
+    shard 0. A pass for critical tokens belongs to the job that resamples. Responses that were generated
+    elsewhere do not belong to the job that scores them.
     """
+    if output[-1] == "responses" and "responses" not in benchmark:
+        return False
     parts = iter(output)
     if all(part in parts for part in benchmark):
         return True

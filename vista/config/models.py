@@ -103,6 +103,14 @@ class ModelTraining(Strict):
     save_minutes: Factor | None = Field(
         None, description="Minutes after which a step is followed by a state to resume from."
     )
+    workers: int | None = Field(
+        None,
+        ge=0,
+        le=64,
+        exclude_if=lambda workers: workers is None,
+        description="Processes beside each training process that encode the next prompts and images; "
+        "default: two where it trains on a GPU, otherwise none.",
+    )
 
     @property
     def saves(self) -> bool:

@@ -9,11 +9,11 @@ from pathlib import Path
 
 from vista import closure, grid, lock, planned
 from vista.closure import update
+from vista.commit import git_state
 from vista.config import SelfImprovement, Suite, digest
 from vista.dag.jobs import refuse_leftover_jobs
 from vista.dag.stale import Stale
 from vista.errors import VistaError
-from vista.manifest import git_state
 from vista.paths import Paths
 from vista.plugins import implementation, module_of
 from vista.reads import Reads

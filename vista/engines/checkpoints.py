@@ -296,21 +296,30 @@ def _shape(shape: Sequence[int]) -> str:
     return "×".join(map(str, shape))
 
 
-def load_outline(folder: Path, *, trust_remote_code: bool = False) -> Checkpoint:
+def load_outline(folder: Path, *, trust_remote_code: bool = False, weights: bool = True) -> Checkpoint:
     """A checkpoint whose model has its shape and its settings, but no weights.
 
     For engines that load the weights themselves: nothing can be computed with it.
 
+    Args:
+        folder: The checkpoint.
+        trust_remote_code: Run code that the checkpoint brings.
+        weights: Whether the folder has to have them. One whose weights were released has none.
+
     Raises:
         VistaError: the folder is missing, incomplete or damaged.
     """
-    check_folder(folder)
+    check_folder(folder, weights)
     processor = load_processor(folder, trust_remote_code=trust_remote_code)
-    return outline(folder, processor, trust_remote_code)
+    return outline(folder, processor, trust_remote_code, weights=weights)
 
 
 def outline(
-    folder: Path, processor: Presenter, trust_remote_code: bool = False, config: Any = None
+    folder: Path,
+    processor: Presenter,
+    trust_remote_code: bool = False,
+    config: Any = None,
+    weights: bool = True,
 ) -> Checkpoint:
     """``load_outline`` of a folder that was checked, with a processor that was loaded.
 
@@ -325,8 +334,8 @@ def outline(
             model = AutoModelForImageTextToText.from_config(made, trust_remote_code=trust_remote_code)
         if (folder / "generation_config.json").is_file():
             model.generation_config = GenerationConfig.from_pretrained(folder, local_files_only=True)
-    asked, held = sum(each.numel() for each in model.parameters()), numbers_held(folder)
-    if asked > SLACK * held:
+    asked, held = sum(each.numel() for each in model.parameters()), numbers_held(folder) if weights else 0
+    if weights and asked > SLACK * held:
         raise VistaError(
             f"{folder / 'config.json'}: asks for a model of {asked:,} numbers, the weights hold {held:,}; "
             "take weights and config.json of the same checkpoint"

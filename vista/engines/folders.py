@@ -62,14 +62,19 @@ def blaming(folder: Path, what: str, remedy: str = ANEW) -> Iterator[None]:
         raise VistaError(f"{folder}: {what}: {type(error).__name__}: {said}; {remedy}") from error
 
 
-def check_folder(folder: Path) -> None:
+def check_folder(folder: Path, weights: bool = True) -> None:
     """Refuse a folder that is not a complete checkpoint, before anything heavy is loaded.
+
+    Args:
+        folder: The checkpoint.
+        weights: Whether it has to have its weights.
 
     Raises:
         VistaError: names the file, what is wrong with it and the remedy.
     """
     for check in CHECKS:
-        check(folder)
+        if weights or check not in OF_WEIGHTS:
+            check(folder)
 
 
 def folder_problems(folder: Path, is_whole: bool = True) -> list[str]:
@@ -366,6 +371,7 @@ CHECKS = (
     *(_check_config, _check_generation_config, _check_tokenizer, _check_indices, _check_weights),
     *(_check_numbers, _check_images),
 )
+OF_WEIGHTS = (check_format, _check_indices, _check_weights, _check_numbers)  # those that read them
 
 
 def check_code(folder: Path, trusted: bool) -> None:

@@ -39,6 +39,7 @@ WAVE = 8  # batches handed over at a time: their images wait in memory until the
 NO_ROOM = ("memory for the cache blocks", "available KV cache memory", "desired GPU memory utilization")
 STEEPEST = 200  # ratio of an image's sides that Qwen's processors take
 MOST_FORBIDDEN = 128  # vLLM reports the log-probabilities of at most this many tokens by name
+MOST_MASKED = 1024  # and on GPUs its Model Runner V2 masks at most this many
 
 
 @dataclass(frozen=True)
@@ -109,6 +110,12 @@ class VllmEngine:
                 f"engine: vllm: temperature {temperature}: the model has more than {MOST_FORBIDDEN} "
                 "forbidden tokens, and then vLLM gives log-probabilities at temperature 0 or 1 only; "
                 "take one of these, or engine: {kind: hf}"
+            )
+        forbidden = len(self.checkpoint.forbidden_ids)
+        if forbidden > MOST_MASKED and torch.cuda.is_available():
+            raise VistaError(
+                f"engine: vllm: {self.folder} has {forbidden} forbidden tokens, of which vLLM masks at most "
+                f"{MOST_MASKED} on GPUs; take engine: {{kind: hf}}"
             )
         seeds = [request.seeds[:1] if temperature == 0 else request.seeds for request in requests]
         tasks = [

@@ -73,7 +73,7 @@ class VistaChatModel(lmms):  # type: ignore[misc]  # lmms-eval is untyped
             trust_remote_code: Run code that the checkpoint brings.
             padding: Whether requests of unequal length share a batch; default: on a GPU.
             selection: Let the model choose among candidates; default: its greedy response counts.
-            engine: Answers; default: transformers. With one, the weights are not loaded.
+            engine: Answers; default: transformers. With one, no weights are read.
 
         Raises:
             VistaError: the folder or a setting is not usable, or the model does not know the words
@@ -100,7 +100,8 @@ class VistaChatModel(lmms):  # type: ignore[misc]  # lmms-eval is untyped
             )
             engine = HfEngine(checkpoint, self.batch_size, progress="answer")
         else:
-            checkpoint = load_outline(Path(pretrained), trust_remote_code=trust_remote_code)
+            # Whoever drew its samples has read the weights, which may be released since.
+            checkpoint = load_outline(Path(pretrained), trust_remote_code=trust_remote_code, weights=False)
         self.answering = Answering(checkpoint, engine, selection, features=reads)
         # By task and place, documents whose response the length limit cut, or without a candidate to choose.
         self.cut: set[tuple[str, int]] = set()

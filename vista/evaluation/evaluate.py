@@ -62,7 +62,9 @@ def evaluate(suite: Suite, paths: Paths, run: Run) -> None:
         **({"engine": suite.engine.kind} if responses else {}),
         **suite.models[run.model].prompts.stated,
     }
-    recorder = Recorder("evaluation", settings, [checkpoint, *responses, *queries.values()])
+    outlines = [checkpoint] if responses else []
+    inputs = [checkpoint, *responses, *queries.values()]
+    recorder = Recorder("evaluation", settings, inputs, outlines=outlines)
     status = read_manifest(checkpoint).status
     if status != "complete":
         write_rows(output, [], PREDICTION)

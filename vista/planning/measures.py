@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
-from vista.analysis.cost import measured_by, read_benchmarks
+from vista.analysis.cost import measured_by, output_name, read_benchmarks
 from vista.config import Suite
 from vista.engines.folders import numbers_held
 from vista.manifest import Manifest, read_manifest
@@ -51,6 +51,13 @@ def measures(suite: Suite, paths: Paths, outputs: Sequence[Path]) -> list[Measur
     return [*_speeds(suite, read, weights), *_lengths(read), *_shares(read), *_sizes(suite, read, weights)]
 
 
+def is_empty(manifest: Manifest) -> bool:
+    """Whether a job had nothing to do: no policy, or nothing to resample or measure."""
+    return manifest.status != "complete" or (
+        manifest.stage == "rollouts" and manifest.counts.get("solutions") == 0
+    )
+
+
 @dataclass(frozen=True)
 class _Read:
     """Manifests by output."""
@@ -86,13 +93,20 @@ def _sum(manifests: dict[Path, Manifest], name: str) -> int:
 def _speeds(suite: Suite, read: _Read, weights: dict[str, float]) -> Iterator[Measure]:
     """How long jobs take to start, and how fast the engine samples."""
     scored = suite.engine.kind == "vllm"  # apart from the responses, by jobs that load no model
+    worked = {
+        stage: [
+            output_name(read.paths, path) for path, each in read.below(stage).items() if not is_empty(each)
+        ]
+        for stage in ("rollouts", "evaluation")
+    }
     jobs = [
         (str(row["model"]), tuple(row["name"]), float(row["seconds"]))
         for row in read_benchmarks(read.paths, suite.every_model).to_dict("records")
-        if row["stage"] in ("rollouts", "evaluation")
+        if row["stage"] in worked
         and row["model"] in weights
         and not {"encodable", "cases"} & set(row["name"])
         and not (scored and row["stage"] == "evaluation" and row["name"][-1] != "responses")
+        and any(measured_by(output, tuple(row["name"])) for output in worked[row["stage"]])
     ]
     if not jobs:
         return
@@ -100,8 +114,7 @@ def _speeds(suite: Suite, read: _Read, weights: dict[str, float]) -> Iterator[Me
     yield Measure("start_minutes", median(starts.values()) / 60, len(jobs), "jobs that run a model")
     billions = spent = 0.0
     for path, manifest in read.samples.items():
-        place = path.relative_to(read.paths.results / "rollouts").with_suffix("")
-        output = tuple(part.split("-of-")[0] for part in place.parts)
+        output = output_name(read.paths, path)
         for model, name, took in jobs:
             if "samples" in name and measured_by(output, name):
                 billions += manifest.counts["tokens"] * weights[model] / 1e9

@@ -25,7 +25,7 @@ from vista.errors import VistaError
 from vista.manifest import Manifest, Recorder, read_manifest
 from vista.paths import Paths, manifest_of
 from vista.planning.jobs import Job, JobTree
-from vista.planning.measures import Measure, measures
+from vista.planning.measures import Measure, is_empty, measures
 from vista.records import write_text
 
 COLUMNS = [
@@ -47,8 +47,8 @@ solution was right, as {queries} queries may give none; in a real run such a tra
 **The accuracies of a pilot mean nothing.**"""
 ASSUMED = """\
 `{file}` holds these for `vista plan --configfile … --assume {file}`. `start_minutes` is the shortest job of
-a model, so it includes a handful of answers. With so few requests at a time an engine is slower than in the
-real run: take tokens per second for a lower bound."""
+a model that had something to do, so it includes a handful of answers. With so few requests at a time an
+engine is slower than in the real run: take tokens per second for a lower bound."""
 
 
 @dataclass(frozen=True)
@@ -215,20 +215,13 @@ def _counted(jobs: list[Planned]) -> dict[str, str]:
             sums["unfinished"] += int(counts["unfinished"])
         sums["stand_ins"] += int(counts.get(STAND_INS, 0))
     found = {"planned": len(jobs), "done": len(made), "failed": failed}
-    found |= {"not_run": len(jobs) - len(made) - failed, "empty": sum(map(_is_empty, made))}
+    found |= {"not_run": len(jobs) - len(made) - failed, "empty": sum(map(is_empty, made))}
     shares = {name: 100 * sums[name] / sums["responses"] if sums["responses"] else None for name in SHARES}
     return {
         **{name: str(value) for name, value in found.items()},
         **{name: str(sums[name]) if sums[name] else "" for name in ("stand_ins", "responses")},
         **{name: number(share) for name, share in shares.items()},
     }
-
-
-def _is_empty(manifest: Manifest) -> bool:
-    """Whether there was nothing to do: no policy, or nothing to resample or measure."""
-    return manifest.status != "complete" or (
-        manifest.stage == "rollouts" and manifest.counts.get("solutions") == 0
-    )
 
 
 def _failed(job: Planned) -> dict[str, str]:

@@ -18,11 +18,12 @@ from vista.config import Suite
 from vista.dag import Dag
 from vista.manifest import read_manifest
 from vista.paths import manifest_of
-from vista.planning.jobs import rollout_files
+from vista.planning.jobs import answering_rule, rollout_files
 from vista.released import is_released, release, weights
 
-# The rules whose jobs read the weights of the checkpoints among their inputs, not just the manifests.
-READERS = frozenset({"sample", "resample", "score", "gains", "cases", "respond", "evaluate", "train"})
+# The rules whose jobs read the weights of the checkpoints among their inputs, not just the manifests; so does
+# the one that answers test queries.
+READERS = frozenset({"sample", "resample", "score", "gains", "cases", "train"})
 
 
 class Releases:
@@ -36,6 +37,7 @@ class Releases:
         self.suite = suite
         self.results = suite.results
         self.dag = Dag(suite)
+        self.answers = answering_rule(suite)
 
     @cached_property
     def readers(self) -> dict[Path, list[Path]]:
@@ -56,8 +58,12 @@ class Releases:
         return {checkpoint: made for checkpoint, made in found.items() if checkpoint in trained}
 
     def _answers(self, run: grid.Run) -> list[Path]:
-        """What is made of a run's checkpoint by asking it the test queries."""
-        return [*map(Path, self.dag.responses(run.id)), self.dag.paths.predictions(run.id)]
+        """What is made of a run's weights by asking it the test queries."""
+        return self.dag.reads.responses(run) or [self.dag.paths.predictions(run.id)]
+
+    def reads_weights(self, rule: str) -> bool:
+        """Whether the jobs of a rule read the weights of the checkpoints among their inputs."""
+        return rule in READERS or rule == self.answers
 
     @cached_property
     def kept(self) -> set[Path]:

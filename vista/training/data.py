@@ -265,7 +265,7 @@ class _Collator:
 
     def __init__(self, rows: Sequence[Row], checkpoint: Checkpoint) -> None:
         self.rows = rows
-        self.checkpoint = checkpoint
+        self.checkpoint = checkpoint  # nothing is computed with it here: a worker may have no GPU
         self.prompts = Prompts(checkpoint.processor)
 
     def row_of(self, index: int) -> int:

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import copy
 import os
+import shutil
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -36,6 +38,9 @@ from vista.training.trainers import PaperTrainer
 RECOMPUTE = next(
     name for name in ("activation_checkpointing", "gradient_checkpointing") if hasattr(SFTConfig, name)
 )
+SHARED = Path("/dev/shm")  # noqa: S108 - where torch's processes share memory
+SHARED_BYTES = 2e9  # for the batches of a process's workers: some hundred images
+WORKERS = 2
 SCHEDULES = {"cosine": "cosine", "linear": "linear", "constant": "constant_with_warmup"}
 
 
@@ -89,6 +94,8 @@ def fit(
         state = None if states is None else resume.go_on(states, trainer)
         try:
             trainer.train(resume_from_checkpoint=None if state is None else str(state))
+        except VistaError as error:
+            raise trainers.as_here(error) from error
         except Exception as error:
             if is_out_of_memory(error):
                 clear_up(trainer, title, error)
@@ -181,6 +188,7 @@ def trainer_config(
         reports: The programs that losses are reported to.
     """
     on_gpu = torch.cuda.is_available()
+    workers = workers_of(training, on_gpu)
     arithmetic = "bf16" if low_precision else told_arithmetic()
     saving: dict[str, Any] = {"save_strategy": "no"}
     if training.save_every is not None:
@@ -207,7 +215,7 @@ def trainer_config(
         bf16=arithmetic == "bf16",
         fp16=arithmetic == "fp16",
         use_cpu=not on_gpu,
-        dataloader_num_workers=0,
+        dataloader_num_workers=workers,  # new ones in each epoch: kept ones would shift the random state
         dataloader_pin_memory=on_gpu,
         remove_unused_columns=False,
         max_length=None,  # TRL would cut image tokens off; lengths are checked instead
@@ -221,6 +229,24 @@ def trainer_config(
     if config.n_gpu > 1:
         config._n_gpu = 1  # one process trains on one GPU, whatever others it sees
     return config
+
+
+def workers_of(training: ModelTraining, on_gpu: bool) -> int:
+    """Processes that encode the next prompts and images while a training process computes.
+
+    They hand them over in shared memory: without room for some batches, one would be killed by a bus error.
+    """
+    if training.workers is not None or not on_gpu:
+        return training.workers or 0
+    free = shutil.disk_usage(SHARED).free if SHARED.is_dir() else 0
+    if free < SHARED_BYTES:
+        print(
+            f"{SHARED}: {free / 1e9:.2g} GB free, too little for processes that encode images beside the "
+            "training, which encodes them itself; start the container with --shm-size=8g or --ipc=host",
+            file=sys.stderr,
+        )
+        return 0
+    return WORKERS
 
 
 def lora_config(model: nn.Module, tuning: FullTuning | LoraTuning) -> LoraConfig | None:

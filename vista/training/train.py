@@ -214,7 +214,11 @@ def _identity(recorder: Recorder, examples: Path, start: Path) -> dict[str, Any]
     Its manifest will name one code, and one version of each package.
     """
     settings, versions = recorder.settings, installed()
-    kept = {name: value for name, value in settings["training"].items() if not name.startswith("save_")}
+    kept = {
+        name: value
+        for name, value in settings["training"].items()
+        if not name.startswith("save_") and name != "workers"
+    }
     return {
         "settings": {**settings, "training": kept},
         "digests": recorder.digests,

@@ -43,6 +43,11 @@ def window(steps: int) -> int:
     return max(1, math.ceil(PART * steps))
 
 
+def as_here(error: VistaError) -> VistaError:
+    """An error as if it had been raised in this process: torch puts a worker's traceback into the text."""
+    return VistaError(str(error).rpartition(f"{VistaError.__name__}: ")[2].strip() or str(error))
+
+
 class PaperTrainer(SFTTrainer):  # type: ignore[misc]
     """Minimises an objective: its mean over the examples (or pairs) of each step (paper: Sec. 3, step 4)."""
 
@@ -172,6 +177,7 @@ class PaperTrainer(SFTTrainer):  # type: ignore[misc]
                 [{"index": index} for index in range(count)],  # type: ignore[arg-type]
                 batch_size=2 * size if size > 1 else 1,  # without gradients there is room for more
                 collate_fn=self.data_collator,
+                num_workers=self.args.dataloader_num_workers,
             )
         )
         hidden = not self.accelerator.is_main_process

@@ -16,7 +16,6 @@ from snakemake.persistence import ParamsChange, PersistenceBase
 from snakemake_interface_logger_plugins.common import LogEvent
 
 from vista.dag.told import SHOWN, short_job
-from vista.planning.release import READERS
 from vista.suites import strange_target
 from vista.warm import forks
 
@@ -126,9 +125,14 @@ def measure_forks(begin=BenchmarkTimer.__init__):
     BenchmarkTimer.__init__ = begin_with_forks
 
 
-def weights_read(jobs):
+def weights_read(releases, jobs):
     """The inputs of those jobs that read the weights of the checkpoints among them."""
-    return (str(file) for job in jobs if job.rule.name in READERS for file in job.input)
+    return (
+        str(file)
+        for job in jobs
+        if releases.reads_weights(job.rule.name)
+        for file in job.input
+    )
 
 
 def to_run(dag):
@@ -145,7 +149,7 @@ def release_when_read(releases, finish=DAG.finish):
 
     async def finished(dag, job, *arguments, **options):
         await finish(dag, job, *arguments, **options)
-        read = weights_read(job if job.is_group() else [job])
+        read = weights_read(releases, job if job.is_group() else [job])
         release(releases, dag, among=read)
 
     DAG.finish = finished
@@ -153,7 +157,7 @@ def release_when_read(releases, finish=DAG.finish):
 
 def release(releases, dag, among=None):
     """Release what no job of this start reads, and the suite no longer wants."""
-    for line in releases.sweep(weights_read(to_run(dag)), among):
+    for line in releases.sweep(weights_read(releases, to_run(dag)), among):
         print(line, file=sys.stderr)
 
 
@@ -167,7 +171,7 @@ def train_released(releases, update=DAG.update_needrun):
 
     async def updated(dag, *arguments, **options):
         await update(dag, *arguments, **options)
-        while again := set(releases.again(weights_read(to_run(dag)))) - told:
+        while again := set(releases.again(weights_read(releases, to_run(dag)))) - told:
             told.update(again)
             dag.forcefiles = {*dag.forcefiles, *again}
             await update(dag, *arguments, **options)
