@@ -96,7 +96,7 @@ def _open(file: Path, command: str, *arguments: str) -> tuple[Suite, Paths]:
         command: The command.
         arguments: What it is called with besides the suite.
     """
-    from vista import devices, planned
+    from vista import devices, memory, planned
     from vista.dag import Dag, digests
     from vista.manifest import ORIGIN
     from vista.paths import Paths
@@ -108,6 +108,7 @@ def _open(file: Path, command: str, *arguments: str) -> tuple[Suite, Paths]:
         planned.AT_END.append(devices.take(asked, " ".join(["vista", command, *arguments])))
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         os.environ[name] = str(suite.threads)
+    memory.reuse_freed()
     # Everything a job needs is on disk, except what is still to be fetched from the hub.
     if not _from_hub(suite, command, arguments[0] if arguments else ""):
         for name in ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE", "TRANSFORMERS_OFFLINE"):
