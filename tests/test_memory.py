@@ -136,6 +136,35 @@ def test_a_job_over_its_limit_ends_with_one_message_that_says_what_to_raise(rule
     assert most < 4_000
 
 
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the C library may not be glibc")
+def test_what_is_freed_is_used_again_and_not_given_back_to_the_kernel() -> None:
+    code = """
+        import resource, sys
+        from vista import memory
+
+        if sys.argv[1] == "reuse":
+            memory.reuse_freed()
+
+        def step():
+            activations = [b"1" * (2 << 20) for _ in range(32)]
+
+        step()
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        for _ in range(4):
+            step()
+        print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+    """
+    faults = {
+        how: int(
+            subprocess.run(
+                [sys.executable, "-c", textwrap.dedent(code), how], check=True, capture_output=True, text=True
+            ).stdout
+        )
+        for how in ("default", "reuse")
+    }
+    assert faults["reuse"] < faults["default"] / 10
+
+
 def test_by_hand_there_is_no_limit() -> None:
     program = """
         import resource

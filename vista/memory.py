@@ -14,6 +14,7 @@ Each process of a job has the whole job's limit. A cgroup, such as Slurm's, stay
 
 from __future__ import annotations
 
+import ctypes
 import os
 import resource
 import signal
@@ -39,6 +40,10 @@ PARTS = {
     **dict.fromkeys(("check", "sample", "resample", "score", "gains", "cases"), "rollouts"),
 }
 PROC, DEVICES = Path("/proc"), Path("/dev")
+# glibc's settings (malloc.h), and what they are set to: blocks up to 32 MiB, the most that it allows, come
+# from the heap, and as much as a step's activations take stays there when it is freed.
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
+KEPT = {M_MMAP_THRESHOLD: 32 << 20, M_TRIM_THRESHOLD: 512 << 20}
 
 
 def limit_job() -> None:
@@ -51,6 +56,18 @@ def limit_job() -> None:
         threading.Thread(target=_watch, args=(most,), daemon=True).start()
     else:
         _lower_to(most)
+
+
+def reuse_freed() -> None:
+    """Have the C library keep what is freed for what is allocated next.
+
+    By default it hands a tensor's memory back to the kernel, which gives it out again page by page, filled
+    with zeros: of the time to pretrain a small model on the CPU, a fifth. No number changes.
+    """
+    setting = getattr(ctypes.CDLL(None), "mallopt", None)  # only glibc has it
+    if setting is not None:
+        for name, size in KEPT.items():
+            setting(name, size)
 
 
 def is_limited() -> bool:

@@ -95,7 +95,7 @@ def _open(file: Path, command: str, *arguments: str) -> tuple[Suite, Paths]:
         command: The command.
         arguments: What it is called with besides the suite.
     """
-    from vista import devices, planned
+    from vista import devices, memory, planned
     from vista.dag import Dag, digests
     from vista.manifest import ORIGIN
     from vista.paths import Paths
@@ -111,6 +111,7 @@ def _open(file: Path, command: str, *arguments: str) -> tuple[Suite, Paths]:
         offline=not _from_hub(suite, command, arguments[0] if arguments else ""),
         reports=command == "train" and "wandb" in suite.training.report_to,
     )
+    memory.reuse_freed()
     return suite, Paths(suite.results)
 
 

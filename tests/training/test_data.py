@@ -88,7 +88,7 @@ def test_a_negative_cut_at_the_limit_gets_no_end_token_and_is_one_token_shorter(
 def test_a_negative_cut_at_the_end_of_the_context_fits_into_it(fresh: Fresh):
     checkpoint = fresh()
     assert checkpoint.context is not None
-    room = checkpoint.context - len(Prompts(checkpoint.processor).of(pair(0, [31], [33])))
+    room = checkpoint.context - len(Prompts(checkpoint.processor).of([pair(0, [31], [33])])[0])
     PairCollator([pair(0, [31], [33] * room, rejected_finished=False)], checkpoint)([{"index": 0}])
     with pytest.raises(VistaError, match=r"'q0'.*context"):
         PairCollator([pair(0, [31], [33] * room)], checkpoint)([{"index": 0}])
@@ -132,9 +132,32 @@ def test_prompts_beyond_the_budget_are_encoded_anew_and_equal(fresh: Fresh):
     checkpoint = fresh()
     row = example(0, [31])
     kept, thrown = Prompts(checkpoint.processor), Prompts(checkpoint.processor, budget=0)
-    assert kept.of(row) is kept.of(row)
-    assert thrown.of(row) is not thrown.of(row)
-    assert thrown.of(row).input_ids == kept.of(row).input_ids
+    assert kept.of([row])[0] is kept.of([row])[0]
+    assert thrown.of([row])[0] is not thrown.of([row])[0]
+    assert thrown.of([row])[0].input_ids == kept.of([row])[0].input_ids
+
+
+@pytest.mark.parametrize("architecture", ["qwen2.5-vl", "qwen3-vl", "internvl"])
+def test_prompts_that_the_processor_sees_together_are_those_that_it_makes_alone(
+    fresh: Fresh, architecture: str
+):
+    checkpoint = fresh(architecture)
+    random = np.random.default_rng(0)
+    rows = []
+    for number, (size, text) in enumerate([(24, "au bv"), (32, "cw"), (24, "cw au bv"), (24, "au bv")]):
+        buffer = io.BytesIO()
+        Image.fromarray(random.integers(0, 255, (size, size, 3), dtype=np.uint8)).save(buffer, "PNG")
+        images = [{"bytes": buffer.getvalue(), "path": None}]
+        turns = messages({"system": "cw", "instruction": text, "images": images})
+        rows.append(example(number, [31], images=images, prompt=turns))
+    together = Prompts(checkpoint.processor).of(rows)
+    for row, made in zip(rows, together, strict=True):
+        (alone,) = Prompts(checkpoint.processor).of([row])
+        assert made.input_ids == alone.input_ids
+        assert made.token_features == alone.token_features
+        assert made.image_features.keys() == alone.image_features.keys()
+        for name, values in alone.image_features.items():
+            assert torch.equal(made.image_features[name], values)
 
 
 def test_examples_of_one_query_with_other_prompts_are_shown_their_own(fresh: Fresh):
@@ -144,7 +167,7 @@ def test_examples_of_one_query_with_other_prompts_are_shown_their_own(fresh: Fre
         {**turn, "content": [*turn["content"], *turn["content"][-1:]]} for turn in plain["prompt"]
     ]
     prompts = Prompts(checkpoint.processor)
-    ids = [prompts.of(row).input_ids for row in (plain, other, plain)]
+    ids = [prompt.input_ids for prompt in prompts.of([plain, other, plain])]
     assert ids[0] == ids[2]
     assert len(ids[1]) > len(ids[0])
 
@@ -243,7 +266,7 @@ def test_a_prompt_that_the_processor_refuses_is_named_by_its_query(
     turns = messages({"system": "cw", "instruction": text, "images": images})
     row = example(7, [31], images=images, prompt=turns)
     with pytest.raises(VistaError, match="query 'q7': the processor refuses"):
-        Prompts(fresh("qwen2.5-vl").processor).of(row)
+        Prompts(fresh("qwen2.5-vl").processor).of([row])
 
 
 STRATEGIES: list[SamplingStrategy] = ["random", "group_by_length"]

@@ -129,17 +129,16 @@ def encode_corpus(processor: Any, examples: Sequence[Example]) -> Corpus:
     Raises:
         VistaError: the images are of different sizes, or one cannot be decoded.
     """
-    cache: dict[tuple[str, str, str], Prompt] = {}
-    prompts = []
-    for example in examples:
-        key = (example.row["system"], example.row["instruction"], example.order)
-        if key not in cache:
-            cache[key] = chat.encode_query(processor, example.row, example.order)
-        prompts.append(Prompt(cache[key].input_ids, cache[key].token_features, {}))
+    keys = [(each.row["system"], each.row["instruction"], each.order) for each in examples]
+    worded = dict(zip(keys, examples, strict=True))
+    asked = [(chat.messages(each.row, each.order), open_images(each.row)) for each in worded.values()]
+    encoded = chat.encode_named(processor, [each.row["query_id"] for each in worded.values()], asked)
+    made = dict(zip(worded, encoded, strict=True))
+    prompts = [Prompt(made[key].input_ids, made[key].token_features, {}) for key in keys]
     texts = [example.row["rationale"] for example in examples]
     tokens: list[list[int]] = processor.tokenizer(texts, add_special_tokens=False)["input_ids"]
     end = processor.tokenizer.eos_token_id
-    sample = next(iter(cache.values())).image_features
+    sample = encoded[0].image_features
     return Corpus(
         prompts=prompts,
         responses=[[*ids, end] for ids in tokens],

@@ -218,22 +218,24 @@ class Prompts:
         self.budget = budget
         self.kept: dict[tuple[str, str], chat.Prompt] = {}
 
-    def of(self, row: Row) -> chat.Prompt:
-        """The prompt of a training row.
+    def of(self, rows: Sequence[Row]) -> list[chat.Prompt]:
+        """The prompts of training rows; the processor sees those together that were not kept.
 
         Raises:
             VistaError: an image cannot be decoded, or the processor refuses the prompt; names the query.
         """
-        key = row["query_id"], json.dumps(row["prompt"])
-        if key in self.kept:
-            return self.kept[key]
-        asked = row["prompt"], open_images(row)
-        (prompt,) = chat.encode_named(self.processor, [row["query_id"]], [asked])
-        size = sum(value.numel() * value.element_size() for value in prompt.image_features.values())
-        if size <= self.budget:
-            self.budget -= size
-            self.kept[key] = prompt
-        return prompt
+        keys = [(row["query_id"], json.dumps(row["prompt"])) for row in rows]
+        found = {key: self.kept[key] for key in keys if key in self.kept}
+        new = {key: row for key, row in zip(keys, rows, strict=True) if key not in found}
+        asked = [(row["prompt"], open_images(row)) for row in new.values()]
+        made = chat.encode_named(self.processor, [query_id for query_id, _ in new], asked)
+        for key, prompt in zip(new, made, strict=True):
+            found[key] = prompt
+            size = sum(value.numel() * value.element_size() for value in prompt.image_features.values())
+            if size <= self.budget:
+                self.budget -= size
+                self.kept[key] = prompt
+        return [found[key] for key in keys]
 
 
 class Responses:
@@ -332,7 +334,7 @@ def stack(
     Raises:
         VistaError: an image cannot be decoded, or a sequence does not fit the model's context.
     """
-    encoded = [prompts.of(row) for row in rows]
+    encoded = prompts.of(rows)
     for row, prompt, response in zip(rows, encoded, responses, strict=True):
         chat.check_fits(row, len(prompt), len(response), checkpoint.context)
     return collate(encoded, responses, checkpoint.pad_id)
