@@ -39,6 +39,7 @@ from vista.engines.batching import (
     to_device,
 )
 from vista.engines.checkpoints import Checkpoint
+from vista.engines.seeing import seen_once
 from vista.engines.stepping import step_of
 from vista.errors import VistaError
 from vista.seeding import uniforms
@@ -89,7 +90,7 @@ class HfEngine:
         self.batch = BatchSize(batch_size, "sampling")
         joinable = checkpoint.padding and of_tokens(checkpoint.model)
         self._padded = PADDED_DECODING if joinable else 0.0
-        self._further = step_of(checkpoint.model)
+        self.step = step_of(checkpoint.model)
 
     def sample(
         self, requests: Sequence[Request], temperature: float, max_new_tokens: int
@@ -152,10 +153,11 @@ class HfEngine:
         # The families count positions in one dimension or in several; each knows its own way.
         positions = model._prepare_position_ids_for_generation(ids, others)
         del batch["attention_mask"]  # nothing is padded, and without a mask attention is faster
+        inputs = seen_once(model, [request.prompt for request in requests], batch)
         cache = DynamicCache(config=model.config)
         kept = min(ids.shape[1], MIN_ROWS)
         output = model(
-            **batch, position_ids=positions, past_key_values=cache, use_cache=True, logits_to_keep=kept
+            **inputs, position_ids=positions, past_key_values=cache, use_cache=True, logits_to_keep=kept
         )
         # A prompt ends in text, where every dimension of the position advances by one.
         return _Prefill(cache, output.logits[:, -1], positions[..., -1:] + 1)
@@ -192,7 +194,7 @@ class HfEngine:
             if not bool(rows.growing.any()):
                 break
             mask = None if mask is None else torch.cat([mask, mask.new_ones((count, 1))], 1)
-            logits = self._further(tokens, positions, cache, mask)
+            logits = self.step(tokens, positions, cache, mask)
             positions = positions + 1
         return _samples(rows, len(drawn), self.checkpoint)
 
