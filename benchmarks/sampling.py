@@ -2,8 +2,10 @@
 
 Run: ``OMP_NUM_THREADS=1 python benchmarks/sampling.py --architecture qwen2.5-vl``
 
-Both sample the same prompts from the same untrained tiny model, K solutions each, turn by turn;
-the best turn counts, in wall time and in CPU time (the steadier one on a shared machine).
+All sample the same prompts from the same untrained tiny model, K solutions each, turn by turn: generate(),
+the engine with the model's own forward, and the engine as it is (``vista.engines.stepping``). Printed are
+medians in wall time and in CPU time (the steadier one on a shared machine), the spread of the latter, and the
+ratio to generate() within a turn.
 """
 
 from __future__ import annotations
@@ -12,6 +14,8 @@ import argparse
 import sys
 import time
 from collections.abc import Callable
+from statistics import median
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,6 +26,7 @@ from vista.engines.base import Request
 from vista.engines.batching import collate
 from vista.engines.checkpoints import Checkpoint, wrap
 from vista.engines.hf import HfEngine
+from vista.engines.stepping import Step, Whole, step_of
 from vista.models.nano import build_nano
 
 WORDS = [a + b for a in "abcdefgh" for b in "uvwxyz"]
@@ -39,11 +44,18 @@ def make_requests(checkpoint: Checkpoint, count: int, k: int) -> list[Request]:
     return requests
 
 
-def with_engine(checkpoint: Checkpoint, requests: list[Request], limit: int) -> int:
+def with_engine(
+    checkpoint: Checkpoint, requests: list[Request], limit: int, step_of: Callable[[Any], Step] = step_of
+) -> int:
     k = len(requests[0].seeds)
     engine = HfEngine(checkpoint, batch_size=k * 64)
+    engine.step = step_of(checkpoint.model)
     results = engine.sample(requests, 1.0, limit)
     return sum(len(sample.token_ids) + sample.finished for samples in results for sample in samples)
+
+
+def with_forward(checkpoint: Checkpoint, requests: list[Request], limit: int) -> int:
+    return with_engine(checkpoint, requests, limit, Whole)
 
 
 def with_generate(checkpoint: Checkpoint, requests: list[Request], limit: int) -> int:
@@ -90,14 +102,18 @@ def main() -> None:
     model, processor = build_nano(options.architecture, WORDS, seed=0)
     checkpoint = wrap(model.eval(), processor)
     requests = make_requests(checkpoint, options.prompts, options.k)
-    best: dict[str, tuple[float, float]] = {}
-    for _ in range(options.turns):
-        for work in (with_generate, with_engine):
-            speed = measure(work, checkpoint, requests, options.limit)
-            best[work.__name__] = max(best.get(work.__name__, (0.0, 0.0)), speed)
+    ways = (with_generate, with_forward, with_engine)
+    turns = [
+        [measure(work, checkpoint, requests, options.limit) for work in ways] for _ in range(options.turns)
+    ]
     print(f"{options.architecture}: {options.prompts} prompts × {options.k}, up to {options.limit} tokens")
-    for name, (wall, cpu) in best.items():
-        print(f"{name:14} {wall:9,.0f} tokens/s   {cpu:9,.0f} tokens per CPU second")
+    for place, work in enumerate(ways):
+        wall, cpu = (sorted(turn[place][kind] for turn in turns) for kind in (0, 1))
+        ratio = median(turn[place][1] / turn[0][1] for turn in turns)
+        print(
+            f"{work.__name__:14} {median(wall):9,.0f} tokens/s   {median(cpu):9,.0f} tokens per CPU second "
+            f"({cpu[0]:,.0f} to {cpu[-1]:,.0f})   {ratio:.2f} × generate()"
+        )
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 
 from vista.formulae import unwrap
 
@@ -74,6 +75,8 @@ _THOUGHT = re.compile(r"</think(?:ing)?>", re.IGNORECASE)
 _JOINED = re.compile(r"[\s$,;.]*(?:(?:or|and)[\s$]*)?(?:\w\s?=\s?)?[\s$]*", re.IGNORECASE)
 
 
+# Samples of a query often say the same, one after another. Few are kept, since they may be long.
+@lru_cache(maxsize=512)
 def extract(text: str, mark: str | None = None) -> str | None:
     r"""The answer that a response gives, tidied; ``None`` if it gives none.
 
@@ -295,6 +298,7 @@ _REASON = re.compile(
 _WIDE = {code: code - 0xFEE0 for code in range(0xFF01, 0xFF5F)} | {ord("、"): ","}
 
 
+@lru_cache(maxsize=4096)
 def tidy(text: str) -> str:
     r"""An answer without what wraps it: emphasis, ``$``, ``\text``, quotes, tags, a final full stop."""
     text = text[:LONGEST_ANSWER].translate(_WIDE)

@@ -169,3 +169,18 @@ def test_generation_settings_in_the_config_do_not_stop_saving(saved: Path, tmp_p
     loaded = load_checkpoint(folder, device="cpu")
     save_checkpoint(loaded.model, loaded.processor, tmp_path / "again")
     load_checkpoint(tmp_path / "again", device="cpu")
+
+
+def test_what_cannot_be_said_is_found_as_token_by_token() -> None:
+    made = checkpoint("internvl")
+    size = made.model.get_input_embeddings().weight.shape[0]
+    (special, *_), (end, *_) = made.forbidden_ids, made.end_ids
+    words = [token for token in range(size) if token not in {*made.forbidden_ids, *made.end_ids}]
+    assert made.unsayable([]) is None
+    assert made.unsayable(words) is None
+    for token, why in ((-1, "vocabulary"), (size, "vocabulary"), (special, "marks"), (end, "ends one")):
+        for place in (0, 1, len(words)):
+            said = made.unsayable([*words[:place], token, *words[place:]])
+            assert said is not None
+            assert said.startswith(f"token {token} ")
+            assert why in said

@@ -62,6 +62,9 @@ class Checkpoint:
     def unsayable(self, token_ids: Sequence[int]) -> str | None:
         """Why these cannot be tokens of a response of the model; ``None`` if they can."""
         size = self.model.get_input_embeddings().weight.shape[0]
+        within = not token_ids or 0 <= min(token_ids) <= max(token_ids) < size
+        if within and {*self.forbidden_ids, *self.end_ids}.isdisjoint(token_ids):
+            return None
         for token in token_ids:
             if not 0 <= token < size:
                 return f"token {token} is not in the vocabulary of {self.name}, which has {size}"

@@ -29,6 +29,7 @@ from vista.engines.batching import (
     to_device,
 )
 from vista.engines.checkpoints import Checkpoint
+from vista.engines.seeing import seen_once
 
 Result = TypeVar("Result")
 # Tokens that reading a prompt once must save: a pass over the prompt alone costs something itself.
@@ -130,7 +131,8 @@ def forced_batch(
     del batch["attention_mask"]
     batch = to_device(batch, checkpoint.device)
     in_response = batch.pop("response_mask")
-    return Forced(rows, batch, in_response)
+    inputs = seen_once(checkpoint.model, [prompts[row] for row in rows], batch)
+    return Forced(rows, inputs, in_response)
 
 
 class SharedPrompt:

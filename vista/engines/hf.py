@@ -39,6 +39,8 @@ from vista.engines.batching import (
     to_device,
 )
 from vista.engines.checkpoints import Checkpoint
+from vista.engines.seeing import seen_once
+from vista.engines.stepping import step_of
 from vista.errors import VistaError
 from vista.seeding import uniforms
 
@@ -88,6 +90,7 @@ class HfEngine:
         self.batch = BatchSize(batch_size, "sampling")
         joinable = checkpoint.padding and of_tokens(checkpoint.model)
         self._padded = PADDED_DECODING if joinable else 0.0
+        self.step = step_of(checkpoint.model)
 
     def sample(
         self, requests: Sequence[Request], temperature: float, max_new_tokens: int
@@ -150,10 +153,11 @@ class HfEngine:
         # The families count positions in one dimension or in several; each knows its own way.
         positions = model._prepare_position_ids_for_generation(ids, others)
         del batch["attention_mask"]  # nothing is padded, and without a mask attention is faster
+        inputs = seen_once(model, [request.prompt for request in requests], batch)
         cache = DynamicCache(config=model.config)
         kept = min(ids.shape[1], MIN_ROWS)
         output = model(
-            **batch, position_ids=positions, past_key_values=cache, use_cache=True, logits_to_keep=kept
+            **inputs, position_ids=positions, past_key_values=cache, use_cache=True, logits_to_keep=kept
         )
         # A prompt ends in text, where every dimension of the position advances by one.
         return _Prefill(cache, output.logits[:, -1], positions[..., -1:] + 1)
@@ -190,7 +194,7 @@ class HfEngine:
             if not bool(rows.growing.any()):
                 break
             mask = None if mask is None else torch.cat([mask, mask.new_ones((count, 1))], 1)
-            logits = self._forward(tokens, positions, cache, mask)
+            logits = self.step(tokens, positions, cache, mask)
             positions = positions + 1
         return _samples(rows, len(drawn), self.checkpoint)
 
@@ -230,20 +234,6 @@ class HfEngine:
         rows.tokens[slots, step] = tokens  # beyond the length of a row that has ended: never read
         rows.growing = rows.growing & ~ended & (position + 1 < limit)
         return tokens
-
-    def _forward(
-        self, tokens: torch.Tensor, positions: torch.Tensor, cache: DynamicCache, mask: torch.Tensor | None
-    ) -> torch.Tensor:
-        """Logits [rows, vocabulary] of the tokens after ``tokens``."""
-        output = self.checkpoint.model(
-            input_ids=tokens[:, None],
-            attention_mask=mask,
-            position_ids=positions,
-            past_key_values=cache,
-            use_cache=True,
-        )
-        logits: torch.Tensor = output.logits[:, -1]
-        return logits
 
 
 def _shape(request: Request) -> tuple[int, tuple[str, ...]]:

@@ -105,6 +105,7 @@ class VistaChatModel(lmms):  # type: ignore[misc]  # lmms-eval is untyped
         self.answering = Answering(checkpoint, engine, selection, features=reads)
         # By task and place, documents whose response the length limit cut, or without a candidate to choose.
         self.cut: set[tuple[str, int]] = set()
+        self._queries: dict[tuple[str, str], bool] = {}
 
     @property
     def device(self) -> Any:
@@ -178,12 +179,19 @@ class VistaChatModel(lmms):  # type: ignore[misc]  # lmms-eval is untyped
         doc: Mapping[str, Any] = self.task_dict[task][split][doc_id]
         return doc
 
+    def _asks_query(self, request: Instance) -> bool:
+        """``is_query`` of a request's document, asked of one for each task: all have its columns."""
+        _, _, _, _, task, split = request.args
+        if (task, split) not in self._queries:
+            self._queries[task, split] = is_query(self._doc(request))
+        return self._queries[task, split]
+
     def _result(self, request: Instance, answer: Answer) -> GenerationResult:
         """A response, as lmms-eval's scorers are given it."""
         _, _, _, doc_id, task, _ = request.args
         if not answer.finished:
             self.cut.add((task, doc_id))
-        text = marked(answer.text, answer.finished) if is_query(self._doc(request)) else answer.text
+        text = marked(answer.text, answer.finished) if self._asks_query(request) else answer.text
         return GenerationResult(
             text, TokenCounts(input_tokens=answer.input_tokens, output_tokens=answer.output_tokens)
         )
