@@ -16,14 +16,13 @@ from tests.analysis.test_ablation import ablation_suite, scattered
 from tests.documents import undocumented
 from vista.analysis.ablation import ablation_table
 from vista.analysis.collect import collect, in_domain, read_long, scores_by_run
-from vista.analysis.power import Variances, smallest_difference
+from vista.analysis.power import Variances, seeds_in_common, smallest_difference
 from vista.analysis.resolution import (
     COLUMNS,
     NOTE_ON_BOUND,
     PARTS,
     resolution_rows,
     resolution_table,
-    seeds_in_common,
     taken_apart,
 )
 from vista.analysis.stats import overall_mean, paired_scores, pooled_difference

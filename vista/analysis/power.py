@@ -10,9 +10,10 @@ it is averaged over what the estimates may come out as. ``docs/tables.md`` has t
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 from scipy.special import gammaincinv, ndtr, ndtri, stdtrit
@@ -227,3 +228,34 @@ def pooled(comparisons: Sequence[Between]) -> tuple[float, float]:
 
 def _correlation(one: tuple[str, str], other: tuple[str, str]) -> float:
     return len(set(one) & set(other)) / 2.0
+
+
+def seeds_in_common(
+    rows: Sequence[Mapping[str, Any]], variances: Sequence[Variances | None]
+) -> list[Variances | None]:
+    """The variances of each row, with that between seeds from all rows of its model, train set and round.
+
+    What a row's own few seeds tell of it is very uncertain. A row without a second seed takes what single
+    answers add from the others as well.
+
+    Args:
+        rows: ``method``, ``model``, ``train_set`` and ``round`` of each, and ``against`` where that differs.
+        variances: Of each; ``None`` where it has no number.
+    """
+    groups: dict[tuple[Any, ...], list[int]] = {}
+    for index, row in enumerate(rows):
+        if variances[index] is not None:
+            groups.setdefault(tuple(row[name] for name in ("model", "train_set", "round")), []).append(index)
+    found = list(variances)
+    for members in groups.values():
+        own = [(rows[index], each) for index in members if (each := variances[index]) is not None]
+        seeds, known = pooled(
+            [Between((row["method"], row.get("against", "")), each.seeds, each.freedom) for row, each in own]
+        )
+        residuals = [each.residual for _, each in own if each.freedom]
+        for index, (_, each) in zip(members, own, strict=True):
+            if residuals:
+                borrowed = min(math.fsum(residuals) / len(residuals), each.queries / each.share)
+                residual = each.residual if each.freedom else borrowed
+                found[index] = replace(each, seeds=seeds, known=known, residual=residual)
+    return found

@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
@@ -18,7 +17,7 @@ import pandas as pd
 from vista.analysis.ablation import TITLES, compared, differences, how_many
 from vista.analysis.collect import read_long, run_statuses, scores_by_run
 from vista.analysis.page import Page, Table, as_text, integer, number, of_all, write_table
-from vista.analysis.power import Between, Variances, pooled, power, seeds_needed, smallest_difference
+from vista.analysis.power import Variances, power, seeds_in_common, seeds_needed, smallest_difference
 from vista.analysis.stats import PERCENT, QUERIES, pooled_difference
 from vista.config import Suite
 from vista.grid import Run
@@ -92,37 +91,6 @@ def resolution_rows(
             row |= _found_with(own, shared, row["models"])
     table = pd.DataFrame(rows, columns=COLUMNS, dtype=object)
     return table.where(table.notna(), None)
-
-
-def seeds_in_common(
-    rows: Sequence[Mapping[str, Any]], variances: Sequence[Variances | None]
-) -> list[Variances | None]:
-    """The variances of each row, with that between seeds from all rows of its model, train set and round.
-
-    What a row's own few seeds tell of it is very uncertain. A row without a second seed takes what single
-    answers add from the others as well.
-
-    Args:
-        rows: ``method``, ``against``, ``model``, ``train_set`` and ``round`` of each.
-        variances: Of each; ``None`` where it has no number.
-    """
-    groups: dict[tuple[Any, ...], list[int]] = {}
-    for index, row in enumerate(rows):
-        if variances[index] is not None:
-            groups.setdefault(tuple(row[name] for name in ("model", "train_set", "round")), []).append(index)
-    found = list(variances)
-    for members in groups.values():
-        own = [(rows[index], each) for index in members if (each := variances[index]) is not None]
-        seeds, known = pooled(
-            [Between((row["method"], row["against"]), each.seeds, each.freedom) for row, each in own]
-        )
-        residuals = [each.residual for _, each in own if each.freedom]
-        for index, (_, each) in zip(members, own, strict=True):
-            if residuals:
-                borrowed = min(statistics.fmean(residuals), each.queries / each.share)
-                residual = each.residual if each.freedom else borrowed
-                found[index] = replace(each, seeds=seeds, known=known, residual=residual)
-    return found
 
 
 def _found_with(own: Variances, shared: Variances, models: int) -> dict[str, Any]:
