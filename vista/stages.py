@@ -33,8 +33,8 @@ STAGE_COMMANDS = {
     "training": ["train"],
     "evaluation": ["evaluate", "ask", "grade", "requests", "respond"],
     "analysis": [
-        *("collect", "tables", "ablation", "difficulty", "cost", "audit", "prefix", "distributions"),
-        *("history", "pilot"),
+        *("collect", "tables", "ablation", "resolution", "difficulty", "cost", "audit", "prefix"),
+        *("distributions", "history", "pilot"),
     ],
 }
 Command = TypeVar("Command", bound=Callable[..., None])
@@ -336,6 +336,15 @@ def ablation(suite_file: SuiteArgument) -> None:
     from vista.analysis.ablation import ablation_table
 
     ablation_table(suite, paths)
+
+
+@stage_command
+def resolution(suite_file: SuiteArgument) -> None:
+    """Write the table of resolution: the smallest difference that each comparison finds."""
+    suite, paths = _open(suite_file, "resolution")
+    from vista.analysis.resolution import resolution_table
+
+    resolution_table(suite, paths)
 
 
 @stage_command

@@ -19,11 +19,9 @@ from typer.testing import CliRunner
 
 from tests.analysis.conftest import World, make_suite
 from vista.analysis.collect import LONG_COLUMNS, collect
-from vista.analysis.compare import smallest_difference
 from vista.analysis.main import KEYS
 from vista.analysis.page import number
 from vista.analysis.scored import MOST
-from vista.analysis.stats import Pooled, pooled_difference
 from vista.analysis.tables import results_tables
 from vista.cli import app
 from vista.paths import Paths
@@ -226,33 +224,12 @@ def test_each_task_has_the_same_weight(tmp_path: Path) -> None:
     assert [found["comparisons"][0]["tasks"][task]["difference"] for task in ("few", "many")] == [-0.5, 0.5]
 
 
-def pairs(draw: np.random.Generator, effect: float) -> dict[tuple[str, int], pd.DataFrame]:
-    """Differences of 60 images with two items each."""
-    image = np.repeat(draw.normal(size=60), 2)
-    frame = pd.DataFrame(
-        {"task": "t", "query_id": map(str, range(120)), "cluster_id": np.repeat(range(60), 2)}
-    )
-    frame["cluster_id"] = frame["cluster_id"].astype(str)
-    return {("", 0): frame.assign(score=effect + image + draw.normal(size=120))}
-
-
-def test_the_detectable_difference_is_found_in_four_of_five_simulated_comparisons() -> None:
-    draw = np.random.default_rng(0)
-    se = float(np.sqrt((1 + 1 / 2) / 60))  # of the mean over images
-    reach = 1.959964 * se
-    effect = smallest_difference(Pooled(0.0, se, -reach, reach, 1.0, 1, 120, False))
-    found = [pooled_difference(pairs(draw, effect)).p < 0.05 for _ in range(400)]
-    assert np.mean(found) == pytest.approx(0.8, abs=0.06)
-
-
-@pytest.mark.parametrize("degrees", [3, 8, 50])
-def test_with_seeds_the_detectable_difference_has_the_quantiles_of_the_t_test(degrees: int) -> None:
-    reach = float(scipy_stats.t.ppf(0.975, degrees))
-    effect = smallest_difference(Pooled(0.2, 2.0, 0.2 - 2 * reach, 0.2 + 2 * reach, 0.5, 4, 99, True))
-    assert effect == pytest.approx(2 * (reach + scipy_stats.t.ppf(0.8, degrees)))
-    draw = np.random.default_rng(degrees)
-    normal, spread = draw.normal(size=100_000), np.sqrt(draw.chisquare(degrees, 100_000) / degrees)
-    assert np.mean(np.abs((effect / 2 + normal) / spread) > reach) == pytest.approx(0.8, abs=0.03)
+def test_the_detectable_difference_is_that_of_the_test_and_its_variances(tmp_path: Path) -> None:
+    one = [{"id": i, "score": i % 3 == 0} for i in range(60)]
+    other = [{"id": i, "score": i % 5 == 0} for i in range(60)]
+    (row,) = compared(write_csv(tmp_path / "a.csv", one), write_csv(tmp_path / "b.csv", other))["comparisons"]
+    quantiles = scipy_stats.norm.ppf(0.975) + scipy_stats.norm.ppf(0.8)
+    assert row["detectable"] == pytest.approx(quantiles * row["se"], rel=1e-4)
 
 
 # --- files ---

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import pytest
 from typer.testing import CliRunner
 
 from tests.planning.conftest import make_suite
+from vista.analysis.power import Variances, seeds_needed, smallest_difference
 from vista.cli import app
 from vista.config import HfEngineSettings, Suite, load_suite
 from vista.errors import VistaError
@@ -20,6 +22,8 @@ from vista.planning.assumptions import Assumptions, load_assumptions
 from vista.planning.estimate import Estimator, parameters, queries
 from vista.planning.jobs import RolloutFile, job_counts, rollout_files
 from vista.planning.plan import make_plan
+from vista.planning.resolution import Resolution, resolutions
+from vista.records import write_text
 
 # Figures that make sums easy: no start, one token per response, one second per thing.
 EASY = Assumptions(
@@ -311,3 +315,62 @@ def test_what_a_budget_is_matched_to_is_planned_and_shared(tmp_path: Path) -> No
     # Matched to settings of its own, it needs that prefix resampling as well, though no method reads it.
     own = controlled(tmp_path, kind="budget-matched", j=2)
     assert job_counts(own)["resample"] == plain["resample"] + 2 * own.shards
+
+
+# --- resolution ---
+
+
+def resolution(suite: Suite, **assumed: float) -> dict[tuple[str, int], Resolution]:
+    found = resolutions(suite, Assumptions(**assumed))  # type: ignore[arg-type]
+    return {(each.model, each.round): each for each in found}
+
+
+def test_a_plan_says_what_so_many_seeds_will_find_and_how_many_are_needed(suite: Suite) -> None:
+    several = suite.model_copy(update={"seeds": [0, 1, 2]})
+    parts = {"query_sd": 5.0, "answer_sd": 0.0, "seed_sd": 0.5, "later_seed_sd": 2.0}
+    found = resolution(several, **parts)
+    tests = queries(suite, suite.train_sets["one"][0], "test")
+    one = found["one model", 1]
+    variances = Variances(25.0 / tests, 0.25, 0.0, 1.0, 0, math.inf)
+    assert one.detectable == pytest.approx(smallest_difference(variances.at(3, 1)))
+    assert one.seeds_needed["1.5"] == seeds_needed(variances, 1, 1.5)
+    assert max(each.detectable for (_, number), each in found.items() if number > 1) > one.detectable
+    assert one.source == "assumptions"
+
+
+def test_single_answers_are_a_part_of_what_varies_between_seeds(suite: Suite) -> None:
+    several = suite.model_copy(update={"seeds": [0, 1, 2]})
+    found = resolution(several, query_sd=0.0, answer_sd=10.0, seed_sd=0.0)["one model", 1]
+    assert 0.0 < found.false_alarms < 5.0
+
+
+def test_with_one_seed_the_plan_says_how_often_the_tables_are_deceived(suite: Suite) -> None:
+    found = resolution(suite.model_copy(update={"seeds": [0]}), query_sd=5.0, answer_sd=1.0, seed_sd=3.0)
+    assert found["one model", 1].false_alarms > 50.0
+
+
+def test_an_earlier_run_is_believed_rather_than_assumptions(suite: Suite, tmp_path: Path) -> None:
+    ours = suite.model_copy(update={"results": tmp_path, "seeds": [0, 1, 2]})
+    model = next(iter(suite.models))
+    header = "model,train_set,round,sd_queries,sd_residual,pooled_sd,pooled_df"
+    rows = [f"{model},one,1,0.40,0.50,1.20,6.00", f"{model},one,1,0.60,,,", "gone,one,1,1,1,1,1"]
+    write_text(tmp_path / "tables/resolution.csv", "\n".join([header, *rows]) + "\n")
+    (found,) = resolutions(ours, Assumptions())
+    known = Variances(0.16 + 0.25, 1.44, 0.25, 1.0, 0, 6.0)
+    assert (found.model, found.source) == (model, str(tmp_path / "tables/resolution.csv"))
+    assert found.detectable == pytest.approx(smallest_difference(known.at(3, 1)))
+    write_text(tmp_path / "tables/resolution.csv", f"{header}\n{model},one,1,much,0,0,0\n")
+    with pytest.raises(VistaError, match=r"resolution\.csv.*delete it"):
+        resolutions(ours, Assumptions())
+
+
+def test_a_plan_prints_its_resolution_and_its_json_has_it(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(root)
+    said = CliRunner().invoke(app, ["plan", "config/testbed-full.yaml"]).output
+    assert "Smallest difference of two methods" in said
+    assert "more queries" in said
+    value = json.loads(CliRunner().invoke(app, ["plan", "config/testbed-full.yaml", "--json"]).output)
+    assert {each["round"] for each in value["resolution"]} == {1, 3}
+    assert all(each["detectable"] > 0 for each in value["resolution"])

@@ -121,17 +121,23 @@ def ablation_rows(
         ``COLUMNS``; accuracies, differences and errors in percentage points, unrounded; ``None`` where
         there is no number.
     """
+    rows = [names | _estimate(pairs) for names, pairs in compared(suite, statuses, scores)]
+    table = pd.DataFrame(rows, columns=COLUMNS, dtype=object)
+    table["p_holm"] = _corrected(table)
+    return table.astype(object).where(table.notna(), None)
+
+
+def compared(
+    suite: Suite, statuses: Mapping[Run, Status], scores: Mapping[Run, pd.DataFrame]
+) -> Iterator[tuple[dict[str, Any], list[Pair]]]:
+    """What names each row of the table, with the pairs of runs that it is over."""
     inside = {run: in_domain(suite, run, frame) for run, frame in scores.items()}
     means = {run: overall_mean(frame).mean for run, frame in inside.items()}
-    rows = []
     for contrast in contrasts(suite):
         for train_set in suite.train_sets:
             pairs = list(_pairs(suite, contrast, train_set, statuses, inside, means))
             for model in [ALL_MODELS, *dict.fromkeys(pair.run.model for pair in pairs)]:
-                rows += _scope_rows(contrast, model, train_set, pairs)
-    table = pd.DataFrame(rows, columns=COLUMNS, dtype=object)
-    table["p_holm"] = _corrected(table)
-    return table.astype(object).where(table.notna(), None)
+                yield from _scope(contrast, model, train_set, pairs)
 
 
 def _pairs(
@@ -157,40 +163,50 @@ def _pairs(
             yield Pair(run, against, None, None)
 
 
-def _scope_rows(contrast: Contrast, model: str, train_set: str, pairs: list[Pair]) -> list[dict[str, Any]]:
+def _scope(
+    contrast: Contrast, model: str, train_set: str, pairs: list[Pair]
+) -> Iterator[tuple[dict[str, Any], list[Pair]]]:
     """The rows of one contrast over one model or all of them, round by round."""
     own = [pair for pair in pairs if model in (ALL_MODELS, pair.run.model)]
     rounds = sorted({pair.run.round for pair in own})
-    return [
-        {
+    for each in rounds:
+        names = {
             "kind": contrast.kind,
             "method": contrast.method,
             "against": contrast.against,
             "differs": contrast.differs,
             "model": model,
             "train_set": train_set,
-            "round": number,
-            "last": number == rounds[-1],
+            "round": each,
+            "last": each == rounds[-1],
         }
-        | _estimate([pair for pair in own if pair.run.round == number])
-        for number in rounds
-    ]
+        yield names, [pair for pair in own if pair.run.round == each]
 
 
-def _estimate(pairs: list[Pair]) -> dict[str, Any]:
-    """Status and numbers of one row; no numbers where no pair has both results."""
-    found = {(pair.run.model, pair.run.seed): pair for pair in pairs if pair.scores is not None}
+def differences(pairs: list[Pair]) -> dict[tuple[str, int], pd.DataFrame]:
+    """By model and seed, the query-wise differences of the pairs that have results."""
+    return {(pair.run.model, pair.run.seed): pair.scores for pair in pairs if pair.scores is not None}
+
+
+def how_many(pairs: list[Pair]) -> dict[str, Any]:
+    """The status of a row, and how many models and pairs of runs it is over."""
+    found = differences(pairs)
     missing = len(pairs) - len(found)
-    row: dict[str, Any] = {
+    return {
         "status": "complete" if not missing else "partial" if found else "no-positives",
         "models": len({model for model, _seed in found}),
         "runs": len(found),
         "missing": missing,
     }
+
+
+def _estimate(pairs: list[Pair]) -> dict[str, Any]:
+    """Status and numbers of one row; no numbers where no pair has both results."""
+    row, found = how_many(pairs), differences(pairs)
     if not found:
         return row
-    pooled = pooled_difference({key: pair.scores for key, pair in found.items() if pair.scores is not None})
-    method, against = (_mean_over_models(found, which) for which in (0, 1))
+    pooled = pooled_difference(found)
+    method, against = (_mean_over_models(pairs, which) for which in (0, 1))
     points = {"difference": pooled.mean, "se": pooled.se, "low": pooled.low, "high": pooled.high}
     return (
         row
@@ -200,12 +216,12 @@ def _estimate(pairs: list[Pair]) -> dict[str, Any]:
     )
 
 
-def _mean_over_models(pairs: Mapping[tuple[str, int], Pair], which: int) -> float:
+def _mean_over_models(pairs: list[Pair], which: int) -> float:
     """Mean over models of the mean over seeds of an accuracy."""
     by_model: dict[str, list[float]] = {}
-    for (model, _seed), pair in pairs.items():
+    for pair in pairs:
         if pair.means is not None:
-            by_model.setdefault(model, []).append(pair.means[which])
+            by_model.setdefault(pair.run.model, []).append(pair.means[which])
     return math.fsum(math.fsum(each) / len(each) for each in by_model.values()) / len(by_model)
 
 

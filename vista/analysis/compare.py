@@ -14,14 +14,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
-from scipy.special import stdtridf
-from scipy.stats import norm
-from scipy.stats import t as student
 
+from vista.analysis.power import LEVEL, POWER, smallest_difference
 from vista.analysis.scored import ONE, LeftOut, System
 from vista.analysis.stats import (
-    LEVEL,
-    Pooled,
     averaged,
     bootstrap_interval,
     holm,
@@ -36,8 +32,6 @@ from vista.errors import VistaError
 if TYPE_CHECKING:
     from rich.console import Console
 
-ALPHA = 1.0 - LEVEL
-POWER = 0.8
 MACRO = "mean over tasks of the mean over items, each task with the same weight"
 
 # By seed, the rows of a system: task, query_id, cluster_id, score.
@@ -66,26 +60,6 @@ class Comparison:
             "systems": self.systems,
             "comparisons": self.comparisons,
         }
-
-
-def smallest_difference(found: Pooled) -> float:
-    """The difference that this test would have found with a probability of ``POWER``.
-
-    The minimum detectable effect (Bloom 1995, Evaluation Review 19(5), 547-556; for evaluations of language
-    models Miller 2024, arXiv 2411.00640, Sec. 5): ``(q(1 − α/2) + q(power)) · se`` with the standard error of
-    the paired difference and the quantiles ``q`` of the test's own distribution, t or normal, for a two-sided
-    test at α = 0.05, before any correction.
-
-    Returns:
-        NaN where the error is zero or unknown.
-    """
-    if not found.se > 0.0:
-        return math.nan
-    reach = (found.high - found.mean) / found.se
-    normal = reach <= float(norm.ppf(1.0 - ALPHA / 2.0)) * (1.0 + 1e-9)
-    # The interval's reach says how many degrees of freedom the t distribution has.
-    degrees = math.inf if normal else float(stdtridf(1.0 - ALPHA / 2.0, reach))
-    return (reach + float(student.ppf(POWER, degrees))) * found.se
 
 
 def compare(systems: Sequence[System], against: str | None, left_out: LeftOut) -> Comparison:
@@ -191,7 +165,7 @@ def _difference(frames: Frames, reference: Frames, macro: bool = False) -> dict[
         "test": "t" if found.seeds else "normal",
         "p": _known(found.p),
         "p_mcnemar": _known(exact),
-        "detectable": _known(smallest_difference(found)),
+        "detectable": _known(smallest_difference(found.variances)),
     }
 
 

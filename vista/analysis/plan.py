@@ -31,7 +31,7 @@ def table_names(suite: Suite) -> list[str]:
     return [
         *results_names(suite),
         *ablation_names(suite),
-        *("difficulty", "distributions", "cost"),
+        *("resolution", "difficulty", "distributions", "cost"),
         *(["training"] if trains(suite) else []),
         *(["audit"] if scenes and first_pools(suite) else []),
         *(["prefix"] if scenes and first_resamples(suite) else []),

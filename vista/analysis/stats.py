@@ -20,11 +20,11 @@ from scipy.stats import t as student
 from statsmodels.stats.contingency_tables import mcnemar
 from statsmodels.stats.multitest import multipletests
 
+from vista.analysis.power import LEVEL, Variances
 from vista.errors import VistaError
 
 PERCENT = 100.0
 RESAMPLES = 2000  # of the bootstrap
-LEVEL = 0.95  # of its intervals
 KEYS = ["task", "query_id"]
 QUERIES, SEEDS = "queries", "queries, seeds"  # what an error may account for
 
@@ -133,7 +133,12 @@ class Pooled:
     p: float  # two-sided, of no difference; NaN where the error is zero or unknown
     runs: int
     n: int  # test queries
-    seeds: bool  # whether the error accounts for training seeds, not for test queries alone
+    variances: Variances  # that the error is made of
+
+    @property
+    def seeds(self) -> bool:
+        """Whether the error accounts for training seeds, not for test queries alone."""
+        return self.variances.freedom > 0
 
     @property
     def error(self) -> str:
@@ -160,23 +165,63 @@ def pooled_difference(pairs: Mapping[tuple[str, int], pd.DataFrame]) -> Pooled:
     """
     if not pairs:
         raise VistaError("no pairs of runs to compare")
+    single = {key: overall_mean(frame) for key, frame in pairs.items()}
     means: dict[str, list[float]] = {}
-    for (model, _seed), frame in pairs.items():
-        means.setdefault(model, []).append(overall_mean(frame).mean)
+    for (model, _seed), estimate in single.items():
+        means.setdefault(model, []).append(estimate.mean)
     mean = averaged(pairs)
     queries = overall_mean(mean)
     freedom = sum(len(each) - 1 for each in means.values())
     spread = math.fsum((x - math.fsum(each) / len(each)) ** 2 for each in means.values() for x in each)
+    inverse = math.fsum(1 / len(each) for each in means.values())
+    share = inverse / len(means) ** 2
     seeds = 0.0
     if freedom:
-        seeds = spread / freedom * math.fsum(1 / len(each) for each in means.values()) / len(means) ** 2
+        seeds = spread / freedom * inverse / len(means) ** 2
     variance = queries.se**2 + seeds
     degrees = variance**2 / (seeds**2 / freedom) if seeds > 0.0 else math.inf
     se = math.sqrt(variance)
     reach = float(student.ppf(0.975, degrees)) * se
     p = float(2.0 * student.sf(abs(queries.mean) / se, degrees)) if se > 0.0 else math.nan
     low, high = queries.mean - reach, queries.mean + reach
-    return Pooled(queries.mean, se, low, high, p, len(pairs), len(mean), freedom > 0)
+    variances = Variances(
+        queries=queries.se**2,
+        seeds=spread / freedom if freedom else math.nan,
+        residual=min(_residual(pairs, single, queries), queries.se**2 / share),
+        share=share,
+        freedom=freedom,
+        known=freedom,
+    )
+    return Pooled(queries.mean, se, low, high, p, len(pairs), len(mean), variances)
+
+
+def _residual(
+    pairs: Mapping[tuple[str, int], pd.DataFrame],
+    single: Mapping[tuple[str, int], Estimate],
+    together: Estimate,
+) -> float:
+    """The variance over test queries that a mean over seeds averages out, of one pair of runs.
+
+    The variance of a single pair is, on average over seeds, that of what queries do in all of them and that
+    of what they do in this one; in the variance of the mean over S seeds the latter counts for 1/S.
+
+    Args:
+        pairs: As of ``pooled_difference``.
+        single: The mean of each, with its error.
+        together: That of the mean over models and seeds.
+
+    Returns:
+        Not below 0; 0 where no model has a second seed.
+    """
+    models = list(dict.fromkeys(model for model, _ in pairs))
+    found = []
+    for model in models:
+        own = {key: frame for key, frame in pairs.items() if key[0] == model}
+        if len(own) > 1:
+            mean = together if len(models) == 1 else overall_mean(averaged(own))
+            alone = math.fsum(single[key].se ** 2 for key in own) / len(own)
+            found.append((alone - mean.se**2) * len(own) / (len(own) - 1))
+    return max(math.fsum(found) / len(found), 0.0) if found else 0.0
 
 
 def unlike(errors: Sequence[str | None]) -> list[bool]:

@@ -114,9 +114,8 @@ class VllmEngineSettings(Strict):
 EngineSettings = Annotated[HfEngineSettings | VllmEngineSettings, Field(discriminator="kind")]
 
 
-Table = Literal[
-    "main", "tasks", "runs", "cost", "ablation", "difficulty", "audit", "prefix", "distributions", "training"
-]
+MeasuredTable = Literal["difficulty", "audit", "prefix", "distributions", "training"]
+Table = Literal["main", "tasks", "runs", "cost", "ablation", "resolution", MeasuredTable]
 
 
 class Only(Strict):

@@ -240,7 +240,7 @@ class Outputs(Inputs):
 
     def table_commands(self) -> dict[str, str]:
         """The rules that make tables from scores and rollouts, with the command that each calls."""
-        tables = ("ablation", "difficulty", "audit", "prefix", "distributions")
+        tables = ("ablation", "resolution", "difficulty", "audit", "prefix", "distributions")
         return {"results": "tables", **{table: table for table in tables}, "training": "history"}
 
     def table_inputs(self, rule: str) -> list[str]:
@@ -253,6 +253,7 @@ class Outputs(Inputs):
         return {
             "results": lambda: [long, *self.manifests(), *self._reported()],
             "ablation": lambda: [long, *self.manifests()],
+            "resolution": lambda: [long, *self.statuses()],
             "difficulty": lambda: [long, *self._difficulty_inputs()],
             "audit": self._audit_inputs,
             "prefix": self._prefix_inputs,

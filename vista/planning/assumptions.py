@@ -94,6 +94,21 @@ class Assumptions(Strict):
         description="Seconds of a job by rule, in suites without GPUs: means of config/testbed-full.yaml; "
         "rules that are left out keep theirs.",
     )
+    query_sd: float = Field(
+        24.0,
+        ge=0.0,
+        description="Points by which the difference of two methods on one test query differs from their mean "
+        "difference, alike in all seeds: measured on config/testbed-full.yaml, after three rounds "
+        "(results/reference/testbed-full, as the next three).",
+    )
+    answer_sd: float = Field(32.0, ge=0.0, description="The same from seed to seed.")
+    seed_sd: float = Field(
+        0.9,
+        ge=0.0,
+        description="Standard deviation of the difference of two methods between seeds after one round, in "
+        "points, beyond what single answers add.",
+    )
+    later_seed_sd: float = Field(1.5, ge=0.0, description="The same after more rounds.")
     cores: int = Field(2, ge=1, description="CPU cores, in suites without GPUs.")
     image_kilobytes: float = Field(100.0, gt=0.0, description="Of an encoded image; each row holds its own.")
     grid_image_kilobytes: float = Field(2.0, gt=0.0, description="The same of a generated task's image.")

@@ -22,6 +22,7 @@ from vista.planning.assumptions import CPU_SECONDS, Assumptions
 from vista.planning.estimate import HOUR, Estimator, Shared, Work
 from vista.planning.jobs import Job, JobTree, RolloutFile, answering_rule, job_counts
 from vista.planning.release import Releases
+from vista.planning.resolution import Resolution, resolutions
 from vista.shown import markup
 
 STAGE_OF_RULE = {
@@ -115,6 +116,7 @@ class Plan:
     blocks: tuple[Block, ...] = ()
     waiting_bytes: float = 0.0  # of checkpoints that are released once they were read, on top of ``work``
     again: Again | None = None
+    resolution: tuple[Resolution, ...] = ()
 
     @property
     def disk_bytes(self) -> float:
@@ -146,6 +148,7 @@ def make_plan(suite: Suite, assumptions: Assumptions) -> Plan:
         blocks=tuple(blocks(suite, assumptions)),
         waiting_bytes=estimator.waiting_bytes(),
         again=again(suite, estimator),
+        resolution=tuple(resolutions(suite, assumptions)),
     )
 
 
@@ -236,6 +239,7 @@ def as_dict(plan: Plan) -> dict[str, Any]:
         "sharing": asdict(plan.sharing) | {"share": plan.sharing.share},
         "shared": [asdict(group) | {"unshared_gpu_hours": group.unshared_gpu_hours} for group in plan.shared],
         "assumptions": plan.assumptions.model_dump(),
+        "resolution": [asdict(each) for each in plan.resolution],
         **({"blocks": [asdict(block) for block in plan.blocks]} if plan.blocks else {}),
         **({"prompts": plan.prompts} if plan.prompts else {}),
         **(
@@ -262,6 +266,8 @@ def show(plan: Plan, console: Console) -> None:
     if plan.prompts:
         console.print(_prompts(plan))
     console.print(*_saving(plan), sep="\n", soft_wrap=True)
+    if plan.resolution:
+        console.print(_resolution(plan))
     console.print(
         "Estimates, not measurements. They follow from these assumptions; change any of them with "
         "`--assume name=value`:",
@@ -383,6 +389,24 @@ def _saving(plan: Plan) -> list[str]:
         "already exist."
     )
     return lines
+
+
+def _resolution(plan: Plan) -> Table:
+    first = plan.resolution[0]
+    title = (
+        "Smallest difference of two methods that is found with 80 % power (two-sided, 5 %) with "
+        f"{first.seeds} seed{'s' if first.seeds > 1 else ''}, from {first.source}"
+    )
+    found = table("model", "train set", "after round", title=title)
+    for name in ("points", *(f"seeds for {points}" for points in first.seeds_needed), "false alarms"):
+        found.add_column(name, justify="right")
+    for each in plan.resolution:
+        # One seed tells nothing of seeds: what is found is a difference of these checkpoints.
+        points = f"{'≥ ' if each.seeds == 1 else ''}{each.detectable:.1f}"
+        needed = [f"{seeds:,}" if seeds else "more queries" for seeds in each.seeds_needed.values()]
+        names = (each.model, each.train_set, str(each.round))
+        found.add_row(*names, points, *needed, f"{each.false_alarms:.0f} %")
+    return found
 
 
 def _assumptions(plan: Plan) -> Table:
