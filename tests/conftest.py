@@ -15,6 +15,7 @@ os.environ.update(
 
 import shutil
 import signal
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -23,6 +24,9 @@ from hypothesis import settings
 
 from vista import planned
 
+# Tests start hundreds of processes, from compiled code as everywhere else, whatever this machine says.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 # What a shell starts in the background ignores Ctrl-C, and with it all that the tests start and interrupt.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 # Timing never decides a test.
@@ -30,6 +34,17 @@ settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
 
 ROOT = Path(__file__).parents[1]
+LONGEST = ("end_to_end", "slow")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files that run Snakemake come first, then others with slow tests: none is left to one worker."""
+    last, cost = len(LONGEST), dict.fromkeys((item.path for item in items), len(LONGEST))
+    for item in items:
+        ranks = (rank for rank, mark in enumerate(LONGEST) if item.get_closest_marker(mark))
+        cost[item.path] = min(cost[item.path], next(ranks, last))
+    items.sort(key=lambda item: cost[item.path])
 
 
 @pytest.fixture(scope="session")

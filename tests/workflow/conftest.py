@@ -2,27 +2,19 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
-from filelock import FileLock
 
 from tests.checkout import Checkout
+from tests.once import once
 
 
 @pytest.fixture(scope="session")
 def finished(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Checkout:
     """A checkout in which the smoke suite has run, once for all workers. Tests must leave it as it is."""
-    base = tmp_path_factory.getbasetemp()
-    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
-    with FileLock(shared / "finished.lock"):
-        checkout = Checkout(shared / "finished")
-        if not checkout.folder.exists():
-            checkout.folder.mkdir()
-            run_smoke(Checkout.make(root, checkout.folder), root)
-        assert checkout.main_csv.is_file(), "the smoke suite failed in another worker"
-    return checkout
+    folder = once(tmp_path_factory, "finished", lambda folder: run_smoke(Checkout.make(root, folder), root))
+    return Checkout(folder)
 
 
 def run_smoke(checkout: Checkout, root: Path) -> None:
