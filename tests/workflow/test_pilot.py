@@ -1,9 +1,9 @@
 """The pilot of the paper's suite, run for real: its models at tiny size, its benchmarks, its teacher.
 
 Cut to what two cores do in minutes: one model of each architecture, one checkpoint for all benchmarks,
-VISTA-DPO and what it is made from for one round, responses of a few tokens, and the ``hf`` engine where vLLM has
-no environment. MMMU, MathVerse and BLINK read data sets of the hub; a local task in lmms-eval's format stands for
-them.
+VISTA-DPO and what it is made from for one round, responses of a few tokens, and the ``hf`` engine where
+vLLM has no environment. MMMU, MathVerse and BLINK read data sets of the hub; a local task in lmms-eval's
+format stands for them.
 """
 
 from __future__ import annotations
