@@ -13,6 +13,7 @@ os.environ.update(
     WANDB_MODE="disabled",
 )
 
+import gc
 import shutil
 import signal
 import sys
@@ -47,6 +48,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         ranks = (rank for rank, mark in enumerate(LONGEST) if item.get_closest_marker(mark))
         cost[item.path] = min(cost[item.path], next(ranks, last))
     items.sort(key=lambda item: cost[item.path])
+
+
+def pytest_collection_finish() -> None:
+    """What was imported is no garbage: each trainer, and each batch that is halved, looks for some."""
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

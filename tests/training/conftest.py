@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import io
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -69,7 +68,6 @@ def responses(count: int) -> list[list[int]]:
 @pytest.fixture(scope="session", autouse=True)
 def one_thread() -> None:
     torch.set_num_threads(1)
-    gc.freeze()  # every trainer collects garbage, most of the time among modules
 
 
 @pytest.fixture(scope="session")
