@@ -9,8 +9,8 @@ code makes stale exactly those outputs that depend on it.
 * Comments, docstrings, layout and the descriptions of settings are left out of the checksums.
 * Modules that only carry values, names and messages (``CARRIERS``) are in the closure, but in no checksum,
   nor is what only they import.
-* What a source says (``Said``) is kept in Python's cache of compiled modules, by the SHA-256 of its bytes: to
-  parse every module would be half the time in which Snakemake starts.
+* What a source says (``Said``) is kept where Python keeps compiled modules, by the SHA-256 of its bytes. Else
+  each start of Snakemake would parse every module.
 """
 
 from __future__ import annotations
