@@ -36,7 +36,7 @@ class Checkout:
             source = root / name
             if source.is_dir():
                 # Compiled code goes along, but not what somebody is writing just now.
-                shutil.copytree(source, folder / name, ignore=shutil.ignore_patterns("*.pyc.*", "*.[0-9]*"))
+                shutil.copytree(source, folder / name, ignore=shutil.ignore_patterns("*.pyc.*", "*.part"))
             else:
                 shutil.copy2(source, folder / name)
         return cls(folder)

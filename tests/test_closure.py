@@ -453,7 +453,8 @@ def test_where_nothing_can_be_kept_each_process_reads_for_itself(
     first = kept.ask()
     kept.file.unlink()
     if reason == "no folder":
-        monkeypatch.setattr(closure, "_cache_file", lambda: tmp_path / "nowhere/kept.json")
+        (tmp_path / "file").touch()
+        monkeypatch.setattr(closure, "_cache_file", lambda: tmp_path / "file/kept.json")
     else:
         monkeypatch.setattr(sys, "dont_write_bytecode", True)
     for _ in range(2):

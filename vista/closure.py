@@ -18,7 +18,6 @@ from __future__ import annotations
 import ast
 import hashlib
 import json
-import os
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
@@ -304,11 +303,8 @@ def _keep(digests: set[str]) -> None:
     rows = {digest: [*said[:2], sorted(said.words)] for digest, said in _kept().items() if digest in digests}
     text = json.dumps(rows, sort_keys=True)
     content, file = f"{_heading(text)}\n{text}", _cache_file()
-    with suppress(OSError):
-        if not file.is_file() or file.read_text(encoding="utf-8") != content:
-            temporary = file.with_suffix(f".{os.getpid()}")
-            temporary.write_text(content, encoding="utf-8")
-            temporary.replace(file)
+    with suppress(OSError, VistaError):  # nobody may write there: the next start parses again
+        update(file, content)
 
 
 def _parse(source: bytes, path: Path) -> ast.Module:
