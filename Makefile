@@ -31,9 +31,9 @@ report: main  ## results/report.html: tables, figures, cases, runtimes and the D
 	$(RUN) snakemake --cores all tables figures
 	$(RUN) snakemake --report results/report.html tables figures
 
+# A worker keeps to a file, as its tests share what is slow to make; tests/conftest.py has long files first.
 test: install  ## Unit, property and end-to-end tests
-	$(RUN) python -m pytest -n 2 --ignore tests/workflow --ignore tests/slurm
-	$(RUN) python -m pytest -n 2 --dist loadscope tests/workflow
+	$(RUN) python -m pytest -n 2 --dist loadscope --no-loadscope-reorder --ignore tests/slurm
 
 test-slurm: install $(if $(shell command -v slurmctld),,slurm-packages)  ## The Slurm profile, with Slurm on this machine (root)
 	$(RUN) python -m pytest tests/slurm

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
 import shutil
 import subprocess
@@ -9,8 +11,9 @@ import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from unittest.mock import patch
 
-from vista import verify
+from vista import cli, verify
 from vista.config import Suite, load_resolved
 from vista.dag import Dag
 from vista.manifest import SUFFIX, find_outputs, read_manifest
@@ -32,15 +35,16 @@ class Checkout:
         for name in COPIED:
             source = root / name
             if source.is_dir():
-                shutil.copytree(source, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+                # Compiled code goes along, but not what somebody is writing just now.
+                shutil.copytree(source, folder / name, ignore=shutil.ignore_patterns("*.pyc.*", "*.part"))
             else:
                 shutil.copy2(source, folder / name)
         return cls(folder)
 
-    def copy(self, folder: Path) -> Checkout:
+    def copy(self, folder: Path, name: str = "copy") -> Checkout:
         """A copy below ``folder``, times kept, results included."""
-        shutil.copytree(self.folder, folder / "copy", symlinks=True)
-        return Checkout(folder / "copy")
+        shutil.copytree(self.folder, folder / name, symlinks=True)
+        return Checkout(folder / name)
 
     @property
     def results(self) -> Path:
@@ -114,8 +118,20 @@ class Checkout:
         return removed
 
     def vista(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        """Run one command of the command line."""
-        return self.run("vista", *arguments)
+        """Run one command of the command line here, in this process: with the code that was copied."""
+        out, err = io.StringIO(), io.StringIO()
+        with (
+            contextlib.chdir(self.folder),
+            patch.object(sys, "argv", ["vista", *arguments]),
+            contextlib.redirect_stdout(out),
+            contextlib.redirect_stderr(err),
+        ):
+            try:
+                cli.main()
+                status = 0
+            except SystemExit as ended:
+                status = ended.code if isinstance(ended.code, int) else int(ended.code is not None)
+        return subprocess.CompletedProcess(arguments, status, out.getvalue(), err.getvalue())
 
 
 def jobs_of(suite: Suite) -> Callable[[str], list[str]]:

@@ -13,16 +13,23 @@ os.environ.update(
     WANDB_MODE="disabled",
 )
 
+import gc
 import shutil
 import signal
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
+from tests.checkout import Checkout
+from tests.once import once
 from vista import planned
 
+# Tests start hundreds of processes, from compiled code as everywhere else, whatever this machine says.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 # What a shell starts in the background ignores Ctrl-C, and with it all that the tests start and interrupt.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 # Timing never decides a test.
@@ -30,6 +37,22 @@ settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
 
 ROOT = Path(__file__).parents[1]
+LONGEST = ("end_to_end", "slow")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files that run Snakemake come first, then others with slow tests: none is left to one worker."""
+    last, cost = len(LONGEST), dict.fromkeys((item.path for item in items), len(LONGEST))
+    for item in items:
+        ranks = (rank for rank, mark in enumerate(LONGEST) if item.get_closest_marker(mark))
+        cost[item.path] = min(cost[item.path], next(ranks, last))
+    items.sort(key=lambda item: cost[item.path])
+
+
+def pytest_collection_finish() -> None:
+    """What was imported is no garbage: each trainer, and each batch that is halved, looks for some."""
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")
@@ -48,6 +71,29 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
     made = checkpoint("internvl")
     save_checkpoint(made.model, made.processor, folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def finished(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Checkout:
+    """A checkout in which the smoke suite has run, once for all workers. Tests must leave it as it is."""
+    folder = once(tmp_path_factory, "finished", lambda folder: run_smoke(Checkout.make(root, folder), root))
+    return Checkout(folder)
+
+
+def run_smoke(checkout: Checkout, root: Path) -> None:
+    """Run the smoke suite in a new checkout."""
+    with pytest.MonkeyPatch.context() as patch:
+        # Each process writes down which modules it had loaded.
+        patch.setenv("VISTA_LOADED", str(checkout.folder / "loaded"))
+        patch.setenv("PYTHONPATH", str(root / "tests/loaded"))
+        done = checkout.snakemake()
+    assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-8000:]
+
+
+@pytest.fixture
+def copy(finished: Checkout, tmp_path: Path) -> Checkout:
+    """A copy of the finished checkout, times kept, that a test may spoil."""
+    return finished.copy(tmp_path)
 
 
 @pytest.fixture(autouse=True)

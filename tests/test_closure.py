@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import ast
+import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -408,3 +409,105 @@ def test_the_closure_of_a_command_holds_all_that_importing_its_entry_loads() -> 
         code = f"import sys, {', '.join(entries)}; {loaded}"
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
         assert set(done.stdout.split()) <= set(closure.closure(entries)), command
+
+
+MODULES = ("vista", "vista.a", "vista.b")
+
+
+class Kept:
+    """Where what sources say is kept, and how many were parsed since it was last asked."""
+
+    def __init__(self, file: Path, patch: pytest.MonkeyPatch) -> None:
+        self.file, self.parsed, parse = file, 0, closure._parse
+
+        def counted(source: bytes, path: Path) -> ast.Module:
+            self.parsed += 1
+            return parse(source, path)
+
+        patch.setattr(sys, "dont_write_bytecode", False)
+        patch.setattr(closure, "_cache_file", lambda: file)
+        patch.setattr(closure, "_parse", counted)
+
+    def ask(self) -> dict[str, str]:
+        """The checksums of ``vista.a``, as a new process finds them; it keeps what it found."""
+        self.forget()
+        self.parsed = 0
+        closure.sources([])
+        return closure.checksums(["vista.a"])
+
+    @staticmethod
+    def forget() -> None:
+        for each in (closure._kept, closure._said, closure._imports_of):
+            each.cache_clear()
+
+
+@pytest.fixture
+def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A package of this name with two modules, of which one imports the other and names a data file."""
+    folder = tmp_path / "vista"
+    folder.mkdir()
+    (folder / "__init__.py").touch()
+    (folder / "a.py").write_text('from vista import b\n\nFILE = "data.csv"\n')
+    (folder / "b.py").write_text("X = 1\n")
+    (folder / "data.csv").write_text("1\n")
+    monkeypatch.setitem(closure.SOURCES, "vista", folder)
+    return folder
+
+
+@pytest.fixture
+def kept(small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Kept]:
+    yield Kept(tmp_path / "kept.json", monkeypatch)
+    Kept.forget()
+
+
+def test_sources_are_parsed_once_for_all_processes_and_those_that_were_edited_again(
+    kept: Kept, small: Path
+) -> None:
+    first = kept.ask()
+    assert set(first) == {*MODULES, "vista.a: data.csv"}
+    assert kept.parsed >= len(MODULES)
+    assert kept.ask() == first
+    assert kept.parsed == 0
+    path = small / "b.py"
+    source, times = path.read_text(), path.stat()
+    append(path, CODE)()
+    edited = kept.ask()
+    assert {name for name in first if edited[name] != first[name]} == {"vista.b"}
+    assert 0 < kept.parsed < len(MODULES)
+    path.write_text(source)
+    os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+    assert kept.ask() == first
+
+
+@pytest.mark.parametrize("damage", ["flipped", "cut", "of other code", "unreadable"])
+def test_what_is_kept_counts_only_whole(kept: Kept, damage: str) -> None:
+    first = kept.ask()
+    heading, text = kept.file.read_text().split("\n", 1)
+    if damage == "flipped":
+        kept.file.write_text(f"{heading}\n{text.replace(first['vista.b'], 64 * '0')}")
+    elif damage == "cut":
+        kept.file.write_text(f"{heading}\n{text[: len(text) // 2]}")
+    elif damage == "of other code":
+        kept.file.write_text(f"{64 * '0'}\n{text}")
+    else:
+        kept.file.unlink()
+        kept.file.mkdir()
+    assert kept.ask() == first
+    assert kept.parsed >= len(MODULES)
+
+
+@pytest.mark.parametrize("reason", ["no folder", "no compiled code is wanted"])
+def test_where_nothing_can_be_kept_each_process_reads_for_itself(
+    kept: Kept, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reason: str
+) -> None:
+    first = kept.ask()
+    kept.file.unlink()
+    if reason == "no folder":
+        (tmp_path / "file").touch()
+        monkeypatch.setattr(closure, "_cache_file", lambda: tmp_path / "file/kept.json")
+    else:
+        monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    for _ in range(2):
+        assert kept.ask() == first
+        assert kept.parsed >= len(MODULES)
+    assert not kept.file.exists()

@@ -9,6 +9,8 @@ code makes stale exactly those outputs that depend on it.
 * Comments, docstrings, layout and the descriptions of settings are left out of the checksums.
 * Modules that only carry values, names and messages (``CARRIERS``) are in the closure, but in no checksum,
   nor is what only they import.
+* What a source says (``Said``) is kept where Python keeps compiled modules, by the SHA-256 of its bytes. Else
+  each start of Snakemake would parse every module.
 """
 
 from __future__ import annotations
@@ -16,11 +18,14 @@ from __future__ import annotations
 import ast
 import hashlib
 import json
+import sys
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from functools import cache
 from importlib.metadata import packages_distributions
-from importlib.util import find_spec
+from importlib.util import cache_from_source, find_spec
 from pathlib import Path
+from typing import NamedTuple
 
 import vista
 from vista.errors import VistaError, writing
@@ -54,6 +59,24 @@ CARRIERS: dict[str, str] = {
 }
 
 
+# An ``import``: how many dots it has, what it is from, and the names that it takes from there, if it does.
+Import = tuple[int, str, tuple[str, ...] | None]
+
+
+class Said(NamedTuple):
+    """What a source says, which depends on nothing but its bytes.
+
+    Attributes:
+        code: As ``code_of``.
+        imports: What it imports at run time.
+        words: Every text in it that can be the name of a file.
+    """
+
+    code: str
+    imports: tuple[Import, ...]
+    words: frozenset[str]
+
+
 def carries(module: str) -> bool:
     """Whether a module is one of ``CARRIERS``, or in such a package."""
     return any(module == name or module.startswith(f"{name}.") for name in CARRIERS)
@@ -65,9 +88,9 @@ def entry_points(command: str) -> list[str]:
     Raises:
         KeyError: there is no such command.
     """
-    for node in _tree("vista.stages").body:
+    for node in _parse(_source("vista.stages").read_bytes(), _source("vista.stages")).body:
         if isinstance(node, ast.FunctionDef) and node.name == command:
-            return sorted(set(_imported(node, "vista.stages")))
+            return sorted(set(_known(_imported(node), "vista.stages")))
     raise KeyError(command)
 
 
@@ -120,7 +143,9 @@ def sources(named: Iterable[str]) -> dict[str, tuple[str, str]]:
     parts = [path.relative_to(root.parent).with_suffix("").parts for path in root.rglob("*.py")]
     own = [".".join(each[:-1] if each[-1] == "__init__" else each) for each in parts]
     modules = sorted({*own, *closure(named)})
-    return {name: (hashlib.sha256(_source(name).read_bytes()).hexdigest(), _code(name)) for name in modules}
+    found = {name: (hashlib.sha256(_source(name).read_bytes()).hexdigest(), _code(name)) for name in modules}
+    _keep({source for source, _ in found.values()})
+    return found
 
 
 def update(file: Path, text: str) -> None:
@@ -194,21 +219,26 @@ def _imports(module: str) -> list[str]:
 def _imports_of(module: str, path: Path, changed: int) -> list[str]:
     parents = [module.rsplit(".", n)[0] for n in range(1, module.count(".") + 1)]
     parents = [name for name in parents if source_file(name) is not None]
-    return [*parents, *dict.fromkeys(_imported(_parsed(path, changed), module))]
+    return [*parents, *dict.fromkeys(_known(_said(path, changed).imports, module))]
 
 
-def _imported(tree: ast.AST, module: str) -> Iterator[str]:
-    """Modules of known packages that are imported anywhere below ``tree``, at run time."""
+def _known(imports: Iterable[Import], module: str) -> Iterator[str]:
+    """The modules of known packages among the imports of a module."""
     top = module.split(".")[0]
     known = {top, *SOURCES, *(_beside(top) if top != "vista" else ())}
-    for node in _statements(tree, at_run_time=True):
-        names: list[str] = []
-        if isinstance(node, ast.Import):
-            names = [alias.name for alias in node.names]
-        elif isinstance(node, ast.ImportFrom):
-            base = _absolute(node, module)
-            names = [base, *(f"{base}.{alias.name}" for alias in node.names)]
+    for level, source, taken in imports:
+        base = _absolute(level, source, module)
+        names = [base, *(f"{base}.{name}" for name in taken or ())]
         yield from (name for name in names if name.split(".")[0] in known and source_file(name) is not None)
+
+
+def _imported(tree: ast.AST) -> Iterator[Import]:
+    """What is imported anywhere below ``tree``, at run time."""
+    for node in _statements(tree, at_run_time=True):
+        if isinstance(node, ast.Import):
+            yield from ((0, alias.name, None) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield node.level, node.module or "", tuple(alias.name for alias in node.names)
 
 
 # Where a statement holds others; imports, and what has a docstring, are in none of their expressions.
@@ -232,24 +262,62 @@ def _named(node: ast.expr) -> str:
     return getattr(node, "attr", "") or getattr(node, "id", "")
 
 
-def _absolute(node: ast.ImportFrom, module: str) -> str:
-    if not node.level:
-        return node.module or ""
+def _absolute(level: int, source: str, module: str) -> str:
+    if not level:
+        return source
     file = source_file(module)
     is_package = file is not None and file.name == "__init__.py"
     parts = module.split(".")
-    parts = parts[: len(parts) - node.level + is_package]
-    return ".".join([*parts, *([node.module] if node.module else [])])
-
-
-def _tree(module: str) -> ast.Module:
-    path = _source(module)
-    return _parsed(path, path.stat().st_mtime_ns)
+    parts = parts[: len(parts) - level + is_package]
+    return ".".join([*parts, *([source] if source else [])])
 
 
 @cache
-def _parsed(path: Path, changed: int) -> ast.Module:
-    return _parse(path.read_bytes(), path)
+def _said(path: Path, changed: int) -> Said:
+    """What a module's file says."""
+    source = path.read_bytes()
+    digest = hashlib.sha256(source).hexdigest()
+    if digest not in _kept():
+        tree = _parse(source, path)
+        imports = tuple(_imported(tree))
+        texts = (node.value for node in ast.walk(tree) if isinstance(node, ast.Constant))
+        words = (each for each in texts if isinstance(each, str) and len(each) < 256 and "/" not in each)
+        _kept()[digest] = Said(code_of(source, path), imports, frozenset(words))
+    return _kept()[digest]
+
+
+def _cache_file() -> Path:
+    """Beside the compiled code of this module, and like it one for each version of Python."""
+    return Path(cache_from_source(__file__)).with_suffix(".json")
+
+
+@cache
+def _kept() -> dict[str, Said]:
+    """What sources say, by the SHA-256 of their bytes, as it was last kept; nothing if that is damaged."""
+    found: dict[str, Said] = {}
+    with suppress(OSError, ValueError, IndexError):
+        heading, text = _cache_file().read_text(encoding="utf-8").split("\n", 1)
+        if heading == _heading(text):
+            for digest, (code, imports, words) in json.loads(text).items():
+                taken = ((level, base, names and tuple(names)) for level, base, names in imports)
+                found[digest] = Said(code, tuple(taken), frozenset(words))
+    return found
+
+
+def _heading(text: str) -> str:
+    """Stands for what is kept and for the code that found it."""
+    return hashlib.sha256(Path(__file__).read_bytes() + text.encode()).hexdigest()
+
+
+def _keep(digests: set[str]) -> None:
+    """Keep what these sources say, where Python could keep compiled code."""
+    if sys.dont_write_bytecode:
+        return
+    rows = {digest: [*said[:2], sorted(said.words)] for digest, said in _kept().items() if digest in digests}
+    text = json.dumps(rows, sort_keys=True)
+    content, file = f"{_heading(text)}\n{text}", _cache_file()
+    with suppress(OSError, VistaError):  # nobody may write there: the next start parses again
+        update(file, content)
 
 
 def _parse(source: bytes, path: Path) -> ast.Module:
@@ -261,12 +329,7 @@ def _parse(source: bytes, path: Path) -> ast.Module:
 
 def _code(module: str) -> str:
     path = _source(module)
-    return _code_of(path, path.stat().st_mtime_ns)
-
-
-@cache
-def _code_of(path: Path, changed: int) -> str:
-    return code_of(path.read_bytes(), path)
+    return _said(path, path.stat().st_mtime_ns).code
 
 
 def code_of(source: bytes, path: Path) -> str:
@@ -293,18 +356,9 @@ def data_of(module: str) -> dict[str, str]:
     path = _source(module)
     alone = SOURCES.get(module) == path
     files = _data_files(path.parent, below=not alone)
-    words = _words_of(path, path.stat().st_mtime_ns) if files else frozenset()
+    words = _said(path, path.stat().st_mtime_ns).words if files else frozenset()
     named = [file for file in files if file.name in words]
     return {f"{module}: {file.name}": hashlib.sha256(file.read_bytes()).hexdigest() for file in named}
-
-
-@cache
-def _words_of(path: Path, changed: int) -> frozenset[str]:
-    """Every text in a module's source."""
-    nodes = ast.walk(_parsed(path, changed))
-    return frozenset(
-        node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str)
-    )
 
 
 @cache

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.workflow.conftest import Checkout
+from tests.checkout import Checkout
 from vista.dag.settings import LIGHT_MEMORY
 from vista.records import QUERY, read_rows
 

@@ -22,6 +22,8 @@ from tests.slurm.cluster import Cluster, Node, run
 
 pytestmark = [pytest.mark.slow, pytest.mark.end_to_end]
 
+# One method through every stage: the queue has more jobs than the cluster has cores in any case.
+METHODS = "methods: [zero-shot, sft-seed, vista-dpo]"
 # Two shards and fake GPUs: what the paper's suite asks for, and no other number than the local run.
 SETTINGS = ("--config", "gpus=1", "shards=2")
 # A job that hangs is found after a minute; the next attempt has two.
@@ -29,6 +31,16 @@ LIMIT = ("--set-resources", "evaluate:runtime=attempt")
 # The cluster has no slurmdbd; and a test has no time to wait for 40 seconds.
 POLLING = ("--slurm-status-command", "squeue", "--slurm-init-seconds-before-status-checks", "5")
 TARGETS = ("results/smoke/tables/main.csv", "results/smoke/tables/cost.csv")
+
+
+def make_checkout(root: Path, folder: Path) -> Checkout:
+    """A checkout whose smoke suite has ``METHODS`` alone."""
+    checkout = Checkout.make(root, folder)
+    suite = checkout.folder / "config/smoke.yaml"
+    written = re.sub(r"(?m)^methods: .*\nmethod_overrides:\n  .*$", METHODS, suite.read_text())
+    assert METHODS in written
+    suite.write_text(written)
+    return checkout
 
 
 @pytest.fixture(scope="module")
@@ -196,7 +208,7 @@ def kill_outright(checkout: Checkout) -> None:
 @pytest.fixture(scope="module")
 def local(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[], Path]]:
     """The main.csv of a run without a cluster, which is made while the cluster's run waits for its jobs."""
-    checkout = Checkout.make(root, tmp_path_factory.mktemp("local"))
+    checkout = make_checkout(root, tmp_path_factory.mktemp("local"))
     log = checkout.folder / "snakemake.out"
     process = checkout.start(log=log)
     os.setpriority(os.PRIO_PGRP, process.pid, 19)  # it takes what the cluster's jobs leave
@@ -215,7 +227,7 @@ def survived(
     root: Path, tmp_path_factory: pytest.TempPathFactory, cluster: Cluster
 ) -> tuple[Checkout, Faults, int]:
     """A checkout in which the smoke suite has run on the cluster, through every fault."""
-    checkout = on_cluster(Checkout.make(root, tmp_path_factory.mktemp("slurm")))
+    checkout = on_cluster(make_checkout(root, tmp_path_factory.mktemp("slurm")))
     interrupt(checkout)
     kill_outright(checkout)
     faults = Faults(cluster, checkout)

@@ -11,6 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
+from tests.once import once
 from vista.chat import Message, messages, reply
 from vista.config import Hyperparameters, Suite, load_suite
 from vista.engines.checkpoints import Checkpoint, wrap
@@ -67,6 +68,20 @@ def responses(count: int) -> list[list[int]]:
 @pytest.fixture(scope="session", autouse=True)
 def one_thread() -> None:
     torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def launched(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What two processes made of every training, with each config of accelerate."""
+    from tests.training.launched import launch
+
+    return once(tmp_path_factory, "launched", lambda folder: launch(root, folder))
+
+
+def outcomes(launched: Path, arithmetic: str) -> dict[tuple[str, str], Any]:
+    """What ``tests.training.launched`` saved, by the way in which a model was shared, and by training."""
+    files = sorted(launched.glob("*.pt"))
+    return {key: made for file in files for key, made in torch.load(file)[arithmetic].items()}
 
 
 @pytest.fixture

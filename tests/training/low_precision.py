@@ -1,12 +1,7 @@
-r"""First steps in bfloat16 over float32 weights, by several processes; the first saves what it measured.
-
-    accelerate launch --num_processes 2 --config_file config/accelerate/fsdp.yaml \
-        -m tests.training.low_precision OUTPUT
-"""
+"""First steps in bfloat16 over float32 weights, by each of several processes."""
 
 from __future__ import annotations
 
-import sys
 import tempfile
 from pathlib import Path
 from typing import Any, cast
@@ -16,7 +11,7 @@ from torch.distributed.tensor import DTensor
 from transformers import TrainerCallback
 
 from tests.training.conftest import WORDS, example, pair, responses
-from tests.training.two_processes import LORA, is_spread, ways
+from tests.training.two_processes import LORA, is_spread
 from vista.config import Hyperparameters, ModelTraining
 from vista.engines.checkpoints import Checkpoint, save_checkpoint, wrap
 from vista.models.nano import Architecture, build_nano
@@ -131,20 +126,3 @@ def train_and_save(folder: Path, training: ModelTraining) -> None:
     fit(checkpoint, rows_of("sft"), HYPER, objective, "a run", training, dtype=torch.bfloat16)
     if checkpoint.model is not None:
         save_checkpoint(checkpoint.model, checkpoint.processor, folder)
-
-
-def main(output: Path) -> None:
-    """Every case, in the ways that the launcher's config allows; the checkpoint of the last way."""
-    two = ModelTraining(processes=2, device_batch_size=1)
-    found = {
-        (how, case): measure(case, two, torch.bfloat16 if "lora" in case else torch.float32, True)
-        for how in ways()
-        for case in CASES
-    }
-    train_and_save(output.with_suffix(""), two)
-    if torch.distributed.get_rank() == 0:
-        torch.save(found, output)
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1]))

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import os
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,19 +18,16 @@ from transformers import TrainingArguments
 from transformers.training_args import ParallelMode
 
 from tests.training.conftest import example
-from tests.training.test_train import MODEL, prepare, run_of, some_rows, with_training
-from vista.config import Hyperparameters, LoraTuning, ModelTraining, Suite
+from tests.training.test_train import MODEL, run_of
+from vista.config import LoraTuning, ModelTraining, Suite
 from vista.dag import Dag
-from vista.engines.checkpoints import load_checkpoint
 from vista.errors import VistaError
 from vista.grid import Run
-from vista.manifest import read_manifest
 from vista.models.nano import build_nano
 from vista.objectives.sft import SftSettings
-from vista.paths import Paths
 from vista.training.fit import make_trainer
 from vista.training.launch import become_launcher, check_launch, check_world, launch_command
-from vista.training.train import check_accelerate, settings_of, train
+from vista.training.train import check_accelerate, settings_of
 from vista.training.trainers import keep_sums_exact
 
 RUN = Run.parse("m/t/sft-seed/seed0/round0")
@@ -171,35 +166,6 @@ def test_one_process_trains_on_one_of_several_gpus(fresh: Any, hyper: Any, tmp_p
     trainer = make_trainer(fresh(), rows, hyper(), SftSettings(kind="sft"), tmp_path, 0)
     assert (trainer.args.n_gpu, trainer.args.train_batch_size, trainer.args.world_size) == (1, 4, 1)
     assert trainer.args.parallel_mode == ParallelMode.NOT_PARALLEL
-
-
-@pytest.mark.slow
-def test_vista_train_in_two_processes_trains_what_one_does(suite: Suite, tmp_path: Path):
-    hyper = Hyperparameters(epochs=2, learning_rate=1e-3, batch_size=4)
-    run = run_of("rest-em")
-    weights = []
-    for processes in (1, 2):
-        paths = Paths(tmp_path / str(processes))
-        training = ModelTraining(processes=processes, device_batch_size=1)
-        changed = with_model(with_training(suite, hyper), training)
-        prepare(paths, run, some_rows("rest-em", 7))
-        if processes == 1:
-            train(changed, paths, run)
-        else:
-            changed = changed.model_copy(update={"results": paths.results})
-            paths.suite.write_text(changed.model_dump_json())
-            command = [sys.executable, "-m", "vista.cli", "train", str(paths.suite), run.id]
-            done = subprocess.run(command, capture_output=True, text=True, env=dict(os.environ))
-            assert done.returncode == 0, done.stderr[-3000:]
-            assert "--num_processes 2" in done.stderr
-        model = load_checkpoint(paths.trained(run.id)).model
-        weights.append(torch.cat([weight.detach().flatten() for weight in model.parameters()]))
-        manifest = read_manifest(paths.trained(run.id))
-        assert manifest.counts["steps"] == 4
-        assert manifest.settings["training"]["processes"] == processes
-        assert manifest.settings["training"]["passes"] == 4 // processes
-        json.dumps(manifest.settings)
-    assert (weights[0] - weights[1]).abs().gt(1e-5).float().mean() < 0.002
 
 
 def test_how_steps_are_drawn_is_a_setting_that_reruns_the_training_it_is_set_for(suite: Suite):

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests.training.conftest import outcomes
 from tests.training.low_precision import CASES, Measured, measure, train_and_save
-from tests.training.two_processes import launched
 from vista.config import ModelTraining
 from vista.engines.checkpoints import load_checkpoint
 
@@ -20,13 +20,8 @@ ALONE = ModelTraining(device_batch_size=1)
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("low-precision")
-
-
-@pytest.fixture(scope="module")
-def found(root: Path, folder: Path) -> dict[tuple[str, str], Measured]:
-    return launched(root, folder, "tests.training.low_precision")
+def found(launched: Path) -> dict[tuple[str, str], Measured]:
+    return outcomes(launched, "low")
 
 
 @cache
@@ -93,11 +88,9 @@ def test_the_gradient_of_adapters_is_that_of_one_process(
 
 
 @pytest.mark.parametrize("how", ["fsdp", "zero3"])
-def test_what_was_spread_is_saved_as_a_checkpoint_that_loads(
-    found: dict[tuple[str, str], Measured], folder: Path, tmp_path: Path, how: str
-):
+def test_what_was_spread_is_saved_as_a_checkpoint_that_loads(launched: Path, tmp_path: Path, how: str):
     train_and_save(tmp_path / "alone", ALONE)
-    spread, one = (load_checkpoint(path).model.state_dict() for path in (folder / how, tmp_path / "alone"))
+    spread, one = (load_checkpoint(path).model.state_dict() for path in (launched / how, tmp_path / "alone"))
     assert spread.keys() == one.keys()
     changes = torch.cat([(spread[name] - one[name]).flatten() for name in spread])
     assert changes.abs().float().mean() < 2e-4  # of steps of 2e-3; Adam's are signs, which may flip near 0

@@ -196,14 +196,16 @@ def test_a_note_never_makes_batches_larger_than_they_are_set(tmp_path: Path) -> 
 
 
 @pytest.mark.slow
-def test_two_processes_of_which_one_runs_out_of_memory_go_on_when_started_again(
-    suite: Suite, hyper: Make, tmp_path: Path, root: Path
+def test_two_processes_of_which_one_runs_out_of_memory_make_the_steps_of_one_when_started_again(
+    suite: Suite, tmp_path: Path, root: Path
 ) -> None:
-    run = run_of("rest-em")
-    whole = uninterrupted(with_training(suite, hyper(epochs=2)), "rest-em", tmp_path)
-    paths = Paths(tmp_path / "two")
-    prepare(paths, run, some_rows("rest-em", 8))
-    spread = with_model(with_training(suite, hyper(epochs=2)), ModelTraining(processes=2))
+    run, rows = run_of("rest-em"), some_rows("rest-em", 7)
+    small = with_training(suite, Hyperparameters(epochs=2, learning_rate=1e-3, batch_size=4))
+    whole, paths = Paths(tmp_path / "one"), Paths(tmp_path / "two")
+    prepare(whole, run, rows)
+    train(with_model(small, ModelTraining(device_batch_size=1)), whole, run)
+    prepare(paths, run, rows)
+    spread = with_model(small, ModelTraining(processes=2))
     paths.suite.write_text(spread.model_copy(update={"results": paths.results}).model_dump_json())
     command = launch_command(ModelTraining(processes=2), paths.suite, run)
     starved = ["tests.training.starved" if part == "vista.cli" else part for part in command]
@@ -217,7 +219,14 @@ def test_two_processes_of_which_one_runs_out_of_memory_go_on_when_started_again(
         plain, cwd=root, capture_output=True, text=True, env=dict(os.environ), timeout=240
     )
     assert second.returncode == 0, second.stderr[-3000:]
-    assert read_manifest(paths.trained(run.id)).settings["training"]["device_batch_size"] == 1
+    assert "--num_processes 2" in second.stderr
+    for made, processes in ((whole, 1), (paths, 2)):
+        manifest = read_manifest(made.trained(run.id))
+        assert manifest.counts["steps"] == 4
+        found = manifest.settings["training"]
+        assert (found["processes"], found["device_batch_size"]) == (processes, 1)
+        assert found["passes"] == 4 // processes
+        json.dumps(manifest.settings)
     assert_same_weights(paths, whole, run)
     assert not note_of(paths, run).exists()
 

@@ -8,15 +8,15 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.training.two_processes import KINDS, Outcome, launched, run
+from tests.training.conftest import outcomes
+from tests.training.two_processes import KINDS, Outcome, run
 from vista.config import ModelTraining
 
 
 @pytest.fixture(scope="module")
-def found(root: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, str], Outcome]:
+def found(launched: Path) -> dict[tuple[str, str], Outcome]:
     """What two processes made of each kind of training."""
-    folder = tmp_path_factory.mktemp("processes")
-    return launched(root, folder, "tests.training.two_processes", "--mixed_precision", "no")
+    return outcomes(launched, "exact")
 
 
 @cache

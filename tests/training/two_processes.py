@@ -1,14 +1,8 @@
-r"""Short trainings, run by each of several processes; the first one saves what came out.
-
-    accelerate launch --num_processes 2 --config_file config/accelerate/fsdp.yaml --mixed_precision no \
-        -m tests.training.two_processes OUTPUT
-"""
+"""Short trainings in float32, run by each of several processes."""
 
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,13 +18,11 @@ from torch.distributed.tensor import DTensor
 from tests.training.conftest import WORDS, example, pair, responses
 from vista.config import Hyperparameters, LoraTuning, ModelTraining
 from vista.engines.checkpoints import wrap
-from vista.grid import Run
 from vista.models.nano import build_nano
 from vista.objectives.dpo import DpoSettings
 from vista.objectives.sft import SftSettings
 from vista.training import fit, resume, zero
 from vista.training.fit import make_trainer
-from vista.training.launch import launch_command
 from vista.training.resume import States, go_on
 
 # Seven rows in steps of four: the second step of an epoch is smaller, and has fillers.
@@ -112,37 +104,6 @@ def take_processors_for_gpus() -> None:
     fit.trainer_config = and_then_rename
 
 
-def main(output: Path) -> None:
-    """Everything, in the ways that the launcher's config allows."""
-    two = ModelTraining(processes=2, device_batch_size=1)
-    found = {(how, kind): run(kind, two) for how in ways() for kind in KINDS}
-    if torch.distributed.get_rank() == 0:
-        torch.save(found, output)
-
-
-def launched(root: Path, folder: Path, module: str, *options: str) -> dict[tuple[str, str], Any]:
-    """What two processes of a module saved, launched with FSDP's and with DeepSpeed's config at once."""
-    started = []
-    for name in ("fsdp", "zero3"):
-        training = ModelTraining(processes=2, accelerate=root / f"config/accelerate/{name}.yaml")
-        launcher = launch_command(training, Path(), Run.parse("m/t/a/seed0/round1"))
-        command = [
-            *launcher[: launcher.index("vista.cli") - 1],
-            *options,
-            "-m",
-            module,
-            str(folder / f"{name}.pt"),
-        ]
-        with (folder / f"{name}.log").open("w") as log:
-            environment = {**os.environ, "DS_ACCELERATOR": "cpu"}
-            started.append(subprocess.Popen(command, cwd=root, stdout=log, stderr=log, env=environment))
-    found: dict[tuple[str, str], Any] = {}
-    for name, process in zip(("fsdp", "zero3"), started, strict=True):
-        assert process.wait(timeout=400) == 0, (folder / f"{name}.log").read_text()[-3000:]
-        found |= torch.load(folder / f"{name}.pt")
-    return found
-
-
 def ways() -> Iterator[str]:
     """How processes share a model: each has the whole, then a part of it; with DeepSpeed only a part."""
     asked = os.environ.pop("ACCELERATE_USE_FSDP", None)
@@ -152,7 +113,3 @@ def ways() -> Iterator[str]:
         os.environ["ACCELERATE_USE_FSDP"] = asked
     take_processors_for_gpus()
     yield "zero3" if asked is None else "fsdp"
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1]))

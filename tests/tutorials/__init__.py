@@ -22,17 +22,21 @@ CHECKOUT = "vista-bench"
 class Tutorial:
     """A page, and the folder in which it is followed."""
 
-    def __init__(self, root: Path, page: str, folder: Path) -> None:
+    def __init__(self, root: Path, page: str, folder: Path, finished: Checkout | None = None) -> None:
         self.page = page
-        (folder / CHECKOUT).mkdir()
-        self.checkout = Checkout.make(root, folder / CHECKOUT)
+        if finished is None:
+            (folder / CHECKOUT).mkdir()
+            self.checkout = Checkout.make(root, folder / CHECKOUT)
+        else:
+            self.checkout = finished.copy(folder, CHECKOUT)
         self.folder = folder / "study"
         self.folder.mkdir()
 
     @classmethod
-    def named(cls, root: Path, name: str, folder: Path) -> Tutorial:
-        """A page of docs/tutorials."""
-        return cls(root, (root / "docs/tutorials" / f"{name}.md").read_text(encoding="utf-8"), folder)
+    def named(cls, root: Path, name: str, folder: Path, finished: Checkout | None = None) -> Tutorial:
+        """A page of docs/tutorials; where it runs the smoke suite, beside a checkout that has."""
+        page = (root / "docs/tutorials" / f"{name}.md").read_text(encoding="utf-8")
+        return cls(root, page, folder, finished)
 
     def follow(self) -> None:
         """Do what the page says, from the first block to the last."""

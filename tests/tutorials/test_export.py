@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.checkout import Checkout
 from tests.tutorials import Tutorial
 
 pytestmark = [pytest.mark.slow, pytest.mark.end_to_end]
 
 
-def test_the_tutorial_on_export_does_what_it_says(root: Path, tmp_path: Path) -> None:
-    Tutorial.named(root, "export", tmp_path).follow()
+def test_the_tutorial_on_export_does_what_it_says(root: Path, tmp_path: Path, finished: Checkout) -> None:
+    Tutorial.named(root, "export", tmp_path, finished).follow()

@@ -76,6 +76,11 @@ def test_adding_code_that_nothing_uses_and_rewriting_comments_reruns_nothing(cop
     assert planned(copy) == {}
 
 
+def edit_module(checkout: Checkout, module: str) -> None:
+    path = checkout.folder / "vista" / module
+    path.write_text(path.read_text() + "\n\nEDITED = 1\n")
+
+
 @pytest.mark.parametrize(
     ("module", "stale", "fresh"),
     [
@@ -83,23 +88,24 @@ def test_adding_code_that_nothing_uses_and_rewriting_comments_reruns_nothing(cop
         ("evaluation/evaluate.py", {"evaluate", "collect", "results", "cost"}, {"train", "sample", "models"}),
         ("filters/vas.py", {"curate", "train", "evaluate"}, {"models", "tasks"}),
         ("scores.py", {"score", "curate", "train", "evaluate"}, {"models", "tasks"}),
-        ("filters/oracle.py", set(), {"curate", "train", "evaluate", "results"}),
         ("training/train.py", {"train", "sample", "evaluate"}, {"models", "tasks"}),
         ("task_kinds/grid.py", {"tasks"}, set()),
         ("rollouts/score.py", {"score", "train"}, {"models", "tasks"}),
-        ("rollouts/gains.py", set(), {"sample", "resample", "score", "train", "evaluate", "results"}),
-        ("rollouts/cases.py", set(), {"sample", "resample", "score", "train", "evaluate", "results"}),
-        ("task_kinds/slake.py", set(), {"tasks", "models", "sample", "train", "evaluate", "results"}),
     ],
 )
 def test_editing_a_module_reruns_what_depends_on_it_and_nothing_else(
     copy: Checkout, module: str, stale: set[str], fresh: set[str]
 ) -> None:
-    path = copy.folder / "vista" / module
-    path.write_text(path.read_text() + "\n\nEDITED = 1\n")
+    edit_module(copy, module)
     jobs = planned(copy)
     assert stale <= set(jobs)
     assert not fresh & set(jobs)
+
+
+def test_editing_modules_that_no_method_and_no_task_names_reruns_nothing(copy: Checkout) -> None:
+    for module in ("filters/oracle.py", "rollouts/gains.py", "rollouts/cases.py", "task_kinds/slake.py"):
+        edit_module(copy, module)
+    assert planned(copy) == {}
 
 
 def test_the_closure_of_every_job_holds_all_that_the_job_had_loaded(
@@ -171,9 +177,6 @@ RETOLD = {"collect", "results", "cost"}  # from what there is
 @pytest.mark.parametrize(
     ("old", "new", "expected"),
     [
-        ("engine:", "threads: 2\nengine:", {}),
-        ("eval_batch_size: 64", "eval_batch_size: 32", {}),
-        ("vista-sft: {rounds: 2}", "vista-sft: {rounds: 1}", {}),
         ("vista-sft: {rounds: 2}", "vista-sft: {rounds: 3}", {"curate": 1, "train": 1, "evaluate": 1}),
         ("out_of_domain: [grid-noisy]", "out_of_domain: []", {"evaluate": 6}),
         ("out_of_domain: [grid-noisy]", "out_of_domain: [grid-noisy, printed]", {"evaluate": 6}),
@@ -191,6 +194,13 @@ def test_a_changed_setting_reruns_what_it_decides(
     assert {rule: count for rule, count in told.items() if rule not in rollouts} == expected
     if "rounds: 3" not in new:
         assert not {"sample", "resample", "score"} & set(told)
+
+
+def test_settings_that_decide_nothing_rerun_nothing(copy: Checkout) -> None:
+    edit_suite(copy, "engine:", "threads: 2\nengine:")
+    edit_suite(copy, "eval_batch_size: 64", "eval_batch_size: 32")
+    edit_suite(copy, "vista-sft: {rounds: 2}", "vista-sft: {rounds: 1}")
+    assert set(planned(copy)) <= RETOLD
 
 
 def test_the_order_of_tasks_reruns_all_that_is_read_in_this_order(copy: Checkout) -> None:

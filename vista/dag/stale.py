@@ -55,9 +55,7 @@ class Stale:
                 output = file.parent if alone else file.with_name(file.name.removesuffix(SUFFIX))
                 if not (file.is_file() or kept_copy(self.results, output).is_file()):
                     continue
-                read = read or set(
-                    map(Path, inputs)
-                )  # once: tables have many of both
+                read = read or set(map(Path, inputs))  # once: tables have many of both
                 if found := self._why(output, read, known):
                     return f"{output}: {found}"
         return ""
