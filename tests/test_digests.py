@@ -175,7 +175,6 @@ DECIDES: dict[str, str] = {
     "SuiteFields.snapshot": "",
     "SuiteFields.threads": "",
     "SuiteFields.gpus": "",
-    "Suite.evaluated_under": "+adopt +ask +evaluate +grade +respond ablation collect results",
     "Only.models": "+curate +evaluate +figure +sample +train collect training TABLES",
     "Only.seeds": "+curate +evaluate +sample +train collect training TABLES",
     "Wording.hint": "models resample",
