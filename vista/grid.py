@@ -186,15 +186,13 @@ def weights(suite: Suite, run: Run) -> Run:
 def evaluated(suite: Suite, run: Run) -> Run:
     """The run whose predictions, and whose checkpoint from elsewhere, stand for those of ``run``.
 
-    That is ``run`` itself, unless no train set has a part in it: then it is that of the train set under which
-    the results have such evaluations, or of the first, so that the base model, and what somebody trained or
-    answered elsewhere, is evaluated once for all of them. Candidates are drawn under the name of the first.
+    That is ``run`` itself, unless no train set has a part in it: then it is that of the first train set, so
+    that the base model, and what somebody trained or answered elsewhere, is evaluated once for all of them.
     """
     own = suite.methods[weights(suite, run).method]
-    if not isinstance(own, BaseMethod | ExternalMethod):
-        return run
-    first, drawn = next(iter(suite.train_sets)), isinstance(suite.methods[run.method], SelectMethod)
-    return replace(run, train_set=first if drawn else suite.evaluated_under or first)
+    if isinstance(own, BaseMethod | ExternalMethod):
+        return replace(run, train_set=next(iter(suite.train_sets)))
+    return run
 
 
 def evaluations(suite: Suite) -> list[Run]:

@@ -19,7 +19,7 @@ from pydantic.fields import FieldInfo
 from vista.config.blocks import last_problems, up_to
 from vista.config.checks import consistency_problems, reporting_problems, results_problems
 from vista.config.documents import parse_yaml
-from vista.config.methods import BaseMethod, ExternalMethod, Methods, SelfImprovement
+from vista.config.methods import Methods, SelfImprovement
 from vista.config.models import Models, Prompts
 from vista.config.pilot import pilot_of
 from vista.config.suites import LMMS_EVAL, TASK_NAME, Suite, SuiteFields, SuiteFile, names_of
@@ -364,22 +364,7 @@ def load_suite(
     problems += results_problems(suite, str(path)) + consistency_problems(suite, str(path))
     problems += reporting_problems(suite, str(path)) + last_problems(suite, suite_file.up_to, str(path))
     fail_if(problems, "The configuration has errors:")
-    suite = suite.model_copy(update={"evaluated_under": _evaluated_under(suite)})
     return suite if suite_file.up_to is None else up_to(suite, suite_file.up_to)
-
-
-def _evaluated_under(suite: Suite) -> str | None:
-    """The first train set under which the results have an evaluation of what no train set has a part in.
-
-    Such results are as good for all train sets in another order, and for those beside new ones.
-    """
-    shared = [name for name, spec in suite.methods.items() if isinstance(spec, BaseMethod | ExternalMethod)]
-    for train_set in suite.train_sets:
-        for stage in ("evaluation", "external"):
-            folders = [suite.results / stage / model / train_set for model in suite.every_model]
-            if any((folder / name).is_dir() for folder in folders for name in shared):
-                return None if train_set == next(iter(suite.train_sets)) else train_set
-    return None
 
 
 WRITTEN_BY = "run snakemake once (-n is enough) to write it again"

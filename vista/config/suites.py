@@ -341,12 +341,6 @@ class Suite(SuiteFields):
     )
     methods: dict[Name, Method] = Field(description="Every method by name, swept ones as well.")
     swept: dict[Name, Swept] = Field({}, description="By swept method, what it varies.")
-    evaluated_under: Name | None = Field(
-        None,
-        exclude_if=lambda place: place is None,
-        description="The train set under which the results have what no train set has a part in, if that is "
-        "not the first one.",
-    )
 
     def where(self, method: str) -> tuple[list[str], list[int]]:
         """Models and seeds that a method runs on, each in the suite's order."""
