@@ -2,8 +2,7 @@
 
 Run: ``OMP_NUM_THREADS=1 python benchmarks/sampling.py --architecture qwen2.5-vl``
 
-All sample the same prompts from the same untrained tiny model, K solutions each, turn by turn: generate(),
-the engine with the model's own forward, and the engine as it is (``vista.engines.stepping``). Printed are
+Both sample the same prompts from the same untrained tiny model, K solutions each, turn by turn. Printed are
 medians in wall time and in CPU time (the steadier one on a shared machine), the spread of the latter, and the
 ratio to generate() within a turn.
 """
@@ -15,7 +14,6 @@ import sys
 import time
 from collections.abc import Callable
 from statistics import median
-from typing import Any
 
 import numpy as np
 import torch
@@ -26,7 +24,6 @@ from vista.engines.base import Request
 from vista.engines.batching import collate
 from vista.engines.checkpoints import Checkpoint, wrap
 from vista.engines.hf import HfEngine
-from vista.engines.stepping import Step, Whole, step_of
 from vista.models.nano import build_nano
 
 WORDS = [a + b for a in "abcdefgh" for b in "uvwxyz"]
@@ -44,18 +41,11 @@ def make_requests(checkpoint: Checkpoint, count: int, k: int) -> list[Request]:
     return requests
 
 
-def with_engine(
-    checkpoint: Checkpoint, requests: list[Request], limit: int, step_of: Callable[[Any], Step] = step_of
-) -> int:
+def with_engine(checkpoint: Checkpoint, requests: list[Request], limit: int) -> int:
     k = len(requests[0].seeds)
     engine = HfEngine(checkpoint, batch_size=k * 64)
-    engine.step = step_of(checkpoint.model)
     results = engine.sample(requests, 1.0, limit)
     return sum(len(sample.token_ids) + sample.finished for samples in results for sample in samples)
-
-
-def with_forward(checkpoint: Checkpoint, requests: list[Request], limit: int) -> int:
-    return with_engine(checkpoint, requests, limit, Whole)
 
 
 def with_generate(checkpoint: Checkpoint, requests: list[Request], limit: int) -> int:
@@ -102,7 +92,7 @@ def main() -> None:
     model, processor = build_nano(options.architecture, WORDS, seed=0)
     checkpoint = wrap(model.eval(), processor)
     requests = make_requests(checkpoint, options.prompts, options.k)
-    ways = (with_generate, with_forward, with_engine)
+    ways = (with_generate, with_engine)
     turns = [
         [measure(work, checkpoint, requests, options.limit) for work in ways] for _ in range(options.turns)
     ]

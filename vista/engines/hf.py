@@ -40,7 +40,6 @@ from vista.engines.batching import (
 )
 from vista.engines.checkpoints import Checkpoint
 from vista.engines.seeing import seen_once
-from vista.engines.stepping import step_of
 from vista.errors import VistaError
 from vista.seeding import uniforms
 
@@ -90,7 +89,6 @@ class HfEngine:
         self.batch = BatchSize(batch_size, "sampling")
         joinable = checkpoint.padding and of_tokens(checkpoint.model)
         self._padded = PADDED_DECODING if joinable else 0.0
-        self.step = step_of(checkpoint.model)
 
     def sample(
         self, requests: Sequence[Request], temperature: float, max_new_tokens: int
@@ -194,7 +192,7 @@ class HfEngine:
             if not bool(rows.growing.any()):
                 break
             mask = None if mask is None else torch.cat([mask, mask.new_ones((count, 1))], 1)
-            logits = self.step(tokens, positions, cache, mask)
+            logits = self._forward(tokens, positions, cache, mask)
             positions = positions + 1
         return _samples(rows, len(drawn), self.checkpoint)
 
@@ -234,6 +232,20 @@ class HfEngine:
         rows.tokens[slots, step] = tokens  # beyond the length of a row that has ended: never read
         rows.growing = rows.growing & ~ended & (position + 1 < limit)
         return tokens
+
+    def _forward(
+        self, tokens: torch.Tensor, positions: torch.Tensor, cache: DynamicCache, mask: torch.Tensor | None
+    ) -> torch.Tensor:
+        """Logits [rows, vocabulary] of the tokens after ``tokens``."""
+        output = self.checkpoint.model(
+            input_ids=tokens[:, None],
+            attention_mask=mask,
+            position_ids=positions,
+            past_key_values=cache,
+            use_cache=True,
+        )
+        logits: torch.Tensor = output.logits[:, -1]
+        return logits
 
 
 def _shape(request: Request) -> tuple[int, tuple[str, ...]]:
