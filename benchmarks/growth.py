@@ -3,10 +3,10 @@
 Run: ``python benchmarks/growth.py --out growth`` in the checkout. It writes a CSV and a figure there, and
 prints a line for each stage.
 
-Sizes grow by a factor. The exponent p of cost = a + b·size^p is that of the differences between three sizes,
-so what a start costs does not hide it. Stages from ``tasks`` to ``evaluate`` really run, on a tiny model; the
-analysis reads predictions that are made up. Each measurement is a process of its own, forked from one that has
-imported everything.
+Sizes grow by a factor. The exponent p of cost = a + b·size^p is that of the differences between three
+sizes, so what a start costs does not hide it. Stages from ``tasks`` to ``evaluate`` really run, on a tiny
+model; the analysis reads predictions that are made up. Each measurement is a process of its own, forked from
+one that has imported everything.
 """
 
 from __future__ import annotations
