@@ -3,10 +3,10 @@
 Run: ``python benchmarks/growth.py --out growth`` in the checkout. It writes a CSV and a figure there, and
 prints a line for each stage.
 
-Sizes grow by a factor. The exponent p of cost = a + b·size^p is that of the differences between three sizes,
-so what a start costs does not hide it. Stages from ``tasks`` to ``evaluate`` really run, on a tiny model; the
-so what a start costs does not hide it. Stages from ``tasks`` to ``evaluate`` run on a tiny model; the
-imported everything.
+Sizes grow by a factor. The exponent p of cost = a + b·size^p is that of the differences between three
+sizes, so what a start costs does not hide it. Stages from ``tasks`` to ``evaluate`` really run, on a tiny
+model; the analysis reads predictions that are made up. Each measurement is a process of its own, forked from
+one that has imported everything.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ NEEDED = ("rollouts.sample", "rollouts.resample", "rollouts.score", "curation.cu
 NEEDED += ("evaluation.evaluate", "tasks.generate", "models.build", "analysis.tables", "analysis.ablation")
 NEEDED += ("analysis.collect", "analysis.difficulty", "training.fit", "training.trainers")
 LIMIT = 1.1  # an exponent above which a stage grows worse than linearly
-SLIGHT = 0.2, 8.0  # seconds and MB between the largest sizes that say nothing about growth
+SLIGHT = 0.2, 16.0  # seconds and MB between the largest sizes that say nothing about growth
 SAMPLES, QUERIES, METHODS, MODELS = (4, 16, 64), (16, 64, 256), (4, 16, 64), (2, 8, 32)
 ASKED = 100  # test queries of each task of made-up predictions
 
@@ -132,7 +132,16 @@ def made_up(folder: Path, methods: int, models: int) -> tuple[Suite, Path]:
     """A suite of one round with predictions that are made up, and the file that stages read."""
     step, sizes = {"epochs": 1}, {"seed": 1, "train": 1, "test": ASKED}
     tasks = ("one", "two", "far")
-    improve = [{"kind": "self-improvement", "rollouts": {"k": k}} for k in range(1, methods)]
+    # Two by two they differ in one thing, so that the ablation has a row for each method, not for each pair.
+    improve = [
+        {
+            "kind": "self-improvement",
+            "rollouts": {"k": 1 + n // 2},
+            "max_per_query": 1 + n // 2,
+            "dedupe": n % 2 == 1,
+        }
+        for n in range(methods - 1)
+    ]
     suite = Suite.model_validate(
         {
             "name": "grown",
