@@ -19,13 +19,15 @@ import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import settings
 
-from tests.checkout import Checkout
-from tests.once import once
 from vista import planned
+
+if TYPE_CHECKING:
+    from tests.checkout import Checkout
 
 # Tests start hundreds of processes, from compiled code as everywhere else, whatever this machine says.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
@@ -76,6 +78,10 @@ def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def finished(root: Path, tmp_path_factory: pytest.TempPathFactory) -> Checkout:
     """A checkout in which the smoke suite has run, once for all workers. Tests must leave it as it is."""
+    # Not above: vLLM's environment has less.
+    from tests.checkout import Checkout
+    from tests.once import once
+
     folder = once(tmp_path_factory, "finished", lambda folder: run_smoke(Checkout.make(root, folder), root))
     return Checkout(folder)
 
