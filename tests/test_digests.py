@@ -140,7 +140,8 @@ def changed(before: dict[tuple[str, str], Signature], after: dict[tuple[str, str
     return " ".join(sorted(rules | others))
 
 
-TABLES = {"ablation", "difficulty", "distributions", "results"}  # of what is known of all runs and methods
+# Of what is known of all runs and methods.
+TABLES = {"ablation", "difficulty", "distributions", "resolution", "results"}
 
 # What another value of each field changes, beside `suite.yaml`.
 DECIDES: dict[str, str] = {

@@ -253,7 +253,7 @@ class Outputs(Inputs):
         return {
             "results": lambda: [long, *self.manifests(), *self._reported()],
             "ablation": lambda: [long, *self.manifests()],
-            "resolution": lambda: [long, *self.statuses()],
+            "resolution": lambda: [long, *self.manifests()],
             "difficulty": lambda: [long, *self._difficulty_inputs()],
             "audit": self._audit_inputs,
             "prefix": self._prefix_inputs,
