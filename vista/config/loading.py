@@ -374,8 +374,8 @@ def _evaluated_under(suite: Suite) -> str | None:
     shared = [name for name, spec in suite.methods.items() if isinstance(spec, BaseMethod | ExternalMethod)]
     for train_set in suite.train_sets:
         for stage in ("evaluation", "external"):
-            folders = [suite.results / stage / model / train_set for model in suite.every_model]
-            if any((folder / name).is_dir() for folder in folders for name in shared):
+            folders = [suite.results.joinpath(stage, model, train_set) for model in suite.every_model]
+            if any(folder.joinpath(name).is_dir() for folder in folders for name in shared):
                 return None if train_set == next(iter(suite.train_sets)) else train_set
     return None
 
