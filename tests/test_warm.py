@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -23,7 +24,7 @@ from pathlib import Path
 from vista import warm
 
 warm.LIBRARIES = ("json",)
-warm.serve(sys.argv[1], 1)
+warm.serve(int(sys.argv[1]), 1)
 what, *rest = sys.argv[2:]
 if what == "tell":
     mask = os.umask(0)
@@ -60,10 +61,15 @@ class Forking:
         Forking.count += 1
         self.name = NAME.format(pid=os.getpid(), count=Forking.count)
         self.environment = {**os.environ, warm.VARIABLE: self.name}
-        self.process = subprocess.Popen(
-            [sys.executable, "-c", SERVER, self.name], stdin=subprocess.PIPE, env=self.environment
-        )
-        wait_until(lambda: self.name in Path("/proc/net/unix").read_text())
+        with socket.socket(socket.AF_UNIX) as listener:
+            listener.bind(f"\0{self.name}")
+            listener.listen()
+            self.process = subprocess.Popen(
+                [sys.executable, "-c", SERVER, str(listener.fileno())],
+                pass_fds=[listener.fileno()],
+                stdin=subprocess.PIPE,
+                env=self.environment,
+            )
 
     def ask(self, *what: str, **options: object) -> subprocess.Popen[str]:
         given = {"env": self.environment, "stdin": subprocess.PIPE, "text": True} | options
@@ -226,6 +232,22 @@ def test_nothing_is_started_for_few_jobs_or_where_it_is_off(
     monkeypatch.setenv(warm.VARIABLE, "off")
     assert warm.start(log, 1, ["train"] * 9) is None
     assert not log.exists()
+
+
+def test_jobs_that_come_before_everything_is_imported_wait_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As of a real one, which takes seconds: a mistaken command is enough to see that it ran."""
+    log = tmp_path / "logs/warm.log"
+    monkeypatch.delenv(warm.VARIABLE, raising=False)
+    keeps = warm.start(log, 1, ["evaluate"] * warm.WORTHWHILE)
+    assert keeps is not None
+    asked = [sys.executable, "-m", "vista", "evaluate", "nothing.json", "no/run"]
+    told = subprocess.run(asked, capture_output=True, text=True, cwd=tmp_path, check=False)
+    assert told.returncode == 2
+    assert "nothing.json: no such file" in told.stderr
+    assert log.read_text().endswith(": vista evaluate nothing.json no/run\n")
+    keeps.close()
 
 
 def test_what_was_mapped_before_the_fork_is_not_taken_from_its_memory(

@@ -169,10 +169,19 @@ def start(log: Path, threads: int, jobs: Iterable[str]) -> IO[bytes] | None:
     with writing(log):
         log.parent.mkdir(parents=True, exist_ok=True)
         said = log.open("wb")
-    with said:
+    with said, socket.socket(socket.AF_UNIX) as listener:
+        # Listens from now on: the first jobs wait until everything is imported.
+        listener.bind(_address(name))
+        listener.listen(256)
         os.environ[VARIABLE] = name
-        command = [sys.executable, "-P", "-m", "vista.warm", name, str(threads)]
-        started = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=said, stderr=said)  # noqa: S603
+        handle = listener.fileno()
+        started = subprocess.Popen(  # noqa: S603 - nothing in it is from outside
+            [sys.executable, "-P", "-m", "vista.warm", str(handle), str(threads)],
+            pass_fds=[handle],
+            stdin=subprocess.PIPE,
+            stdout=said,
+            stderr=said,
+        )
     return started.stdin
 
 
@@ -192,12 +201,15 @@ def tell_libraries(threads: int, offline: bool = True, reports: bool = False) ->
     os.environ.setdefault("WANDB_MODE", "offline" if reports else "disabled")
 
 
-def serve(name: str, threads: int) -> None:
-    """Fork for whoever asks, until standard input ends; return in each fork, which is to run the job."""
+def serve(handle: int, threads: int) -> None:
+    """Fork for whoever asks, until standard input ends; return in each fork, which is to run the job.
+
+    Args:
+        handle: Of the socket that listens.
+        threads: How many a job computes with.
+    """
     mine = circumstances(os.environ)
-    with socket.socket(socket.AF_UNIX) as listener:
-        listener.bind(_address(name))
-        listener.listen(256)
+    with socket.socket(fileno=handle) as listener:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the jobs
         tell_libraries(threads)
         for library in LIBRARIES:
@@ -359,7 +371,7 @@ def _exactly(peer: socket.socket, count: int) -> bytes:
 
 
 if __name__ == "__main__":
-    serve(sys.argv[1], int(sys.argv[2]))
+    serve(int(sys.argv[1]), int(sys.argv[2]))
     from vista.cli import main
 
     main()

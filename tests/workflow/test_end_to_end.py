@@ -63,6 +63,15 @@ def test_every_output_has_a_manifest_that_knows_its_bytes(finished: Checkout) ->
         assert manifest_of(finished.folder / output).is_file()
 
 
+def test_every_job_that_reads_weights_was_forked_and_measured(finished: Checkout) -> None:
+    said = (finished.results / "logs/warm.log").read_text()
+    stages = ("rollouts", "training", "evaluation")
+    measured = [file for stage in stages for file in (finished.results / "benchmarks" / stage).rglob("*.tsv")]
+    assert said.count(": vista ") == len(measured)
+    # Who waits for a fork holds some 20 MB; the libraries alone take more than this.
+    assert min(float(pd.read_csv(file, sep="\t")["max_rss"].iloc[0]) for file in measured) > 200.0
+
+
 def test_nothing_is_left_to_do_after_a_finished_run(finished: Checkout) -> None:
     assert planned(finished) == {}
 
