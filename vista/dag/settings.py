@@ -343,7 +343,7 @@ class Resources(Base):
                 f"--resources gpu={limit}: this machine has {len(there)} GPUs; leave the option out, or "
                 "lower it"
             )
-        for command, named in jobs if there else []:
+        for command, named in sorted(jobs) if there else []:  # Snakemake has them in no order
             if (asked := self.gpus_of(command, named)) > limit:
                 raise VistaError(f"vista {command} {named}: {devices.too_many(asked, limit)}")
         devices.offer(there)
