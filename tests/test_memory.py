@@ -52,15 +52,17 @@ def job(program: str, given: str | None, *arguments: str) -> tuple[int, str, flo
     code = textwrap.dedent(program) + "\nwith told():\n    work()\n"
     environment = {name: value for name, value in os.environ.items() if name != memory.VARIABLE}
     environment |= {} if given is None else {memory.VARIABLE: given}
+    # Not `ru_maxrss`: a process begins with that of whoever started it.
     measured = (
-        "import atexit, resource, sys\n"
-        "atexit.register(lambda: print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss))\n"
+        "import atexit, os, sys\n"
+        "from vista import memory\n"
+        "atexit.register(lambda: print(memory._status(os.getpid(), 'VmHWM')))\n"
         "from vista.errors import told\n"
     )
     command = [sys.executable, "-W", "ignore", "-c", measured + code, *arguments]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=120)
     words = done.stdout.split()
-    return done.returncode, done.stderr, float(words[-1]) / 1024 if words else 0.0
+    return done.returncode, done.stderr, float(words[-1]) / (1 << 20) if words else 0.0
 
 
 @pytest.mark.parametrize(("name", "changes", "said"), ENORMOUS, ids=str)

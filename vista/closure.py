@@ -44,6 +44,7 @@ CARRIERS: dict[str, str] = {
     "vista.reads": "what a job reads: a rule's input files",
     "vista.dag": "what the Snakefile asks",
     "vista.closure": "this module",
+    "vista.__main__": "the door to vista.cli",
     "vista.cli": "what people type, and the door to vista.stages",
     "vista.stages": "which function a command calls; that function's module is the entry point",
     "vista.warm": "in which process a command runs",

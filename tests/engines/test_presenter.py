@@ -86,7 +86,7 @@ def test_segments_of_a_prompt_with_options_are_found(optioned: Path) -> None:
 def test_all_stages_show_the_same_prompt(optioned: Path) -> None:
     shown = chat.encode_query(load_processor(optioned), ROW)
     made = load_checkpoint(optioned, device="cpu")
-    trained_on = Prompts(made.processor).of({**ROW, "prompt": chat.messages(ROW)})
+    (trained_on,) = Prompts(made.processor).of([{**ROW, "prompt": chat.messages(ROW)}])
     evaluated = _asked_by_lmms_eval(VistaChatModel(optioned, device="cpu"))
     for prompt in (trained_on, evaluated):
         assert prompt.input_ids == shown.input_ids

@@ -107,6 +107,8 @@ def places(value, path=()):
 
 def write_down():
     """One file for each process: its arguments, its modules and what it read."""
+    if Path(sys.argv[0]).name != "vista":
+        return  # the process that forks, whose forks are told apart by this, too
     folder = Path(os.environ["VISTA_LOADED"])
     folder.mkdir(exist_ok=True)
     modules = sorted(name for name in sys.modules if name.split(".")[0] == "vista")
@@ -118,6 +120,6 @@ def write_down():
     (folder / f"{os.getpid()}.json").write_text(json.dumps(found))
 
 
-if Path(sys.argv[0] if getattr(sys, "argv", None) else "").name == "vista":
+if Path(sys.argv[0] if getattr(sys, "argv", None) else "").name == "vista" or "vista.warm" in sys.orig_argv:
     sys.meta_path.insert(0, Watcher())
     atexit.register(write_down)

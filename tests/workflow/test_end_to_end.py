@@ -136,7 +136,7 @@ def test_the_closure_of_every_job_holds_all_that_the_job_had_loaded(
         own = plan.entries[code_of(plan, command, arguments)]
         # Settings of all methods are read; the plug-ins of others are loaded for these alone.
         others = set(closure.closure(plug_ins - set(own)))
-        missing = loaded - set(closure.closure([*own, "vista.cli"]))
+        missing = loaded - set(closure.closure([*own, "vista.__main__"]))
         assert missing <= others, (command, arguments, missing - others)
         seen.add(command)
     assert {"tasks", "models", "sample", "resample", "score", "curate", "train", "evaluate"} <= seen
