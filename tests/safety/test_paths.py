@@ -285,8 +285,9 @@ def test_every_output_is_known_to_belong_to_results() -> None:
     """Where `suite.json` was deleted, to be written again."""
     found = Paths(Path("r"))
     outputs = [
-        found.suite, found.warm_log, found.code("x"), found.queries("t", "s"), found.base("m"), found.check("m"), found.long,
-        found.failed_check("m"), found.rollouts("p", "k", "n", 0, 1), found.encodable("m"), found.cases("p"),
+        found.suite, found.warm_log, found.code("x"), found.queries("t", "s"), found.base("m"),
+        found.check("m"), found.long, found.failed_check("m"), found.rollouts("p", "k", "n", 0, 1),
+        found.encodable("m"), found.cases("p"),
         found.training_set("r"), found.trained("r"), found.predictions("r"), found.table("t", "csv"),
         found.history("r"), found.adopted("r"), found.responses("r"), found.requests("t"),
         found.figure("f", "pdf"), found.benchmark("s", "n"), found.log("s", "n"), manifest_of(found.long),
