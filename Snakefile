@@ -175,6 +175,7 @@ include: "workflow/rules/common.smk"
 
 
 ask_manifests(PLAN)
+disregard_checks(PLAN)
 measure_forks()
 if workflow.is_main_process:
     say_less(workflow.output_settings, Progress())

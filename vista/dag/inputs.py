@@ -145,6 +145,12 @@ class Inputs(Base):
         unchecked = model in self.suite.endpoints or isinstance(self.suite.models[model], BuiltModel)
         return [] if unchecked else [str(manifest_of(self.paths.check(model)))]
 
+    def is_check(self, file: str) -> bool:
+        """Whether a file says that something was checked: jobs wait for it, and nothing is made from it."""
+        checks = (self.paths.encodable("x").parent, self.paths.check("x").parent)
+        path = Path(file)
+        return path.parent in checks and path.name.endswith(".json.manifest.json")
+
     def train_queries(self, run: str) -> list[str]:
         """Train splits of a run's tasks."""
         return _text(self.reads.queries(Run.parse(run), "train"))

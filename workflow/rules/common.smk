@@ -103,6 +103,24 @@ def ask_manifests(plan, changed=PersistenceBase.params_changed):
     PersistenceBase.has_metadata = lambda persistence, job: True  # else it does not ask
 
 
+def disregard_checks(plan, changed=PersistenceBase._input_changed):
+    """Have Snakemake make nothing again because it waits for a check that was not there before, or no longer.
+
+    Every input is `ancient` that is a check, but Snakemake compares the names of those, too.
+    """
+
+    def input_changed(persistence, job, file=None):
+        if not changed(persistence, job, file):
+            return False
+        sets = [
+            {each for each in listed if not plan.is_check(each)}
+            for listed in (persistence.input(file), persistence._input(job))
+        ]
+        return sets[0] != sets[1]
+
+    PersistenceBase._input_changed = input_changed
+
+
 class Measured(psutil.Process):
     """The shell of a job, as Snakemake measures it: with the forks that its processes wait for."""
 
