@@ -9,7 +9,7 @@ import snakemake.jobs
 import snakemake.rules
 from snakemake.benchmark import BenchmarkTimer
 from snakemake.dag import DAG
-from snakemake.io import is_flagged
+from snakemake.io import _IOFile, is_flagged
 from snakemake.jobs import Job
 from snakemake.logging import DefaultFilter, DefaultFormatter, get_event, logger
 from snakemake.persistence import ParamsChange, PersistenceBase
@@ -34,19 +34,34 @@ class Following:
         }
 
 
-def see_past_ancient(search=DAG.bfs):
+def see_past_ancient(search=DAG.bfs, update=DAG.update_needrun, exists=_IOFile.exists):
     """Have Snakemake ask of jobs that wait for a check whether they are stale, when the check is, too.
 
     It asks no job downstream of one that has to run, taking for granted that it will run. By way of
-    `ancient` inputs alone it does not: it would stay stale until the next start, without a word.
+    `ancient` inputs alone it does not: it would stay stale until the next start, without a word. And it runs
+    every job whose `ancient` input is not there yet: what was made before a check came to be, it would make
+    again.
     """
+    planning = []
 
     def bfs(dag, direction, *jobs, **options):
         if direction is dag.depending:
             direction = Following(direction)
         return search(dag, direction, *jobs, **options)
 
-    DAG.bfs = bfs
+    async def updated(dag, create_inventory=False):
+        if create_inventory and dag.workflow.is_main_process:  # of what is there
+            await dag.workflow.iocache.mtime_inventory(dag.jobs)
+        planning.append(dag)
+        try:
+            await update(dag)
+        finally:
+            planning.pop()
+
+    async def is_there(file):
+        return bool(planning and file.is_ancient) or await exists(file)
+
+    DAG.bfs, DAG.update_needrun, _IOFile.exists = bfs, updated, is_there
 
 
 see_past_ancient()
