@@ -1,6 +1,6 @@
 """CPU seconds and peak memory of every stage against samples, train queries, methods and models.
 
-Run: ``python benchmarks/growth.py --out growth`` in the checkout. It writes a CSV and a figure there, and
+Run: ``python benchmarks/growth.py`` in the checkout. It writes a CSV and a figure to ``results/growth``, and
 prints a line for each stage.
 
 Sizes grow by a factor. The exponent p of cost = a + b·size^p is that of the differences between three
@@ -269,7 +269,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--out", type=Path, default=Path("growth"), help="folder of the CSV and the figure")
+    parser.add_argument(
+        "--out", type=Path, default=Path("results/growth"), help="folder of the CSV and the figure"
+    )
     parser.add_argument(
         "--turns", type=int, default=1, help="measurements of each point, whose median counts"
     )

@@ -57,17 +57,19 @@ class Forking:
 
     count = 0
 
-    def __init__(self) -> None:
+    def __init__(self, log: Path) -> None:
         Forking.count += 1
+        self.log = log
         self.name = NAME.format(pid=os.getpid(), count=Forking.count)
         self.environment = {**os.environ, warm.VARIABLE: self.name}
-        with socket.socket(socket.AF_UNIX) as listener:
+        with log.open("wb") as said, socket.socket(socket.AF_UNIX) as listener:
             listener.bind(f"\0{self.name}")
             listener.listen()
             self.process = subprocess.Popen(
                 [sys.executable, "-c", SERVER, str(listener.fileno())],
                 pass_fds=[listener.fileno()],
                 stdin=subprocess.PIPE,
+                stdout=said,
                 env=self.environment,
             )
 
@@ -83,8 +85,8 @@ class Forking:
 
 
 @pytest.fixture
-def forking() -> Iterator[Forking]:
-    started = Forking()
+def forking(tmp_path: Path) -> Iterator[Forking]:
+    started = Forking(tmp_path / "warm.log")
     yield started
     started.close()
     started.process.kill()
@@ -188,17 +190,24 @@ def test_the_one_who_forks_ends_with_its_snakemake_after_the_last_fork(
 @pytest.mark.parametrize(
     "other",
     [
-        {"HF_HUB_OFFLINE": "0"},
-        {"MALLOC_ARENA_MAX": "2"},
+        {"HF_HUB_OFFLINE": "neither"},
+        {"MALLOC_ARENA_MAX": "two"},
         {"PYTHONPATH": f"{Path(warm.__file__).parents[1]}:/nowhere"},
         {warm.VARIABLE: "off"},
         {warm.VARIABLE: "vista-nobody"},
     ],
     ids=lambda other: next(iter(other)),
 )
-def test_who_asks_in_other_circumstances_does_it_himself(forking: Forking, other: dict[str, str]) -> None:
+def test_who_asks_in_other_circumstances_does_it_himself_and_the_log_says_why(
+    forking: Forking, other: dict[str, str]
+) -> None:
     asker = forking.ask("exit", "5", env={**forking.environment, **other})
     assert asker.communicate() == ("by itself\n", "")
+    said = forking.log.read_text()
+    if warm.VARIABLE not in other:
+        (name, value), *_ = other.items()
+        assert f"not forked: vista sample exit 5; other circumstances: {name}\n" in said
+        assert value not in said
 
 
 @pytest.mark.parametrize("free", [{"OMP_NUM_THREADS": "7"}, {"TMPDIR": "elsewhere"}, {"SHLVL": "9"}])

@@ -239,6 +239,8 @@ class Forks:
         is_open = True
         while is_open or self.running:
             for key, _ in self.selector.select():
+                if self.selector.get_map().get(key.fd) is not key:
+                    continue  # closed just now, and its number may be another's
                 if key.fileobj is sys.stdin:
                     is_open = False
                     for each in (sys.stdin, self.listener):
@@ -303,14 +305,24 @@ def _asked(asker: socket.socket, mine: Mapping[str, Any]) -> dict[str, Any] | No
             return None
         head, files, _, _ = socket.recv_fds(asker, SIZE.size, 3)
         told: dict[str, Any] = json.loads(_exactly(asker, SIZE.unpack(head)[0]))
-        if told["circumstances"] == mine and len(files) == 3:
+        differing = _differing(mine, told["circumstances"])
+        if not differing and len(files) == 3:
             return told | {"files": files}
+        what = f"vista {' '.join(told['arguments'])}"
+        print(f"not forked: {what}; other circumstances: {', '.join(differing)}", flush=True)
         _send(asker, 0)
     except (OSError, EOFError, struct.error):
         pass  # it is gone
     for file in files:
         os.close(file)
     return None
+
+
+def _differing(mine: Mapping[str, Any], others: Mapping[str, Any]) -> list[str]:
+    """The circumstances that are not the same; variables by name, since what they say may be secret."""
+    here, there = mine["environment"], others["environment"]
+    variables = sorted(name for name in {**here, **there} if here.get(name) != there.get(name))
+    return [name for name in mine if name != "environment" and mine[name] != others[name]] + variables
 
 
 def _become(told: Mapping[str, Any]) -> None:
