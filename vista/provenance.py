@@ -28,7 +28,7 @@ from vista.shown import in_one_line, markup
 EVERY = {"all", "all models"}  # what a cell of a table says instead of one name
 KEYS = ["model", "train_set", "method", "round", "seed"]
 NAMED = [*KEYS, "against", "policy", "task", "detector", "layer", "measure", "what", "group", "x"]
-OF_DIFFERENCES = {"error", "test", "p", "p_holm"}  # columns that go with a difference
+OF_DIFFERENCES = {"error", "test", "p", "p_holm", "detectable"}  # columns that go with a difference
 SHORT = 12  # characters of a fingerprint that are shown
 MOST_DIGITS = 18  # of a row's number: Python refuses to read thousands
 # Of a manifest's counts, those that say what an output is.

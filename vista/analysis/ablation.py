@@ -21,6 +21,7 @@ from vista.analysis.page import (
     Page,
     Table,
     as_text,
+    at_least,
     bold_if,
     dagger,
     is_clear,
@@ -34,6 +35,7 @@ from vista.analysis.page import (
 from vista.analysis.plan import sweep_name, sweeps
 from vista.analysis.stats import (
     PERCENT,
+    detectable,
     holm,
     overall_mean,
     paired_scores,
@@ -48,7 +50,7 @@ from vista.paths import Paths
 COLUMNS = [
     *("kind", "method", "against", "differs", "model", "train_set", "round", "last", "status"),
     *("models", "runs", "missing", "accuracy", "against_accuracy", "difference", "se", "low", "high"),
-    *("error", "p", "p_holm", "n_test"),
+    *("error", "p", "p_holm", "n_test", "detectable"),
 ]
 TITLES = {
     "component": "Without a component",
@@ -64,7 +66,9 @@ NOTES = """\
 train set), in the same round, paired on model, seed and query, averaged over seeds, then over models;
 behind it its 95 % interval, over other test queries and, where there are several, other seeds.
 `p (Holm)` is corrected for all comparisons of the table in their last round (those against SFT-Seed are
-a family of their own); earlier rounds have none. **Bold**: below 0.05. `runs` counts pairs of runs."""
+a family of their own); earlier rounds have none. **Bold**: below 0.05. `runs` counts pairs of runs.
+`detectable`: the smallest true difference that the test finds with a power of 80 % (two-sided, 5 %,
+before the correction); ≥: from test queries alone, as there is no second seed: it is larger."""
 NOTE_ON_DAGGER = f"""\
 {DAGGER} behind an interval: it is over test queries alone, as no model has a second seed there.
 Beside the others it looks surer than it is, so there is no `p (Holm)`, and nothing is bold."""
@@ -122,6 +126,8 @@ def ablation_rows(
         there is no number.
     """
     rows = [names | _estimate(pairs) for names, pairs in compared(suite, statuses, scores)]
+    for row, smallest in zip(rows, detectable(rows), strict=True):
+        row["detectable"] = smallest
     table = pd.DataFrame(rows, columns=COLUMNS, dtype=object)
     table["p_holm"] = _corrected(table)
     return table.astype(object).where(table.notna(), None)
@@ -212,7 +218,7 @@ def _estimate(pairs: list[Pair]) -> dict[str, Any]:
         row
         | {"accuracy": method * PERCENT, "against_accuracy": against * PERCENT}
         | {name: value * PERCENT for name, value in points.items()}
-        | {"error": pooled.error, "p": pooled.p, "n_test": pooled.n}
+        | {"error": pooled.error, "p": pooled.p, "n_test": pooled.n, "variances": pooled.variances}
     )
 
 
@@ -268,6 +274,7 @@ def _cells(suite: Suite, table: pd.DataFrame) -> pd.DataFrame:
             cells
             | ({"differs": row["differs"]} if row["differs"] else {})
             | _numbers(row, "of against")
+            | {"detectable": at_least(row["detectable"], row["error"])}
             | {m: signed(single.get((*(row[key] for key in keys), m))) for m in suite.models}
         )
     return pd.DataFrame(rows)

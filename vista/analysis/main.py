@@ -22,6 +22,7 @@ from vista.analysis.page import (
     NOTE_ON_DAGGER,
     Page,
     Table,
+    at_least,
     bold_if,
     dagger,
     integer,
@@ -40,6 +41,7 @@ from vista.analysis.stats import (
     averaged,
     bootstrap_interval,
     corrected,
+    detectable,
     difference_columns,
     difference_numbers,
     mcnemar_p,
@@ -70,7 +72,9 @@ are several, over seeds. \\* marks what differs from SFT-Seed after Holm's corre
 `overall` among all rows of the model, a task's accuracy among all rows and tasks. `train_samples`
 counts the examples or pairs trained on, `drawn` the solutions sampled up to and including that round.
 `unanswered`: percent of the responses in which no answer is found; `unfinished`: percent that the length
-limit cut, which are wrong whatever they say; both over the same tasks as `overall`."""
+limit cut, which are wrong whatever they say; both over the same tasks as `overall`. `detectable`: the
+smallest true difference to SFT-Seed, in points, that the test finds with a power of 80 % (two-sided, 5 %,
+before the correction); ≥: from test queries alone, as there is no second seed: it is larger."""
 NOTES_ON_TASKS = """\
 In brackets stand 95 % intervals: of accuracies by drawing the images again (2,000 times), of
 differences to SFT-Seed from their standard error. `p (Holm)` is corrected for all rows and tasks of the
@@ -121,7 +125,7 @@ def columns(suite: Suite) -> list[str]:
     overall = ["overall", "se", "low", "high", "seed_sd"]
     cost = ["train_samples", "samples_drawn_total", *SILENT, "n_test"]
     first = [*KEYS, "objective", "status", "seeds", "missing"]
-    return [*first, *trained, *overall, *outside, *DIFFERENCE, "p", "p_holm", *cost]
+    return [*first, *trained, *overall, *outside, *DIFFERENCE, "p", "p_holm", *cost, "detectable"]
 
 
 def main_rows(
@@ -156,6 +160,8 @@ def main_rows(
             row |= _estimate(inside, "overall")
             row |= difference_numbers(_pairs(suite, group, scores, suite.train_sets[group.train_set]), DELTA)
         rows.append(row)
+    for row, smallest in zip(rows, detectable(rows), strict=True):
+        row["detectable"] = smallest
     return corrected(pd.DataFrame(rows, dtype=object).reindex(columns=columns(suite)))
 
 
@@ -342,6 +348,9 @@ def _main_cells(
     for task in outside:
         cells[task] = accuracy(task)
     cells["Δ SFT-Seed"] = [_delta(row) for row in table.to_dict("records")]
+    cells["detectable"] = [
+        at_least(value, error) for value, error in zip(table["detectable"], table["error"], strict=True)
+    ]
     for name in SILENT:
         cells[name] = table[name].map(number)
     cells["train_samples"] = table["train_samples"].map(integer)

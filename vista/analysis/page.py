@@ -93,6 +93,12 @@ def signed(value: float | None) -> str:
     return "" if value is None or math.isnan(value) else f"{value:+.2f}"
 
 
+def at_least(value: float | None, error: str | None) -> str:
+    """A smallest difference; ``≥ 1.53`` where the error that it follows from is not over seeds."""
+    shown = number(value)
+    return f"≥ {shown}" if shown and error == "queries" else shown
+
+
 def with_interval(value: str, low: str, high: str) -> str:
     """``52.21 [50.90, 53.48]`` of numbers as they are printed; without the interval where there is none."""
     return f"{value} [{low}, {high}]" if value and low else value

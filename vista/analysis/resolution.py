@@ -16,7 +16,7 @@ import pandas as pd
 
 from vista.analysis.ablation import TITLES, compared, differences, how_many
 from vista.analysis.collect import read_long, run_statuses, scores_by_run
-from vista.analysis.page import Page, Table, as_text, integer, number, of_all, write_table
+from vista.analysis.page import Page, Table, as_text, at_least, integer, number, of_all, write_table
 from vista.analysis.power import Variances, power, seeds_in_common, seeds_needed, smallest_difference
 from vista.analysis.stats import PERCENT, QUERIES, pooled_difference
 from vista.config import Suite
@@ -172,11 +172,9 @@ def _cells(suite: Suite, table: pd.DataFrame) -> pd.DataFrame:
         cells = {name: str(row[name]) for name in ("method", "against", "model", "train_set", "round")}
         if len(suite.train_sets) == 1:
             del cells["train_set"]
-        bound = "≥ " if row["error"] == QUERIES else ""
-        shown = number(row["detectable"])
         cells |= {"runs": of_all(row["runs"], row["missing"]), "seed sd": number(row["pooled_sd"])}
         cells |= {name.removeprefix("sd_"): number(row[name]) for name in PARTS}
-        cells |= {"detectable": f"{bound}{shown}" if shown else str(row["status"])}
+        cells |= {"detectable": at_least(row["detectable"], row["error"]) or str(row["status"])}
         cells |= {f"{seeds} seeds": number(row[f"detectable_{seeds}"]) for seeds in SEEDS}
         cells |= {f"for {points}": integer(row[f"seeds_for_{points}"]) for points in WANTED}
         rows.append(cells | {"false alarms": number(row["false_alarms"])})

@@ -20,7 +20,7 @@ from scipy.stats import t as student
 from statsmodels.stats.contingency_tables import mcnemar
 from statsmodels.stats.multitest import multipletests
 
-from vista.analysis.power import LEVEL, Variances
+from vista.analysis.power import LEVEL, Variances, seeds_in_common, smallest_difference
 from vista.errors import VistaError
 
 PERCENT = 100.0
@@ -347,7 +347,7 @@ def difference_columns(name: str) -> list[str]:
 
 
 def difference_numbers(pairs: Mapping[tuple[str, int], pd.DataFrame], name: str) -> dict[str, Any]:
-    """``difference_columns`` with ``test`` and ``p``; nothing where no pair of runs is compared.
+    """``difference_columns`` with ``test``, ``p``, ``variances``; nothing where no runs are compared.
 
     Args:
         pairs: By model and seed, the rows of ``stats.paired_scores``.
@@ -358,7 +358,17 @@ def difference_numbers(pairs: Mapping[tuple[str, int], pd.DataFrame], name: str)
     found = pooled_difference(pairs)
     numbers = [value * PERCENT for value in (found.mean, found.se, found.low, found.high)]
     row: dict[str, Any] = dict(zip(difference_columns(name), [*numbers, found.error], strict=True))
-    return row | {"p": found.p, "test": "t" if found.seeds else "normal"}
+    return row | {"p": found.p, "test": "t" if found.seeds else "normal", "variances": found.variances}
+
+
+def detectable(rows: Sequence[Mapping[str, Any]]) -> list[float | None]:
+    """The smallest difference that the test of each row of a table finds, in points.
+
+    Args:
+        rows: As of ``power.seeds_in_common``, with the ``variances`` of those that have numbers.
+    """
+    found = seeds_in_common(rows, [row.get("variances") for row in rows])
+    return [None if each is None else smallest_difference(each) * PERCENT for each in found]
 
 
 def corrected(table: pd.DataFrame) -> pd.DataFrame:
