@@ -49,7 +49,7 @@ test-faults: install  ## A hundred kills (make test: 5), signals, damaged files,
 vllm: $(VLLM)/.installed  ## vLLM's environment for GPUs, from requirements-vllm.lock
 
 test-vllm: $(TESTED)/.installed  ## The real vLLM engine, in vLLM's build for CPUs; GPU=1: in that for GPUs
-	$(TESTED)/bin/python -m pytest tests/engines/test_vllm.py
+	$(if $(GPU),VISTA_TEST_GPU=1 )$(TESTED)/bin/python -m pytest tests/engines/test_vllm.py
 
 $(VLLM)/.installed: requirements-vllm.lock pyproject.toml
 	$(PYTHON) -m venv --clear $(VLLM)

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 
-# One thread and no network, before anything imports torch or the hub's client.
+# One thread, no network, and no GPU unless that is what is tested: many tests compare to the last bit, which
+# only a CPU gives whatever shares a batch. Before anything imports torch or the hub's client.
+if "VISTA_TEST_GPU" not in os.environ:
+    os.environ["CUDA_VISIBLE_DEVICES"] = ""
 os.environ.update(
     OMP_NUM_THREADS="1",
     HF_HUB_OFFLINE="1",

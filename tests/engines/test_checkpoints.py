@@ -37,6 +37,13 @@ def test_a_loaded_checkpoint_samples_what_the_saved_one_did(architecture: str, t
     assert results[0] == results[1]
 
 
+def test_float32_is_computed_in_float32_on_gpus_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)  # torch's default
+    checkpoint("qwen2.5-vl")
+    assert not torch.backends.cudnn.allow_tf32
+    assert not torch.backends.cuda.matmul.allow_tf32
+
+
 def test_a_saved_checkpoint_takes_the_place_of_an_older_one_and_leaves_nothing_else(folder: Path) -> None:
     (folder / "old.txt").write_text("old")
     made = checkpoint("internvl")

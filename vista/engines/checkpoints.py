@@ -112,6 +112,9 @@ PLACEHOLDERS = ("image_token_id", "image_token_index", "video_token_id", "video_
 def wrap(model: Any, processor: Any, name: str = "the checkpoint") -> Checkpoint:
     """Gather what the engines ask of a model and processor that are in memory.
 
+    From here on a GPU computes convolutions of float32 in float32: torch's default rounds their inputs to ten
+    bits (TF32), products of matrices not. Vision towers begin with one.
+
     Args:
         model: In evaluation mode.
         processor: As transformers loads it, or with options: a ``Presenter``.
@@ -137,6 +140,7 @@ def wrap(model: Any, processor: Any, name: str = "the checkpoint") -> Checkpoint
                 f"{name}: {what} {beyond[0]} is beyond the model's vocabulary of {size}; take the tokenizer, "
                 "the generation config and the weights of the same checkpoint"
             )
+    torch.backends.cudnn.allow_tf32 = False
     pad = processor.tokenizer.pad_token_id
     text_config = model.config.get_text_config()
     return Checkpoint(
