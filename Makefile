@@ -89,7 +89,7 @@ freeze: install  ## Keep the SFT-Seed checkpoints of `make main` for the tests
 
 # Not throughput.py, which reads a finished suite.
 bench: install  ## Benchmarks, each printing ratios measured side by side
-	for script in $(filter-out benchmarks/throughput.py,$(wildcard benchmarks/*.py)); do $(RUN) python $$script || exit 1; done
+	for script in $(filter-out benchmarks/throughput.py benchmarks/gpu.py,$(wildcard benchmarks/*.py)); do $(RUN) python $$script || exit 1; done
 
 clean:  ## Remove what make main wrote; the environment stays
 	rm -rf results/smoke results/tasks results/models results/rollouts results/curation results/training \

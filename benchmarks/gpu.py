@@ -2,9 +2,9 @@
 
     python benchmarks/gpu.py CHECKPOINT [decode] [vision] [read] [parity] [sft] [dpo] [lora]
 
-Any checkpoint folder will do; how good its weights are plays no part. Under ``accelerate launch --config_file …
---num_processes 1`` trainings are set up as that file says. On a CPU all sizes are tiny: that only shows that
-it runs.
+Any checkpoint folder will do; how good its weights are plays no part. Under ``accelerate launch`` with a
+config file and ``--num_processes 1`` trainings are set up as that file says. On a CPU all sizes are tiny:
+that only shows that it runs.
 
 - *decode*: milliseconds a step of the embedded sampling engine, by rows;
 - *vision*: the vision tower, by size of the image;
@@ -22,6 +22,7 @@ import json
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -56,16 +57,16 @@ def say(step: str, **found: Any) -> None:
     print(json.dumps({"step": step, **found}), flush=True)
 
 
-def seconds(work: Callable[[], Any], turns: int = 1) -> float:
-    """Of the last turn."""
+def timed(work: Callable[[], Any], turns: int = 1) -> tuple[float, Any]:
+    """Seconds of the last turn, and what it returned."""
     for _ in range(turns):
         if GPU:
             torch.cuda.synchronize()
         began = time.perf_counter()
-        work()
+        result = work()
         if GPU:
             torch.cuda.synchronize()
-    return time.perf_counter() - began
+    return time.perf_counter() - began, result
 
 
 def query(number: int, width: int = SIDE, height: int = SIDE) -> Row:
@@ -88,10 +89,10 @@ def decode(checkpoint: Checkpoint) -> None:
     prompt = chat.encode_query(checkpoint.processor, query(1))
     for rows in (1, 8, 64, 256) if GPU else (1, 8):
         engine = HfEngine(checkpoint, rows)
-        drawn: list[Any] = []
-        engine.sample([Request(prompt, [*range(rows)])], 1.0, 4)
-        spent = seconds(lambda: drawn.extend(engine.sample([Request(prompt, [*range(rows)])], 1.0, NEW)))
-        tokens = sum(len(sample.token_ids) for sample in drawn[0])
+        asked = [Request(prompt, [*range(rows)])]
+        engine.sample(asked, 1.0, 4)
+        spent, (drawn,) = timed(partial(engine.sample, asked, 1.0, NEW))
+        tokens = sum(len(sample.token_ids) for sample in drawn)
         say("decode", rows=rows, ms_a_step=round(spent / NEW * 1e3, 1), tokens_a_second=round(tokens / spent))
 
 
@@ -100,7 +101,7 @@ def vision(checkpoint: Checkpoint) -> None:
         prompt = chat.encode_query(checkpoint.processor, query(2, width, height))
         features = {name: value.to(checkpoint.device) for name, value in prompt.image_features.items()}
         with torch.inference_mode():
-            spent = seconds(lambda: checkpoint.model.base_model.get_image_features(**features), turns=3)
+            spent, _ = timed(partial(checkpoint.model.base_model.get_image_features, **features), turns=3)
         say("vision", size=f"{width}x{height}", prompt_tokens=len(prompt), ms=round(spent * 1e3, 1))
 
 
@@ -116,12 +117,11 @@ def read(checkpoint: Checkpoint) -> None:
     layers = layers_of(checkpoint)
     for rows in (1, 8):
         responses = [response(number) for number in range(rows)]
-        spent = seconds(lambda: read_predictions(checkpoint, [prompt] * rows, responses, rows), turns=2)
+        prompts = [prompt] * rows
+        spent, _ = timed(partial(read_predictions, checkpoint, prompts, responses, rows), turns=2)
         say("critical tokens", rows=rows, ms_a_response=round(spent / rows * 1e3, 1))
-        spent = seconds(
-            lambda: attention_scores(checkpoint, [prompt] * rows, [kinds] * rows, responses, layers, rows),
-            turns=2,
-        )
+        score = partial(attention_scores, checkpoint, prompts, [kinds] * rows, responses, layers, rows)
+        spent, _ = timed(score, turns=2)
         say("attention scores", rows=rows, ms_a_response=round(spent / rows * 1e3, 1))
 
 
@@ -188,7 +188,7 @@ def training(folder: Path, step: str, device_batch: int, recompute: bool) -> Non
     trainer._forward = watched
     if GPU:
         torch.cuda.reset_peak_memory_stats()
-    spent = seconds(trainer.train)
+    spent, _ = timed(trainer.train)
     log = [entry for entry in trainer.state.log_history if "loss" in entry]
     say(
         step,
@@ -201,8 +201,8 @@ def training(folder: Path, step: str, device_batch: int, recompute: bool) -> Non
         weights=sorted({str(p.dtype) for p in trainer.model.parameters()}),
         peak_gb=round(torch.cuda.max_memory_allocated() / 1e9, 1) if GPU else None,
     )
-    gather = seconds(lambda: trainer.whole.of(trainer))
-    say("gather", seconds=round(gather, 1))
+    spent, _ = timed(partial(trainer.whole.of, trainer))
+    say("gather", seconds=round(spent, 1))
 
 
 def main() -> None:
@@ -210,7 +210,9 @@ def main() -> None:
     parser.add_argument("checkpoint", type=Path)
     parser.add_argument("steps", nargs="*", metavar="STEP", help=", ".join(STEPS))
     parser.add_argument("--device-batch", type=int, default=2, help="examples in a forward pass")
-    parser.add_argument("--keep", action="store_true", help="keep activations instead of computing them again")
+    parser.add_argument(
+        "--keep", action="store_true", help="keep activations instead of computing them again"
+    )
     options = parser.parse_args()
     steps = options.steps or STEPS
     if unknown := [step for step in steps if step not in STEPS]:

@@ -379,6 +379,7 @@ def grids(root: Path, results: Path) -> Suite:
     raw = load_yaml(root / "config/testbed.yaml")
     raw |= {
         "models": ["nano-internvl", "nano-qwen2.5-vl"],
+        "seeds": [0],
         "methods": [*METHODS, MINE],
         "sweeps": {"tau": {"method": "vista-sft", "set": "filter.tau", "values": [-1.0], "rounds": 1}},
         "max_rounds": {"nano-internvl": 2},

@@ -108,9 +108,10 @@ def test_what_is_no_run_is_refused(text: str) -> None:
         Run.parse(text)
 
 
-def test_the_default_grid_has_one_run_per_model_method_and_round(suite: Suite) -> None:
+def test_the_default_grid_has_one_run_per_model_method_seed_and_round(suite: Suite) -> None:
     found = grid.runs(suite)
-    assert len(found) == len(set(found)) == 2 * (2 + 1 + 1 + 3 + 3 + 1 + 1)
+    of_a_seed = 1 + 1 + 1 + 3 + 3 + 1 + 1 + 1 + 1
+    assert len(found) == len(set(found)) == 2 * (1 + 3 * of_a_seed)  # the base model has no seed
 
 
 def test_round_one_is_sampled_by_the_seed_model_and_later_rounds_by_the_round_before(suite: Suite) -> None:
@@ -120,8 +121,11 @@ def test_round_one_is_sampled_by_the_seed_model_and_later_rounds_by_the_round_be
     assert grid.policy(suite, third) == Run("nano-internvl", "grids", "vista-sft", 0, 2)
 
 
-def test_every_round_restarts_from_the_base_by_default(suite: Suite) -> None:
-    assert all(grid.restart(suite, run) is None for run in grid.runs(suite))
+def test_every_round_restarts_from_the_base_unless_the_method_goes_on(suite: Suite) -> None:
+    restarts = {run: grid.restart(suite, run) for run in grid.runs(suite)}
+    going_on = {run for run, start in restarts.items() if start is not None}
+    assert going_on == {run for run in restarts if run.method in ("dpo-continue", "vista-dpo-continue")}
+    assert all(restarts[run] == Run(run.model, "grids", "sft-seed", run.seed, 0) for run in going_on)
 
 
 def test_a_method_may_go_on_from_the_round_before(suite: Suite) -> None:
@@ -234,4 +238,4 @@ def test_a_model_may_be_held_to_fewer_rounds_than_its_methods_have(suite: Suite)
     }
     assert rounds("nano-qwen2.5-vl")["vista-sft"] == [1, 2, 3]
     assert rounds("nano-qwen2.5-vl")["star"] == [1], "the limit gives no round that a method lacks"
-    assert len(grid.runs(held)) == (2 + 6) + (2 + 1 + 1 + 3 + 3 + 1 + 1)
+    assert len(grid.runs(held)) == (1 + 3 * (1 + 8)) + (1 + 3 * (1 + 4 + 2 + 3 + 3))

@@ -14,7 +14,7 @@ import torch
 from tests.nano import ARCHITECTURES, checkpoint, query
 from vista.chat import encode_query
 from vista.engines.base import Request
-from vista.engines.checkpoints import load_checkpoint, load_outline, save_checkpoint
+from vista.engines.checkpoints import load_checkpoint, load_outline, save_checkpoint, wrap
 from vista.engines.hf import HfEngine
 from vista.errors import VistaError
 
@@ -38,8 +38,9 @@ def test_a_loaded_checkpoint_samples_what_the_saved_one_did(architecture: str, t
 
 
 def test_float32_is_computed_in_float32_on_gpus_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = checkpoint("qwen2.5-vl")
     monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)  # torch's default
-    checkpoint("qwen2.5-vl")
+    wrap(made.model, made.processor)
     assert not torch.backends.cudnn.allow_tf32
     assert not torch.backends.cuda.matmul.allow_tf32
 
