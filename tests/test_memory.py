@@ -211,6 +211,13 @@ WATCHED = """
 CHILD = "import subprocess; subprocess.Popen([sys.executable, '-c', 'b = bytearray(700_000_000); input()'])"
 
 
+@pytest.fixture
+def unhidden(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No variable hides GPUs, as one does from the other tests."""
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+
+
+@pytest.mark.usefixtures("unhidden")
 @pytest.mark.parametrize("takes", ["kept = bytearray(b'1') * 700_000_000", CHILD], ids=["itself", "a child"])
 def test_where_there_is_a_gpu_what_job_and_children_hold_is_watched(tmp_path: Path, takes: str) -> None:
     (tmp_path / "nvidia0").touch()
@@ -222,6 +229,7 @@ def test_where_there_is_a_gpu_what_job_and_children_hold_is_watched(tmp_path: Pa
     )
 
 
+@pytest.mark.usefixtures("unhidden")
 def test_what_forked_children_share_is_counted_once(tmp_path: Path) -> None:
     (tmp_path / "nvidia0").touch()
     program = """
@@ -246,6 +254,7 @@ def test_what_forked_children_share_is_counted_once(tmp_path: Path) -> None:
     assert status == 0, said
 
 
+@pytest.mark.usefixtures("unhidden")
 def test_without_a_visible_gpu_the_kernel_limits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(memory, "DEVICES", tmp_path)
     assert not memory._has_gpu()

@@ -143,9 +143,9 @@ def test_a_round_of_r3v_reads_the_rollouts_of_all_policies_so_far(suite: Suite) 
 
 
 def test_accumulating_and_selecting_add_no_sampling_jobs(root: Path) -> None:
-    plain = job_counts(suite_with(root, []))
-    pooled = job_counts(suite_with(root, ["r3v"]))
-    selecting = job_counts(suite_with(root, ["r3v", "r3v-select"]))
+    plain = job_counts(suite_with(root, [], seeds=[0]))
+    pooled = job_counts(suite_with(root, ["r3v"], seeds=[0]))
+    selecting = job_counts(suite_with(root, ["r3v", "r3v-select"], seeds=[0]))
     # Rounds 2 and 3 sample from r3v's own checkpoints; round 1 shares the samples of SFT-Seed.
     assert pooled["sample"] == plain["sample"] + 2
     assert selecting == {**pooled, "evaluate": pooled["evaluate"] + 3}
