@@ -87,7 +87,7 @@ lock:  ## Resolve requirements.lock, requirements-vllm.lock and environment.yml 
 freeze: install  ## Keep the SFT-Seed checkpoints of `make main` for the tests
 	$(RUN) python workflow/scripts/freeze.py
 
-# Not throughput.py, which reads a finished suite.
+# Not throughput.py and gpu.py, which need a finished suite and a checkpoint.
 bench: install  ## Benchmarks, each printing ratios measured side by side
 	for script in $(filter-out benchmarks/throughput.py benchmarks/gpu.py,$(wildcard benchmarks/*.py)); do $(RUN) python $$script || exit 1; done
 

@@ -145,9 +145,9 @@ def parity(checkpoint: Checkpoint, folder: Path) -> None:
     say("parity", type=str(checkpoint.model.dtype), ours=ours, eager=theirs, worst=worst)
 
 
-def training(folder: Path, step: str, device_batch: int, recompute: bool) -> None:
-    """Some steps in bfloat16 over float32 weights."""
-    checkpoint = load_checkpoint(folder, device="cpu", dtype="auto" if step == "lora" else torch.float32)
+def training(source: Path, step: str, device_batch: int, recompute: bool, folder: Path) -> None:
+    """Some steps in bfloat16 over float32 weights; those that LoRA freezes stay as they are stored."""
+    checkpoint = load_checkpoint(source, device="cpu", dtype="auto" if step == "lora" else torch.float32)
     pairs = step == "dpo"
 
     def example(number: int) -> Row:
@@ -168,7 +168,7 @@ def training(folder: Path, step: str, device_batch: int, recompute: bool) -> Non
         [example(number) for number in range(EXAMPLES)],
         Hyperparameters(epochs=1, learning_rate=1e-5, batch_size=BATCH, warmup=0.0, schedule="constant"),
         DpoSettings(kind="dpo") if pairs else SftSettings(kind="sft"),
-        Path(tempfile.mkdtemp()),
+        folder,
         0,
         ModelTraining(
             device_batch_size=min(device_batch, BATCH),
@@ -215,6 +215,8 @@ def main() -> None:
     )
     options = parser.parse_args()
     steps = options.steps or STEPS
+    if not options.checkpoint.is_dir():
+        parser.error(f"{options.checkpoint}: no such folder; name that of a checkpoint")
     if unknown := [step for step in steps if step not in STEPS]:
         parser.error(f"{', '.join(unknown)}: no step; there are {', '.join(STEPS)}")
     say("device", device=torch.cuda.get_device_name() if GPU else "cpu", torch=torch.__version__)
@@ -229,7 +231,8 @@ def main() -> None:
     for step in ("sft", "dpo", "lora"):
         if step in steps:
             gc.collect()  # the model before, and the last trainer, whose parts refer to each other
-            training(options.checkpoint, step, options.device_batch, not options.keep)
+            with tempfile.TemporaryDirectory() as folder:
+                training(options.checkpoint, step, options.device_batch, not options.keep, Path(folder))
 
 
 if __name__ == "__main__":

@@ -35,6 +35,7 @@ from vista.analysis.page import (
 from vista.analysis.plan import sweep_name, sweeps
 from vista.analysis.stats import (
     PERCENT,
+    QUERIES,
     detectable,
     holm,
     overall_mean,
@@ -274,7 +275,7 @@ def _cells(suite: Suite, table: pd.DataFrame) -> pd.DataFrame:
             cells
             | ({"differs": row["differs"]} if row["differs"] else {})
             | _numbers(row, "of against")
-            | {"detectable": at_least(row["detectable"], row["error"])}
+            | {"detectable": at_least(row["detectable"], row["error"] == QUERIES)}
             | {m: signed(single.get((*(row[key] for key in keys), m))) for m in suite.models}
         )
     return pd.DataFrame(rows)

@@ -38,6 +38,7 @@ from vista.analysis.page import (
 from vista.analysis.runs import Cost, own_tasks_note, shared_images_note, trained_tasks
 from vista.analysis.stats import (
     PERCENT,
+    QUERIES,
     averaged,
     bootstrap_interval,
     corrected,
@@ -349,7 +350,8 @@ def _main_cells(
         cells[task] = accuracy(task)
     cells["Δ SFT-Seed"] = [_delta(row) for row in table.to_dict("records")]
     cells["detectable"] = [
-        at_least(value, error) for value, error in zip(table["detectable"], table["error"], strict=True)
+        at_least(value, error == QUERIES)
+        for value, error in zip(table["detectable"], table["error"], strict=True)
     ]
     for name in SILENT:
         cells[name] = table[name].map(number)

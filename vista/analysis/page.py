@@ -93,10 +93,10 @@ def signed(value: float | None) -> str:
     return "" if value is None or math.isnan(value) else f"{value:+.2f}"
 
 
-def at_least(value: float | None, error: str | None) -> str:
-    """A smallest difference; ``≥ 1.53`` where the error that it follows from is not over seeds."""
+def at_least(value: float | None, alone: bool) -> str:
+    """A smallest difference; ``≥ 1.53`` where its error is over test queries ``alone``."""
     shown = number(value)
-    return f"≥ {shown}" if shown and error == "queries" else shown
+    return f"≥ {shown}" if shown and alone else shown
 
 
 def with_interval(value: str, low: str, high: str) -> str:

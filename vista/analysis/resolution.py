@@ -174,7 +174,7 @@ def _cells(suite: Suite, table: pd.DataFrame) -> pd.DataFrame:
             del cells["train_set"]
         cells |= {"runs": of_all(row["runs"], row["missing"]), "seed sd": number(row["pooled_sd"])}
         cells |= {name.removeprefix("sd_"): number(row[name]) for name in PARTS}
-        cells |= {"detectable": at_least(row["detectable"], row["error"]) or str(row["status"])}
+        cells |= {"detectable": at_least(row["detectable"], row["error"] == QUERIES) or str(row["status"])}
         cells |= {f"{seeds} seeds": number(row[f"detectable_{seeds}"]) for seeds in SEEDS}
         cells |= {f"for {points}": integer(row[f"seeds_for_{points}"]) for points in WANTED}
         rows.append(cells | {"false alarms": number(row["false_alarms"])})
