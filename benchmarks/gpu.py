@@ -2,9 +2,9 @@
 
     python benchmarks/gpu.py CHECKPOINT [decode] [vision] [read] [parity] [sft] [dpo] [lora]
 
-Any checkpoint folder with 9,000 tokens or more will do, whatever its weights. Under ``accelerate launch`` with a
-config file and ``--num_processes 1`` trainings are set up as that file says. On a CPU all sizes are tiny:
-that only shows that it runs.
+Any checkpoint folder with 9,000 tokens or more will do, whatever its weights. Under ``accelerate launch``
+with a config file and ``--num_processes 1`` trainings are set up as that file says. On a CPU all sizes are
+tiny: that only shows that it runs.
 
 - *decode*: milliseconds a step of the embedded sampling engine, by rows;
 - *vision*: the vision tower, by size of the image;
