@@ -1,9 +1,11 @@
-"""Tokens per second of every job of a finished suite that runs a model, from the manifests.
+"""Tokens per second of every job of a finished suite that runs a model, and what starting all jobs took.
 
 Run: ``python benchmarks/throughput.py results`` (any suite's results folder).
 
 Seconds are those of the whole job after its imports, model loading included; so a suite of many
-small jobs looks slower than its loops are.
+small jobs looks slower than its loops are. The start of a job is what its benchmark file has beyond that:
+its shell, Python, imports or the fork in their place, and reading the plan. Snakemake itself and the process
+that forks are no jobs, and not in it.
 """
 
 from __future__ import annotations
@@ -12,8 +14,12 @@ import argparse
 from collections import defaultdict
 from pathlib import Path
 
+import pandas as pd
+
+from vista.analysis.cost import STAGES, measured_by, output_name, read_benchmarks
 from vista.errors import VistaError
-from vista.manifest import Manifest
+from vista.manifest import SUFFIX, Manifest
+from vista.paths import Paths
 
 
 def manifests(results: Path) -> list[Manifest]:
@@ -34,6 +40,30 @@ def work(manifest: Manifest) -> str:
     return " ".join([manifest.stage, *kinds, objective]).strip()
 
 
+def starts(results: Path) -> pd.DataFrame:
+    """Every job with a benchmark file and a manifest: ``stage, seconds, start``."""
+    paths = Paths(results)
+    benchmarks = read_benchmarks(paths, [])
+    rows = []
+    for stage in STAGES:
+        worked = {
+            output_name(paths, output_of(file)): Manifest.model_validate_json(file.read_bytes()).seconds
+            for file in sorted((results / stage).rglob("*manifest.json"))
+        }
+        for job in benchmarks[benchmarks["stage"] == stage].itertuples():
+            own = [seconds for name, seconds in worked.items() if measured_by(name, job.name)]
+            if own:
+                start = max(0.0, job.seconds - max(own))
+                rows.append({"stage": stage, "seconds": job.seconds, "start": start})
+    return pd.DataFrame(rows, columns=["stage", "seconds", "start"])
+
+
+def output_of(manifest: Path) -> Path:
+    """The file or folder that a manifest describes."""
+    named = manifest.name != "manifest.json"
+    return manifest.with_name(manifest.name.removesuffix(SUFFIX)) if named else manifest.parent
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("results", type=Path)
@@ -48,6 +78,11 @@ def main() -> None:
         tokens = sum(member.counts["tokens"] for member in members)
         seconds = sum(member.seconds for member in members)
         print(f"{name:28} {device:24} {len(members):5} {tokens:12.0f} {seconds:9.1f} {tokens / seconds:9.0f}")
+    jobs = starts(results)
+    print(f"\n{'stage':12} {'jobs':>5} {'seconds':>9} {'starts':>9} {'share':>7}")
+    for stage, own in [*jobs.groupby("stage", sort=False), ("all", jobs)]:
+        seconds, start = own["seconds"].sum(), own["start"].sum()
+        print(f"{stage:12} {len(own):5} {seconds:9.1f} {start:9.1f} {start / seconds:7.1%}")
 
 
 if __name__ == "__main__":
