@@ -93,6 +93,8 @@ onstart:
         workflow.register_envvars(
             *HANDED, *(["PYTHONPATH"] if SUITE.snapshot else [])
         )
+        if BOARD is not None:
+            BOARD.start()
     # To limit how many jobs start in a time span (100 a second by default), Snakemake 9 wakes its
     # scheduler once per span for every job that has finished so far. After a few hundred jobs this takes
     # half a core, and Snakemake waits for one more span when it has ended or was interrupted. No more jobs
@@ -116,7 +118,19 @@ if workflow.resource_settings.nodes is None:
 WARM = []  # open as long as this process runs
 
 
+onsuccess:
+    if workflow.is_main_process:
+        if BOARD is not None:
+            BOARD.stop()
+        print(
+            PROGRESS.summary(asked_for(workflow.dag), config_words(workflow)),
+            file=sys.stderr,
+        )
+
+
 onerror:
+    if BOARD is not None:
+        BOARD.stop()
     quoted = last_lines(logs_of_failed(workflow.scheduler))
     if workflow.is_main_process and quoted:
         print(quoted, file=sys.stderr)
@@ -177,8 +191,9 @@ include: "workflow/rules/common.smk"
 ask_manifests(PLAN)
 disregard_checks(PLAN)
 measure_forks()
+PROGRESS, BOARD = Progress(), None
 if workflow.is_main_process:
-    say_less(workflow.output_settings, Progress())
+    BOARD = say_less(workflow.output_settings, PROGRESS)
     train_released(Releases(SUITE))
 if RELEASES is not None:
     release_when_read(RELEASES)

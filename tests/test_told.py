@@ -134,3 +134,37 @@ def test_long_lists_and_reasons_are_cut_and_short_ones_are_left() -> None:
     assert short["reason"] == said["reason"][:REASON] + " …"  # type: ignore[index]
     assert short_job({"input": None, "reason": "new"}) == {"input": None, "reason": "new"}
     assert len(said["input"]) == 1000, "what other loggers are told stays"
+
+
+def test_the_jobs_at_work_are_named_the_longest_first() -> None:
+    progress, clock = begun({"train": 2, "sample": 1, "total": 3}, {})
+    progress.described(1, "train", {"run": "nano/grids/rest-em/seed0/round1"})
+    progress.described(2, "sample", {"run": "nano/grids/sft-seed/seed0/round0", "shard": "0"})
+    progress.started([2])
+    clock.now += 5
+    progress.started([1])
+    clock.now += 2
+    assert progress.at_work() == [
+        ("sample nano/grids/sft-seed/seed0/round0 0", 7),
+        ("train nano/grids/rest-em/seed0/round1", 2),
+    ]
+    progress.finished(2)
+    assert (progress.done, progress.total) == (1, 3)
+    assert [name for name, _ in progress.at_work()] == ["train nano/grids/rest-em/seed0/round1"]
+
+
+def test_a_run_that_ended_well_says_what_it_made_and_what_to_type_next() -> None:
+    progress, clock = begun({"results": 1, "total": 1}, {1: "results"})
+    progress.started([1])
+    clock.now += 2169
+    progress.finished(1)
+    said = progress.summary(["results/tables/main.csv", "results/tables/cost.csv"], " --configfile a.yaml")
+    first, *rest = said.splitlines()
+    assert first == "1 jobs in 36 min 9 s: results/tables/main.md, results/tables/cost.md"
+    assert any("vista show results/tables/main.csv" in line for line in rest)
+    assert any(line.endswith("snakemake --cores all tables figures --configfile a.yaml") for line in rest)
+    assert not any("--report" in line for line in rest), "there are no figures yet"
+    everything = progress.summary(["results/tables/main.csv", "results/figures/rounds.pdf"])
+    assert everything.endswith("snakemake --report report.html tables figures")
+    assert "figures:" not in everything
+    assert progress.summary(["results/models/nano/model.safetensors"]).count("\n") == 0

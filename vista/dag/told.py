@@ -6,6 +6,7 @@ of thousands of characters.
 
 from __future__ import annotations
 
+import re
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -36,7 +37,7 @@ def short_job(said: Mapping[str, Any]) -> dict[str, Any]:
 
 
 class Progress:
-    """What has run, what is left, and how long that may take.
+    """What has run, what is left, and how long that may take. Asked by one thread while another tells.
 
     The rest of each rule's jobs is taken to last as long, each, as those that have ended, and as many to run
     at a time as did so far. Where a scheduler has a queue, waiting there counts.
@@ -49,11 +50,20 @@ class Progress:
         self.begun: dict[int | str, float] = {}  # when each job, or group, that runs was started
         self.lasted: dict[str, list[float]] = defaultdict(list)  # seconds of each job that has ended, by rule
         self.named: Counter[str] = Counter()  # jobs by rule, of which a dry run has said something
+        self.names: dict[int, str] = {}  # of jobs, to be shown
+        self.done = 0
+        self.total = 0
         self.start: float | None = None
 
     def planned(self, stats: Mapping[str, int]) -> None:
         """The jobs of each rule that are to run."""
         self.left = Counter({rule: count for rule, count in stats.items() if rule != "total"})
+        self.total = self.left.total()
+
+    def described(self, job: int, rule: str, wildcards: Mapping[str, str]) -> None:
+        """What a job is."""
+        self.rules[job] = rule
+        self.names[job] = named(rule, wildcards)
 
     def started(self, jobs: Iterable[int | str]) -> None:
         """Jobs, or groups of them, were started, or handed to a scheduler."""
@@ -71,6 +81,7 @@ class Progress:
         """A job has ended well."""
         rule = self.rules.get(job, "")
         self.left[rule] -= 1
+        self.done += 1
         if (begun := self.begun.pop(job, None)) is not None:
             self.lasted[rule].append(self.clock() - begun)
 
@@ -80,20 +91,30 @@ class Progress:
 
     def seconds_left(self) -> float | None:
         """How long the rest may take; nothing before a job has ended."""
-        ended = [seconds for rule in self.lasted.values() for seconds in rule]
+        lasted = {rule: [*seconds] for rule, seconds in self.lasted.copy().items()}
+        ended = [seconds for rule in lasted.values() for seconds in rule]
         if not ended or self.start is None:
             return None
         now = self.clock()
         running = [
             (self.rules.get(job, "") if isinstance(job, int) else "", now - begun)
-            for job, begun in self.begun.items()
+            for job, begun in self.begun.copy().items()
         ]
-        each = {rule: sum(lasted) / len(lasted) for rule, lasted in self.lasted.items()}
+        each = {rule: sum(seconds) / len(seconds) for rule, seconds in lasted.items()}
         other = sum(ended) / len(ended)
         work = sum(max(0, count) * each.get(rule, other) for rule, count in self.left.items())
         work -= sum(min(seconds, each.get(rule, other)) for rule, seconds in running)
         busy = sum(ended) + sum(seconds for _, seconds in running)
         return work * (now - self.start) / busy if busy else None
+
+    def at_work(self) -> list[tuple[str, float]]:
+        """The jobs that run, and for how many seconds each has; the longest first."""
+        now = self.clock()
+        running = [
+            (self.names.get(job, "") if isinstance(job, int) else "a group of jobs", now - begun)
+            for job, begun in self.begun.copy().items()
+        ]
+        return sorted(running, key=lambda each: -each[1])
 
     def line(self, done: int, total: int) -> str:
         """How far the run is, in one line."""
@@ -101,16 +122,42 @@ class Progress:
         seconds = self.seconds_left() if done < total else None
         return said if seconds is None else f"{said}, about {duration(seconds)} left"
 
+    def summary(self, targets: Sequence[str], config: str = "") -> str:
+        """What a run that ended well says last: what is there now, and what to type next.
+
+        Args:
+            targets: The files that were asked for.
+            config: The words of a command line that name the suite's config; none for the default.
+        """
+        seconds = 0.0 if self.start is None else self.clock() - self.start
+        # A table is best read as Markdown, which is beside its CSV.
+        files = list(dict.fromkeys(re.sub(r"(/tables/[^/]+)\.csv$", r"\1.md", file) for file in targets))
+        said = [f"{self.done} jobs in {duration(seconds)}: {', '.join(shortened(files))}"]
+        drawn = any("/figures/" in file for file in files)
+        main = [file for file in files if file.endswith("/tables/main.md")]
+        for file in main:
+            said.append(f"where a number comes from:  vista show {file[:-3]}.csv ROW COLUMN")
+        if main and not drawn:
+            said.append(f"every table and figure:     snakemake --cores all tables figures{config}")
+        if drawn:
+            said.append(f"all of it in one page:      snakemake --report report.html tables figures{config}")
+        return "\n".join(said)
+
     def brief(self, rule: str, wildcards: Mapping[str, str]) -> str:
         """A job of a dry run in one line; nothing after the first ones of its rule."""
         self.named[rule] += 1
         if self.named[rule] > SHOWN:
             return ""
-        said = f"{rule} {' '.join(map(str, wildcards.values()))}".rstrip()
+        said = named(rule, wildcards)
         rest = self.left[rule] - SHOWN
         if self.named[rule] < SHOWN or rest <= 0:
             return said
         return f"{said}\n{rule} … ({rest} more; --printshellcmds shows all)"
+
+
+def named(rule: str, wildcards: Mapping[str, str]) -> str:
+    """A job by its rule and what it is for."""
+    return f"{rule} {' '.join(map(str, wildcards.values()))}".rstrip()
 
 
 def duration(seconds: float) -> str:

@@ -1,5 +1,7 @@
 # What several rules say about their outputs, what a run says of its jobs, and what is done about failed ones:
 # their logs are quoted, and what they leave counts as older than their inputs.
+import os
+import shlex
 from contextlib import suppress
 from functools import cache
 
@@ -15,9 +17,12 @@ from snakemake.logging import DefaultFilter, DefaultFormatter, get_event, logger
 from snakemake.persistence import ParamsChange, PersistenceBase
 from snakemake_interface_logger_plugins.common import LogEvent
 
+from vista.dag.board import Board, is_wanted
 from vista.dag.told import SHOWN, short_job
 from vista.suites import strange_target
 from vista.warm import forks
+
+STREAM = "DefaultStreamHandler"  # Snakemake's name of what writes its messages
 
 
 class Following:
@@ -293,11 +298,11 @@ def say_less(settings, progress):
     """Have Snakemake say where a run is in one line, and what is about a job in short ones.
 
     A dry run names the first jobs of each rule, unless it is asked for more (`--printshellcmds`, `--quiet host`,
-    `--verbose`). Loggers of other make (`--logger`) are told everything.
+    `--verbose`). Loggers of other make (`--logger`) are told everything. Returns the board of a run in a
+    terminal that is not asked for more, either.
     """
-    is_brief = settings.dryrun and not (
-        settings.quiet or settings.printshellcmds or settings.verbose
-    )
+    says_more = bool(settings.quiet or settings.printshellcmds or settings.verbose)
+    is_brief = settings.dryrun and not says_more
     describe, explain = (
         DefaultFormatter._format_job_info,
         DefaultFormatter._format_job_error,
@@ -310,7 +315,8 @@ def say_less(settings, progress):
         if event == LogEvent.RUN_INFO:
             progress.planned(record.stats)
         elif event == LogEvent.JOB_INFO:
-            progress.rules[record.jobid] = record.rule_name
+            wildcards = record.wildcards or {}
+            progress.described(record.jobid, record.rule_name, wildcards)
         elif event == LogEvent.JOB_STARTED:
             progress.started(record.jobs)
         elif event == LogEvent.GROUP_INFO:
@@ -351,3 +357,29 @@ def say_less(settings, progress):
     )
     DefaultFilter.filter = is_told
     logger.addFilter(note)
+    own = [handler for handler in logger.handlers if handler.name == STREAM]
+    if settings.dryrun or settings.log_handler_settings or len(own) != 1:
+        return None
+    local = workflow.resource_settings.nodes is None
+    return Board(progress, own[0]) if is_wanted(local, says_more) else None
+
+
+def asked_for(dag):
+    """The files that a run was asked for; of a rule without output, such as `tables`, those it collects."""
+    return [
+        str(file)
+        for job in dag.targetjobs
+        for file in (job.output or job.input)
+        if not str(file).endswith(".manifest.json")
+    ]
+
+
+def config_words(workflow):
+    """What a command line for the same suite says of its config."""
+    files = [os.path.relpath(file) for file in workflow.overwrite_configfiles]
+    values = [
+        f"{name}={value}" for name, value in workflow.config_settings.config.items()
+    ]
+    words = [*(["--configfile", *files] if files else [])]
+    words += ["--config", *values] if values else []
+    return f" {shlex.join(words)}" if words else ""

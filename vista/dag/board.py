@@ -1,0 +1,110 @@
+"""What a run shows in a terminal: one bar over all jobs, what runs now, and how long the rest may take.
+
+Snakemake's own messages and what jobs print would scroll it away. They are in Snakemake's log and in each
+job's; warnings and errors appear above the bar.
+"""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import os
+import sys
+from typing import TextIO
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from vista.dag.told import Progress, duration
+
+SHOWN = 6  # jobs at work
+WIDTH = 40  # of the bar, characters
+
+
+class Board:
+    """A live display of ``progress``, for as long as it is started.
+
+    Args:
+        progress: Is told of the jobs by whoever runs them.
+        handler: Writes Snakemake's messages; its stream is a terminal.
+    """
+
+    def __init__(self, progress: Progress, handler: logging.StreamHandler[TextIO]) -> None:
+        self.progress = progress
+        self.handler = handler
+        self.live: Live | None = None
+
+    def start(self) -> None:
+        """Show the board; what processes started from now on print goes nowhere."""
+        if self.live is not None:
+            return
+        self.before = (sys.stdout, sys.stderr, self.handler.stream, os.dup(1), os.dup(2))
+        terminal = os.fdopen(os.dup(2), "w", encoding="utf-8", errors="replace", buffering=1)
+        quiet = os.open(os.devnull, os.O_WRONLY)
+        for number in (1, 2):
+            os.dup2(quiet, number)
+        os.close(quiet)
+        sys.stdout = sys.stderr = terminal
+        self.live = Live(
+            get_renderable=self.drawn,
+            console=Console(file=terminal, force_terminal=True),
+            refresh_per_second=2,
+            transient=True,
+        )
+        self.live.start()
+        self.handler.setStream(sys.stderr)  # which now writes above the board
+        self.handler.addFilter(is_serious)
+        atexit.register(self.stop)
+
+    def stop(self) -> None:
+        """Take the board away, and let messages and jobs print again."""
+        if self.live is None:
+            return
+        self.live.stop()
+        self.live = None
+        terminal = sys.stderr
+        sys.stdout, sys.stderr, stream, *kept = self.before
+        self.handler.setStream(stream)
+        self.handler.removeFilter(is_serious)
+        for number, handle in zip((1, 2), kept, strict=True):
+            os.dup2(handle, number)
+            os.close(handle)
+        terminal.close()
+        atexit.unregister(self.stop)
+
+    def drawn(self) -> Group:
+        """The bar and the jobs at work, the longest first."""
+        done, total = self.progress.done, self.progress.total
+        seconds = self.progress.seconds_left()
+        line = Table.grid(padding=(0, 2))
+        line.add_row(
+            ProgressBar(max(total, 1), done, width=WIDTH),
+            f"{done} of {total} jobs",
+            "" if seconds is None else f"about {duration(seconds)} left",
+        )
+        jobs = Table.grid(padding=(0, 2))
+        working = self.progress.at_work()
+        for name, since in working[:SHOWN]:
+            jobs.add_row(
+                Text(duration(since), justify="right"), Text(name, overflow="ellipsis", no_wrap=True)
+            )
+        rest = len(working) - SHOWN
+        return Group(line, jobs, *([Text(f"and {rest} more")] if rest > 0 else []))
+
+
+def is_serious(record: logging.LogRecord) -> bool:
+    """Whether a message is a warning or an error."""
+    return record.levelno >= logging.WARNING
+
+
+def is_wanted(local: bool, shows_more: bool) -> bool:
+    """Whether a run shows a board: on this machine, in a terminal, unless it is asked to say more or less.
+
+    Args:
+        local: Whether jobs run on this machine.
+        shows_more: Whether the command line says what is to be printed.
+    """
+    return local and not shows_more and sys.stdout.isatty() and sys.stderr.isatty()
