@@ -87,9 +87,9 @@ lock:  ## Resolve requirements.lock, requirements-vllm.lock and environment.yml 
 freeze: install  ## Keep the SFT-Seed checkpoints of `make main` for the tests
 	$(RUN) python workflow/scripts/freeze.py
 
-# Not throughput.py and gpu.py, which need a finished suite and a checkpoint.
+# Not throughput.py, recipes.py and gpu.py, which need a finished suite or a checkpoint.
 bench: install  ## Benchmarks, each printing ratios measured side by side
-	for script in $(filter-out benchmarks/throughput.py benchmarks/gpu.py,$(wildcard benchmarks/*.py)); do $(RUN) python $$script || exit 1; done
+	for script in $(filter-out $(addprefix benchmarks/,throughput.py recipes.py gpu.py),$(wildcard benchmarks/*.py)); do $(RUN) python $$script || exit 1; done
 
 clean:  ## Remove what make main wrote; the environment stays
 	rm -rf results/smoke results/tasks results/models results/rollouts results/curation results/training \

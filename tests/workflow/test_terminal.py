@@ -22,7 +22,7 @@ def test_in_a_terminal_a_run_is_one_bar_and_ends_with_what_it_made(copy: Checkou
     assert not any(word in said for word in ("localrule", "Select jobs", "jobid", "Finished jobid"))
     assert log.is_file(), "what the job printed is in its log"
     assert "2 jobs in 0 min" in said
-    assert "results/smoke/tables/main.md, results/smoke/tables/cost.md" in said
+    assert "results/smoke/tables/cost.md, results/smoke/tables/main.md" in said
     assert "snakemake --cores all tables figures --configfile config/smoke.yaml" in said
 
 

@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
+from vista.manifest import SUFFIX
+
 FILES = 4  # of a job's inputs or outputs that are named
 SHOWN = 3  # jobs of each rule that a dry run names
 REASON = 400  # characters of a reason
@@ -130,8 +132,7 @@ class Progress:
             config: The words of a command line that name the suite's config; none for the default.
         """
         seconds = 0.0 if self.start is None else self.clock() - self.start
-        # A table is best read as Markdown, which is beside its CSV.
-        files = list(dict.fromkeys(re.sub(r"(/tables/[^/]+)\.csv$", r"\1.md", file) for file in targets))
+        files = list(dict.fromkeys(_read_best(file) for file in targets if not file.endswith(SUFFIX)))
         said = [f"{self.done} jobs in {duration(seconds)}: {', '.join(shortened(files))}"]
         drawn = any("/figures/" in file for file in files)
         main = [file for file in files if file.endswith("/tables/main.md")]
@@ -153,6 +154,11 @@ class Progress:
         if self.named[rule] < SHOWN or rest <= 0:
             return said
         return f"{said}\n{rule} … ({rest} more; --printshellcmds shows all)"
+
+
+def _read_best(file: str) -> str:
+    """Of the files of a table the Markdown, of those of a figure the PNG."""
+    return re.sub(r"(/figures/[^/]+)\.pdf$", r"\1.png", re.sub(r"(/tables/[^/]+)\.\w+$", r"\1.md", file))
 
 
 def named(rule: str, wildcards: Mapping[str, str]) -> str:

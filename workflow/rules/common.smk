@@ -366,12 +366,8 @@ def say_less(settings, progress):
 
 def asked_for(dag):
     """The files that a run was asked for; of a rule without output, such as `tables`, those it collects."""
-    return [
-        str(file)
-        for job in dag.targetjobs
-        for file in (job.output or job.input)
-        if not str(file).endswith(".manifest.json")
-    ]
+    collected = [file for job in dag.targetjobs if not job.output for file in job.input]
+    return sorted(map(str, {*dag.targetfiles, *collected}))
 
 
 def config_words(workflow):
