@@ -32,6 +32,7 @@ shown = Board(progress, handler)
 shown.start()
 logger.info("said in passing")
 logger.warning("said in earnest")
+logger.error("\\x1b[31m" + "a/long/path" * 40 + "\\x1b[0m")
 subprocess.run(["sh", "-c", "echo noise of a job; echo noise of a job >&2"])
 shown.live.refresh()
 {end}
@@ -54,6 +55,7 @@ def test_the_board_shows_how_far_a_run_is_and_warnings_and_nothing_that_jobs_pri
     assert "train run-1" in said
     assert f"and {7 - board.SHOWN} more" in said
     assert "said in earnest" in said
+    assert "a/long/path" * 40 in said, "it is not broken into lines"
     assert "noise of a job" not in said
     assert "said in passing" not in said
 

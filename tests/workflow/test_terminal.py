@@ -27,16 +27,16 @@ def test_in_a_terminal_a_run_is_one_bar_and_ends_with_what_it_made(copy: Checkou
 
 
 def test_in_a_terminal_a_job_that_fails_is_told_with_the_end_of_its_log(copy: Checkout) -> None:
-    copy.remove("tables/main.csv")
-    collected = copy.results / "long.csv"
-    stat = collected.stat()
-    collected.write_text("broken\n")
-    os.utime(collected, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    copy.remove("long.csv")
+    damaged = next(copy.results.rglob("predictions.parquet"))
+    stat = damaged.stat()
+    damaged.write_bytes(damaged.read_bytes()[:-1])
+    os.utime(damaged, ns=(stat.st_atime_ns, stat.st_mtime_ns))
     status, said = in_terminal(copy.command(), copy.folder, copy.environment)
     assert status == 1
     assert "error: " in said
-    assert "long.csv" in said
-    assert "main.md" not in said
+    assert "predictions.parquet" in said
+    assert "main.md" not in said, "nothing was made"
 
 
 def test_where_output_is_redirected_a_run_ends_with_what_it_made_too(copy: Checkout) -> None:

@@ -7,11 +7,13 @@ job's; warnings and errors appear above the bar.
 from __future__ import annotations
 
 import atexit
+import io
 import logging
 import os
 import sys
 from typing import TextIO
 
+from rich.ansi import AnsiDecoder
 from rich.console import Console, Group
 from rich.live import Live
 from rich.progress_bar import ProgressBar
@@ -47,15 +49,18 @@ class Board:
         for number in (1, 2):
             os.dup2(quiet, number)
         os.close(quiet)
-        sys.stdout = sys.stderr = terminal
+        console = Console(file=terminal, force_terminal=True)
+        sys.stdout = sys.stderr = Above(console)
         self.live = Live(
             get_renderable=self.drawn,
-            console=Console(file=terminal, force_terminal=True),
+            console=console,
             refresh_per_second=2,
             transient=True,
+            redirect_stdout=False,
+            redirect_stderr=False,
         )
         self.live.start()
-        self.handler.setStream(sys.stderr)  # which now writes above the board
+        self.handler.setStream(sys.stderr)
         self.handler.addFilter(is_serious)
         atexit.register(self.stop)
 
@@ -64,8 +69,8 @@ class Board:
         if self.live is None:
             return
         self.live.stop()
+        terminal = self.live.console.file
         self.live = None
-        terminal = sys.stderr
         sys.stdout, sys.stderr, stream, *kept = self.before
         self.handler.setStream(stream)
         self.handler.removeFilter(is_serious)
@@ -93,6 +98,30 @@ class Board:
             )
         rest = len(working) - SHOWN
         return Group(line, jobs, *([Text(f"and {rest} more")] if rest > 0 else []))
+
+
+class Above(io.StringIO):
+    """What is written here appears above what a console shows live, in whole lines, which are not broken.
+
+    rich's own stand-in for a stream breaks them, and with them paths and commands that are to be copied.
+    """
+
+    def __init__(self, console: Console) -> None:
+        super().__init__()
+        self.console = console
+        self.decoder = AnsiDecoder()
+        self.begun = ""
+
+    def write(self, text: str) -> int:
+        """Print the lines that have ended."""
+        *lines, self.begun = (self.begun + text).split("\n")
+        for line in lines:
+            self.console.print(self.decoder.decode_line(line), soft_wrap=True)
+        return len(text)
+
+    def isatty(self) -> bool:
+        """Whether colours are shown."""
+        return True
 
 
 def is_serious(record: logging.LogRecord) -> bool:
