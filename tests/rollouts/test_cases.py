@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -14,7 +16,7 @@ from vista.config import Suite
 from vista.filters import Context
 from vista.filters.vas import VasSettings, VisionAwareAttention
 from vista.paths import Paths
-from vista.records import Row
+from vista.records import CASE, Row, read_rows, write_rows
 from vista.rollouts.cases import case_rows, filtered, resampled, visual_shares
 from vista.rollouts.policy import shard_queries
 from vista.rollouts.resample import resample_shard
@@ -150,6 +152,34 @@ def test_the_mean_over_tokens_is_the_score_of_the_solution(small: tuple[Suite, P
     # One token alone is a solution of one token.
     ((alone,),) = attention_scores(made, [prompt], [kinds], [tokens[:1]], [1], 1)
     assert shares[0] == pytest.approx(alone[1] / sum(alone), abs=1e-5)
+
+
+@pytest.mark.usefixtures("odd_is_correct")
+@pytest.mark.parametrize(("correct", "kind"), [(True, "rescued"), (False, "failed")])
+def test_a_resampled_case_holds_both_solutions_and_fits_its_file(
+    small: tuple[Suite, Paths], tmp_path: Path, correct: bool, kind: str
+) -> None:
+    suite, paths = small
+    made = checkpoint("qwen2.5-vl")
+    query = shard_queries(suite, paths, POLICY, 0)[0]
+    of = {"query": query["query_id"], "task": query["task"]}
+    failed = row(**of, sample=0, correct=False, token_ids=[30, 31, 32])
+    mended = row(
+        **of, sample=0, correct=correct, token_ids=[30, 40, 41], source="prefix", parent=0, prefix_len=2
+    )
+    place = {"query_id": query["query_id"], "sample": 0, "critical_token": 1, "replacement": 40}
+    rollouts = {
+        "samples": [failed],
+        "resamples": [mended | {"text": "mended"}],
+        "critical": [place],
+        "scores": [],
+    }
+    write_rows(tmp_path / "cases.parquet", case_rows(made, [query], rollouts), CASE)
+    (found,) = read_rows(tmp_path / "cases.parquet", CASE)
+    words = [chat.decode(made.processor, [token]) for token in (30, 31, 32, 40, 41)]
+    assert (found["kind"], found["tokens"], found["text"]) == (kind, words[:3], failed["text"])
+    assert (found["critical_token"], found["replacement"], found["continuation"]) == (1, words[3], [words[4]])
+    assert found["continued"] == "mended"
 
 
 @pytest.mark.usefixtures("odd_is_correct")
