@@ -124,22 +124,28 @@ GAINS = pa.schema(
 # A solution to look at: with what every token of it looked at (``vista cases``).
 CASE = pa.schema(
     [
-        ("kind", pa.string()),  # dropped: right, but below the threshold; rescued: wrong, and corrected
+        # dropped, kept: right, by what the attention filter does; rescued, failed: wrong, by whether prefix
+        # resampling corrects it
+        ("kind", pa.string()),
         ("query_id", pa.string()),
         ("task", pa.string()),
         ("images", pa.list_(IMAGE)),
         ("instruction", pa.string()),
-        ("answer", pa.string()),
+        ("answer", pa.string()),  # the query's
         ("scene", pa.string()),
+        ("source", pa.string()),  # of the solution, as of a rollout
+        ("parent", pa.int32()),
+        ("sample", pa.int32()),
+        ("text", pa.string()),
+        ("extracted", pa.string()),  # the solution's answer; null when none was found
         ("tokens", pa.list_(pa.string())),  # of the solution, as text
         ("visual", pa.list_(pa.float32())),  # of each, the share of its attention on the image
         ("layer", pa.int32()),
-        ("text", pa.string()),
-        ("vas", pa.float64()),  # of a dropped one: its z-score within the query
-        ("kept", pa.string()),  # the text of a right solution to the query that stays; null if none does
-        ("critical_token", pa.int32()),  # of a rescued one: its position; what replaces it, as text
+        ("vas", pa.float64()),  # of one dropped or kept: its z-score within the query
+        ("critical_token", pa.int32()),  # of one resampled: its position; what replaces it, as text
         ("replacement", pa.string()),
         ("continuation", pa.list_(pa.string())),  # what was sampled after it, as text
+        ("continued", pa.string()),  # the solution that this gives, from its first token
     ]
 )
 
@@ -189,7 +195,8 @@ REMEDY = "delete it and rerun the rule that makes it"
 # Columns that may lack a value; the schemas say what that means.
 MAY_BE_NULL = {
     *("system", "choices", "rationale", "scene", "parent", "answer", "critical_token", "replacement"),
-    *("completion_ids", "chosen_ids", "rejected_ids", "vas", "kept", "continuation"),
+    *("completion_ids", "chosen_ids", "rejected_ids", "vas", "extracted", "continuation"),
+    "continued",
     "score",  # of a prediction: the collecting step lists all that are not scores
 }
 NOT_NEGATIVE = {

@@ -30,12 +30,16 @@ from vista.planning.findings import show as show_findings
 from vista.provenance import show
 from vista.records import write_json
 from vista.shown import UNSEEN, as_markdown, from_spreadsheet, markup, printable, spreadsheet
+from vista.testbed.questions import Question, Scene, dump
 from vista.verify import Report, tell
 
 __all__ = ["made"]  # a fixture
 
 SCRIPT = "<script>alert(1)</script>"
 EVIL = f"\"'>{SCRIPT}<img src=x onerror=alert(1)> {{{{ 7 * 7 }}}} {{% include '/etc/passwd' %}} $\\frac$"
+
+
+CASE_TEXTS = ("task", "query_id", "instruction", "answer", "source", "text", "extracted")
 
 
 class Tags(HTMLParser):
@@ -57,14 +61,17 @@ class Tags(HTMLParser):
 
 
 def test_the_gallery_shows_hostile_texts_as_texts() -> None:
-    texts = {"task": EVIL, "instruction": EVIL, "answer": EVIL}
-    dropped = DROPPED | texts | {"tokens": [EVIL] * 10, "kept": EVIL}
-    rescued = RESCUED | texts | {"replacement": EVIL, "continuation": [EVIL]}
-    plain = Tags(page([case(DROPPED, "nano", 1), case(RESCUED, "nano", 2)]))
-    shown = Tags(page([case(dropped, "nano", 1), case(rescued, "nano", 2)]))
+    texts = dict.fromkeys(CASE_TEXTS, EVIL)
+    scene = dump(Scene(((1,),), ((EVIL,),)), Question("digit", row=1, column=1))
+    dropped = DROPPED | texts | {"tokens": [EVIL] * 10}
+    rescued = (
+        RESCUED | texts | {"replacement": EVIL, "continuation": [EVIL], "continued": EVIL, "scene": scene}
+    )
+    plain = Tags(page([case(DROPPED, "nano"), case(RESCUED, "nano")], ["nano2"]))
+    shown = Tags(page([case(dropped, f"nano/{EVIL}/a"), case(rescued, EVIL)], [EVIL]))
     assert plain.tags.count("script") == shown.tags.count("script") == 1  # the page's own
     assert shown.handlers == []
-    assert shown.tags.count("img") == 2
+    assert (plain.tags.count("img"), shown.tags.count("img")) == (1, 2)
     assert sum(EVIL in text for text in shown.texts) > 10
 
 
@@ -157,9 +164,9 @@ def test_doctor_and_verify_control_no_terminal(text: str, root: Path) -> None:
 
 @pytest.mark.parametrize("text", TEXTS)
 def test_the_gallery_shows_it_as_text(text: str) -> None:
-    texts = {"task": text, "instruction": text, "answer": text}
-    shown = page([case(DROPPED | texts | {"tokens": [text] * 10, "kept": text}, "nano", 1)])
-    plain = Tags(page([case(DROPPED, "nano", 1)]))
+    texts = dict.fromkeys(CASE_TEXTS, text)
+    shown = page([case(DROPPED | texts | {"tokens": [text] * 10}, f"nano/{text}/a")])
+    plain = Tags(page([case(DROPPED, "nano")]))
     found = Tags(shown)
     assert found.tags.count("script") == plain.tags.count("script")
     assert found.tags.count("img") == plain.tags.count("img")

@@ -396,9 +396,8 @@ class Outputs(Inputs):
         return [str(self.paths.cases(policy)) for policy in self._case_pools]
 
     def named_cases(self) -> list[str]:
-        """The same, each preceded by its model's name."""
-        pools = self._case_pools.items()
-        return [f"{pool.policy.model}={self.paths.cases(policy)}" for policy, pool in pools]
+        """The same, each preceded by the run that wrote them."""
+        return [f"{policy}={self.paths.cases(policy)}" for policy in self._case_pools]
 
     def gallery(self) -> list[str]:
         """The page to browse cases, where the suite has cases."""

@@ -1,40 +1,63 @@
-"""A page of cases: image, question, rationale coloured by visual attention, what was dropped or corrected.
+"""A page of cases: image, true scene, question, rationale coloured by visual attention, what became of it.
 
-``python -m vista.figures.gallery MODEL=CASES… --to FILE.html`` writes one HTML file that needs no other file.
-Cases are chosen and read by ``vista cases``.
+``python -m vista.figures.gallery RUN=CASES… --to FILE.html`` writes one HTML file that needs no other file.
+Cases are chosen and read by ``vista cases``. Readers filter and search them; each has an address of its own.
 """
 
 from __future__ import annotations
 
 import argparse
 import base64
+import hashlib
 import io
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import matplotlib as mpl
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from PIL import Image
 
-from vista.errors import told
+from vista.errors import VistaError, told
 from vista.images import open_images
 from vista.manifest import Recorder
 from vista.planned import start_figure
 from vista.records import CASE, Row, read_rows, write_text
 from vista.shown import printable
-from vista.testbed.audit import audit_query
+from vista.testbed import rationales
+from vista.testbed.audit import Audit, audit_query
+from vista.testbed.questions import Question, Scene, load
 from vista.testbed.rationales import Kind
 
 COLOURS = mpl.colormaps["viridis"]
+LEVELS = 32  # of colour, so that a token names a class and a page stays small
+WIDEST = 512  # pixels; larger images are shown smaller
 TITLES = {
     "dropped": "Right, and dropped by the attention score",
+    "kept": "Right, and kept by the attention score",
     "rescued": "Wrong, and corrected by prefix resampling",
+    "failed": "Wrong, and not corrected by prefix resampling",
 }
 FAULTS: dict[Kind, str] = {
     "read": "it misreads the image",
     "compute": "a step of its computation is wrong",
     "answer": "its answer is wrong",
     "form": "its wording is wrong",
+}
+# What readers filter by: its name in the page's address, and on the page.
+FILTERS = {
+    "model": "Model",
+    "train": "Train set",
+    "run": "Run",
+    "task": "Task",
+    "kind": "Kind",
+    "answer": "Answer",
+    "rationale": "Rationale",
+    "score": "Attention score",
+    "resampling": "Resampling",
 }
 
 
@@ -43,107 +66,277 @@ class Token:
     """A token of a rationale, as it is shown."""
 
     text: str
-    share: float | None  # of its attention on the image; None where it was not measured
-    colour: str
-    ink: str
+    share: float | None = None  # of its attention on the image; None where it was not measured
+    level: int | None = None  # of its colour, below ``LEVELS``
     critical: bool = False
     given: bool = False  # replaced or sampled after the cut
+
+
+@dataclass(frozen=True)
+class Solution:
+    """A rationale token by token, held against the scene if that is known."""
+
+    tokens: tuple[Token, ...]
+    verdict: Audit | None
+    departs: int | None  # the token at which it leaves the truth; their number where it breaks off
+
+    @property
+    def rationale(self) -> str:
+        """Whether it is faithful, in a word."""
+        if self.verdict is None:
+            return "truth not known"
+        return "faithful" if self.verdict.faithful else "unfaithful"
+
+    @property
+    def says(self) -> str:
+        """The verdict in a sentence."""
+        if self.verdict is None:
+            return "whether it is faithful is not known: its data set does not say what the image shows"
+        if self.verdict.kind is None:
+            return "faithful to the image"
+        unmarked = f" (character {self.verdict.offset} of the response)" if self.departs is None else ""
+        return f"unfaithful, {FAULTS[self.verdict.kind]}: {self.expected}{unmarked}"
+
+    @property
+    def expected(self) -> str:
+        """What should have been where it departs from the truth, and what is there."""
+        reason = self.verdict.reason if self.verdict else None
+        return reason.split(": ", 1)[1] if reason else ""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """An image of a question."""
+
+    source: str  # a data URI
+    width: int  # of the original, in pixels
+    height: int
+    shrunk: bool
+
+
+@dataclass(frozen=True)
+class Truth:
+    """What the image shows, where that is known."""
+
+    scene: Scene
+    question: Question
+
+    @property
+    def gold(self) -> str:
+        """The only faithful rationale."""
+        return rationales.text(rationales.rationale(self.scene, self.question))
+
+
+@dataclass(frozen=True)
+class Query:
+    """A question, with all that is the same for every solution to it."""
+
+    name: str
+    task: str
+    question: str
+    answer: str
+    pictures: tuple[Picture, ...]
+    truth: Truth | None
 
 
 @dataclass(frozen=True)
 class Case:
     """A row of ``records.CASE``, ready to be shown."""
 
-    name: str
-    model: str
-    kind: str
+    name: str  # its anchor
+    query: Query
+    values: Mapping[str, str]  # by name of a filter
     title: str
-    task: str
-    question: str
-    answer: str
-    image: Image.Image
-    tokens: list[Token]
-    corrected: list[Token]  # the prefix, the replacement and the continuation of a rescued case
-    notes: list[str]
-
-    @property
-    def png(self) -> str:
-        """The image as base64."""
-        file = io.BytesIO()
-        self.image.save(file, format="PNG")
-        return base64.b64encode(file.getvalue()).decode()
+    solution: Solution
+    continued: Solution | None  # the prefix, the replacement and the continuation of one resampled
+    extracted: str | None
+    text: str  # what the search looks in
+    notes: Sequence[str]
 
 
-def case(row: Row, model: str, number: int) -> Case:
-    """A case from its row; its colours run from the least to the most visual token of the rationale."""
-    low, high = min(row["visual"], default=0.0), max(row["visual"], default=1.0)
+def case(row: Row, run: str) -> Case:
+    """A case from its row; its colours run from the least to the most visual token of the rationale.
+
+    Args:
+        row: A row of ``records.CASE``.
+        run: The policy that wrote it, ``model/train_set/method/seedS/roundR``, or just a name.
+
+    Raises:
+        VistaError: its kind is not known; an image cannot be decoded.
+    """
+    if row["kind"] not in TITLES:
+        raise VistaError(
+            f"cases of {run}: query {row['query_id']!r} is of kind {row['kind']!r}, expected one of "
+            f"{', '.join(TITLES)}; make the cases again"
+        )
+    low, high = min(row["visual"], default=0.0), max(row["visual"], default=0.0)
     tokens = [
         Token(
             text,
             share,
-            *_colour((share - low) / (high - low) if high > low else 0.5),
+            round((share - low) / (high - low) * (LEVELS - 1)) if high > low else LEVELS // 2,
             place == row["critical_token"],
         )
         for place, (text, share) in enumerate(zip(row["tokens"], row["visual"], strict=True))
     ]
-    corrected: list[Token] = []
+    continued = None
     if row["continuation"] is not None:
-        cut = int(row["critical_token"])
         given = [row["replacement"], *row["continuation"]]
-        corrected = [*tokens[:cut], *(Token(text, None, "#FFFFFF", "#009E73", given=True) for text in given)]
+        whole = [*tokens[: row["critical_token"]], *(Token(text, given=True) for text in given)]
+        continued = _solution(whole, row["continued"], row["scene"])
+    solution = _solution(tokens, row["text"], row["scene"])
+    said = [row["instruction"], row["text"], row["continued"], row["extracted"], row["answer"]]
     return Case(
-        name=f"{model}-{row['kind']}-{number}",
-        model=model,
-        kind=row["kind"],
+        name=_anchor(row, run),
+        query=_query(row),
+        values=_values(row, run, solution),
         title=TITLES[row["kind"]],
-        task=row["task"],
-        question=row["instruction"],
-        answer=row["answer"],
-        image=open_images(row)[0],
-        tokens=tokens,
-        corrected=corrected,
-        notes=_notes(row),
+        solution=solution,
+        continued=continued,
+        extracted=row["extracted"],
+        text="\n␟\n".join(text for text in said if text is not None),
+        notes=_notes(row, low, high),
     )
 
 
-def _colour(place: float) -> tuple[str, str]:
-    """Background and ink of a token, from 0 (least visual) to 1."""
-    red, green, blue, _ = COLOURS(place)
-    dark = 0.299 * red + 0.587 * green + 0.114 * blue < 0.55
-    return mpl.colors.to_hex((red, green, blue)), "#FFFFFF" if dark else "#000000"
+def _anchor(row: Row, run: str) -> str:
+    """A name that stays the same when other cases come or go, and that every address can hold."""
+    key = [run, *(row[name] for name in ("kind", "task", "query_id", "source", "parent", "sample"))]
+    return "case-" + hashlib.sha256(json.dumps(key).encode()).hexdigest()[:12]
 
 
-def _notes(row: Row) -> list[str]:
-    low, high = min(row["visual"], default=0.0), max(row["visual"], default=0.0)
-    notes = [f"attention on the image at layer {row['layer']}: {low:.0%} to {high:.0%}"]
+def _values(row: Row, run: str, solution: Solution) -> dict[str, str]:
+    """What readers may filter the case by."""
+    model, _, rest = run.partition("/")
+    train, _, run = rest.partition("/")
+    kind = row["kind"]
+    return {
+        "model": model,
+        "train": train or "not told",
+        "run": run or "not told",
+        "task": row["task"],
+        "kind": kind,
+        "answer": "right" if kind in ("dropped", "kept") else "wrong",
+        "rationale": solution.rationale,
+        "score": kind if kind in ("dropped", "kept") else "not compared",
+        "resampling": {"rescued": "rescued", "failed": "not rescued"}.get(kind, "not needed"),
+    }
+
+
+def _solution(tokens: Sequence[Token], text: str, scene: str | None) -> Solution:
+    if scene is None:
+        return Solution(tuple(tokens), None, None)
+    verdict = audit_query(scene, text)
+    place = None if verdict.offset is None else token_at([each.text for each in tokens], text, verdict.offset)
+    return Solution(tuple(tokens), verdict, place)
+
+
+def token_at(tokens: Sequence[str], text: str, offset: int) -> int | None:
+    """The token that holds the character ``offset`` of ``text``; their number at its end.
+
+    ``None`` where tokens, put together, are not the text: a sign may be spread over several of them.
+    """
+    end = 0
+    for place, token in enumerate(tokens):
+        word = token.strip()
+        start = text.find(word, end)
+        if start < 0 or text[end:start].strip():
+            return None
+        if word and start + len(word) > offset:
+            return place
+        end = start + len(word)
+    return None if text[end:].strip() else len(tokens)
+
+
+def _query(row: Row) -> Query:
+    scene = row["scene"]
+    return Query(
+        name=row["query_id"],
+        task=row["task"],
+        question=row["instruction"],
+        answer=row["answer"],
+        pictures=tuple(_picture((image or {}).get("bytes"), row["query_id"]) for image in row["images"]),
+        truth=None if scene is None else Truth(*load(scene)),
+    )
+
+
+@lru_cache(4096)  # several solutions answer one query
+def _picture(data: bytes | None, query: str) -> Picture:
+    (image,) = open_images({"query_id": query, "images": [{"bytes": data, "path": None}]})
+    width, height = image.size
+    shrunk = max(image.size) > WIDEST
+    file = io.BytesIO()
+    if shrunk:
+        image.thumbnail((WIDEST, WIDEST), Image.Resampling.LANCZOS)
+        image.save(file, format="JPEG", quality=85)
+    else:
+        image.save(file, format="PNG", optimize=True)
+    kind = "jpeg" if shrunk else "png"
+    source = f"data:image/{kind};base64,{base64.b64encode(file.getvalue()).decode()}"
+    return Picture(source, width, height, shrunk)
+
+
+def _notes(row: Row, low: float, high: float) -> list[str]:
+    of = {"sample": f"sample {row['sample']}"}.get(
+        row["source"], f"{row['source']} continuation {row['sample']} of sample {row['parent']}"
+    )
+    notes = [of, f"attention on the image at layer {row['layer']}: {low:.0%} to {high:.0%}"]
     if row["vas"] is not None:
-        notes.append(f"attention score {row['vas']:+.2f}, below the paper's threshold of -0.5")
-    if row["kept"] is not None:
-        notes.append(f"kept instead: {row['kept']}")
-    if row["scene"] is not None:
-        fault = audit_query(row["scene"], row["text"])
-        notes.append("unfaithful: " + FAULTS[fault.kind] if fault.kind else "faithful to the image")
+        side = "below" if row["kind"] == "dropped" else "not below"
+        notes.append(f"attention score {row['vas']:+.2f}, {side} the paper's threshold of -0.5")
     return notes
 
 
-def page(cases: list[Case]) -> str:
-    """The gallery: one HTML file with everything in it."""
+def colours() -> list[tuple[str, str]]:
+    """Background and ink of a token at each level, from the least to the most visual."""
+    found = []
+    for level in range(LEVELS):
+        red, green, blue, _ = COLOURS(level / (LEVELS - 1))
+        dark = 0.299 * red + 0.587 * green + 0.114 * blue < 0.55
+        found.append((mpl.colors.to_hex((red, green, blue)), "#FFFFFF" if dark else "#000000"))
+    return found
+
+
+def page(cases: Sequence[Case], without: Sequence[str] = ()) -> str:
+    """The gallery: one HTML file with everything in it.
+
+    Args:
+        cases: All that is shown. Those of one query stand together, queries in the order in which they come.
+        without: Runs that have no case.
+    """
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,
         undefined=StrictUndefined,
         finalize=lambda value: printable(value) if type(value) is str else value,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
-    return environment.get_template("gallery.html.j2").render(cases=cases, titles=TITLES)
+    queries: dict[Query, list[Case]] = {}
+    for each in cases:
+        queries.setdefault(each.query, []).append(each)
+    counts = {name: Counter(each.values[name] for each in cases) for name in FILTERS}
+    return environment.get_template("gallery.html.j2").render(
+        queries=queries,
+        total=len(cases),
+        without=without,
+        counts=counts,
+        filters=FILTERS,
+        titles=TITLES,
+        colours=colours(),
+    )
 
 
 def main() -> None:
     """The command line: read cases, write the page."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("cases", nargs="+", help="MODEL=cases.parquet")
+    parser.add_argument("cases", nargs="+", help="RUN=cases.parquet")
     parser.add_argument("--to", type=Path, required=True, help="the HTML file to write")
     parser.add_argument("--plan", type=Path, help="what Snakemake planned it with")
     asked = parser.parse_args()
+    for each in asked.cases:
+        if "=" not in each:
+            parser.error(f"{each!r} names no run; expected RUN=cases.parquet")
     named = [each.split("=", 1) for each in asked.cases]
     with told():
         start_figure(asked.plan, "gallery")
@@ -154,16 +347,22 @@ def make_gallery(named: list[list[str]], to: Path) -> None:
     """Write the page of all cases, then its manifest.
 
     Args:
-        named: Pairs of a model's name and its file of cases.
+        named: Pairs of a run and its file of cases.
         to: The HTML file.
+
+    Raises:
+        VistaError: a file is missing or holds something else; two cases are the same.
     """
     recorder = Recorder("analysis", {"figure": "cases"}, [Path(file) for _, file in named])
-    shown = [
-        case(row, model, number)
-        for model, file in named
-        for number, row in enumerate(read_rows(Path(file), CASE), 1)
-    ]
-    write_text(to, page(shown))
+    found = [(run, [case(row, run) for row in read_rows(Path(file), CASE)]) for run, file in named]
+    shown = [each for _, cases in found for each in cases]
+    name, times = Counter(each.name for each in shown).most_common(1)[0] if shown else ("", 0)
+    if times > 1:
+        twice = next(each for each in shown if each.name == name)
+        raise VistaError(
+            f"{to}: a case of query {twice.query.name!r} comes {times} times; name each run and its file once"
+        )
+    write_text(to, page(shown, [run for run, cases in found if not cases]))
     recorder.write(to, {"cases": len(shown)})
 
 

@@ -1,8 +1,8 @@
 """Solutions worth a look, with the attention of every token (``records.CASE``).
 
-Stage ``rollouts``; ``vista cases`` runs it, one job for each model and train set. Two kinds are chosen: right
-solutions that VISTA's filter drops (paper: Sec. 3, step 3), and failures that prefix resampling corrects
-(step 2). Figures and the gallery show them.
+Stage ``rollouts``; ``vista cases`` runs it, one job for each model and train set. Four kinds are chosen:
+right solutions that VISTA's filter drops, and of the same queries some that it keeps (paper: Sec. 3, step 3);
+failures that prefix resampling corrects, and others that it does not (step 2). The gallery shows them.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from vista.rollouts.score import SEGMENTS, one_hot, reading, row_attention
 from vista.scores import MIDDLE, TAU, layer_indices, layers_read, standardise, visual_share
 from vista.segments import VISION, segments
 
-PER_TASK = 3  # cases of each kind and task
+PER_TASK = 3  # cases of each kind and task: the first ones, so that nobody picks them
 
 
 def policy_cases(suite: Suite, paths: Paths, policy: str) -> None:
@@ -101,10 +101,7 @@ def case_rows(checkpoint: Checkpoint, queries: Sequence[Row], rollouts: dict[str
     (layer,) = layers_read([middle], types, "nearest")
     by_id = {query["query_id"]: query for query in queries}
     order = {name: number for number, name in enumerate(by_id)}
-    chosen = [
-        *_first_of_each_task(dropped(rollouts), order),
-        *_first_of_each_task(rescued(rollouts), order),
-    ]
+    chosen = _first_of_each_task([*filtered(rollouts), *resampled(rollouts)], order)
 
     def written(ids: Iterable[int]) -> list[str]:
         return [decode(checkpoint.processor, [token]) for token in ids]
@@ -112,8 +109,9 @@ def case_rows(checkpoint: Checkpoint, queries: Sequence[Row], rollouts: dict[str
     return [_case_row(checkpoint, by_id[case["query_id"]], case, layer, written) for case in chosen]
 
 
-def dropped(rollouts: dict[str, list[Row]]) -> list[Row]:
-    """Of each query the right solution with the lowest attention score, if VISTA's filter drops it.
+def filtered(rollouts: dict[str, list[Row]]) -> list[Row]:
+    """Of each query of which VISTA's filter drops a right solution: that with the lowest attention score, and
+    that with the highest, which is kept.
 
     The filter is the paper's: the middle layer, compared among right solutions, threshold ``TAU``. A policy
     whose middle layer was not scored has no such cases.
@@ -126,9 +124,9 @@ def dropped(rollouts: dict[str, list[Row]]) -> list[Row]:
     found = []
     for group in groups.values():
         scores = standardise([visual_share(row, [MIDDLE]) for row in group])
-        lowest, highest = (texts[_key(group[int(at)])] for at in (scores.z.argmin(), scores.z.argmax()))
         if scores.below(TAU).any():
-            found.append({**lowest, "kind": "dropped", "vas": float(scores.z.min()), "kept": highest["text"]})
+            for kind, at in (("dropped", int(scores.z.argmin())), ("kept", int(scores.z.argmax()))):
+                found.append({**texts[_key(group[at])], "kind": kind, "vas": float(scores.z[at])})
     return found
 
 
@@ -138,22 +136,28 @@ def _middle(num_layers: int) -> int:
     return layer
 
 
-def rescued(rollouts: dict[str, list[Row]]) -> list[Row]:
-    """Of each query without a right sample the first failure with a right continuation that was sampled."""
+def resampled(rollouts: dict[str, list[Row]]) -> list[Row]:
+    """Of each query without a right sample the first failure with a right continuation that was sampled.
+
+    Where no continuation is right, the first failure that was continued, with the first continuation.
+    """
     solved = {row["query_id"] for row in rollouts["samples"] if row["correct"]}
     samples = {(row["query_id"], row["sample"]): row for row in rollouts["samples"]}
     critical = {(row["query_id"], row["sample"]): row for row in rollouts["critical"]}
     found: dict[str, Row] = {}
     for row in rollouts["resamples"]:
+        query = row["query_id"]
+        settled = query in found and (found[query]["kind"] == "rescued" or not row["correct"])
         sampled = len(row["token_ids"]) > row["prefix_len"]
-        if row["correct"] and sampled and row["query_id"] not in solved and row["query_id"] not in found:
-            failed = (row["query_id"], row["parent"])
-            found[row["query_id"]] = {
+        if sampled and query not in solved and not settled:
+            failed = (query, row["parent"])
+            found[query] = {
                 **samples[failed],
-                "kind": "rescued",
+                "kind": "rescued" if row["correct"] else "failed",
                 "critical_token": critical[failed]["critical_token"],
                 "replacement": critical[failed]["replacement"],
                 "continuation": row["token_ids"][row["prefix_len"] :],
+                "continued": row["text"],
             }
     return list(found.values())
 
@@ -163,11 +167,12 @@ def _key(row: Row) -> tuple[Any, ...]:
 
 
 def _first_of_each_task(rows: list[Row], order: dict[str, int]) -> list[Row]:
-    """The first few of each task, in the order of the queries."""
-    found: dict[str, list[Row]] = defaultdict(list)
+    """The first few of each kind and task, in the order of the queries."""
+    found: dict[tuple[str, str], list[Row]] = defaultdict(list)
     for row in sorted(rows, key=lambda each: order[each["query_id"]]):
-        if len(found[row["task"]]) < PER_TASK:
-            found[row["task"]].append(row)
+        group = found[row["kind"], row["task"]]
+        if len(group) < PER_TASK:
+            group.append(row)
     return [row for group in found.values() for row in group]
 
 
@@ -184,15 +189,16 @@ def _case_row(
     return {
         "kind": case["kind"],
         **{name: query[name] for name in ("query_id", "task", "images", "instruction", "answer", "scene")},
+        **{name: case[name] for name in ("source", "parent", "sample", "text")},
+        "extracted": case["answer"],
         "tokens": written(case["token_ids"]),
         "visual": visual_shares(checkpoint, prompt, kinds, case["token_ids"], layer),
         "layer": layer,
-        "text": case["text"],
         "vas": case.get("vas"),
-        "kept": case.get("kept"),
         "critical_token": case.get("critical_token"),
         "replacement": None if replacement is None else written([replacement])[0],
         "continuation": None if continuation is None else written(continuation),
+        "continued": case.get("continued"),
     }
 
 
