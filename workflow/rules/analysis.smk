@@ -28,6 +28,8 @@ rule collect:
 
 
 rule suite:
+    input:
+        code=PLAN.code("suite"),
     output:
         yaml=report(
             f"{R}/suite.yaml",
