@@ -19,16 +19,22 @@ needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on thi
 FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run"]
 
 
-def opened(page: Path, fragment: str = "", *flags: str) -> tuple[str, list[str]]:
+def opened(page: Path, fragment: str = "", *flags: str, script: str = "") -> tuple[str, list[str]]:
     """The document that a page becomes once its scripts have run, and what they wrote to the console.
 
     Args:
-        page: The file.
+        page: The HTML file.
         fragment: Of its address, what stands behind ``#``.
         flags: More flags for the browser.
+        script: What a reader does, as JavaScript; it runs last, in a copy of the page.
     """
-    address = f"{page.as_uri()}#{fragment}"
     with tempfile.TemporaryDirectory() as profile:
+        if script:
+            text = page.read_text(encoding="utf-8")
+            page = Path(profile) / page.name
+            place = text.rindex("</body>")
+            page.write_text(f"{text[:place]}<script>{script}</script>{text[place:]}", encoding="utf-8")
+        address = f"{page.as_uri()}#{fragment}" if fragment else page.as_uri()
         logged = ["--enable-logging=stderr", "--v=0", "--virtual-time-budget=20000", "--dump-dom"]
         done = subprocess.run(
             [str(CHROMIUM), *FLAGS, *flags, f"--user-data-dir={profile}", *logged, address],

@@ -17,7 +17,7 @@ from vista import cli, verify
 from vista.config import Suite, load_resolved
 from vista.dag import Dag
 from vista.manifest import SUFFIX, find_outputs, read_manifest
-from vista.paths import manifest_of
+from vista.paths import TABLE_SUFFIXES, manifest_of
 
 # A dry run that names every job, not only the first of each rule.
 EVERY_JOB = ("--dry-run", "--quiet", "host")
@@ -148,7 +148,7 @@ def jobs_of(suite: Suite) -> Callable[[str], list[str]]:
         if output in known:
             return known[output]
         if path.parts[0] == "tables":
-            return [str(path.with_suffix(suffix)) for suffix in (".csv", ".md", ".tex")]
+            return [str(path.with_suffix(f".{suffix}")) for suffix in TABLE_SUFFIXES]
         if path.parts[0] == "figures":
             return [str(path.with_suffix(suffix)) for suffix in (".pdf", ".png")]
         if path.parts[0] == "rollouts" and path.parts[-3] in {"critical", "resamples"}:

@@ -70,12 +70,13 @@ def test_a_malformed_manifest_is_damage(suite: Suite) -> None:
     assert "not a manifest" in found(suite)[f"training/{RUN}"]
 
 
-def test_the_suite_as_yaml_is_an_output_like_others(suite: Suite) -> None:
-    make(suite, "suite.yaml")
+@pytest.mark.parametrize("name", ["suite.yaml", "suite.html"])
+def test_the_suite_as_it_was_run_is_an_output_like_others(suite: Suite, name: str) -> None:
+    make(suite, name)
     assert found(suite) == {}
-    (suite.results / "suite.yaml").write_text("name: another")
-    assert set(found(suite)) == {"suite.yaml"}
-    assert verify.files_to_make(suite, ["suite.yaml"]) == {"suite.yaml": "suite.yaml"}
+    (suite.results / name).write_text("name: another")
+    assert set(found(suite)) == {name}
+    assert verify.files_to_make(suite, [name]) == {name: name}
 
 
 def test_the_command_makes_the_damaged_files_again(suite: Suite) -> None:

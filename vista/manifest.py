@@ -48,6 +48,7 @@ STAGES = {
         "figures": "analysis",
         "long.csv": "analysis",
         "suite.yaml": "analysis",
+        "suite.html": "analysis",
     },
 }
 # How many names lead to a folder that is one output.

@@ -109,7 +109,7 @@ class Paths:
         return self.results / "logs" / stage / f"{name}.log"
 
 
-TABLE_SUFFIXES = ("csv", "md", "tex")
+TABLE_SUFFIXES = ("csv", "md", "tex", "html")
 FILE_SUFFIXES = {".parquet", ".csv", ".md", ".tex", ".json", ".pdf", ".png", ".html", ".yaml"}
 
 

@@ -1,8 +1,8 @@
 """Texts of data sets, models and other people's files, as they may stand where they are shown.
 
 One function for each place: terminals and logs (``printable``, and ``markup`` where rich prints),
-spreadsheets (``spreadsheet``) and Markdown (``as_markdown``). HTML is escaped by Jinja, LaTeX by
-``vista.analysis.page``.
+spreadsheets (``spreadsheet``) and Markdown (``as_markdown``). HTML is escaped by Jinja, LaTeX
+and the HTML of tables by ``vista.analysis.marks``.
 """
 
 from __future__ import annotations
@@ -95,5 +95,5 @@ def _is_formula(text: str) -> bool:
 
 
 def as_markdown(text: str) -> str:
-    """``text`` in Markdown, with no other marks in it than those of ``vista.analysis.page``."""
+    """``text`` in Markdown, with no other marks in it than those of ``vista.analysis.marks``."""
     return LINK.sub(r"]\\", TAG.sub("&lt;", printable(text)))

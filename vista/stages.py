@@ -131,16 +131,21 @@ def end() -> None:
 def suite(
     suite_file: SuiteArgument, to: Annotated[Path, typer.Argument(help="The YAML file to write.")]
 ) -> None:
-    """Write a resolved suite as readable YAML, with every default spelled out."""
+    """Write a resolved suite as readable YAML, with every default spelled out, and as a page beside it."""
     import yaml
 
+    from vista.analysis.page import Listing, Page, html
     from vista.manifest import Recorder
     from vista.records import write_text
 
     resolved, _ = _open(suite_file, "suite")
     recorder = Recorder("analysis", {"suite": resolved.name}, [])
-    write_text(to, yaml.safe_dump(resolved.model_dump(mode="json"), sort_keys=False, allow_unicode=True))
-    recorder.write(to, {})
+    text = yaml.safe_dump(resolved.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+    title = f"Suite `{resolved.name}` as it was run"
+    page = Page("suite", title, ["Every setting, defaults spelled out.", Listing(text)])
+    for file, content in ((to, text), (to.with_suffix(".html"), html(page))):
+        write_text(file, content)
+        recorder.write(file, {})
 
 
 @stage_command

@@ -189,7 +189,7 @@ def outputs_of(suite: Suite) -> set[str]:
     """Every file that the suite's rules make from runs, relative to the results folder."""
     dag, paths = Dag(suite), Paths(suite.results)
     files = [*dag.predictions(), *dag.cases(), *dag.gallery(), *dag.figures(), str(paths.long)]
-    files.append(str(paths.results / "suite.yaml"))
+    files += [str(paths.results / name) for name in ("suite.yaml", "suite.html")]
     files += [path for table in dag.every_table() for path in dag.table(Path(table).stem)]
     files += dag.pilot_outputs() if suite.pilot else []
     files += dag.requests()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import platform
 from pathlib import Path
 
 import pytest
@@ -12,8 +13,8 @@ from tests.documents import undocumented
 from vista.analysis.cost import ASKED, COLUMNS, cost_table, measured_by
 from vista.config import Suite
 from vista.errors import VistaError
-from vista.manifest import read_manifest
-from vista.paths import Paths
+from vista.manifest import installed, read_manifest
+from vista.paths import Paths, manifest_of
 
 RUN = "nano-b/both/rest-em/seed0/round1"
 SAMPLES = "k2-t1-n2048"
@@ -172,6 +173,22 @@ def test_an_empty_results_folder_gives_a_total_of_nothing_known(empty: World) ->
 def test_the_columns_are_those_documented(empty: World, root: Path) -> None:
     assert undocumented(root, COLUMNS) == []
     assert list(table_of(empty)["total", ""]) == COLUMNS
+
+
+def test_the_page_counts_outputs_by_what_they_were_made_with(empty: World) -> None:
+    for shard in (0, 1):
+        output(empty, samples(empty, shard))
+    output(empty, empty.paths.trained(RUN))
+    file = manifest_of(empty.paths.trained(RUN))
+    file.write_text(file.read_text().replace(f'"python": "{platform.python_version()}"', '"python": "3.0.0"'))
+    table_of(empty)
+    text = empty.paths.table("cost", "md").read_text()
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines()]
+    assert [row for row in rows if row[:1] == ["Python"]] == [
+        ["Python", "3.0.0", "1"],
+        ["Python", platform.python_version(), "2"],
+    ]
+    assert ["numpy", installed()["numpy"], "3"] in rows
 
 
 def test_what_endpoints_were_sent_is_told_where_there_are_any(empty: World, root: Path) -> None:

@@ -148,12 +148,38 @@ def test_a_missing_run_is_counted_and_never_a_zero(seeded: World) -> None:
     assert float(row["overall"]) == pytest.approx(statistics.mean(overall), abs=0.0051)
     text = seeded.paths.table("main", "md").read_text()
     assert "with a result: 37; without: 1 (no positives to train on)." in text
+    assert missing(text) == [["nano-b", "dpo", "1", "1", "no positives to train on"]]
     for seed in (0, 2):
         seeded.no_positives(Run("nano-b", "both", "dpo", seed, 1))
     row = one(table_of(seeded), model="nano-b", method="dpo")
     assert {row[name] for name in ("easy", "hard", "overall", "low", "far", "delta_sft_seed", "p")} == {""}
     assert row["status"] == "no-positives"
     assert one(read(seeded, "tasks"), model="nano-b", method="dpo")["accuracy"] == ""
+
+
+def test_a_run_whose_policy_has_no_result_says_so_and_seeds_with_one_reason_share_a_row(
+    seeded: World,
+) -> None:
+    assert "Runs without a result" not in page_of(seeded)
+    for seed in (0, 2):
+        for number in (1, 2):
+            seeded.no_positives(Run("nano-a", "both", "rest-em", seed, number))
+    assert missing(page_of(seeded)) == [
+        ["nano-a", "rest-em", "1", "0, 2", "no positives to train on"],
+        ["nano-a", "rest-em", "2", "0, 2", "rest-em of round 1, which it starts from, has no result"],
+    ]
+
+
+def page_of(world: World) -> str:
+    table_of(world)
+    return world.paths.table("main", "md").read_text()
+
+
+def missing(text: str) -> list[list[str]]:
+    """The rows of the table of runs without a result."""
+    lines = text.partition("## Runs without a result")[2].strip().splitlines()
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines]
+    return rows[2 : rows.index([])] if [] in rows else rows[2:]
 
 
 def test_p_values_are_corrected_over_the_rows_of_a_model_and_over_its_tasks(made: World) -> None:

@@ -1,15 +1,19 @@
-"""Pages of tables: one description, read back from Markdown and from LaTeX."""
+"""Pages of tables: one description, read back from Markdown, from LaTeX and from a browser."""
 
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vista.analysis.page import SYMBOLS, Page, Table, inline, latex, markdown
+from tests.browser import needs_chromium, opened
+from tests.typeset import compiled, needs_pdflatex, overfull
+from vista.analysis.marks import SYMBOLS, in_html, in_latex, number_in
+from vista.analysis.page import MOST_ROWS, Listing, Page, Table, html, latex, markdown
 
 CELLS = pd.DataFrame(
     [
@@ -72,7 +76,7 @@ def test_an_empty_table_is_named_and_not_drawn() -> None:
     ],
 )
 def test_cells_are_written_as_latex_reads_them(text: str, expected: str) -> None:
-    assert inline(text) == expected
+    assert in_latex(text) == expected
 
 
 def test_a_bracket_that_opens_a_row_is_no_argument_of_the_rule_before_it() -> None:
@@ -83,7 +87,158 @@ def test_a_bracket_that_opens_a_row_is_no_argument_of_the_rule_before_it() -> No
 
 @given(st.text(st.sampled_from("ab1.-_&%$#{}~^\\ ±†"), max_size=20))
 def test_no_text_leaves_a_bare_command_character(text: str) -> None:
-    written = inline(text)
+    written = in_latex(text)
     for command in sorted({*SYMBOLS.values(), "$-$"}, key=len, reverse=True):
         written = written.replace(command, "")
     assert not set(written) & set("&%$#_{}~^\\")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("**70.00** ± 0.80", 70.0),
+        ("<u>-3.46</u>\\* ± 0.50", -3.46),
+        ("+1.20 [-2.00, +4.40]†", 1.2),
+        ("≥ 1.53", 1.53),
+        ("1,024", 1024.0),
+        ("2 of 3", 2.0),
+        ("12.30 → 15.00 → –", 12.3),
+        ("", None),
+        ("no-positives", None),
+        ("4.56.2", None),
+        ("2026-11-26", None),
+        ("3x", None),
+        ("[0.0]", None),
+    ],
+)
+def test_a_cell_sorts_by_the_number_that_it_begins_with(text: str, expected: float | None) -> None:
+    assert number_in(text) == expected
+
+
+def test_less_than_a_number_sorts_before_it() -> None:
+    found = [number_in(text) for text in ("0.0005", "< 0.001", "0.001")]
+    assert None not in found
+    assert found == sorted(found, key=float)
+    assert len(set(found)) == 3
+
+
+def test_html_has_marks_as_tags_and_all_else_as_it_reads() -> None:
+    shown = in_html("**<u>61.2</u>**\\* ± 0.5 in `a<b` & <script>")
+    assert shown == ("<strong><u>61.2</u></strong>* ± 0.5 in <code>a&lt;b</code> &amp; &lt;script&gt;")
+
+
+SORTED = pd.DataFrame(
+    {
+        "method": ["b10", "b9", "<script>alert(1)</script>", "c", "a"],
+        "overall": ["**9.50** ± 0.10", "10.00 ± 0.10", "", "-3.00 ± 0.10", "no-positives"],
+    }
+)
+TOLD = ["Runs of the grid: **5** & more.", Listing("name: tiny\n  <b>deep</b>: 1")]
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("page") / "main.html"
+    parts = [Table("By `method`", SORTED, ""), Table("None here", SORTED.iloc[:0], "none"), *TOLD]
+    path.write_text(html(Page("main", "Results of `tiny`", parts)), encoding="utf-8")
+    return path
+
+
+def column(document: str, place: int) -> list[str]:
+    """The texts of a column as the browser has it, without tags."""
+    rows = re.findall(r"<tr>(.*?)</tr>", document.partition("</tbody>")[0].partition("<tbody>")[2], re.S)
+    return [re.sub(r"<[^>]*>", "", re.findall(r"<td.*?</td>", row)[place]) for row in rows]
+
+
+def clicks(place: int, times: int) -> str:
+    return f"for (let i = 0; i < {times}; i++) document.querySelectorAll('th button')[{place}].click();"
+
+
+@needs_chromium
+@pytest.mark.parametrize(
+    ("times", "expected", "sort"),
+    [
+        (0, ["9.50 ± 0.10", "10.00 ± 0.10", "", "-3.00 ± 0.10", "no-positives"], ""),
+        (1, ["-3.00 ± 0.10", "9.50 ± 0.10", "10.00 ± 0.10", "no-positives", ""], "ascending"),
+        (2, ["10.00 ± 0.10", "9.50 ± 0.10", "-3.00 ± 0.10", "no-positives", ""], "descending"),
+        (3, ["9.50 ± 0.10", "10.00 ± 0.10", "", "-3.00 ± 0.10", "no-positives"], ""),
+    ],
+)
+def test_a_click_sorts_numbers_as_numbers_then_words_then_what_is_empty(
+    written: Path, times: int, expected: list[str], sort: str
+) -> None:
+    document, console = opened(written, script=clicks(1, times) if times else "")
+    assert column(document, 1) == expected
+    assert re.findall(r'aria-sort="(\w+)"', document[document.index("<thead>") :]) == ([sort] if sort else [])
+    assert console == []
+
+
+@needs_chromium
+def test_a_browser_shows_names_marks_and_hostile_text(written: Path) -> None:
+    document, console = opened(written, script=clicks(0, 1))
+    assert column(document, 0) == ["&lt;script&gt;alert(1)&lt;/script&gt;", "a", "b9", "b10", "c"]
+    for shown in (
+        "<strong>9.50</strong>",
+        "<h1>Results of <code>tiny</code></h1>",
+        "<title>Results of tiny<",
+    ):
+        assert shown in document
+    for shown in (
+        "<p>None.</p>",
+        "grid: <strong>5</strong> &amp; more",
+        "  &lt;b&gt;deep&lt;/b&gt;: 1</pre>",
+    ):
+        assert shown in document
+    assert console == []
+
+
+@needs_chromium
+def test_a_page_asks_for_nothing_and_lets_no_other_script_in(written: Path, tmp_path: Path) -> None:
+    assert not re.search(r"https?:|(src|href)=\"(?!data:,)", written.read_text())
+    spoilt = tmp_path / "spoilt.html"
+    text = written.read_text().replace("<h1>", '<img src="http://127.0.0.1:9/x.png"><h1>')
+    spoilt.write_text(text)
+    assert any("Content Security Policy" in line for line in opened(spoilt)[1])
+
+
+# --- LaTeX that fits a page ---
+
+
+def wide(rows: int, columns: int, width: int = 6) -> pd.DataFrame:
+    named = {f"task{number}": ["0" * width] * rows for number in range(columns)}
+    return pd.DataFrame({"method": [f"method-{row}_{row}" for row in range(rows)], **named})
+
+
+@pytest.mark.parametrize(
+    ("cells", "kind", "packages"),
+    [
+        (wide(5, 3), "table", []),
+        (wide(MOST_ROWS, 3), "table", []),
+        (wide(5, 8), "table", ["adjustbox"]),
+        (wide(5, 20), "sidewaystable", ["adjustbox", "rotating"]),
+        (wide(MOST_ROWS + 1, 3), "longtable", ["longtable"]),
+        (wide(90, 8), "longtable", ["longtable"]),
+        (wide(90, 14), "longtable", ["longtable", "pdflscape"]),
+    ],
+)
+def test_a_table_in_latex_is_of_the_kind_that_holds_it_and_names_its_packages(
+    cells: pd.DataFrame, kind: str, packages: list[str]
+) -> None:
+    text = latex(Page("main", "Results", [Table("Results", cells, "")]))
+    assert re.findall(r"% \\usepackage\{(\w+)\}", text) == ["booktabs", *packages]
+    assert re.findall(r"\\begin\{(\w*table)\}", text) == [kind]
+    assert text.count(r"\label{tab:main}") == 1
+    assert ("wider than" in text) == bool(packages)
+
+
+@needs_pdflatex
+@pytest.mark.parametrize("rows", [5, 90])
+@pytest.mark.parametrize("columns", [3, 6, 8, 11, 15])
+def test_pdflatex_sets_a_table_of_any_size_within_the_page(tmp_path: Path, rows: int, columns: int) -> None:
+    text = latex(Page("main", "Results of `a_b`", [Table("By `a_b`", wide(rows, columns), ""), "100 %"]))
+    assert overfull(compiled(text, tmp_path)) == []
+
+
+def test_a_longtable_that_no_size_fits_says_so() -> None:
+    text = latex(Page("main", "Results", [Table("Results", wide(90, 40), "")]))
+    assert "% Wider than a page even so: leave out columns." in text

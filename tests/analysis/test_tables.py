@@ -15,12 +15,13 @@ from vista import grid
 from vista.analysis.collect import collect
 from vista.analysis.comparisons import counterpart_of, reference_of
 from vista.analysis.page import number, with_error
+from vista.analysis.plan import results_names
 from vista.analysis.runs import columns
 from vista.analysis.tables import results_tables
 from vista.dag import Dag
 from vista.errors import VistaError
 from vista.grid import Run
-from vista.manifest import read_manifest
+from vista.manifest import SUFFIX, read_manifest
 from vista.paths import Paths, manifest_of
 from vista.records import PREDICTION, read_rows
 
@@ -45,6 +46,19 @@ def run_of(row: Row) -> Run:
 def markdown_of(world: World) -> str:
     tabulate_all(world)
     return world.paths.table("runs", "md").read_text()
+
+
+def test_every_table_is_written_in_every_format_and_again_with_the_same_bytes(world: World) -> None:
+    def written() -> dict[str, bytes]:
+        tabulate_all(world)
+        files = world.paths.table("main", "csv").parent.iterdir()
+        return {file.name: file.read_bytes() for file in files if not file.name.endswith(SUFFIX)}
+
+    first = written()
+    assert set(first) == {
+        f"{name}.{suffix}" for name in results_names(world.suite) for suffix in ("csv", "md", "tex", "html")
+    }
+    assert written() == first
 
 
 def recount(world: World, run: Run) -> dict[str, dict[str, tuple[str, float]]]:

@@ -17,7 +17,8 @@ from tests.analysis.conftest import World
 from tests.figures.test_gallery import DROPPED, RESCUED
 from tests.safety.hostile import TEXTS
 from tests.test_provenance import made
-from vista.analysis.page import Page, Table, inline, latex, markdown
+from vista.analysis.marks import in_latex
+from vista.analysis.page import Listing, Page, Table, html, latex, markdown
 from vista.config import load_suite
 from vista.dag.jobs import last_lines
 from vista.engines.batching import BatchSize
@@ -77,7 +78,7 @@ def test_the_gallery_shows_hostile_texts_as_texts() -> None:
 
 @pytest.mark.parametrize("text", [r"\input{/etc/passwd}", r"\write18{id}", "a & b % c $ d # e _ f { } ~ ^"])
 def test_tables_in_latex_run_no_commands_of_names(text: str) -> None:
-    shown = inline(text)
+    shown = in_latex(text)
     assert r"\input" not in shown
     assert r"\write" not in shown
     for sign in "&%$#_":
@@ -218,6 +219,23 @@ def test_a_page_in_markdown_shows_it_as_text(text: str) -> None:
 def test_what_our_tables_mark_stays_marked() -> None:
     for text in ("**<u>61.2</u>**\\* ± 0.5", "< 0.001", "`star`", "x < y > z"):
         assert as_markdown(text) == text
+
+
+@pytest.mark.parametrize("text", TEXTS)
+def test_a_page_in_html_shows_it_as_text(text: str) -> None:
+    def of(cell: str) -> str:
+        table = pd.DataFrame({"method": [cell, "b"], cell or "x": ["1", cell]})
+        parts = [Table(f"Caption {cell}", table, ""), f"Reported in: {cell}.", Listing(cell)]
+        return html(Page("main", f"Title {cell}", parts))
+
+    def unmarked(tags: list[str]) -> list[str]:
+        return [tag for tag in tags if tag not in {"u", "strong", "code"}]
+
+    shown = of(text)
+    assert unmarked(Tags(shown).tags) == unmarked(Tags(of("a")).tags)
+    assert Tags(shown).handlers == []
+    assert not controls(shown)
+    assert sum(printable(text).strip() in each for each in Tags(shown).texts) > 0
 
 
 @pytest.mark.parametrize("text", TEXTS)

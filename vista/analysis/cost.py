@@ -7,6 +7,7 @@ Unlike the main table, this table differs from run to run.
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 
 import pandas as pd
@@ -14,7 +15,7 @@ import pandas as pd
 from vista.analysis.page import Page, Table, integer, number, write_table
 from vista.config import Suite
 from vista.errors import VistaError
-from vista.manifest import Recorder, read_manifest
+from vista.manifest import PACKAGES, Manifest, Recorder, read_manifest
 from vista.paths import FILE_SUFFIXES, Paths
 
 STAGES = ["tasks", "models", "rollouts", "curation", "training", "evaluation", "analysis"]
@@ -39,6 +40,10 @@ took. `cpu_seconds` is a lower bound: Snakemake samples a job every half second 
 30 seconds later, and what follows the last sample is not in it. `max_rss_mb` is the largest job's
 memory. `unmeasured` counts outputs without a benchmark file: their time is not in this table."""
 
+NOTE_ON_VERSIONS = """\
+From the manifests of tasks, models, rollouts, training sets, checkpoints and predictions. Two versions of one
+package mean that it changed between two outputs; `vista verify` names some of each."""
+
 Name = tuple[str, ...]
 
 
@@ -50,8 +55,9 @@ def cost_table(suite: Suite, paths: Paths) -> None:
     """
     recorder = Recorder("analysis", {"suite": suite.name}, [])
     models = suite.every_model
-    table = cost_rows(read_benchmarks(paths, models), read_outputs(paths, models), models)
-    write_table(paths, recorder, table, cost_page(suite, table), {"rows": len(table)})
+    outputs = read_outputs(paths, models)
+    table = cost_rows(read_benchmarks(paths, models), outputs, models)
+    write_table(paths, recorder, table, cost_page(suite, table, outputs), {"rows": len(table)})
 
 
 def read_benchmarks(paths: Paths, models: list[str]) -> pd.DataFrame:
@@ -88,7 +94,7 @@ def _measurement(file: Path) -> dict[str, float]:
 
 
 def read_outputs(paths: Paths, models: list[str]) -> pd.DataFrame:
-    """Every output that has a manifest: ``stage, model, name, tokens, peak_rss_mb`` and ``ASKED``.
+    """Every output that has a manifest: ``stage, model, name, tokens, peak_rss_mb, made_with`` and ``ASKED``.
 
     ``tokens`` is NaN where the manifest counts none, and so is what it has not counted of ``ASKED``.
     """
@@ -106,10 +112,16 @@ def read_outputs(paths: Paths, models: list[str]) -> pd.DataFrame:
             rows.append(
                 {"stage": stage, "model": _model(name, models), "name": name}
                 | {count: counts.get(count) for count in counted}
-                | {"peak_rss_mb": manifest.peak_rss_mb}
+                | {"peak_rss_mb": manifest.peak_rss_mb, "made_with": made_with(manifest)}
             )
-    table = pd.DataFrame(rows, columns=["stage", "model", "name", *counted, "peak_rss_mb"])
+    table = pd.DataFrame(rows, columns=["stage", "model", "name", *counted, "peak_rss_mb", "made_with"])
     return table.astype(dict.fromkeys([*counted, "peak_rss_mb"], float))
+
+
+def made_with(manifest: Manifest) -> dict[str, str]:
+    """The versions and the device that an output was made with."""
+    commit = f"{manifest.commit}{' with changes' if manifest.dirty else ''}"
+    return {"commit": commit, "device": manifest.device, "Python": manifest.python, **manifest.packages}
 
 
 def output_name(paths: Paths, output: Path) -> Name:
@@ -223,10 +235,21 @@ def _measured(outputs: pd.DataFrame, benchmarks: pd.DataFrame) -> list[bool]:
     ]
 
 
-def cost_page(suite: Suite, table: pd.DataFrame) -> Page:
-    """The table and how to read it."""
+def version_cells(outputs: pd.DataFrame) -> pd.DataFrame:
+    """How many outputs were made with each version of what they were made with."""
+    found = Counter(pair for made in outputs["made_with"] for pair in made.items())
+    order = {name: place for place, name in enumerate(["commit", "device", "Python", *PACKAGES])}
+    pairs = sorted(found, key=lambda pair: (order.get(pair[0], len(order)), pair))
+    rows = [(*pair, str(found[pair])) for pair in pairs]
+    return pd.DataFrame(rows, columns=["made with", "version", "outputs"])
+
+
+def cost_page(suite: Suite, table: pd.DataFrame, outputs: pd.DataFrame) -> Page:
+    """The table and how to read it, and what everything was made with."""
     unmeasured = int(table["unmeasured"].iloc[-1])
     complete = "Every output has a benchmark file."
     lacking = f"**{unmeasured} outputs have no benchmark file**: their time is unknown and not in the sums."
     title = f"Where the time of suite `{suite.name}` went"
-    return Page("cost", title, [lacking if unmeasured else complete, Table(title, table, ""), NOTES])
+    versions = Table("What the outputs were made with", version_cells(outputs), "versions")
+    told = lacking if unmeasured else complete
+    return Page("cost", title, [told, Table(title, table, ""), NOTES, versions, NOTE_ON_VERSIONS])

@@ -16,6 +16,7 @@ from typing import Any
 
 import pandas as pd
 
+from vista import grid
 from vista.analysis.collect import SILENT, in_domain, silent_shares
 from vista.analysis.comparisons import counterparts, reference_of
 from vista.analysis.page import (
@@ -51,7 +52,7 @@ from vista.analysis.stats import (
     pooled_difference,
     unlike,
 )
-from vista.config import BaseMethod, ExternalMethod, SelectMethod, Suite, training_section
+from vista.config import BaseMethod, ExternalMethod, SelectMethod, SelfImprovement, Suite, training_section
 from vista.grid import Run
 from vista.manifest import Status
 
@@ -258,6 +259,8 @@ def main_page(
     ]
     if table["marked"].any():
         parts.append(NOTE_ON_DAGGER)
+    if len(lacking := _lacking_cells(suite, scores)):
+        parts.append(Table("Runs without a result", lacking, "missing"))
     parts += [*own_tasks_note(suite), *_note_on_silence(tasks)]
     compared = _counterpart_cells(suite, scores)
     if len(compared):
@@ -267,6 +270,26 @@ def main_page(
             "**Bold**: the interval excludes 0, each taken alone.",
         ]
     return Page("main", title, parts)
+
+
+def _lacking_cells(suite: Suite, scores: Mapping[Run, pd.DataFrame]) -> pd.DataFrame:
+    """Which runs have no result, and why; the seeds of a model, train set, method and round together."""
+    seeds: dict[tuple[str, str, str, int, str], list[str]] = {}
+    for run in grid.runs(suite):
+        if run not in scores:
+            method, source = suite.methods[run.method], None
+            if isinstance(method, SelectMethod):
+                source = replace(run, method=method.of)
+            elif isinstance(method, SelfImprovement):
+                source = grid.policy(suite, run)
+            why = "no positives to train on"
+            if source is not None and source not in scores:
+                why = f"{source.method} of round {source.round}, which it starts from, has no result"
+            key = (run.model, run.train_set, run.method, run.round, why)
+            seeds.setdefault(key, []).append(str(run.seed))
+    rows = [[*key[:-1], ", ".join(found), key[-1]] for key, found in seeds.items()]
+    cells = pd.DataFrame(rows, columns=[*KEYS, "seeds", "why"])
+    return cells.drop(columns=[] if len(suite.train_sets) > 1 else "train_set")
 
 
 def _note_on_silence(tasks: pd.DataFrame) -> list[str]:

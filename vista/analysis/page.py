@@ -1,23 +1,26 @@
-"""How tables are printed: cells as text, pages as Markdown and LaTeX, and the files of a table.
+"""How tables are printed: cells as text, pages as Markdown, LaTeX and HTML, and the files of a table.
 
-For every table of the analysis stage. A page of tables is described once and written as Markdown (``.md``)
-and LaTeX (``.tex``, booktabs), beside the CSV. Cells and paragraphs are text with a little Markdown in it:
-``**bold**``, ``<u>underlined</u>``, `` `code` `` and an escaped ``\\*``. In LaTeX each table is an
-environment that can be pasted into a paper; the other text of a page is there as comments. What is not known
-is an empty cell, never a zero.
+For every table of the analysis stage. A page of tables is described once and written as Markdown (``.md``),
+LaTeX (``.tex``, booktabs) and HTML (``.html``, one file that asks for no other), beside the CSV. Cells and
+paragraphs are text with the marks of ``vista.analysis.marks``. In LaTeX each table is an environment that can
+be pasted into a paper: a float, or a ``longtable`` where it has more rows than a float holds; the other text
+of a page is there as comments. In HTML the columns can be sorted. What is not known is an empty cell, never a
+zero.
 """
 
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from tabulate import tabulate
 
+from vista.analysis.marks import in_html, in_latex, number_in, plain
 from vista.manifest import Recorder
 from vista.paths import TABLE_SUFFIXES, Paths
 from vista.records import write_text
@@ -33,20 +36,23 @@ looks smaller than it is, so nothing is marked."""
 # Columns of names are aligned to the left, numbers to the right.
 NAMES = {
     *("model", "train_set", "task", "method", "against", "differs", "status", "stage", "kind", "group"),
-    *("resamples", "detector", "setting", "source"),
+    *("resamples", "detector", "setting", "source", "why", "made with", "version"),
 }
 
-# Characters that LaTeX reads as commands, or that its fonts need a command for.
-SYMBOLS = {
-    **{sign: f"\\{sign}" for sign in "&%$#_{}"},
-    **{"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"},
-    **{"±": r"$\pm$", "×": r"$\times$", "→": r"$\to$", "−": "$-$", "–": "--", "…": r"\dots{}"},
-    **{"†": r"$\dagger$", "≤": r"$\leq$", "≥": r"$\geq$", "<": "$<$", ">": "$>$"},
-    **{"Δ": r"$\Delta$", "τ": r"$\tau$", "λ": r"$\lambda$", "α": r"$\alpha$", "β": r"$\beta$"},
-    **{"⌊": r"$\lfloor$", "⌋": r"$\rfloor$", "²": "$^2$", "√": r"$\surd$"},
-}
-MARKS = re.compile(r"\*\*(?P<bold>.+?)\*\*|<u>(?P<underline>.+?)</u>|`(?P<code>[^`]+)`|\\(?P<star>\*)")
-MINUS = re.compile(r"(?<![\w.])-(?=\d)")
+# In LaTeX, in pt: the room of an article in 10 pt on letter paper, which is narrower than most.
+WIDTH, HEIGHT = 345.0, 550.0
+MOST_ROWS = 40  # of a float
+# How wide a digit is in each size; small letters are wider for their height, and most others are narrower.
+SIZES = {"normalsize": 5.0, "small": 4.63, "footnotesize": 4.25, "scriptsize": 3.99, "tiny": 3.41}
+GAP = 2.4  # digits between two columns
+READABLE = "scriptsize"  # a table whose letters would be smaller is turned
+PACKAGES = {"{adjustbox}": "adjustbox", "{sidewaystable}": "rotating"}
+PACKAGES |= {"{longtable}": "longtable", "{landscape}": "pdflscape"}
+FITTING = f"""\
+% Tables of more than {MOST_ROWS} rows are longtables, which break over pages and need a text of one column.
+% Where a table is wider than {WIDTH:.0f} pt, a float is scaled to the line (adjustbox), a longtable set in a
+% smaller size. Where its letters would be smaller than \\{READABLE}, it is turned (rotating, pdflscape)."""
+TOO_WIDE = "% Wider than a page even so: leave out columns.\n"
 
 
 # --- cells ---
@@ -176,12 +182,19 @@ class Table:
 
 
 @dataclass(frozen=True)
+class Listing:
+    """A text that is shown line by line, as it is."""
+
+    text: str
+
+
+@dataclass(frozen=True)
 class Page:
-    """A title, then paragraphs and tables in their order."""
+    """A title, then paragraphs, tables and listings in their order."""
 
     name: str
     title: str
-    parts: Sequence[str | Table]
+    parts: Sequence[str | Table | Listing]
 
 
 def with_constants_below(caption: str, cells: pd.DataFrame, label: str) -> list[str | Table]:
@@ -204,6 +217,8 @@ def markdown(page: Page) -> str:
     for part in page.parts:
         if isinstance(part, str):
             parts.append(as_markdown(part))
+        elif isinstance(part, Listing):
+            parts.append("\n".join(f"    {line}" for line in printable(part.text).splitlines()))
         else:
             parts += [f"## {part.caption}"] if part.caption != page.title else []
             parts.append(_pipes(part.cells))
@@ -211,14 +226,46 @@ def markdown(page: Page) -> str:
 
 
 def latex(page: Page) -> str:
-    """The tables of the page in LaTeX; needs the package booktabs."""
-    lines = [f"% {page.title}", "% \\usepackage{booktabs}"]
+    """The tables of the page in LaTeX; the packages that they need are named at the top."""
+    lines, tables = [], []
     for part in page.parts:
-        if isinstance(part, str):
-            lines += ["", *(f"% {line}" for line in printable(part).splitlines())]
+        if isinstance(part, str | Listing):
+            text = part if isinstance(part, str) else part.text
+            lines += ["", *(f"% {line}" for line in printable(text).splitlines())]
         else:
-            lines += ["", _environment(page, part)]
-    return "\n".join(lines) + "\n"
+            tables.append(_environment(page, part))
+            lines += ["", tables[-1]]
+    packages = [name for sign, name in PACKAGES.items() if any(sign in table for table in tables)]
+    head = [f"% {printable(page.title)}", *(f"% \\usepackage{{{name}}}" for name in ["booktabs", *packages])]
+    return "\n".join([*head, *([FITTING] if packages else []), *lines]) + "\n"
+
+
+def html(page: Page) -> str:
+    """The page as one HTML file; a click on a column's head sorts by it, numbers as numbers."""
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined
+    )
+    environment.filters |= {"marked": in_html, "plain": lambda text: printable(plain(text))}
+    environment.filters["printable"] = printable
+    parts = [_sortable(part) if isinstance(part, Table) else part for part in page.parts]
+    return environment.get_template("page.html.j2").render(title=page.title, parts=parts) + "\n"
+
+
+def _sortable(table: Table) -> dict[str, Any]:
+    """A table as the template takes it: which columns have names, and the numbers that cells sort by."""
+    columns = [{"name": str(name), "is_text": name in NAMES} for name in table.cells.columns]
+    rows = [
+        [
+            {
+                "text": text,
+                "is_text": column["is_text"],
+                "key": None if column["is_text"] else number_in(text),
+            }
+            for text, column in zip(map(str, row), columns, strict=True)
+        ]
+        for row in table.cells.itertuples(index=False, name=None)
+    ]
+    return {"caption": table.caption, "label": table.label, "columns": columns, "rows": rows}
 
 
 def _pipes(cells: pd.DataFrame) -> str:
@@ -235,55 +282,62 @@ def _pipe(text: str) -> str:
 
 
 def _environment(page: Page, table: Table) -> str:
+    """A float, or a ``longtable``, that fits the page (``FITTING``)."""
     if table.cells.empty:
         return f"% {table.caption}: none."
+    width = _width(table.cells)
+    is_long, is_turned = len(table.cells) > MOST_ROWS, width * SIZES[READABLE] > WIDTH
     cells = table.cells.map(lambda value: _cell(str(value)))
-    cells.columns = pd.Index([inline(str(name)) for name in cells.columns])
-    align = "".join("l" if name in NAMES else "r" for name in table.cells.columns)
-    label = f"tab:{page.name}-{table.label}" if table.label else f"tab:{page.name}"
-    return str(
+    cells.columns = pd.Index([in_latex(str(name)) for name in cells.columns])
+    text = str(
         cells.style.hide(axis="index").to_latex(
-            column_format=align,
+            environment="longtable" if is_long else "sidewaystable" if is_turned else "table",
+            column_format="".join("l" if name in NAMES else "r" for name in table.cells.columns),
             hrules=True,
-            position="t",
-            position_float="centering",
-            caption=inline(table.caption),
-            label=label,
+            position=None if is_long or is_turned else "t",
+            position_float=None if is_long else "centering",
+            caption=in_latex(table.caption),
+            label=f"tab:{page.name}-{table.label}" if table.label else f"tab:{page.name}",
         )
     ).rstrip("\n")
+    if is_long:
+        return _smaller(text, width, is_turned)
+    return _scaled(text) if width * SIZES["normalsize"] > WIDTH else text
+
+
+def _width(cells: pd.DataFrame) -> float:
+    """About how wide a table is, in digits."""
+    longest = [max(len(plain(str(text))) for text in (name, *cells[name])) for name in cells.columns]
+    return sum(longest) + GAP * len(longest)
+
+
+def _scaled(text: str) -> str:
+    """A float whose tabular is no wider than the line."""
+    begin, end = "\\begin{tabular}", "\\end{tabular}"
+    scaled = text.replace(begin, f"\\begin{{adjustbox}}{{max width=\\linewidth}}\n{begin}")
+    return scaled.replace(end, f"{end}\n\\end{{adjustbox}}")
+
+
+def _smaller(text: str, width: float, is_turned: bool) -> str:
+    """A longtable in the largest size that fits, or else in the smallest."""
+    room = HEIGHT if is_turned else WIDTH
+    size = next((name for name, digit in SIZES.items() if width * digit <= room), "tiny")
+    lines = [f"\\begingroup\\{size}", f"\\setlength{{\\tabcolsep}}{{{GAP / 2 * SIZES[size]:.1f}pt}}"]
+    lines += [text, "\\endgroup"]
+    fitting = "\n".join(["\\begin{landscape}", *lines, "\\end{landscape}"] if is_turned else lines)
+    return f"{TOO_WIDE if width * SIZES[size] > room else ''}{fitting}"
 
 
 def _cell(text: str) -> str:
     """A cell; a bracket that opens it would be read as an argument of the rule or line break before."""
-    shown = inline(text)
+    shown = in_latex(text)
     return f"{{[}}{shown[1:]}" if shown.startswith("[") else shown
-
-
-def inline(text: str) -> str:
-    """A cell or caption in LaTeX: its marks as commands, everything else as it reads."""
-    found, end = [], 0
-    for match in MARKS.finditer(text):
-        found.append(_escaped(text[end : match.start()]))
-        end = match.end()
-        if (code := match["code"]) is not None:
-            found.append(rf"\texttt{{{_escaped(code)}}}")
-        elif match["star"] is not None:
-            found.append("*")
-        elif (bold := match["bold"]) is not None:
-            found.append(rf"\textbf{{{inline(bold)}}}")
-        else:
-            found.append(rf"\underline{{{inline(match['underline'])}}}")
-    return "".join([*found, _escaped(text[end:])])
-
-
-def _escaped(text: str) -> str:
-    return "".join(SYMBOLS.get(sign, sign) for sign in MINUS.sub("−", printable(text)))
 
 
 def write_table(
     paths: Paths, recorder: Recorder, table: pd.DataFrame, page: Page, counts: Mapping[str, float]
 ) -> None:
-    """Write the three files of a table, then their manifests.
+    """Write the four files of a table, then their manifests.
 
     Args:
         paths: Where everything is.
@@ -296,6 +350,7 @@ def write_table(
         "csv": spreadsheet(table).to_csv(index=False, lineterminator="\n", float_format="%.4f"),
         "md": markdown(page),
         "tex": latex(page),
+        "html": html(page),
     }
     files = {paths.table(page.name, suffix): texts[suffix] for suffix in TABLE_SUFFIXES}
     for file, text in files.items():

@@ -63,7 +63,7 @@ def digests(suite: Suite, plan: Plan | None, command: str, *arguments: str) -> d
         tasks = suite.evaluated_tasks
         of_tasks = {f"code of {task}": dag.task_evaluation_code(task, command) for task in tasks}
         return {"settings": settings(*arguments), "code": dag.evaluation_code(command), **of_tasks}
-    asked: dict[str, tuple[Callable[..., str], Callable[..., str] | None]] = {
+    asked: dict[str, tuple[Callable[..., str], Callable[..., str]]] = {
         "tasks": (dag.task_settings, dag.task_code),
         "models": (dag.model_settings, dag.model_code),
         "check": (dag.check_settings, lambda _: dag.check_code()),
@@ -78,7 +78,7 @@ def digests(suite: Suite, plan: Plan | None, command: str, *arguments: str) -> d
         "collect": (dag.collection_settings, lambda: dag.code(command)),
         "cost": (dag.cost_settings, lambda: dag.code(command)),
         "pilot": (dag.pilot_settings, lambda: dag.code(command)),
-        "suite": (dag.suite_settings, None),
+        "suite": (dag.suite_settings, lambda: dag.code(command)),
     }
     found = dict(zip(("settings", "code"), asked[command], strict=True))
-    return {name: ask(*arguments) for name, ask in found.items() if ask is not None}
+    return {name: ask(*arguments) for name, ask in found.items()}

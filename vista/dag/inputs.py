@@ -314,7 +314,7 @@ class Outputs(Inputs):
             self.figure_code(figure)
 
     def table_outputs(self, rule: str) -> list[str]:
-        """The tables that a rule makes, as CSV, Markdown and LaTeX, and their manifests."""
+        """The tables that a rule makes, each in all its formats, and their manifests."""
         several = {"results": results_names, "ablation": ablation_names}
         names = several[rule](self.suite) if rule in several else [rule]
         return [path for name in names for path in self.table(name)]
@@ -330,7 +330,7 @@ class Outputs(Inputs):
         return [str(self.paths.table(name, "csv")) for name in table_names(self.suite)]
 
     def table(self, name: str) -> list[str]:
-        """A table as CSV, Markdown and LaTeX, and their manifests."""
+        """A table in all its formats, and their manifests."""
         files = [self.paths.table(name, suffix) for suffix in TABLE_SUFFIXES]
         return [str(path) for file in files for path in (file, manifest_of(file))]
 

@@ -28,14 +28,23 @@ rule collect:
 
 
 rule suite:
+    input:
+        code=PLAN.code("suite"),
     output:
         yaml=report(
             f"{R}/suite.yaml",
             caption="../report/suite.rst",
-            category="Provenance",
-            labels={"what": "suite", "format": "yaml"},
+            category="8. Provenance",
+            labels={"what": "suite as YAML"},
         ),
         manifest=f"{R}/suite.yaml.manifest.json",
+        page=report(
+            f"{R}/suite.html",
+            caption="../report/suite.rst",
+            category="8. Provenance",
+            labels={"what": "suite"},
+        ),
+        page_manifest=f"{R}/suite.html.manifest.json",
     log:
         f"{R}/logs/analysis/suite.log",
     conda:
@@ -139,8 +148,8 @@ rule figure:
         report(
             f"{R}/figures/{{figure}}.png",
             caption="../report/figure.rst",
-            category="Figures",
-            labels={"what": "{figure}", "format": "png"},
+            category="4. Figures",
+            labels={"what": "{figure}"},
         ),
         f"{R}/figures/{{figure}}.png.manifest.json",
     log:
@@ -168,8 +177,8 @@ rule gallery:
         page=report(
             f"{R}/figures/cases.html",
             caption="../report/cases.rst",
-            category="Cases",
-            labels={"what": "gallery", "format": "html"},
+            category="5. Cases",
+            labels={"what": "gallery"},
         ),
     log:
         f"{R}/logs/analysis/figures/gallery.log",

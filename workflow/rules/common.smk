@@ -231,27 +231,52 @@ def handed(wildcards, threads):
     return PLAN.handed
 
 
+# Where the report shows a table. It lists categories by the alphabet.
+CATEGORIES = {
+    "1. Results": ("main", "tasks", "ood", "rounds", "reported", "runs"),
+    "2. Comparisons": ("ablation", "resolution", "sweep"),
+    "3. Rollouts and training": (
+        "difficulty",
+        "audit",
+        "prefix",
+        "distributions",
+        "training",
+    ),
+    "6. Cost and versions": ("cost", "pilot"),
+}
+
+
 def shown(files):
-    """The files of tables; CSVs and the main table's manifest are shown in the report, with captions."""
+    """The files of tables: pages and CSVs are shown in the report, with captions, and the main table's manifest."""
     return [in_report(file) for file in files]
 
 
 def in_report(file):
-    """A file as the report shows it, if it does."""
-    name = Path(file).name
-    if name == "main.csv.manifest.json":
-        caption, category = "manifest", "Provenance"
-    elif name.endswith(".csv"):
-        caption, category = Path(file).stem, "Tables"
+    """A file as the report shows it, if it does.
+
+    It has one label: with two of two values each, the report hides half of a category's files.
+    """
+    name, suffix = Path(file).stem, Path(file).suffix
+    table = "sweep" if name.startswith("sweep_") else name
+    if Path(file).name == "main.csv.manifest.json":
+        table, name, category = (
+            "manifest",
+            "manifest of the main table as JSON",
+            "8. Provenance",
+        )
+    elif suffix == ".csv":
+        category = "7. Tables as CSV"
+    elif suffix == ".html":
+        category = next(
+            category for category, tables in CATEGORIES.items() if table in tables
+        )
     else:
         return file
-    if caption.startswith("sweep_"):
-        caption = "sweep"
     return report(
         file,
-        caption=f"../report/{caption}.rst",
+        caption=f"../report/{table}.rst",
         category=category,
-        labels={"what": Path(file).stem, "format": Path(file).suffix[1:]},
+        labels={"what": name},
     )
 
 
