@@ -129,7 +129,7 @@ def jobs(suite: Suite) -> dict[tuple[str, str], Signature]:
     if dag.gallery():
         add("gallery", "", dag.named_cases(), dag.cases())
     for figure in figures(suite):
-        add("figure", figure, None, [dag.figure_table(figure)])
+        add("figure", figure, None, dag.figure_tables(figure))
     return found
 
 

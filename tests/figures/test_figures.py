@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+import itertools
+import statistics
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,14 +13,18 @@ import matplotlib.pyplot as plt
 import pandas as pd
 import pytest
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 from PIL import Image
 
 from tests.analysis.conftest import make_suite
 from vista.analysis.plan import FIGURES, figures
+from vista.analysis.stats import averaged, overall_mean, pooled_difference
 from vista.config import Suite
 from vista.dag import Dag
 from vista.errors import VistaError
 from vista.figures import drawing
+from vista.figures.cost import front
+from vista.figures.looks import LOOKS
 from vista.manifest import read_manifest
 
 MAIN = pd.DataFrame(
@@ -31,8 +37,8 @@ MAIN = pd.DataFrame(
                 "round": number,
                 "objective": objective,
             },
-            **{"status": "complete", "seeds": 1, "missing": 0, "easy": value, "hard": value - 5},
-            **{"overall": value, "se": 1.0, "low": value - 2, "high": value + 2, "seed_sd": None},
+            **{"status": "complete", "seeds": 3, "missing": 0, "easy": value, "hard": value - 5},
+            **{"overall": value, "se": 1.0, "low": value - 2, "high": value + 2, "seed_sd": 1.0},
             **{"far": value - 20, "delta_sft_seed": value - 60, "samples_drawn_total": 1000 * number},
         }
         for model in ("nano-b", "nano-a")
@@ -43,21 +49,30 @@ MAIN = pd.DataFrame(
         )
     ]
 )
-ABLATION = pd.DataFrame(
+RUNS = pd.concat(
+    [
+        MAIN[["model", "train_set", "method", "round"]].assign(seed=seed, overall=MAIN["overall"] + seed - 1)
+        for seed in range(3)
+    ],
+    ignore_index=True,
+)
+SWEEP = pd.DataFrame(
     [
         {
             **{
-                "kind": "sweep",
-                "train_set": "both",
+                "setting": "filter.tau",
+                "value": value,
+                "default": "-0.5",
                 "method": f"vista-sft+tau={value}",
-                "against": "vista-sft",
             },
-            **{"differs": f"filter.tau = {value}", "model": "all models", "round": 1, "missing": 0},
+            **{"against": "vista-sft", "model": "all models", "train_set": "both", "round": 1, "missing": 0},
             **{"difference": float(value), "low": float(value) - 1, "high": float(value) + 1},
+            "error": "queries, seeds",
         }
-        for value in (-1, 0, 1)
+        for value in ("-1", "0", "1")
     ]
 )
+ONE_VALUE = SWEEP[SWEEP["value"] == "1"].assign(setting="restart", value="previous", default="base")
 DIFFICULTY = pd.DataFrame(
     [
         {
@@ -70,6 +85,7 @@ DIFFICULTY = pd.DataFrame(
                 "group": group,
             },
             **{"pass_rate": rate, "delta": 3.0, "delta_low": 1.0, "delta_high": 5.0},
+            **{"error": "queries", "runs": 2, "missing": 0},
         }
         for method in ("rest-em", "vista-sft")
         for group, rate in (("sums", 20.0), ("digits", 80.0))
@@ -110,19 +126,14 @@ REPORTED = pd.DataFrame(
         }
     ]
 )
-AUDIT = pd.DataFrame(
+POOL = {"model": "nano-b", "train_set": "both", "solutions": "many", "policy": "sft-seed", "source": "all"}
+DETECTORS = pd.DataFrame(
     [
         {
-            **{
-                "model": "nano-b",
-                "train_set": "both",
-                "solutions": solutions,
-                "policy": policy,
-                "task": task,
-                "source": "all",
-            },
-            **{"detector": detector, "layer": layer, "measure": measure},
-            **{"value": 0.7, "low": 0.6, "high": 0.8},
+            **POOL,
+            **{"solutions": solutions, "policy": policy, "task": task},
+            **{"detector": detector, "layer": layer, "setting": None, "measure": measure},
+            **{"value": 0.7, "low": 0.6, "high": 0.8, "n": 100},
         }
         for solutions, policy, detectors in (
             ("few", "sft-seed", [("logprob", None)]),
@@ -134,11 +145,28 @@ AUDIT = pd.DataFrame(
         for measure in ("auroc", "auroc-within-query")
     ]
 )
+# Of 100 solutions 20 are unfaithful; 10 are dropped, 6 of them unfaithful; 3 would be by chance.
+CUTS = pd.DataFrame(
+    [
+        {
+            **POOL,
+            **{"task": task, "detector": detector, "layer": layer, "setting": f"tau={tau} ddof=0"},
+            **{"measure": measure, "value": value, "low": value - 0.1, "high": value + 0.1, "n": n},
+        }
+        for task in ("easy", "hard")
+        for detector, layer, tau in (("vas", "1", "-0.5"), ("vas", "1", "0.0"), ("vig", None, "-0.5"))
+        for measure, value, n in (
+            *[("dropped-share", 0.1, 100), ("recall", 0.3, 20), ("precision-at-random", 0.3, 10)],
+        )
+    ]
+)
+AUDIT = pd.concat([DETECTORS, CUTS], ignore_index=True)
 OOD = pd.DataFrame(
     [
         {
             **{"model": model, "train_set": "both", "method": method, "round": 1, "task": "far"},
-            **{"missing": 0, "delta_sft_seed": delta},
+            **{"missing": 0, "delta_sft_seed": delta, "error": None if delta is None else "queries"},
+            **{"delta_low": delta and delta - 2, "delta_high": delta and delta + 2},
         }
         for model, method, delta in (
             *[("nano-b", "sft-seed", None), ("nano-b", "rest-em", 1.0), ("nano-b", "vista-sft", 3.0)],
@@ -164,7 +192,9 @@ TABLES = {
     "ood": OOD,
     "audit": AUDIT,
     "main": MAIN,
-    "ablation": ABLATION,
+    "runs": RUNS,
+    "sweep_tau": SWEEP,
+    "sweep_restart": ONE_VALUE,
     "difficulty": DIFFICULTY,
     "distributions": DISTRIBUTIONS,
     "reported": REPORTED,
@@ -178,15 +208,18 @@ def closed() -> Iterator[None]:
     plt.close("all")
 
 
-def figure(name: str, table: pd.DataFrame | None = None) -> Figure:
-    drawn: Figure = getattr(importlib.import_module(f"vista.figures.{name}"), name)(
-        TABLES[FIGURES[name]] if table is None else table
-    )
+def tables_of(name: str) -> list[pd.DataFrame]:
+    return [TABLES[table] for table in (FIGURES[name] or ("sweep_tau", "sweep_restart"))]
+
+
+def figure(name: str, *tables: pd.DataFrame) -> Figure:
+    module = importlib.import_module(f"vista.figures.{name}")
+    drawn: Figure = getattr(module, name)(*(tables or tables_of(name)))
     return drawn
 
 
 def texts(drawn: Figure) -> str:
-    return " ".join(text.get_text() for text in drawn.findobj(plt.Text))
+    return " ".join(text.get_text() for text in drawn.findobj(plt.Text)).replace("\n", " ")
 
 
 @pytest.mark.parametrize("name", FIGURES)
@@ -200,29 +233,34 @@ def test_every_figure_has_a_module_that_draws_its_table(name: str) -> None:
 def test_a_figures_script_writes_the_same_bytes_each_time(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    table = tmp_path / "table.csv"
-    TABLES[FIGURES[name]].to_csv(table, index=False)
+    files = []
+    for number, table in enumerate(tables_of(name)):
+        files.append(str(tmp_path / f"table-{number}.csv"))
+        table.to_csv(files[-1], index=False)
     module = importlib.import_module(f"vista.figures.{name}")
     written = []
     for number in (1, 2):
         to = tmp_path / str(number) / name
-        monkeypatch.setattr(sys, "argv", [name, str(table), "--to", str(to)])
+        monkeypatch.setattr(sys, "argv", [name, *files, "--to", str(to)])
         drawing.draw(getattr(module, name))
         written.append([to.with_suffix(suffix).read_bytes() for suffix in (".pdf", ".png")])
-        assert read_manifest(to.with_suffix(".pdf")).inputs.keys() == {str(table)}
+        assert read_manifest(to.with_suffix(".pdf")).inputs.keys() == set(files)
     assert written[0] == written[1]
     assert b"CreationDate" not in written[0][0]
+    assert b"/FontFile2" in written[0][0], "fonts are embedded"
+    assert b"/Type3" not in written[0][0], "as journals ask"
     assert Image.open(tmp_path / "1" / f"{name}.png").width >= 600
 
 
 def test_what_a_suite_has_not_done_is_said_and_not_drawn() -> None:
-    assert "sweeps no setting" in texts(figure("sweeps", ABLATION.iloc[:0]))
+    assert "No sweep" in texts(figure("sweeps", SWEEP.assign(difference=None)))
     assert "compared with SFT-Seed out of domain" in texts(figure("ood", OOD[OOD["method"] == "sft-seed"]))
     assert "No method" in texts(figure("rounds", MAIN[MAIN["round"] == 0]))
     assert "Nothing has been sampled" in texts(figure("data_imbalance", DISTRIBUTIONS.iloc[:0]))
     assert "No solution" in texts(figure("attention", DISTRIBUTIONS.iloc[:0]))
     assert "No run" in texts(figure("cost", MAIN.assign(overall=None)))
     assert "No run" in texts(figure("training", TRAINING.assign(loss=None)))
+    assert "No filter" in texts(figure("filters", DETECTORS))
     assert "No curve" in texts(figure("training", TRAINING.assign(objective="mine")))
 
 
@@ -230,9 +268,9 @@ def test_what_a_suite_has_not_done_is_said_and_not_drawn() -> None:
     "name", ["attention", "cost", "critical_tokens", "data_imbalance", "rounds", "training", "vas"]
 )
 def test_what_was_trained_on_other_tasks_is_drawn_apart(name: str) -> None:
-    table = TABLES[FIGURES[name]]
-    two = pd.concat([table, table.assign(train_set="other")], ignore_index=True)
-    (alone, both) = (figure(name, each) for each in (table, two))
+    tables = tables_of(name)
+    two = [pd.concat([table, table.assign(train_set="other")], ignore_index=True) for table in tables]
+    (alone, both) = (figure(name, *each) for each in (tables, two))
     assert len(both.axes) == 2 * len(alone.axes)
     assert "nano-b, other" in texts(both)
     points = [
@@ -269,11 +307,11 @@ def test_the_users_own_matplotlib_settings_change_nothing() -> None:
 
 
 def test_missing_runs_are_counted_below_the_figure() -> None:
-    drawn = figure("rounds", MAIN.assign(missing=[1] + [0] * (len(MAIN) - 1)))
+    drawn = figure("rounds", MAIN.assign(missing=[1] + [0] * (len(MAIN) - 1)), RUNS)
     assert "without a result" not in texts(drawn), "the base model is not drawn here"
     # Rounds that have no result at all are counted as well.
     lost = MAIN.index == 2
-    drawn = figure("rounds", MAIN.assign(missing=2 * lost, overall=MAIN["overall"].mask(lost)))
+    drawn = figure("rounds", MAIN.assign(missing=2 * lost, overall=MAIN["overall"].mask(lost)), RUNS)
     assert "2 runs without a result are missing" in texts(drawn)
 
 
@@ -302,7 +340,7 @@ def test_a_suite_has_the_figures_that_it_has_something_for(tmp_path: Path) -> No
     suite: Suite = make_suite(tmp_path)
     assert figures(suite) == [
         *("data_imbalance", "attention", "rounds", "ood", "difficulty"),
-        *("vas", "detectors", "critical_tokens", "cost", "training"),
+        *("vas", "detectors", "filters", "critical_tokens", "cost", "training"),
     ]
     alone = {name: suite.methods[name] for name in ("zero-shot", "sft-seed")}
     fewer = suite.model_copy(update={"methods": alone, "out_of_domain": []})
@@ -320,18 +358,13 @@ def test_training_curves_are_means_over_seeds_of_forty_parts_of_the_last_round()
         "DPO: pairs ranked right, %",
     ]
     seed, vista = drawn.axes[0].get_lines()
-    assert (seed.get_label(), vista.get_label()) == ("sft-seed", "vista-sft")
+    assert [line.get_color() for line in (seed, vista)] == [
+        LOOKS[name].color for name in ("sft-seed", "vista-sft")
+    ]
     assert len(seed.get_xdata()) == 40
     assert seed.get_ydata()[0] == pytest.approx(3.5)
     assert seed.get_ydata()[-1] == pytest.approx((3.0 / 49 + 3.0 / 50) / 2 + 0.5)
     assert drawn.axes[-1].get_lines()[0].get_ydata()[-1] == pytest.approx(99.0)
-
-
-def test_training_curves_differ_in_black_and_white() -> None:
-    many = [TRAINING[TRAINING["method"] == "vista-sft"].assign(method=f"m{n}") for n in range(16)]
-    lines = figure("training", pd.concat(many)).axes[0].get_lines()
-    assert len({str(line.get_linestyle()) + str(line._dash_pattern) for line in lines[:8]}) == 8
-    assert len({(line.get_color(), str(line._dash_pattern)) for line in lines}) == 16
 
 
 def test_trainings_without_steps_are_counted_below_their_curves() -> None:
@@ -351,3 +384,185 @@ def test_a_figure_is_drawn_anew_for_its_own_script_alone(tmp_path: Path) -> None
     assert "vista.mplstyle" in own
     assert own != other
     assert "figures.rounds" not in Path(dag.code("tables")).read_text()
+
+
+# --- intervals ---
+
+
+def answers(seeds: int) -> dict[tuple[str, int], pd.DataFrame]:
+    """By model and seed, right and wrong answers to forty queries about twenty images."""
+    return {
+        ("nano-b", seed): pd.DataFrame(
+            {
+                "task": "easy",
+                "query_id": [f"q{n}" for n in range(40)],
+                "cluster_id": [f"i{n // 2}" for n in range(40)],
+                "score": [float((n * 7 + 5 * seed + n // 3) % (3 + seed) > 0) for n in range(40)],
+            }
+        )
+        for seed in range(seeds)
+    }
+
+
+def row_of(pairs: dict[tuple[str, int], pd.DataFrame], method: str = "mine") -> dict[str, object]:
+    means = [100 * frame["score"].mean() for frame in pairs.values()]
+    together = overall_mean(averaged(pairs))
+    return {
+        **{"model": "nano-b", "train_set": "both", "round": 1, "objective": "sft", "method": method},
+        **{"seeds": len(pairs), "overall": 100 * together.mean, "se": 100 * together.se},
+        **{"low": 1.0, "high": 99.0, "seed_sd": statistics.stdev(means) if len(means) > 1 else None},
+    }
+
+
+def test_an_accuracys_interval_has_both_errors_as_a_differences_has_in_the_tables() -> None:
+    pairs = answers(3)
+    drawn = drawing.with_seeds(pd.DataFrame([row_of(pairs)])).iloc[0]
+    expected = pooled_difference(pairs)
+    assert expected.seeds
+    assert drawn["error"] == expected.error
+    assert [drawn["low"], drawn["high"]] == pytest.approx([100 * expected.low, 100 * expected.high])
+
+
+def test_methods_that_train_alike_share_their_variance_between_seeds() -> None:
+    main = pd.DataFrame([row_of(answers(3)), row_of(answers(3), "other"), row_of(answers(3), "dpo")])
+    main["seed_sd"], main["objective"] = [1.0, 3.0, 9.0], ["sft", "sft", "dpo"]
+    one, other, dpo = (drawing.with_seeds(main)["high"] - main["overall"]).tolist()
+    assert one == pytest.approx(other)
+    assert one < dpo
+    alone = drawing.with_seeds(main.iloc[1:2])
+    assert other < (alone["high"] - alone["overall"]).item(), "five points instead of three"
+
+
+def test_an_interval_of_one_seed_is_the_tables_own_and_has_no_caps() -> None:
+    one = drawing.with_seeds(pd.DataFrame([row_of(answers(1)), row_of(answers(3), "three")]))
+    assert one[["low", "high", "error"]].iloc[0].tolist() == [1.0, 99.0, "queries"]
+    assert "one seed" in texts(figure("rounds", MAIN.assign(seeds=1, seed_sd=None)))
+    assert "one seed" not in texts(figure("rounds"))
+
+
+def test_every_seed_is_a_thin_line_where_there_are_several() -> None:
+    def thin(drawn: Figure) -> int:
+        return sum(line.get_linewidth() == 0.5 for axis in drawn.axes for line in axis.get_lines())
+
+    assert thin(figure("rounds", MAIN)) == 0
+    assert thin(figure("rounds", MAIN, RUNS)) == 2 * 3 * len(["sft-seed", "rest-em", "vista-sft"])
+    assert thin(figure("rounds", MAIN, RUNS[RUNS["seed"] == 0])) == 0
+    assert "each seed" not in texts(figure("rounds", MAIN, RUNS[RUNS["seed"] == 0]))
+
+
+# --- what each figure shows ---
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("rounds", ["sft-seed", "each seed", "95 %, test queries and seeds", "Round 0 is SFT-Seed"]),
+        ("ood", ["SFT-Seed", "mean over models", "nano-a", "95 %, test queries alone"]),
+        ("difficulty", ["SFT-Seed", "95 %, test queries alone"]),
+        ("detectors", ["hollow: within queries", "filled: over all", "chance", "95 %"]),
+        ("filters", ["at random", "as much of both", "95 %"]),
+        ("sweeps", ["as it is (default)", "no difference", "(default)"]),
+        ("vas", ["paper's τ", "outermost"]),
+        ("critical_tokens", ["at the first error", "before or after it", "outermost"]),
+        ("cost", ["Pareto front", "rounds of a method are joined"]),
+        ("reported", ["reported = reproduced", "95 %"]),
+    ],
+)
+def test_what_is_hollow_dotted_or_grey_is_explained_below(name: str, says: list[str]) -> None:
+    shown = texts(figure(name))
+    assert [each for each in says if each not in shown] == []
+
+
+def test_kinds_of_questions_are_not_joined_by_lines() -> None:
+    drawn = figure("difficulty")
+    lines = [line for axis in drawn.axes for line in axis.get_lines() if line.get_marker() == "s"]
+    assert [line.get_linestyle() for line in lines] == ["None"]
+    (axis,) = drawn.axes
+    assert [each.get_text() for each in axis.get_yticklabels()] == ["sums (20 %)", "digits (80 %)"]
+    top, bottom = axis.transData.transform([(0, 0), (0, 1)])[:, 1]
+    assert top > bottom, "the hardest is on top"
+
+
+def test_the_front_is_what_nothing_cheaper_beats() -> None:
+    rows = pd.DataFrame({"drawn": [0.0, 1.0, 1.0, 2.0, 3.0], "overall": [50.0, 60.0, 65.0, 64.0, 70.0]})
+    assert front(rows)["overall"].tolist() == [50.0, 65.0, 70.0]
+
+
+def test_points_of_the_cost_are_named_without_covering_each_other() -> None:
+    crowded = pd.concat(
+        [MAIN.assign(method=MAIN["method"] + f"-{n}", overall=MAIN["overall"] + n / 9) for n in range(9)]
+    )
+    crowded = crowded[(crowded["round"] == 1) & (crowded["objective"] == "sft")]
+    drawn = figure("cost", crowded)
+    drawn.draw_without_rendering()
+    for axis in drawn.axes:
+        boxes = [Text.get_window_extent(text) for text in axis.texts]
+        assert len(boxes) > 3
+        assert not any(one.overlaps(other) for one, other in itertools.combinations(boxes, 2))
+    (box,) = drawn.legends
+    legend = {text.get_text() for text in box.get_texts()}
+    assert legend > {method for method in crowded["method"] if "+" not in method}
+
+
+def test_the_default_of_a_sweep_stands_among_its_values() -> None:
+    (axis,) = figure("sweeps").axes
+    assert [label.get_text() for label in axis.get_xticklabels()] == ["−1", "−0.5\n(default)", "0", "1"]
+    marked = [line for line in axis.get_lines() if line.get_marker() == "o"]
+    places = {float(x): float(y) for line in marked for x, y in zip(*line.get_data(), strict=True)}
+    assert [places[place] for place in range(4)] == [-1.0, 0.0, 0.0, 1.0]
+
+
+def test_a_sweep_of_one_value_is_told_below_the_others_or_drawn_if_alone() -> None:
+    says = "restart = previous instead of base: +1.00 [+0.00, +2.00] (queries, seeds)."
+    assert says in texts(figure("sweeps"))
+    (axis,) = figure("sweeps", ONE_VALUE).axes
+    assert axis.get_title() == "restart"
+
+
+def test_a_filter_is_drawn_at_the_shares_of_faithful_and_unfaithful_that_it_drops() -> None:
+    first, _ = figure("filters").axes
+    ends = [zip(*line.get_data(), strict=True) for line in first.get_lines()]
+    points = {(round(x, 6), round(y, 6)) for line in ends for x, y in line}
+    assert (5.0, 30.0) in points, "4 of 80 faithful, 6 of 20 unfaithful"
+    assert (8.75, 15.0) in points, "7 and 3 of them at random"
+    assert {"−0.5, layer 1", "0.0, layer 1"} <= {text.get_text() for text in first.texts}
+
+
+def test_a_sweeps_values_stay_text_when_they_are_read(tmp_path: Path) -> None:
+    file = tmp_path / "sweep.csv"
+    SWEEP.assign(value=["None", "1", "[0.5]"], default="true").to_csv(file, index=False)
+    assert drawing.read(file)["value"].tolist() == ["None", "1", "[0.5]"]
+    assert drawing.read(file)["default"].tolist() == ["true"] * 3
+
+
+# --- one column, two columns ---
+
+
+@pytest.mark.parametrize(("width", "inches"), [("column", 3.4), ("page", 7.0)])
+@pytest.mark.parametrize("name", FIGURES)
+def test_nothing_is_cut_off_or_covered_in_one_column_or_two(name: str, width: str, inches: float) -> None:
+    drawing.style()
+    for tables in (tables_of(name), [only_one(table) for table in tables_of(name)]):
+        with drawing.at_width(width):
+            drawn = figure(name, *tables)
+        drawn.draw_without_rendering()
+        assert drawn.get_figwidth() == inches
+        ends = drawn.get_tightbbox().extents
+        assert min(ends[:2]) > -0.02
+        assert (ends[2:] < drawn.get_size_inches() + 0.02).all()
+        for axis, box in itertools.product(drawn.axes, drawn.legends):
+            assert axis.get_tightbbox().y0 >= box.get_window_extent().y1 - 1
+        for axis in drawn.axes:
+            assert axis.bbox.height > 60, "a panel keeps its height, whatever is below it"
+
+
+def only_one(table: pd.DataFrame) -> pd.DataFrame:
+    """A table of a suite with one model, one seed and one method that trains on rollouts."""
+    for name, kept in (
+        ("model", ("nano-b", drawing.ALL_MODELS)),
+        ("method", ("zero-shot", "sft-seed", "vista-sft", "vista-sft+tau=1", "rest-em")),
+    ):
+        table = table[table[name].isin(kept)] if name in table else table
+    if "seeds" in table:
+        table = table.assign(seeds=1, seed_sd=None)
+    return table[table["seed"] == 0] if "seed" in table else table

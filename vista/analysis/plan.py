@@ -65,20 +65,21 @@ def sweep_name(sweep: str) -> str:
     return f"sweep_{sweep.replace('-', '_')}"
 
 
-# Figure → the table it is drawn from.
-FIGURES = {
-    "data_imbalance": "distributions",
-    "attention": "distributions",
-    "rounds": "main",
-    "sweeps": "ablation",
-    "ood": "ood",
-    "difficulty": "difficulty",
-    "vas": "distributions",
-    "detectors": "audit",
-    "critical_tokens": "distributions",
-    "cost": "main",
-    "reported": "reported",
-    "training": "training",
+# Figure → the tables it is drawn from; ``sweeps`` from those of all sweeps.
+FIGURES: dict[str, tuple[str, ...]] = {
+    "data_imbalance": ("distributions",),
+    "attention": ("distributions",),
+    "rounds": ("main", "runs"),
+    "sweeps": (),
+    "ood": ("ood",),
+    "difficulty": ("difficulty",),
+    "vas": ("distributions",),
+    "detectors": ("audit",),
+    "filters": ("audit",),
+    "critical_tokens": ("distributions",),
+    "cost": ("main",),
+    "reported": ("reported",),
+    "training": ("training",),
 }
 
 
@@ -93,8 +94,14 @@ def figures(suite: Suite) -> list[str]:
         "difficulty": bool(first_policies(suite)),
         "vas": scenes and bool(first_pools(suite)),
         "detectors": scenes and bool(first_pools(suite)),
+        "filters": scenes and bool(first_pools(suite)),
         "critical_tokens": scenes and bool(first_resamples(suite)),
         "reported": suite.reported is not None,
         "training": trains(suite),
     }
     return [name for name in FIGURES if shown.get(name, True)]
+
+
+def figure_tables(suite: Suite, figure: str) -> list[str]:
+    """The tables that a figure is drawn from."""
+    return [sweep_name(sweep) for sweep in sweeps(suite)] if figure == "sweeps" else list(FIGURES[figure])

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from vista import grid, measured
-from vista.analysis.plan import FIGURES, ablation_names, figures, results_names, table_names
+from vista.analysis.plan import ablation_names, figure_tables, figures, results_names, table_names
 from vista.config import AnnotatedRationales, BuiltModel, SelfImprovement, Suite, VllmEngineSettings
 from vista.dag.base import Base
 from vista.errors import fail_if
@@ -357,9 +357,9 @@ class Outputs(Inputs):
         files = [self.paths.figure(name, suffix) for suffix in ("pdf", "png")]
         return [str(path) for file in files for path in (file, manifest_of(file))]
 
-    def figure_table(self, name: str) -> str:
-        """The table that a figure is drawn from."""
-        return str(self.paths.table(FIGURES[name], "csv"))
+    def figure_tables(self, name: str) -> list[str]:
+        """The tables that a figure is drawn from."""
+        return [str(self.paths.table(table, "csv")) for table in figure_tables(self.suite, name)]
 
     def _histories(self) -> list[str]:
         """What was logged of every training, with the status of each."""

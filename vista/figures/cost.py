@@ -5,33 +5,86 @@ A figure of the analysis stage: ``python -m vista.figures.cost TABLE --to FILE``
 
 from __future__ import annotations
 
+from typing import Any
+
+import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from vista.figures.drawing import by_panel, draw, label_left, missing_note, nothing, panels, unswept
+from vista.figures.drawing import (
+    by_panel,
+    draw,
+    handle,
+    label_left,
+    legend,
+    looks_of,
+    missing,
+    name_points,
+    nothing,
+    panels,
+    unswept,
+)
+from vista.figures.looks import Look
+
+FRONT: dict[str, Any] = {"color": "#555555", "linewidth": 0.9, "linestyle": (0, (4, 2))}
 
 
 def cost(main: pd.DataFrame) -> Figure:
-    """Overall accuracy against the solutions sampled by then; the line joins the best method at each cost."""
-    own = unswept(main[main["overall"].notna() & main["objective"].ne("select")])
+    """Overall accuracy against the solutions sampled by then: a point for each round, the last one named.
+
+    The dashed line is the Pareto front: the best accuracy at each cost.
+    """
+    asked = unswept(main[main["objective"].ne("select")])
+    own = asked[asked["overall"].notna() & asked["samples_drawn_total"].notna()]
+    own = own.assign(drawn=own["samples_drawn_total"] / 1000)
     if own.empty:
         return nothing("No run of this suite has a result.")
-    found = by_panel(own)
-    figure, axes = panels(found, height=2.6)
+    found, styles = by_panel(own), looks_of(main)
+    figure, axes = panels(found, height=2.7, narrow=1)
     for axis, rows in zip(axes, found.values(), strict=True):
-        drawn = rows["samples_drawn_total"] / 1000
-        axis.plot(drawn, rows["overall"], linestyle="", marker="o", markersize=3, alpha=0.5)
-        ahead = rows.assign(drawn=drawn).sort_values(["drawn", "overall"], ascending=[True, False])
-        ahead = ahead[ahead["overall"] > ahead["overall"].cummax().shift(fill_value=-1.0)]
-        axis.step(ahead["drawn"], ahead["overall"], where="post", color="#D55E00", linewidth=1)
-        for number, row in enumerate(ahead.to_dict("records")):
-            name = str(row["method"]) + (f" {row['round']}" if row["round"] else "")
-            at = (row["drawn"], row["overall"])
-            axis.annotate(name, at, fontsize=5.5, xytext=(2, (3, -8)[number % 2]), textcoords="offset points")
+        for method, line in rows.groupby("method", sort=False):
+            axis.plot(line["drawn"], line["overall"], **_thin(styles[str(method)]))
+        ahead = front(rows)
+        steps = [*np.repeat(ahead["drawn"], 2)[1:], rows["drawn"].max()]
+        axis.plot(steps, np.repeat(ahead["overall"], 2), zorder=1, **FRONT)
+        axis.margins(0.08)
         axis.set_xlabel("solutions sampled, thousands")
     label_left(axes, "overall accuracy, %")
-    missing_note(figure, main)
+    drawn = dict.fromkeys(own["method"])
+    best = handle("best at each cost (Pareto front)", **FRONT)
+    lost = [name for name in dict.fromkeys(asked["method"]) if name not in drawn]
+    legend(
+        figure,
+        [*(handle(method, **_thin(styles[method])) for method in drawn), best],
+        "The rounds of a method are joined, the last one is named where a name fits."
+        if (own["round"] > 1).any()
+        else "",
+        f"Without a result or a known cost: {', '.join(lost)}." if lost else "",
+        missing(asked),
+    )
+    for axis, rows in zip(axes, found.values(), strict=True):
+        _name(figure, axis, rows)
     return figure
+
+
+def front(rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows that none is better than at the same cost or a lower one, the cheapest first."""
+    ahead = rows.sort_values(["drawn", "overall"], ascending=[True, False])
+    return ahead[ahead["overall"] > ahead["overall"].cummax().shift(fill_value=-1.0)]
+
+
+def _thin(look: Look) -> dict[str, Any]:
+    return look.style | {"linewidth": 0.5, "markersize": 3.5}
+
+
+def _name(figure: Figure, axis: Axes, rows: pd.DataFrame) -> None:
+    """Names at the last rounds, those of the front first; the legend has those that do not fit."""
+    points = list(rows[["drawn", "overall", "method"]].itertuples(index=False, name=None))
+    last = (rows["round"] == rows.groupby("method")["round"].transform("max")).tolist()
+    ahead = rows["method"].isin(front(rows)["method"]).tolist()
+    named = [place for place in range(len(points)) if last[place]]
+    name_points(figure, axis, points, sorted(named, key=lambda place: not ahead[place]), FRONT["color"])
 
 
 if __name__ == "__main__":

@@ -5,10 +5,14 @@ A figure of the analysis stage: ``python -m vista.figures.data_imbalance TABLE -
 
 from __future__ import annotations
 
+from typing import Any
+
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.patches import Patch
 
-from vista.figures.drawing import by_panel, draw, label_left, nothing, panels
+from vista.figures.drawing import by_panel, draw, label_left, legend, nothing, panels
+from vista.figures.looks import HATCHES, series
 
 
 def data_imbalance(distributions: pd.DataFrame) -> Figure:
@@ -17,6 +21,10 @@ def data_imbalance(distributions: pd.DataFrame) -> Figure:
     if own.empty:
         return nothing("Nothing has been sampled in this suite.")
     found = by_panel(own)
+    fills: dict[str, dict[str, Any]] = {
+        task: {"facecolor": look.color, "hatch": HATCHES[place % len(HATCHES)], "edgecolor": "white"}
+        for place, (task, look) in enumerate(series(own["group"]).items())
+    }
     figure, axes = panels(found)
     for axis, rows in zip(axes, found.values(), strict=True):
         table = rows.pivot_table(
@@ -25,11 +33,11 @@ def data_imbalance(distributions: pd.DataFrame) -> Figure:
         table = 100 * table.sort_index() / table.to_numpy().sum()
         below = 0 * table.iloc[:, 0]
         for task in table:
-            axis.bar(table.index, table[task], bottom=below, label=task, width=0.8)
+            axis.bar(table.index, table[task], bottom=below, width=0.8, linewidth=0, **fills[task])
             below = below + table[task]
         axis.set_xlabel("right samples per query")
     label_left(axes, "train queries, %")
-    axes[-1].legend(title=None)
+    legend(figure, [Patch(label=task, linewidth=0, **fill) for task, fill in fills.items()])
     return figure
 
 

@@ -8,7 +8,20 @@ from __future__ import annotations
 import pandas as pd
 from matplotlib.figure import Figure
 
-from vista.figures.drawing import GUIDE, by_panel, draw, nothing, panels, reach
+from vista.figures.drawing import (
+    BAR,
+    GUIDE,
+    bar_handle,
+    by_panel,
+    draw,
+    handle,
+    legend,
+    nothing,
+    one_pool,
+    panels,
+    reach,
+)
+from vista.figures.looks import series
 
 ALL, WITHIN = "auroc", "auroc-within-query"
 
@@ -21,40 +34,41 @@ def detectors(audit: pd.DataFrame) -> Figure:
     if own.empty:
         return nothing("No solutions of this suite are both scored and known to be unfaithful.")
     own = own.assign(name=[_name(*pair) for pair in zip(own["detector"], own["layer"], strict=True)])
-    # Of each model the solutions of one policy with the most detectors, the first of several such.
-    of = ["model", "train_set"]
-    pools = own.groupby([*of, "solutions", "policy"], sort=False)["name"].transform("nunique")
-    own = own[pools == pools.groupby([own[name] for name in of]).transform("max")]
-    chosen = own.groupby(of)[["solutions", "policy"]].transform("first")
-    own = own[(own[["solutions", "policy"]] == chosen).all(axis=1)]
-    names, tasks = list(dict.fromkeys(own["name"])), list(dict.fromkeys(own["task"]))
+    own = one_pool(own)
+    names, styles = list(dict.fromkeys(own["name"])), series(own["task"])
     found = by_panel(own)
-    figure, axes = panels(found, height=0.8 + 0.26 * len(names))
+    lines = 2 * len(styles)
+    figure, axes = panels(found, height=0.6 + 0.05 * lines * len(names))
     for axis, rows in zip(axes, found.values(), strict=True):
-        for number, task in enumerate(tasks):
-            for measure, fill in ((ALL, "full"), (WITHIN, "none")):
+        for number, (task, look) in enumerate(styles.items()):
+            for measure in (ALL, WITHIN):
                 line = rows[(rows["task"] == task) & (rows["measure"] == measure)]
-                shift = (number - (len(tasks) - 1) / 2) * 0.24 + (0.08 if measure == WITHIN else 0)
-                axis.errorbar(
-                    line["value"],
-                    [names.index(name) + shift for name in line["name"]],
-                    xerr=reach(line, "value"),
-                    color=f"C{number}",
-                    marker="o",
-                    markersize=3,
-                    fillstyle=fill,
-                    linestyle="",
-                    elinewidth=0.6,
-                    capsize=0,
-                    label=task if measure == ALL else None,
-                )
+                shift = 0.8 * ((2 * number + (measure == WITHIN) + 0.5) / lines - 0.5)
+                places = [names.index(name) + shift for name in line["name"]]
+                axis.errorbar(line["value"], places, xerr=reach(line, "value"), ecolor=look.color, **BAR)
+                hollow = {"markerfacecolor": "white"} if measure == WITHIN else {}
+                axis.plot(line["value"], places, **look.point | hollow | {"markersize": 3})
+        for place in range(0, len(names), 2):
+            axis.axhspan(place - 0.5, place + 0.5, color="#F4F4F4", zorder=0)
         axis.axvline(0.5, **GUIDE)
         axis.set_xlim(0, 1)
+        axis.set_xticks([0, 0.5, 1], ["0", "0.5", "1"])
         axis.set_yticks(range(len(names)), names)
+        axis.set_ylim(len(names) - 0.5, -0.5)
         axis.set_xlabel("AUROC")
         axis.grid(axis="y", visible=False)
-    axes[0].invert_yaxis()
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4)
+    grey = {"linestyle": "", "color": "#555555", "marker": "o", "markersize": 3}
+    legend(
+        figure,
+        [
+            *(handle(task, **look.point | {"markersize": 3}) for task, look in styles.items()),
+            handle("filled: over all solutions", **grey),
+            handle("hollow: within queries", **grey, markerfacecolor="white"),
+            handle("chance", **GUIDE),
+            bar_handle("95 %, clustered on the query", "x", False),
+        ],
+        f"Right solutions that {', '.join(dict.fromkeys(own['policy']))} wrote.",
+    )
     return figure
 
 

@@ -8,7 +8,18 @@ from __future__ import annotations
 import pandas as pd
 from matplotlib.figure import Figure
 
-from vista.figures.drawing import GUIDE, draw, nothing, panels, reach
+from vista.figures.drawing import (
+    BAR,
+    GUIDE,
+    bar_handle,
+    draw,
+    handle,
+    legend,
+    looks_of,
+    nothing,
+    panels,
+    reach,
+)
 
 
 def reported(reported: pd.DataFrame) -> Figure:
@@ -16,17 +27,21 @@ def reported(reported: pd.DataFrame) -> Figure:
     own = reported[reported["reproduced"].notna()]
     if own.empty:
         return nothing("No published number has been reproduced by this suite.")
-    figure, (axis,) = panels([""], height=3.2)
+    styles = looks_of(own)
+    figure, (axis,) = panels([""], height=2.8)
     for method, rows in own.groupby("method", sort=False):
-        errors = reach(rows, "reproduced")
-        axis.errorbar(
-            rows["reported"], rows["reproduced"], yerr=errors, marker="o", linestyle="", label=method
-        )
+        errors, look = reach(rows, "reproduced"), styles[str(method)]
+        axis.errorbar(rows["reported"], rows["reproduced"], yerr=errors, ecolor=look.color, **BAR)
+        axis.plot(rows["reported"], rows["reproduced"], **look.point)
     ends = [own[["reported", "reproduced"]].min().min() - 2, own[["reported", "reproduced"]].max().max() + 2]
     axis.plot(ends, ends, **GUIDE)
     axis.set_xlabel("reported accuracy, %")
     axis.set_ylabel("reproduced accuracy, %")
-    axis.legend()
+    methods = [handle(method, **look.point) for method, look in styles.items()]
+    legend(
+        figure,
+        [*methods, handle("reported = reproduced", **GUIDE), bar_handle("95 %, test queries", "y", False)],
+    )
     return figure
 
 

@@ -12,13 +12,17 @@ from matplotlib.figure import Figure
 from vista.figures.drawing import (
     by_panel,
     draw,
+    handle,
     label_left,
-    missing_note,
+    legend,
+    looks_of,
+    missing,
     nothing,
     rows_of_panels,
     unswept,
 )
 
+MARK = 12  # a marker at every so many points of a curve
 BINS = 40  # parts of a training; each is a point, the mean over its steps and over seeds
 RANKED = "rewards/accuracies"
 # Each row: its label, whose curves it shows, and of which column, times what.
@@ -27,7 +31,6 @@ ROWS = (
     ("DPO: loss", ("dpo",), "loss", 1.0),
     ("DPO: pairs ranked right, %", ("dpo",), RANKED, 100.0),
 )
-STYLES = ["-", "--", "-.", ":", (0, (6, 1)), (0, (3, 1, 1, 1)), (0, (1, 3)), (0, (6, 2, 1, 2, 1, 2))]
 
 
 def training(table: pd.DataFrame) -> Figure:
@@ -45,28 +48,22 @@ def training(table: pd.DataFrame) -> Figure:
     if not rows:  # objectives from elsewhere
         return nothing("No curve of this suite is one of SFT or DPO.")
     found = by_panel(own)
-    styles = dict(zip(dict.fromkeys(own["method"]), _styles(), strict=False))
-    figure, axes_of = rows_of_panels(found, len(rows), 2.0)
+    styles = looks_of(table)
+    figure, axes_of = rows_of_panels(found, len(rows), 1.7)
     for axes, (label, objectives, column, scale) in zip(axes_of, rows, strict=True):
         for axis, lines in zip(axes, found.values(), strict=True):
-            for method, line in lines[lines["objective"].isin(objectives)].groupby("method", sort=False):
+            drawn = lines[lines["objective"].isin(objectives)].groupby("method", sort=False)
+            for place, (method, line) in enumerate(drawn):
                 curve = scale * line.groupby("done")[column].mean()
-                axis.plot(curve.index, curve, label=method, **styles[method])
+                at = (place * MARK // max(1, len(drawn)), MARK)
+                axis.plot(curve.index, curve, linewidth=1, markevery=at, **styles[str(method)].style)
         label_left(axes, label)
-        widest = max(axes, key=lambda axis: len(axis.get_lines()))
-        axes[-1].legend(
-            *widest.get_legend_handles_labels(), loc="center left", bbox_to_anchor=(1.0, 0.5), handlelength=3
-        )
     for axis in axes_of[-1]:
         axis.set_xlabel("training done, %")
-    lost = asked["status"] != "complete"
-    missing_note(figure, asked.assign(missing=lost.astype(int)))
+    seen = dict.fromkeys(own["method"])
+    lost = missing(asked.assign(missing=(asked["status"] != "complete").astype(int)))
+    legend(figure, [handle(method, **styles[method].style) for method in seen], lost)
     return figure
-
-
-def _styles() -> list[dict[str, object]]:
-    """Colours with line styles, so that lines differ in black and white, too."""
-    return [{"color": f"C{n % 8}", "linestyle": STYLES[(n + n // 8) % len(STYLES)]} for n in range(64)]
 
 
 if __name__ == "__main__":

@@ -8,7 +8,19 @@ from __future__ import annotations
 import pandas as pd
 from matplotlib.figure import Figure
 
-from vista.figures.drawing import GUIDE, by_panel, draw, label_left, nothing, panels
+from vista.figures.drawing import (
+    GUIDE,
+    by_panel,
+    draw,
+    handle,
+    label_left,
+    legend,
+    nothing,
+    panels,
+)
+from vista.figures.looks import series
+
+THRESHOLD = -0.5  # the paper's τ
 
 
 def vas(distributions: pd.DataFrame) -> Figure:
@@ -16,17 +28,23 @@ def vas(distributions: pd.DataFrame) -> Figure:
     own = distributions[distributions["what"] == "vas"].assign(x=lambda rows: rows["x"].astype(float))
     if own.empty:
         return nothing("The tasks of this suite do not say what their images show.")
-    found = by_panel(own)
+    found, styles = by_panel(own), series(own["group"])
+    lines = {name: {"color": look.color, "linestyle": look.dash} for name, look in styles.items()}
     figure, axes = panels(found)
     for axis, rows in zip(axes, found.values(), strict=True):
         for group, line in rows.groupby("group", sort=False):
-            axis.step(line["x"], line["share"], where="mid", label=group)
-            axis.fill_between(line["x"], line["share"], step="mid", alpha=0.15)
-        axis.axvline(-0.5, **GUIDE)
+            axis.step(line["x"], line["share"], where="mid", **lines[str(group)])
+            axis.fill_between(
+                line["x"], line["share"], step="mid", alpha=0.15, color=styles[str(group)].color
+            )
+        axis.axvline(THRESHOLD, **GUIDE)
         axis.set_yscale("symlog", linthresh=5)
-        axis.set_xlabel("attention score (z-score within the query)")
+        axis.set_xlabel("attention score (z within the query)")
     label_left(axes, "solutions of each group, %")
-    axes[-1].legend()
+    drops = handle(f"the paper's τ = {THRESHOLD:g}: dropped to its left".replace("-", "−"), **GUIDE)
+    groups = [handle(name, **line) for name, line in lines.items()]
+    ends = "The outermost bins hold what is farther than ±3."
+    legend(figure, [*groups, drops], ends, "The upright axis is linear to 5 %, then logarithmic.")
     return figure
 
 

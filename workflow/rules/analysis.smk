@@ -140,7 +140,7 @@ for table, command in PLAN.table_commands().items():
 # Each figure is a module of vista/figures; editing it redraws only that figure.
 rule figure:
     input:
-        table=lambda w: PLAN.figure_table(w.figure),
+        tables=lambda w: PLAN.figure_tables(w.figure),
         code=lambda w: PLAN.figure_code(w.figure),
     output:
         f"{R}/figures/{{figure}}.pdf",
@@ -164,7 +164,7 @@ rule figure:
         to=lambda w: PLAN.paths.figure(w.figure, "pdf").with_suffix(""),
     shell:
         "VISTA_MEMORY=figure:{resources.mem_mb:q}"
-        " python -P -m vista.figures.{wildcards.figure:q} {input.table:q} --to {params.to:q}"
+        " python -P -m vista.figures.{wildcards.figure:q} {input.tables:q} --to {params.to:q}"
         " --plan {params.suite:q} 2>&1 | tee {log:q}"
 
 
