@@ -15,12 +15,17 @@ needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on thi
 FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run"]
 
 
-def opened(page: Path) -> tuple[str, list[str]]:
-    """The document that a page becomes once its scripts have run, and what they wrote to the console."""
+def opened(page: Path, query: str = "") -> tuple[str, list[str]]:
+    """The document that a page becomes once its scripts have run, and what they wrote to the console.
+
+    Args:
+        page: The file.
+        query: What follows it in the address, such as ``?q=word``.
+    """
     with tempfile.TemporaryDirectory() as profile:
         logged = ["--enable-logging=stderr", "--v=0", "--virtual-time-budget=20000", "--dump-dom"]
         done = subprocess.run(
-            [str(CHROMIUM), *FLAGS, f"--user-data-dir={profile}", *logged, page.as_uri()],
+            [str(CHROMIUM), *FLAGS, f"--user-data-dir={profile}", *logged, page.as_uri() + query],
             capture_output=True,
             text=True,
             timeout=300,
