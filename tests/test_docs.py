@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.documents import code, section
+from tests.documents import code, dead_links, pages, section
 from vista import grid
 from vista.analysis.comparisons import contrasts
 from vista.config import Suite, load_suite
@@ -112,16 +112,22 @@ def test_results_in_the_documentation_are_those_of_the_reference_run(
         assert any(is_excerpt(table, whole) for whole in reference), f"{page}: {table[0]}"
 
 
-def test_every_picture_and_page_that_the_documentation_links_to_is_there(root: Path) -> None:
-    pages = [root / "README.md", *sorted((root / "docs").glob("*.md"))]
-    links = [
-        (page, link)
-        for page in pages
-        for link in re.findall(r"\]\(([^)#\s]+)[^)]*\)", page.read_text())
-        if "://" not in link
-    ]
-    assert len(links) > 10
-    assert [f"{page.name}: {link}" for page, link in links if not (page.parent / link).exists()] == []
+def test_every_picture_page_and_heading_that_the_documentation_links_to_is_there(root: Path) -> None:
+    assert len(pages(root)) > 20
+    assert [link for page in pages(root) for link in dead_links(page)] == []
+
+
+def test_a_link_to_nothing_is_found_wherever_it_is(tmp_path: Path) -> None:
+    (tmp_path / "other.md").write_text("# Other\n\n## A `b.csv`, twice\n\n## A b.csv twice\n\n```\n# no\n```")
+    page = tmp_path / "page.md"
+    page.write_text(
+        "# Here\n\n[over two\nlines](other.md) [a](other.md#a-bcsv-twice) [b](other.md#a-bcsv-twice-1)\n"
+        "[c](#here) [d](https://example.org/no) `[no link](gone.md)`\n\n"
+        "[in\ntwo](gone.md) ![picture](gone.png) [e](other.md#no) [f](#gone) [g][later]\n\n"
+        "| a |\n|---|\n| [in a table](other.md#a-bcsv-twice-2) |\n\n[later]: gone/later.md\n"
+    )
+    dead = ["gone.md", "gone.png", "other.md#no", "#gone", "gone/later.md", "other.md#a-bcsv-twice-2"]
+    assert dead_links(page) == [f"page.md: {link}" for link in dead]
 
 
 def test_every_idea_is_where_the_documentation_says(root: Path) -> None:

@@ -241,7 +241,16 @@ def test_environment_yml_has_the_pins_of_the_lock(root: Path) -> None:
     assert len(pip) > 200
 
 
-@pytest.mark.parametrize("name", ["requirements.lock", "requirements-vllm.lock"])
+def test_the_lock_of_the_documentation_satisfies_its_extra(root: Path) -> None:
+    versions = locked(root, "requirements-docs.lock")
+    for text in project(root)["optional-dependencies"]["docs"]:
+        requirement = Requirement(text)
+        version = versions[canonicalize_name(requirement.name)]
+        assert requirement.specifier.contains(version), f"{text}: the lock has {version}; run `make lock`"
+    assert "torch" not in versions  # sources are read, not imported
+
+
+@pytest.mark.parametrize("name", ["requirements.lock", "requirements-vllm.lock", "requirements-docs.lock"])
 def test_every_locked_file_has_a_hash_and_no_address(root: Path, name: str) -> None:
     text = (root / name).read_text()
     assert not re.search(r"https?://|file://|--(extra-)?index-url|--find-links", text)
