@@ -269,7 +269,7 @@ DECIDES: dict[str, str] = {
     "ExternalMethod.predictions": "grade TABLES",
     "ExternalMethod.rounds": "+adopt +evaluate collect TABLES",
     "ExternalMethod.missing": "grade TABLES",
-    "Swept.sweep": "TABLES",
+    "Swept.sweep": "figure TABLES",
     "Swept.of": "TABLES",
     "Swept.set": "TABLES",
     "Swept.value": "TABLES",

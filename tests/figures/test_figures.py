@@ -95,13 +95,14 @@ DISTRIBUTIONS = pd.DataFrame(
     [
         {
             "what": what,
-            "model": "nano-b",
+            "model": model,
             "train_set": "both",
             "group": group,
             "x": x,
             "count": 5,
             "share": 50.0,
         }
+        for model in ("nano-b", "nano-a")
         for what, group, places in (
             ("imbalance", "easy", ["0", "1", "2"]),
             ("imbalance", "hard", ["0", "1"]),
@@ -355,7 +356,7 @@ def test_training_curves_are_means_over_seeds_of_forty_parts_of_the_last_round()
     assert [axis.get_ylabel() for axis in drawn.axes[::2]] == [
         "SFT: loss per token",
         "DPO: loss",
-        "DPO: pairs ranked right, %",
+        "DPO: pairs\nranked right, %",
     ]
     seed, vista = drawn.axes[0].get_lines()
     assert [line.get_color() for line in (seed, vista)] == [
@@ -552,6 +553,8 @@ def test_nothing_is_cut_off_or_covered_in_one_column_or_two(name: str, width: st
         assert (ends[2:] < drawn.get_size_inches() + 0.02).all()
         for axis, box in itertools.product(drawn.axes, drawn.legends):
             assert axis.get_tightbbox().y0 >= box.get_window_extent().y1 - 1
+        boxes = [axis.get_tightbbox() for axis in drawn.axes]
+        assert not any(one.overlaps(other) for one, other in itertools.combinations(boxes, 2))
         for axis in drawn.axes:
             assert axis.bbox.height > 60, "a panel keeps its height, whatever is below it"
 

@@ -33,7 +33,7 @@ def critical_tokens(distributions: pd.DataFrame) -> Figure:
         )
         axis.set_xlim(-FARTHEST - 1, FARTHEST + 1)
         axis.set_xticks([-FARTHEST, -5, 0, 5, FARTHEST], [f"≤−{FARTHEST}", "−5", "0", "5", f"≥{FARTHEST}"])
-        axis.set_xlabel("tokens after the first error")
+        axis.set_xlabel("tokens after the error")
     label_left(axes, "failed samples, %")
     legend(
         figure,

@@ -29,7 +29,7 @@ RANKED = "rewards/accuracies"
 ROWS = (
     ("SFT: loss per token", ("seed", "sft"), "loss", 1.0),
     ("DPO: loss", ("dpo",), "loss", 1.0),
-    ("DPO: pairs ranked right, %", ("dpo",), RANKED, 100.0),
+    ("DPO: pairs\nranked right, %", ("dpo",), RANKED, 100.0),
 )
 
 

@@ -39,11 +39,11 @@ def vas(distributions: pd.DataFrame) -> Figure:
             )
         axis.axvline(THRESHOLD, **GUIDE)
         axis.set_yscale("symlog", linthresh=5)
-        axis.set_xlabel("attention score (z within the query)")
+        axis.set_xlabel("attention score")
     label_left(axes, "solutions of each group, %")
     drops = handle(f"the paper's τ = {THRESHOLD:g}: dropped to its left".replace("-", "−"), **GUIDE)
     groups = [handle(name, **line) for name, line in lines.items()]
-    ends = "The outermost bins hold what is farther than ±3."
+    ends = "The score is a z within the query; the outermost bins hold what is farther than ±3."
     legend(figure, [*groups, drops], ends, "The upright axis is linear to 5 %, then logarithmic.")
     return figure
 
