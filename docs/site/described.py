@@ -9,7 +9,7 @@ from __future__ import annotations
 import ast
 from typing import Any
 
-from griffe import Attribute, Docstring, Extension
+from griffe import Attribute, Docstring, ExprCall, ExprKeyword, Extension
 
 
 class Described(Extension):
@@ -21,6 +21,12 @@ class Described(Extension):
             text = described(node.value) or commented(attr)
             if text:
                 attr.docstring = Docstring(text, lineno=attr.lineno, parent=attr)
+            if isinstance(attr.value, ExprCall):  # not shown twice
+                attr.value.arguments = [
+                    each
+                    for each in attr.value.arguments
+                    if not (isinstance(each, ExprKeyword) and each.name == "description")
+                ]
 
 
 def described(value: ast.expr | None) -> str:
