@@ -85,6 +85,18 @@ def test_a_number_is_made_of_the_runs_of_both_sides_of_a_difference(
     assert runs_of(made.suite, cell) == runs
 
 
+def test_a_mean_over_train_sets_is_made_of_the_runs_of_all(tmp_path: Path) -> None:
+    suite = make_suite(tmp_path / "results", train_sets={"first": ["easy"], "second": ["hard"]})
+    world = World(suite, Paths(suite.results)).fill()
+    write_text(world.paths.suite, suite.model_dump_json())
+    collect(suite, world.paths)
+    results_tables(suite, world.paths)
+    table, row = world.paths.table("benchmarks", "csv"), "method=vista-sft,model=nano-a,train_set={}"
+    both = [Run("nano-a", name, "vista-sft", 0, 2) for name in ("first", "second")]
+    assert runs_of(suite, find(table, row.format("first + second"), "overall")) == both
+    assert runs_of(suite, find(table, row.format("second"), "overall")) == both[1:]
+
+
 def test_what_was_changed_since_is_marked(made: World) -> None:
     table, row = made.paths.table("main", "csv"), "model=nano-a,method=dpo,round=1"
     assert "changed since" not in told(table, row, "overall")

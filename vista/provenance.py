@@ -96,6 +96,11 @@ def runs_of(suite: Suite, cell: Cell) -> list[grid.Run]:
     def about(run: grid.Run, method: str) -> bool:
         wanted = {name: row[name] for name in KEYS if row.get(name, "") not in {"", *EVERY}}
         wanted["method"] = method
+        if (several := wanted.get("train_set", "")) not in suite.train_sets:
+            # A mean over several train sets names them all.
+            if several and run.train_set not in several.split(" + "):
+                return False
+            wanted.pop("train_set", None)
         if isinstance(suite.methods.get(method), SeedMethod):
             wanted.pop("round", None)
         return all(str(getattr(run, name)) == value for name, value in wanted.items())

@@ -17,7 +17,7 @@ from tests.documents import undocumented
 from vista.analysis.ablation import SWEEP_COLUMNS, ablation_table
 from vista.analysis.main import TASK_COLUMNS
 from vista.analysis.plan import ablation_names, results_names, table_names
-from vista.analysis.tables import ROUND_COLUMNS
+from vista.analysis.tables import BENCHMARK_COLUMNS, ROUND_COLUMNS
 from vista.config import Swept
 from vista.grid import Run
 from vista.paths import Paths
@@ -93,6 +93,74 @@ def test_out_of_domain_has_the_last_round_of_each_method_as_the_table_by_task(wo
     assert all(row["round"] == last[row["method"]] for row in found)
     by_task = [row for row in read(world, "tasks") if row["task"] == "far"]
     assert all(row in by_task for row in found)
+
+
+SETS = {"first": ["easy"], "second": ["hard"]}
+
+
+def each_on_its_own(results: Path, *lacking: Run) -> World:
+    """A train set for each task; some runs have no positives."""
+    suite = make_suite(results, seeds=[0, 1], train_sets=SETS)
+    found = World(suite, Paths(suite.results)).fill(seeded)
+    for run in lacking:
+        found.no_positives(run)
+    tabulate_all(found)
+    return found
+
+
+def test_benchmarks_have_the_last_round_on_each_train_set_and_their_mean(tmp_path: Path) -> None:
+    world = each_on_its_own(tmp_path / "results")
+    main = {
+        tuple(row[key] for key in ("model", "train_set", "method", "round")): row
+        for row in read(world, "main")
+    }
+    rows = read(world, "benchmarks")
+    assert len(rows) == len(MODELS) * len(_order(world)) * (len(SETS) + 1)
+    for first, second, mean in zip(rows[::3], rows[1::3], rows[2::3], strict=True):
+        assert [row["train_set"] for row in (first, second, mean)] == ["first", "second", "first + second"]
+        assert first["round"] == {"rest-em": "2", "vista-sft": "2", "dpo": "1"}.get(first["method"], "0")
+        for row in (first, second):
+            source = main[row["model"], row["train_set"], row["method"], row["round"]]
+            assert {name: source[name] for name in BENCHMARK_COLUMNS} == row
+        both = [float(row["overall"]) for row in (first, second)]
+        assert float(mean["overall"]) == pytest.approx(statistics.mean(both), abs=0.0101)
+        errors = [float(row["se"]) for row in (first, second)]
+        assert float(mean["se"]) == pytest.approx(sum(error**2 for error in errors) ** 0.5 / 2, abs=0.0101)
+    lines = [line for line in world.paths.table("benchmarks", "md").read_text().splitlines() if "|" in line]
+    header = ["model", "method", "first", "second", "mean"]
+    assert [cell.strip() for cell in lines[0].split("|")[1:-1]] == header
+    assert len(lines) == 2 + len(MODELS) * len(_order(world))
+    for column in range(2, 5):
+        cells = [line.split("|")[1:-1][column] for line in lines[2:] if MODELS[0] in line]
+        assert sum("**" in cell for cell in cells) >= 1, "the best is marked"
+
+
+def test_a_method_without_a_result_on_one_benchmark_has_no_mean(tmp_path: Path) -> None:
+    lacking = [Run(MODELS[0], "first", "vista-sft", seed, number) for seed in (0, 1) for number in (1, 2)]
+    world = each_on_its_own(tmp_path / "results", *lacking, Run(MODELS[0], "first", "dpo", 0, 1))
+    rows = {
+        (row["method"], row["train_set"]): row
+        for row in read(world, "benchmarks")
+        if row["model"] == MODELS[0]
+    }
+    assert (rows["vista-sft", "first"]["status"], rows["vista-sft", "first"]["overall"]) == (
+        "no-positives",
+        "",
+    )
+    assert rows["vista-sft", "second"]["overall"] != ""
+    mean = rows["vista-sft", "first + second"]
+    assert (mean["overall"], mean["se"], mean["status"], mean["missing"]) == ("", "", "partial", "2")
+    assert rows["dpo", "first + second"]["overall"] != "", "one seed of two has a result"
+    page = world.paths.table("benchmarks", "md").read_text()
+    (line,) = [line for line in page.splitlines() if MODELS[0] in line and "vista-sft" in line]
+    assert [cell.strip() for cell in line.split("|")[1:-1]][2::2] == ["no-positives", ""]
+    (line,) = [line for line in page.splitlines() if MODELS[0] in line and "| dpo " in line]
+    assert "(1 of 2 runs)" in line
+
+
+def test_a_suite_with_one_train_set_has_no_table_of_benchmarks(world: World) -> None:
+    assert "benchmarks" not in results_names(world.suite)
+    assert not world.paths.table("benchmarks", "csv").exists()
 
 
 def _order(world: World) -> list[str]:

@@ -354,7 +354,7 @@ def _main_cells(
     outside = names[names.index("seed_sd") + 1 : names.index("delta_sft_seed")]
     starred = _starred(tasks)
     keys = list(table[KEYS].itertuples(index=False, name=None))
-    ranked = {name: _ranked(table, name) for name in [*trained, "overall", *outside]}
+    ranked = {name: ranked_by_model(table, name) for name in [*trained, "overall", *outside]}
 
     def accuracy(task: str) -> list[str]:
         stars = ["\\*" if (*key, task) in starred else "" for key in keys]
@@ -389,8 +389,8 @@ def _starred(tasks: pd.DataFrame) -> set[tuple[Any, ...]]:
     return set(clear[[*KEYS, "task"]].itertuples(index=False, name=None))
 
 
-def _ranked(table: pd.DataFrame, name: str) -> list[str]:
-    """The values of a column as text, of each model the best in bold and the second underlined."""
+def ranked_by_model(table: pd.DataFrame, name: str) -> list[str]:
+    """The values of a column as text, of each model and train set the best in bold, the second underlined."""
     shown = pd.Series([number(value) for value in table[name]], table.index)
     for _, own in table[table[name].notna()].groupby(["model", "train_set"], sort=False):
         best = sorted({float(shown[index]) for index in own.index}, reverse=True)

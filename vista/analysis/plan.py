@@ -14,6 +14,7 @@ def results_names(suite: Suite) -> list[str]:
     """The tables of ``vista tables``."""
     return [
         *("main", "tasks", "runs"),
+        *(["benchmarks"] if len(suite.train_sets) > 1 else []),
         *(["rounds"] if methods_with_rounds(suite) else []),
         *(["ood"] if suite.out_of_domain else []),
         *([] if suite.reported is None else ["reported"]),

@@ -1,4 +1,4 @@
-"""The results tables: ``main``, ``tasks``, ``runs``, and those of rounds, out of domain, published numbers.
+"""The results tables: ``main``, ``tasks``, ``runs``; by train set, by round, out of domain; published.
 
 Stage ``analysis``; ``vista tables`` writes them.
 
@@ -8,14 +8,25 @@ runs were made, so equal results give equal bytes.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+import statistics
+from collections.abc import Hashable, Mapping
 from typing import Any
 
 import pandas as pd
 
 from vista import grid
 from vista.analysis.collect import in_domain, read_long, run_statuses, scores_by_run
-from vista.analysis.main import KEYS, Group, groups, main_page, main_rows, task_rows, tasks_page
+from vista.analysis.main import (
+    KEYS,
+    Group,
+    groups,
+    main_page,
+    main_rows,
+    ranked_by_model,
+    task_rows,
+    tasks_page,
+)
 from vista.analysis.page import (
     NOTE_ON_DAGGER,
     Page,
@@ -73,6 +84,10 @@ def results_tables(suite: Suite, paths: Paths) -> None:
     overall = None if reported is None else reported_overall(suite, reported)
     page = main_page(suite, main, tasks, scores, overall)
     write_table(paths, recorder, as_text(main), page, counts | {"rows": len(main)})
+
+    if "benchmarks" in names:
+        found = benchmark_rows(suite, main)
+        write_table(paths, recorder, as_text(found), benchmarks_page(suite, found), {"rows": len(found)})
 
     if "rounds" in names:
         rounds = round_rows(suite, groups(statuses, scores), main, scores)
@@ -183,3 +198,55 @@ def ood_page(suite: Suite, table: pd.DataFrame) -> Page:
         cells |= {row["task"]: accuracy, f"Δ {row['task']}": delta + dagger(alone)}
     notes = [NOTES_ON_OOD, *([NOTE_ON_DAGGER] if any(marked) else [])]
     return Page("ood", title, [Table(title, pd.DataFrame(rows.values()).fillna(""), ""), *notes])
+
+
+# --- methods × benchmarks ---
+
+
+BENCHMARK_COLUMNS = [*KEYS, "status", "seeds", "missing", "overall", "se"]
+NOTES_ON_BENCHMARKS = """\
+`overall` of every method in its last round, in percent: for each train set that of the checkpoint trained
+on it, on its own test queries, mean over seeds. After ± stands one standard error over test queries.
+`mean` gives each train set the same weight; it is there only if all of them have a result, and its error
+takes their test queries as independent. Of each model the best value of a column is **bold**, the second
+<u>underlined</u>."""
+
+
+def benchmark_rows(suite: Suite, main: pd.DataFrame) -> pd.DataFrame:
+    """The main table's row of each method's last round, and its mean over the train sets after them.
+
+    ``BENCHMARK_COLUMNS``. A mean's row has the names of all train sets, and no number if one has no result.
+    """
+    every = list(suite.train_sets)
+    last = main.groupby(["model", "train_set", "method"])["round"].transform("max")
+    rows: list[dict[Hashable, Any]] = []
+    for (model, method), own in main[main["round"] == last].groupby(["model", "method"], sort=False):
+        rows += own[BENCHMARK_COLUMNS].to_dict("records")
+        found = own[own["overall"].notna()]
+        row: dict[Hashable, Any] = {"model": model, "train_set": " + ".join(every), "method": method}
+        row |= {name: int(own[name].sum()) for name in ("seeds", "missing")}
+        row |= {"round": own["round"].max(), "status": "partial"}
+        if set(own["status"]) == {"complete"}:
+            row["status"] = "complete"
+        if set(found["train_set"]) == set(every):
+            row["overall"] = statistics.fmean(found["overall"])
+            row["se"] = math.hypot(*found["se"]) / len(every)
+        rows.append(row)
+    return pd.DataFrame(rows, dtype=object).reindex(columns=BENCHMARK_COLUMNS)
+
+
+def benchmarks_page(suite: Suite, table: pd.DataFrame) -> Page:
+    """A row for each method, the train sets beside each other, and their mean."""
+    title = f"Methods by train set in suite `{suite.name}`"
+    names = [*suite.train_sets, "mean"]
+    rows: dict[tuple[str, str], list[str]] = {}
+    for row, value in zip(table.to_dict("records"), ranked_by_model(table, "overall"), strict=True):
+        cells = rows.setdefault((row["model"], row["method"]), [""] * len(names))
+        is_mean = row["train_set"] not in suite.train_sets
+        shown = f"{value} ± {number(row['se'])}" if value and number(row["se"]) else value
+        if not is_mean:
+            shown = f"{shown}{partial(row['seeds'], row['missing'])}" if row["seeds"] else str(row["status"])
+        cells[-1 if is_mean else names.index(row["train_set"])] = shown
+    cells_of = pd.DataFrame([[*key, *cells] for key, cells in rows.items()])
+    cells_of.columns = pd.Index(["model", "method", *names])
+    return Page("benchmarks", title, [Table(title, cells_of, ""), NOTES_ON_BENCHMARKS])

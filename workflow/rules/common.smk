@@ -233,7 +233,15 @@ def handed(wildcards, threads):
 
 # Where the report shows a table. It lists categories by the alphabet.
 CATEGORIES = {
-    "1. Results": ("main", "tasks", "ood", "rounds", "reported", "runs"),
+    "1. Results": (
+        "main",
+        "benchmarks",
+        "tasks",
+        "ood",
+        "rounds",
+        "reported",
+        "runs",
+    ),
     "2. Comparisons": ("ablation", "resolution", "sweep"),
     "3. Rollouts and training": (
         "difficulty",
