@@ -172,10 +172,26 @@ def show(
     row: Annotated[str, typer.Argument(help="column=value pairs joined by commas, or the row's number.")],
     column: Annotated[str, typer.Argument(help="The column of the number.", autocompletion=complete_columns)],
     as_json: Json = False,
+    cases: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            help="Show so many of its responses instead: wrong ones, or those in which the sides of a "
+            "difference differ. With --json all of them.",
+        ),
+    ] = 0,
 ) -> None:
     """Show where a number in a table comes from: runs, predictions, checkpoint, training set, commit."""
-    from vista.provenance import drawn, trace
+    from vista.provenance import cases_of, drawn, drawn_cases, trace
 
+    if cases:
+        responses = cases_of(table, row, column)
+        if as_json:
+            echo_json({"cases": [case.as_dict() for case in responses]})
+        else:
+            for line in drawn_cases(responses, cases):
+                console().print(line)
+        return
     found = trace(table, row, column)
     if as_json:
         echo_json(found.as_dict())
