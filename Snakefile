@@ -94,7 +94,10 @@ onstart:
             *HANDED, *(["PYTHONPATH"] if SUITE.snapshot else [])
         )
         if BOARD is not None:
-            BOARD.start()
+            try:
+                BOARD.start()
+            except VistaError as error:
+                raise WorkflowError(str(error))
     # To limit how many jobs start in a time span (100 a second by default), Snakemake 9 wakes its
     # scheduler once per span for every job that has finished so far. After a few hundred jobs this takes
     # half a core, and Snakemake waits for one more span when it has ended or was interrupted. No more jobs
@@ -122,16 +125,21 @@ onsuccess:
     if workflow.is_main_process:
         if BOARD is not None:
             BOARD.stop()
-        print(
-            PROGRESS.summary(asked_for(workflow.dag), config_words(workflow)),
-            file=sys.stderr,
-        )
+        if not workflow.output_settings.quiet:
+            said = PROGRESS.summary(asked_for(workflow.dag), config_words(workflow))
+            print(said, file=sys.stderr)
 
 
 onerror:
+    logs = logs_of_failed(workflow.scheduler)
     if BOARD is not None:
         BOARD.stop()
-    quoted = last_lines(logs_of_failed(workflow.scheduler))
+        # That a job was killed may have been said by the shell around it alone.
+        if any(
+            not Path(log).is_file() or not Path(log).stat().st_size for log in logs
+        ):
+            logs.append(PLAN.paths.terminal_log)
+    quoted = last_lines(logs)
     if workflow.is_main_process and quoted:
         print(quoted, file=sys.stderr)
     if workflow.is_main_process:

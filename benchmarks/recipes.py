@@ -183,7 +183,7 @@ def row(recipe: str, what: str, values: Sequence[float], seconds: Sequence[float
         what,
         str(len(values)),
         *(f"{number:.2f}" for number in numbers),
-        f"{statistics.median(seconds):.1f}",
+        f"{statistics.median(seconds):.1f}" if seconds else "",
     ]
 
 
@@ -195,6 +195,8 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=8)
     parser.add_argument("--held-out", type=int, default=1080, help="queries of each task")
     options = parser.parse_args()
+    if options.seeds < 2:
+        parser.error("--seeds: give two or more, since what is measured is how far they are apart")
     torch.set_num_threads(1)
     memory.reuse_freed()
     suite = load_resolved(options.results / "suite.json")
@@ -212,7 +214,7 @@ def main() -> None:
             if run_named(suite, one).model != run_named(suite, other).model:
                 continue
             apart = [a - b for (a, _), (b, _) in zip(found[one], found[other], strict=True)]
-            table.writerow(row(name, f"{one} - {other}", apart, [0.0]))
+            table.writerow(row(name, f"{one} - {other}", apart, []))
         sys.stdout.flush()
 
 

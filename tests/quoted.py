@@ -18,7 +18,8 @@ from pathlib import Path
 
 import pandas as pd
 
-COMMENT = re.compile(r"<!--\s+from (?P<table>\S+)\s+(?P<row>[^:]+): (?P<columns>.+?) -->", re.DOTALL)
+BEGUN = re.compile(r"<!--\s*from\b")  # what is meant to be one
+COMMENT = re.compile(r"<!--\s+from\s+(?P<table>\S+)\s+(?P<row>[^:]+): (?P<columns>.+?) -->", re.DOTALL)
 WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 NUMBER = re.compile(
     rf"[+−-]?(?<![\w.])\d[\d,]*(?:\.\d+)?(?![\w.]*\w)|\b(?:{'|'.join(WORDS)})\b", re.IGNORECASE

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.quoted import quotes, wrong
+from tests.quoted import BEGUN, quotes, wrong
 
 TABLE = "method,round,difference,share\na-b,1,-1.26,0.4\na-b,2,3.11,0.45\nc,1,0.25,\n"
 
@@ -18,6 +18,7 @@ TABLE = "method,round,difference,share\na-b,1,-1.26,0.4\na-b,2,3.11,0.45\nc,1,0.
 def test_sentences_say_what_the_reference_run_found(root: Path, page: str, least: int) -> None:
     found = list(quotes((root / page).read_text()))
     assert len(found) >= least
+    assert len(found) == len(BEGUN.findall((root / page).read_text())), "a comment is not as it should be"
     assert not re.search(r"^ *<!-- from", (root / page).read_text(), re.MULTILINE)  # it would end a paragraph
     problems = [(quote.text[-60:], wrong(quote, root / "results/reference")) for quote in found]
     assert [problem for problem in problems if problem[1]] == []

@@ -160,7 +160,7 @@ def test_a_run_that_ended_well_says_what_it_made_and_what_to_type_next() -> None
     progress.finished(1)
     said = progress.summary(["results/tables/main.csv", "results/tables/cost.csv"], " --configfile a.yaml")
     first, *rest = said.splitlines()
-    assert first == "1 jobs in 36 min 9 s: results/tables/main.md, results/tables/cost.md"
+    assert first == "1 job in 36 min 9 s: results/tables/main.md, results/tables/cost.md"
     assert any("vista show results/tables/main.csv" in line for line in rest)
     assert any(line.endswith("snakemake --cores all tables figures --configfile a.yaml") for line in rest)
     assert not any("--report" in line for line in rest), "there are no figures yet"
@@ -168,3 +168,16 @@ def test_a_run_that_ended_well_says_what_it_made_and_what_to_type_next() -> None
     assert everything.endswith("snakemake --report report.html tables figures")
     assert "figures:" not in everything
     assert progress.summary(["results/models/nano/model.safetensors"]).count("\n") == 0
+
+
+def test_a_summary_names_no_file_that_is_not_there_and_no_command_that_would_run_elsewhere() -> None:
+    progress, clock = begun({"results": 2, "total": 2}, {1: "results"})
+    progress.started([1])
+    clock.now += 3
+    progress.finished(1)
+    assert progress.summary([]) == "1 job in 0 min 3 s."
+    on_a_cluster = progress.summary(["results/paper/tables/main.csv"], None)
+    assert "snakemake" not in on_a_cluster
+    assert "vista show results/paper/tables/main.csv" in on_a_cluster
+    assert "assumptions.yaml" in progress.summary(["results/paper/tables/assumptions.yaml"])
+    assert "--report" not in progress.summary(["/data/figures/results/tables/main.csv"])

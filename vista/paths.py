@@ -27,6 +27,11 @@ class Paths:
         """What the process that forks for jobs prints (``vista.warm``)."""
         return self.results / "logs" / "warm.log"
 
+    @property
+    def terminal_log(self) -> Path:
+        """What jobs and their shells print while a terminal shows a bar (``vista.dag.board``)."""
+        return self.results / "logs" / "terminal.log"
+
     def code(self, part: str) -> Path:
         """Checksums of the source files that a stage, or a part of one, depends on."""
         return self.results / "code" / f"{part}.json"

@@ -166,7 +166,13 @@ def test_a_run_whose_policy_has_no_result_says_so_and_seeds_with_one_reason_shar
             seeded.no_positives(Run("nano-a", "both", "rest-em", seed, number))
     assert missing(page_of(seeded)) == [
         ["nano-a", "rest-em", "1", "0, 2", "no positives to train on"],
-        ["nano-a", "rest-em", "2", "0, 2", "rest-em of round 1, which it starts from, has no result"],
+        [
+            "nano-a",
+            "rest-em",
+            "2",
+            "0, 2",
+            "rest-em of round 1, which it would train on samples of, has no result",
+        ],
     ]
 
 

@@ -285,7 +285,8 @@ def test_every_output_is_known_to_belong_to_results() -> None:
     """Where `suite.json` was deleted, to be written again."""
     found = Paths(Path("r"))
     outputs = [
-        found.suite, found.warm_log, found.code("x"), found.queries("t", "s"), found.base("m"),
+        found.suite, found.warm_log, found.terminal_log, found.code("x"), found.queries("t", "s"),
+        found.base("m"),
         found.check("m"), found.long, found.failed_check("m"), found.rollouts("p", "k", "n", 0, 1),
         found.encodable("m"), found.cases("p"),
         found.training_set("r"), found.trained("r"), found.predictions("r"), found.table("t", "csv"),

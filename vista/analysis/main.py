@@ -284,7 +284,8 @@ def _lacking_cells(suite: Suite, scores: Mapping[Run, pd.DataFrame]) -> pd.DataF
                 source = grid.policy(suite, run)
             why = "no positives to train on"
             if source is not None and source not in scores:
-                why = f"{source.method} of round {source.round}, which it starts from, has no result"
+                use = "decodes" if isinstance(method, SelectMethod) else "would train on samples of"
+                why = f"{source.method} of round {source.round}, which it {use}, has no result"
             key = (run.model, run.train_set, run.method, run.round, why)
             seeds.setdefault(key, []).append(str(run.seed))
     rows = [[*key[:-1], ", ".join(found), key[-1]] for key, found in seeds.items()]

@@ -1,7 +1,8 @@
 """What a run shows in a terminal: one bar over all jobs, what runs now, and how long the rest may take.
 
 Snakemake's own messages and what jobs print would scroll it away. They are in Snakemake's log and in each
-job's; warnings and errors appear above the bar.
+job's, and what the shells around jobs say (that one was killed) in a log of its own; warnings and errors
+appear above the bar.
 """
 
 from __future__ import annotations
@@ -11,16 +12,18 @@ import io
 import logging
 import os
 import sys
+from pathlib import Path
 from typing import TextIO
 
 from rich.ansi import AnsiDecoder
-from rich.console import Console, Group
+from rich.console import Console, ConsoleDimensions, Group
 from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
 from vista.dag.told import Progress, duration
+from vista.errors import writing
 
 SHOWN = 6  # jobs at work
 WIDTH = 40  # of the bar, characters
@@ -31,25 +34,34 @@ class Board:
 
     Args:
         progress: Is told of the jobs by whoever runs them.
+        log: Gets what jobs print meanwhile, and the shells around them.
         handler: Writes Snakemake's messages; its stream is a terminal.
     """
 
-    def __init__(self, progress: Progress, handler: logging.StreamHandler[TextIO]) -> None:
+    def __init__(self, progress: Progress, log: Path, handler: logging.StreamHandler[TextIO]) -> None:
         self.progress = progress
+        self.log = log
         self.handler = handler
         self.live: Live | None = None
 
     def start(self) -> None:
-        """Show the board; what processes started from now on print goes nowhere."""
+        """Show the board; what processes started from now on print goes to the log.
+
+        Raises:
+            VistaError: the log cannot be written.
+        """
         if self.live is not None:
             return
         self.before = (sys.stdout, sys.stderr, self.handler.stream, os.dup(1), os.dup(2))
         terminal = os.fdopen(os.dup(2), "w", encoding="utf-8", errors="replace", buffering=1)
-        quiet = os.open(os.devnull, os.O_WRONLY)
+        with writing(self.log):
+            self.log.parent.mkdir(parents=True, exist_ok=True)
+            quiet = os.open(self.log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o666)
         for number in (1, 2):
             os.dup2(quiet, number)
         os.close(quiet)
         console = Console(file=terminal, force_terminal=True)
+        fit(console)
         sys.stdout = sys.stderr = Above(console)
         self.live = Live(
             get_renderable=self.drawn,
@@ -68,6 +80,8 @@ class Board:
         """Take the board away, and let messages and jobs print again."""
         if self.live is None:
             return
+        if isinstance(sys.stderr, Above):
+            sys.stderr.end()
         self.live.stop()
         terminal = self.live.console.file
         self.live = None
@@ -82,6 +96,8 @@ class Board:
 
     def drawn(self) -> Group:
         """The bar and the jobs at work, the longest first."""
+        if self.live is not None:
+            fit(self.live.console)
         done, total = self.progress.done, self.progress.total
         seconds = self.progress.seconds_left()
         line = Table.grid(padding=(0, 2))
@@ -119,14 +135,30 @@ class Above(io.StringIO):
             self.console.print(self.decoder.decode_line(line), soft_wrap=True)
         return len(text)
 
+    def end(self) -> None:
+        """Print a line that has no end yet."""
+        if self.begun:
+            self.write("\n")
+
     def isatty(self) -> bool:
         """Whether colours are shown."""
         return True
 
 
+def fit(console: Console) -> None:
+    """Make a console as wide as the terminal that it writes to; rich asks the standard streams instead."""
+    columns, lines = os.get_terminal_size(console.file.fileno())
+    if columns:  # of a terminal that knows
+        console.size = ConsoleDimensions(columns, lines or console.size.height)
+
+
+# How Snakemake begins to say, in passing, that it ends before all is done.
+ENDING = ("Terminating", "Will exit", "Shutting down")
+
+
 def is_serious(record: logging.LogRecord) -> bool:
-    """Whether a message is a warning or an error."""
-    return record.levelno >= logging.WARNING
+    """Whether a message is a warning or an error, or says that the run is ending early."""
+    return record.levelno >= logging.WARNING or str(record.msg).startswith(ENDING)
 
 
 def is_wanted(local: bool, shows_more: bool) -> bool:
@@ -136,4 +168,6 @@ def is_wanted(local: bool, shows_more: bool) -> bool:
         local: Whether jobs run on this machine.
         shows_more: Whether the command line says what is to be printed.
     """
-    return local and not shows_more and sys.stdout.isatty() and sys.stderr.isatty()
+    in_terminal = sys.stdout.isatty() and sys.stderr.isatty()
+    # Such as an editor's shell, in which no line can be drawn anew.
+    return local and not shows_more and in_terminal and not Console(file=sys.stderr).is_dumb_terminal

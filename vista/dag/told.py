@@ -6,14 +6,15 @@ of thousands of characters.
 
 from __future__ import annotations
 
-import re
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import timedelta
+from pathlib import PurePath
 from typing import Any
 
 from vista.manifest import SUFFIX
+from vista.paths import TABLE_SUFFIXES
 
 FILES = 4  # of a job's inputs or outputs that are named
 SHOWN = 3  # jobs of each rule that a dry run names
@@ -124,23 +125,27 @@ class Progress:
         seconds = self.seconds_left() if done < total else None
         return said if seconds is None else f"{said}, about {duration(seconds)} left"
 
-    def summary(self, targets: Sequence[str], config: str = "") -> str:
+    def summary(self, made: Sequence[str], config: str | None = "") -> str:
         """What a run that ended well says last: what is there now, and what to type next.
 
         Args:
-            targets: The files that were asked for.
-            config: The words of a command line that name the suite's config; none for the default.
+            made: The files that were asked for and are there.
+            config: The words of a command line that name the suite's config, none for the default; ``None``
+                where more would have to be said.
         """
         seconds = 0.0 if self.start is None else self.clock() - self.start
-        files = list(dict.fromkeys(_read_best(file) for file in targets if not file.endswith(SUFFIX)))
-        said = [f"{self.done} jobs in {duration(seconds)}: {', '.join(shortened(files))}"]
-        drawn = any("/figures/" in file for file in files)
-        main = [file for file in files if file.endswith("/tables/main.md")]
+        files = list(dict.fromkeys(_read_best(file) for file in made if not file.endswith(SUFFIX)))
+        jobs = "1 job" if self.done == 1 else f"{self.done} jobs"
+        said = [f"{jobs} in {duration(seconds)}{': ' if files else '.'}{', '.join(shortened(files))}"]
+        folders = {PurePath(file).parent.name for file in files}
+        main = [file for file in files if PurePath(file).parts[-2:] == ("tables", "main.md")]
         for file in main:
-            said.append(f"where a number comes from:  vista show {file[:-3]}.csv ROW COLUMN")
-        if main and not drawn:
+            said.append(
+                f"where a number comes from:  vista show {PurePath(file).with_suffix('.csv')} ROW COLUMN"
+            )
+        if config is not None and main and "figures" not in folders:
             said.append(f"every table and figure:     snakemake --cores all tables figures{config}")
-        if drawn:
+        if config is not None and "figures" in folders:
             said.append(f"all of it in one page:      snakemake --report report.html tables figures{config}")
         return "\n".join(said)
 
@@ -158,7 +163,10 @@ class Progress:
 
 def _read_best(file: str) -> str:
     """Of the files of a table the Markdown, of those of a figure the PNG."""
-    return re.sub(r"(/figures/[^/]+)\.pdf$", r"\1.png", re.sub(r"(/tables/[^/]+)\.\w+$", r"\1.md", file))
+    path = PurePath(file)
+    if path.parent.name == "tables" and path.suffix[1:] in TABLE_SUFFIXES:
+        return str(path.with_suffix(".md"))
+    return str(path.with_suffix(".png")) if path.parent.name == "figures" and path.suffix == ".pdf" else file
 
 
 def named(rule: str, wildcards: Mapping[str, str]) -> str:

@@ -8,6 +8,7 @@ dates, one font. ``vista.figures.looks`` has the colours and markers.
 from __future__ import annotations
 
 import argparse
+import inspect
 import textwrap
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -18,6 +19,7 @@ from typing import Any
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from scipy.stats import t as student
 
 mpl.use("Agg")
@@ -82,7 +84,9 @@ GUIDE: dict[str, Any] = {"color": "#555555", "linewidth": 1, "linestyle": ":"}
 def draw(figure: Callable[..., Figure]) -> None:
     """The command line of a figure's script: read its tables, draw, write PDF, PNG and manifests."""
     parser = argparse.ArgumentParser(description=figure.__doc__)
-    parser.add_argument("tables", type=Path, nargs="+")
+    kinds = [each.kind for each in inspect.signature(figure).parameters.values()]
+    # A figure of any number of tables says itself that there are none.
+    parser.add_argument("tables", type=Path, nargs="*" if inspect.Parameter.VAR_POSITIONAL in kinds else "+")
     parser.add_argument("--to", type=Path, required=True, help="the files without their suffix")
     parser.add_argument("--plan", type=Path, help="what Snakemake planned it with")
     parser.add_argument("--width", choices=WIDTHS, help="3.4 or 7 inches; without it, what the panels need")
@@ -196,13 +200,17 @@ def nothing(why: str) -> Figure:
     return figure
 
 
-def by_panel(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
+def by_panel(table: pd.DataFrame, whole: pd.DataFrame | None = None) -> dict[str, pd.DataFrame]:
     """The rows of each model, in the table's order; of each train set apart, if there are several.
 
     What was trained on other tasks is tested on others, and must not be joined in one line.
+
+    Args:
+        table: The rows.
+        whole: The table that they are from, if panels of several parts of it are to have the same names.
     """
-    own = table[table["model"] != ALL_MODELS]
-    several = own["train_set"].nunique() > 1
+    own, named = (each[each["model"] != ALL_MODELS] for each in (table, table if whole is None else whole))
+    several = named["train_set"].nunique() > 1
     return {
         f"{model}, {train_set}" if several else str(model): rows
         for (model, train_set), rows in own.groupby(["model", "train_set"], sort=False)
@@ -227,8 +235,8 @@ def unswept(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def looks_of(table: pd.DataFrame) -> dict[str, Look]:
-    """The look of every method of a table that no sweep makes, drawn or not."""
-    return looks(unswept(table)["method"])
+    """The look of every method of a table, drawn or not."""
+    return looks(table["method"])
 
 
 def reach(rows: pd.DataFrame, value: str, low: str = "low", high: str = "high") -> list[pd.Series[float]]:
@@ -246,8 +254,9 @@ def with_seeds(main: pd.DataFrame) -> pd.DataFrame:
     With S seeds the variances over queries (``se``²) and over seeds (s²/S) are added, as for the differences
     of the tables, and the interval is that of a t distribution with Satterthwaite's degrees of freedom. A
     row's own few seeds say too little about s², so it is pooled, as for ``detectable``: over the rows of the
-    same model, train set and round, here also of the same objective. The table's own interval, over queries
-    alone, stays where a row has one seed.
+    same model, train set and round, here also of the same objective. Runs of one seed start from one SFT-Seed
+    and share samples, so methods are taken to be correlated by ``ALIKE``: the pool rests on fewer degrees of
+    freedom than their sum. The table's own interval, over queries alone, stays where a row has one seed.
 
     Args:
         main: All rows of ``main.csv``, in percent.
@@ -258,8 +267,9 @@ def with_seeds(main: pd.DataFrame) -> pd.DataFrame:
     seeds, sd = main["seeds"].astype(float), main["seed_sd"].astype(float)
     freedom = (seeds - 1).where(sd.notna(), 0.0)
     of = [main[name] for name in ("model", "train_set", "round")] + [main["objective"].fillna("")]
-    known = freedom.groupby(of).transform("sum")
-    pooled = (freedom * sd.fillna(0.0) ** 2).groupby(of).transform("sum") / known / seeds
+    pooled = (freedom * sd.fillna(0.0) ** 2).groupby(of).transform("sum")
+    pooled /= freedom.groupby(of).transform("sum") * seeds
+    known = freedom.groupby(of).transform(lambda each: independent(each.to_numpy()))
     several = (freedom > 0) & main["se"].notna()
     variance = main["se"].astype(float) ** 2 + pooled
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -270,6 +280,16 @@ def with_seeds(main: pd.DataFrame) -> pd.DataFrame:
         high=main["high"].mask(several, (main["overall"] + wide).clip(upper=100)),
         error=np.where(several, BOTH, "queries"),
     )
+
+
+ALIKE = 0.5  # correlation of two methods over the seeds of one model
+
+
+def independent(freedom: NDArray[np.float64]) -> float:
+    """The degrees of freedom of a variance pooled over methods that are correlated by ``ALIKE``."""
+    total = freedom.sum()
+    joint = ALIKE**2 * np.minimum.outer(freedom, freedom).sum() + (1 - ALIKE**2) * total
+    return float(total**2 / joint) if total else 0.0
 
 
 BOTH = "queries, seeds"  # what an interval accounts for, in the tables

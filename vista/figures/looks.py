@@ -132,12 +132,16 @@ def looks(methods: Iterable[str]) -> dict[str, Look]:
             f"{len(own)} methods that config/methods.yaml does not have, but a figure can tell only "
             f"{len(OTHERS)} apart; draw it from a table with fewer"
         )
-    found: dict[str, Look] = {}
-    free = dict.fromkeys(OTHERS)
+    wished = {name: int.from_bytes(hashlib.sha256(name.encode()).digest()[:8]) % len(OTHERS) for name in own}
+    # Whoever comes first has its wish, before the others take what is left.
+    first = {place: name for name, place in reversed(wished.items())}
+    found = {name: OTHERS[place] for place, name in first.items()}
+    free = [place for place in range(len(OTHERS)) if place not in first]
     for name in own:
-        first = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8]) % len(OTHERS)
-        found[name] = next(look for look in (*OTHERS[first:], *OTHERS[:first]) if look in free)
-        del free[found[name]]
+        if name not in found:
+            place = next((place for place in free if place > wished[name]), free[0])
+            free.remove(place)
+            found[name] = OTHERS[place]
     return {name: LOOKS.get(name) or found[name] for name in names}
 
 

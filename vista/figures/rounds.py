@@ -43,8 +43,10 @@ def rounds(main: pd.DataFrame, runs: pd.DataFrame | None = None) -> Figure:
     if own.empty:
         return nothing("No method of this suite with several rounds has a result.")
     seed = sure[(sure["objective"] == "seed") & sure["overall"].notna()]
-    found, seeds = by_panel(own), by_panel(seed)
-    singles = by_panel(_seeds(main, runs))
+    found, seeds = by_panel(own, main), by_panel(seed, main)
+    seeds = {panel: rows for panel, rows in seeds.items() if panel in found}
+    each = _seeds(main, runs)
+    singles = by_panel(each[each["method"].isin([*own["method"], *seed["method"]])], main)
     styles, objectives = looks_of(main), list(dict.fromkeys(own["objective"]))
     figure, rows = rows_of_panels(found, len(objectives), 1.9)
     for axes, objective in zip(rows, objectives, strict=True):
@@ -65,11 +67,11 @@ def rounds(main: pd.DataFrame, runs: pd.DataFrame | None = None) -> Figure:
         label_left(axes, f"{objective.upper()}: accuracy, %")
     for axis in rows[-1]:
         axis.set_xlabel("round")
-    drawn = dict.fromkeys([*seed["method"], *own["method"]])
+    drawn = dict.fromkeys([*(seed["method"] if seeds else []), *own["method"]])
     handles = [handle(method, **styles[str(method)].style) for method in drawn]
-    if singles:
+    if any(panel in singles for panel in found):
         handles.append(handle("each seed", color="#555555", linewidth=0.5, marker=".", markersize=2))
-    errors = [error for each in (found, seeds) for table in each.values() for error in table["error"]]
+    errors = [error for part in (found, seeds) for rows_of in part.values() for error in rows_of["error"]]
     start = "Round 0 is SFT-Seed." if seeds else ""
     legend(figure, [*handles, *bar_handles(errors, "y")], start, missing(asked))
     return figure

@@ -107,11 +107,9 @@ def _shown(value: str) -> str:
 def _told(name: str, rows: pd.DataFrame) -> str:
     """A sweep of one value in words."""
     row = rows.iloc[0]
-    ends = f" [{row['low']:+.2f}, {row['high']:+.2f}]" if pd.notna(row["low"]) else ""
-    said = (
-        f"{name} = {_shown(row['value'])} instead of {_shown(row['default'])}: {row['difference']:+.2f}{ends}"
-    )
-    return (f"{said} ({row['error']})." if ends else f"{said}.").replace("-", "−")
+    value, low, high = (f"{row[end]:+.2f}".replace("-", "−") for end in ("difference", "low", "high"))
+    said = f"{name} = {_shown(row['value'])} instead of {_shown(row['default'])}: {value}"
+    return f"{said} [{low}, {high}] ({row['error']})." if pd.notna(row["low"]) else f"{said}."
 
 
 if __name__ == "__main__":

@@ -394,21 +394,28 @@ def say_less(settings, progress):
     if settings.dryrun or settings.log_handler_settings or len(own) != 1:
         return None
     local = workflow.resource_settings.nodes is None
-    return Board(progress, own[0]) if is_wanted(local, says_more) else None
+    board = Board(progress, PLAN.paths.terminal_log, own[0])
+    return board if is_wanted(local, says_more) else None
 
 
 def asked_for(dag):
-    """The files that a run was asked for; of a rule without output, such as `tables`, those it collects."""
-    collected = [file for job in dag.targetjobs if not job.output for file in job.input]
-    return sorted(map(str, {*dag.targetfiles, *collected}))
+    """The files that a run was asked for and that are there; of a rule without output, what it collects."""
+    files = []
+    for job in dag.targetjobs:
+        named = [file for file in job.output if file in dag.targetfiles]
+        files += named or job.output or job.input
+    return sorted({str(file) for file in files if Path(file).exists()})
 
 
 def config_words(workflow):
-    """What a command line for the same suite says of its config."""
+    """What a command line for the same suite says of its config; nothing if it would have to say more."""
+    if not workflow.local_exec or Path(workflow.basedir) != Path.cwd():
+        return None
     files = [os.path.relpath(file) for file in workflow.overwrite_configfiles]
     values = [
-        f"{name}={value}" for name, value in workflow.config_settings.config.items()
+        f"{name}={'' if value is None else value}"
+        for name, value in workflow.config_settings.config.items()
     ]
-    words = [*(["--configfile", *files] if files else [])]
+    words = ["--configfile", *files] if files else []
     words += ["--config", *values] if values else []
     return f" {shlex.join(words)}" if words else ""
