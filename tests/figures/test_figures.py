@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import matplotlib.pyplot as plt
+import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.figure import Figure
@@ -434,6 +435,17 @@ def test_methods_that_train_alike_share_their_variance_between_seeds() -> None:
     assert other < (alone["high"] - alone["overall"]).item(), "five points instead of three"
 
 
+def test_methods_that_share_seeds_tell_less_of_their_variance_than_independent_ones_would() -> None:
+    freedom = [2.0, 2.0, 1.0, 0.0]
+    pairs = list(itertools.product(range(len(freedom)), repeat=2))
+    joint = sum((1 if i == j else drawing.ALIKE**2) * min(freedom[i], freedom[j]) for i, j in pairs)
+    assert drawing.independent(np.array(freedom)) == pytest.approx(5.0**2 / joint)
+    assert drawing.independent(np.array([2.0])) == 2.0
+    assert drawing.independent(np.array([0.0])) == 0.0
+    many = drawing.independent(np.full(1000, 2.0))
+    assert many < 2.0 / drawing.ALIKE**2, "however many methods there are"
+
+
 def test_an_interval_of_one_seed_is_the_tables_own_and_has_no_caps() -> None:
     one = drawing.with_seeds(pd.DataFrame([row_of(answers(1)), row_of(answers(3), "three")]))
     assert one[["low", "high", "error"]].iloc[0].tolist() == [1.0, 99.0, "queries"]
@@ -449,6 +461,37 @@ def test_every_seed_is_a_thin_line_where_there_are_several() -> None:
     assert thin(figure("rounds", MAIN, RUNS)) == 2 * 3 * len(["sft-seed", "rest-em", "vista-sft"])
     assert thin(figure("rounds", MAIN, RUNS[RUNS["seed"] == 0])) == 0
     assert "each seed" not in texts(figure("rounds", MAIN, RUNS[RUNS["seed"] == 0]))
+
+
+def test_train_sets_of_which_one_has_no_result_leave_no_line_out() -> None:
+    other = MAIN.assign(train_set="other").assign(overall=None)
+    other.loc[other["objective"] == "seed", "overall"] = 60.0
+    both = pd.concat([MAIN, other], ignore_index=True)
+    runs = pd.concat([RUNS, RUNS.assign(train_set="other")], ignore_index=True)
+    drawn = figure("rounds", both, runs)
+    assert {axis.get_title() for axis in drawn.axes if axis.get_title()} == {"nano-a, both", "nano-b, both"}
+    one = figure("rounds", MAIN, RUNS)
+    assert [len(axis.get_lines()) for axis in drawn.axes] == [len(axis.get_lines()) for axis in one.axes]
+
+
+def test_seeds_that_are_not_drawn_are_not_in_the_legend() -> None:
+    drawn = {"sft-seed", *MAIN.loc[MAIN["round"] > 1, "method"]}
+    others = RUNS[(RUNS["seed"] == 0) | ~RUNS["method"].isin(drawn)]
+    others = pd.concat([others, others.assign(method="once", seed=1), others.assign(method="once", seed=2)])
+    main = pd.concat([MAIN, MAIN[MAIN["round"] == 1].assign(method="once")], ignore_index=True)
+    assert "each seed" not in texts(figure("rounds", main, others))
+
+
+def test_a_swept_method_among_published_numbers_is_drawn_too() -> None:
+    swept = pd.concat([REPORTED, REPORTED.assign(method="vista-sft+tau=0.0")], ignore_index=True)
+    assert "vista-sft+tau=0.0" in texts(figure("reported", swept))
+
+
+def test_names_are_told_as_they_are_written() -> None:
+    sweep = SWEEP.assign(setting="resample.order", default="top1-swapped", value="as-it-is", difference=-1.0)
+    alone = pd.concat([sweep.iloc[:1], SWEEP], ignore_index=True)
+    said = texts(figure("sweeps", alone))
+    assert "as-it-is instead of top1-swapped: −1.00" in said
 
 
 # --- what each figure shows ---

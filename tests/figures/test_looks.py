@@ -130,6 +130,15 @@ def test_of_two_names_with_one_look_the_first_in_the_alphabet_keeps_it() -> None
         assert both[name] != alone
 
 
+def test_a_name_that_has_its_look_to_itself_keeps_it_whoever_else_must_give_way() -> None:
+    names = [f"m{number}" for number in range(60)]
+    alone = {name: looks([name])[name] for name in names}
+    single = [name for name in names if list(alone.values()).count(alone[name]) == 1]
+    together = looks(names)
+    assert len(single) < len(names), "some hit on the same look"
+    assert [name for name in single if together[name] != alone[name]] == []
+
+
 def test_as_many_methods_as_there_are_looks_all_differ_and_one_more_is_refused() -> None:
     names = [f"m{number}" for number in range(len(OTHERS) + 1)]
     found = looks(names[:-1])

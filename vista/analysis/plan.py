@@ -104,5 +104,7 @@ def figures(suite: Suite) -> list[str]:
 
 
 def figure_tables(suite: Suite, figure: str) -> list[str]:
-    """The tables that a figure is drawn from."""
-    return [sweep_name(sweep) for sweep in sweeps(suite)] if figure == "sweeps" else list(FIGURES[figure])
+    """The tables that a figure is drawn from, in an order that the suite's file does not decide."""
+    if figure == "sweeps":
+        return sorted(sweep_name(sweep) for sweep in sweeps(suite))
+    return list(FIGURES[figure])
