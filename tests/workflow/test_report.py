@@ -59,6 +59,7 @@ def test_the_report_holds_every_table_and_figure_with_its_caption(drawn: Checkou
 # What a reader does: open every category, look at the information on each result, then open the main table.
 READ = """(async () => {
   const pause = () => new Promise(done => setTimeout(done, 100));
+  while (typeof app === "undefined" || !app) await pause(); // the page makes it when all is loaded
   const seen = document.createElement("section");
   for (const category of Object.keys(categories)) {
     app.showCategory(category);
