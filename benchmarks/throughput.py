@@ -18,7 +18,7 @@ import pandas as pd
 
 from vista.analysis.cost import STAGES, measured_by, output_name, read_benchmarks
 from vista.errors import VistaError
-from vista.manifest import SUFFIX, Manifest
+from vista.manifest import Manifest, find_outputs, read_manifest
 from vista.paths import Paths
 
 
@@ -47,8 +47,9 @@ def starts(results: Path) -> pd.DataFrame:
     rows = []
     for stage in STAGES:
         worked = {
-            output_name(paths, output_of(file)): Manifest.model_validate_json(file.read_bytes()).seconds
-            for file in sorted((results / stage).rglob("*manifest.json"))
+            output_name(paths, output): read_manifest(output).seconds
+            for output in find_outputs(results, [stage])
+            if output.is_relative_to(results / stage)
         }
         for job in benchmarks[benchmarks["stage"] == stage].itertuples():
             own = [seconds for name, seconds in worked.items() if measured_by(name, job.name)]
@@ -56,12 +57,6 @@ def starts(results: Path) -> pd.DataFrame:
                 start = max(0.0, job.seconds - max(own))
                 rows.append({"stage": stage, "seconds": job.seconds, "start": start})
     return pd.DataFrame(rows, columns=["stage", "seconds", "start"])
-
-
-def output_of(manifest: Path) -> Path:
-    """The file or folder that a manifest describes."""
-    named = manifest.name != "manifest.json"
-    return manifest.with_name(manifest.name.removesuffix(SUFFIX)) if named else manifest.parent
 
 
 def main() -> None:

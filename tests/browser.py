@@ -28,37 +28,36 @@ def opened(page: Path, after: str = "", *flags: str, script: str = "") -> tuple[
         flags: More flags for the browser.
         script: What a reader does, as JavaScript; it runs last, in a copy of the page.
     """
+    shown = page
+    if script:
+        text = page.read_text(encoding="utf-8")
+        place = text.rindex("</body>")
+        shown = page.with_name(f"{page.stem}.asked.html")  # beside the page, whose links hold there
+        shown.write_text(f"{text[:place]}<script>{script}</script>{text[place:]}", encoding="utf-8")
     with tempfile.TemporaryDirectory() as profile:
-        if script:
-            text = page.read_text(encoding="utf-8")
-            page = Path(profile) / page.name
-            place = text.rindex("</body>")
-            page.write_text(f"{text[:place]}<script>{script}</script>{text[place:]}", encoding="utf-8")
         logged = ["--enable-logging=stderr", "--v=0", "--virtual-time-budget=20000", "--dump-dom"]
         done = subprocess.run(
-            [str(CHROMIUM), *FLAGS, *flags, f"--user-data-dir={profile}", *logged, page.as_uri() + after],
+            [str(CHROMIUM), *FLAGS, *flags, f"--user-data-dir={profile}", *logged, shown.as_uri() + after],
             capture_output=True,
             text=True,
             timeout=300,
             check=True,
         )
+    if script:
+        shown.unlink()
     return done.stdout, [line for line in done.stderr.splitlines() if "CONSOLE" in line]
 
 
 def answered(page: Path, script: str, fragment: str = "", *flags: str) -> Any:
     """What ``script``, the body of an async function, returns in a page after its own scripts have run.
 
-    The page is copied with the script at its end. Nothing may be written to the console.
+    Nothing may be written to the console.
     """
     asking = (
-        "<script>addEventListener('load', async () => {"
-        f" const answer = await (async () => {{ {script} }})();"
-        " document.body.innerHTML = ''; document.body.dataset.answer = JSON.stringify(answer); })</script>"
+        f"addEventListener('load', async () => {{ const answer = await (async () => {{ {script} }})();"
+        " document.body.innerHTML = ''; document.body.dataset.answer = JSON.stringify(answer); })"
     )
-    copy = page.with_name(f"{page.stem}.asked.html")
-    copy.write_text(page.read_text(encoding="utf-8").replace("</body>", asking + "</body>"), encoding="utf-8")
-    document, console = opened(copy, f"#{fragment}" if fragment else "", *flags)
-    copy.unlink()
+    document, console = opened(page, f"#{fragment}" if fragment else "", *flags, script=asking)
     assert console == []
     found = re.search(r'data-answer="([^"]*)"', document)
     assert found is not None, "the script has not ended"

@@ -359,6 +359,10 @@ def cases_of(table: Path, row: str, column: str) -> list[Case]:
     reads = Reads(suite, paths)
     ours, others = sides_of(suite, cell)
     beside = {(run.model, run.train_set, run.seed): run for run in others}
+    queries = {
+        task: read_queries(paths.queries(task, "test"), ASKED)
+        for task in dict.fromkeys(task for run in ours for task in _tasks(suite, run, cell))
+    }
     found = []
     for run in ours:
         other = beside.get((run.model, run.train_set, run.seed))
@@ -368,7 +372,7 @@ def cases_of(table: Path, row: str, column: str) -> list[Case]:
             {} if each is None else _answers(reads.predictions(each)) for each in (run, other)
         )
         for task in _tasks(suite, run, cell):
-            for query in read_queries(paths.queries(task, "test"), ASKED):
+            for query in queries[task]:
                 key = task, query["query_id"]
                 if key in answers and (other is None or key in against):
                     found.append(Case(query, answers[key], against.get(key)))

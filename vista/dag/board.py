@@ -52,11 +52,11 @@ class Board:
         """
         if self.live is not None:
             return
-        self.before = (sys.stdout, sys.stderr, self.handler.stream, os.dup(1), os.dup(2))
-        terminal = os.fdopen(os.dup(2), "w", encoding="utf-8", errors="replace", buffering=1)
         with writing(self.log):
             self.log.parent.mkdir(parents=True, exist_ok=True)
             quiet = os.open(self.log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o666)
+        self.before = (sys.stdout, sys.stderr, self.handler.stream, os.dup(1), os.dup(2))
+        terminal = os.fdopen(os.dup(2), "w", encoding="utf-8", errors="replace", buffering=1)
         for number in (1, 2):
             os.dup2(quiet, number)
         os.close(quiet)
