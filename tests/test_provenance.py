@@ -16,11 +16,12 @@ from tests.analysis.conftest import TASKS, World, make_suite
 from vista.analysis.ablation import ablation_table
 from vista.analysis.collect import collect
 from vista.analysis.tables import results_tables
+from vista.behind import cases_of, drawn_cases
 from vista.cli import main
 from vista.errors import VistaError
 from vista.grid import Run, run_named
 from vista.paths import Paths
-from vista.provenance import about_policy, cases_of, drawn_cases, find, runs_of, show
+from vista.provenance import about_policy, find, runs_of, show
 from vista.records import QUERY, write_rows, write_text
 
 

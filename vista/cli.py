@@ -182,7 +182,8 @@ def show(
     ] = 0,
 ) -> None:
     """Show where a number in a table comes from: runs, predictions, checkpoint, training set, commit."""
-    from vista.provenance import cases_of, drawn, drawn_cases, trace
+    from vista.behind import cases_of, drawn_cases
+    from vista.provenance import drawn, trace
 
     if cases:
         responses = cases_of(table, row, column)

@@ -1,4 +1,4 @@
-"""Where a number of a table comes from: its runs, their inputs, and its responses (``vista show``).
+"""Where a number of a table comes from: its runs, and what they were made from (``vista show``).
 
 Every output's manifest names its inputs with their fingerprints, so a number can be followed from the table
 to the predictions, the checkpoint, the training set, the rollouts, and the commit of each.
@@ -7,8 +7,7 @@ to the predictions, the checkpoint, the training set, the rollouts, and the comm
 from __future__ import annotations
 
 import os
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,6 @@ from vista.errors import VistaError
 from vista.manifest import Manifest, inputs_of, read_manifest
 from vista.paths import Paths, manifest_of
 from vista.reads import Reads
-from vista.records import PREDICTION, Row, read_queries, read_rows
 from vista.shown import in_one_line, markup
 
 EVERY = {"all", "all models"}  # what a cell of a table says instead of one name
@@ -294,126 +292,3 @@ def _told(node: Node) -> str:
     commit = manifest.commit[:SHORT] + (" with changes" if manifest.dirty else "")
     about = markup(in_one_line("; ".join([f"commit {commit}", manifest.started, *counts])))
     return f"{first}\n  [dim]{about}[/dim]"
-
-
-# --- the responses behind a number ---
-
-
-# Tables whose rows are about runs and whole tasks.
-OF_RUNS = ("main", "tasks", "runs", "rounds", "ood", "benchmarks", "ablation", "reported")
-RIGHT = 1.0  # a full score
-ASKED = ["task", "query_id", "instruction", "answer"]  # of a query, what is shown
-
-
-@dataclass(frozen=True)
-class Case:
-    """A test query as a run answered it, and as the other side of a difference did.
-
-    Attributes:
-        query: ``ASKED`` of a row of ``records.QUERY``.
-        answered: A row of ``records.PREDICTION``.
-        against: The other side's row; ``None`` for a number that is no difference.
-    """
-
-    query: Row
-    answered: Row
-    against: Row | None
-
-    @property
-    def what(self) -> str:
-        """What became of it, in a word."""
-        if self.against is None:
-            return "right" if self.answered["score"] == RIGHT else "wrong"
-        gain = self.answered["score"] - self.against["score"]
-        return "gained" if gain > 0 else "lost" if gain < 0 else "same"
-
-    def as_dict(self) -> dict[str, Any]:
-        """The case as plain values, for ``--json``."""
-        names = ("run", "response", "answer", "finished", "score")
-        sides = {"answered": self.answered, "against": self.against}
-        return {
-            **{name: self.query[name] for name in ("task", "query_id", "instruction")},
-            "right_answer": self.query["answer"],
-            "what": self.what,
-            **{side: row and {name: row[name] for name in names} for side, row in sides.items()},
-        }
-
-
-def cases_of(table: Path, row: str, column: str) -> list[Case]:
-    """The responses that a number is made of: in a difference those to the same query side by side.
-
-    Raises:
-        VistaError: as ``find``; the table was copied without its results, or is not about runs and whole
-            tasks; predictions are missing or damaged.
-    """
-    cell = find(table, row, column)
-    paths = Paths(table.parent.parent)
-    if table.stem not in OF_RUNS and not table.stem.startswith("sweep_"):
-        named = ", ".join(OF_RUNS)
-        raise VistaError(
-            f"{table}: its numbers are not made of responses alone; cases are behind those of {named}"
-        )
-    if not os.path.lexists(paths.suite):
-        raise VistaError(f"{table}: the responses are not here, since it was copied without its results")
-    suite = load_resolved(paths.suite)
-    reads = Reads(suite, paths)
-    ours, others = sides_of(suite, cell)
-    beside = {(run.model, run.train_set, run.seed): run for run in others}
-    queries = {
-        task: read_queries(paths.queries(task, "test"), ASKED)
-        for task in dict.fromkeys(task for run in ours for task in _tasks(suite, run, cell))
-    }
-    found = []
-    for run in ours:
-        other = beside.get((run.model, run.train_set, run.seed))
-        if others and other is None:
-            continue  # a seed that the other side lacks is in no difference
-        answers, against = (
-            {} if each is None else _answers(reads.predictions(each)) for each in (run, other)
-        )
-        for task in _tasks(suite, run, cell):
-            for query in queries[task]:
-                key = task, query["query_id"]
-                if key in answers and (other is None or key in against):
-                    found.append(Case(query, answers[key], against.get(key)))
-    if not found:
-        raise VistaError(f"{table}: no response is behind {column!r} of {row!r}")
-    return found
-
-
-def _answers(predictions: Path) -> dict[tuple[str, str], Row]:
-    return {(row["task"], row["query_id"]): row for row in read_rows(predictions, PREDICTION)}
-
-
-def _tasks(suite: Suite, run: grid.Run, cell: Cell) -> list[str]:
-    """The tasks that a number is about."""
-    named = [name for name in (cell.column, cell.row.get("task", "")) if name in suite.evaluated_tasks]
-    return named[:1] or list(suite.train_sets[run.train_set])
-
-
-def drawn_cases(cases: Sequence[Case], most: int) -> list[str]:
-    """What is printed of cases: how many there are of each sort, then the first few that say most."""
-    counts = Counter(case.what for case in cases)
-    sorts = ("right", "wrong") if cases[0].against is None else ("gained", "lost", "same")
-    silent = sum(case.answered["answer"] is None for case in cases)
-    told = [", ".join(f"{counts[sort]:,} {sort}" for sort in sorts) + f"; {silent:,} without an answer"]
-    for sort in sorts[1:2] if cases[0].against is None else sorts[:2]:
-        chosen = [case for case in cases if case.what == sort]
-        if chosen[:most]:
-            told.append(f"\n[bold]{sort}[/bold], the first {min(most, len(chosen))} of {len(chosen):,}:")
-        told += [_case_told(case) for case in chosen[:most]]
-    return told
-
-
-def _case_told(case: Case) -> str:
-    lines = [
-        f"[bold]{markup(in_one_line(case.query['query_id']))}[/bold] "
-        f"{markup(in_one_line(case.query['instruction']))}",
-        f"  right: {markup(in_one_line(case.query['answer']))}",
-    ]
-    for side in filter(None, (case.answered, case.against)):
-        answer = "no answer" if side["answer"] is None else in_one_line(side["answer"])
-        cut = "" if side["finished"] else ", cut at the length limit"
-        lines.append(f"  {markup(in_one_line(side['run']))}: {markup(answer)}{cut}")
-        lines.append(f"    [dim]{markup(in_one_line(side['response']))}[/dim]")
-    return "\n".join(lines)

@@ -36,6 +36,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from vista import memory
+from vista.deferred import defer
 from vista.errors import writing
 
 VARIABLE = "VISTA_WARM"  # environment variable: the name of the socket; or `off`
@@ -186,7 +187,7 @@ def start(log: Path, threads: int, jobs: Iterable[str]) -> IO[bytes] | None:
 
 
 def tell_libraries(threads: int, offline: bool = True, reports: bool = False) -> None:
-    """Set the variables that libraries read as they are imported.
+    """Set the variables that libraries read as they are imported; import one of them only if it is used.
 
     Args:
         threads: How many this process computes with.
@@ -199,6 +200,7 @@ def tell_libraries(threads: int, offline: bool = True, reports: bool = False) ->
         os.environ.setdefault(name, "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     os.environ.setdefault("WANDB_MODE", "offline" if reports else "disabled")
+    defer()
 
 
 def serve(handle: int, threads: int) -> None:

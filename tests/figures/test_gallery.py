@@ -18,7 +18,8 @@ from PIL import Image
 from tests.browser import answered, needs_chromium, opened
 from tests.safety.hostile import TEXTS
 from vista.errors import VistaError
-from vista.figures.gallery import FAULTS, FILTERS, LEVELS, case, make_gallery, page, token_at
+from vista.figures.browser import FAULTS
+from vista.figures.gallery import FILTERS, LEVELS, case, make_gallery, page, token_at
 from vista.manifest import read_manifest
 from vista.records import CASE, Row, write_rows
 from vista.shown import printable

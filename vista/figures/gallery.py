@@ -7,45 +7,28 @@ Cases are chosen and read by ``vista cases``. Readers filter and search them; ea
 from __future__ import annotations
 
 import argparse
-import base64
-import hashlib
-import io
-import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 
 import matplotlib as mpl
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from PIL import Image
 
 from vista.errors import VistaError, told
-from vista.images import open_images
+from vista.figures import browser
+from vista.figures.browser import Query
 from vista.manifest import Recorder
 from vista.planned import start_figure
 from vista.records import CASE, Row, read_rows, write_text
-from vista.shown import printable
-from vista.testbed import rationales
 from vista.testbed.audit import Audit, audit_query
-from vista.testbed.questions import Question, Scene, load
-from vista.testbed.rationales import Kind
 
 COLOURS = mpl.colormaps["viridis"]
 LEVELS = 32  # of colour, so that a token names a class and a page stays small
-WIDEST = 512  # pixels; larger images are shown smaller
 TITLES = {
     "dropped": "Right, and dropped by the attention score",
     "kept": "Right, and kept by the attention score",
     "rescued": "Wrong, and corrected by prefix resampling",
     "failed": "Wrong, and not corrected by prefix resampling",
-}
-FAULTS: dict[Kind, str] = {
-    "read": "it misreads the image",
-    "compute": "a step of its computation is wrong",
-    "answer": "its answer is wrong",
-    "form": "its wording is wrong",
 }
 # What readers filter by: its name in the page's address, and on the page.
 FILTERS = {
@@ -83,60 +66,17 @@ class Solution:
     @property
     def rationale(self) -> str:
         """Whether it is faithful, in a word."""
-        if self.verdict is None:
-            return "truth not known"
-        return "faithful" if self.verdict.faithful else "unfaithful"
+        return browser.rationale(self.verdict)
 
     @property
     def says(self) -> str:
         """The verdict in a sentence."""
-        if self.verdict is None:
-            return "whether it is faithful is not known: its data set does not say what the image shows"
-        if self.verdict.kind is None:
-            return "faithful to the image"
-        unmarked = f" (character {self.verdict.offset} of the response)" if self.departs is None else ""
-        return f"unfaithful, {FAULTS[self.verdict.kind]}: {self.expected}{unmarked}"
+        return browser.told(self.verdict, is_marked=self.departs is not None)
 
     @property
     def expected(self) -> str:
         """What should have been where it departs from the truth, and what is there."""
-        reason = self.verdict.reason if self.verdict else None
-        return reason.split(": ", 1)[1] if reason else ""
-
-
-@dataclass(frozen=True)
-class Picture:
-    """An image of a question."""
-
-    source: str  # a data URI
-    width: int  # of the original, in pixels
-    height: int
-    shrunk: bool
-
-
-@dataclass(frozen=True)
-class Truth:
-    """What the image shows, where that is known."""
-
-    scene: Scene
-    question: Question
-
-    @property
-    def gold(self) -> str:
-        """The only faithful rationale."""
-        return rationales.text(rationales.rationale(self.scene, self.question))
-
-
-@dataclass(frozen=True)
-class Query:
-    """A question, with all that is the same for every solution to it."""
-
-    name: str
-    task: str
-    question: str
-    answer: str
-    pictures: tuple[Picture, ...]
-    truth: Truth | None
+        return browser.expected(self.verdict)
 
 
 @dataclass(frozen=True)
@@ -188,7 +128,7 @@ def case(row: Row, run: str) -> Case:
     said = [row["instruction"], row["text"], row["continued"], row["extracted"], row["answer"]]
     return Case(
         name=_anchor(row, run),
-        query=_query(row),
+        query=browser.query_of(row),
         values=_values(row, run, solution),
         title=TITLES[row["kind"]],
         solution=solution,
@@ -200,9 +140,8 @@ def case(row: Row, run: str) -> Case:
 
 
 def _anchor(row: Row, run: str) -> str:
-    """A name that stays the same when other cases come or go, and that every address can hold."""
     key = [run, *(row[name] for name in ("kind", "task", "query_id", "source", "parent", "sample"))]
-    return "case-" + hashlib.sha256(json.dumps(key).encode()).hexdigest()[:12]
+    return browser.anchor(*key)
 
 
 def _values(row: Row, run: str, solution: Solution) -> dict[str, str]:
@@ -248,34 +187,6 @@ def token_at(tokens: Sequence[str], text: str, offset: int) -> int | None:
     return None if text[end:].strip() else len(tokens)
 
 
-def _query(row: Row) -> Query:
-    scene = row["scene"]
-    return Query(
-        name=row["query_id"],
-        task=row["task"],
-        question=row["instruction"],
-        answer=row["answer"],
-        pictures=tuple(_picture((image or {}).get("bytes"), row["query_id"]) for image in row["images"]),
-        truth=None if scene is None else Truth(*load(scene)),
-    )
-
-
-@lru_cache(4096)  # several solutions answer one query
-def _picture(data: bytes | None, query: str) -> Picture:
-    (image,) = open_images({"query_id": query, "images": [{"bytes": data, "path": None}]})
-    width, height = image.size
-    shrunk = max(image.size) > WIDEST
-    file = io.BytesIO()
-    if shrunk:
-        image.thumbnail((WIDEST, WIDEST), Image.Resampling.LANCZOS)
-        image.save(file, format="JPEG", quality=85)
-    else:
-        image.save(file, format="PNG", optimize=True)
-    kind = "jpeg" if shrunk else "png"
-    source = f"data:image/{kind};base64,{base64.b64encode(file.getvalue()).decode()}"
-    return Picture(source, width, height, shrunk)
-
-
 def _notes(row: Row, low: float, high: float) -> list[str]:
     of = {"sample": f"sample {row['sample']}"}.get(
         row["source"], f"{row['source']} continuation {row['sample']} of sample {row['parent']}"
@@ -304,25 +215,13 @@ def page(cases: Sequence[Case], without: Sequence[str] = ()) -> str:
         cases: All that is shown. Those of one query stand together, queries in the order in which they come.
         without: Runs that have no case.
     """
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=StrictUndefined,
-        finalize=lambda value: printable(value) if type(value) is str else value,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    queries: dict[Query, list[Case]] = {}
-    for each in cases:
-        queries.setdefault(each.query, []).append(each)
-    counts = {name: Counter(each.values[name] for each in cases) for name in FILTERS}
-    return environment.get_template("gallery.html.j2").render(
-        queries=queries,
-        total=len(cases),
+    return browser.page(
+        "gallery.html.j2",
+        "Cases",
+        cases,
+        FILTERS,
+        {"kind": TITLES},
         without=without,
-        counts=counts,
-        filters=FILTERS,
-        titles=TITLES,
         colours=colours(),
     )
 

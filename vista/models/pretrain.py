@@ -24,6 +24,7 @@ from vista.config import Wording
 from vista.engines.batching import BatchSize, collate, near_length, to_device
 from vista.errors import MORE_MEMORY, VistaError
 from vista.images import open_images
+from vista.models.muon import Muon
 from vista.records import Row
 from vista.seeding import generator
 from vista.wording import hinted as with_hint
@@ -216,13 +217,7 @@ def optimizers(model: Any, recipe: Recipe) -> list[torch.optim.Optimizer]:
         torch.optim.AdamW(
             rest, lr=recipe.learning_rate, weight_decay=_WEIGHT_DECAY, betas=(0.9, 0.95), fused=True
         ),
-        torch.optim.Muon(
-            matrices,
-            lr=_MUON * recipe.learning_rate,
-            weight_decay=0.0,
-            ns_steps=4,
-            adjust_lr_fn="match_rms_adamw",
-        ),
+        Muon(matrices, _MUON * recipe.learning_rate),
     ]
 
 
