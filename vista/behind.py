@@ -6,9 +6,10 @@ Of an accuracy its own; of a difference those of both sides to the same query.
 from __future__ import annotations
 
 import os
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain, zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from vista import grid
 from vista.config import Suite, load_resolved
 from vista.errors import VistaError
 from vista.paths import Paths
-from vista.provenance import Cell, find, sides_of
+from vista.provenance import Cell, find, named, sides_of
 from vista.reads import Reads
 from vista.records import PREDICTION, Row, read_queries, read_rows
 from vista.shown import in_one_line, markup
@@ -25,6 +26,8 @@ from vista.shown import in_one_line, markup
 OF_RUNS = ("main", "tasks", "runs", "rounds", "ood", "benchmarks", "ablation", "reported")
 RIGHT = 1.0  # a full score
 ASKED = ["task", "query_id", "instruction", "answer"]  # of a query, what is shown
+PICTURED = [*ASKED, "images", "scene"]  # on a page
+ON_A_PAGE = 100  # responses of each sort
 
 
 @dataclass(frozen=True)
@@ -113,12 +116,80 @@ def _tasks(suite: Suite, run: grid.Run, cell: Cell) -> list[str]:
     return named[:1] or list(suite.train_sets[run.train_set])
 
 
+def page_of(table: Path, row: str, column: str, most: int, to: Path) -> str:
+    """Write a page of the responses behind a number, and return what there is to say of it.
+
+    Args:
+        table: As for ``cases_of``, with ``row`` and ``column``.
+        row: See there.
+        column: See there.
+        most: How many of each sort; the first of each run and task in turn.
+        to: The HTML file.
+
+    Raises:
+        VistaError: as ``cases_of``; an image cannot be decoded, or the file cannot be written.
+    """
+    from vista.figures import responses  # takes a second
+
+    cases = cases_of(table, row, column)
+    shown = [case for sort in _sorts(cases) for case in spread(cases, sort, most)]
+    wanted: dict[str, set[str]] = defaultdict(set)
+    for case in shown:
+        wanted[case.query["task"]].add(case.query["query_id"])
+    paths = Paths(table.parent.parent)
+    pictured = {
+        (task, query["query_id"]): query
+        for task, ids in wanted.items()
+        for query in read_queries(paths.queries(task, "test"), PICTURED)
+        if query["query_id"] in ids
+    }
+    cell = find(table, row, column)
+    said = f"{_counted(cases)}."
+    if len(shown) < len(cases):
+        said += f" Here are at most {most:,} of each sort, the first of every run and task in turn."
+    # Those to one query stand together, and queries in the order of their tasks.
+    order = {key: place for place, key in enumerate(pictured)}
+    found = [
+        responses.case(pictured[key], case.what, case.answered, case.against)
+        for case in sorted(shown, key=lambda case: order[_key(case)])
+        for key in [_key(case)]
+    ]
+    responses.write_page(
+        to, f"{table.name}: {named(cell)}; {column} = {cell.value or '(empty)'}", said, found
+    )
+    return f"{to}: {len(found):,} of {len(cases):,} responses ({_counted(cases)})"
+
+
+def _key(case: Case) -> tuple[str, str]:
+    return case.query["task"], case.query["query_id"]
+
+
+def spread(cases: Sequence[Case], sort: str, most: int) -> list[Case]:
+    """The first cases of a sort, from each run and task in turn."""
+    by_source: dict[tuple[str, str], list[Case]] = defaultdict(list)
+    for case in cases:
+        if case.what == sort:
+            by_source[case.answered["run"], case.query["task"]].append(case)
+    turns = chain.from_iterable(zip_longest(*by_source.values()))
+    return [case for case in turns if case is not None][:most]
+
+
+def _sorts(cases: Sequence[Case]) -> tuple[str, ...]:
+    return ("right", "wrong") if cases[0].against is None else ("gained", "lost", "same")
+
+
+def _counted(cases: Sequence[Case]) -> str:
+    """How many cases there are of each sort."""
+    counts = Counter(case.what for case in cases)
+    silent = sum(case.answered["answer"] is None for case in cases)
+    told = ", ".join(f"{counts[sort]:,} {sort}" for sort in _sorts(cases))
+    return f"{told}; {silent:,} without an answer"
+
+
 def drawn_cases(cases: Sequence[Case], most: int) -> list[str]:
     """What is printed of cases: how many there are of each sort, then the first few that say most."""
-    counts = Counter(case.what for case in cases)
-    sorts = ("right", "wrong") if cases[0].against is None else ("gained", "lost", "same")
-    silent = sum(case.answered["answer"] is None for case in cases)
-    told = [", ".join(f"{counts[sort]:,} {sort}" for sort in sorts) + f"; {silent:,} without an answer"]
+    sorts = _sorts(cases)
+    told = [_counted(cases)]
     for sort in sorts[1:2] if cases[0].against is None else sorts[:2]:
         chosen = [case for case in cases if case.what == sort]
         if chosen[:most]:

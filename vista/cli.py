@@ -180,11 +180,27 @@ def show(
             "difference differ. With --json all of them.",
         ),
     ] = 0,
+    page: Annotated[
+        Path | None,
+        typer.Option(
+            help="Write a page of its responses with their images instead, with filters and search; --cases: "
+            "how many of each sort, else 100.",
+            dir_okay=False,
+        ),
+    ] = None,
 ) -> None:
     """Show where a number in a table comes from: runs, predictions, checkpoint, training set, commit."""
-    from vista.behind import cases_of, drawn_cases
+    from vista.behind import ON_A_PAGE, cases_of, drawn_cases, page_of
     from vista.provenance import drawn, trace
+    from vista.shown import in_one_line
 
+    if page is not None:
+        said = page_of(table, row, column, cases or ON_A_PAGE, page)
+        if as_json:
+            echo_json({"page": str(page), "said": said})
+        else:
+            console().print(in_one_line(said), markup=False)
+        return
     if cases:
         responses = cases_of(table, row, column)
         if as_json:

@@ -210,11 +210,15 @@ def show(table: Path, row: str, column: str) -> list[Tree | str]:
 def drawn(found: Trace) -> list[Tree | str]:
     """A trace for a terminal."""
     cell = found.cell
-    names = ", ".join(f"{name} {value}" for name, value in cell.row.items() if name in NAMED and value)
-    said = [f"{cell.table.name}: {names}", f"{cell.column} = {cell.value or '(empty)'}"]
+    said = [f"{cell.table.name}: {named(cell)}", f"{cell.column} = {cell.value or '(empty)'}"]
     tree = Tree(_told(found.top))
     _draw(tree, found.top)
     return [*map(markup, said), tree, *([markup(found.missing)] if found.missing else [])]
+
+
+def named(cell: Cell) -> str:
+    """What a cell's row is about."""
+    return ", ".join(f"{name} {value}" for name, value in cell.row.items() if name in NAMED and value)
 
 
 def _draw(tree: Tree, node: Node) -> None:
