@@ -57,7 +57,7 @@ def codes(suite: Suite) -> dict[str, str]:
             plan.rollout_code("resamples", f"{rollouts.slug}+{resample.slug}")
     for kind in ("samples", "scores", "gains"):
         plan.rollout_code(kind, "any")
-    tables = ("tables", "ablation", "resolution", "difficulty", "distributions")
+    tables = ("tables", "ablation", "findings", "resolution", "difficulty", "distributions")
     plan.evaluation_code()
     elsewhere = ("requests", "respond") if plan.reads.responds_elsewhere else ()
     for command in ("cases", "collect", "cost", *tables, *elsewhere):

@@ -141,7 +141,7 @@ def changed(before: dict[tuple[str, str], Signature], after: dict[tuple[str, str
 
 
 # Of what is known of all runs and methods.
-TABLES = {"ablation", "difficulty", "distributions", "resolution", "results"}
+TABLES = {"ablation", "difficulty", "distributions", "findings", "resolution", "results"}
 
 # What another value of each field changes, beside `suite.yaml`.
 DECIDES: dict[str, str] = {
@@ -169,13 +169,20 @@ DECIDES: dict[str, str] = {
     "SuiteFields.eval_batch_size": "",
     "SuiteFields.padding": "",
     "SuiteFields.tables": "",
+    "SuiteFields.cases_per_task": "cases",
     "SuiteFields.reported": "+figure results",
     "SuiteFields.keep_checkpoints": "",
-    "SuiteFields.shards": "+gains +resample +sample +score audit cases curate prefix TABLES",
+    # The findings are read from tables alone.
+    "SuiteFields.shards": (
+        "+gains +resample +sample +score ablation audit cases curate difficulty distributions prefix "
+        "resolution results"
+    ),
     "SuiteFields.pilot": "+pilot curate grade tasks",
     "SuiteFields.snapshot": "",
     "SuiteFields.threads": "",
     "SuiteFields.gpus": "",
+    "Choice.methods": "results",
+    "Choice.columns": "results",
     "Only.models": "+curate +evaluate +figure +sample +train collect training TABLES",
     "Only.seeds": "+curate +evaluate +sample +train collect training TABLES",
     "Wording.hint": "models resample",
@@ -495,6 +502,8 @@ OTHER: dict[str, list[Any] | Callable[[Any], list[Any]]] = {
     "SuiteFields.max_rounds": [{"nano-internvl": 1}],
     "SuiteFields.only": [{"r3v": Only(seeds=[0], models=["nano-internvl"])}],
     "SuiteFields.tables": [["main"]],
+    "Choice.methods": [["rft"]],
+    "Choice.columns": [["overall"]],
     "SuiteFields.blocks": [{"all": ["zero-shot", "sft-seed"]}],
     "SuiteFields.plugins": [["vista.filters.vas"]],
     "SuiteFields.out_of_domain": lambda tasks: [tasks[:-1]],

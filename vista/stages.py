@@ -33,7 +33,7 @@ STAGE_COMMANDS = {
     "training": ["train"],
     "evaluation": ["evaluate", "ask", "grade", "requests", "respond"],
     "analysis": [
-        *("collect", "tables", "ablation", "resolution", "difficulty", "cost", "audit", "prefix"),
+        *("collect", "tables", "ablation", "findings", "resolution", "difficulty", "cost", "audit", "prefix"),
         *("distributions", "history", "pilot"),
     ],
 }
@@ -341,6 +341,15 @@ def ablation(suite_file: SuiteArgument) -> None:
     from vista.analysis.ablation import ablation_table
 
     ablation_table(suite, paths)
+
+
+@stage_command
+def findings(suite_file: SuiteArgument) -> None:
+    """Write the table of findings: what the other tables say to the paper's claims."""
+    suite, paths = _open(suite_file, "findings")
+    from vista.analysis.findings import findings_table
+
+    findings_table(suite, paths)
 
 
 @stage_command

@@ -174,7 +174,7 @@ def test_a_resampled_case_holds_both_solutions_and_fits_its_file(
         "critical": [place],
         "scores": [],
     }
-    write_rows(tmp_path / "cases.parquet", case_rows(made, [query], rollouts), CASE)
+    write_rows(tmp_path / "cases.parquet", case_rows(made, [query], rollouts, 3), CASE)
     (found,) = read_rows(tmp_path / "cases.parquet", CASE)
     words = [chat.decode(made.processor, [token]) for token in (30, 31, 32, 40, 41)]
     assert (found["kind"], found["tokens"], found["text"]) == (kind, words[:3], failed["text"])
@@ -196,8 +196,9 @@ def test_cases_have_a_share_for_every_token(small: tuple[Suite, Paths]) -> None:
     ]
     scores = [scored(each, 0.5, 0.2 + 0.1 * each["sample"]) for each in samples]
     rollouts = {"samples": samples, "resamples": [], "critical": [], "scores": scores}
-    rows = case_rows(made, queries, rollouts)
+    rows = case_rows(made, queries, rollouts, 3)
     assert [each["kind"] for each in rows] == (["dropped"] * 3 + ["kept"] * 3) * 2, "three of each task"
+    assert case_rows(made, queries, rollouts, 1) == rows[::3]
     assert [each["query_id"] for each in rows[:3]] == [each["query_id"] for each in rows[3:6]]
     for each in rows:
         assert len(each["visual"]) == len(each["tokens"]) == 3

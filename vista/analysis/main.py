@@ -30,6 +30,7 @@ from vista.analysis.page import (
     is_clear,
     number,
     probability,
+    rows_shown,
     signed,
     signed_with_error,
     star,
@@ -254,7 +255,9 @@ def main_page(
     table = table.assign(marked=unlike(table["error"].tolist()))
     parts: list[str | Table] = [
         runs_sentence(table),
-        *with_constants_below(title, _main_cells(suite, table, tasks, reported), ""),
+        *with_constants_below(
+            title, _main_cells(suite, rows_shown(table, suite.tables.get("main")), tasks, reported), ""
+        ),
         NOTES,
     ]
     if table["marked"].any():

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from tabulate import tabulate
 
 from vista.analysis.marks import in_html, in_latex, number_in, plain
+from vista.config import Choice
 from vista.manifest import Recorder
 from vista.paths import TABLE_SUFFIXES, Paths
 from vista.records import write_text
@@ -37,6 +38,7 @@ looks smaller than it is, so nothing is marked."""
 NAMES = {
     *("model", "train_set", "task", "method", "against", "differs", "status", "stage", "kind", "group"),
     *("resamples", "detector", "setting", "source", "why", "made with", "version"),
+    *("question", "answer", "over", "from"),
 }
 
 # In LaTeX, in pt: the room of an article in 10 pt on letter paper, which is narrower than most.
@@ -195,6 +197,36 @@ class Page:
     name: str
     title: str
     parts: Sequence[str | Table | Listing]
+
+
+def rows_shown(table: pd.DataFrame, choice: Choice | None) -> pd.DataFrame:
+    """The rows that readers see: of the chosen methods, in their order within each model and train set."""
+    if choice is None or choice.methods is None:
+        return table
+    wanted = choice.methods
+    kept = table[table["method"].isin(wanted)]
+    groups = kept[["model", "train_set"]].apply(tuple, axis=1)
+    firsts = {group: place for place, group in enumerate(dict.fromkeys(groups))}
+    order = sorted(
+        range(len(kept)),
+        key=lambda at: (firsts[groups.iloc[at]], wanted.index(kept["method"].iloc[at])),
+    )
+    return kept.iloc[order].reset_index(drop=True)
+
+
+def columns_shown(page: Page, choice: Choice | None) -> Page:
+    """The page with the chosen columns of its own table, and a line that says what was left out."""
+    if choice is None or (choice.methods is None and choice.columns is None):
+        return page
+
+    def shown(part: str | Table | Listing) -> str | Table | Listing:
+        if choice.columns is None or not isinstance(part, Table) or part.label:
+            return part
+        return replace(part, cells=part.cells[[name for name in choice.columns if name in part.cells]])
+
+    what = " and ".join(name for name in ("methods", "columns") if getattr(choice, name) is not None)
+    note = f"The suite chooses which {what} are shown here; `{page.name}.csv` has all."
+    return replace(page, parts=[*map(shown, page.parts), note])
 
 
 def with_constants_below(caption: str, cells: pd.DataFrame, label: str) -> list[str | Table]:

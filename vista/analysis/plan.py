@@ -32,11 +32,17 @@ def table_names(suite: Suite) -> list[str]:
     return [
         *results_names(suite),
         *ablation_names(suite),
-        *("resolution", "difficulty", "distributions", "cost"),
+        *("findings", "resolution", "difficulty", "distributions", "cost"),
         *(["training"] if trains(suite) else []),
         *(["audit"] if scenes and first_pools(suite) else []),
         *(["prefix"] if scenes and first_resamples(suite) else []),
     ]
+
+
+def findings_sources(suite: Suite) -> list[str]:
+    """The tables that the findings are read from."""
+    made = table_names(suite)
+    return [name for name in ("ablation", "distributions", "audit", "prefix") if name in made]
 
 
 def trains(suite: Suite) -> bool:

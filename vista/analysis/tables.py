@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from typing import Any
 
 import pandas as pd
@@ -32,9 +32,11 @@ from vista.analysis.page import (
     Page,
     Table,
     as_text,
+    columns_shown,
     dagger,
     number,
     partial,
+    rows_shown,
     signed,
     star,
     with_interval,
@@ -50,9 +52,11 @@ from vista.analysis.stats import (
     paired_scores,
     unlike,
 )
-from vista.config import Suite
+from vista.config import ResultsTable, Suite
 from vista.manifest import Recorder
 from vista.paths import Paths
+
+Draw = Callable[[pd.DataFrame], Page]  # a table's page from the rows that are shown
 
 
 def results_tables(suite: Suite, paths: Paths) -> None:
@@ -68,30 +72,33 @@ def results_tables(suite: Suite, paths: Paths) -> None:
     costs = {run: run_cost(suite, paths, run) for run in statuses}
     scores = scores_by_run(read_long(paths.long))
 
+    def write(name: ResultsTable, table: pd.DataFrame, page: Draw, **more: int) -> None:
+        """A table, and its page as the suite has it shown."""
+        choice = suite.tables.get(name)
+        shown = columns_shown(page(rows_shown(table, choice)), choice)
+        write_table(paths, recorder, as_text(table), shown, {"rows": len(table), **more})
+
     runs = run_rows(suite, statuses, scores, costs)
-    counts = {"rows": len(runs), "with_result": int((runs["status"] == "complete").sum())}
-    write_table(paths, recorder, as_text(runs), runs_page(suite, runs), counts)
+    with_result = int((runs["status"] == "complete").sum())
+    write("runs", runs, lambda shown: runs_page(suite, shown), with_result=with_result)
 
     tasks = with_shared_images(suite, paths, task_rows(suite, statuses, scores))
-    write_table(paths, recorder, as_text(tasks), tasks_page(suite, tasks), {"rows": len(tasks)})
+    write("tasks", tasks, lambda shown: tasks_page(suite, shown))
 
     names = results_names(suite)
     if "ood" in names:
-        ood = ood_rows(suite, tasks)
-        write_table(paths, recorder, as_text(ood), ood_page(suite, ood), {"rows": len(ood)})
+        write("ood", ood_rows(suite, tasks), lambda shown: ood_page(suite, shown))
 
     main = main_rows(suite, statuses, scores, costs)
     overall = None if reported is None else reported_overall(suite, reported)
-    page = main_page(suite, main, tasks, scores, overall)
-    write_table(paths, recorder, as_text(main), page, counts | {"rows": len(main)})
+    write("main", main, lambda _: main_page(suite, main, tasks, scores, overall), with_result=with_result)
 
     if "benchmarks" in names:
-        found = benchmark_rows(suite, main)
-        write_table(paths, recorder, as_text(found), benchmarks_page(suite, found), {"rows": len(found)})
+        write("benchmarks", benchmark_rows(suite, main), lambda shown: benchmarks_page(suite, shown))
 
     if "rounds" in names:
         rounds = round_rows(suite, groups(statuses, scores), main, scores)
-        write_table(paths, recorder, as_text(rounds), rounds_page(suite, rounds), {"rows": len(rounds)})
+        write("rounds", rounds, lambda shown: rounds_page(suite, shown))
 
     if reported is not None:
         compared = reported_rows(suite, scores, reported)

@@ -67,12 +67,14 @@ from vista.config.suites import (
     VllmEngineSettings,
     Wording,
 )
+from vista.config.tables import Choice, ResultsTable
 
 __all__ = [
     "PLACEHOLDERS",
     "AnnotatedRationales",
     "BaseMethod",
     "BuiltModel",
+    "Choice",
     "EndpointModel",
     "EngineSettings",
     "ExternalMethod",
@@ -96,6 +98,7 @@ __all__ = [
     "Only",
     "Prompts",
     "Resample",
+    "ResultsTable",
     "Sampling",
     "SamplingStrategy",
     "ScoringSettings",

@@ -26,6 +26,7 @@ from vista.config.methods import (
 from vista.config.models import BuiltModel
 from vista.config.rationales import AnnotatedRationales, SelfRationales
 from vista.config.suites import Suite
+from vista.config.tables import table_problems
 from vista.filters import AttentionFilterSettings
 
 CODE = ("benchmarks", "config", "docs", "profiles", "tests", "vista", "workflow")  # folders of the checkout
@@ -33,7 +34,7 @@ TOOLS = (".git", ".snakemake", ".venv")  # folders that are another program's, w
 # What is directly in a results folder (`vista.paths`).
 RESULTS = re.compile(
     r"(benchmarks|checks|code|curation|evaluation|external|figures|logs|models|rollouts|tables|tasks|training"
-    r"|long\.csv|lost\+found|suite\.(json|yaml))(\.manifest\.json)?"
+    r"|long\.csv|lost\+found|suite\.(html|json|yaml))(\.manifest\.json)?"
 )
 
 
@@ -50,6 +51,7 @@ def consistency_problems(suite: Suite, path: str) -> list[str]:
         *_seed_problems(suite, path),
         *_scene_problems(suite, path),
         *_training_problems(suite, path),
+        *table_problems(suite, path),
     ]
 
 

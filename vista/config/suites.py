@@ -15,6 +15,7 @@ from vista.answers import extract
 from vista.config.methods import BaseMethod, ExternalMethod, Method, SelectMethod
 from vista.config.models import EndpointModel, Model, Prompts
 from vista.config.rationales import AnnotatedRationales, SeedRationales
+from vista.config.tables import Tables
 from vista.errors import VistaError
 from vista.plugins import Plugin, name_modules
 from vista.settings import NAME, Distinct, Factor, Fraction, Name, Strict, UserPath
@@ -114,10 +115,6 @@ class VllmEngineSettings(Strict):
 EngineSettings = Annotated[HfEngineSettings | VllmEngineSettings, Field(discriminator="kind")]
 
 
-MeasuredTable = Literal["difficulty", "audit", "prefix", "distributions", "training"]
-Table = Literal["main", "tasks", "runs", "cost", "ablation", "resolution", MeasuredTable]
-
-
 class Only(Strict):
     """Where a method runs, if not everywhere."""
 
@@ -195,8 +192,13 @@ class SuiteFields(Strict):
         "several times faster where lengths vary. Without it, results on CPUs are bit for bit those of any "
         "batch size; with it, up to rounding. Default: on GPUs.",
     )
-    tables: list[Table] = Field(
-        ["main", "cost"], min_length=1, description="The tables that Snakemake makes by default."
+    tables: Tables = Field(
+        ["main", "cost"],
+        validate_default=True,
+        description="The tables that Snakemake makes by default: names, or by name what readers see of it.",
+    )
+    cases_per_task: int = Field(
+        3, ge=1, description="Solutions of each kind, task and policy on the page of cases."
     )
     reported: UserPath | None = Field(
         None,

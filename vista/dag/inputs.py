@@ -9,7 +9,14 @@ from pathlib import Path
 from typing import Any, cast
 
 from vista import grid, measured
-from vista.analysis.plan import ablation_names, figure_tables, figures, results_names, table_names
+from vista.analysis.plan import (
+    ablation_names,
+    figure_tables,
+    figures,
+    findings_sources,
+    results_names,
+    table_names,
+)
 from vista.config import AnnotatedRationales, BuiltModel, SelfImprovement, Suite, VllmEngineSettings
 from vista.dag.base import Base
 from vista.errors import fail_if
@@ -246,7 +253,7 @@ class Outputs(Inputs):
 
     def table_commands(self) -> dict[str, str]:
         """The rules that make tables from scores and rollouts, with the command that each calls."""
-        tables = ("ablation", "resolution", "difficulty", "audit", "prefix", "distributions")
+        tables = ("ablation", "findings", "resolution", "difficulty", "audit", "prefix", "distributions")
         return {"results": "tables", **{table: table for table in tables}, "training": "history"}
 
     def table_inputs(self, rule: str) -> list[str]:
@@ -259,6 +266,7 @@ class Outputs(Inputs):
         return {
             "results": lambda: [long, *self.manifests(), *self._reported()],
             "ablation": lambda: [long, *self.manifests()],
+            "findings": lambda: [str(self.paths.table(name, "csv")) for name in findings_sources(self.suite)],
             "resolution": lambda: [long, *self.manifests()],
             "difficulty": lambda: [long, *self._difficulty_inputs()],
             "audit": self._audit_inputs,

@@ -116,7 +116,8 @@ class Settings(Outputs):
     def case_settings(self, policy: str) -> str:
         """Settings of a policy's cases: how its model is asked, in which order."""
         queries = self.reads.queries(grid.Run.parse(policy), "train")
-        return digest([*self._prompts(policy, verified=False), self._in_order(queries)])
+        stated = [*self._prompts(policy, verified=False), self.suite.cases_per_task]
+        return digest([*stated, self._in_order(queries)])
 
     def _in_order(self, files: Iterable[str | Path]) -> list[str]:
         """What input files are called in the results, in the order in which a job reads them."""
@@ -267,6 +268,9 @@ class Settings(Outputs):
         methods = {name: method.model_dump(mode="json") for name, method in self.suite.methods.items()}
         swept = {name: swept.model_dump(mode="json") for name, swept in self.suite.swept.items()}
         stated += [_items(methods), _items(swept), self.suite.out_of_domain, self.suite.every_model]
+        if rule == "results":
+            chosen = {name: choice.model_dump() for name, choice in self.suite.tables.items()}
+            stated.append(sorted((name, choice) for name, choice in chosen.items() if choice))
         return digest([self.collection_settings(), *stated])
 
 

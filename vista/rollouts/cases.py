@@ -2,7 +2,8 @@
 
 Stage ``rollouts``; ``vista cases`` runs it, one job for each model and train set. Four kinds are chosen:
 right solutions that VISTA's filter drops, and of the same queries some that it keeps (paper: Sec. 3, step 3);
-failures that prefix resampling corrects, and others that it does not (step 2). The gallery shows them.
+failures that prefix resampling corrects, and others that it does not (step 2). Of each kind and task they are
+the first ones, so that nobody picks them. The gallery shows them.
 """
 
 from __future__ import annotations
@@ -34,8 +35,6 @@ from vista.rollouts.score import SEGMENTS, one_hot, reading, row_attention
 from vista.scores import MIDDLE, TAU, layer_indices, layers_read, standardise, visual_share
 from vista.segments import VISION, segments
 
-PER_TASK = 3  # cases of each kind and task: the first ones, so that nobody picks them
-
 
 def policy_cases(suite: Suite, paths: Paths, policy: str) -> None:
     """Write the cases of one policy and their manifest.
@@ -56,7 +55,7 @@ def policy_cases(suite: Suite, paths: Paths, policy: str) -> None:
     output = paths.cases(policy)
     recorder = Recorder(
         "rollouts",
-        {"policy": policy, "per_task": PER_TASK, "tau": TAU, "threads": suite.threads},
+        {"policy": policy, "per_task": suite.cases_per_task, "tau": TAU, "threads": suite.threads},
         [
             reads.checkpoint(pool.policy),
             *reads.queries(pool.policy, "train"),
@@ -72,7 +71,7 @@ def policy_cases(suite: Suite, paths: Paths, policy: str) -> None:
     ]
     checkpoint = load_policy(suite, paths, pool.policy)
     recorder.device = device_name(checkpoint)
-    rows = case_rows(checkpoint, queries, _read(reads, pool))
+    rows = case_rows(checkpoint, queries, _read(reads, pool), suite.cases_per_task)
     write_rows(output, rows, CASE)
     recorder.write(output, {"cases": len(rows)})
 
@@ -88,20 +87,23 @@ def _read(reads: Reads, pool: CasePool) -> dict[str, list[Row]]:
     }
 
 
-def case_rows(checkpoint: Checkpoint, queries: Sequence[Row], rollouts: dict[str, list[Row]]) -> list[Row]:
+def case_rows(
+    checkpoint: Checkpoint, queries: Sequence[Row], rollouts: dict[str, list[Row]], most: int
+) -> list[Row]:
     """The chosen cases, in the order of the queries, with the attention of their tokens.
 
     Args:
         checkpoint: The policy.
         queries: All queries that the rollouts answer.
         rollouts: Rows by kind: ``samples``, ``resamples``, ``critical`` and ``scores``.
+        most: How many of each kind and task.
     """
     config = checkpoint.model.config.get_text_config()
     middle, types = _middle(config.num_hidden_layers), getattr(config, "layer_types", None)
     (layer,) = layers_read([middle], types, "nearest")
     by_id = {query["query_id"]: query for query in queries}
     order = {name: number for number, name in enumerate(by_id)}
-    chosen = _first_of_each_task([*filtered(rollouts), *resampled(rollouts)], order)
+    chosen = _first_of_each_task([*filtered(rollouts), *resampled(rollouts)], order, most)
 
     def written(ids: Iterable[int]) -> list[str]:
         return [decode(checkpoint.processor, [token]) for token in ids]
@@ -166,12 +168,12 @@ def _key(row: Row) -> tuple[Any, ...]:
     return row["query_id"], row["source"], row["parent"], row["sample"]
 
 
-def _first_of_each_task(rows: list[Row], order: dict[str, int]) -> list[Row]:
+def _first_of_each_task(rows: list[Row], order: dict[str, int], most: int) -> list[Row]:
     """The first few of each kind and task, in the order of the queries."""
     found: dict[tuple[str, str], list[Row]] = defaultdict(list)
     for row in sorted(rows, key=lambda each: order[each["query_id"]]):
         group = found[row["kind"], row["task"]]
-        if len(group) < PER_TASK:
+        if len(group) < most:
             group.append(row)
     return [row for group in found.values() for row in group]
 

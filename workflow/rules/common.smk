@@ -234,6 +234,7 @@ def handed(wildcards, threads):
 # Where the report shows a table. It lists categories by the alphabet.
 CATEGORIES = {
     "1. Results": (
+        "findings",
         "main",
         "benchmarks",
         "tasks",
