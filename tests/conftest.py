@@ -14,6 +14,9 @@ os.environ.update(
     HF_DATASETS_OFFLINE="1",
     TOKENIZERS_PARALLELISM="false",
     WANDB_MODE="disabled",
+    # As Snakemake starts, its plugin asks Slurm's client for settings, which takes ten seconds where one is
+    # installed and no controller answers. tests/slurm starts one.
+    SLURM_CONF=os.devnull,
 )
 
 import gc
