@@ -98,7 +98,7 @@ def test_a_browser_shows_the_report_and_every_result_in_it_without_an_error(
     # The menu is in the order of the alphabet.
     shown = dict(line.split(": ", 1) for line in sorted(re.findall(r"<p>(\d\. .*?)</p>", document)))
     first, second, *_ = shown.values()
-    assert first.startswith("main, ")
+    assert first.startswith("findings, main, ")
     assert second.startswith("ablation, ")
     assert "main, " in shown["7. Tables as CSV"]
     assert shown["8. Provenance"] == "manifest of the main table as JSON, suite, suite as YAML"
