@@ -148,6 +148,7 @@ def test_a_page_has_so_many_of_each_sort_and_says_how_many_there_are(asked: Worl
     said = page_of(table, ROW, "delta_sft_seed", 3, to)
     shown = re.findall(r'data-what="([a-z]+)"', page := to.read_text())
     assert Counter(shown) == {sort: min(3, number) for sort, number in counts.items()}
+    assert shown[0] == "gained", "what differs comes first"
     for text in (said, page):
         assert f"{counts['gained']} gained, {counts['lost']} lost, {counts['same']} same" in text
     assert "method vista-sft, round 2" in page

@@ -28,6 +28,7 @@ RIGHT = 1.0  # a full score
 ASKED = ["task", "query_id", "instruction", "answer"]  # of a query, what is shown
 PICTURED = [*ASKED, "images", "scene"]  # on a page
 ON_A_PAGE = 100  # responses of each sort
+TELLING = ("gained", "lost", "wrong", "right", "same")  # which sorts a page has first
 
 
 @dataclass(frozen=True)
@@ -147,11 +148,11 @@ def page_of(table: Path, row: str, column: str, most: int, to: Path) -> str:
     said = f"{_counted(cases)}."
     if len(shown) < len(cases):
         said += f" Here are at most {most:,} of each sort, the first of every run and task in turn."
-    # Those to one query stand together, and queries in the order of their tasks.
+    # On the page those to one query stand together.
     order = {key: place for place, key in enumerate(pictured)}
     found = [
         responses.case(pictured[key], case.what, case.answered, case.against)
-        for case in sorted(shown, key=lambda case: order[_key(case)])
+        for case in sorted(shown, key=lambda case: (TELLING.index(case.what), order[_key(case)]))
         for key in [_key(case)]
     ]
     responses.write_page(

@@ -62,7 +62,7 @@ def test_mechanisms_are_means_over_the_cases_of_the_first_policy() -> None:
     own = audit[(audit["policy"] == "sft-seed") & (audit["source"] == "all")]
     own = own[own["solutions"] == own["solutions"].iloc[0]]
     areas = own[(own["measure"] == "auroc") & (own["detector"] == "logprob")]
-    found = rows.loc["Does logprob tell right solutions that contradict the image from others?"]
+    found = rows.loc["Does logprob tell right solutions that contradict the image from others (AUROC)?"]
     assert found["value"] == pytest.approx(areas["value"].astype(float).mean())
     assert found["answer"] == f"in {(areas['low'].astype(float) > 0.5).sum()} of {len(areas)}"
     shares = own[own["measure"] == "unfaithful-share"]["value"].astype(float) * 100
@@ -104,6 +104,21 @@ def test_one_model_and_several_train_sets_are_named() -> None:
     assert list(rows["over"]) == ["m, t, round 1", "m, u, round 1, one seed"]
     assert list(rows["answer"]) == ["not found", "open"]
     assert rows["low"].isna().all()
+
+
+@pytest.mark.parametrize(
+    ("changes", "answer"),
+    [
+        ({"p_holm": "0.049"}, "yes"),
+        ({"p_holm": "0.0499", "difference": "-0.10"}, "no: worse"),
+        ({"p_holm": "0.0500"}, "not found"),
+        # Where no comparison has a second seed there are p-values all the same.
+        ({"p_holm": "0.0001", "error": "queries"}, "open"),
+    ],
+)
+def test_nothing_is_called_clear_without_a_second_seed(changes: dict[str, str], answer: str) -> None:
+    (row,) = finding_rows({"ablation": pd.DataFrame([comparison(**changes)])}).to_dict("records")
+    assert row["answer"] == answer
 
 
 def test_what_has_no_result_and_earlier_rounds_and_sweeps_have_no_row() -> None:

@@ -138,7 +138,7 @@ def _detectors(table: pd.DataFrame) -> Iterator[dict[str, Any]]:
         areas, above = _numbers(found, "value", 1), _numbers(found, "low", 1)
         if areas:
             answer = f"in {sum(end > CHANCE for end in above)} of {len(areas)}"
-            question = f"Does {detector} tell right solutions that contradict the image from others?"
+            question = f"Does {detector} tell right solutions that contradict the image from others (AUROC)?"
             yield _of_several(question, answer, areas, AUROC, "audit")
 
 
@@ -160,7 +160,7 @@ def _differences(table: pd.DataFrame) -> Iterator[dict[str, Any]]:
 
 
 def _answer(row: Mapping[Hashable, Any]) -> str:
-    if row["p_holm"] == "":
+    if row["error"] == QUERIES or row["p_holm"] == "":
         return OPEN
     if not is_clear(float(row["p_holm"])):
         return NOT_FOUND
