@@ -70,8 +70,7 @@ def paper_in(checkout: Checkout, weights: Path, address: str, engine: str) -> Ch
     for name in MODELS:
         training = {**models[name]["training"], "processes": 1}
         del training["accelerate"]  # FSDP needs GPUs
-        # Not in bfloat16, which many a CPU emulates, a hundred times slower.
-        models[name] |= {"path": str(weights / name), "training": training, "dtype": "float32"}
+        models[name] |= {"path": str(weights / name), "training": training}
     (checkout.folder / "models.yaml").write_text(yaml.safe_dump(models))
     raw: dict[str, Any] = load_yaml(checkout.folder / "config/paper.yaml")
     for name in BENCHMARKS:
