@@ -12,7 +12,7 @@ error, since nothing would hold it. A comment must not begin a line, where it wo
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -54,15 +54,24 @@ def wrong(quote: Quote, reference: Path) -> str:
     return f"{found}; the text has {', '.join(words) or 'no number'}"
 
 
-def fits(shown: list[tuple[float, float]], values: list[float]) -> bool:
+def fits(shown: Sequence[tuple[float, float]], values: Sequence[float]) -> bool:
     """Whether numbers have the values in their order, and others in between are whole."""
+    return places(shown, values) is not None
+
+
+def places(shown: Sequence[tuple[float, float]], values: Sequence[float]) -> list[int] | None:
+    """Which of the numbers have the values, in their order; ``None`` if they do not."""
     if not shown:
-        return not values
+        return None if values else []
     (number, unit), *rest = shown
     # Tables have two decimals, rounded themselves.
     slack = unit / 2 + (0.005 if unit > 0.01 else 0) + 1e-9
-    taken = bool(values) and abs(number - values[0]) <= slack
-    return (taken and fits(rest, values[1:])) or (unit == 1 and fits(rest, values))
+    found = None
+    if values and abs(number - values[0]) <= slack and (found := places(rest, values[1:])) is not None:
+        return [0, *(place + 1 for place in found)]
+    if unit == 1 and (found := places(rest, values)) is not None:
+        return [place + 1 for place in found]
+    return None
 
 
 def parsed(word: str) -> tuple[float, float]:

@@ -11,31 +11,14 @@ import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
 from pathlib import Path
 
-from tests.quoted import COMMENT, NUMBER, Quote, looked_up, parsed, quotes
+from tests.quoted import COMMENT, NUMBER, Quote, looked_up, parsed, places, quotes
 from tests.test_docs import cells, is_excerpt, tables_of
 
 ROOT = Path(__file__).parents[1]
 PAGES = ("README.md", "docs/testbed.md", "docs/findings.md")
 KEYS = ("model", "train_set", "method", "against", "round", "task", "policy", "kind")
-
-
-def places(shown: Sequence[tuple[float, float]], values: Sequence[float]) -> list[int] | None:
-    """Which of the numbers of a text have the values, in their order; ``None`` if they do not."""
-    if not shown:
-        return None if values else []
-    (number, unit), *rest = shown
-    slack = unit / 2 + (0.005 if unit > 0.01 else 0) + 1e-9
-    if values and abs(number - values[0]) <= slack:
-        found = places(rest, values[1:])
-        if found is not None:
-            return [0, *(place + 1 for place in found)]
-    if unit == 1:
-        found = places(rest, values)
-        return None if found is None else [place + 1 for place in found]
-    return None
 
 
 def written(value: float, like: str) -> str:

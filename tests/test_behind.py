@@ -24,7 +24,7 @@ from vista.cli import main
 from vista.errors import VistaError
 from vista.grid import Run, run_named
 from vista.paths import Paths
-from vista.records import QUERY, write_rows, write_text
+from vista.records import QUERY, read_rows, write_rows, write_text
 
 
 class Asked(World):
@@ -184,3 +184,19 @@ def test_the_command_writes_the_page_and_says_so(
     assert told[0].startswith(f"{to}: ")
     assert json.loads(told[1]) == {"page": str(to), "said": told[0].strip()}
     assert set(re.findall(r'data-task="([a-z]+)"', to.read_text())) == {"hard"}
+
+
+def test_a_task_that_scores_by_itself_need_not_have_a_right_answer(asked: World, tmp_path: Path) -> None:
+    """As those of lmms-eval, which may have no target."""
+    file = asked.paths.queries("hard", "test")
+    before, to = file.read_bytes(), tmp_path / "page.html"
+    write_rows(
+        file, [row | {"answer": "", "answer_type": "lmms-eval"} for row in read_rows(file, QUERY)], QUERY
+    )
+    try:
+        cases = cases_of(asked.paths.table("tasks", "csv"), f"{ROW},task=hard", "accuracy")
+        page_of(asked.paths.table("tasks", "csv"), f"{ROW},task=hard", "accuracy", 9, to)
+    finally:
+        file.write_bytes(before)
+    assert "  right: as its task scores it" in "\n".join(drawn_cases(cases, 1))
+    assert "Right answer: as its task scores it" in to.read_text()

@@ -25,7 +25,9 @@ from vista.shown import in_one_line, markup
 # Tables whose rows are about runs and whole tasks.
 OF_RUNS = ("main", "tasks", "runs", "rounds", "ood", "benchmarks", "ablation", "reported")
 RIGHT = 1.0  # a full score
-ASKED = ["task", "query_id", "instruction", "answer"]  # of a query, what is shown
+SCORED = "as its task scores it"  # where there is no right answer to show
+# Of a query what is shown, and what says whether it must have a right answer.
+ASKED = ["task", "query_id", "instruction", "answer", "answer_type"]
 PICTURED = [*ASKED, "images", "scene"]  # on a page
 ON_A_PAGE = 100  # responses of each sort
 TELLING = ("gained", "lost", "wrong", "right", "same")  # which sorts a page has first
@@ -75,9 +77,9 @@ def cases_of(table: Path, row: str, column: str) -> list[Case]:
     cell = find(table, row, column)
     paths = Paths(table.parent.parent)
     if table.stem not in OF_RUNS and not table.stem.startswith("sweep_"):
-        named = ", ".join(OF_RUNS)
+        tables = ", ".join(OF_RUNS)
         raise VistaError(
-            f"{table}: its numbers are not made of responses alone; cases are behind those of {named}"
+            f"{table}: its numbers are not made of responses alone; cases are behind those of {tables}"
         )
     if not os.path.lexists(paths.suite):
         raise VistaError(f"{table}: the responses are not here, since it was copied without its results")
@@ -203,7 +205,7 @@ def _case_told(case: Case) -> str:
     lines = [
         f"[bold]{markup(in_one_line(case.query['query_id']))}[/bold] "
         f"{markup(in_one_line(case.query['instruction']))}",
-        f"  right: {markup(in_one_line(case.query['answer']))}",
+        f"  right: {markup(in_one_line(case.query['answer'] or SCORED))}",
     ]
     for side in filter(None, (case.answered, case.against)):
         answer = "no answer" if side["answer"] is None else in_one_line(side["answer"])

@@ -39,10 +39,8 @@ def made(folder: Path, **settings: Any) -> tuple[Suite, Paths]:
 @pytest.fixture(scope="module")
 def both(tmp_path_factory: pytest.TempPathFactory) -> tuple[Paths, Paths]:
     """The tables as they are, and as chosen."""
-    chosen = {"cost": None, **CHOICES}
-    return tuple(  # type: ignore[return-value]
-        made(tmp_path_factory.mktemp("results"), **settings)[1] for settings in ({}, {"tables": chosen})
-    )
+    before, after = (tmp_path_factory.mktemp("results") for _ in range(2))
+    return made(before)[1], made(after, tables={"cost": None, **CHOICES})[1]
 
 
 def rows_of(paths: Paths, table: str) -> list[dict[str, str]]:

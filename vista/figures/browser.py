@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from PIL import Image
@@ -67,25 +67,20 @@ class Query:
     name: str
     task: str
     question: str
-    answer: str
+    answer: str | None  # empty where only the task can tell
     pictures: tuple[Picture, ...]
     truth: Truth | None
 
 
-class Case(Protocol):
-    """What a page shows of one solution, or of two side by side."""
+@dataclass(frozen=True)
+class Case:
+    """What a page shows of a query, of one solution or of two side by side; each page has its own kind."""
 
-    @property
-    def name(self) -> str:
-        """Its anchor."""
-
-    @property
-    def query(self) -> Query:
-        """What is answered."""
-
-    @property
-    def values(self) -> Mapping[str, str]:
-        """What readers filter it by."""
+    name: str  # its anchor
+    query: Query
+    values: Mapping[str, str]  # by name of a filter
+    title: str
+    text: str  # what the search looks in
 
 
 def query_of(row: Row) -> Query:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import argparse
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +16,6 @@ import matplotlib as mpl
 
 from vista.errors import VistaError, told
 from vista.figures import browser
-from vista.figures.browser import Query
 from vista.manifest import Recorder
 from vista.planned import start_figure
 from vista.records import CASE, Row, read_rows, write_text
@@ -80,17 +79,12 @@ class Solution:
 
 
 @dataclass(frozen=True)
-class Case:
+class Case(browser.Case):
     """A row of ``records.CASE``, ready to be shown."""
 
-    name: str  # its anchor
-    query: Query
-    values: Mapping[str, str]  # by name of a filter
-    title: str
     solution: Solution
     continued: Solution | None  # the prefix, the replacement and the continuation of one resampled
     extracted: str | None
-    text: str  # what the search looks in
     notes: Sequence[str]
 
 

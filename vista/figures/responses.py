@@ -5,12 +5,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from vista.figures import browser
-from vista.figures.browser import Query
 from vista.records import Row, write_text
 from vista.testbed.audit import audit_query
 
@@ -52,15 +51,10 @@ class Response:
 
 
 @dataclass(frozen=True)
-class Case:
+class Case(browser.Case):
     """A response, or two to one query, ready to be shown."""
 
-    name: str  # its anchor
-    query: Query
-    values: Mapping[str, str]  # by name of a filter
-    title: str
     responses: Sequence[Response]
-    text: str  # what the search looks in
 
 
 def case(query: Row, what: str, answered: Row, against: Row | None) -> Case:
