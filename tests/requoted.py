@@ -71,9 +71,15 @@ def excerpts(page: str, new: Path, old: Path) -> tuple[str, list[str]]:
             continue
         file, place = source
         fresh = tables_of((new / file).read_text())[place]
+        if fresh == whole[source]:
+            continue
         for row in shown:
             keys = {name: row[name] for name in KEYS if name in row}
-            (found,) = [each for each in fresh if all(each.get(k) == v for k, v in keys.items())]
+            alike = [each for each in fresh if all(each.get(k) == v for k, v in keys.items())]
+            if len(alike) != 1:
+                problems.append(f"by hand: {len(alike)} rows of {file} for {keys}")
+                continue
+            (found,) = alike
             lines = [line for line in page.splitlines() if line.startswith("|")]
             line = next(line for line in lines if cells(line) == list(row.values()))
             parts = line.strip().strip("|").split("|")
