@@ -83,8 +83,8 @@ onstart:
             if said:
                 print(said, file=sys.stderr)
             if workflow.local_exec and not DEVICES and not SUITE.training.report_to:
-                commands = [rule for rule, _ in jobs_to_run(workflow)]
-                WARM.append(start(PLAN.paths.warm_log, SUITE.threads, commands))
+                rules = [job.rule.name for job in workflow.dag.needrun_jobs()]
+                WARM.append(start(PLAN.paths.warm_log, SUITE.threads, rules))
         except VistaError as error:
             raise WorkflowError(str(error))
         if RELEASES is not None:

@@ -11,11 +11,16 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import psutil
 import pytest
 
 from vista import memory, warm
+from vista.config import load_suite
+from vista.dag import Dag
+from vista.stages import STAGE_COMMANDS
 
 # Stands in for the command line: a job does what it is told.
 SERVER = """
@@ -23,8 +28,7 @@ import json, os, signal, sys, time
 from pathlib import Path
 from vista import warm
 
-warm.LIBRARIES = ("json",)
-warm.serve(int(sys.argv[1]), 1)
+warm.serve(int(sys.argv[1]), 1, ["json"])
 what, *rest = sys.argv[2:]
 if what == "tell":
     mask = os.umask(0)
@@ -217,8 +221,8 @@ def test_what_differs_between_jobs_anyway_is_no_other_circumstance(
     assert forking.ask("exit", "5", env={**forking.environment, **free}).wait() == 5
 
 
-def test_only_commands_with_models_are_forked(forking: Forking) -> None:
-    for command in ("tables", "models", "--version", ""):
+def test_only_commands_that_import_much_and_read_no_hub_are_forked(forking: Forking) -> None:
+    for command in ("tasks", "models", "--version", ""):
         asked = subprocess.run(
             [sys.executable, "-c", ASKER, *filter(None, [command])],
             env=forking.environment,
@@ -234,7 +238,7 @@ def test_nothing_is_started_for_few_jobs_or_where_it_is_off(
 ) -> None:
     log = tmp_path / "warm.log"
     monkeypatch.delenv(warm.VARIABLE, raising=False)
-    assert warm.start(log, 1, ["train", "evaluate", *["tables"] * 9]) is None
+    assert warm.start(log, 1, ["train", "evaluate", "tables", "gallery", *["tasks"] * 9]) is None
     monkeypatch.setenv(warm.VARIABLE, "of another snakemake")
     assert warm.start(log, 1, []) is None
     assert warm.VARIABLE not in os.environ
@@ -257,6 +261,40 @@ def test_jobs_that_come_before_everything_is_imported_wait_for_it(
     assert "nothing.json: no such file" in told.stderr
     assert log.read_text().endswith(": vista evaluate nothing.json no/run\n")
     keeps.close()
+
+
+@pytest.mark.parametrize(
+    ("jobs", "imported"),
+    [
+        (["train", "evaluate", "results", "figure", "gallery"], {"tables"}),
+        (["train", "evaluate", "score", "curate"], {"models"}),
+        (["train", "evaluate", "score", "curate", "training", "cost"], {"models", "tables"}),
+    ],
+)
+def test_only_what_several_jobs_need_is_imported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, jobs: list[str], imported: set[str]
+) -> None:
+    asked: list[list[str]] = []
+
+    def started(command: list[str], **_: Any) -> SimpleNamespace:
+        asked.append(command)
+        return SimpleNamespace(stdin=None)
+
+    monkeypatch.delenv(warm.VARIABLE, raising=False)
+    monkeypatch.setattr(warm.subprocess, "Popen", started)
+    warm.start(tmp_path / "warm.log", 1, jobs)
+    (command,) = asked
+    assert {"models", "tables"} & set(command) == imported
+
+
+def test_every_command_that_is_forked_and_every_rule_that_runs_one_exists(root: Path) -> None:
+    assert set(warm.COMMANDS) <= {name for names in STAGE_COMMANDS.values() for name in names}
+    tables = Dag(load_suite(root / "config/smoke.yaml", root=root)).table_commands()
+    rules = (root / "workflow/rules/analysis.smk").read_text()
+    for rule, command in warm.RULES.items():
+        assert tables.get(rule) == command or f"rule {rule}:\n" in rules
+        assert command in warm.TABLES
+    assert {warm.RULES.get(rule, rule) for rule in tables} <= set(warm.TABLES)
 
 
 def test_what_was_mapped_before_the_fork_is_not_taken_from_its_memory(

@@ -34,7 +34,7 @@ STAGE_COMMANDS = {
     "evaluation": ["evaluate", "ask", "grade", "requests", "respond"],
     "analysis": [
         *("collect", "tables", "ablation", "findings", "resolution", "difficulty", "cost", "audit", "prefix"),
-        *("distributions", "history", "pilot"),
+        *("distributions", "history", "pilot", "figure"),
     ],
 }
 Command = TypeVar("Command", bound=Callable[..., None])
@@ -422,3 +422,24 @@ def pilot(suite_file: SuiteArgument) -> None:
     from vista.planning.pilot import pilot_table
 
     pilot_table(suite, paths)
+
+
+@stage_command
+def figure(
+    name: Annotated[str, typer.Argument(help="Its module in vista/figures, such as rounds.")],
+    tables: Annotated[list[str], typer.Argument(help="What it is drawn from.")],
+    to: Annotated[Path, typer.Option(help="The files without their suffix; of the gallery, the file.")],
+    plan: Annotated[Path | None, typer.Option(help="What Snakemake planned it with.")] = None,
+) -> None:
+    """Draw a figure, or write the gallery, as ``python -m vista.figures.NAME`` does."""
+    from importlib.util import find_spec
+    from runpy import run_module
+
+    from vista.errors import VistaError
+
+    module = f"vista.figures.{name}"
+    if find_spec(module) is None:
+        raise VistaError(f"{name}: there is no such figure; see vista/figures")
+    planned = [] if plan is None else ["--plan", str(plan)]
+    sys.argv[:] = [f"vista figure {name}", *tables, "--to", str(to), *planned]
+    run_module(module, run_name="__main__")

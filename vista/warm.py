@@ -1,9 +1,10 @@
 """Jobs without their start: a process that has imported the libraries forks for each job on this machine.
 
 torch, transformers, TRL and lmms-eval take four to seven seconds to import, as long as a small model's job
-works. Where Snakemake runs several jobs with models here, without GPUs, it starts one such process. ``vista``
-in a job's shell asks it to fork, hands over its arguments, environment, folder and open files, and waits for
-the end. What holds of a process of its own holds of the fork:
+works; pandas, SciPy and matplotlib take two, as long as a table or a figure. Where Snakemake runs several
+such jobs here, without GPUs, it starts one such process. ``vista`` in a job's shell asks it to fork, hands
+over its arguments, environment, folder and open files, and waits for the end. What holds of a process of its
+own holds of the fork:
 
 * It imports our own modules itself, so it is held to the code that was planned (``vista.planned``).
 * It is in the asker's process group, so a terminal's signals reach it; others are passed on. When the asker
@@ -40,13 +41,23 @@ from vista.deferred import defer
 from vista.errors import writing
 
 VARIABLE = "VISTA_WARM"  # environment variable: the name of the socket; or `off`
-# The commands that import what is imported here. Others start in a second; those that may read the hub need
-# other variables as libraries are imported.
-COMMANDS = ("check", "encodable", "sample", "resample", "score", "gains", "cases", "train", "evaluate")
+# The commands that import what is imported here: with models, and from files to files. Those that may read
+# the hub need other variables as libraries are imported.
+MODELS = ("check", "encodable", "sample", "resample", "score", "gains", "cases", "train", "evaluate")
+TABLES = (
+    *("curate", "collect", "tables", "ablation", "findings", "resolution", "difficulty", "cost", "audit"),
+    *("prefix", "distributions", "history", "figure"),
+)
+COMMANDS = (*MODELS, *TABLES)
+RULES = {"results": "tables", "training": "history", "gallery": "figure"}  # whose command has another name
 WORTHWHILE = 3  # jobs
 LIBRARIES = (
     *("torch", "pandas", "pyarrow.parquet", "datasets", "lmms_eval.evaluator", "lmms_eval.tasks"),
     *("trl.trainer.sft_trainer", "trl.trainer.dpo_trainer", "peft", "deepspeed", "math_verify", "typer"),
+)
+TABLE_LIBRARIES = (
+    *("pandas", "pyarrow.parquet", "pyarrow.compute", "scipy.stats", "statsmodels.stats.multitest", "jinja2"),
+    *("statsmodels.stats.contingency_tables", "matplotlib.pyplot", "PIL.Image", "tabulate", "typer"),
 )
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 # What a shell, Snakemake or we set for one job. Any other variable may be read at an import.
@@ -155,7 +166,7 @@ def start(log: Path, threads: int, jobs: Iterable[str]) -> IO[bytes] | None:
     Args:
         log: Where what it prints goes.
         threads: How many a job computes with.
-        jobs: The commands of the jobs that will run on this machine.
+        jobs: The commands, or the rules, of the jobs that will run on this machine.
 
     Returns:
         What keeps it alive until it is closed, at the latest by the end of this process.
@@ -164,7 +175,13 @@ def start(log: Path, threads: int, jobs: Iterable[str]) -> IO[bytes] | None:
         VistaError: the log cannot be written.
     """
     asked = os.environ.pop(VARIABLE, "")
-    if sys.platform != "linux" or asked == "off" or sum(job in COMMANDS for job in jobs) < WORTHWHILE:
+    commands = [RULES.get(job, job) for job in jobs]
+    families = [
+        name
+        for name, family in (("models", MODELS), ("tables", TABLES))
+        if sum(command in family for command in commands) >= WORTHWHILE
+    ]
+    if sys.platform != "linux" or asked == "off" or not families:
         return None
     name = f"vista-{secrets.token_hex(16)}"
     with writing(log):
@@ -177,7 +194,7 @@ def start(log: Path, threads: int, jobs: Iterable[str]) -> IO[bytes] | None:
         os.environ[VARIABLE] = name
         handle = listener.fileno()
         started = subprocess.Popen(  # noqa: S603 - nothing in it is from outside
-            [sys.executable, "-P", "-m", "vista.warm", str(handle), str(threads)],
+            [sys.executable, "-P", "-m", "vista.warm", str(handle), str(threads), *families],
             pass_fds=[handle],
             stdin=subprocess.PIPE,
             stdout=said,
@@ -203,18 +220,19 @@ def tell_libraries(threads: int, offline: bool = True, reports: bool = False) ->
     defer()
 
 
-def serve(handle: int, threads: int) -> None:
+def serve(handle: int, threads: int, libraries: Iterable[str]) -> None:
     """Fork for whoever asks, until standard input ends; return in each fork, which is to run the job.
 
     Args:
         handle: Of the socket that listens.
         threads: How many a job computes with.
+        libraries: What to import before.
     """
     mine = circumstances(os.environ)
     with socket.socket(fileno=handle) as listener:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the jobs
         tell_libraries(threads)
-        for library in LIBRARIES:
+        for library in libraries:
             with suppress(Exception):  # an extra; a job that cannot do without it says so
                 importlib.import_module(library)
         gc.collect()
@@ -385,7 +403,11 @@ def _exactly(peer: socket.socket, count: int) -> bytes:
 
 
 if __name__ == "__main__":
-    serve(int(sys.argv[1]), int(sys.argv[2]))
+    imported = [
+        *(LIBRARIES if "models" in sys.argv else ()),
+        *(TABLE_LIBRARIES if "tables" in sys.argv else ()),
+    ]
+    serve(int(sys.argv[1]), int(sys.argv[2]), imported)
     from vista.cli import main
 
     main()

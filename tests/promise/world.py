@@ -314,9 +314,11 @@ def make_clone(root: Path, folder: Path) -> Clone:
 
 def forget_libraries(warm: Path) -> None:
     """Have jobs forked by a process that has imported nothing, since they need nothing."""
-    text = warm.read_text()
-    begin, end = text.index("LIBRARIES = ("), text.index("\n)\n", text.index("LIBRARIES = ("))
-    warm.write_text(f"{text[:begin]}LIBRARIES = ({text[end:]}")
+    text, found = re.subn(
+        r"^((?:TABLE_)?LIBRARIES) = \(.*?^\)", r"\1 = ()", warm.read_text(), flags=re.M | re.S
+    )
+    assert found == 2
+    warm.write_text(text)
 
 
 def add_gates(snakefile: Path) -> None:

@@ -6,7 +6,7 @@ on disk. The z-scores and the cut at τ are those of curation; a test compares t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -176,8 +176,24 @@ def z_scores(values: pd.Series, queries: pd.Series) -> pd.Series:
         values: What is compared.
         queries: The query of each.
     """
-    found: pd.Series = values.groupby(queries).transform(lambda group: standardise(group.tolist()).z)
-    return found
+    return _within(values, queries, lambda group: standardise(group).z)
+
+
+def _within(values: pd.Series, queries: pd.Series, found: Callable[[list[float]], np.ndarray]) -> pd.Series:
+    """What a function of the values of one query finds for each of them, of every query.
+
+    As pandas' ``groupby().transform()``, which makes a series of every group.
+    """
+    numbers = pd.factorize(queries)[0]
+    order = np.argsort(numbers, kind="stable")
+    ends: list[int] = np.cumsum(np.bincount(numbers)).tolist()
+    listed, parts, start = values.to_numpy(dtype=float)[order].tolist(), [np.zeros(0)], 0
+    for end in ends:
+        parts.append(found(listed[start:end]))
+        start = end
+    result = np.empty(len(values))
+    result[order] = np.concatenate(parts)
+    return pd.Series(result, values.index)
 
 
 def dropped(solutions: Solutions, settings: ScoreFilterSettings) -> pd.Series:
@@ -190,11 +206,11 @@ def dropped(solutions: Solutions, settings: ScoreFilterSettings) -> pd.Series:
     compared = (rows["correct"] | (settings.scope == "all")) & values.notna()
     magnitude = implementation(settings).magnitude
 
-    def falls(group: pd.Series) -> np.ndarray:
+    def falls(group: list[float]) -> np.ndarray:
         if len(group) < settings.min_group:
             return np.zeros(len(group), dtype=bool)
-        return standardise(group.tolist(), settings.ddof, magnitude).below(settings.tau)
+        return standardise(group, settings.ddof, magnitude).below(settings.tau)
 
-    below = values[compared].groupby(rows.loc[compared, "query_id"]).transform(falls).astype(bool)
+    below = _within(values[compared], rows.loc[compared, "query_id"], falls).astype(bool)
     found: pd.Series = below.reindex(rows.index, fill_value=False) & rows["correct"]
     return found

@@ -54,13 +54,13 @@ def overall_mean(scores: pd.DataFrame) -> Estimate:
     Raises:
         VistaError: no rows, an empty cluster id, or a score that is not a finite number.
     """
-    _check(scores)
     task, names = pd.factorize(scores["task"])
     cluster, images = pd.factorize(scores["cluster_id"])
     values = scores["score"].to_numpy(dtype=float)
+    _check(scores, values, cluster, images)
     size = np.bincount(task)
-    mean = np.array([math.fsum(values[task == number]) for number in range(len(names))]) / size
-    images_of_task = np.unique(np.stack([task, cluster]), axis=1)[0]
+    mean = np.array([math.fsum(values[task == number].tolist()) for number in range(len(names))]) / size
+    images_of_task = np.unique(task * len(images) + cluster) // len(images)
     clusters = np.bincount(images_of_task).astype(float)
     with np.errstate(divide="ignore"):
         correction = np.where(clusters > 1, np.sqrt(clusters / (clusters - 1)), math.nan)
@@ -68,7 +68,7 @@ def overall_mean(scores: pd.DataFrame) -> Estimate:
     sums = np.bincount(cluster, influence)
     return Estimate(
         mean=math.fsum(mean) / len(names),
-        se=math.sqrt(math.fsum(sums**2)),
+        se=math.sqrt(math.fsum((sums**2).tolist())),
         n=len(scores),
         clusters=len(images),
     )
@@ -87,11 +87,12 @@ def paired_scores(scores: pd.DataFrame, reference: pd.DataFrame) -> pd.DataFrame
     Raises:
         VistaError: the two do not hold the same queries, each once, on the same images.
     """
-    for frame in (scores, reference):
+    same = _same_rows(scores, reference)
+    for frame in (scores,) if same else (scores, reference):
         if frame.duplicated(KEYS).any():
             task, query_id = frame.loc[frame.duplicated(KEYS), KEYS].iloc[0]
             raise VistaError(f"task {task!r}: query {query_id!r} has two scores; one is expected")
-    if _same_rows(scores, reference):
+    if same:
         found = scores[[*KEYS, "cluster_id", "score"]].reset_index(drop=True)
         return found.assign(score=found["score"].to_numpy() - reference["score"].to_numpy())
     both = scores.merge(reference, on=KEYS, how="outer", suffixes=("", "_reference"), indicator=True)
@@ -113,7 +114,7 @@ def paired_scores(scores: pd.DataFrame, reference: pd.DataFrame) -> pd.DataFrame
 def _same_rows(scores: pd.DataFrame, reference: pd.DataFrame) -> bool:
     """Whether two runs have the same queries in the same order, as those of one ``long.csv`` have."""
     return len(scores) == len(reference) and all(
-        bool((scores[name].to_numpy() == reference[name].to_numpy()).all()) for name in [*KEYS, "cluster_id"]
+        bool((scores[name].array == reference[name].array).all()) for name in [*KEYS, "cluster_id"]
     )
 
 
@@ -238,6 +239,13 @@ def averaged(pairs: Mapping[tuple[str, int], pd.DataFrame]) -> pd.DataFrame:
     keys = [*KEYS, "cluster_id"]
     if len(pairs) == 1:
         return next(iter(pairs.values()))[[*keys, "score"]].reset_index(drop=True)
+    first, *others = pairs.values()
+    if all(_same_rows(first, other) for other in others):
+        by_seed: dict[str, list[np.ndarray]] = {}
+        for (model, _seed), frame in pairs.items():
+            by_seed.setdefault(model, []).append(frame["score"].to_numpy(dtype=float))
+        means = [sum(scores) / len(scores) for scores in by_seed.values()]
+        return first[keys].assign(score=sum(means) / len(means)).reset_index(drop=True)
     frames = [frame.assign(model=model) for (model, _seed), frame in pairs.items()]
     by_model = pd.concat(frames, ignore_index=True).groupby([*keys, "model"], sort=False)["score"].mean()
     found = by_model.groupby(keys, sort=False).mean().reset_index()
@@ -271,17 +279,24 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return [math.nan if math.isnan(p) else float(next(corrected)) for p in p_values]
 
 
-def _check(scores: pd.DataFrame) -> None:
-    """Refuse scores that would give a meaningless number."""
+def _check(scores: pd.DataFrame, values: np.ndarray, cluster: np.ndarray, images: pd.Index) -> None:
+    """Refuse scores that would give a meaningless number.
+
+    Args:
+        scores: As of ``overall_mean``.
+        values: Its scores.
+        cluster: The number of each row's image, -1 without one.
+        images: Their ids.
+    """
     if scores.empty:
         raise VistaError("no scores to average; the task has no test queries")
-    without = scores["cluster_id"].isna() | (scores["cluster_id"] == "")
-    if without.any():
+    if (cluster < 0).any() or "" in images:
+        without = scores["cluster_id"].isna() | (scores["cluster_id"] == "")
         raise VistaError(
             f"task {scores.loc[without, 'task'].iloc[0]!r}: {int(without.sum())} scores have no cluster_id; "
             "standard errors are clustered on it"
         )
-    wrong = ~np.isfinite(scores["score"].astype(float))
+    wrong = ~np.isfinite(values)
     if wrong.any():
         raise VistaError(
             f"task {scores.loc[wrong, 'task'].iloc[0]!r}: {int(wrong.sum())} scores are not finite numbers"

@@ -164,7 +164,7 @@ rule figure:
         to=lambda w: PLAN.paths.figure(w.figure, "pdf").with_suffix(""),
     shell:
         "VISTA_MEMORY=figure:{resources.mem_mb:q}"
-        " python -P -m vista.figures.{wildcards.figure:q} {input.tables:q} --to {params.to:q}"
+        " vista figure {wildcards.figure:q} {input.tables:q} --to {params.to:q}"
         " --plan {params.suite:q} 2>&1 | tee {log:q}"
 
 
@@ -192,5 +192,5 @@ rule gallery:
         named=PLAN.named_cases(),
     shell:
         "VISTA_MEMORY=gallery:{resources.mem_mb:q}"
-        " python -P -m vista.figures.gallery {params.named:q} --to {output.page:q}"
+        " vista figure gallery {params.named:q} --to {output.page:q}"
         " --plan {params.suite:q} 2>&1 | tee {log:q}"
