@@ -21,7 +21,7 @@ import json
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from functools import cache
+from functools import cache, lru_cache
 from importlib.metadata import packages_distributions
 from importlib.util import cache_from_source, find_spec
 from pathlib import Path
@@ -89,10 +89,15 @@ def entry_points(command: str) -> list[str]:
     Raises:
         KeyError: there is no such command.
     """
-    for node in _parse(_source("vista.stages").read_bytes(), _source("vista.stages")).body:
-        if isinstance(node, ast.FunctionDef) and node.name == command:
-            return sorted(set(_known(_imported(node), "vista.stages")))
-    raise KeyError(command)
+    source = _source("vista.stages")
+    return sorted(set(_known(_by_function(source.read_bytes(), source)[command], "vista.stages")))
+
+
+@lru_cache(maxsize=2)
+def _by_function(source: bytes, path: Path) -> dict[str, list[Import]]:
+    """What each function of a module imports; kept, since every command asks for it."""
+    functions = (node for node in _parse(source, path).body if isinstance(node, ast.FunctionDef))
+    return {node.name: list(_imported(node)) for node in functions}
 
 
 def closure(entries: Iterable[str], deciding: bool = False) -> list[str]:
