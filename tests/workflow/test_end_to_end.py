@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from tests.checkout import EVERY_JOB, Checkout
-from vista import closure, grid
+from vista import closure, grid, warm
 from vista.config import load_resolved
 from vista.dag import Dag
 from vista.manifest import read_manifest
@@ -63,11 +63,14 @@ def test_every_output_has_a_manifest_that_knows_its_bytes(finished: Checkout) ->
         assert manifest_of(finished.folder / output).is_file()
 
 
-def test_every_job_that_reads_weights_was_forked_and_measured(finished: Checkout) -> None:
-    said = (finished.results / "logs/warm.log").read_text()
+def test_every_job_that_reads_weights_or_makes_tables_was_forked_and_measured(finished: Checkout) -> None:
+    forked = re.findall(r": vista (\w+)", (finished.results / "logs/warm.log").read_text())
     stages = ("rollouts", "training", "evaluation")
     measured = [file for stage in stages for file in (finished.results / "benchmarks" / stage).rglob("*.tsv")]
-    assert said.count(": vista ") == len(measured)
+    assert sum(command in warm.MODELS for command in forked) == len(measured)
+    curated = [*(finished.results / "curation").rglob("train.parquet")]
+    assert forked.count("curate") == len(curated) > 0
+    assert "tables" in forked
     # Who waits for a fork holds some 20 MB; the libraries alone take more than this.
     assert min(float(pd.read_csv(file, sep="\t")["max_rss"].iloc[0]) for file in measured) > 200.0
 
