@@ -432,14 +432,13 @@ def figure(
     plan: Annotated[Path | None, typer.Option(help="What Snakemake planned it with.")] = None,
 ) -> None:
     """Draw a figure, or write the gallery, as ``python -m vista.figures.NAME`` does."""
-    from importlib.util import find_spec
     from runpy import run_module
 
+    from vista.analysis.plan import FIGURES
     from vista.errors import VistaError
 
-    module = f"vista.figures.{name}"
-    if find_spec(module) is None:
-        raise VistaError(f"{name}: there is no such figure; see vista/figures")
+    if name not in (known := [*FIGURES, "gallery"]):
+        raise VistaError(f"there is no figure {name!r}; there are {', '.join(known)}")
     planned = [] if plan is None else ["--plan", str(plan)]
     sys.argv[:] = [f"vista figure {name}", *tables, "--to", str(to), *planned]
-    run_module(module, run_name="__main__")
+    run_module(f"vista.figures.{name}", run_name="__main__")

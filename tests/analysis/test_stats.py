@@ -11,7 +11,7 @@ import statsmodels.api as sm
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vista.analysis.stats import overall_mean, paired_difference, paired_scores
+from vista.analysis.stats import averaged, overall_mean, paired_difference, paired_scores
 from vista.errors import VistaError
 
 # A busy core is no reason to fail, and fifty examples are enough for sums and means.
@@ -203,3 +203,24 @@ def test_runs_on_different_queries_are_not_compared() -> None:
         paired_difference(pd.concat([scores, scores.iloc[:1]]), scores)
     with pytest.raises(VistaError, match="two cluster ids"):
         paired_difference(scores.assign(cluster_id="elsewhere"), scores)
+
+
+def test_runs_in_another_order_are_averaged_alike_and_a_query_that_comes_twice_is_refused() -> None:
+    frames = {
+        (model, seed): pd.DataFrame(
+            {
+                "task": ["a", "a", "b"],
+                "query_id": ["1", "2", "1"],
+                "cluster_id": ["x", "y", "z"],
+                "score": [float(seed), 1.0 - seed, 0.5 * (model == "m")],
+            }
+        )
+        for model, seed in (("m", 0), ("m", 1), ("n", 0))
+    }
+    found = averaged(frames)
+    assert found["score"].tolist() == [0.25, 0.75, 0.25]
+    turned = {key: frame if key == ("m", 0) else frame[::-1] for key, frame in frames.items()}
+    pd.testing.assert_frame_equal(averaged(turned), found, check_dtype=False)
+    twice = {key: pd.concat([frame, frame[:1]], ignore_index=True) for key, frame in frames.items()}
+    with pytest.raises(VistaError, match="do not answer the same queries"):
+        averaged(twice)

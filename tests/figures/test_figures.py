@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import itertools
 import statistics
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -612,3 +613,12 @@ def only_one(table: pd.DataFrame) -> pd.DataFrame:
     if "seeds" in table:
         table = table.assign(seeds=1, seed_sd=None)
     return table[table["seed"] == 0] if "seed" in table else table
+
+
+@pytest.mark.parametrize("name", ["roundz", "looks", "no.such", ""])
+def test_the_command_draws_figures_alone_and_names_them(tmp_path: Path, name: str) -> None:
+    command = [sys.executable, "-m", "vista", "figure", name, "main.csv", "--to", str(tmp_path / "it")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert f"there is no figure {name!r}; there are" in done.stderr
+    assert "rounds" in done.stderr

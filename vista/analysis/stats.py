@@ -240,7 +240,7 @@ def averaged(pairs: Mapping[tuple[str, int], pd.DataFrame]) -> pd.DataFrame:
     if len(pairs) == 1:
         return next(iter(pairs.values()))[[*keys, "score"]].reset_index(drop=True)
     first, *others = pairs.values()
-    if all(_same_rows(first, other) for other in others):
+    if all(_same_rows(first, other) for other in others) and not first.duplicated(keys).any():
         by_seed: dict[str, list[np.ndarray]] = {}
         for (model, _seed), frame in pairs.items():
             by_seed.setdefault(model, []).append(frame["score"].to_numpy(dtype=float))
