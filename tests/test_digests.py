@@ -42,6 +42,7 @@ from vista.task_kinds.own.cells import Columns
 METHODS = [
     *("zero-shot", "sft-seed", "r3v", "star", "rest-em", "vista-sft", "vista-dpo", "budget-matched"),
     *("random-prefix", "gold-prefix", "random-drop", "vig", "logprob", "oracle-filter", "r3v-select"),
+    "grpo",
 ]
 MODELS = ("nano-internvl", "nano-qwen2.5-vl")
 MINE = {"mine": {"kind": "external", "rounds": 2, "checkpoints": dict.fromkeys(MODELS, "runs/{round}")}}
@@ -236,7 +237,7 @@ DECIDES: dict[str, str] = {
     "ModelTraining.workers": "",
     "Prompts.system": "ask cases curate encodable evaluate gains resample respond sample score",
     "Prompts.suffix": "ask cases curate encodable evaluate gains grade resample respond sample score",
-    "Prompts.answer_mark": "ask evaluate grade resample sample",
+    "Prompts.answer_mark": "ask curate evaluate grade resample sample",
     "JobResources.cpus": "",
     "JobResources.gpus": "",
     "JobResources.memory_gb": "",
@@ -249,6 +250,11 @@ DECIDES: dict[str, str] = {
     "SelfImprovement.restart": "train TABLES",
     "SelfImprovement.accumulate": "curate TABLES",
     "SelfImprovement.reflect": "curate TABLES",
+    "OnlineMethod.initial_policy": "train TABLES",
+    "OnlineMethod.rounds": "+curate +evaluate +train collect training TABLES",
+    "GrpoSettings.beta": "train TABLES",
+    "GrpoSettings.loss_type": "train TABLES",
+    "GrpoSettings.scale_rewards": "train TABLES",
     "Sampling.k": "+sample curate TABLES",
     "Sampling.temperature": "+sample curate TABLES",
     "Sampling.max_new_tokens": "+sample curate encodable TABLES",
@@ -513,6 +519,7 @@ OTHER: dict[str, list[Any] | Callable[[Any], list[Any]]] = {
     "SuiteFields.gpus": [2],
     "AnnotatedRationales.files": [{}],
     "SelfImprovement.initial_policy": ["zero-shot"],
+    "OnlineMethod.initial_policy": ["zero-shot"],
     "SelfImprovement.reflect": [["refine"], ["select"]],
     "ScoringSettings.layers": [[0.25]],
     "SelectMethod.of": ["vista-sft"],

@@ -31,3 +31,13 @@ class Shares:
     def leaves_no_rest(self) -> bool:
         """Whether processes and passes share the step evenly."""
         return self.passes * self.processes * self.device_batch == self.batch_size
+
+
+def smallest_step(processes: int, k: int) -> int:
+    """The fewest responses that give each process one group of ``k``."""
+    return processes * k
+
+
+def in_whole_groups(batch_size: int, processes: int, k: int) -> bool:
+    """Whether every process's share of a step of ``batch_size`` responses is whole groups of ``k``."""
+    return batch_size > 0 and batch_size % smallest_step(processes, k) == 0

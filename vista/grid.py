@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Literal
 from vista.config import (
     BaseMethod,
     ExternalMethod,
+    Improving,
+    OnlineMethod,
     Sampling,
     SeedMethod,
     SelectMethod,
@@ -107,7 +109,7 @@ def rounds(suite: Suite, method: str, model: str) -> range:
     spec = suite.methods[method]
     if isinstance(spec, SelectMethod):
         return rounds(suite, spec.of, model)
-    if not isinstance(spec, SelfImprovement | ExternalMethod):
+    if not isinstance(spec, Improving | ExternalMethod):
         return range(1)
     return range(1, min(spec.rounds, suite.max_rounds.get(model, spec.rounds)) + 1)
 
@@ -121,8 +123,10 @@ def self_improvement(suite: Suite, run: Run) -> SelfImprovement:
 
 
 def policy(suite: Suite, run: Run) -> Run:
-    """The run whose checkpoint samples the rollouts that ``run`` is trained on."""
-    method = self_improvement(suite, run)
+    """The run whose checkpoint samples the rollouts that ``run`` is trained on, or begins to as it trains."""
+    method = suite.methods[run.method]
+    if not isinstance(method, OnlineMethod):
+        method = self_improvement(suite, run)
     if run.round > 1:
         return replace(run, round=run.round - 1)
     last = rounds(suite, method.initial_policy, run.model)[-1]
@@ -143,14 +147,13 @@ def policies(suite: Suite, run: Run) -> list[Run]:
 def restart(suite: Suite, run: Run) -> Run | None:
     """The run whose weights ``run`` starts training from; ``None`` for the base model."""
     method = suite.methods[run.method]
-    if isinstance(method, SelfImprovement) and method.restart == "previous":
-        return policy(suite, run)
-    return None
+    goes_on = isinstance(method, SelfImprovement) and method.restart == "previous"
+    return policy(suite, run) if goes_on or isinstance(method, OnlineMethod) else None
 
 
 def is_trained(suite: Suite, run: Run) -> bool:
     """Whether ``run`` has its own checkpoint, not the base model's or another run's."""
-    return isinstance(suite.methods[run.method], SeedMethod | SelfImprovement)
+    return isinstance(suite.methods[run.method], SeedMethod | Improving)
 
 
 def keeps_checkpoint(suite: Suite, run: Run) -> bool:

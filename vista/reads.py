@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vista import grid
-from vista.config import BuiltModel, Suite, VllmEngineSettings
+from vista.config import BuiltModel, OnlineMethod, Suite, VllmEngineSettings
 from vista.errors import VistaError
 from vista.grid import Run
 from vista.paths import Paths
@@ -61,7 +61,7 @@ class CurationFiles:
     """What a run's training set is selected from."""
 
     seed: SeedFiles | None  # None where the seed split is not trained on
-    queries: list[Path]  # train queries; none where no rollouts are read
+    queries: list[Path]  # train queries; none where nothing is sampled on them
     policies: list[RolloutFiles]  # the latest first
 
     @property
@@ -225,4 +225,5 @@ class Reads:
             samples = self.shards(own.policy, "samples", own.name) if own else []
             seed = SeedFiles(self.queries(run, "seed"), samples)
         policies = [self.rollouts(policy, names) for policy, names in found.policies]
-        return CurationFiles(seed, self.queries(run, "train") if policies else [], policies)
+        asked = policies or isinstance(self.suite.methods[run.method], OnlineMethod)
+        return CurationFiles(seed, self.queries(run, "train") if asked else [], policies)

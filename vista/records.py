@@ -177,6 +177,16 @@ PAIR = pa.schema(
     ]
 )
 
+# One query that a policy is asked as it trains: a prompt, and what its responses are judged by.
+ASKED = pa.schema(
+    [
+        *(QUERY.field(name) for name in ("query_id", "task", "images", "answer", "answer_type", "choices")),
+        QUERY.field("scene"),
+        ("prompt", pa.list_(MESSAGE)),
+        ("answer_mark", pa.string()),  # the asked model's own mark before answers, if it has one
+    ]
+)
+
 # One answer of one checkpoint to one test query, as lmms-eval scored it.
 PREDICTION = pa.schema(
     [
@@ -196,7 +206,7 @@ REMEDY = "delete it and rerun the rule that makes it"
 MAY_BE_NULL = {
     *("system", "choices", "rationale", "scene", "parent", "answer", "critical_token", "replacement"),
     *("completion_ids", "chosen_ids", "rejected_ids", "vas", "extracted", "continuation"),
-    "continued",
+    *("continued", "answer_mark"),
     "score",  # of a prediction: the collecting step lists all that are not scores
 }
 NOT_NEGATIVE = {

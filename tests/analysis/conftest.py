@@ -97,6 +97,7 @@ class World:
             self.predict(run, score or partial(mixed, number))
             if grid.is_trained(self.suite, run):
                 self.manifest(self.paths.training_set(run.id), "curation", {"examples": 100.0 + number})
+                self.manifest(self.paths.trained(run.id), "training", {"tokens": 1000.0 + number})
                 self.rollouts(run)
         return self
 
@@ -124,6 +125,7 @@ class World:
     def no_positives(self, run: Run) -> None:
         """As the earlier stages leave a run whose policy had no positive solution."""
         self.manifest(self.paths.training_set(run.id), "curation", {"examples": 0.0}, "no-positives")
+        self.manifest(self.paths.trained(run.id), "training", {}, "no-positives")
         self.predictions(run, [], "no-positives")
 
     def rollouts(self, run: Run) -> None:

@@ -133,6 +133,26 @@ def test_controls_are_set_against_what_they_replace_and_never_the_other_way(tmp_
     ]
 
 
+def test_what_samples_as_it_trains_is_set_against_the_whole_of_vista_and_its_own_variants(
+    tmp_path: Path,
+) -> None:
+    online = {"kind": "online", "rollouts": {"k": 8}}
+    grpo = {"kind": "grpo"}
+    methods = {
+        "grpo": online,
+        "format": online | {"objective": grpo | {"reward": {"kind": "format"}}},
+        "free": online | {"objective": grpo | {"reward": {"kind": "format"}, "beta": 0.0}},
+    }
+    suite = ablation_suite(tmp_path, methods=METHODS | methods)
+    against = [pair for pair in compared(suite, "baseline") if pair[1] in methods]
+    assert against == [("vista-sft", name, "online") for name in methods]
+    assert [pair for pair in compared(suite, "setting") if pair[0] in methods] == [
+        ("format", "grpo", "objective.reward"),
+        ("free", "format", "objective.beta"),
+    ]
+    assert {name for name, _, _ in compared(suite, "seed")} > set(methods)
+
+
 def test_two_values_of_a_component_are_a_setting_and_the_later_method_is_compared(tmp_path: Path) -> None:
     methods = METHODS | {"strict": IMPROVE | {"resample": PREFIX, "filter": VAS | {"tau": 0.5}}}
     suite = ablation_suite(tmp_path, methods=methods)

@@ -223,6 +223,8 @@ def test_every_file_of_a_whole_grid_is_counted(world: World) -> None:
 
 
 def _output(manifest: Path) -> Path:
+    if manifest.name == "manifest.json":  # of a folder
+        return manifest.parent
     return manifest.with_name(manifest.name.removesuffix(".manifest.json"))
 
 

@@ -95,7 +95,8 @@ def test_there_is_one_row_per_run_in_the_order_of_the_suite(world: World) -> Non
 def test_the_columns_are_those_documented(world: World, root: Path) -> None:
     first = ["model", "train_set", "method", "round", "seed", "status"]
     scores = ["easy", "hard", "overall", "se", "far", "delta_sft_seed", "delta_se"]
-    counts = ["train_samples", "samples_drawn", "samples_drawn_total", "unanswered", "unfinished", "n_test"]
+    counts = ["train_samples", "samples_drawn", "samples_drawn_total"]
+    counts += ["tokens_drawn_total", "tokens_trained_total", "unanswered", "unfinished", "n_test"]
     expected = [*first, *scores, *counts]
     tabulate_all(world)
     assert world.paths.table("runs", "csv").read_text().splitlines()[0].split(",") == expected
@@ -145,6 +146,20 @@ def test_samples_are_counted_per_round_and_added_up_over_rounds(world: World) ->
     }
 
 
+def test_tokens_are_added_up_over_the_rounds_that_sampled_and_trained(world: World) -> None:
+    """Of each shard's 500 in samples and in resamples; a training of the run at place n reads 1000 + n."""
+    place = {run: number for number, run in enumerate(grid.runs(world.suite))}
+    for run, row in table_of(world).items():
+        if not grid.is_trained(world.suite, run):
+            assert (row["tokens_drawn_total"], row["tokens_trained_total"]) == ("0", "0")
+            continue
+        rounds = [replace(run, round=number) for number in range(min(1, run.round), run.round + 1)]
+        trained = sum(1000 + place[each] for each in rounds)
+        files = {"sft-seed": 0, "vista-sft": 4}.get(run.method, 2)
+        assert int(row["tokens_drawn_total"]) == 500 * files * run.round
+        assert int(row["tokens_trained_total"]) == trained
+
+
 def test_train_samples_come_from_the_training_sets_manifest(world: World) -> None:
     for run, row in table_of(world).items():
         if run.method == "zero-shot":
@@ -157,7 +172,7 @@ def test_train_samples_come_from_the_training_sets_manifest(world: World) -> Non
 def test_train_samples_do_not_count_what_training_left_out(world: World) -> None:
     run = Run("nano-b", "both", "vista-sft", 0, 1)
     before = int(table_of(world)[run]["train_samples"])
-    world.manifest(world.paths.trained(run.id), "training", {"dropped_special_tokens": 3.0})
+    world.manifest(world.paths.trained(run.id), "training", {"dropped_special_tokens": 3.0, "tokens": 9.0})
     assert int(table_of(world)[run]["train_samples"]) == before - 3
     assert str(manifest_of(world.paths.trained(run.id))) in Dag(world.suite).table_inputs("results")
 

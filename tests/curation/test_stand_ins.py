@@ -45,7 +45,7 @@ def test_of_each_query_the_first_sample_stands_in_as_it_was_sampled(
     made = read_manifest(paths.training_set(run.id))
     assert made.status == "complete"
     assert made.counts["from_pilot"] == len(QUERIES)
-    rows = [row for row in read_training_set(paths.training_set(run.id), False) if row["source"] == "pilot"]
+    rows = [row for row in read_training_set(paths.training_set(run.id), EXAMPLE) if row["source"] == "pilot"]
     assert [row["query_id"] for row in rows] == QUERIES
     assert {tuple(row["completion_ids"]) for row in rows} == {(5, 6, 0)}
 
@@ -79,7 +79,7 @@ def test_a_query_whose_samples_say_nothing_has_no_stand_in(
     rows = [rollout(query, 0, False, token_ids=[], finished=False) for query in QUERIES[1:]]
     folder.rollouts(run, [rollout(QUERIES[0], 0, False), *rows], resamples=[], scores=[], gains=[])
     curate(pilot, paths, run)
-    assert [row["query_id"] for row in read_training_set(paths.training_set(run.id), True)] == QUERIES[:1]
+    assert [row["query_id"] for row in read_training_set(paths.training_set(run.id), PAIR)] == QUERIES[:1]
 
 
 def test_nothing_stands_in_where_there_is_something_right(
@@ -109,7 +109,7 @@ def test_a_seed_split_without_a_rationale_is_answered_in_the_answers_alone(
     assert made.status == ("complete" if is_pilot else "no-positives")
     assert made.counts["seed_without_rationale"] == len(QUERIES)
     if is_pilot:
-        rows = read_training_set(paths.training_set(run.id), False)
+        rows = read_training_set(paths.training_set(run.id), EXAMPLE)
         assert made.counts["from_pilot"] == len(rows) == len(QUERIES)
         assert {text_of(row["completion"]) for row in rows} == {suite.wording.chosen.format(answer="4")}
 
@@ -125,5 +125,5 @@ def test_the_base_models_own_wrong_rationales_stand_in_where_it_is_to_write_them
     write_rows(file, [rollout(query, 0, False) for query in QUERIES], ROLLOUT)
     Recorder("rollouts", {}, []).write(file, {"solutions": len(QUERIES)})
     curate(own, paths, run)
-    rows = read_training_set(paths.training_set(run.id), False)
+    rows = read_training_set(paths.training_set(run.id), EXAMPLE)
     assert {(row["source"], tuple(row["completion_ids"])) for row in rows} == {("pilot", (5, 6, 0))}

@@ -117,6 +117,7 @@ def pair(asked: Row, source: str) -> Row:
 @pytest.fixture
 def world(root: Path, tmp_path: Path) -> World:
     raw = load_yaml(root / "config/smoke.yaml") | {"results": str(tmp_path / "results")}
+    raw["methods"] = [*raw["methods"], "grpo"]
     made = World(load_suite(root / "config/smoke.yaml", raw, root))
     write_text(made.paths.suite, made.suite.model_dump_json())
     made.write_tasks()

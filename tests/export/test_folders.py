@@ -168,6 +168,8 @@ def test_a_run_that_cannot_be_exported_is_one_error(world: World, tmp_path: Path
     told(world, RUN.replace("vista-sft", "vista-stf"), "no method 'vista-stf'", out)
     told(world, RUN.replace("round1", "round7"), "no such run", out)
     told(world, "nano-smoke/grids/zero-shot/seed0/round0", "trains nothing", out)
+    online = RUN.replace("vista-sft", "grpo")
+    told(world, online, "the training set is the queries alone, .*; export its checkpoint", out)
     world.training_set("vista-sft", "no-positives")
     told(world, RUN, "status no-positives", out)
 

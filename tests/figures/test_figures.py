@@ -41,7 +41,7 @@ MAIN = pd.DataFrame(
             },
             **{"status": "complete", "seeds": 3, "missing": 0, "easy": value, "hard": value - 5},
             **{"overall": value, "se": 1.0, "low": value - 2, "high": value + 2, "seed_sd": 1.0},
-            **{"far": value - 20, "delta_sft_seed": value - 60, "samples_drawn_total": 1000 * number},
+            **{"far": value - 20, "delta_sft_seed": value - 60, "tokens_drawn_total": 50_000 * number},
         }
         for model in ("nano-b", "nano-a")
         for method, number, objective, value in (

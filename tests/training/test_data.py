@@ -99,7 +99,7 @@ def test_a_pair_of_which_one_side_has_nothing_to_train_on_is_refused(tmp_path: P
     write_rows(file, [pair(0, [31], [33]), pair(1, [31], [], rejected_finished=False)], PAIR)
     Recorder("curation", {}, []).write(file, {"examples": 2.0})
     with pytest.raises(VistaError, match="row 1: column 'rejected_ids' is empty"):
-        read_training_set(file, pairs=True)
+        read_training_set(file, PAIR)
 
 
 @pytest.mark.parametrize("collator", [ExampleCollator, PairCollator])

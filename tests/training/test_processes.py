@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from functools import cache
 from pathlib import Path
 
@@ -9,8 +10,11 @@ import pytest
 import torch
 
 from tests.training.conftest import outcomes
-from tests.training.two_processes import KINDS, Outcome, run
+from tests.training.two_processes import KINDS, WHOLE, Outcome, run
 from vista.config import ModelTraining
+
+# TRL logs these as the mean over processes of each one's mean, whatever its share of the tokens.
+MEANS_OF_MEANS = {"entropy", "kl"}
 
 
 @pytest.fixture(scope="module")
@@ -25,8 +29,10 @@ def alone(kind: str) -> Outcome:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("how", ["ddp", "fsdp", "zero3"])
+@pytest.mark.parametrize(
+    ("how", "kind"),
+    [*itertools.product(["ddp", "fsdp", "zero3"], KINDS), *itertools.product(["ddp"], WHOLE)],
+)
 def test_two_processes_make_the_steps_that_one_makes(
     found: dict[tuple[str, str], Outcome], how: str, kind: str
 ):
@@ -35,7 +41,11 @@ def test_two_processes_make_the_steps_that_one_makes(
     assert (spread > 0) == (how != "ddp")
     assert len(logged) == 4
     for step, one in zip(logged, expected, strict=True):
-        assert step == pytest.approx(one, abs=2e-4)
+        same = step.keys() - MEANS_OF_MEANS
+        assert step.keys() == one.keys()
+        assert {name: step[name] for name in same} == pytest.approx(
+            {name: one[name] for name in same}, abs=2e-4
+        )
     together = [torch.cat([weight.flatten() for weight in each]) for each in (weights, expected_weights)]
     # Adam's first step is the sign of the gradient, so where that is almost 0 it may flip.
     assert (together[0] - together[1]).abs().gt(1e-5).float().mean() < 0.002

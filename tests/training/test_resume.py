@@ -47,7 +47,7 @@ def stop_at(monkeypatch: pytest.MonkeyPatch, step: int) -> None:
         if self.state.global_step == step:
             raise Killed
 
-    monkeypatch.setattr(trainers.PaperTrainer, "_check", check)
+    monkeypatch.setattr(trainers.SharedTrainer, "_check", check)
 
 
 @pytest.fixture

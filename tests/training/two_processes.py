@@ -16,6 +16,7 @@ from accelerate.utils import DistributedType, broadcast_object_list
 from torch.distributed.tensor import DTensor
 
 from tests.training.conftest import WORDS, example, pair, responses
+from tests.training.groups import asked, online
 from vista.config import Hyperparameters, LoraTuning, ModelTraining
 from vista.engines.checkpoints import wrap
 from vista.models.nano import build_nano
@@ -29,6 +30,7 @@ from vista.training.resume import States, go_on
 HYPER = Hyperparameters(epochs=2, learning_rate=1e-3, batch_size=4, warmup=0.0, schedule="constant")
 LORA = LoraTuning(kind="lora", r=4)
 KINDS = ("sft", "dpo", "lora", "resumed", "resumed lora")
+WHOLE = ("grpo",)  # what needs all weights in every process
 # What was logged at each step, the weights, how many of them were spread
 Outcome = tuple[list[dict[str, float]], list[torch.Tensor], int]
 
@@ -43,12 +45,16 @@ def train_a_little(kind: str, training: ModelTraining, folder: Path, stop_at: in
     words = responses(7)
     model, processor = build_nano("internvl", WORDS, 0)
     pairs = kind in ("dpo", "resumed")
-    objective = DpoSettings(kind="dpo") if pairs else SftSettings(kind="sft")
+    objective: Any = DpoSettings(kind="dpo") if pairs else SftSettings(kind="sft")
     resumed = kind.startswith("resumed")
     rows = [pair(n, words[n], words[n - 1]) if pairs else example(n, words[n]) for n in range(7)]
+    if kind == "grpo":
+        objective, rows = online(k=2), [asked(n) for n in range(4)]
     if kind.endswith("lora"):
         training = training.model_copy(update={"tuning": LORA})
-    trainer = make_trainer(wrap(model.eval(), processor), rows, HYPER, objective, folder, 0, training)
+    trainer = make_trainer(
+        wrap(model.eval(), processor), rows, HYPER, objective, folder, 0, training, title="run"
+    )
     state = None
     if resumed:
         if not trainer.accelerator.is_main_process:
@@ -93,7 +99,7 @@ def run(kind: str, training: ModelTraining) -> Outcome:
 
 def take_processors_for_gpus() -> None:
     """accelerate spreads weights over GPUs only. PyTorch can do it on processors as well."""
-    make = fit.trainer_config
+    make = fit.on_one_gpu
 
     def and_then_rename(*args: Any) -> Any:
         made = make(*args)
@@ -101,7 +107,7 @@ def take_processors_for_gpus() -> None:
         os.environ["ACCELERATE_USE_CPU"] = "false"
         return made
 
-    fit.trainer_config = and_then_rename
+    fit.on_one_gpu = and_then_rename
 
 
 def ways() -> Iterator[str]:

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 from vista.config import (
     BaseMethod,
     ExternalMethod,
+    Improving,
     Method,
+    OnlineMethod,
     SeedMethod,
     SelectMethod,
     SelfImprovement,
@@ -97,9 +99,9 @@ def contrasts(suite: Suite) -> list[Contrast]:
     A swept method is compared with the method that it varies; test-time selection against the same
     checkpoints without it; every other self-improvement method against those that differ from it in one
     part (or in both components, which are then off), and against SFT-Seed, as what was made elsewhere is;
-    methods with both of VISTA's
-    components against every baseline of the same objective. Rounds are not a part: methods are compared
-    round by round.
+    methods with both of VISTA's components against every baseline of the same objective, and against methods
+    that sample as they train; of these one against another that differs in one setting. Rounds are not a
+    part: methods are compared round by round.
     """
     found = []
     for name, method in suite.methods.items():
@@ -111,7 +113,9 @@ def contrasts(suite: Suite) -> list[Contrast]:
         elif isinstance(method, SelfImprovement):
             others = [other for other in suite.methods if other != name and other not in suite.swept]
             found += [each for other in others if (each := _contrast(suite, name, method, other))]
-        if isinstance(method, SelfImprovement | ExternalMethod) and name not in suite.swept:
+        elif isinstance(method, OnlineMethod):
+            found += _online_contrasts(suite, name, method)
+        if isinstance(method, Improving | ExternalMethod) and name not in suite.swept:
             first = next((each for each, spec in suite.methods.items() if isinstance(spec, SeedMethod)), None)
             found += [Contrast("seed", name, first, "")] if first else []
     return found
@@ -120,6 +124,8 @@ def contrasts(suite: Suite) -> list[Contrast]:
 def _contrast(suite: Suite, name: str, method: SelfImprovement, other: str) -> Contrast | None:
     """How ``method`` is compared with ``other``, if at all; one of the two is the reference."""
     spec = suite.methods[other]
+    if isinstance(spec, OnlineMethod) and all(_is_the_papers(method, part) for part in COMPONENTS):
+        return Contrast("baseline", name, other, "online")
     if not isinstance(spec, SelfImprovement):
         return None
     parts = _differing(method, spec)
@@ -143,6 +149,27 @@ def _contrast(suite: Suite, name: str, method: SelfImprovement, other: str) -> C
     names = list(suite.methods)
     later = names.index(name) > names.index(other)
     return Contrast("setting", name, other, text) if len(parts) == 1 and later else None
+
+
+def _online_contrasts(suite: Suite, name: str, method: OnlineMethod) -> list[Contrast]:
+    """With every earlier method of the kind that differs in one setting."""
+    found = []
+    stated = _settings_of(method)
+    for other, spec in suite.methods.items():
+        if other == name:
+            break
+        if isinstance(spec, OnlineMethod) and other not in suite.swept:
+            theirs = _settings_of(spec)
+            parts = [each for each in (stated | theirs) if stated.get(each) != theirs.get(each)]
+            if len(parts) == 1:
+                found.append(Contrast("setting", name, other, parts[0]))
+    return found
+
+
+def _settings_of(method: OnlineMethod) -> dict[str, Any]:
+    """By name; those of the objective one by one."""
+    stated = method.model_dump(exclude={"kind", "rounds", "objective"})
+    return stated | {f"objective.{key}": value for key, value in method.objective.model_dump().items()}
 
 
 def _is_off(method: SelfImprovement, parts: Iterable[str]) -> bool:

@@ -29,13 +29,15 @@ SHOWN = (
     ("token_accuracy", "mean_token_accuracy", 100.0),
     ("pair_accuracy", "rewards/accuracies", 100.0),
     ("margin", "rewards/margins", 1.0),
+    ("reward", "reward", 1.0),
 )
 NOTES = """\
 What was logged of each training; `training.csv` has every step. `first_loss` is that of the first step;
 `loss`, `token_accuracy` (percent of response tokens that were the likeliest, of pairs the chosen ones'),
-`pair_accuracy` (percent of pairs whose chosen response has the higher reward) and `margin` (the difference
-of these rewards) are means over the last twentieth of the steps. `tokens`: trained on in all, prompts
-included. Losses of different objectives, or on different training sets, do not tell which is better."""
+`pair_accuracy` (percent of pairs whose chosen response has the higher reward), `margin` (the difference of
+these rewards) and `reward` (of responses sampled in training) are means over the last twentieth of the steps.
+`tokens`: trained on in all, prompts included. Losses of different objectives, or on different training
+sets, do not tell which is better."""
 
 
 def history_table(suite: Suite, paths: Paths) -> None:
@@ -98,8 +100,10 @@ def run_cells(suite: Suite, histories: dict[grid.Run, tuple[Status, pd.DataFrame
             row |= {"steps": str(len(steps)), "tokens": integer(steps["num_tokens"].iloc[-1])}
             row["first_loss"] = f"{steps['loss'].iloc[0]:.4g}"
             for name, column, scale in SHOWN:
-                mean = float(last[column].mean()) * scale if column in last else None
-                row[name] = number(mean) if scale != 1 or mean is None else f"{mean:.4g}"
+                if column in last:
+                    mean = float(last[column].mean()) * scale
+                    row[name] = number(mean) if scale != 1 else f"{mean:.4g}"
         rows.append(row)
-    columns = [*RUN, "steps", "tokens", "first_loss", *(name for name, _, _ in SHOWN)]
-    return pd.DataFrame(rows, columns=columns).fillna("")
+    known = {name for row in rows for name in row}
+    shown = [name for name, _, _ in SHOWN if name in known]
+    return pd.DataFrame(rows, columns=[*RUN, "steps", "tokens", "first_loss", *shown]).fillna("")

@@ -53,13 +53,14 @@ from vista.analysis.stats import (
     pooled_difference,
     unlike,
 )
-from vista.config import BaseMethod, ExternalMethod, SelectMethod, SelfImprovement, Suite, training_section
+from vista.config import BaseMethod, ExternalMethod, Improving, SelectMethod, Suite, training_section
 from vista.grid import Run
 from vista.manifest import Status
 
 KEYS = ["model", "train_set", "method", "round"]
 DELTA = "delta_sft_seed"
 DIFFERENCE = difference_columns(DELTA)
+COSTS = ["train_samples", "samples_drawn_total", "tokens_drawn_total", "tokens_trained_total"]
 TASK_COLUMNS = [
     *(*KEYS, "task", "status", "seeds", "missing"),
     *("accuracy", "se", "low", "high", "seed_sd", *SILENT),
@@ -73,7 +74,8 @@ the finite correction C/(C−1) for C images; `seed sd` is the standard deviatio
 Differences to SFT-Seed are paired on the query, and their error is over test queries and, where there
 are several, over seeds. \\* marks what differs from SFT-Seed after Holm's correction (p < 0.05): an
 `overall` among all rows of the model, a task's accuracy among all rows and tasks. `train_samples`
-counts the examples or pairs trained on, `drawn` the solutions sampled up to and including that round.
+counts the examples or pairs trained on, `drawn` the solutions sampled up to and including that round,
+`tokens drawn` the tokens in them.
 `unanswered`: percent of the responses in which no answer is found; `unfinished`: percent that the length
 limit cut, which are wrong whatever they say; both over the same tasks as `overall`. `detectable`: the
 smallest true difference to SFT-Seed, in points, that the test finds with a power of 80 % (two-sided, 5 %,
@@ -126,7 +128,7 @@ def columns(suite: Suite) -> list[str]:
     trained = trained_tasks(suite)
     outside = [task for task in suite.evaluated_tasks if task not in trained]
     overall = ["overall", "se", "low", "high", "seed_sd"]
-    cost = ["train_samples", "samples_drawn_total", *SILENT, "n_test"]
+    cost = [*COSTS, *SILENT, "n_test"]
     first = [*KEYS, "objective", "status", "seeds", "missing"]
     return [*first, *trained, *overall, *outside, *DIFFERENCE, "p", "p_holm", *cost, "detectable"]
 
@@ -149,10 +151,7 @@ def main_rows(
     rows = []
     for group in groups(statuses, scores):
         row = group.key | {"objective": _objective(suite, group.method)}
-        row |= {
-            name: _mean([getattr(costs[run], name) for run in group.runs])
-            for name in ("train_samples", "samples_drawn_total")
-        }
+        row |= {name: _mean([getattr(costs[run], name) for run in group.runs]) for name in COSTS}
         if group.found:
             by_task = {run: scores[run].groupby("task")["score"].mean() for run in group.found}
             row |= {
@@ -283,7 +282,7 @@ def _lacking_cells(suite: Suite, scores: Mapping[Run, pd.DataFrame]) -> pd.DataF
             method, source = suite.methods[run.method], None
             if isinstance(method, SelectMethod):
                 source = replace(run, method=method.of)
-            elif isinstance(method, SelfImprovement):
+            elif isinstance(method, Improving):
                 source = grid.policy(suite, run)
             why = "no positives to train on"
             if source is not None and source not in scores:
@@ -384,6 +383,7 @@ def _main_cells(
         cells[name] = table[name].map(number)
     cells["train_samples"] = table["train_samples"].map(integer)
     cells["drawn"] = table["samples_drawn_total"].map(integer)
+    cells["tokens drawn"] = table["tokens_drawn_total"].map(integer)
     return cells
 
 

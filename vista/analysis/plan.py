@@ -5,7 +5,7 @@ Pure functions of the suite.
 
 from __future__ import annotations
 
-from vista.config import SelfImprovement, Suite
+from vista.config import Improving, Suite
 from vista.grid import is_trained, rollout_files, runs
 from vista.measured import first_policies, first_pools, first_resamples, has_scenes
 
@@ -53,9 +53,7 @@ def trains(suite: Suite) -> bool:
 def methods_with_rounds(suite: Suite) -> list[str]:
     """The methods of several rounds, in the suite's order."""
     return [
-        name
-        for name, method in suite.methods.items()
-        if isinstance(method, SelfImprovement) and method.rounds > 1
+        name for name, method in suite.methods.items() if isinstance(method, Improving) and method.rounds > 1
     ]
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pandas as pd
 
@@ -18,7 +18,7 @@ from vista.analysis.collect import SILENT, in_domain, silent_shares
 from vista.analysis.comparisons import reference_of
 from vista.analysis.page import Page, integer, number, signed_with_error, with_constants_below, with_error
 from vista.analysis.stats import PERCENT, overall_mean, paired_difference
-from vista.config import SelfImprovement, Suite
+from vista.config import Improving, OnlineMethod, Suite
 from vista.errors import VistaError
 from vista.manifest import Status, read_manifest
 from vista.paths import Paths, manifest_of
@@ -40,6 +40,8 @@ class Cost:
     train_samples: int | None  # examples or pairs; None for a run without training
     samples_drawn: int | None  # solutions sampled for this round's data; None where that is not known
     samples_drawn_total: int | None  # and for all the earlier rounds of the method
+    tokens_drawn_total: int | None  # sampled in these solutions: end tokens too, prompts and prefixes not
+    tokens_trained_total: int | None  # in the method's trainings until then: prompts and images too
 
 
 def trained_tasks(suite: Suite) -> list[str]:
@@ -135,6 +137,7 @@ def runs_page(suite: Suite, table: pd.DataFrame) -> Page:
         cells[name] = table[name].map(number)
     cells["train_samples"] = table["train_samples"].map(integer)
     cells["drawn"] = table["samples_drawn_total"].map(integer)
+    cells["tokens drawn"] = table["tokens_drawn_total"].map(integer)
     return Page("runs", title, [*with_constants_below(title, cells, ""), NOTES])
 
 
@@ -149,16 +152,19 @@ def run_cost(suite: Suite, paths: Paths, run: grid.Run) -> Cost:
     """
     run = grid.weights(suite, run)
     if grid.given(suite, run) is not None:
-        return Cost(None, None, None)
+        return Cost(None, None, None, None, None)
     if not grid.is_trained(suite, run):
-        return Cost(None, 0, 0)
-    drawn = [_drawn(suite, paths, replace(run, round=number)) for number in _rounds_until(suite, run)]
+        return Cost(None, 0, 0, 0, 0)
+    rounds = [replace(run, round=number) for number in _rounds_until(suite, run)]
+    drawn = [_drawn(suite, paths, each, "solutions") for each in rounds]
+    tokens = sum(_drawn(suite, paths, each, "tokens") for each in rounds)
+    steps = sum(_count(paths.trained(each.id), "tokens") for each in rounds or [run])
     examples = _count(paths.training_set(run.id), "examples")
     trained = paths.trained(run.id)
     if manifest_of(trained).exists():
         # A teacher's or the policy's texts that spell special tokens of the model are not trained on.
         examples -= int(read_manifest(trained).counts.get("dropped_special_tokens", 0))
-    return Cost(examples, drawn[-1] if drawn else 0, sum(drawn))
+    return Cost(examples, drawn[-1] if drawn else 0, sum(drawn), tokens, steps)
 
 
 def with_shared_images(suite: Suite, paths: Paths, table: pd.DataFrame) -> pd.DataFrame:
@@ -204,17 +210,19 @@ def own_tasks_note(suite: Suite) -> list[str]:
 
 def _rounds_until(suite: Suite, run: grid.Run) -> list[int]:
     """The rounds that sampled for ``run``: its own and the earlier ones; none without self-improvement."""
-    if not isinstance(suite.methods[run.method], SelfImprovement):
+    if not isinstance(suite.methods[run.method], Improving):
         return []
     return [number for number in grid.rounds(suite, run.method, run.model) if number <= run.round]
 
 
-def _drawn(suite: Suite, paths: Paths, run: grid.Run) -> int:
-    """Solutions sampled for one round: its policy's samples and resamples, over all shards."""
+def _drawn(suite: Suite, paths: Paths, run: grid.Run, unit: Literal["solutions", "tokens"]) -> int:
+    """What was sampled for one round: in its policy's samples and resamples, all shards; or in training."""
+    if isinstance(suite.methods[run.method], OnlineMethod):
+        return _count(paths.trained(run.id), "drawn_tokens" if unit == "tokens" else unit)
     method = grid.self_improvement(suite, run)
     names = grid.rollout_files(method)
     drawn = Reads(suite, paths).rollouts(grid.policy(suite, run), names).solutions
-    return sum(_count(file, "solutions") for file in drawn)
+    return sum(_count(file, unit) for file in drawn)
 
 
 def _count(output: Path, key: str) -> int:

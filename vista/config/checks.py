@@ -18,12 +18,14 @@ from vista.config.blocks import block_of, block_problems
 from vista.config.methods import (
     BaseMethod,
     ExternalMethod,
+    Improving,
     SeedMethod,
     SelectMethod,
     SelfImprovement,
     training_section,
 )
 from vista.config.models import BuiltModel
+from vista.config.online import online_problems
 from vista.config.rationales import AnnotatedRationales, SelfRationales
 from vista.config.suites import Suite
 from vista.config.tables import table_problems
@@ -51,6 +53,7 @@ def consistency_problems(suite: Suite, path: str) -> list[str]:
         *_seed_problems(suite, path),
         *_scene_problems(suite, path),
         *_training_problems(suite, path),
+        *online_problems(suite, path),
         *table_problems(suite, path),
     ]
 
@@ -92,7 +95,7 @@ def _task_problems(suite: Suite, path: str) -> list[str]:
 
 def _needed_splits(suite: Suite) -> list[str]:
     """The splits of a task in a train set that some job reads."""
-    trained = any(isinstance(method, SelfImprovement) for method in suite.methods.values())
+    trained = any(isinstance(method, Improving) for method in suite.methods.values())
     seeded = any(method.trains_on_seed for method in suite.methods.values())
     return [*(["seed"] if seeded else []), *(["train"] if trained else []), "test"]
 
@@ -195,9 +198,9 @@ def _method_problems(suite: Suite, path: str) -> list[str]:
         if isinstance(method, ExternalMethod):
             where = f"{path}: method {name}: {'checkpoints' if method.checkpoints else 'predictions'}"
             problems += _strangers(list(method.paths), list(suite.models), where, "models")
-        if not isinstance(method, SelfImprovement):
+        if not isinstance(method, Improving):
             continue
-        if method.reflect and method.objective.pairs:
+        if isinstance(method, SelfImprovement) and method.reflect and method.objective.pairs:
             problems.append(
                 f"{path}: method {name}: reflect {method.reflect} makes examples, but objective "
                 f"{method.objective.kind} trains on pairs; remove reflect, or use objective sft"
@@ -219,12 +222,13 @@ def _select_problems(suite: Suite, name: str, method: SelectMethod, path: str) -
         hint = f"did you mean {close[0]!r}?" if close else "add it to methods"
         return [f"{path}: method {name}: of {method.of!r} is not among the suite's methods; {hint}"]
     other = suite.methods[method.of]
-    if isinstance(other, SelfImprovement) or (isinstance(other, ExternalMethod) and other.checkpoints):
+    trained = isinstance(other, Improving)
+    if trained or (isinstance(other, ExternalMethod) and other.checkpoints):
         return []
     kind = f"kind {other.kind}{', with predictions' if isinstance(other, ExternalMethod) else ''}"
     return [
-        f"{path}: method {name}: of {method.of!r} is of {kind}; name a method of kind self-improvement, "
-        "whose rounds are evaluated, or external with checkpoints"
+        f"{path}: method {name}: of {method.of!r} is of {kind}; name a method of kind self-improvement "
+        "or online, whose rounds are evaluated, or external with checkpoints"
     ]
 
 
@@ -334,7 +338,7 @@ def _builds_on(suite: Suite, name: str) -> list[tuple[str, str]]:
     """The other methods whose runs a method's runs read, each with the reason."""
     method = suite.methods[name]
     found = []
-    if isinstance(method, SelfImprovement):
+    if isinstance(method, Improving):
         found.append((method.initial_policy, "its initial policy"))
     if isinstance(method, SelectMethod):
         found.append((method.of, "whose checkpoints it evaluates"))

@@ -19,7 +19,7 @@ from pydantic.fields import FieldInfo
 from vista.config.blocks import last_problems, up_to
 from vista.config.checks import consistency_problems, reporting_problems, results_problems
 from vista.config.documents import parse_yaml
-from vista.config.methods import Methods, SelfImprovement
+from vista.config.methods import Methods, OnlineMethod, SelfImprovement
 from vista.config.models import Models, Prompts
 from vista.config.pilot import pilot_of
 from vista.config.suites import LMMS_EVAL, TASK_NAME, Suite, SuiteFields, SuiteFile, names_of
@@ -125,11 +125,18 @@ def with_defaults(method: dict[str, Any], defaults: dict[str, Any]) -> dict[str,
     Keys of ``defaults`` are a field (``max_per_query``), a section (``rollouts``) or a section
     and kind (``resample.prefix``), which applies only to methods of that kind.
     """
-    if not isinstance(method, dict) or method.get("kind") != "self-improvement":
+    takes = {
+        "self-improvement": SelfImprovement.model_fields,
+        "online": OnlineMethod.model_fields,
+    }
+    if not isinstance(method, dict) or method.get("kind") not in takes:
         return method
     filled = dict(method)
+    fields = takes[method["kind"]]
     for key, value in defaults.items():
         section, _, kind = key.partition(".")
+        if section not in fields:
+            continue
         stated = filled.get(section)
         if kind and not (isinstance(stated, dict) and stated.get("kind") == kind):
             continue

@@ -15,6 +15,8 @@ from vista.objectives.sft import SftSettings
 from vista.plugins import Plugin
 from vista.resamplers import ResampleSettings
 from vista.resamplers.none import NoResampleSettings
+from vista.rewards import RewardSettings
+from vista.rewards.correct import CorrectSettings
 from vista.settings import MOST, Name, Strict, Temperature, UserPath, spelled
 
 
@@ -34,6 +36,7 @@ class Sampling(Strict):
 Resample = Annotated[ResampleSettings, Plugin("resampler", ResampleSettings, "vista.resamplers")]
 Filter = Annotated[FilterSettings, Plugin("filter", FilterSettings, "vista.filters")]
 Objective = Annotated[ObjectiveSettings, Plugin("objective", ObjectiveSettings, "vista.objectives")]
+Reward = Annotated[RewardSettings, Plugin("reward", RewardSettings, "vista.rewards")]
 
 
 class BaseMethod(Strict):
@@ -92,6 +95,60 @@ class SelfImprovement(Strict):
     def trains_on_seed(self) -> bool:
         """Whether the seed split's rationales are trained on; they have no negatives, so no pairs."""
         return self.mix_seed and not self.objective.pairs
+
+
+class GrpoSettings(Strict):
+    """GRPO (Shao et al. 2024), as TRL computes its loss; every step samples anew, so nothing is clipped."""
+
+    kind: Literal["grpo"] = Field(description="Group relative policy optimisation.")
+    beta: float = Field(
+        0.01, ge=0.0, description="Weight of the KL divergence to the policy that training starts from."
+    )
+    loss_type: Literal["grpo", "dapo", "dr_grpo"] = Field(
+        "grpo",
+        description="How tokens are averaged, by TRL's names: `grpo` within each response first, `dapo` over "
+        "the step, `dr_grpo` over the length limit.",
+    )
+    scale_rewards: Literal["group", "batch", "none"] = Field(
+        "group",
+        description="What advantages are divided by: the standard deviation of rewards within the query's "
+        "`group`, in the whole step (`batch`), or nothing.",
+    )
+    reward: Reward = Field(default_factory=lambda: CorrectSettings(), description="What is rewarded.")
+
+
+class OnlineMethod(Strict):
+    """A method that trains on what the policy samples as it trains: reinforcement learning."""
+
+    kind: Literal["online"] = Field(description="Train on responses that the policy samples as it trains.")
+    initial_policy: Name = Field("sft-seed", description="The method whose checkpoint round 1 starts from.")
+    rounds: int = Field(
+        1, ge=1, le=1000, description="Rounds, each from the last one's checkpoint, each evaluated."
+    )
+    rollouts: Sampling = Field(
+        default_factory=lambda: Sampling(),
+        description="How to sample; the `k` responses to a query are its group.",
+    )
+    objective: GrpoSettings = Field(
+        default_factory=lambda: GrpoSettings(kind="grpo"), description="What to train."
+    )
+
+    @property
+    def trains_on_seed(self) -> bool:
+        """The seed split's rationales were not sampled by the policy."""
+        return False
+
+    @model_validator(mode="after")
+    def _has_groups(self) -> Self:
+        """Refuse groups in which all rewards would be equal."""
+        if self.rollouts.k < 2 or self.rollouts.temperature == 0:
+            raise ValueError(
+                "rollouts: a group needs responses that can differ; set k to 2 at least, temperature above 0"
+            )
+        return self
+
+
+Improving = SelfImprovement | OnlineMethod  # trained on what their own policies sample
 
 
 class SelectMethod(Strict):
@@ -178,7 +235,8 @@ class ExternalMethod(Strict):
 
 
 Method = Annotated[
-    BaseMethod | SeedMethod | SelfImprovement | SelectMethod | ExternalMethod, Field(discriminator="kind")
+    BaseMethod | SeedMethod | SelfImprovement | OnlineMethod | SelectMethod | ExternalMethod,
+    Field(discriminator="kind"),
 ]
 
 
@@ -186,8 +244,10 @@ class Methods(RootModel[dict[Name, Method]]):
     """``config/methods.yaml``."""
 
 
-def training_section(method: Method) -> Literal["seed", "sft", "dpo"] | None:
+def training_section(method: Method) -> Literal["seed", "sft", "dpo", "grpo"] | None:
     """Which of a suite's training settings apply to ``method``; ``None`` where nothing is trained."""
     if isinstance(method, SelfImprovement):
         return "dpo" if method.objective.pairs else "sft"
+    if isinstance(method, OnlineMethod):
+        return method.objective.kind
     return "seed" if isinstance(method, SeedMethod) else None

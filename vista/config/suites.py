@@ -66,6 +66,13 @@ class TrainingSettings(Strict):
         default_factory=lambda: Hyperparameters(batch_size=64, learning_rate=1e-6),
         description="DPO on pairs of self-generated solutions.",
     )
+    grpo: Hyperparameters = Field(
+        default_factory=lambda: Hyperparameters(
+            epochs=15, batch_size=640, learning_rate=1e-6, warmup=0.0, schedule="constant"
+        ),
+        description="GRPO on responses that are sampled as it trains; `batch_size` counts responses, "
+        "`epochs` how often each query is asked.",
+    )
     report_to: Distinct[Literal["tensorboard", "trackio", "wandb"]] = Field(
         [],
         description="Programs that every step's losses are reported to, besides the history that every run "

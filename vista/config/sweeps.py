@@ -14,7 +14,7 @@ from typing import Any
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
-from vista.config.methods import Method, SelfImprovement
+from vista.config.methods import Improving, Method
 from vista.config.suites import Only, SuiteFile, Sweep, Swept, names_of
 from vista.settings import Name, spelled
 
@@ -59,7 +59,7 @@ def _expand_one(
     if sweep.set not in settings:
         problems.append(f"{where}.set: {_unknown(sweep.set, settings, f'setting of {sweep.method}')}")
         return
-    if sweep.rounds is not None and not isinstance(base, SelfImprovement):
+    if sweep.rounds is not None and not isinstance(base, Improving):
         problems.append(f"{where}.rounds: {sweep.method} (kind: {base.kind}) has no rounds; remove it")
         return
     for value in sweep.values:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 from pydantic import BeforeValidator, Field
 
-from vista.config.methods import SelfImprovement
+from vista.config.methods import Improving
 from vista.settings import Distinct, Name, Strict
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ Table = Literal[ResultsTable, "cost", "ablation", "findings", "resolution", Meas
 
 KEYS = ("model", "train_set", "method", "round")
 SILENCE = ("unanswered", "unfinished")
-COSTS = ("train_samples", "drawn")
+COSTS = ("train_samples", "drawn", "tokens drawn")
 DELTA = "Δ SFT-Seed"
 
 
@@ -56,7 +56,7 @@ Tables = Annotated[
 
 def columns_of(suite: Suite, table: str) -> list[str]:
     """Every column that the page of a table can have; one with the same value in all rows stands below."""
-    rounds = [m.rounds for m in suite.methods.values() if isinstance(m, SelfImprovement)]
+    rounds = [m.rounds for m in suite.methods.values() if isinstance(m, Improving)]
     in_domain, outside = suite.trained_tasks, suite.out_of_domain
     return {
         "main": [
@@ -77,7 +77,7 @@ def table_problems(suite: Suite, path: str) -> list[str]:
     """Tables that the suite does not have, and choices of what they do not have."""
     problems = []
     lacking = {
-        "rounds": not any(isinstance(m, SelfImprovement) and m.rounds > 1 for m in suite.methods.values()),
+        "rounds": not any(isinstance(m, Improving) and m.rounds > 1 for m in suite.methods.values()),
         "ood": not suite.out_of_domain,
         "benchmarks": len(suite.train_sets) < 2,
     }

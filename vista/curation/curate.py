@@ -9,9 +9,19 @@ from collections import Counter
 from typing import Any
 
 from vista import plugins
-from vista.config import Prompts, SeedMethod, SelfImprovement, Suite, Wording, training_section
+from vista.config import (
+    Improving,
+    OnlineMethod,
+    Prompts,
+    SeedMethod,
+    SelfImprovement,
+    Suite,
+    Wording,
+    training_section,
+)
 from vista.curation import stand_ins
 from vista.curation.rows import (
+    asked,
     example,
     pair,
     read_scores,
@@ -26,8 +36,10 @@ from vista.grid import Run
 from vista.manifest import Recorder, Status, read_manifest
 from vista.paths import Paths
 from vista.reads import CurationFiles, Reads, RolloutFiles
-from vista.records import EXAMPLE, GAINS, PAIR, SCORES, Row, write_rows
+from vista.records import ASKED, EXAMPLE, GAINS, PAIR, SCORES, Row, write_rows
 
+# By section of a suite's training settings, what a row of a training set is.
+SCHEMAS = {"seed": EXAMPLE, "sft": EXAMPLE, "dpo": PAIR, "grpo": ASKED}
 # Fields of a method that a training set depends on; of the objective, the file shows whether it has pairs.
 DECIDING = {"kind", "rollouts", "resample", "filter", "dedupe", "max_per_query", "reflect"}
 
@@ -43,13 +55,14 @@ def curate(suite: Suite, paths: Paths, run: Run) -> None:
     If a self-improvement method has no positive (or no pair) at all, the file is empty and the
     manifest says ``no-positives``, even if there are seed rows: training on the seed split alone
     would report SFT-Seed under another name. The same holds for SFT-Seed if no seed query has a
-    rationale. In a pilot, which has to try the training all the same, others stand in.
+    rationale. In a pilot, which has to try the training all the same, others stand in. The training set of a
+    method that samples as it trains is the queries themselves.
 
     Raises:
         VistaError: an input is missing or inconsistent, or the method trains nothing.
     """
     method = suite.methods[run.method]
-    if not isinstance(method, SeedMethod | SelfImprovement):
+    if not isinstance(method, SeedMethod | Improving):
         raise VistaError(f"{run.id}: method {run.method!r} trains nothing, so it has no training set")
     settings = _settings(suite, run)
     files = Reads(suite, paths).curation(run)
@@ -66,7 +79,11 @@ def curate(suite: Suite, paths: Paths, run: Run) -> None:
         rows = seed_rows(suite, run, files.seed, counts) + rows
         if suite.pilot and not rows:
             rows = stand_ins.of_seed(suite, run, files.seed)
-    schema = PAIR if training_section(method) == "dpo" else EXAMPLE
+    if isinstance(method, OnlineMethod):
+        prompts = suite.models[run.model].prompts
+        queries = read_split(files.queries, prompts, scene=True, judged=True)
+        rows = [asked(query) for query in queries.values()]
+    schema = SCHEMAS[str(training_section(method))]
     write_rows(paths.training_set(run.id), rows, schema)
     status: Status = "complete" if rows else "no-positives"
     recorder.write(paths.training_set(run.id), _every_count(counts, rows), status)
@@ -111,7 +128,7 @@ def _settings(suite: Suite, run: Run) -> dict[str, Any]:
 
 def _every_count(counts: Counter[str], rows: list[Row]) -> dict[str, float]:
     """A number for every count, zeros as well; a resampler from outside is counted by its own name."""
-    sources = Counter(count_of(row["source"]) for row in rows)
+    sources = Counter(count_of(row["source"]) for row in rows if "source" in row)
     cut = sum(not row.get("rejected_finished", True) for row in rows)
     final = counts + sources + Counter(examples=len(rows), unfinished_negatives=cut)
     return {name: float(final[name]) for name in dict.fromkeys([*COUNTS, *sources])}

@@ -23,7 +23,7 @@ from vista.errors import VistaError
 from vista.grid import Run
 from vista.manifest import check_count
 from vista.reads import SeedFiles
-from vista.records import QUERY, ROLLOUT, Row, Split, read_queries, read_rows
+from vista.records import ASKED, QUERY, ROLLOUT, Row, Split, read_queries, read_rows
 from vista.solutions import Key, Solution, capped, in_order, key_of, positives
 from vista.wording import chosen, refining, selecting
 
@@ -92,6 +92,12 @@ def reflection_example(query: Row, reflection: Reflection, wording: Wording) -> 
     }
 
 
+def asked(query: Row) -> Row:
+    """A query that the policy is asked as it trains (``records.ASKED``)."""
+    kept = {name: query.get(name) for name in ASKED.names if name != "prompt"}
+    return {**kept, "prompt": messages(query)}
+
+
 def pair(query: Row, choice: Choice) -> Row:
     """A preference pair from a positive and its negative."""
     if choice.negative is None:
@@ -148,15 +154,20 @@ def seed_rows(suite: Suite, run: Run, files: SeedFiles | None, counts: Counter[s
 PROMPT_COLUMNS = ["query_id", "task", "images", "system", "instruction", "rationale"]
 
 
-def read_split(files: Sequence[Path], prompts: Prompts, scene: bool = False) -> dict[str, Row]:
+JUDGED_COLUMNS = ["answer", "answer_type", "choices"]
+
+
+def read_split(
+    files: Sequence[Path], prompts: Prompts, scene: bool = False, judged: bool = False
+) -> dict[str, Row]:
     """Queries of all ``files`` by id, in order, as a model with these ``prompts`` is asked.
 
-    With their scenes if asked for.
+    With their scenes, and with what their responses are judged by, if asked for.
 
     Raises:
         VistaError: two files share a query id, so rollouts could not be told apart.
     """
-    wanted = [*PROMPT_COLUMNS, *(["scene"] if scene else [])]
+    wanted = [*PROMPT_COLUMNS, *(["scene"] if scene else []), *(JUDGED_COLUMNS if judged else [])]
     found: dict[str, Row] = {}
     for path in files:
         read = read_queries(path, [name for name in QUERY.names if name in wanted])

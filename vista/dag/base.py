@@ -10,7 +10,7 @@ from pathlib import Path
 from vista import closure, grid, lock, planned
 from vista.closure import update
 from vista.commit import git_state
-from vista.config import SelfImprovement, Suite, digest
+from vista.config import OnlineMethod, SelfImprovement, Suite, digest
 from vista.dag.jobs import refuse_leftover_jobs
 from vista.dag.stale import Stale
 from vista.errors import VistaError
@@ -182,6 +182,8 @@ class Base:
         """The code of a training, with the method's objective."""
         method = self.suite.methods[grid.Run.parse(run).method]
         named = [module_of(method.objective)] if isinstance(method, SelfImprovement) else []
+        if isinstance(method, OnlineMethod):
+            named = ["vista.training.online", module_of(method.objective.reward)]
         return self.code("train", *named)
 
     def task_evaluation_code(self, task: str, command: str = "evaluate") -> str:

@@ -18,8 +18,10 @@ from vista import devices, grid, measured
 from vista.config import (
     AnnotatedRationales,
     BuiltModel,
+    Improving,
     JobResources,
     ModelStage,
+    OnlineMethod,
     SelectMethod,
     SelfImprovement,
     SelfRationales,
@@ -141,7 +143,7 @@ class Settings(Outputs):
 
     def encodable_settings(self, model: str) -> str:
         """Settings of the check of all queries: how they are asked, and how long the responses may be."""
-        methods = [method for method in self.suite.methods.values() if isinstance(method, SelfImprovement)]
+        methods = [method for method in self.suite.methods.values() if isinstance(method, Improving)]
         lengths = {method.rollouts.max_new_tokens for method in methods}
         longest = [max(lengths, default=0), self.suite.eval_max_new_tokens]
         own = self.suite.seed_rationales
@@ -157,6 +159,9 @@ class Settings(Outputs):
         """
         this = grid.Run.parse(run)
         method = self.suite.methods[this.method]
+        if isinstance(method, OnlineMethod):  # queries with what their responses are judged by
+            files = self._in_order(self.reads.curation(this).every_file)
+            return digest(["asked", *self._prompts(run, verified=True), files])
         stated: list[Any] = [training_section(method) == "dpo", *self._prompts(run, verified=False)]
         if isinstance(method, SelfImprovement):
             choice = method.model_dump(mode="json", include={"filter", "dedupe", "max_per_query"})
@@ -187,6 +192,8 @@ class Settings(Outputs):
         stated: list[Any] = [getattr(self.suite.training, str(section)).model_dump(), tuning]
         if isinstance(method, SelfImprovement):
             stated.append(method.objective.model_dump())
+        if isinstance(method, OnlineMethod):
+            stated += [method.objective.model_dump(), method.rollouts.model_dump()]
         if method.trains_on_seed:
             # A special token in a text that somebody wrote is an error; of models' texts it leaves one out.
             stated.append(isinstance(self.suite.seed_rationales, AnnotatedRationales))

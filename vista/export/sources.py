@@ -12,7 +12,7 @@ from functools import cached_property
 from pathlib import Path
 
 from vista import grid
-from vista.config import SelectMethod, Suite, training_section
+from vista.config import OnlineMethod, SelectMethod, Suite, training_section
 from vista.damage import sha256
 from vista.errors import VistaError
 from vista.grid import Run, run_named
@@ -78,7 +78,7 @@ class Source:
 
     @property
     def section(self) -> str:
-        """What it is trained on: ``seed``, ``sft`` or ``dpo``."""
+        """What it is trained on: ``seed``, ``sft``, ``dpo`` or ``grpo``."""
         return str(training_section(self.suite.methods[self.run.method]))
 
     @property
@@ -137,6 +137,11 @@ class TrainingSet(Source):
     def manifest(self) -> Manifest:
         """The file's manifest, once it has been checked."""
         self.check_trained()
+        if isinstance(self.suite.methods[self.run.method], OnlineMethod):
+            raise VistaError(
+                f"{self.run.id}: its method trains on what the policy samples as it trains; "
+                f"the training set is the queries alone, in {self.file}; export its checkpoint"
+            )
         return self.made(self.file)
 
     @cached_property

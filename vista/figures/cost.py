@@ -1,4 +1,4 @@
-"""What accuracy costs in samples.
+"""What accuracy costs in sampled tokens.
 
 A figure of the analysis stage: ``python -m vista.figures.cost TABLE --to FILE``.
 """
@@ -13,6 +13,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from vista.figures.drawing import (
+    bar_handles,
+    bars,
     by_panel,
     draw,
     handle,
@@ -23,40 +25,49 @@ from vista.figures.drawing import (
     name_points,
     nothing,
     panels,
+    reach,
     unswept,
+    with_seeds,
 )
 from vista.figures.looks import Look
 
+MILLION = 1e6
 FRONT: dict[str, Any] = {"color": "#555555", "linewidth": 0.9, "linestyle": (0, (4, 2))}
 
 
 def cost(main: pd.DataFrame) -> Figure:
-    """Overall accuracy against the solutions sampled by then: a point for each round, the last one named.
+    """Overall accuracy against the tokens sampled by then: a point for each round, the last one named.
 
-    The dashed line is the Pareto front: the best accuracy at each cost.
+    The 95 % intervals count test queries and, where there are several, training seeds (``with_seeds``). The
+    dashed line is the Pareto front: the best accuracy at each cost.
     """
     asked = unswept(main[main["objective"].ne("select")])
-    own = asked[asked["overall"].notna() & asked["samples_drawn_total"].notna()]
-    own = own.assign(drawn=own["samples_drawn_total"] / 1000)
+    sure = with_seeds(main)
+    own = sure[sure.index.isin(asked.index) & sure["overall"].notna() & sure["tokens_drawn_total"].notna()]
+    own = own.assign(drawn=own["tokens_drawn_total"] / MILLION)
     if own.empty:
         return nothing("No run of this suite has a result.")
     found, styles = by_panel(own), looks_of(main)
     figure, axes = panels(found, height=2.7, narrow=1)
     for axis, rows in zip(axes, found.values(), strict=True):
         for method, line in rows.groupby("method", sort=False):
-            axis.plot(line["drawn"], line["overall"], **_thin(styles[str(method)]))
+            look = styles[str(method)]
+            reaches = reach(line, "overall")
+            bars(axis, line["drawn"], line["overall"], reaches, line["error"], look.color, "y")
+            axis.plot(line["drawn"], line["overall"], **_thin(look))
         ahead = front(rows)
         steps = [*np.repeat(ahead["drawn"], 2)[1:], rows["drawn"].max()]
         axis.plot(steps, np.repeat(ahead["overall"], 2), zorder=1, **FRONT)
         axis.margins(0.08)
-        axis.set_xlabel("solutions sampled, thousands")
+        axis.set_xlabel("tokens sampled, millions")
     label_left(axes, "overall accuracy, %")
     drawn = dict.fromkeys(own["method"])
     best = handle("best at each cost (Pareto front)", **FRONT)
+    errors = [error for rows in found.values() for error in rows["error"]]
     lost = [name for name in dict.fromkeys(asked["method"]) if name not in drawn]
     legend(
         figure,
-        [*(handle(method, **_thin(styles[method])) for method in drawn), best],
+        [*(handle(method, **_thin(styles[method])) for method in drawn), best, *bar_handles(errors, "y")],
         "The rounds of a method are joined, the last one is named where a name fits."
         if (own["round"] > 1).any()
         else "",

@@ -79,6 +79,10 @@ LOOKS = {
     "vista-prefix-only-cap10": Look(ORANGE, "^", "bottom", (0, (3, 1, 1, 1))),
     "vista-vas-only": Look(PINK, "D"),
     "vista-vas-only-dpo": Look(PINK, "D", "none", "--"),
+    # Reinforcement learning, and its controls.
+    "grpo": Look(ORANGE, "X", "left", (0, (6, 1))),
+    "grpo-faithful": Look(BLACK, "X", "none", (0, (6, 1))),
+    "grpo-format": Look(GREY, "X", "bottom", (0, (6, 1))),
     # Controls of the filter and of the resampling: grey ones know nothing, black ones the truth.
     "random-drop": Look(GREY, "d", dash="--"),
     "oracle-filter": Look(BLACK, "d", "none", "--"),

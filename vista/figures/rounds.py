@@ -37,7 +37,7 @@ def rounds(main: pd.DataFrame, runs: pd.DataFrame | None = None) -> Figure:
     ``runs``, every seed of a method with several is a thin line behind its mean.
     """
     several = main.groupby("method")["round"].transform("max") > 1
-    asked = unswept(main[several & main["objective"].isin(["sft", "dpo"])])
+    asked = unswept(main[several & main["objective"].isin(["sft", "dpo", "grpo"])])
     sure = with_seeds(main)
     own = sure[sure.index.isin(asked.index) & sure["overall"].notna()]
     if own.empty:

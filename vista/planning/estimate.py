@@ -19,6 +19,7 @@ from vista import grid
 from vista.config import (
     BuiltModel,
     HubModel,
+    OnlineMethod,
     SeedMethod,
     SelectMethod,
     SelfImprovement,
@@ -128,6 +129,8 @@ class Estimator:
         """Examples or pairs that a run trains on; of pairs an upper bound: not every query has a loser."""
         seed = float(train_queries(self.suite, run.train_set, "seed"))
         method = self.suite.methods[run.method]
+        if isinstance(method, OnlineMethod):
+            return float(train_queries(self.suite, run.train_set, "train"))
         if not isinstance(method, SelfImprovement):
             return seed
         kept = self.positives(grid.policy(self.suite, run), method)
@@ -205,10 +208,17 @@ class Estimator:
             if method.objective.pairs:
                 # Winner and loser, each through the reference model as well.
                 section, sequences, operations = "dpo", 2, operations + 2.0
+        sampling = 0.0
+        if isinstance(method, OnlineMethod):
+            section, sequences = "grpo", method.rollouts.k
+            operations += 2.0 if method.objective.beta else 0.0  # the reference model reads as well
+            drawn = self.examples(run) * sequences * self.suite.training.grpo.epochs
+            # With transformers, whatever the suite's engine: it has the weights that are trained.
+            sampling = self.sampling_hours(run.model, drawn * self.assumptions.response_tokens, "hf")
         epochs = getattr(self.suite.training, section).epochs
         tokens = self.examples(run) * sequences * self.whole_tokens * epochs
         start = self.start_hours(1, self.suite.gpus * training.processes)
-        return start + self.pass_hours(run.model, tokens, operations)
+        return start + sampling + self.pass_hours(run.model, tokens, operations)
 
     def evaluation_hours(self, run: Run) -> float:
         """GPU hours of answering every test query with a checkpoint, with the suite's engine."""

@@ -20,7 +20,7 @@ from PIL import Image
 from transformers import AutoConfig
 
 from vista import chat
-from vista.config import AnnotatedRationales, SelfImprovement, SelfRationales, Suite, TeacherRationales
+from vista.config import AnnotatedRationales, Improving, SelfRationales, Suite, TeacherRationales
 from vista.engines.presenter import Presenter, load_processor
 from vista.errors import VistaError
 from vista.images import BROKEN, seen_size
@@ -209,7 +209,7 @@ def response_limit(suite: Suite, split: str) -> int:
     own = suite.seed_rationales
     if split == "seed":  # sampled on just for the base model's own rationales
         return own.rollouts.max_new_tokens if isinstance(own, SelfRationales) else 0
-    methods = [method for method in suite.methods.values() if isinstance(method, SelfImprovement)]
+    methods = [method for method in suite.methods.values() if isinstance(method, Improving)]
     return max((method.rollouts.max_new_tokens for method in methods), default=0)
 
 

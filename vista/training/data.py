@@ -10,22 +10,24 @@ import json
 import os
 import sys
 from collections.abc import Callable, Container, Iterator, Sequence
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import torch
 from torch.utils.data import Sampler
 
 from vista import chat
-from vista.config import SamplingStrategy
+from vista.config import GrpoSettings, Sampling, SamplingStrategy
 from vista.engines.batching import collate
 from vista.engines.checkpoints import Checkpoint
 from vista.errors import VistaError
 from vista.images import open_images
 from vista.manifest import check_count
-from vista.records import EXAMPLE, PAIR, Row, read_rows
+from vista.records import Row, read_rows
 from vista.seeding import generator
 from vista.shown import printable
 
@@ -37,19 +39,35 @@ POOL = 4  # steps that are sorted by length together, where steps are grouped by
 ANEW = "delete it and curate again"
 
 
-def read_training_set(path: Path, pairs: bool) -> list[Row]:
-    """Examples or pairs of a training set.
+@dataclass(frozen=True)
+class Online:
+    """What a policy is trained on as it samples, besides its queries.
+
+    Attributes:
+        objective: What to minimise, and what is rewarded.
+        sampling: How to sample.
+        batch_size: Sequences decoded at a time.
+    """
+
+    objective: GrpoSettings
+    sampling: Sampling
+    batch_size: int
+
+
+def read_training_set(path: Path, schema: pa.Schema) -> list[Row]:
+    """Rows of a training set: ``records.EXAMPLE``, ``records.PAIR`` or ``records.ASKED``.
 
     Raises:
         VistaError: the file has no rows, or not as many as its manifest says; a row has no prompt, no
             response, or not the images that its prompt shows.
     """
-    rows = read_rows(path, PAIR if pairs else EXAMPLE)
+    rows = read_rows(path, schema)
+    sides = [name for name in ("completion", "chosen", "rejected") if name in schema.names]
     if not rows:
         raise VistaError(f"{path}: no rows, though its manifest says complete; {ANEW}")
     check_count(path, len(rows), "examples")
     for index, row in enumerate(rows):
-        problem = _problem(row, ("chosen", "rejected") if pairs else ("completion",))
+        problem = _problem(row, sides)
         if problem:
             raise VistaError(f"{path}: row {index}: {problem}; {ANEW}")
     return rows
@@ -93,7 +111,7 @@ def check_tokens(
             continue
         what, token = found
         said = f"row {index}: query {row['query_id']!r}: its {what} spells {token!r}"
-        if row["source"] not in (dropped if what == "response" else REFLECTIONS):
+        if row.get("source") not in (dropped if what == "response" else REFLECTIONS):
             do = remedy if what == "response" else "correct or remove the query"
             raise VistaError(f"{path}: {said}, a special token of {checkpoint.name}; {do}")
         first = first or said
@@ -114,7 +132,7 @@ def _spelled(row: Row, spelled: Callable[[str], str | None]) -> tuple[str, str] 
     return next(((what, token) for what, text in texts if (token := spelled(text)) is not None), None)
 
 
-def _problem(row: Row, responses: tuple[str, ...]) -> str | None:
+def _problem(row: Row, responses: Sequence[str]) -> str | None:
     parts = [part for turn in row["prompt"] for part in turn["content"] or []]
     if not any(turn["role"] == "user" for turn in row["prompt"]) or not parts:
         return "column 'prompt' holds no question"

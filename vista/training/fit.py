@@ -11,6 +11,7 @@ import shutil
 import sys
 import tempfile
 import time
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -29,10 +30,10 @@ from vista.objectives import ObjectiveSettings
 from vista.records import Row
 from vista.seeding import derive_seed
 from vista.training import resume, trainers, zero
-from vista.training.data import ExampleCollator, PairCollator
+from vista.training.data import ExampleCollator, Online, PairCollator
 from vista.training.launch import told_arithmetic
+from vista.training.offline import PaperTrainer
 from vista.training.trace import Reports, write_history
-from vista.training.trainers import PaperTrainer
 
 # transformers before 5.23 knows only the older name; later releases warn about it.
 RECOMPUTE = next(
@@ -41,6 +42,7 @@ RECOMPUTE = next(
 SHARED = Path("/dev/shm")  # noqa: S108 - where torch's processes share memory
 SHARED_BYTES = 2e9  # for the batches of a process's workers: some hundred images
 WORKERS = 2
+ONLINE = "vista.training.online"  # by name: other trainings do not depend on the engine that it samples with
 SCHEDULES = {"cosine": "cosine", "linear": "linear", "constant": "constant_with_warmup"}
 
 
@@ -48,7 +50,7 @@ def fit(
     checkpoint: Checkpoint,
     rows: list[Row],
     hyper: Hyperparameters,
-    objective: ObjectiveSettings,
+    objective: ObjectiveSettings | Online,
     title: str,
     training: ModelTraining | None = None,
     dtype: torch.dtype = torch.float32,
@@ -56,14 +58,14 @@ def fit(
     history: Path | None = None,
     reports: Reports | None = None,
 ) -> dict[str, float]:
-    """Train ``checkpoint.model`` on examples, or on pairs if the ``objective`` asks for them.
+    """Train ``checkpoint.model`` on examples, or on the pairs or queries that the ``objective`` asks for.
 
     Afterwards ``checkpoint.model`` is the trained model, adapters merged. Where weights were spread over
     processes (FSDP, ZeRO-3) only the main process has it; in the others it is ``None``.
 
     Args:
         checkpoint: Where to start; the reference of an objective that needs one.
-        rows: ``records.EXAMPLE`` or ``records.PAIR`` rows.
+        rows: ``records.EXAMPLE``, ``records.PAIR`` or ``records.ASKED`` rows.
         hyper: Settings.
         objective: What to minimise.
         title: Names the run in errors; its random streams derive from it.
@@ -75,7 +77,8 @@ def fit(
 
     Returns:
         examples, steps, epochs, tokens, first_loss, last_loss (the mean over the last twentieth of the
-        steps) and train_seconds; resumed_at_step if the run resumed from a state.
+        steps) and train_seconds; resumed_at_step if the run resumed from a state; solutions, drawn_tokens
+        and correct of what was sampled.
 
     Raises:
         VistaError: the loss or a weight is not a number, or the model itself does not fit in memory.
@@ -87,7 +90,7 @@ def fit(
         folder = Path(temporary) if states is None else states.folder
         low_precision = dtype == torch.bfloat16 and torch.cuda.is_available()
         trainer = make_trainer(
-            checkpoint, rows, hyper, objective, folder, seed, training, low_precision, reports
+            checkpoint, rows, hyper, objective, folder, seed, training, low_precision, reports, title
         )
         trainer.what_diverged = title
         trainers.make_quiet(trainer, f"train {title}")
@@ -116,6 +119,7 @@ def fit(
         "first_loss": losses[0],
         "last_loss": sum(last) / len(last),
         "train_seconds": round(time.monotonic() - began, 3),
+        **trainer.counts(),
         **({} if state is None else {"resumed_at_step": float(state.name.rpartition("-")[2])}),
     }
 
@@ -124,31 +128,59 @@ def make_trainer(
     checkpoint: Checkpoint,
     rows: list[Row],
     hyper: Hyperparameters,
-    objective: ObjectiveSettings,
+    objective: ObjectiveSettings | Online,
     folder: Path,
     seed: int,
     training: ModelTraining | None = None,
     low_precision: bool = False,
     reports: Reports | None = None,
+    title: str = "",
 ) -> Any:
-    """The trainer for ``rows``. Arguments are those of ``fit`` and of ``trainer_config``."""
+    """The trainer for ``rows``. Arguments are those of ``fit`` and of ``trainer_arguments``."""
     training = training or ModelTraining()
+    common = (folder, seed, training, low_precision, reports)
+    if isinstance(objective, Online):
+        trainer = import_module(ONLINE).make_trainer(checkpoint, rows, hyper, objective, title, *common)
+    else:
+        trainer = make_offline(checkpoint, rows, hyper, objective, *common)
+    trainer.add_callback(trainers.Start(trainer))
+    trainer.add_callback(trainers.Watch(trainer))
+    return trainer
+
+
+def make_offline(
+    checkpoint: Checkpoint,
+    rows: list[Row],
+    hyper: Hyperparameters,
+    objective: ObjectiveSettings,
+    folder: Path,
+    seed: int,
+    training: ModelTraining,
+    low_precision: bool,
+    reports: Reports | None,
+) -> PaperTrainer:
+    """The trainer for examples or pairs."""
     lora = lora_config(checkpoint.model, training.tuning)
     whole = Whole(checkpoint.model, lora)
-    trainer = trainers.PaperTrainer(
+    trainer = PaperTrainer(
         model=checkpoint.model,
         processing_class=checkpoint.processor.inner,
         train_dataset=trainers.index_dataset(len(rows)),
-        args=trainer_config(hyper, training, folder, seed, low_precision, reports),
+        args=on_one_gpu(
+            SFTConfig(
+                **trainer_arguments(hyper, training, folder, seed, low_precision, reports),
+                max_length=None,  # TRL would cut image tokens off; lengths are checked instead
+                dataset_kwargs={"skip_prepare_dataset": True},
+            )
+        ),
         data_collator=(PairCollator if objective.pairs else ExampleCollator)(rows, checkpoint),
         peft_config=lora,
     )
     trainer.objective = plugins.make(objective)
+    trainer.needs_reference = trainer.objective.needs_reference
     trainer.strategy = hyper.sampling_strategy
     trainer.sums = {}
     trainer.whole = whole
-    trainer.add_callback(trainers.Start(trainer))
-    trainer.add_callback(trainers.Watch(trainer))
     return trainer
 
 
@@ -169,15 +201,15 @@ def clear_up(trainer: Any, title: str, error: Exception) -> None:
         ) from error
 
 
-def trainer_config(
+def trainer_arguments(
     hyper: Hyperparameters,
     training: ModelTraining,
     folder: Path,
     seed: int,
     low_precision: bool,
     reports: Reports | None = None,
-) -> SFTConfig:
-    """TRL's configuration object: the arguments of transformers' Trainer.
+) -> dict[str, Any]:
+    """The arguments of transformers' Trainer, for any of TRL's configuration objects.
 
     Args:
         hyper: The suite's settings.
@@ -197,7 +229,7 @@ def trainer_config(
     if os.environ.get("ACCELERATE_USE_FSDP") == "true":
         # Else the gradients of all passes but the last would be summed whole in every process.
         saving["accelerator_config"] = {"gradient_accumulation_kwargs": {"sync_each_batch": True}}
-    config = SFTConfig(
+    return dict(
         **saving,
         **{RECOMPUTE: training.gradient_checkpointing},
         **({"report_to": "none"} if reports is None else reports.prepare()),
@@ -218,16 +250,18 @@ def trainer_config(
         dataloader_num_workers=workers,  # new ones in each epoch: kept ones would shift the random state
         dataloader_pin_memory=on_gpu,
         remove_unused_columns=False,
-        max_length=None,  # TRL would cut image tokens off; lengths are checked instead
         logging_nan_inf_filter=False,  # it would hide a NaN; ours stops the run
         logging_strategy="steps",
         logging_steps=1,
         eval_strategy="no",
         disable_tqdm=True,
-        dataset_kwargs={"skip_prepare_dataset": True},
     )
+
+
+def on_one_gpu(config: Any) -> Any:
+    """A config of TRL's with which a process trains on one GPU, whatever others it sees."""
     if config.n_gpu > 1:
-        config._n_gpu = 1  # one process trains on one GPU, whatever others it sees
+        config._n_gpu = 1
     return config
 
 

@@ -33,7 +33,7 @@ from vista.config import ModelTraining
 from vista.engines.batching import BatchSize
 from vista.errors import MORE_MEMORY, VistaError
 from vista.records import atomic_path, settle, sync, write_json
-from vista.training.trainers import PaperTrainer, check_weights
+from vista.training.trainers import SharedTrainer, check_weights
 
 WHOLE = "whole.json"  # in a state: its files and their sizes, written last
 IDENTITY = "identity.json"  # beside the states: the run that wrote them
@@ -93,7 +93,7 @@ class States:
 class KeepStates(TrainerCallback):  # type: ignore[misc]
     """Completes each state that Trainer writes."""
 
-    def __init__(self, states: States, trainer: PaperTrainer) -> None:
+    def __init__(self, states: States, trainer: SharedTrainer) -> None:
         self.states = states
         self.trainer = trainer
         self.since = time.monotonic()
@@ -102,7 +102,7 @@ class KeepStates(TrainerCallback):  # type: ignore[misc]
         """Keep the reference's log-probabilities, which later weights cannot give."""
         self.since = time.monotonic()
         file = self.states.folder / REFERENCE
-        if self.trainer.objective.needs_reference and state.is_world_process_zero and not file.exists():
+        if self.trainer.needs_reference and state.is_world_process_zero and not file.exists():
             with atomic_path(file) as part:
                 save_file({"log_probs": self.trainer.data_collator.reference}, part)
 
@@ -136,7 +136,7 @@ class KeepStates(TrainerCallback):  # type: ignore[misc]
         self.since = time.monotonic()
 
 
-def go_on(states: States, trainer: PaperTrainer) -> Path | None:
+def go_on(states: States, trainer: SharedTrainer) -> Path | None:
     """The state to resume from, the same in every process, with DPO's reference put in place.
 
     Raises:
@@ -148,7 +148,7 @@ def go_on(states: States, trainer: PaperTrainer) -> Path | None:
     state = states.newest()
     if state is not None:
         check_state(state)
-    if state is not None and trainer.objective.needs_reference:
+    if state is not None and trainer.needs_reference:
         trainer.data_collator.reference = load_file(states.folder / REFERENCE)["log_probs"]
     if state is not None and trainer.accelerator.is_main_process:
         print(f"resuming from {state}", file=sys.stderr)

@@ -12,15 +12,18 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import torch
 
 from vista import plugins
 from vista.batches import Shares
 from vista.config import (
     AnnotatedRationales,
+    HfEngineSettings,
     Hyperparameters,
     LoraTuning,
     ModelTraining,
+    OnlineMethod,
     SeedMethod,
     SelfImprovement,
     Suite,
@@ -38,7 +41,8 @@ from vista.objectives import ObjectiveSettings
 from vista.objectives.sft import SftSettings
 from vista.paths import Paths
 from vista.reads import Reads
-from vista.training.data import REFLECTIONS, check_tokens, read_training_set
+from vista.records import ASKED, EXAMPLE, PAIR
+from vista.training.data import REFLECTIONS, Online, check_tokens, read_training_set
 from vista.training.launch import told_arithmetic
 from vista.training.trace import Reports, write_history
 from vista.wording import check_wording, trained_templates
@@ -72,8 +76,8 @@ def train(suite: Suite, paths: Paths, run: Run) -> None:
         return
     fail_if(reporting_problems(suite, str(paths.suite)), "Losses cannot be reported:")
     require_gpu(suite, run.model, "training")
-    objective = objective_of(suite, run)
-    rows = read_training_set(examples, objective.pairs)
+    minimised = objective_of(suite, run)
+    rows = read_training_set(examples, training_schema(suite, run))
     training = suite.models[run.model].training
     processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     check_accelerate(training, torch.cuda.device_count(), processes, run.model)
@@ -101,7 +105,7 @@ def train(suite: Suite, paths: Paths, run: Run) -> None:
         check_wording(checkpoint.processor.tokenizer, suite.wording, templates, run.model)
         fitting = training.model_copy(update={"device_batch_size": batch.size})
         recorder.settings["training"] |= _passes(fitting, hyper)
-        counts = fit(checkpoint, kept, hyper, objective, run.id, fitting, dtype, states, history, reports)
+        counts = fit(checkpoint, kept, hyper, minimised, run.id, fitting, dtype, states, history, reports)
         return checkpoint, {**counts, "dropped_special_tokens": float(len(rows) - len(kept))}
 
     if is_main_process():
@@ -137,7 +141,15 @@ def _beside(output: Path, name: str) -> Path:
     return output.with_name(f".{output.name}.{name}")
 
 
-def objective_of(suite: Suite, run: Run) -> ObjectiveSettings:
+def training_schema(suite: Suite, run: Run) -> pa.Schema:
+    """What a row of the run's training set is."""
+    objective = objective_of(suite, run)
+    if isinstance(objective, Online):
+        return ASKED
+    return PAIR if objective.pairs else EXAMPLE
+
+
+def objective_of(suite: Suite, run: Run) -> ObjectiveSettings | Online:
     """What the run minimises; SFT where it trains on the seed split.
 
     Raises:
@@ -148,6 +160,8 @@ def objective_of(suite: Suite, run: Run) -> ObjectiveSettings:
         return method.objective
     if isinstance(method, SeedMethod):
         return SftSettings(kind="sft")
+    if isinstance(method, OnlineMethod):
+        return Online(method.objective, method.rollouts, HfEngineSettings(kind="hf").batch_size)
     raise VistaError(f"{run.id}: method {run.method!r} trains nothing; evaluate its model as it is")
 
 
@@ -160,12 +174,17 @@ def hyperparameters(suite: Suite, run: Run) -> Hyperparameters:
 def settings_of(suite: Suite, run: Run) -> dict[str, Any]:
     """The settings that a checkpoint depends on, and how it was trained, for its manifest."""
     objective = objective_of(suite, run)  # refuses a method that trains nothing
+    if isinstance(objective, Online):
+        grpo = objective.objective
+        said = {"rollouts": objective.sampling.model_dump(mode="json"), **plugins.origins(grpo.reward)}
+        said["objective"] = grpo.model_dump(mode="json")
+    else:
+        said = {"objective": objective.model_dump(mode="json"), **plugins.origins(objective)}
     hyper = hyperparameters(suite, run)
     training = suite.models[run.model].training
     return {
         "run": run.id,
-        "objective": objective.model_dump(mode="json"),
-        **plugins.origins(objective),
+        **said,
         "hyperparameters": hyper.model_dump(mode="json"),
         "training": {
             **training.model_dump(mode="json", exclude={"accelerate"}),

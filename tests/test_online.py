@@ -1,0 +1,120 @@
+"""Methods that sample as they train: what a suite may say of them, and what their jobs read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.test_config import change, files, message
+from vista import grid
+from vista.config import GrpoSettings, OnlineMethod, Suite, load_suite
+from vista.dag import Dag
+from vista.grid import Run
+from vista.paths import Paths
+from vista.reads import Reads
+from vista.rewards.faithful import FaithfulSettings
+
+__all__ = ["files"]
+GRPO = {"kind": "online", "rounds": 2}
+
+
+def added(files: Path, **methods: dict[str, Any]) -> Path:
+    """The smoke suite with these methods as well."""
+    change(files / "config/methods.yaml", lambda v: v.update(methods))
+    change(files / "config/smoke.yaml", lambda v: v["methods"].extend(methods))
+    change(files / "config/smoke.yaml", lambda v: v["training"].update(grpo={"epochs": 1, "batch_size": 24}))
+    return files
+
+
+def loaded(files: Path) -> Suite:
+    return load_suite(files / "config/smoke.yaml", root=files)
+
+
+def test_an_online_method_starts_from_sft_seed_and_goes_on_from_its_own_rounds(files: Path) -> None:
+    suite = loaded(added(files, mine=GRPO))
+    first, second = (run for run in grid.runs(suite) if run.method == "mine")
+    assert grid.restart(suite, first) == Run(first.model, first.train_set, "sft-seed", first.seed, 0)
+    assert grid.restart(suite, second) == first
+    reads = Reads(suite, Paths(Path("results")))
+    assert reads.curation(first).rollouts == []
+    assert reads.curation(first).queries == reads.queries(first, "train")
+
+
+def test_the_suites_defaults_say_how_it_samples(files: Path) -> None:
+    suite = loaded(added(files, mine=GRPO))
+    method = suite.methods["mine"]
+    assert isinstance(method, OnlineMethod)
+    assert (method.rollouts.k, method.rollouts.max_new_tokens) == (6, 80)
+    assert method.objective == GrpoSettings(kind="grpo")
+
+
+def test_no_rollouts_are_made_for_it(files: Path) -> None:
+    names = [
+        {(run.method, kind) for run in grid.runs(suite) for kind in (grid.sources(suite, run).policies)}
+        for suite in (loaded(files), loaded(added(files, mine=GRPO)))
+    ]
+    assert len(names[0]) == len(names[1])
+
+
+def test_all_that_is_wrong_with_it_is_told_at_once(files: Path) -> None:
+    scene = {"kind": "online", "objective": {"kind": "grpo", "reward": {"kind": "faithful"}}}
+    added(files, mine={**GRPO, "initial_policy": "star"}, seeing=scene)
+
+    def edit(value: dict[str, Any]) -> None:
+        value["training"]["grpo"] |= {"batch_size": 16, "sampling_strategy": "group_by_length"}
+        local = {"kind": "path", "path": "data"}
+        sizes = {"seed": 2, "train": 2, "test": 2}
+        value["tasks"]["slake"] = {"kind": "slake", "source": local, "sizes": sizes}
+        value["train_sets"]["both"] = [next(iter(value["tasks"])), "slake"]
+
+    change(files / "config/smoke.yaml", edit)
+    change(
+        files / "models.yaml",
+        lambda v: v["nano-smoke"].update(training={"processes": 2, "accelerate": "fsdp.yaml"}),
+    )
+    text = message(files)
+    for said in (
+        "method mine: initial_policy 'star' must be among the suite's methods and be of kind base or seed",
+        "training.grpo.sampling_strategy: 'group_by_length' would need to know how long responses are before",
+        "training.grpo.batch_size: 16 responses are not whole groups of 6 (rollouts.k of method mine) in "
+        "each of 2 processes for model nano-smoke; make batch_size a multiple of 12",
+        "method mine: model nano-smoke has a config file of accelerate, which may spread its weights",
+        "method seeing: reward 'faithful' looks at the scene, but task 'slake' (kind: slake) has none",
+    ):
+        assert said in text, text
+
+
+@pytest.mark.parametrize(
+    ("field", "said"),
+    [
+        ({"rollouts": {"k": 1}}, "a group needs responses that can differ"),
+        ({"rollouts": {"temperature": 0.0}}, "a group needs responses that can differ"),
+        ({"filter": {"kind": "vas"}}, "filter"),
+        ({"objective": {"kind": "sft"}}, "grpo"),
+        ({"objective": {"kind": "grpo", "reward": {"kind": "corect"}}}, "did you mean 'correct'?"),
+        ({"objective": {"kind": "grpo", "beta": -0.1}}, "beta"),
+        ({"objective": {"kind": "grpo", "loss_type": "ppo"}}, "loss_type"),
+    ],
+)
+def test_a_mistake_in_its_entry_names_the_field(files: Path, field: dict[str, Any], said: str) -> None:
+    text = message(added(files, mine={**GRPO, **field}))
+    assert "mine" in text
+    assert said in text
+
+
+def test_its_reward_and_its_sampling_decide_its_training_alone(files: Path, tmp_path: Path) -> None:
+    plain = loaded(added(files, mine=GRPO))
+    method = plain.methods["mine"]
+    assert isinstance(method, OnlineMethod)
+    faithful = method.objective.model_copy(update={"reward": FaithfulSettings(kind="faithful")})
+    colder = method.rollouts.model_copy(update={"temperature": 0.5})
+    run = next(run.id for run in grid.runs(plain) if run.method == "mine")
+    for change_of in ({"objective": faithful}, {"rollouts": colder}):
+        changed = plain.model_copy(
+            update={"methods": {**plain.methods, "mine": method.model_copy(update=change_of)}}
+        )
+        one, other = Dag(plain), Dag(changed)
+        assert one.training_settings(run) != other.training_settings(run)
+        assert one.curation_settings(run) == other.curation_settings(run)

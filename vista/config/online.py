@@ -1,0 +1,55 @@
+"""What keeps a method that samples as it trains from running, told before anything does."""
+
+from __future__ import annotations
+
+from vista.batches import in_whole_groups, smallest_step
+from vista.config.methods import OnlineMethod
+from vista.config.suites import Suite
+
+
+def online_problems(suite: Suite, path: str) -> list[str]:
+    """Methods of kind online that some model, or the training settings, cannot serve; one line each."""
+    found = {name: method for name, method in suite.methods.items() if isinstance(method, OnlineMethod)}
+    problems = []
+    strategy = suite.training.grpo.sampling_strategy
+    if found and strategy != "random":
+        problems.append(
+            f"{path}: training.grpo.sampling_strategy: {strategy!r} would need to know how long responses "
+            "are before they are sampled; leave it at random"
+        )
+    for name, method in found.items():
+        problems += _group_problems(suite, name, method, path)
+        problems += [
+            f"{path}: method {name}: model {model} has a config file of accelerate, which may spread its "
+            "weights over processes, and a method of kind online samples with all of them; remove "
+            "training.accelerate of the model, or name other models under only"
+            for model in suite.where(name)[0]
+            if model in suite.models and suite.models[model].training.accelerate is not None
+        ]
+        if method.objective.reward.needs_scene:
+            problems += [
+                f"{path}: method {name}: reward {method.objective.reward.kind!r} looks at the scene, but "
+                f"task {task!r} (kind: {suite.tasks[task].kind}) has none; only generated tasks (kind: grid) "
+                "do: take the method or the task out of the suite"
+                for task in suite.tasks_without_scene
+            ]
+    return problems
+
+
+def _group_problems(suite: Suite, name: str, method: OnlineMethod, path: str) -> list[str]:
+    """Groups that a step, or a process's share of one, would cut through."""
+    size, k = suite.training.grpo.batch_size, method.rollouts.k
+    problems = []
+    for model in suite.where(name)[0]:
+        if model not in suite.models:
+            continue
+        processes = suite.models[model].training.processes
+        if in_whole_groups(size, processes, k):
+            continue
+        shared = f" in each of {processes} processes" if processes > 1 else ""
+        least = smallest_step(processes, k)
+        problems.append(
+            f"{path}: training.grpo.batch_size: {size} responses are not whole groups of {k} (rollouts.k of "
+            f"method {name}){shared} for model {model}; make batch_size a multiple of {least}"
+        )
+    return problems
