@@ -189,7 +189,14 @@ def test_what_a_job_is_asked_takes_no_longer_in_a_larger_grid(root: Path) -> Non
         files = grid.rollout_files(grid.self_improvement(suite, run))
         policy, first = grid.policy(suite, run).id, "nano-internvl/grids/sft-seed/seed0/round0"
         of_run = (
-            *(dag.checkpoint, dag.training_start, dag.checked, dag.responses, dag.encodable),
+            *(
+                dag.checkpoint,
+                dag.training_start,
+                dag.training_budget,
+                dag.checked,
+                dag.responses,
+                dag.encodable,
+            ),
             *(dag.curation_inputs, dag.curation_settings, dag.curation_code),
             *(dag.training_settings, dag.evaluation_settings),
         )

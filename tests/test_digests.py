@@ -42,10 +42,10 @@ from vista.task_kinds.own.cells import Columns
 METHODS = [
     *("zero-shot", "sft-seed", "r3v", "star", "rest-em", "vista-sft", "vista-dpo", "budget-matched"),
     *("random-prefix", "gold-prefix", "random-drop", "vig", "logprob", "oracle-filter", "r3v-select"),
-    "grpo",
 ]
 MODELS = ("nano-internvl", "nano-qwen2.5-vl")
 MINE = {"mine": {"kind": "external", "rounds": 2, "checkpoints": dict.fromkeys(MODELS, "runs/{round}")}}
+SPENDING = {"spending": {"kind": "online", "budget": {"tokens_of": "rest-em"}}}
 TOLD = {"told": {"kind": "external", "predictions": {"nano-internvl": "told.jsonl"}}}
 Signature = tuple[Any, ...]
 
@@ -94,7 +94,8 @@ def jobs(suite: Suite) -> dict[tuple[str, str], Signature]:
             code = dag.curation_code(run.id)
             add("curate", run.id, dag.curation_settings(run.id), dag.curation_inputs(run.id), code)
             code, start = dag.training_code(run.id), dag.training_start(run.id)
-            add("train", run.id, dag.training_settings(run.id), [start], code)
+            files = [start, *dag.training_budget(run.id)]
+            add("train", run.id, dag.training_settings(run.id), files, code)
         if run.model in suite.endpoints:
             add("ask", run.id, dag.asking_settings(run.id), dag.test_queries(), dag.evaluation_code("ask"))
             continue
@@ -176,7 +177,7 @@ DECIDES: dict[str, str] = {
     # The findings are read from tables alone.
     "SuiteFields.shards": (
         "+gains +resample +sample +score ablation audit cases curate difficulty distributions prefix "
-        "resolution results"
+        "resolution results train"
     ),
     "SuiteFields.pilot": "+pilot curate grade tasks",
     "SuiteFields.snapshot": "",
@@ -252,6 +253,7 @@ DECIDES: dict[str, str] = {
     "SelfImprovement.reflect": "curate TABLES",
     "OnlineMethod.initial_policy": "train TABLES",
     "OnlineMethod.rounds": "+curate +evaluate +train collect training TABLES",
+    "TokenBudget.tokens_of": "train TABLES",
     "GrpoSettings.beta": "train TABLES",
     "GrpoSettings.loss_type": "train TABLES",
     "GrpoSettings.scale_rewards": "train TABLES",
@@ -393,7 +395,7 @@ def grids(root: Path, results: Path) -> Suite:
     raw |= {
         "models": ["nano-internvl", "nano-qwen2.5-vl"],
         "seeds": [0],
-        "methods": [*METHODS, MINE],
+        "methods": [*METHODS, SPENDING, MINE],
         "sweeps": {"tau": {"method": "vista-sft", "set": "filter.tau", "values": [-1.0], "rounds": 1}},
         "max_rounds": {"nano-internvl": 2},
         "only": {"r3v": {"models": ["nano-internvl"]}, "r3v-select": {"models": ["nano-internvl"]}},
@@ -520,6 +522,7 @@ OTHER: dict[str, list[Any] | Callable[[Any], list[Any]]] = {
     "AnnotatedRationales.files": [{}],
     "SelfImprovement.initial_policy": ["zero-shot"],
     "OnlineMethod.initial_policy": ["zero-shot"],
+    "TokenBudget.tokens_of": ["vista-sft"],
     "SelfImprovement.reflect": [["refine"], ["select"]],
     "ScoringSettings.layers": [[0.25]],
     "SelectMethod.of": ["vista-sft"],

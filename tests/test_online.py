@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -102,6 +103,30 @@ def test_a_mistake_in_its_entry_names_the_field(files: Path, field: dict[str, An
     text = message(added(files, mine={**GRPO, **field}))
     assert "mine" in text
     assert said in text
+
+
+def test_its_budget_are_the_rollouts_of_another_method_which_are_made_first(files: Path) -> None:
+    suite = loaded(added(files, mine={**GRPO, "rounds": 1, "budget": {"tokens_of": "vista-sft"}}))
+    run = next(run for run in grid.runs(suite) if run.method == "mine")
+    other = replace(run, method="vista-sft")
+    files_of = Reads(suite, Paths(suite.results)).curation(other).policies[0].solutions
+    assert Dag(suite).training_budget(run.id) == [str(file) for file in files_of]
+    assert Dag(suite).training_budget(other.id) == []
+
+
+@pytest.mark.parametrize(
+    ("budget", "said"),
+    [
+        ("vista", "budget.tokens_of: 'vista' is not among the suite's methods; name one of kind self"),
+        ("sft-seed", "budget.tokens_of: 'sft-seed' is of kind seed; name one of kind self-improvement"),
+        ("vista-sft", "'vista-sft' has 1 rounds, but mine has 2; set the rounds of mine to 1 at most"),
+    ],
+)
+def test_a_budget_of_no_method_that_samples_as_often_is_refused(files: Path, budget: str, said: str) -> None:
+    added(files, mine={**GRPO, "budget": {"tokens_of": budget}})
+    change(files / "config/methods.yaml", lambda v: v["vista-sft"].update(rounds=1))
+    change(files / "config/smoke.yaml", lambda v: v.get("method_overrides", {}).pop("vista-sft", None))
+    assert said in message(files)
 
 
 def test_its_reward_and_its_sampling_decide_its_training_alone(files: Path, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ testbed's direct measurements read, ``vista.measured`` says.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from vista import grid
@@ -215,6 +215,18 @@ class Reads:
             self.shards(policy, "scores", names.scores),
             self.shards(policy, "gains", names.gains),
         )
+
+    def drawn(self, run: Run) -> list[Path]:
+        """The solutions that were sampled for a run's data in its own round."""
+        names = grid.rollout_files(grid.self_improvement(self.suite, run))
+        return self.rollouts(grid.policy(self.suite, run), names).solutions
+
+    def budget(self, run: Run) -> list[Path]:
+        """The solutions whose tokens a run that samples as it trains may sample; none without a budget."""
+        method = self.suite.methods[run.method]
+        if not isinstance(method, OnlineMethod) or method.budget is None:
+            return []
+        return self.drawn(replace(run, method=method.budget.tokens_of))
 
     def curation(self, run: Run) -> CurationFiles:
         """What a run's training set is selected from."""

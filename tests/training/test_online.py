@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import itertools
 import statistics
 from collections import Counter
@@ -33,10 +34,11 @@ from vista.engines.checkpoints import Checkpoint, save_checkpoint
 from vista.engines.hf import HfEngine
 from vista.errors import VistaError
 from vista.images import open_images
-from vista.manifest import Recorder, read_manifest
+from vista.manifest import Recorder, Status, read_manifest
 from vista.models.nano import build_nano
 from vista.paths import Paths
-from vista.records import ASKED, Row, write_rows
+from vista.reads import Reads
+from vista.records import ASKED, ROLLOUT, Row, write_rows
 from vista.rewards import Reward, RewardSettings
 from vista.training.data import Online
 from vista.training.fit import fit, make_trainer
@@ -236,12 +238,18 @@ def test_how_many_responses_go_through_at_once_changes_rounding_alone(fresh: Fre
 # --- on files ---
 
 
-def suite_with(suite: Suite, hyper: Hyperparameters, **training: Any) -> Suite:
+BUDGET = {"tokens_of": "rest-em"}
+
+
+def suite_with(
+    suite: Suite, hyper: Hyperparameters, budget: dict[str, str] | None = None, **training: Any
+) -> Suite:
     method = OnlineMethod.model_validate(
         {
             "kind": "online",
             "rollouts": {"k": K, "max_new_tokens": LIMIT},
             "objective": {"kind": "grpo", "reward": {"kind": "format"}},
+            "budget": budget,
         }
     )
     changed = suite.model_copy(
@@ -298,3 +306,61 @@ def test_the_manifest_and_the_history_say_what_was_sampled(suite: Suite, hyper: 
     assert {"reward", "reward_std", "kl", "drawn_tokens", "completions/clipped_ratio"} <= set(head)
     assert "step_time" not in head
     assert MODEL in manifest.settings["run"]
+
+
+def with_rollouts(suite: Suite, paths: Paths, tokens: int, status: Status = "complete") -> None:
+    """The rollouts of the method whose tokens are the budget, spread over the shards."""
+    files = Reads(suite, paths).budget(run_of("grpo"))
+    for file in files:
+        write_rows(file, [], ROLLOUT)
+        Recorder("rollouts", {}, []).write(file, {"tokens": tokens / len(files)}, status)
+
+
+def test_a_round_ends_with_the_step_that_has_sampled_the_tokens_of_another_method(
+    suite: Suite, hyper: Hyper, tmp_path: Path
+):
+    """Also where it is killed after that step: a run that resumed from there would make one more."""
+    settings = hyper(epochs=4, batch_size=2 * K, schedule="constant")
+    keeping = suite_with(suite, settings, BUDGET, save_every=1)
+    run, stopped, whole = run_of("grpo"), prepared(Paths(tmp_path / "a")), prepared(Paths(tmp_path / "b"))
+    for paths in (stopped, whole):
+        with_rollouts(keeping, paths, 120)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("vista.training.train.save_checkpoint", killed)
+        with pytest.raises(Killed):
+            train(keeping, stopped, run)
+    train(keeping, stopped, run)
+    train(suite_with(suite, settings, BUDGET), whole, run)
+    weights = [(paths.trained(run.id) / "model.safetensors").read_bytes() for paths in (stopped, whole)]
+    assert weights[0] == weights[1]
+    with whole.history(run.id).open() as file:
+        drawn = list(itertools.accumulate(float(row["drawn_tokens"]) for row in csv.DictReader(file)))
+    assert drawn[-2] < 120 <= drawn[-1]
+    assert 1 < len(drawn) < 8
+    manifest = read_manifest(whole.trained(run.id))
+    assert (manifest.counts["drawn_tokens"], manifest.settings["budget_tokens"]) == (drawn[-1], 120)
+    assert any("rollouts" in name for name in manifest.inputs)
+
+
+def killed(*_: Any) -> None:
+    raise Killed
+
+
+def test_epochs_that_end_before_the_budget_are_told(
+    suite: Suite, hyper: Hyper, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    known = suite_with(suite, hyper(batch_size=2 * K), BUDGET)
+    paths = prepared(Paths(tmp_path))
+    with_rollouts(known, paths, 10_000)
+    train(known, paths, run_of("grpo"))
+    assert "fewer than the 10,000 of its budget; for as many raise epochs" in capsys.readouterr().err
+
+
+def test_a_budget_of_a_method_without_a_policy_leaves_nothing_to_train(
+    suite: Suite, hyper: Hyper, tmp_path: Path
+):
+    known = suite_with(suite, hyper(batch_size=2 * K), BUDGET)
+    paths = prepared(Paths(tmp_path))
+    with_rollouts(known, paths, 0, "no-positives")
+    train(known, paths, run_of("grpo"))
+    assert read_manifest(paths.trained(run_of("grpo").id)).status == "no-positives"

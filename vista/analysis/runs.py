@@ -219,10 +219,7 @@ def _drawn(suite: Suite, paths: Paths, run: grid.Run, unit: Literal["solutions",
     """What was sampled for one round: in its policy's samples and resamples, all shards; or in training."""
     if isinstance(suite.methods[run.method], OnlineMethod):
         return _count(paths.trained(run.id), "drawn_tokens" if unit == "tokens" else unit)
-    method = grid.self_improvement(suite, run)
-    names = grid.rollout_files(method)
-    drawn = Reads(suite, paths).rollouts(grid.policy(suite, run), names).solutions
-    return sum(_count(file, unit) for file in drawn)
+    return sum(_count(file, unit) for file in Reads(suite, paths).drawn(run))
 
 
 def _count(output: Path, key: str) -> int:

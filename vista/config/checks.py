@@ -19,6 +19,7 @@ from vista.config.methods import (
     BaseMethod,
     ExternalMethod,
     Improving,
+    OnlineMethod,
     SeedMethod,
     SelectMethod,
     SelfImprovement,
@@ -340,6 +341,8 @@ def _builds_on(suite: Suite, name: str) -> list[tuple[str, str]]:
     found = []
     if isinstance(method, Improving):
         found.append((method.initial_policy, "its initial policy"))
+    if isinstance(method, OnlineMethod) and method.budget is not None:
+        found.append((method.budget.tokens_of, "whose tokens are its budget"))
     if isinstance(method, SelectMethod):
         found.append((method.of, "whose checkpoints it evaluates"))
     if isinstance(suite.seed_rationales, SelfRationales) and method.trains_on_seed:

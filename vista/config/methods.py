@@ -117,6 +117,15 @@ class GrpoSettings(Strict):
     reward: Reward = Field(default_factory=lambda: CorrectSettings(), description="What is rewarded.")
 
 
+class TokenBudget(Strict):
+    """How much a method that samples as it trains may sample."""
+
+    tokens_of: Name = Field(
+        description="A self-improvement method. A round ends with the step that has sampled as many tokens "
+        "as this method has for its round of the same number, but after `epochs` at the latest."
+    )
+
+
 class OnlineMethod(Strict):
     """A method that trains on what the policy samples as it trains: reinforcement learning."""
 
@@ -132,6 +141,8 @@ class OnlineMethod(Strict):
     objective: GrpoSettings = Field(
         default_factory=lambda: GrpoSettings(kind="grpo"), description="What to train."
     )
+
+    budget: TokenBudget | None = Field(None, description="Where a round ends, other than by `epochs`.")
 
     @property
     def trains_on_seed(self) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from vista.batches import in_whole_groups, smallest_step
-from vista.config.methods import OnlineMethod
+from vista.config.methods import OnlineMethod, SelfImprovement
 from vista.config.suites import Suite
 
 
@@ -19,6 +19,7 @@ def online_problems(suite: Suite, path: str) -> list[str]:
         )
     for name, method in found.items():
         problems += _group_problems(suite, name, method, path)
+        problems += _budget_problems(suite, name, method, path)
         problems += [
             f"{path}: method {name}: model {model} has a config file of accelerate, which may spread its "
             "weights over processes, and a method of kind online samples with all of them; remove "
@@ -53,3 +54,23 @@ def _group_problems(suite: Suite, name: str, method: OnlineMethod, path: str) ->
             f"method {name}){shared} for model {model}; make batch_size a multiple of {least}"
         )
     return problems
+
+
+def _budget_problems(suite: Suite, name: str, method: OnlineMethod, path: str) -> list[str]:
+    """A budget of a method that is not there, that samples nothing for its data, or of fewer rounds."""
+    if method.budget is None:
+        return []
+    where, other = f"{path}: method {name}: budget.tokens_of", method.budget.tokens_of
+    spec = suite.methods.get(other)
+    if not isinstance(spec, SelfImprovement):
+        found = "is not among the suite's methods" if spec is None else f"is of kind {spec.kind}"
+        known = [each for each, its in suite.methods.items() if isinstance(its, SelfImprovement)]
+        return [
+            f"{where}: {other!r} {found}; name one of kind self-improvement: {', '.join(known) or 'none'}"
+        ]
+    if spec.rounds < method.rounds:
+        return [
+            f"{where}: {other!r} has {spec.rounds} rounds, but {name} has {method.rounds}; set the rounds of "
+            f"{name} to {spec.rounds} at most"
+        ]
+    return []

@@ -111,6 +111,10 @@ class Inputs(Base):
         """Manifest of the checkpoint that a run's training starts from."""
         return str(manifest_of(self.reads.start(Run.parse(run))))
 
+    def training_budget(self, run: str) -> list[str]:
+        """Rollouts of which a run may sample as many tokens."""
+        return _text(self.reads.budget(Run.parse(run)))
+
     def encodable(self, run: str) -> list[str]:
         """What a run's jobs wait for: that its model's processor takes all their queries."""
         model = Run.parse(run).model

@@ -194,6 +194,8 @@ class Settings(Outputs):
             stated.append(method.objective.model_dump())
         if isinstance(method, OnlineMethod):
             stated += [method.objective.model_dump(), method.rollouts.model_dump()]
+            if method.budget is not None:
+                stated.append(self._in_order(self.reads.budget(this)))
         if method.trains_on_seed:
             # A special token in a text that somebody wrote is an error; of models' texts it leaves one out.
             stated.append(isinstance(self.suite.seed_rationales, AnnotatedRationales))

@@ -175,6 +175,7 @@ class JobTree:
             return [Job("adopt", folder)], [dag.base(folder)]
         if stage == "training":
             inputs = [*dag.curation_inputs(folder), dag.training_start(folder)]
+            inputs += dag.training_budget(folder)
             return [Job("curate", folder), Job("train", folder)], inputs
         *run, kind, name, shard_file = parts
         policy, shard = "/".join(run), shard_file.split("-of-")[0]

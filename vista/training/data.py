@@ -47,11 +47,13 @@ class Online:
         objective: What to minimise, and what is rewarded.
         sampling: How to sample.
         batch_size: Sequences decoded at a time.
+        tokens: The step after which so many have been sampled is the last; ``None`` for no such limit.
     """
 
     objective: GrpoSettings
     sampling: Sampling
     batch_size: int
+    tokens: int | None = None
 
 
 def read_training_set(path: Path, schema: pa.Schema) -> list[Row]:

@@ -289,6 +289,10 @@ class GroupTrainer(SharedTrainer, GRPOTrainer):  # type: ignore[misc]
             logs["num_tokens"] = self.state.num_input_tokens_seen
         super().log(logs, start_time)
         self.state.log_history[-1]["epoch"] = self.epochs * self.state.global_step / self.state.max_steps
+        limit = self.online.tokens
+        if limit is not None and self.counts()["drawn_tokens"] >= limit:
+            self.control.should_training_stop = True
+            self.control.should_save = False  # a run that resumed there would take one step more
 
     def counts(self) -> dict[str, float]:
         """What was drawn in all steps, those before a resume too."""

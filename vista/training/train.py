@@ -9,6 +9,9 @@ import hashlib
 import json
 import os
 import shutil
+import sys
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -59,14 +62,15 @@ def train(suite: Suite, paths: Paths, run: Run) -> None:
             example fits in memory, or training diverged; no checkpoint is saved.
     """
     examples = paths.training_set(run.id)
-    start = Reads(suite, paths).start(run)
+    reads = Reads(suite, paths)
+    start, budget = reads.start(run), reads.budget(run)
     torch.set_num_threads(suite.threads)
     output = paths.trained(run.id)
     recorder = Recorder(
-        "training", settings_of(suite, run), [examples, start], device_name(), is_main_process()
+        "training", settings_of(suite, run), [examples, start, *budget], device_name(), is_main_process()
     )
     history = paths.history(run.id)
-    if read_manifest(examples).status == "no-positives" or read_manifest(start).status == "no-positives":
+    if any(read_manifest(each).status == "no-positives" for each in (examples, start, *budget)):
         if is_main_process():
             withdraw(history)
             write_history(history, [])
@@ -77,6 +81,11 @@ def train(suite: Suite, paths: Paths, run: Run) -> None:
     fail_if(reporting_problems(suite, str(paths.suite)), "Losses cannot be reported:")
     require_gpu(suite, run.model, "training")
     minimised = objective_of(suite, run)
+    if isinstance(minimised, Online) and budget:
+        minimised = replace(
+            minimised, tokens=sum(int(read_manifest(each).counts["tokens"]) for each in budget)
+        )
+        recorder.settings["budget_tokens"] = minimised.tokens
     rows = read_training_set(examples, training_schema(suite, run))
     training = suite.models[run.model].training
     processes = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
@@ -112,12 +121,27 @@ def train(suite: Suite, paths: Paths, run: Run) -> None:
         withdraw(history)
     checkpoint, counts = batch.until_it_fits(attempt)
     if is_main_process():
+        _tell_of_budget(run, minimised, hyper, counts)
         recorder.write(history, {"steps": counts["steps"]})
         save_checkpoint(checkpoint.model, checkpoint.processor, output)
         recorder.write(output, counts)
         note.remove()
         if states is not None:
             states.remove()
+
+
+def _tell_of_budget(
+    run: Run, minimised: ObjectiveSettings | Online, hyper: Hyperparameters, counts: Mapping[str, float]
+) -> None:
+    """Say so where a run ended by its epochs, before its budget was spent."""
+    if not isinstance(minimised, Online) or minimised.tokens is None:
+        return
+    if (drawn := counts["drawn_tokens"]) < minimised.tokens:
+        print(
+            f"{run.id}: training.grpo.epochs ({hyper.epochs}) sampled {drawn:,.0f} tokens, fewer than the "
+            f"{minimised.tokens:,} of its budget; for as many raise epochs",
+            file=sys.stderr,
+        )
 
 
 def _special_tokens(suite: Suite, run: Run) -> tuple[list[str], str]:

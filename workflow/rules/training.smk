@@ -7,6 +7,7 @@ rule train:
         rows=f"{R}/curation/{{run}}/train.parquet",
         manifest=f"{R}/curation/{{run}}/train.parquet.manifest.json",
         start=lambda w: PLAN.training_start(w.run),
+        budget=lambda w: PLAN.training_budget(w.run),
         checked=ancient(lambda w: PLAN.checked(w.run, training=True)),
         code=lambda w: PLAN.training_code(w.run),
         encodable=ancient(lambda w: PLAN.encodable(w.run)),
