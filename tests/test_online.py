@@ -73,7 +73,9 @@ def test_all_that_is_wrong_with_it_is_told_at_once(files: Path) -> None:
     change(files / "config/smoke.yaml", edit)
     change(
         files / "models.yaml",
-        lambda v: v["nano-smoke"].update(training={"processes": 2, "accelerate": "fsdp.yaml"}),
+        lambda v: v["nano-smoke"].update(
+            training={"processes": 2, "accelerate": "config/accelerate/zero3.yaml"}
+        ),
     )
     text = message(files)
     for said in (
@@ -81,7 +83,7 @@ def test_all_that_is_wrong_with_it_is_told_at_once(files: Path) -> None:
         "training.grpo.sampling_strategy: 'group_by_length' would need to know how long responses are before",
         "training.grpo.batch_size: 16 responses are not whole groups of 6 (rollouts.k of method mine) in "
         "each of 2 processes for model nano-smoke; make batch_size a multiple of 12",
-        "method mine: model nano-smoke has a config file of accelerate, which may spread its weights",
+        "zero3.yaml spreads the weights of model nano-smoke by DeepSpeed, and a method of kind online samples",
         "method seeing: reward 'faithful' looks at the scene, but task 'slake' (kind: slake) has none",
     ):
         assert said in text, text

@@ -47,7 +47,7 @@ def main(output: Path) -> None:
     exact, low = {}, {}
     for how in two_processes.ways():
         with patch.dict(os.environ, ACCELERATE_MIXED_PRECISION="no"):
-            for kind in (*two_processes.KINDS, *(two_processes.WHOLE if how == "ddp" else ())):
+            for kind in (*two_processes.KINDS, *(two_processes.ONLINE if how != "zero3" else ())):
                 exact[how, kind] = two_processes.run(kind, TWO)
         for case in low_precision.CASES:
             weights = torch.bfloat16 if "lora" in case else torch.float32

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from tests.training.conftest import outcomes
-from tests.training.two_processes import KINDS, WHOLE, Outcome, run
+from tests.training.two_processes import KINDS, ONLINE, Outcome, run
 from vista.config import ModelTraining
 
 # TRL logs these as the mean over processes of each one's mean, whatever its share of the tokens.
@@ -31,7 +31,7 @@ def alone(kind: str) -> Outcome:
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("how", "kind"),
-    [*itertools.product(["ddp", "fsdp", "zero3"], KINDS), *itertools.product(["ddp"], WHOLE)],
+    [*itertools.product(["ddp", "fsdp", "zero3"], KINDS), *itertools.product(["ddp", "fsdp"], ONLINE)],
 )
 def test_two_processes_make_the_steps_that_one_makes(
     found: dict[tuple[str, str], Outcome], how: str, kind: str

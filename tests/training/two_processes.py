@@ -23,6 +23,7 @@ from vista.models.nano import build_nano
 from vista.objectives.dpo import DpoSettings
 from vista.objectives.sft import SftSettings
 from vista.training import fit, resume, zero
+from vista.training import online as online_training
 from vista.training.fit import make_trainer
 from vista.training.resume import States, go_on
 
@@ -30,7 +31,7 @@ from vista.training.resume import States, go_on
 HYPER = Hyperparameters(epochs=2, learning_rate=1e-3, batch_size=4, warmup=0.0, schedule="constant")
 LORA = LoraTuning(kind="lora", r=4)
 KINDS = ("sft", "dpo", "lora", "resumed", "resumed lora")
-WHOLE = ("grpo",)  # what needs all weights in every process
+ONLINE = ("grpo", "grpo lora")  # which sample with all weights in every process; not with DeepSpeed
 # What was logged at each step, the weights, how many of them were spread
 Outcome = tuple[list[dict[str, float]], list[torch.Tensor], int]
 
@@ -48,7 +49,7 @@ def train_a_little(kind: str, training: ModelTraining, folder: Path, stop_at: in
     objective: Any = DpoSettings(kind="dpo") if pairs else SftSettings(kind="sft")
     resumed = kind.startswith("resumed")
     rows = [pair(n, words[n], words[n - 1]) if pairs else example(n, words[n]) for n in range(7)]
-    if kind == "grpo":
+    if kind in ONLINE:
         objective, rows = online(k=2), [asked(n) for n in range(4)]
     if kind.endswith("lora"):
         training = training.model_copy(update={"tuning": LORA})
@@ -107,7 +108,8 @@ def take_processors_for_gpus() -> None:
         os.environ["ACCELERATE_USE_CPU"] = "false"
         return made
 
-    fit.on_one_gpu = and_then_rename
+    for module in (fit, online_training):
+        vars(module)["on_one_gpu"] = and_then_rename
 
 
 def ways() -> Iterator[str]:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from vista.batches import in_whole_groups, smallest_step
+from vista.config.documents import parse_yaml
 from vista.config.methods import OnlineMethod, SelfImprovement
 from vista.config.suites import Suite
 
@@ -21,11 +24,11 @@ def online_problems(suite: Suite, path: str) -> list[str]:
         problems += _group_problems(suite, name, method, path)
         problems += _budget_problems(suite, name, method, path)
         problems += [
-            f"{path}: method {name}: model {model} has a config file of accelerate, which may spread its "
-            "weights over processes, and a method of kind online samples with all of them; remove "
-            "training.accelerate of the model, or name other models under only"
+            f"{path}: method {name}: {file} spreads the weights of model {model} by DeepSpeed, and a method "
+            "of kind online samples with all of them, which it can gather from FSDP alone; set "
+            "training.accelerate of the model to config/accelerate/fsdp.yaml, or name other models under only"
             for model in suite.where(name)[0]
-            if model in suite.models and suite.models[model].training.accelerate is not None
+            if model in suite.models and _is_deepspeeds(file := suite.models[model].training.accelerate)
         ]
         if method.objective.reward.needs_scene:
             problems += [
@@ -35,6 +38,17 @@ def online_problems(suite: Suite, path: str) -> list[str]:
                 for task in suite.tasks_without_scene
             ]
     return problems
+
+
+def _is_deepspeeds(file: Path | None) -> bool:
+    """Whether a config file of accelerate asks for DeepSpeed; what is wrong with it is told elsewhere."""
+    if file is None:
+        return False
+    try:
+        said = parse_yaml(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(said, dict) and said.get("distributed_type") == "DEEPSPEED"
 
 
 def _group_problems(suite: Suite, name: str, method: OnlineMethod, path: str) -> list[str]:

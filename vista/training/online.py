@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import copy
 import math
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
@@ -19,7 +20,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from peft import get_peft_model
 from torch import Tensor
+from torch.distributed.tensor import DTensor
 from torch.utils.data import Sampler
 from trl import GRPOConfig, GRPOTrainer
 from trl.trainer.utils import add_fused_lm_head
@@ -95,6 +98,7 @@ class GroupTrainer(SharedTrainer, GRPOTrainer):  # type: ignore[misc]
     title: str  # the run's: its random streams derive from it
     epochs: int
     reference: Any = None  # a copy of the first weights, where nothing else keeps them
+    whole_copy: Any = None  # where weights are spread over processes: a model that has all of them, to sample
     prompts: Prompts
     responses: Responses
     _engine: HfEngine | None = None
@@ -145,6 +149,9 @@ class GroupTrainer(SharedTrainer, GRPOTrainer):  # type: ignore[misc]
         for row, prompt in zip(asked, self.prompts.of(asked), strict=True):
             check_fits(row, len(prompt), settings.max_new_tokens, self.checkpoint.context)
         model = self.accelerator.unwrap_model(self.model)
+        if self.whole_copy is not None:
+            gather(model, self.whole_copy)
+            model = self.whole_copy
         bare = model.get_base_model() if hasattr(model, "get_base_model") else model
         if self._engine is None:  # made once the model is on its device
             self._engine = HfEngine(replace(self.checkpoint, model=bare), self.online.batch_size)
@@ -155,12 +162,12 @@ class GroupTrainer(SharedTrainer, GRPOTrainer):  # type: ignore[misc]
             for place in range(first, first + len(asked))
         ]
         requests = [Request(prompt, own) for prompt, own in zip(self.prompts.of(asked), seeds, strict=True)]
-        self.model.eval()
+        model.eval()
         try:
             with self.accelerator.autocast():
                 results = self._engine.sample(requests, settings.temperature, settings.max_new_tokens)
         finally:
-            self.model.train()
+            model.train()
         return [
             solution_row(
                 self.checkpoint.processor, query, sample, source="sample", index=index, seed=own[index]
@@ -313,6 +320,14 @@ def _aligned(values: Tensor, mask: Tensor) -> Tensor:
     )
 
 
+@torch.no_grad()
+def gather(spread: Any, whole: Any) -> None:
+    """Fill a model with the weights of its like, whose parts other processes have (FSDP)."""
+    into = dict(whole.named_parameters())
+    for name, weight in spread.named_parameters():
+        into[name].copy_(weight.full_tensor() if isinstance(weight, DTensor) else weight)
+
+
 def rewarded_here(*_: Any, **__: Any) -> list[float]:
     """What TRL is given for a reward, and never asks: it would hand over texts that it decoded itself."""
     raise NotImplementedError
@@ -335,6 +350,10 @@ def make_trainer(
     whole = Whole(checkpoint.model, lora)
     settings, k = objective.objective, objective.sampling.k
     reference = copy.deepcopy(checkpoint.model) if settings.beta != 0.0 and lora is None else None
+    whole_copy = None
+    if os.environ.get("ACCELERATE_USE_FSDP") == "true":
+        whole_copy = copy.deepcopy(checkpoint.model)
+        whole_copy = whole_copy if lora is None else get_peft_model(whole_copy, lora)
     arguments = trainer_arguments(hyper, training, folder, seed, low_precision, reports)
     passes = arguments["gradient_accumulation_steps"]
     trainer = GroupTrainer(
@@ -368,5 +387,7 @@ def make_trainer(
         reference.to(trainer.accelerator.device).eval().requires_grad_(False)
         add_fused_lm_head(reference, temperature=objective.sampling.temperature)
         trainer.reference = reference
+    if whole_copy is not None:
+        trainer.whole_copy = whole_copy.to(trainer.accelerator.device).requires_grad_(False)
     trainer.whole = whole
     return trainer
