@@ -62,6 +62,8 @@ def test_no_rollouts_are_made_for_it(files: Path) -> None:
 def test_all_that_is_wrong_with_it_is_told_at_once(files: Path) -> None:
     scene = {"kind": "online", "objective": {"kind": "grpo", "reward": {"kind": "faithful"}}}
     added(files, mine={**GRPO, "initial_policy": "star"}, seeing=scene)
+    zero = files / "zero3.yaml"
+    zero.write_text("distributed_type: DEEPSPEED\n")
 
     def edit(value: dict[str, Any]) -> None:
         value["training"]["grpo"] |= {"batch_size": 16, "sampling_strategy": "group_by_length"}
@@ -73,9 +75,7 @@ def test_all_that_is_wrong_with_it_is_told_at_once(files: Path) -> None:
     change(files / "config/smoke.yaml", edit)
     change(
         files / "models.yaml",
-        lambda v: v["nano-smoke"].update(
-            training={"processes": 2, "accelerate": "config/accelerate/zero3.yaml"}
-        ),
+        lambda v: v["nano-smoke"].update(training={"processes": 2, "accelerate": str(zero)}),
     )
     text = message(files)
     for said in (
@@ -83,7 +83,7 @@ def test_all_that_is_wrong_with_it_is_told_at_once(files: Path) -> None:
         "training.grpo.sampling_strategy: 'group_by_length' would need to know how long responses are before",
         "training.grpo.batch_size: 16 responses are not whole groups of 6 (rollouts.k of method mine) in "
         "each of 2 processes for model nano-smoke; make batch_size a multiple of 12",
-        "zero3.yaml spreads the weights of model nano-smoke by DeepSpeed, and a method of kind online samples",
+        "zero3.yaml spreads the weights of model nano-smoke by DeepSpeed, and a method of kind",
         "method seeing: reward 'faithful' looks at the scene, but task 'slake' (kind: slake) has none",
     ):
         assert said in text, text

@@ -122,7 +122,7 @@ def test_everything_that_is_wrong_with_blocks_is_said_at_once(root: Path, tmp_pa
 
 def test_a_block_needs_nothing_of_a_later_one(root: Path, tmp_path: Path) -> None:
     raw = load_yaml(root / "config/paper.yaml") | {"results": str(tmp_path / "results")}
-    order = {name: raw["blocks"][name] for name in ("sweeps", "main", "baselines", "ablation")}
+    order = {name: raw["blocks"][name] for name in ("sweeps", "main", "baselines", "ablation", "online")}
     with pytest.raises(VistaError, match=r"blocks\.sweeps: vista-sft\+tau=-1\.5 needs vista-sft \(which it"):
         load_suite(root / "config/paper.yaml", raw | {"blocks": order}, root)
     main = [*raw["blocks"]["main"], "r3v-select"]

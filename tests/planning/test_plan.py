@@ -255,7 +255,9 @@ def test_the_command_prints_tables_to_read_and_json_to_compute_with(
         assert text in read.output
     assert "\x1b" not in read.output, "no colours in a pipe"
     value = json.loads(CliRunner().invoke(app, [*arguments, "--json"]).output)
-    assert [block["name"] for block in value["blocks"]] == ["main", "baselines", "ablation", "sweeps"]
+    assert [block["name"] for block in value["blocks"]] == [
+        *("main", "baselines", "ablation", "sweeps", "online")
+    ]
     assert sum(value["jobs"].values()) == sum(block["jobs"] for block in value["blocks"])
     assert value["gpu_hours_total"] == pytest.approx(sum(value["gpu_hours"].values()))
     assert value["gpu_hours_total"] == pytest.approx(sum(value["gpu_hours_by_model"].values()))
