@@ -107,7 +107,7 @@ def test_what_the_suite_no_longer_has_is_not_made_again(suite: Suite) -> None:
     assert verify.files_to_make(suite, gone) == dict.fromkeys(gone)
 
 
-@pytest.mark.parametrize("name", ["smoke", "testbed", "testbed-full", "paper"])
+@pytest.mark.parametrize("name", ["smoke", "testbed", "testbed-full", "testbed-online", "paper"])
 def test_whatever_a_table_is_made_from_can_be_made_again(root: Path, name: str) -> None:
     suite = load_suite(root / f"config/{name}.yaml", root=root)
     dag = Dag(suite)
