@@ -17,7 +17,7 @@ from vista.grid import Run
 from vista.planning.assumptions import CPU_SECONDS, Assumptions
 from vista.planning.estimate import Estimator
 from vista.planning.jobs import Job, JobTree, job_counts, rollout_files
-from vista.planning.plan import make_plan, sharing
+from vista.planning.plan import job_hours, make_plan, sharing
 
 
 @pytest.fixture(scope="module")
@@ -97,6 +97,17 @@ def test_a_run_needs_its_whole_past_and_nothing_of_other_methods(suite: Suite) -
     }
     assert not any(job.rule in ("resample", "score") for job in jobs)
     assert Job("models", "m-1b") in jobs
+
+
+def test_training_that_samples_as_it_goes_has_seconds_of_its_own(root: Path) -> None:
+    suite = load_suite(root / "config/testbed-online.yaml", root=root)
+    seconds = {"train": 36.0, "train-online": 180.0}
+    estimator = Estimator(suite, EASY.model_copy(update={"cpu_seconds": seconds}))
+    found = [
+        job_hours(estimator, Job("train", f"nano-internvl/grids/{method}/seed0/round1"))
+        for method in ("rest-em", "grpo")
+    ]
+    assert found == pytest.approx([0.01, 0.05])
 
 
 def test_apart_every_method_pays_for_its_own_past(tmp_path: Path) -> None:

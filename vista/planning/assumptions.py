@@ -26,6 +26,7 @@ CPU_SECONDS = {
     "gains": 45.0,
     "curate": 1.0,
     "train": 27.0,
+    "train-online": 100.0,  # which samples as well
     "requests": 15.0,
     "respond": 13.0,
     "evaluate": 13.0,
@@ -93,6 +94,7 @@ class Assumptions(Strict):
     cpu_seconds: dict[str, float] = Field(
         CPU_SECONDS,
         description="Seconds of a job by rule, in suites without GPUs: means of config/testbed.yaml; "
+        "`train-online` is the training of a method that samples as it trains, about four times another's; "
         "rules that are left out keep theirs.",
     )
     query_sd: float = Field(

@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 from vista import grid
-from vista.config import Suite, up_to
+from vista.config import OnlineMethod, Suite, up_to
 from vista.dag.inputs import RULE_OF_KIND
 from vista.planning.assumptions import CPU_SECONDS, Assumptions
 from vista.planning.estimate import HOUR, Estimator, Shared, Work
@@ -206,7 +206,11 @@ def job_hours(estimator: Estimator, job: Job) -> float:
     """Hours of one job: of GPUs, or of a CPU core where the suite asks for none."""
     suite = estimator.suite
     if not suite.gpus:
-        return (CPU_SECONDS | estimator.assumptions.cpu_seconds)[job.rule] * suite.threads / HOUR
+        known = CPU_SECONDS | estimator.assumptions.cpu_seconds
+        online = job.rule == "train" and isinstance(
+            suite.methods[grid.Run.parse(job.name).method], OnlineMethod
+        )
+        return known["train-online" if online else job.rule] * suite.threads / HOUR
     if job.rule == "train":
         return estimator.training_hours(grid.Run.parse(job.name))
     if job.rule == answering_rule(suite):
