@@ -31,6 +31,7 @@ PLUGINS = {
     "filters": ("Filters", ["vista.filters"]),
     "resamplers": ("Resamplers", ["vista.resamplers", "vista.resamplers.prefix", "vista.engines.base"]),
     "objectives": ("Objectives", ["vista.objectives"]),
+    "rewards": ("Rewards", ["vista.rewards"]),
     "task_kinds": ("Kinds of tasks", ["vista.task_kinds", "vista.task_kinds.benchmarks"]),
 }
 

@@ -41,7 +41,8 @@ class Cost:
     samples_drawn: int | None  # solutions sampled for this round's data; None where that is not known
     samples_drawn_total: int | None  # and for all the earlier rounds of the method
     tokens_drawn_total: int | None  # sampled in these solutions: end tokens too, prompts and prefixes not
-    tokens_trained_total: int | None  # in the method's trainings until then: prompts and images too
+    # In the method's trainings until then: prompts and images too; None where a manifest of one is gone.
+    tokens_trained_total: int | None
 
 
 def trained_tasks(suite: Suite) -> list[str]:
@@ -158,7 +159,9 @@ def run_cost(suite: Suite, paths: Paths, run: grid.Run) -> Cost:
     rounds = [replace(run, round=number) for number in _rounds_until(suite, run)]
     drawn = [_drawn(suite, paths, each, "solutions") for each in rounds]
     tokens = sum(_drawn(suite, paths, each, "tokens") for each in rounds)
-    steps = sum(_count(paths.trained(each.id), "tokens") for each in rounds or [run])
+    folders = [paths.trained(each.id) for each in rounds or [run]]
+    known = all(manifest_of(folder).exists() for folder in folders)
+    steps = sum(_count(folder, "tokens") for folder in folders) if known else None
     examples = _count(paths.training_set(run.id), "examples")
     trained = paths.trained(run.id)
     if manifest_of(trained).exists():
