@@ -23,6 +23,7 @@ from tests.training.test_resume import Killed, states_of, stop_at
 from tests.training.test_train import MODEL, run_of
 from vista import chat
 from vista.config import (
+    HfEngineSettings,
     Hyperparameters,
     LoraTuning,
     ModelTraining,
@@ -43,7 +44,7 @@ from vista.rewards import Reward, RewardSettings
 from vista.training.data import Online
 from vista.training.fit import fit, make_trainer
 from vista.training.online import GroupSampler
-from vista.training.train import train
+from vista.training.train import objective_of, train
 
 Fresh = Callable[..., Checkpoint]
 Hyper = Callable[..., Hyperparameters]
@@ -51,11 +52,12 @@ Hyper = Callable[..., Hyperparameters]
 
 class NothingSettings(RewardSettings):
     kind: Literal["nothing"] = "nothing"
+    value: Any = float("nan")
 
 
 class Nothing(Reward[NothingSettings]):
     def of(self, solution: Row, query: Mapping[str, Any]) -> float:
-        return float("nan")
+        return self.settings.value
 
 
 def made(checkpoint: Checkpoint, hyper: Hyperparameters, what: Online, folder: Path, **training: Any) -> Any:
@@ -188,9 +190,21 @@ def test_adapters_start_on_their_reference_and_learn(fresh: Fresh, hyper: Hyper,
     assert share_of_words(checkpoint, "a") > before + 0.15
 
 
-def test_a_reward_that_is_no_number_ends_the_run(fresh: Fresh, hyper: Hyper):
-    with pytest.raises(VistaError, match=r"query 'q\d': reward 'nothing' gives nan to a response"):
-        fit(fresh(), [asked(n) for n in range(4)], hyper(batch_size=K), online(NothingSettings()), "run")
+@pytest.mark.parametrize(
+    ("value", "shown"), [(float("nan"), "nan"), (float("inf"), "inf"), (None, "None"), ("1", "'1'")]
+)
+def test_a_reward_that_is_no_number_ends_the_run(fresh: Fresh, hyper: Hyper, value: Any, shown: str):
+    reward = NothingSettings(value=value)
+    with pytest.raises(VistaError, match=rf"query 'q\d': reward 'nothing' gives {shown} to a response, not"):
+        fit(fresh(), [asked(n) for n in range(4)], hyper(batch_size=K), online(reward), "run")
+
+
+def test_it_decodes_as_many_at_a_time_as_the_suites_engine(suite: Suite, hyper: Hyper):
+    known = suite_with(suite, hyper(batch_size=2 * K))
+    engine = HfEngineSettings(kind="hf", batch_size=7)
+    asked_of = objective_of(known.model_copy(update={"engine": engine}), run_of("grpo"))
+    assert isinstance(asked_of, Online)
+    assert asked_of.batch_size == 7
 
 
 # --- steps ---

@@ -141,7 +141,6 @@ class OnlineMethod(Strict):
     objective: GrpoSettings = Field(
         default_factory=lambda: GrpoSettings(kind="grpo"), description="What to train."
     )
-
     budget: TokenBudget | None = Field(None, description="Where a round ends, other than by `epochs`.")
 
     @property

@@ -16,6 +16,7 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -184,10 +185,10 @@ class GroupTrainer(SharedTrainer, GRPOTrainer):  # type: ignore[misc]
         """
         found = [self.reward.of(*each) for each in zip(solutions, queries, strict=True)]
         for value, query in zip(found, queries, strict=True):
-            if not math.isfinite(value):
+            if not isinstance(value, Real) or not math.isfinite(value):
                 raise VistaError(
                     f"query {query['query_id']!r}: reward {self.online.objective.reward.kind!r} gives "
-                    f"{value} to a response; correct the reward"
+                    f"{value!r} to a response, not a finite number; correct the reward"
                 )
         return torch.tensor(found, device=self.accelerator.device).reshape(-1, self.online.sampling.k)
 

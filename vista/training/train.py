@@ -185,7 +185,8 @@ def objective_of(suite: Suite, run: Run) -> ObjectiveSettings | Online:
     if isinstance(method, SeedMethod):
         return SftSettings(kind="sft")
     if isinstance(method, OnlineMethod):
-        return Online(method.objective, method.rollouts, HfEngineSettings(kind="hf").batch_size)
+        hf = suite.engine if isinstance(suite.engine, HfEngineSettings) else HfEngineSettings(kind="hf")
+        return Online(method.objective, method.rollouts, hf.batch_size)
     raise VistaError(f"{run.id}: method {run.method!r} trains nothing; evaluate its model as it is")
 
 
