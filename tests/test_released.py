@@ -162,13 +162,14 @@ def test_what_decodes_a_checkpoint_otherwise_reads_it(root: Path, results: Path)
 
 
 def test_a_checkpoint_that_a_later_block_reads_is_wanted(root: Path, results: Path) -> None:
-    """One component alone scores SFT-Seed's samples, which the main grid does not."""
+    """A component alone scores SFT-Seed's samples, and GRPO starts from it; the main grid does neither."""
     raw = load_yaml(root / "config/paper.yaml") | {"results": str(results), "keep_checkpoints": "none"}
     suite = load_suite(root / "config/paper.yaml", raw, root)
     seed = results / "training/qwen2.5-vl-3b/slake/sft-seed/seed0/round0"
     main, whole = Releases(up_to(suite, "main")), Releases(suite)
     later = set(whole.readers[seed]) - set(main.readers[seed])
-    assert {file.parts[-3] for file in later} == {"scores", "resamples"}
+    assert {file.relative_to(results).parts[0] for file in later} == {"rollouts", "training"}
+    assert {file.parts[-3] for file in later} == {"scores", "resamples", "grpo"}
     for file in main.readers[seed]:
         write(file)
     assert whole.is_wanted(seed)
