@@ -143,7 +143,8 @@ def changed(before: dict[tuple[str, str], Signature], after: dict[tuple[str, str
 
 
 # Of what is known of all runs and methods.
-TABLES = {"ablation", "difficulty", "distributions", "findings", "resolution", "results"}
+TABLES = {"ablation", "difficulty", "distributions", "faithfulness", "findings", "resolution", "results"}
+SCENELESS = TABLES - {"faithfulness"}  # of the suites here with several train sets
 
 # What another value of each field changes, beside `suite.yaml`.
 DECIDES: dict[str, str] = {
@@ -365,7 +366,7 @@ ORDERS: dict[str, str] = {
     "SuiteFields.tasks": "",
     "SuiteFields.tables": "",
     "Suite.models": "audit collect cost gallery prefix training TABLES",
-    "Suite.endpoints": "collect cost TABLES",
+    "Suite.endpoints": "collect cost SCENELESS",
     "Suite.methods": "audit collect prefix training TABLES",
     "GridSettings.questions": "tasks",
     "AnnotatedRationales.files": "",
@@ -374,7 +375,7 @@ ORDERS: dict[str, str] = {
     "SuiteFields.seeds": "+evaluate +grade +sample collect curate training TABLES",
     "Only.seeds": "",
     # The base model's evaluation lies with the first train set.
-    "SuiteFields.train_sets": "+ask +evaluate +respond collect evaluate gallery respond training TABLES",
+    "SuiteFields.train_sets": "+ask +evaluate +respond collect evaluate gallery respond training SCENELESS",
     "ScoringSettings.layers": "check score",
     "TableFiles.files.*": "tasks",
     "HubTable.files": "",
@@ -649,10 +650,11 @@ def together(tables: Iterable[dict[str, str]]) -> dict[str, set[str]]:
 
 
 def spelled_out(table: dict[str, str]) -> dict[str, set[str]]:
-    """A table of this module, with ``suite`` and what ``TABLES`` stands for."""
-    words = {name: {"suite", *rules.split()} for name, rules in table.items()}
+    """A table of this module, with ``suite`` and what the words in capitals stand for."""
+    stands_for = {"TABLES": TABLES, "SCENELESS": SCENELESS}
     return {
-        name: (rules | TABLES if "TABLES" in rules else rules) - {"TABLES"} for name, rules in words.items()
+        name: {"suite"}.union(*(stands_for.get(word, {word}) for word in rules.split()))
+        for name, rules in table.items()
     }
 
 

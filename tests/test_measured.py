@@ -62,7 +62,7 @@ def test_only_prefix_resampling_needs_the_tokenizers(testbed: Suite) -> None:
     assert not [path for path in plan.table_inputs("audit") if "/models/" in path]
 
 
-@pytest.mark.parametrize("table", ["audit", "prefix"])
+@pytest.mark.parametrize("table", ["audit", "prefix", "faithfulness"])
 def test_a_suite_without_scenes_is_refused_by_name(root: Path, table: str) -> None:
     plan = Dag(load_suite(root / "config/paper.yaml", root=root))
     with pytest.raises(VistaError, match=rf"tables/{table}\.csv .*'slake', 'vqa-rad', 'geometry3k'"):

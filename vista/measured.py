@@ -69,7 +69,7 @@ def scored_pools(suite: Suite) -> list[ScoredPool]:
     Raises:
         VistaError: a task has no scenes, or no method filters by a score.
     """
-    _check_scenes(suite, "audit")
+    check_scenes(suite, "audit")
     found: dict[tuple[Run, str, str | None], ScoredPool] = {}
     for policy, method in _readers(suite):
         files = grid.rollout_files(method)
@@ -105,7 +105,7 @@ def prefix_resamples(suite: Suite) -> list[Resamples]:
     Raises:
         VistaError: a task has no scenes, or no method resamples from prefixes.
     """
-    _check_scenes(suite, "prefix")
+    check_scenes(suite, "prefix")
     found: dict[tuple[Run, str], Resamples] = {}
     for policy, method in _readers(suite):
         files = grid.rollout_files(method)
@@ -132,6 +132,11 @@ def input_files(suite: Suite, paths: Paths, items: Sequence[ScoredPool | Resampl
 def has_scenes(suite: Suite) -> bool:
     """Whether the tasks trained on say what their images show."""
     return not suite.tasks_without_scene
+
+
+def audited_tasks(suite: Suite) -> list[str]:
+    """The evaluated tasks whose queries say what their images show."""
+    return [task for task in suite.evaluated_tasks if suite.tasks[task].has_scene]
 
 
 def first_policies(suite: Suite) -> list[tuple[Run, SelfImprovement]]:
@@ -220,7 +225,12 @@ def _readers(suite: Suite) -> list[tuple[Run, SelfImprovement]]:
     ]
 
 
-def _check_scenes(suite: Suite, table: str) -> None:
+def check_scenes(suite: Suite, table: str) -> None:
+    """Refuse a table that compares rationales with the scene, where a task trained on has none.
+
+    Raises:
+        VistaError: names the tasks.
+    """
     if without := suite.tasks_without_scene:
         raise VistaError(
             f"suite {suite.name!r}: tables/{table}.csv needs to know what the images show, and the tasks "

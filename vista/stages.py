@@ -33,8 +33,8 @@ STAGE_COMMANDS = {
     "training": ["train"],
     "evaluation": ["evaluate", "ask", "grade", "requests", "respond"],
     "analysis": [
-        *("collect", "tables", "ablation", "findings", "resolution", "difficulty", "cost", "audit", "prefix"),
-        *("distributions", "history", "pilot", "figure"),
+        *("collect", "tables", "ablation", "findings", "resolution", "difficulty", "faithfulness", "cost"),
+        *("audit", "prefix", "distributions", "history", "pilot", "figure"),
     ],
 }
 Command = TypeVar("Command", bound=Callable[..., None])
@@ -88,13 +88,7 @@ def _from_hub(suite: Suite, command: str, name: str) -> bool:
 
 
 def _open(file: Path, command: str, *arguments: str) -> tuple[Suite, Paths]:
-    """Load the suite and prepare the process, before anything heavy is imported.
-
-    Args:
-        file: The plan that Snakemake hands its jobs, or the resolved suite.
-        command: The command.
-        arguments: What it is called with besides the suite.
-    """
+    """Load the suite and prepare the process for a command, before anything heavy is imported."""
     from vista import devices, memory, planned
     from vista.dag import Dag, digests
     from vista.manifest import ORIGIN
@@ -368,6 +362,15 @@ def difficulty(suite_file: SuiteArgument) -> None:
     from vista.analysis.difficulty import difficulty_table
 
     difficulty_table(suite, paths)
+
+
+@stage_command
+def faithfulness(suite_file: SuiteArgument) -> None:
+    """Measure how many right test answers are faithful to the image (generated tasks only)."""
+    suite, paths = _open(suite_file, "faithfulness")
+    from vista.analysis.faithfulness import faithfulness_table
+
+    faithfulness_table(suite, paths)
 
 
 @stage_command

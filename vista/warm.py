@@ -46,7 +46,7 @@ VARIABLE = "VISTA_WARM"  # environment variable: the name of the socket; or `off
 MODELS = ("check", "encodable", "sample", "resample", "score", "gains", "cases", "train", "evaluate")
 TABLES = (
     *("curate", "collect", "tables", "ablation", "findings", "resolution", "difficulty", "cost", "audit"),
-    *("prefix", "distributions", "history", "figure"),
+    *("faithfulness", "prefix", "distributions", "history", "figure"),
 )
 COMMANDS = (*MODELS, *TABLES)
 RULES = {"results": "tables", "training": "history", "gallery": "figure"}  # whose command has another name

@@ -129,7 +129,9 @@ def test_tokens_of_another_text_are_refused() -> None:
 
 
 def test_a_solution_to_an_unknown_query_is_refused() -> None:
-    with pytest.raises(VistaError, match="'other' of the rollouts is not among the train queries"):
+    with pytest.raises(
+        VistaError, match="'other' is not among the train queries; delete the policy's rollouts"
+    ):
         Truth({"q": dump(SCENE, SUM)}).faithful("other", GOLD)
 
 

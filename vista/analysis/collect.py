@@ -137,16 +137,16 @@ def read_long(path: Path) -> pd.DataFrame:
 
 def _read_long(path: Path) -> pd.DataFrame:
     # An id may look like a number or like a missing value ("007", "NA") and is neither.
-    types = dict.fromkeys(TEXT_COLUMNS, "str") | dict.fromkeys(["seed", "round", *SILENT], "int64")
+    # As categories, since the rows have few different texts, which the tables compare again and again.
+    types = dict.fromkeys(TEXT_COLUMNS, "category") | dict.fromkeys(["seed", "round", *SILENT], "int64")
     header = list(pd.read_csv(path, nrows=0).columns)
     if header != LONG_COLUMNS:
         raise VistaError(f"{path}: expected the columns {LONG_COLUMNS}, found {header}; delete it and rerun")
     frame = pd.read_csv(
         path, dtype=types | {"score": "float64"}, keep_default_na=False, float_precision="round_trip"
     )
-    for name in TEXT_COLUMNS:  # few of many rows differ, and fewer of their texts
-        if any(from_spreadsheet(text) != text for text in frame[name].unique()):
-            frame[name] = frame[name].map(from_spreadsheet)
+    for name in TEXT_COLUMNS:
+        frame[name] = frame[name].cat.rename_categories(from_spreadsheet)
     for name in ("score", *SILENT):
         outside = ~(frame[name].between(0.0, 1.0) if name == "score" else frame[name].isin([0, 1]))
         if outside.any():

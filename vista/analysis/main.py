@@ -149,6 +149,7 @@ def main_rows(
         unrounded; ``None`` where there is no number.
     """
     rows = []
+    inside = {run: in_domain(suite, run, frame) for run, frame in scores.items()}
     for group in groups(statuses, scores):
         row = group.key | {"objective": _objective(suite, group.method)}
         row |= {name: _mean([getattr(costs[run], name) for run in group.runs]) for name in COSTS}
@@ -158,9 +159,8 @@ def main_rows(
                 str(task): PERCENT * statistics.fmean(means[task] for means in by_task.values())
                 for task in by_task[group.found[0]].index
             }
-            inside = {run: in_domain(suite, run, scores[run]) for run in group.found}
-            row |= _estimate(inside, "overall")
-            row |= difference_numbers(_pairs(suite, group, scores, suite.train_sets[group.train_set]), DELTA)
+            row |= _estimate({run: inside[run] for run in group.found}, "overall")
+            row |= difference_numbers(reference_pairs(suite, group, inside), DELTA)
         rows.append(row)
     for row, smallest in zip(rows, detectable(rows), strict=True):
         row["detectable"] = smallest
@@ -170,10 +170,14 @@ def main_rows(
 def task_rows(suite: Suite, statuses: Mapping[Run, Status], scores: Scores) -> pd.DataFrame:
     """The table by task in numbers, ``TASK_COLUMNS``; p-values are corrected over tasks and methods."""
     rows = []
+    by_task = {
+        task: {run: frame[frame["task"] == task] for run, frame in scores.items()}
+        for task in suite.evaluated_tasks
+    }
     for group in groups(statuses, scores):
-        for task in suite.evaluated_tasks if group.found else []:
-            own = {run: scores[run][scores[run]["task"] == task] for run in group.found}
-            pairs = _pairs(suite, group, scores, [task])
+        for task, every in by_task.items() if group.found else ():
+            own = {run: every[run] for run in group.found}
+            pairs = reference_pairs(suite, group, every)
             row = group.key | {"task": task} | _estimate(own, "accuracy") | difference_numbers(pairs, DELTA)
             if len(pairs) == 1:
                 exact = mcnemar_p(next(iter(pairs.values())))
@@ -212,10 +216,8 @@ def _estimate(scores: Scores, name: str) -> dict[str, Any]:
     return found
 
 
-def _pairs(
-    suite: Suite, group: Group, scores: Scores, tasks: list[str]
-) -> dict[tuple[str, int], pd.DataFrame]:
-    """By model and seed, the query-wise differences to SFT-Seed on ``tasks``.
+def reference_pairs(suite: Suite, group: Group, scores: Scores) -> dict[tuple[str, int], pd.DataFrame]:
+    """By model and seed, the query-wise differences of a group's runs to SFT-Seed.
 
     A base model is one checkpoint for all seeds; it is compared with the SFT-Seed of each.
     """
@@ -224,10 +226,8 @@ def _pairs(
     for run in group.found:
         for seed in suite.seeds if untrained else [run.seed]:
             reference = reference_of(suite, replace(run, seed=seed))
-            if reference is None or reference == run or reference not in scores:
-                continue
-            both = (frame[frame["task"].isin(tasks)] for frame in (scores[run], scores[reference]))
-            found[run.model, seed] = paired_scores(*both)
+            if reference is not None and reference != run and reference in scores:
+                found[run.model, seed] = paired_scores(scores[run], scores[reference])
     return found
 
 

@@ -34,6 +34,7 @@ def table_names(suite: Suite) -> list[str]:
         *ablation_names(suite),
         *("findings", "resolution", "difficulty", "distributions", "cost"),
         *(["training"] if trains(suite) else []),
+        *(["faithfulness"] if scenes else []),
         *(["audit"] if scenes and first_pools(suite) else []),
         *(["prefix"] if scenes and first_resamples(suite) else []),
     ]

@@ -170,8 +170,7 @@ def pooled_difference(pairs: Mapping[tuple[str, int], pd.DataFrame]) -> Pooled:
     means: dict[str, list[float]] = {}
     for (model, _seed), estimate in single.items():
         means.setdefault(model, []).append(estimate.mean)
-    mean = averaged(pairs)
-    queries = overall_mean(mean)
+    queries = overall_mean(averaged(pairs)) if len(pairs) > 1 else next(iter(single.values()))
     freedom = sum(len(each) - 1 for each in means.values())
     spread = math.fsum((x - math.fsum(each) / len(each)) ** 2 for each in means.values() for x in each)
     inverse = math.fsum(1 / len(each) for each in means.values())
@@ -193,7 +192,7 @@ def pooled_difference(pairs: Mapping[tuple[str, int], pd.DataFrame]) -> Pooled:
         freedom=freedom,
         known=freedom,
     )
-    return Pooled(queries.mean, se, low, high, p, len(pairs), len(mean), variances)
+    return Pooled(queries.mean, se, low, high, p, len(pairs), queries.n, variances)
 
 
 def _residual(
@@ -327,18 +326,25 @@ def bootstrap_interval(
     Returns:
         The ends of the interval; NaN where some stratum is a single image, which tells nothing about spread.
     """
-    cells = scores.groupby(["cluster_id", "task"])["score"].agg(["sum", "size"]).unstack(fill_value=0)
-    sums, sizes = (cells[name].to_numpy(dtype=float) for name in ("sum", "size"))
+    # In the order of their names, so that the order of the rows does not decide which images are drawn.
+    (image, images), (task, tasks) = (
+        pd.factorize(scores[name], sort=True) for name in ("cluster_id", "task")
+    )
+    cell, shape = image * len(tasks) + task, (len(images), len(tasks))
+    values = scores["score"].to_numpy(dtype=float)
+    sums, sizes = (
+        np.bincount(cell, weights, len(images) * len(tasks)).reshape(shape) for weights in (values, None)
+    )
     _, kind = np.unique(sizes > 0, axis=0, return_inverse=True)
     strata = [np.flatnonzero(kind == number) for number in range(kind.max() + 1)]
     if any(len(stratum) < 2 for stratum in strata):
         return float("nan"), float("nan")
-    total = np.zeros((resamples, len(sums[0])))
-    count = np.zeros_like(total)
-    for number, images in enumerate(strata):
-        drawn = times_drawn(len(images), resamples, (seed, number))
-        total += drawn @ sums[images]
-        count += drawn @ sizes[images]
+    counted = np.hstack([sums, sizes])
+    drawn = sum(
+        times_drawn(len(stratum), resamples, (seed, number)) @ counted[stratum]
+        for number, stratum in enumerate(strata)
+    )
+    total, count = np.hsplit(drawn, 2)
     tail = (1.0 - LEVEL) / 2.0
     low, high = np.quantile((total / count).mean(axis=1), [tail, 1.0 - tail])
     return float(low), float(high)

@@ -1,8 +1,8 @@
-"""What policies wrote, compared with the truth about the train queries.
+"""What policies wrote, compared with the truth about the queries.
 
-For ``vista audit``, ``vista prefix`` and ``vista distributions``: which rationales are faithful, at which
-token the others err, and what a policy resampled. A suite has millions of rationales but few distinct ones,
-so each is audited once.
+For ``vista audit``, ``vista prefix``, ``vista distributions`` and ``vista faithfulness``: which rationales
+are faithful, at which token the others err, and what a policy resampled. A suite has millions of rationales
+but few distinct ones, so each is audited once.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from vista.manifest import check_inputs
 from vista.measured import Resamples
 from vista.paths import Paths
 from vista.reads import Reads
-from vista.records import CRITICAL, ROLLOUT, read_queries, read_table
+from vista.records import CRITICAL, ROLLOUT, Split, read_queries, read_table
 from vista.testbed import rationales
 from vista.testbed.audit import Audit, audit
 from vista.testbed.questions import Question, Scene, load
@@ -38,12 +38,14 @@ class Truth:
 
     Args:
         scenes: The ``scene`` column of each query.
+        split: The split that the queries are of.
 
     Raises:
         VistaError: a scene is malformed.
     """
 
-    def __init__(self, scenes: dict[str, str]) -> None:
+    def __init__(self, scenes: dict[str, str], split: Split = "train") -> None:
+        self.split = split
         self.scenes: dict[str, tuple[Scene, Question]] = {}
         for query_id, scene in scenes.items():
             try:
@@ -72,21 +74,21 @@ class Truth:
         try:
             return self.scenes[query_id]
         except KeyError as error:
+            made = "policy's rollouts" if self.split == "train" else "run's predictions"
             raise VistaError(
-                f"query {query_id!r} of the rollouts is not among the train queries; "
-                "delete the policy's rollouts and rerun"
+                f"query {query_id!r} is not among the {self.split} queries; delete the {made} and rerun"
             ) from error
 
 
-def read_truth(suite: Suite, paths: Paths) -> Truth:
-    """The truth about the train queries of all tasks that are trained on.
+def read_truth(suite: Suite, paths: Paths, tasks: Sequence[str] = (), split: Split = "train") -> Truth:
+    """The truth about the queries of some tasks; of all that are trained on by default.
 
     Raises:
         VistaError: a query has no scene.
     """
     scenes: dict[str, str] = {}
-    for task in dict.fromkeys(task for tasks in suite.train_sets.values() for task in tasks):
-        path = paths.queries(task, "train")
+    for task in tasks or suite.trained_tasks:
+        path = paths.queries(task, split)
         for row in read_queries(path, ["query_id", "scene"]):
             if row["scene"] is None:
                 raise VistaError(
@@ -94,7 +96,7 @@ def read_truth(suite: Suite, paths: Paths) -> Truth:
                     "known to audit rationales, so this table is for generated tasks only"
                 )
             scenes[row["query_id"]] = row["scene"]
-    return Truth(scenes)
+    return Truth(scenes, split)
 
 
 def first_error(

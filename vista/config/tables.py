@@ -12,7 +12,7 @@ from vista.settings import Distinct, Name, Strict
 if TYPE_CHECKING:
     from vista.config.suites import Suite
 
-MeasuredTable = Literal["difficulty", "audit", "prefix", "distributions", "training"]
+MeasuredTable = Literal["difficulty", "faithfulness", "audit", "prefix", "distributions", "training"]
 ResultsTable = Literal["main", "tasks", "runs", "rounds", "ood", "benchmarks"]  # a method in each row
 Table = Literal[ResultsTable, "cost", "ablation", "findings", "resolution", MeasuredTable]
 

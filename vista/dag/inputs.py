@@ -257,8 +257,9 @@ class Outputs(Inputs):
 
     def table_commands(self) -> dict[str, str]:
         """The rules that make tables from scores and rollouts, with the command that each calls."""
-        tables = ("ablation", "findings", "resolution", "difficulty", "audit", "prefix", "distributions")
-        return {"results": "tables", **{table: table for table in tables}, "training": "history"}
+        tables = ("ablation", "findings", "resolution", "difficulty", "faithfulness")
+        others = ("audit", "prefix", "distributions")
+        return {"results": "tables", **{table: table for table in (*tables, *others)}, "training": "history"}
 
     def table_inputs(self, rule: str) -> list[str]:
         """What the tables of a rule are made from.
@@ -273,6 +274,7 @@ class Outputs(Inputs):
             "findings": lambda: [str(self.paths.table(name, "csv")) for name in findings_sources(self.suite)],
             "resolution": lambda: [long, *self.manifests()],
             "difficulty": lambda: [long, *self._difficulty_inputs()],
+            "faithfulness": lambda: [long, *self._faithfulness_inputs()],
             "audit": self._audit_inputs,
             "prefix": self._prefix_inputs,
             "distributions": self._distribution_inputs,
@@ -386,6 +388,12 @@ class Outputs(Inputs):
                 found.update(dict.fromkeys(self.curation_inputs(run.id)))
                 found[str(self.paths.training_set(run.id))] = None
         return list(found)
+
+    def _faithfulness_inputs(self) -> list[str]:
+        """Test queries with scenes, and all predictions; an error where there are no scenes."""
+        measured.check_scenes(self.suite, "faithfulness")
+        queries = [self.paths.queries(task, "test") for task in measured.audited_tasks(self.suite)]
+        return [*_text(queries), *self.predictions()]
 
     def _audit_inputs(self) -> list[str]:
         """Train queries, solutions and scores that the audit reads; an error where there are no scenes."""

@@ -246,6 +246,7 @@ CATEGORIES = {
     "2. Comparisons": ("ablation", "resolution", "sweep"),
     "3. Rollouts and training": (
         "difficulty",
+        "faithfulness",
         "audit",
         "prefix",
         "distributions",
