@@ -29,14 +29,20 @@ DPO = DpoSettings(kind="dpo", beta=0.3, alpha=0.5)
 
 def log_probs(checkpoint: Checkpoint, row: Row, ids: Sequence[int], finished: bool = True) -> list[float]:
     """log p of each response token and of the end token, from the model's logits of one sequence."""
+    with torch.no_grad():
+        return [float(each) for each in differentiable(checkpoint, row, ids, finished)]
+
+
+def differentiable(
+    checkpoint: Checkpoint, row: Row, ids: Sequence[int], finished: bool = True
+) -> list[torch.Tensor]:
+    """The same, for a gradient."""
     prompt = encode(checkpoint.processor, row["prompt"], open_images(row))
     response = [*ids, *checkpoint.end_ids[: int(finished)]]
     batch = collate([prompt], [response], checkpoint.pad_id)
     del batch["response_mask"]
-    with torch.no_grad():
-        logits = checkpoint.model(**batch).logits[0].double()
-    logs = torch.log_softmax(logits, dim=-1)
-    return [float(logs[len(prompt) + n - 1, token]) for n, token in enumerate(response)]
+    logs = torch.log_softmax(checkpoint.model(**batch).logits[0].double(), dim=-1)
+    return [logs[len(prompt) + n - 1, token] for n, token in enumerate(response)]
 
 
 def mean(values: Sequence[float]) -> float:

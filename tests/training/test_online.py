@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from tests.training.conftest import WORDS
 from tests.training.groups import LIMIT, K, Us, UsSettings, asked, online
 from tests.training.test_launch import with_model
-from tests.training.test_losses import log_probs
+from tests.training.test_losses import differentiable, log_probs
 from tests.training.test_resume import Killed, states_of, stop_at
 from tests.training.test_train import MODEL, run_of
 from vista import chat
@@ -29,6 +29,7 @@ from vista.config import (
     ModelTraining,
     OnlineMethod,
     Suite,
+    load_yaml,
 )
 from vista.engines.base import Request
 from vista.engines.checkpoints import Checkpoint, save_checkpoint
@@ -147,6 +148,40 @@ def test_the_gradient_pushes_up_what_was_rewarded_more(fresh: Fresh, hyper: Hype
             if gradient is not None:
                 weight -= step * gradient
     assert (before - surrogate()) / step == pytest.approx(length, rel=0.05)
+
+
+def test_rloo_is_a_row_with_the_gradient_of_its_formula_but_for_a_constant(
+    root: Path, fresh: Fresh, hyper: Hyper, tmp_path: Path
+):
+    """−(1/B) Σ_i (r_i − mean of the others of its group) Σ_t log p_t (Ahmadian et al. 2024, Sec. 3.2)."""
+    named = load_yaml(root / "config/methods.yaml")["rloo"]["objective"]
+    policy = fresh()
+    what = online(**{name: value for name, value in named.items() if name != "kind"})
+    trainer = made(policy, hyper(batch_size=2 * K), what, tmp_path)
+    (only,) = first_step(trainer)
+    trainer.compute_loss(trainer.model, only).backward()
+    found = gradient_of(policy)
+    policy.model.zero_grad()
+    rows = {row["query_id"]: row for row in trainer.rows}
+    rewards = [Us(UsSettings()).of(solution, {}) for solution in trainer.drawn]
+    loss = torch.zeros(())
+    for place, (solution, reward) in enumerate(zip(trainer.drawn, rewards, strict=True)):
+        start = place - place % K
+        others = [rewards[at] for at in range(start, start + K) if at != place]
+        row, ids, ended = rows[solution["query_id"]], solution["token_ids"], solution["finished"]
+        advantage = reward - statistics.fmean(others)
+        loss = loss - advantage * sum(differentiable(policy, row, ids, ended)) / len(rewards)
+    loss.backward()
+    expected = gradient_of(policy)
+    assert torch.nn.functional.cosine_similarity(found, expected, dim=0) > 0.9999
+    assert float(found.norm() / expected.norm()) == pytest.approx((K - 1) / K / LIMIT, rel=1e-3)
+
+
+def gradient_of(policy: Checkpoint) -> torch.Tensor:
+    """All weights' gradients, one after the other."""
+    return torch.cat(
+        [(torch.zeros_like(w) if w.grad is None else w.grad).flatten() for w in policy.model.parameters()]
+    )
 
 
 def test_what_is_rewarded_becomes_likelier(fresh: Fresh, hyper: Hyper):

@@ -81,6 +81,7 @@ LOOKS = {
     "vista-vas-only-dpo": Look(PINK, "D", "none", "--"),
     # Reinforcement learning, and its controls.
     "grpo": Look(ORANGE, "X", "left", (0, (6, 1))),
+    "rloo": Look(PINK, "X", "right", (0, (6, 1))),
     "grpo-faithful": Look(BLACK, "X", "none", (0, (6, 1))),
     "grpo-format": Look(GREY, "X", "bottom", (0, (6, 1))),
     # Controls of the filter and of the resampling: grey ones know nothing, black ones the truth.
