@@ -4,7 +4,7 @@
 
 names a table in results/reference, rows as ``vista show`` does (``a/b``: either), and columns. Each value, in
 this order, is a number of the text before the comment (since the last one, or since the paragraph, item or
-cell began), rounded as it is there. Of several rows a column is taken by ``min``, ``max`` or ``mean``; ``%``
+cell began), rounded as it is there. Of several rows a column is taken by ``min``, ``max``, ``mean`` or ``median``; ``%``
 behind it is for shares that the text has in percent. A number with decimals that no column stands for is an
 error, since nothing would hold it. A comment must not begin a line, where it would end the paragraph.
 """
@@ -88,7 +88,7 @@ def looked_up(quote: Quote, column: str, reference: Path) -> float:
     for condition in quote.row.split(","):
         name, _, value = condition.partition("=")
         table = table[table[name].astype(str).isin(value.split("/"))]
-    how, name = re.fullmatch(r"(?:(min|max|mean) )?(.+?)%?", column).groups()  # type: ignore[union-attr]
+    how, name = re.fullmatch(r"(?:(min|max|mean|median) )?(.+?)%?", column).groups()  # type: ignore[union-attr]
     values = table[name].dropna()
     assert len(values) == 1 or (how and len(values)), f"{quote.table} {quote.row}: {len(values)} rows"
     found = float(values.agg(how or "mean"))
