@@ -4,9 +4,10 @@
 
 names a table in results/reference, rows as ``vista show`` does (``a/b``: either), and columns. Each value, in
 this order, is a number of the text before the comment (since the last one, or since the paragraph, item or
-cell began), rounded as it is there. Of several rows a column is taken by ``min``, ``max``, ``mean`` or ``median``; ``%``
-behind it is for shares that the text has in percent. A number with decimals that no column stands for is an
-error, since nothing would hold it. A comment must not begin a line, where it would end the paragraph.
+cell began), rounded as it is there. Of several rows a column is taken by ``min``, ``max``, ``mean`` or
+``median``; ``%`` behind it is for shares that the text has in percent. A number with decimals that no column
+stands for is an error, since nothing would hold it. A comment must not begin a line, where it would end the
+paragraph.
 """
 
 from __future__ import annotations

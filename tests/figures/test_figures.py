@@ -93,6 +93,19 @@ DIFFICULTY = pd.DataFrame(
         for group, rate in (("sums", 20.0), ("digits", 80.0))
     ]
 )
+FAITHFULNESS = pd.DataFrame(
+    [
+        {
+            **{"model": model, "train_set": "both", "method": method, "round": number, "task": task},
+            **{"accuracy": 60.0 + 2 * number, "delta_sft_seed": delta, "delta_low": delta - 1},
+            **{"delta_high": delta + 1, "error": "queries, seeds", "missing": 0},
+        }
+        for model in ("nano-b", "nano-a")
+        for task in ("overall", "easy")
+        for method, delta in (("rest-em", 3.0), ("vista-sft", -1.0))
+        for number in (1, 2)
+    ]
+)
 DISTRIBUTIONS = pd.DataFrame(
     [
         {
@@ -199,6 +212,7 @@ TABLES = {
     "sweep_tau": SWEEP,
     "sweep_restart": ONE_VALUE,
     "difficulty": DIFFICULTY,
+    "faithfulness": FAITHFULNESS,
     "distributions": DISTRIBUTIONS,
     "reported": REPORTED,
 }
@@ -342,7 +356,7 @@ def test_a_missing_table_is_named(tmp_path: Path) -> None:
 def test_a_suite_has_the_figures_that_it_has_something_for(tmp_path: Path) -> None:
     suite: Suite = make_suite(tmp_path)
     assert figures(suite) == [
-        *("data_imbalance", "attention", "rounds", "ood", "difficulty"),
+        *("data_imbalance", "attention", "rounds", "ood", "difficulty", "faithfulness"),
         *("vas", "detectors", "filters", "critical_tokens", "cost", "training"),
     ]
     alone = {name: suite.methods[name] for name in ("zero-shot", "sft-seed")}
@@ -504,6 +518,7 @@ def test_names_are_told_as_they_are_written() -> None:
         ("rounds", ["sft-seed", "each seed", "95 %, test queries and seeds", "Round 0 is SFT-Seed"]),
         ("ood", ["SFT-Seed", "mean over models", "nano-a", "95 %, test queries alone"]),
         ("difficulty", ["SFT-Seed", "95 %, test queries alone"]),
+        ("faithfulness", ["SFT-Seed", "rounds of a method are joined", "95 %, test queries and seeds"]),
         ("detectors", ["hollow: within queries", "filled: over all", "chance", "95 %"]),
         ("filters", ["at random", "as much of both", "95 %"]),
         ("sweeps", ["as it is (default)", "no difference", "(default)"]),
@@ -516,6 +531,16 @@ def test_names_are_told_as_they_are_written() -> None:
 def test_what_is_hollow_dotted_or_grey_is_explained_below(name: str, says: list[str]) -> None:
     shown = texts(figure(name))
     assert [each for each in says if each not in shown] == []
+
+
+def test_each_round_stands_at_its_accuracy_and_the_change_of_its_faithful_share() -> None:
+    drawn = figure("faithfulness")
+    assert [axis.get_title() for axis in drawn.axes] == ["nano-b", "nano-a"]
+    joined = [line for line in drawn.axes[0].get_lines() if line.get_marker() == "s"]
+    assert [line.get_xydata().tolist() for line in joined] == [[[62.0, 3.0], [64.0, 3.0]]]
+    assert texts(figure("faithfulness", FAITHFULNESS.assign(delta_sft_seed=float("nan")))).startswith(
+        "No method"
+    )
 
 
 def test_kinds_of_questions_are_not_joined_by_lines() -> None:

@@ -15,7 +15,7 @@ import yaml
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from tests.figures.test_figures import DIFFICULTY, MAIN, OOD, REPORTED, TRAINING
+from tests.figures.test_figures import DIFFICULTY, FAITHFULNESS, MAIN, OOD, REPORTED, TRAINING
 from vista.errors import VistaError
 from vista.figures.looks import LOOKS, OTHERS, SERIES, Look, looks
 
@@ -24,6 +24,7 @@ TABLES = {
     "rounds": MAIN[(MAIN["method"] == "rest-em") & (MAIN["model"] == "nano-b")],
     "cost": MAIN[(MAIN["method"] == "rest-em") & (MAIN["model"] == "nano-b")],
     "difficulty": DIFFICULTY[DIFFICULTY["method"] == "rest-em"],
+    "faithfulness": FAITHFULNESS[(FAITHFULNESS["method"] == "rest-em") & (FAITHFULNESS["model"] == "nano-b")],
     "ood": OOD[(OOD["method"] == "rest-em") & (OOD["model"] == "nano-b")],
     "reported": REPORTED,
     "training": TRAINING[(TRAINING["method"] == "vista-sft") & (TRAINING["model"] == "nano-b")],
