@@ -197,6 +197,7 @@ DECIDES: dict[str, str] = {
     "GridSettings.digits": "tasks",
     "GridSettings.rows": "tasks",
     "GridSettings.columns": "tasks",
+    "GridSettings.language": "tasks",
     "GridSettings.noise": "tasks",
     "GridSettings.uniform": "tasks",
     "GridSettings.uniform_until": "tasks",

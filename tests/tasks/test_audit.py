@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -13,6 +15,7 @@ from vista.testbed.rationales import rationale, text, tokens
 
 SCENE = Scene(((3, 7, 1), (4, 0, 9), (8, 2, 5)), (("red", "blue", "red"),) * 3)
 ROW = Question("sum-row", row=1)
+ENGLISH = "Row 1 reads 3, 7 and 1. Adding up, 3 + 7 = 10 and 10 + 1 = 11. The answer is 11."
 GOLD = "row 1 : 3 7 1 . 3 + 7 = 10 + 1 = 11 . answer : 11"
 
 
@@ -33,8 +36,9 @@ def test_changing_one_fact_makes_it_unfaithful_at_exactly_that_token(pair, data)
     words = gold.split()
     facts = [index for index, claim in enumerate(claims) if claim.kind != "form"]
     where = data.draw(st.sampled_from(facts))
-    digit = data.draw(st.integers(0, len(words[where]) - 1)) if words[where].isdigit() else 0
-    words[where] = data.draw(st.sampled_from(others(words[where], digit)))
+    word = words[where].rstrip(",.")
+    digit = data.draw(st.integers(0, len(word) - 1)) if word.isdigit() else 0
+    words[where] = data.draw(st.sampled_from(others(word, digit))) + words[where][len(word) :]
     changed = " ".join(words)
     verdict = audit(scene, question, changed)
     before = len(tokens(" ".join(words[:where]))) + digit
@@ -89,6 +93,26 @@ def test_breaking_off_is_an_error_at_the_end(pair, data):
 )
 def test_errors_of_every_sort_are_found_where_they_are(written, first_error, kind):
     verdict = audit(SCENE, ROW, written)
+    assert verdict.faithful is (first_error is None)
+    assert (verdict.first_error, verdict.kind) == (first_error, kind)
+
+
+@pytest.mark.parametrize(
+    ("written", "first_error", "kind"),
+    [
+        (ENGLISH, None, None),
+        (ENGLISH.lower().removesuffix("."), None, None),
+        (ENGLISH + " Row 2", 31, "form"),
+        (ENGLISH.replace("7 and 1.", "1 and 1."), 5, "read"),
+        (ENGLISH.replace("3, 7 and 1.", "3 and 7."), 4, "read"),
+        (ENGLISH.replace("= 10 and", "= 11 and"), 16, "compute"),
+        (ENGLISH.replace("The answer is 11", "The answer is 12"), 30, "answer"),
+        (ENGLISH.replace("Adding up,", "So"), 9, "form"),
+        (GOLD, 2, "form"),  # the other language
+    ],
+)
+def test_english_is_audited_like_the_formal_language(written, first_error, kind):
+    verdict = audit(SCENE, replace(ROW, language="english"), written)
     assert verdict.faithful is (first_error is None)
     assert (verdict.first_error, verdict.kind) == (first_error, kind)
 

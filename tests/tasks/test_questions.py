@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter, defaultdict
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -13,6 +14,7 @@ from vista.errors import VistaError
 from vista.task_kinds.grid import grid_query
 from vista.testbed.questions import TEMPLATES, Question, Scene, answer, dump, instruction, load, templates_of
 from vista.testbed.rationales import rationale, text
+from vista.verdicts import answer_of
 
 SCENE = Scene(
     ((3, 7, 1), (4, 0, 9), (8, 2, 5)),
@@ -75,9 +77,94 @@ def test_each_template_asks_answers_and_explains_as_written_by_hand(question, wo
     assert text(rationale(SCENE, question)) == gold
 
 
+@pytest.mark.parametrize(
+    ("question", "words", "gold"),
+    [
+        (
+            Question("read-digits"),
+            "Please read all the digits.",
+            "Row 1 reads 3, 7 and 1. Row 2 reads 4, 0 and 9. Row 3 reads 8, 2 and 5. The answer is done.",
+        ),
+        (
+            Question("has-digit", row=2, digit=9),
+            "Is there a 9 in row 2?", "Row 2 reads 4, 0 and 9. The answer is yes.",
+        ),
+        (
+            Question("greater", row=1, column=2, digit=6),
+            "Is the digit in row 1, column 2 greater than 6?",
+            "Row 1 reads 3, 7 and 1. The digit in column 2 is 7. The answer is yes.",
+        ),
+        (
+            Question("less", row=3, column=3, digit=5),
+            "Is the digit in row 3, column 3 less than 5?",
+            "Row 3 reads 8, 2 and 5. The digit in column 3 is 5. The answer is no.",
+        ),
+        (
+            Question("digit", row=3, column=1),
+            "Which digit is in row 3, column 1?",
+            "Row 3 reads 8, 2 and 5. The digit in column 1 is 8. The answer is 8.",
+        ),
+        (
+            Question("largest", row=3),
+            "Which is the largest digit in row 3?", "Row 3 reads 8, 2 and 5. The answer is 8.",
+        ),
+        (
+            Question("smallest", row=3),
+            "Which is the smallest digit in row 3?", "Row 3 reads 8, 2 and 5. The answer is 2.",
+        ),
+        (
+            Question("sum-row", row=1),
+            "What is the sum of the digits in row 1?",
+            "Row 1 reads 3, 7 and 1. Adding up, 3 + 7 = 10 and 10 + 1 = 11. The answer is 11.",
+        ),
+        (
+            Question("sum-rows", row=1, second=3),
+            "What is the sum of the digits in row 1 and row 3?",
+            "Row 1 reads 3, 7 and 1. Row 3 reads 8, 2 and 5. Adding up, 3 + 7 = 10, 10 + 1 = 11, "
+            "11 + 8 = 19, 19 + 2 = 21 and 21 + 5 = 26. The answer is 26.",
+        ),
+        (
+            Question("sum-all"),
+            "What is the sum of all the digits?",
+            "Row 1 reads 3, 7 and 1. Row 2 reads 4, 0 and 9. Row 3 reads 8, 2 and 5. Adding up, 3 + 7 = 10, "
+            "10 + 1 = 11, 11 + 4 = 15, 15 + 0 = 15, 15 + 9 = 24, 24 + 8 = 32, 32 + 2 = 34 and 34 + 5 = 39. "
+            "The answer is 39.",
+        ),
+    ],
+)  # fmt: skip
+def test_the_same_in_english_sentences(question, words, gold):
+    english = replace(question, language="english")
+    assert instruction(english) == words
+    assert answer(SCENE, english) == answer(SCENE, question)
+    assert text(rationale(SCENE, english)) == gold
+
+
+def test_two_columns_add_up_in_one_step():
+    question = Question("sum-row", row=1, language="english")
+    scene = Scene(((3, 7), (4, 0)), (("red", "red"),) * 2)
+    assert text(rationale(scene, question)) == (
+        "Row 1 reads 3 and 7. Adding up, 3 + 7 = 10. The answer is 10."
+    )
+
+
 def test_the_hand_made_cases_cover_every_template():
-    marks = test_each_template_asks_answers_and_explains_as_written_by_hand.pytestmark
-    assert {case[0].template for case in marks[0].args[1]} == set(TEMPLATES)
+    for test in (
+        test_each_template_asks_answers_and_explains_as_written_by_hand,
+        test_the_same_in_english_sentences,
+    ):
+        assert {case[0].template for case in test.pytestmark[0].args[1]} == set(TEMPLATES)
+
+
+def test_a_task_in_english_shows_the_same_scenes_and_finds_the_answers_of_its_rationales(suite):
+    formal = suite.tasks["grid-chain"]
+    english = formal.model_copy(update={"language": "english"})
+    for index in range(60):
+        one, other = (grid_query("grid-chain", task, "seed", index) for task in (formal, english))
+        assert other["system"] == "Look at the image. Use any hint, then answer."
+        assert one["images"] == other["images"]
+        assert one["answer"] == other["answer"]
+        assert load(other["scene"])[1] == replace(load(one["scene"])[1], language="english")
+        assert answer_of(other, other["rationale"]) == other["answer"]
 
 
 @given(asked())
@@ -93,6 +180,7 @@ def test_the_scene_column_gives_back_scene_and_question(pair):
         "[1]",
         '{"digits": [[1]], "inks": [["red"]], "question": {"template": "colour"}}',
         '{"digits": [[1]], "inks": [["red"]], "question": {"template": "digit", "row": 2, "column": 1}}',
+        '{"digits": [[1]], "inks": [["red"]], "question": {"template": "read-digits", "language": "latin"}}',
     ],
 )
 def test_what_is_no_ground_truth_is_refused(broken):

@@ -7,6 +7,7 @@ with the rows of a smaller one, and no row depends on another.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Literal
 
 from pydantic import Field
@@ -16,7 +17,7 @@ from vista.seeding import generator
 from vista.settings import Fraction
 from vista.task_kinds import Prepared, Sizes, TaskKind, TaskSettings
 from vista.testbed import questions, rationales
-from vista.testbed.questions import draw_scene
+from vista.testbed.questions import Language, draw_scene
 from vista.testbed.rationales import SYSTEM
 
 
@@ -37,6 +38,11 @@ class GridSettings(TaskSettings):
     )
     rows: int = Field(3, ge=2, le=4, description="Rows of the grid.")
     columns: int = Field(3, ge=2, le=4, description="Columns of the grid.")
+    language: Language = Field(
+        "formal",
+        description="Of questions and rationales: few words and one way to say each thing, or English "
+        "sentences.",
+    )
     noise: float = Field(0.1, ge=0.0, le=1.0, description="Standard deviation of pixel noise.")
     uniform: Fraction = Field(
         0.0, description="Share of images with one digit and ink in all cells, at the split's start."
@@ -81,6 +87,8 @@ def grid_query(name: str, task: GridSettings, split: Split, index: int) -> Row:
     templates = questions.templates_of(family, task.rows * task.columns)
     template = templates[index // len(task.questions) % len(templates)]
     question = questions.ask(template, scene, rng)
+    if task.language != "formal":  # which is not written into the scene
+        question = replace(question, language=task.language)
     pixels = paint(scene, pool(task.digits, split), task.noise, rng)
     gold = split == "seed" or task.digits == "printed"
     return {
@@ -88,7 +96,7 @@ def grid_query(name: str, task: GridSettings, split: Split, index: int) -> Row:
         "task": name,
         "split": split,
         "images": [{"bytes": encode_png(pixels), "path": None}],
-        "system": SYSTEM,
+        "system": SYSTEM[task.language],
         "instruction": questions.instruction(question),
         "answer": questions.answer(scene, question),
         "answer_type": template.answer_type,

@@ -9,7 +9,7 @@ must be read, in which order, and what each step gives are all fixed. So exactly
 the gold one, states every needed fact, only true facts and no more, and a rationale is faithful
 if it equals that one token by token (numbers digit by digit). A misread cell, a wrong sum, a
 skipped or an extra cell, and a wrong answer are each found at their first wrong token. Forgiven
-are case, white space and a full stop at the end.
+are case, white space and whether there is a full stop at the end.
 """
 
 from __future__ import annotations
@@ -71,9 +71,10 @@ def audit_query(scene: str, text: str) -> Audit:
 
 @lru_cache(4096)  # a query's many solutions are all compared with the same rationale
 def _expected(scene: Scene, question: Question) -> tuple[tuple[Token, rationales.Kind], ...]:
-    """The tokens of the gold rationale, each with the kind of claim that it belongs to."""
+    """The tokens of the gold rationale, each with its claim's kind, without a full stop at the end."""
     claims = rationales.rationale(scene, question)
-    return tuple((token, claim.kind) for claim in claims for token in tokens(claim.word))
+    found = tuple((token, claim.kind) for claim in claims for token in tokens(claim.word))
+    return found[:-1] if found[-1][0].text == "." else found
 
 
 def _show(token: Token) -> str:

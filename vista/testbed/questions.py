@@ -14,7 +14,7 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from functools import cache
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 
@@ -22,6 +22,9 @@ from vista.errors import VistaError
 from vista.records import AnswerType
 
 Family = Literal["read", "closed", "open", "chain"]
+# Few words and one way to say each thing, for models that are trained from nothing; or the same in sentences,
+# for models that know English.
+Language = Literal["formal", "english"]
 
 # Of more cells than this, no sum is asked: its rationale would be far longer than any on a 3×3 grid.
 LONGEST_SUM = 9
@@ -92,6 +95,12 @@ class Question:
     second: int | None = None  # another row, further down
     column: int | None = None
     digit: int | None = None
+    language: Language | None = None  # formal, if not said
+
+    @property
+    def english(self) -> bool:
+        """Whether it is asked, and to be answered, in English sentences."""
+        return self.language == "english"
 
     @property
     def place(self) -> str:
@@ -99,7 +108,8 @@ class Question:
         if self.second is not None:
             return f"row {self.row} and row {self.second}"
         named = (("row", self.row), ("column", self.column))
-        return " ".join(f"{name} {number}" for name, number in named if number is not None)
+        between = ", " if self.english else " "
+        return between.join(f"{name} {number}" for name, number in named if number is not None)
 
     def rows(self, scene: Scene) -> list[int]:
         """The rows that have to be read, from the top."""
@@ -121,14 +131,16 @@ class Question:
 class Template:
     """A kind of question.
 
-    ``fillings`` gives every question of this kind that can be asked about a scene. ``yes_share``
-    is a closed template's prior. Grids of more than ``max_cells`` cells are not asked it.
+    ``wording`` and ``english`` ask it. ``fillings`` gives every question of this kind that can be asked
+    about a scene. ``yes_share`` is a closed template's prior. Grids of more than ``max_cells`` cells are not
+    asked it.
     """
 
     name: str
     family: Family
     answer_type: AnswerType
     wording: str
+    english: str
     fillings: Callable[[Scene], list[Question]]
     yes_share: float | None = None
     max_cells: int | None = None
@@ -166,12 +178,20 @@ def _whole(name: str) -> Callable[[Scene], list[Question]]:
 TEMPLATES = {
     template.name: template
     for template in (
-        Template("read-digits", "read", "open", "read all digits .", _whole("read-digits")),
+        Template(
+            "read-digits",
+            "read",
+            "open",
+            "read all digits .",
+            "Please read all the digits.",
+            _whole("read-digits"),
+        ),
         Template(
             "has-digit",
             "closed",
             "closed",
             "is there a {digit} in {place} ?",
+            "Is there a {digit} in {place}?",
             _rows("has-digit", digits=True),
             yes_share=0.25,
         ),
@@ -180,6 +200,7 @@ TEMPLATES = {
             "closed",
             "closed",
             "is {place} greater than {digit} ?",
+            "Is the digit in {place} greater than {digit}?",
             _cells("greater", range(1, 4)),
             yes_share=0.75,
         ),
@@ -188,19 +209,56 @@ TEMPLATES = {
             "closed",
             "closed",
             "is {place} less than {digit} ?",
+            "Is the digit in {place} less than {digit}?",
             _cells("less", range(2, 5)),
             yes_share=0.25,
         ),
-        Template("digit", "open", "number", "which digit is in {place} ?", _cells("digit")),
-        Template("largest", "open", "number", "which digit is the largest in {place} ?", _rows("largest")),
-        Template("smallest", "open", "number", "which digit is the smallest in {place} ?", _rows("smallest")),
-        Template("sum-row", "chain", "number", "what is the sum of {place} ?", _rows("sum-row")),
-        Template("sum-rows", "chain", "number", "what is the sum of {place} ?", _two_rows),
+        Template(
+            "digit",
+            "open",
+            "number",
+            "which digit is in {place} ?",
+            "Which digit is in {place}?",
+            _cells("digit"),
+        ),
+        Template(
+            "largest",
+            "open",
+            "number",
+            "which digit is the largest in {place} ?",
+            "Which is the largest digit in {place}?",
+            _rows("largest"),
+        ),
+        Template(
+            "smallest",
+            "open",
+            "number",
+            "which digit is the smallest in {place} ?",
+            "Which is the smallest digit in {place}?",
+            _rows("smallest"),
+        ),
+        Template(
+            "sum-row",
+            "chain",
+            "number",
+            "what is the sum of {place} ?",
+            "What is the sum of the digits in {place}?",
+            _rows("sum-row"),
+        ),
+        Template(
+            "sum-rows",
+            "chain",
+            "number",
+            "what is the sum of {place} ?",
+            "What is the sum of the digits in {place}?",
+            _two_rows,
+        ),
         Template(
             "sum-all",
             "chain",
             "number",
             "what is the sum of all cells ?",
+            "What is the sum of all the digits?",
             _whole("sum-all"),
             max_cells=LONGEST_SUM,
         ),
@@ -234,7 +292,8 @@ def ask(template: Template, scene: Scene, rng: np.random.Generator) -> Question:
 def instruction(question: Question) -> str:
     """The question in words."""
     template = TEMPLATES[question.template]
-    return template.wording.format(place=question.place, digit=question.digit)
+    wording = template.english if question.english else template.wording
+    return wording.format(place=question.place, digit=question.digit)
 
 
 def answer(scene: Scene, question: Question) -> str:
@@ -287,6 +346,8 @@ def load(text: str) -> tuple[Scene, Question]:
         known = {field.name for field in fields(Question)}
         question = Question(**{name: value for name, value in truth["question"].items() if name in known})
         answer(scene, question)  # refuses an unknown template and a place outside the grid
+        if question.language not in (None, *get_args(Language)):
+            raise ValueError(f"language {question.language!r}")
     except (ValueError, LookupError, TypeError, AttributeError) as error:
         raise VistaError(
             f"scene {text[:80]!r} is not the ground truth of a testbed query ({error!r}); "

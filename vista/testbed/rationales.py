@@ -2,7 +2,8 @@
 
 A rationale is a list of claims, one word (or number) each, so that the first wrong one has a
 place. It reads whole rows, from the top, then picks a cell or adds up one step at a time:
-"row 2 : 3 7 1 . 3 + 7 = 10 + 1 = 11 . answer : 11".
+"row 2 : 3 7 1 . 3 + 7 = 10 + 1 = 11 . answer : 11", or in English "Row 2 reads 3, 7 and 1. Adding up, 3 + 7 =
+10 and 10 + 1 = 11. The answer is 11."
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
-from vista.testbed.questions import Question, Scene, answer
+from vista.testbed.questions import Language, Question, Scene, answer
 
 # What a word of a rationale states: something seen, something worked out, the answer, or nothing
 # (the words between, such as "row" and "+", which the question fixes).
@@ -32,6 +33,8 @@ _SUMS = {"sum-row", "sum-rows", "sum-all"}
 
 def rationale(scene: Scene, question: Question) -> list[Claim]:
     """The gold rationale of ``question``, with the answer at its end."""
+    if question.english:
+        return _in_english(scene, question)
     claims: list[Claim] = []
     for row in question.rows(scene):
         claims += _form(f"row {row} :")
@@ -64,9 +67,49 @@ def _sum(digits: list[int]) -> list[Claim]:
     return claims
 
 
+def _in_english(scene: Scene, question: Question) -> list[Claim]:
+    """The same claims in sentences; a word has the punctuation behind it."""
+    claims: list[Claim] = []
+    for row in question.rows(scene):
+        read = [str(scene.digit((row, column))) for column in range(1, scene.columns + 1)]
+        claims += [*_form(f"Row {row} reads"), *_listed("read", read)]
+    digits = [scene.digit(cell) for cell in question.cells(scene)]
+    if question.template in _OF_ONE_CELL:
+        claims += [*_form(f"The digit in column {question.column} is"), Claim("compute", f"{digits[0]}.")]
+    if question.template in _SUMS:
+        claims += [*_form("Adding up,"), *_added_up(digits)]
+    return [*claims, *_form("The answer is"), Claim("answer", f"{answer(scene, question)}.")]
+
+
+def _listed(kind: Kind, words: list[str]) -> list[Claim]:
+    """``3, 7 and 1.``"""
+    *earlier, before, last = words
+    return [
+        *(Claim(kind, f"{word},") for word in earlier),
+        Claim(kind, before),
+        *_form("and"),
+        Claim(kind, f"{last}."),
+    ]
+
+
+def _added_up(digits: list[int]) -> list[Claim]:
+    """``3 + 7 = 10 and 10 + 1 = 11.``: each step from the total of the one before."""
+    total, steps = digits[0], digits[1:]
+    claims: list[Claim] = []
+    for number, digit in enumerate(steps, 1):
+        claims += [Claim("compute", str(total)), *_form("+"), Claim("compute", str(digit)), *_form("=")]
+        total += digit
+        end = {len(steps): ".", len(steps) - 1: ""}.get(number, ",")
+        claims += [Claim("compute", f"{total}{end}"), *_form("and" if number == len(steps) - 1 else "")]
+    return claims
+
+
 # The system turn of every testbed query. It names the hint so that the word "hint", which
 # rationalisation adds to an instruction, is in the vocabulary of any corpus.
-SYSTEM = "use any hint , then answer ."
+SYSTEM: dict[Language, str] = {
+    "formal": "use any hint , then answer .",
+    "english": "Look at the image. Use any hint, then answer.",
+}
 
 _TOKEN = re.compile(r"\d|[^\s\d]+")
 
