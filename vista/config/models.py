@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, RootModel, field_validator
+from pydantic import AfterValidator, Field, RootModel, field_validator, model_validator
 
 from vista.settings import ADDRESS, REPOSITORY, Factor, Fraction, Name, Strict, UserPath
 
@@ -191,6 +191,22 @@ class Loading(Strict):
     chat: dict[str, Any] = Field({}, description="Variables of the chat template.")
 
 
+class Decoder(Strict):
+    """A pretrained language model in place of a built model's decoder, adapted to its images with LoRA."""
+
+    package: str = Field(pattern=r"^[A-Za-z_]\w*$", description="The installed package that ships it.")
+    file: str = Field(
+        pattern=r"^[^/]+\.gguf$", description="Its weights and tokenizer, in the package's folder."
+    )
+    sha256: str = Field(pattern="^[0-9a-f]{64}$", description="The file's SHA-256, 64 hex digits.")
+    rank: int = Field(16, ge=1, description="Rank of the adapters; `alpha` is twice that.")
+    steps: int = Field(400, ge=1, description="Optimiser steps of the adaptation.")
+    batch_size: int = Field(16, ge=1, description="Examples per step.")
+    learning_rate: Factor = Field(
+        1e-3, description="Peak learning rate of the adapters; the projector's is three times that."
+    )
+
+
 class BuiltModel(Strict):
     """A tiny model of a real transformers architecture, trained from scratch by the DAG."""
 
@@ -204,6 +220,11 @@ class BuiltModel(Strict):
     vision_layers: int = Field(2, ge=1, description="Layers of the vision tower.")
     vision_width: int = Field(64, ge=16, multiple_of=16, description="Width of the vision tower.")
     seed: int = Field(0, description="Seed of the weights and of which examples are swapped or hinted.")
+    decoder: Decoder | None = Field(
+        None,
+        exclude_if=lambda decoder: decoder is None,
+        description="A pretrained decoder, in place of the one that the vision tower was trained with.",
+    )
     steps: int = Field(600, ge=1, description="Optimiser steps.")
     batch_size: int = Field(64, ge=1, description="Examples per step.")
     learning_rate: Factor = Field(3e-3, description="Peak learning rate of AdamW.")
@@ -216,6 +237,16 @@ class BuiltModel(Strict):
     resources: ModelResources = Field(
         default_factory=ModelResources.small, description="What its jobs ask a cluster for."
     )
+
+    @model_validator(mode="after")
+    def _has_a_place_for_the_decoder(self) -> BuiltModel:
+        """Refuse a pretrained decoder in a family whose positions it does not know."""
+        if self.decoder is not None and self.architecture != "internvl":
+            raise ValueError(
+                f"decoder: architecture {self.architecture} counts positions in three dimensions, which a "
+                "language model does not know; use internvl"
+            )
+        return self
 
 
 class LocalModel(Loading):

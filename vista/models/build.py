@@ -78,7 +78,11 @@ def build_model(suite: Suite, paths: Paths, model_name: str) -> None:
 
 
 def _build(suite: Suite, model: BuiltModel, corpus: Path, output: Path, name: str) -> dict[str, float]:
-    """Train a nano model on ``corpus`` and save it."""
+    """Train a nano model on ``corpus``, give it a pretrained decoder if the entry names one, and save it."""
+    if model.decoder is not None:
+        from vista.models.decoder import weights_of
+
+        weights_of(model.decoder, name)  # rather than after minutes
     torch.set_num_threads(suite.threads)
     torch.use_deterministic_algorithms(True)  # costs nothing on the CPU
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what that asks of a GPU
@@ -94,8 +98,24 @@ def _build(suite: Suite, model: BuiltModel, corpus: Path, output: Path, name: st
     encoded = encode_corpus(processor, examples)
     recipe = Recipe(model.steps, model.batch_size, model.learning_rate)
     outcome = pretrain(network, encoded, processor.tokenizer.pad_token_id, recipe, label=name)
+    adapted: dict[str, float] = {}
+    if model.decoder is not None:
+        # Others need neither peft nor the package.
+        from vista.models.decoder import adapt, with_decoder
+
+        network, processor = with_decoder(network.cpu(), model.decoder, name)
+        _check_wording(suite, processor, name)
+        network.to("cuda" if torch.cuda.is_available() else "cpu")
+        encoded = encode_corpus(processor, examples)
+        pad = processor.tokenizer.pad_token_id
+        network, found = adapt(network, encoded, pad, model.decoder, f"{name} decoder")
+        adapted = {
+            "adapted_first_loss": round(found.first_loss, 6),
+            "adapted_loss": round(found.final_loss, 6),
+        }
+        adapted |= {"adapted_tokens": found.tokens}
     save_checkpoint(network.cpu().eval(), processor, output)
-    return {
+    return adapted | {
         "queries": len(rows),
         "steps": recipe.steps,
         "parameters": sum(parameter.numel() for parameter in network.parameters()),

