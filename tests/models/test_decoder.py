@@ -133,7 +133,7 @@ def test_decoder_and_tower_keep_their_weights_and_new_tokens_are_the_mean_of_the
     path = weights_of(decoder, "grown")
     language = AutoModelForCausalLM.from_pretrained(path.parent, gguf_file=path.name, dtype=torch.float32)
     known = language.get_input_embeddings().weight
-    model, processor = with_decoder(reader, decoder, "grown")
+    model, processor = with_decoder(reader, path)
     own = model.model.language_model.state_dict()
     for name, weight in language.model.state_dict().items():
         assert torch.equal(own[name][: len(weight)], weight), name
@@ -146,7 +146,7 @@ def test_decoder_and_tower_keep_their_weights_and_new_tokens_are_the_mean_of_the
 
 
 def test_what_it_reads_is_decoded_as_it_was_written(reader: Any, decoder: Decoder, rows: Rows) -> None:
-    _, processor = with_decoder(reader, decoder, "grown")
+    _, processor = with_decoder(reader, weights_of(decoder, "grown"))
     text = "Row 1 reads 3, 7 and 1. The answer is 11."
     ids = processor.tokenizer(text, add_special_tokens=False)["input_ids"]
     assert chat.decode(processor, ids) == text
@@ -159,7 +159,7 @@ def test_what_it_reads_is_decoded_as_it_was_written(reader: Any, decoder: Decode
 def test_adaptation_changes_the_projector_and_the_matrices_with_adapters_alone(
     reader: Any, decoder: Decoder, rows: Rows
 ) -> None:
-    model, processor = with_decoder(reader, decoder, "grown")
+    model, processor = with_decoder(reader, weights_of(decoder, "grown"))
     before = {name: weight.clone() for name, weight in model.state_dict().items()}
     corpus = encode_corpus(processor, draw_examples(rows, 0, 0.3, 0.1, Wording()))
     adapted, outcome = adapt(model, corpus, processor.tokenizer.pad_token_id, decoder, "grown")
@@ -177,7 +177,7 @@ def test_adaptation_changes_the_projector_and_the_matrices_with_adapters_alone(
 
 
 def test_a_longer_adaptation_learns_the_corpus(reader: Any, decoder: Decoder, rows: Rows) -> None:
-    model, processor = with_decoder(reader, decoder, "grown")
+    model, processor = with_decoder(reader, weights_of(decoder, "grown"))
     corpus = encode_corpus(processor, draw_examples(rows, 0, 0.0, 0.0, Wording()))
     longer = decoder.model_copy(update={"steps": 60, "rank": 8, "learning_rate": 1e-2})
     _, outcome = adapt(model, corpus, processor.tokenizer.pad_token_id, longer, "grown")

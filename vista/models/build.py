@@ -80,9 +80,9 @@ def build_model(suite: Suite, paths: Paths, model_name: str) -> None:
 def _build(suite: Suite, model: BuiltModel, corpus: Path, output: Path, name: str) -> dict[str, float]:
     """Train a nano model on ``corpus``, give it a pretrained decoder if the entry names one, and save it."""
     if model.decoder is not None:
-        from vista.models.decoder import weights_of
+        from vista.models.decoder import adapt, weights_of, with_decoder  # others need no peft
 
-        weights_of(model.decoder, name)  # rather than after minutes
+        weights = weights_of(model.decoder, name)  # rather than after minutes
     torch.set_num_threads(suite.threads)
     torch.use_deterministic_algorithms(True)  # costs nothing on the CPU
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # what that asks of a GPU
@@ -100,10 +100,7 @@ def _build(suite: Suite, model: BuiltModel, corpus: Path, output: Path, name: st
     outcome = pretrain(network, encoded, processor.tokenizer.pad_token_id, recipe, label=name)
     adapted: dict[str, float] = {}
     if model.decoder is not None:
-        # Others need neither peft nor the package.
-        from vista.models.decoder import adapt, with_decoder
-
-        network, processor = with_decoder(network.cpu(), model.decoder, name)
+        network, processor = with_decoder(network.cpu(), weights)
         _check_wording(suite, processor, name)
         network.to("cuda" if torch.cuda.is_available() else "cpu")
         encoded = encode_corpus(processor, examples)

@@ -65,21 +65,16 @@ def weights_of(decoder: Decoder, name: str) -> Path:
     return path
 
 
-def with_decoder(reader: Any, decoder: Decoder, name: str) -> tuple[Any, Any]:
+def with_decoder(reader: Any, path: Path) -> tuple[Any, Any]:
     """A model with the vision tower of ``reader`` and the pretrained decoder, and its processor.
 
     Args:
         reader: A model of ``nano.build_nano``, of the architecture ``internvl``.
-        decoder: What comes in place of its decoder.
-        name: The model's, for errors.
+        path: The weights of what comes in place of its decoder, as of ``weights_of``.
 
     Returns:
         ``(model, processor)``, the model on the CPU in float32; its projector has random weights.
-
-    Raises:
-        VistaError: as ``weights_of``.
     """
-    path = weights_of(decoder, name)
     language = AutoModelForCausalLM.from_pretrained(path.parent, gguf_file=path.name, dtype=torch.float32)
     tokenizer = read_tokenizer(path)
     grow(language, len(tokenizer))

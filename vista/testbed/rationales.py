@@ -72,7 +72,7 @@ def _in_english(scene: Scene, question: Question) -> list[Claim]:
     claims: list[Claim] = []
     for row in question.rows(scene):
         read = [str(scene.digit((row, column))) for column in range(1, scene.columns + 1)]
-        claims += [*_form(f"Row {row} reads"), *_listed("read", read)]
+        claims += [*_form(f"Row {row} reads"), *_listed(read)]
     digits = [scene.digit(cell) for cell in question.cells(scene)]
     if question.template in _OF_ONE_CELL:
         claims += [*_form(f"The digit in column {question.column} is"), Claim("compute", f"{digits[0]}.")]
@@ -81,14 +81,14 @@ def _in_english(scene: Scene, question: Question) -> list[Claim]:
     return [*claims, *_form("The answer is"), Claim("answer", f"{answer(scene, question)}.")]
 
 
-def _listed(kind: Kind, words: list[str]) -> list[Claim]:
-    """``3, 7 and 1.``"""
-    *earlier, before, last = words
+def _listed(read: list[str]) -> list[Claim]:
+    """``3, 7 and 1.``, of two digits or more."""
+    *earlier, before, last = read
     return [
-        *(Claim(kind, f"{word},") for word in earlier),
-        Claim(kind, before),
+        *(Claim("read", f"{digit},") for digit in earlier),
+        Claim("read", before),
         *_form("and"),
-        Claim(kind, f"{last}."),
+        Claim("read", f"{last}."),
     ]
 
 
