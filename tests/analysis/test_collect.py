@@ -73,14 +73,18 @@ def test_scores_and_ids_survive_the_csv_to_the_last_bit(world: World) -> None:
     assert rows["query_id"].map(type).eq(str).all()
 
 
-def test_ids_that_look_like_numbers_or_gaps_stay_text(tmp_path: Path) -> None:
-    path = tmp_path / "long.csv"
-    path.write_text(
-        "model,train_set,method,seed,round,task,query_id,cluster_id,unanswered,unfinished,score\n"
-        "m,t,x,0,0,a,007,NA,0,0,1.0\n"
+@pytest.mark.parametrize("text", ["007", "7", "NA", "", "nan", "1e5", "1.0", "True", "2026-11-27", "-0"])
+@pytest.mark.parametrize("others", [[], ["x"]])
+def test_text_that_looks_like_numbers_or_gaps_stays_text(tmp_path: Path, text: str, others: list[str]) -> None:
+    table = pd.DataFrame(
+        [[each, each, each, 0, 0, each, each, each, 0, 0, 1.0] for each in [text, *others]],
+        columns=LONG_COLUMNS,
     )
-    row = read_long(path).iloc[0]
-    assert (row["query_id"], row["cluster_id"]) == ("007", "NA")
+    path = tmp_path / "long.csv"
+    spreadsheet(table).to_csv(path, index=False)
+    found = read_long(path)
+    for name in ("model", "train_set", "method", "task", "query_id", "cluster_id"):
+        assert list(found[name]) == [text, *others]
 
 
 def test_ids_that_a_spreadsheet_would_calculate_are_read_as_they_are(tmp_path: Path) -> None:

@@ -136,17 +136,17 @@ def read_long(path: Path) -> pd.DataFrame:
 
 
 def _read_long(path: Path) -> pd.DataFrame:
-    # An id may look like a number or like a missing value ("007", "NA") and is neither.
-    # As categories, since the rows have few different texts, which the tables compare again and again.
-    types = dict.fromkeys(TEXT_COLUMNS, "category") | dict.fromkeys(["seed", "round", *SILENT], "int64")
+    # An id may look like a number or like a missing value ("007", "NA") and is neither: pandas would read
+    # categories as numbers.
+    types = dict.fromkeys(TEXT_COLUMNS, "str") | dict.fromkeys(["seed", "round", *SILENT], "int64")
     header = list(pd.read_csv(path, nrows=0).columns)
     if header != LONG_COLUMNS:
         raise VistaError(f"{path}: expected the columns {LONG_COLUMNS}, found {header}; delete it and rerun")
     frame = pd.read_csv(
         path, dtype=types | {"score": "float64"}, keep_default_na=False, float_precision="round_trip"
     )
-    for name in TEXT_COLUMNS:
-        frame[name] = frame[name].cat.rename_categories(from_spreadsheet)
+    for name in TEXT_COLUMNS:  # few different texts, which the tables compare again and again
+        frame[name] = frame[name].astype("category").cat.rename_categories(from_spreadsheet)
     for name in ("score", *SILENT):
         outside = ~(frame[name].between(0.0, 1.0) if name == "score" else frame[name].isin([0, 1]))
         if outside.any():
