@@ -75,7 +75,9 @@ def test_scores_and_ids_survive_the_csv_to_the_last_bit(world: World) -> None:
 
 @pytest.mark.parametrize("text", ["007", "7", "NA", "", "nan", "1e5", "1.0", "True", "2026-11-27", "-0"])
 @pytest.mark.parametrize("others", [[], ["x"]])
-def test_text_that_looks_like_numbers_or_gaps_stays_text(tmp_path: Path, text: str, others: list[str]) -> None:
+def test_text_that_looks_like_numbers_or_gaps_stays_text(
+    tmp_path: Path, text: str, others: list[str]
+) -> None:
     table = pd.DataFrame(
         [[each, each, each, 0, 0, each, each, each, 0, 0, 1.0] for each in [text, *others]],
         columns=LONG_COLUMNS,

@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tests.starved import Starvation
 from vista.config import Wording
@@ -16,6 +18,7 @@ from vista.errors import VistaError
 from vista.models.nano import build_nano
 from vista.models.pretrain import (
     Corpus,
+    Example,
     Recipe,
     _accumulate,
     batches,
@@ -24,6 +27,7 @@ from vista.models.pretrain import (
     encode_corpus,
     pretrain,
     response_loss,
+    thinned,
 )
 
 Rows = list[dict[str, Any]]
@@ -156,3 +160,14 @@ def test_a_loss_that_ends_far_above_its_start_is_refused(rows: Rows) -> None:
     model, processor, corpus = prepare("internvl", rows)
     with pytest.raises(VistaError, match=r"nano: the loss has risen from \d.* to \d.* in 20 steps; lower"):
         pretrain(model, corpus, processor.tokenizer.pad_token_id, Recipe(20, 8, 2.0), label="nano")
+
+
+@given(length=st.integers(1, 200), count=st.integers(1, 300))
+def test_a_thinned_corpus_keeps_its_curriculum(length: int, count: int) -> None:
+    whole = [Example({"query_id": str(place)}, "original") for place in range(length)]
+    kept = [int(example.row["query_id"]) for example in thinned(whole, count)]
+    assert len(kept) == min(count, length)
+    assert kept[0] == 0
+    gaps = {after - before for before, after in zip(kept, [*kept[1:], length], strict=True)}
+    assert min(gaps) >= 1
+    assert max(gaps) - min(gaps) <= 1

@@ -47,6 +47,7 @@ from vista.models.pretrain import (
     draw_examples,
     encode_corpus,
     pretrain,
+    thinned,
 )
 from vista.paths import Paths
 from vista.wording import check_wording, templates_of
@@ -103,7 +104,8 @@ def _build(suite: Suite, model: BuiltModel, corpus: Path, output: Path, name: st
         network, processor = with_decoder(network.cpu(), weights)
         _check_wording(suite, processor, name)
         network.to("cuda" if torch.cuda.is_available() else "cpu")
-        encoded = encode_corpus(processor, examples)
+        shown = thinned(examples, model.decoder.steps * model.decoder.batch_size)
+        encoded = encode_corpus(processor, shown)
         pad = processor.tokenizer.pad_token_id
         network, found = adapt(network, encoded, pad, model.decoder, f"{name} decoder")
         adapted = {

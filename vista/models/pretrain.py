@@ -97,6 +97,12 @@ def collect_words(rows: Iterable[Row], wording: Wording) -> list[str]:
     return sorted(words)
 
 
+def thinned(examples: Sequence[Example], count: int) -> list[Example]:
+    """``count`` of the examples, or all there are, evenly from first to last: the same curriculum, shorter."""
+    kept = min(count, len(examples))
+    return [examples[place * len(examples) // kept] for place in range(kept)]
+
+
 @dataclass(frozen=True)
 class Corpus:
     """Encoded examples: ``images[name][index]`` is one example's image features."""
