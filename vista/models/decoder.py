@@ -3,7 +3,8 @@
 Stage ``models``; ``vista.models.build`` calls it (``vista models``). A tiny model that has learnt to read the
 corpus gives its vision tower; a language model that a Python package ships as GGUF becomes the decoder;
 between the two is a new projector. Projector and LoRA adapters of the decoder are trained on the same corpus
-(on as many of its examples as they take, from all parts of it), everything else stays as it is, and the adapters are merged: the checkpoint is an ordinary one.
+(on as many of its examples as they take, from all parts of it), everything else stays as it is, and the
+adapters are merged: the checkpoint is an ordinary one.
 """
 
 from __future__ import annotations

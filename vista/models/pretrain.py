@@ -98,7 +98,7 @@ def collect_words(rows: Iterable[Row], wording: Wording) -> list[str]:
 
 
 def thinned(examples: Sequence[Example], count: int) -> list[Example]:
-    """``count`` of the examples, or all there are, evenly from first to last: the same curriculum, shorter."""
+    """``count`` examples, or all there are, evenly from first to last: the same curriculum, shorter."""
     kept = min(count, len(examples))
     return [examples[place * len(examples) // kept] for place in range(kept)]
 
