@@ -162,12 +162,20 @@ def test_a_loss_that_ends_far_above_its_start_is_refused(rows: Rows) -> None:
         pretrain(model, corpus, processor.tokenizer.pad_token_id, Recipe(20, 8, 2.0), label="nano")
 
 
-@given(length=st.integers(1, 200), count=st.integers(1, 300))
-def test_a_thinned_corpus_keeps_its_curriculum(length: int, count: int) -> None:
+@given(length=st.integers(1, 200), count=st.integers(1, 300), seed=st.integers(0, 9))
+def test_a_thinned_corpus_keeps_its_curriculum(length: int, count: int, seed: int) -> None:
     whole = [Example({"query_id": str(place)}, "original") for place in range(length)]
-    kept = [int(example.row["query_id"]) for example in thinned(whole, count)]
+    kept = [int(example.row["query_id"]) for example in thinned(whole, count, seed)]
     assert len(kept) == min(count, length)
-    assert kept[0] == 0
-    gaps = {after - before for before, after in zip(kept, [*kept[1:], length], strict=True)}
-    assert min(gaps) >= 1
-    assert max(gaps) - min(gaps) <= 1
+    for place, index in enumerate(kept):
+        assert place * length // len(kept) <= index < (place + 1) * length // len(kept)
+
+
+@pytest.mark.parametrize("kinds", range(2, 9))
+@pytest.mark.parametrize("every", range(2, 9))
+def test_a_thinned_corpus_has_all_kinds_of_questions_that_come_in_turn(kinds: int, every: int) -> None:
+    length = kinds * every * 40
+    whole = [Example({"query_id": str(place % kinds)}, "original") for place in range(length)]
+    found = Counter(example.row["query_id"] for example in thinned(whole, length // every, 0))
+    assert len(found) == kinds
+    assert min(found.values()) > length / every / kinds / 3

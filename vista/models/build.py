@@ -104,7 +104,7 @@ def _build(suite: Suite, model: BuiltModel, corpus: Path, output: Path, name: st
         network, processor = with_decoder(network.cpu(), weights)
         _check_wording(suite, processor, name)
         network.to("cuda" if torch.cuda.is_available() else "cpu")
-        shown = thinned(examples, model.decoder.steps * model.decoder.batch_size)
+        shown = thinned(examples, model.decoder.steps * model.decoder.batch_size, model.seed)
         encoded = encode_corpus(processor, shown)
         pad = processor.tokenizer.pad_token_id
         network, found = adapt(network, encoded, pad, model.decoder, f"{name} decoder")

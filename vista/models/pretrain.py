@@ -97,10 +97,16 @@ def collect_words(rows: Iterable[Row], wording: Wording) -> list[str]:
     return sorted(words)
 
 
-def thinned(examples: Sequence[Example], count: int) -> list[Example]:
-    """``count`` examples, or all there are, evenly from first to last: the same curriculum, shorter."""
-    kept = min(count, len(examples))
-    return [examples[place * len(examples) // kept] for place in range(kept)]
+def thinned(examples: Sequence[Example], count: int, seed: int) -> list[Example]:
+    """``count`` examples, or all there are, from all parts of the corpus and in its order.
+
+    One is drawn from each stretch: every so many-th would miss kinds of questions that come in turn.
+    """
+    if count >= len(examples):
+        return list(examples)
+    ends = [place * len(examples) // count for place in range(count + 1)]
+    drawn = generator("thinned", seed).integers(ends[:-1], ends[1:])
+    return [examples[place] for place in drawn]
 
 
 @dataclass(frozen=True)
