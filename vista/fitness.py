@@ -27,7 +27,13 @@ from vista import chat, segments
 from vista.config import Hyperparameters, Suite
 from vista.engines.base import Request
 from vista.engines.batching import collate, to_device
-from vista.engines.checkpoints import Checkpoint, load_checkpoint, require_gpu, save_checkpoint
+from vista.engines.checkpoints import (
+    Checkpoint,
+    device_name,
+    load_checkpoint,
+    require_gpu,
+    save_checkpoint,
+)
 from vista.engines.hf import HfEngine
 from vista.errors import VistaError, is_out_of_memory
 from vista.grid import asks_system, reads_attention
@@ -129,13 +135,13 @@ def check_model(suite: Suite, paths: Paths, model: str) -> None:
         if checkpoint.model.config._attn_implementation != "eager":
             options["attention"] = "sdpa"  # flash attention has no float32
         verdicts = without_rounding(verdicts, lambda: examine(load_checkpoint(base, **options), *how))
-    recorder.device = str(checkpoint.device)
+    recorder.device = device_name(checkpoint.device)
     report = {
         "model": model,
         "checkpoint": read_manifest(base).checksums,
         "scoring": scoring,
         "system": system,
-        "device": str(checkpoint.device),
+        "device": recorder.device,
         "dtype": str(checkpoint.model.dtype),
         "attention": checkpoint.model.config._attn_implementation,
         "verdicts": [asdict(verdict) for verdict in verdicts],

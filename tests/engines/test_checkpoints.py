@@ -14,7 +14,7 @@ import torch
 from tests.nano import ARCHITECTURES, checkpoint, query
 from vista.chat import encode_query
 from vista.engines.base import Request
-from vista.engines.checkpoints import load_checkpoint, load_outline, save_checkpoint, wrap
+from vista.engines.checkpoints import device_name, load_checkpoint, load_outline, save_checkpoint, wrap
 from vista.engines.hf import HfEngine
 from vista.errors import VistaError
 
@@ -192,3 +192,17 @@ def test_what_cannot_be_said_is_found_as_token_by_token() -> None:
             assert said is not None
             assert said.startswith(f"token {token} ")
             assert why in said
+
+
+@pytest.mark.parametrize("where", [None, torch.device("meta"), torch.device("cuda", 1)])
+def test_a_gpu_is_called_by_its_name(where: torch.device | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    cards = {None: "first card", 1: "second card"}
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: cards[device.index])
+    assert device_name(where) == ("second card" if where == torch.device("cuda", 1) else "first card")
+    assert device_name(torch.device("cpu")) == "cpu"
+
+
+def test_without_a_gpu_the_device_is_the_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert {device_name(), device_name(torch.device("cpu")), device_name(torch.device("meta"))} == {"cpu"}

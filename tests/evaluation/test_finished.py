@@ -183,7 +183,7 @@ def test_the_manifest_names_every_device_that_answered(
     small: SmallSuite, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr("vista.evaluation.evaluate.device_name", lambda model: "another card")
+        patch.setattr("vista.engines.checkpoints.device_name", lambda device: "another card")
         stop_after(monkeypatch, small, 3)
     run(small)
     assert read_manifest(small.paths.predictions(RUN.id)).device == "another card and cpu"

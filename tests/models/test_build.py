@@ -78,6 +78,14 @@ def test_a_built_model_is_a_checkpoint_with_a_manifest(suite: Suite, paths: Path
     assert list(manifest.inputs) == [str(paths.queries("printed", "train"))]
 
 
+def test_the_manifest_names_the_device_that_the_model_was_trained_on(
+    suite: Suite, paths: Paths, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fetch, "device_name", lambda: "another card")
+    build_model(suite, paths, "tiny")
+    assert read_manifest(paths.base("tiny")).device == "another card"
+
+
 def test_building_twice_gives_the_same_bytes(suite: Suite, paths: Paths) -> None:
     seen = []
     for _ in range(2):

@@ -14,6 +14,7 @@ import torch
 from gguf import GGUFWriter, TokenType
 from tokenizers import pre_tokenizers
 from transformers import AutoModelForCausalLM
+from transformers.trainer_utils import align_special_tokens
 
 from vista import chat, records
 from vista.config import BuiltModel, Decoder, Suite, Wording, load_suite
@@ -154,6 +155,15 @@ def test_what_it_reads_is_decoded_as_it_was_written(reader: Any, decoder: Decode
     image = processor.tokenizer.convert_tokens_to_ids("<IMG_CONTEXT>")
     assert prompt.input_ids.count(image) == 9
     assert processor.tokenizer.unk_token_id not in prompt.input_ids
+
+
+def test_trainer_finds_the_tokens_that_it_expects(reader: Any, decoder: Decoder) -> None:
+    model, processor = with_decoder(reader, weights_of(decoder, "grown"))
+    text, tokenizer = model.config.get_text_config(), processor.tokenizer
+    before = text.to_dict()
+    align_special_tokens(model, processor)  # else it changes the config, and says so, in every training
+    assert text.to_dict() == before
+    assert (text.pad_token_id, text.eos_token_id) == (tokenizer.pad_token_id, tokenizer.eos_token_id)
 
 
 def test_adaptation_changes_the_projector_and_the_matrices_with_adapters_alone(

@@ -201,7 +201,7 @@ class Decoder(Strict):
     sha256: str = Field(pattern="^[0-9a-f]{64}$", description="The file's SHA-256, 64 hex digits.")
     rank: int = Field(16, ge=1, description="Rank of the adapters; `alpha` is twice that.")
     steps: int = Field(400, ge=1, description="Optimiser steps of the adaptation.")
-    batch_size: int = Field(16, ge=1, description="Examples per step.")
+    batch_size: int = Field(32, ge=1, description="Examples per step.")
     learning_rate: Factor = Field(
         1e-3, description="Peak learning rate of the adapters; the projector's is three times that."
     )

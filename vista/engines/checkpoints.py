@@ -396,6 +396,17 @@ def _plain_generation(model: Any) -> Iterator[GenerationConfig | None]:
             model.generation_config = kept
 
 
+def device_name(device: torch.device | None = None) -> str:
+    """What manifests call a device: ``cpu``, or the name of the GPU.
+
+    Args:
+        device: Where a model is; default, and for one without weights: where models are loaded here.
+    """
+    if device is None or device.type == "meta":
+        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else str(device)
+
+
 def require_gpu(suite: Suite, model: str, stage: ModelStage) -> None:
     """Refuse to run a pretrained model on the CPU of a machine that should have a GPU for it.
 

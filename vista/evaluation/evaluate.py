@@ -136,13 +136,13 @@ def _answered(
     """
     if not tasks:
         return
-    from vista.engines.checkpoints import require_gpu  # torch takes seconds to import
+    from vista.engines.checkpoints import device_name, require_gpu  # torch takes seconds to import
 
     require_gpu(suite, run.model, "evaluation")
     with _model(suite, paths, run) as model:
         engine, together = model.answering.engine, TOGETHER * suite.eval_batch_size
         for task, ids in tasks.items():
-            keeping = KeepingEngine(engine, kept, task, together, device_name(model))
+            keeping = KeepingEngine(engine, kept, task, together, device_name(model.device))
             model.answering.engine = keeping
             rows, counts = _on_task(model, suite, paths, run, task, ids)
             yield task, Part(rows, counts, AND.join(keeping.devices))
@@ -303,15 +303,6 @@ def query_ids(path: Path) -> list[str]:
     rows = read_queries(path)
     check_count(path, len(rows), "queries", required=False)
     return [row["query_id"] for row in rows]
-
-
-def device_name(model: Any) -> str:
-    """``cpu``, or the name of the GPU that an lmms-eval model is on."""
-    if model.device.type != "cuda":
-        return str(model.device.type)
-    import torch
-
-    return torch.cuda.get_device_name(model.device)
 
 
 def predictions(run: str, task: str, query_ids: Sequence[str], report: Mapping[str, Any]) -> list[Row]:

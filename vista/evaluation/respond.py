@@ -11,12 +11,10 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 
-import torch
-
 from vista import chat
 from vista.config import Suite, VllmEngineSettings, digest
 from vista.engines.base import Sample
-from vista.engines.checkpoints import load_outline, require_gpu
+from vista.engines.checkpoints import device_name, load_outline, require_gpu
 from vista.engines.vllm import VllmEngine
 from vista.errors import VistaError
 from vista.evaluation.answering import REQUEST, Answering, Asked, Selection, is_trusted
@@ -117,7 +115,7 @@ def _generated(
         engine.expect(prompts[task], _longest(_limit(asked), selection))
     found, devices = dict[str, list[Sample]](), dict[str, None]()
     for task, asked in asking.items():
-        keeping = KeepingEngine(engine, kept, task, TOGETHER * settings.batch_size, _device())
+        keeping = KeepingEngine(engine, kept, task, TOGETHER * settings.batch_size, device_name())
         answering.engine = keeping
         answering.answer(asked, prompts[task], _limit(asked))
         found |= keeping.known
@@ -167,7 +165,3 @@ def _limit(asked: Sequence[Asked]) -> int:
 def _longest(limit: int, selection: Selection | None) -> int:
     """Tokens that may follow a prompt: the response, after all candidates."""
     return limit if selection is None else limit + WORDS + selection.k * (limit + WORDS)
-
-
-def _device() -> str:
-    return torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"

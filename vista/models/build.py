@@ -26,7 +26,7 @@ from huggingface_hub.errors import (
 from vista import records
 from vista.chat import check_prompts
 from vista.config import BuiltModel, HubModel, Loading, LocalModel, Suite
-from vista.engines.checkpoints import outline, save_checkpoint
+from vista.engines.checkpoints import device_name, outline, save_checkpoint
 from vista.engines.folders import check_folder
 from vista.engines.presenter import (
     LOADING_FILE,
@@ -70,7 +70,7 @@ def build_model(suite: Suite, paths: Paths, model_name: str) -> None:
     if isinstance(model, BuiltModel):
         corpus = paths.queries(model.corpus, "train")
         built = {"hint": suite.wording.hint, "threads": suite.threads}
-        recorder = Recorder("models", {**settings, **built}, [corpus])
+        recorder = Recorder("models", {**settings, **built}, [corpus], device_name())
         counts = _build(suite, model, corpus, output, model_name)
     else:
         recorder = Recorder("models", settings, [])

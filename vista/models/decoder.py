@@ -79,7 +79,8 @@ def with_decoder(reader: Any, path: Path) -> tuple[Any, Any]:
     language = AutoModelForCausalLM.from_pretrained(path.parent, gguf_file=path.name, dtype=torch.float32)
     tokenizer = read_tokenizer(path)
     grow(language, len(tokenizer))
-    text = language.config.to_dict()
+    ends = {"eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id}
+    text = language.config.to_dict() | ends  # as the tokenizer has them, not the file
     text.pop("quantization_config", None)  # as it was in the file
     config = InternVLConfig(
         text_config=text,

@@ -17,7 +17,7 @@ import torch
 from vista.chat import Prompt, decode, messages
 from vista.config import Suite
 from vista.engines.batching import BatchSize
-from vista.engines.checkpoints import Checkpoint
+from vista.engines.checkpoints import Checkpoint, device_name
 from vista.engines.forced import Forced, read_forced
 from vista.errors import VistaError
 from vista.manifest import Recorder
@@ -26,7 +26,6 @@ from vista.paths import Paths
 from vista.reads import Reads
 from vista.records import CASE, CRITICAL, ROLLOUT, SCORES, Row, read_rows, write_rows
 from vista.rollouts.policy import (
-    device_name,
     has_weights,
     load_policy,
     shard_queries,
@@ -70,7 +69,7 @@ def policy_cases(suite: Suite, paths: Paths, policy: str) -> None:
         query for shard in range(suite.shards) for query in shard_queries(suite, paths, pool.policy, shard)
     ]
     checkpoint = load_policy(suite, paths, pool.policy)
-    recorder.device = device_name(checkpoint)
+    recorder.device = device_name(checkpoint.device)
     rows = case_rows(checkpoint, queries, _read(reads, pool), suite.cases_per_task)
     write_rows(output, rows, CASE)
     recorder.write(output, {"cases": len(rows)})

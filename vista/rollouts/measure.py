@@ -12,13 +12,12 @@ import pyarrow as pa
 
 from vista import grid
 from vista.config import Suite
-from vista.engines.checkpoints import Checkpoint
+from vista.engines.checkpoints import Checkpoint, device_name
 from vista.manifest import Recorder
 from vista.paths import Paths
 from vista.reads import Reads
 from vista.records import Row, write_rows
 from vista.rollouts.policy import (
-    device_name,
     has_weights,
     load_policy,
     read_solutions,
@@ -74,7 +73,7 @@ def measure_shard(
     checkpoint = load_policy(suite, paths, policy)
     everything = [row for file in inputs for row in read_solutions(file, queries, checkpoint)]
     solutions = [row for row in everything if row["correct"] or scope == "all"]
-    recorder.device = device_name(checkpoint)
+    recorder.device = device_name(checkpoint.device)
     rows = measure(checkpoint, queries, solutions)
     recorder.settings |= settings
     write_rows(output, rows, schema)

@@ -75,14 +75,6 @@ def sampler(suite: Suite, paths: Paths, policy: Run, checkpoint: Checkpoint, pro
     )
 
 
-def device_name(checkpoint: Checkpoint) -> str:
-    """What a manifest calls the device; of a checkpoint without weights, the one vLLM takes."""
-    device = checkpoint.device
-    if device.type == "meta":
-        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else str(device)
-
-
 def shard_bounds(total: int, shard: int, shards: int) -> tuple[int, int]:
     """First query of a shard and first query after it.
 

@@ -11,13 +11,13 @@ from typing import Any
 
 from vista import grid, plugins
 from vista.config import Suite
+from vista.engines.checkpoints import device_name
 from vista.manifest import Recorder, withdraw
 from vista.paths import Paths
 from vista.reads import Reads
 from vista.records import CRITICAL, ROLLOUT, Row, write_rows
 from vista.resamplers import Job, Resampler
 from vista.rollouts.policy import (
-    device_name,
     has_weights,
     load_policy,
     read_solutions,
@@ -75,7 +75,7 @@ def resample_shard(suite: Suite, paths: Paths, policy: grid.Run, name: str, shar
     checkpoint = load_policy(suite, paths, policy, read=work.settings.reads_model)
     check_wording(checkpoint.processor.tokenizer, suite.wording, templates, policy.model)
     samples, *others = (read_solutions(path, queries, checkpoint) for path in inputs)
-    recorder.device = device_name(checkpoint)
+    recorder.device = device_name(checkpoint.device)
     engine = sampler(suite, paths, policy, checkpoint, "resample")
     matched = others[0] if others else []
     job = Job(checkpoint, engine, policy, work.sampling, suite.scoring.batch_size, suite.wording, matched)

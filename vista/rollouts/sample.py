@@ -10,13 +10,12 @@ from collections.abc import Sequence
 from vista import grid
 from vista.config import Sampling, Suite
 from vista.engines.base import Engine, Request
-from vista.engines.checkpoints import Checkpoint
+from vista.engines.checkpoints import Checkpoint, device_name
 from vista.manifest import Recorder
 from vista.paths import Paths
 from vista.reads import Reads
 from vista.records import ROLLOUT, Row, write_rows
 from vista.rollouts.policy import (
-    device_name,
     has_weights,
     load_policy,
     sampler,
@@ -68,7 +67,7 @@ def sample_shard(suite: Suite, paths: Paths, policy: grid.Run, name: str, shard:
         return
     queries = shard_queries(suite, paths, policy, shard, split)
     checkpoint = load_policy(suite, paths, policy, read=False)
-    recorder.device = device_name(checkpoint)
+    recorder.device = device_name(checkpoint.device)
     engine = sampler(suite, paths, policy, checkpoint, "sample")
     rows = sample_rows(checkpoint, engine, queries, settings, policy)
     write_rows(output, rows, ROLLOUT)

@@ -35,7 +35,13 @@ from vista.config import (
     training_section,
 )
 from vista.damage import sha256
-from vista.engines.checkpoints import Checkpoint, load_checkpoint, require_gpu, save_checkpoint
+from vista.engines.checkpoints import (
+    Checkpoint,
+    device_name,
+    load_checkpoint,
+    require_gpu,
+    save_checkpoint,
+)
 from vista.engines.folders import check_folder
 from vista.errors import VistaError, fail_if, writing
 from vista.grid import Run
@@ -301,11 +307,6 @@ def check_accelerate(training: ModelTraining, gpus: int, processes: int, model: 
 def is_main_process() -> bool:
     """Whether this process is alone or the first that a launcher such as accelerate started."""
     return os.environ.get("RANK", "0") == "0"
-
-
-def device_name() -> str:
-    """The name of the GPU, or cpu."""
-    return torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
 
 
 def stored_dtype(folder: Path) -> torch.dtype:
