@@ -123,7 +123,7 @@ def check_model(suite: Suite, paths: Paths, model: str) -> None:
     layers: Layers | None = suite.scoring.layers if reads_attention(suite) else None
     scoring = {"layers": layers, "linear_layers": suite.scoring.linear_layers}
     system = asks_system(suite, model)
-    recorder = Recorder("models", {"model": model, **scoring}, [base])
+    recorder = Recorder("models", {"model": model, **scoring}, [base], device_name())
     trusted = bool(getattr(suite.models[model], "trust_remote_code", False))
     loading: dict[str, Any] = {"trust_remote_code": trusted, "padding": suite.padding}
     checkpoint = load_checkpoint(base, **loading)
@@ -135,7 +135,6 @@ def check_model(suite: Suite, paths: Paths, model: str) -> None:
         if checkpoint.model.config._attn_implementation != "eager":
             options["attention"] = "sdpa"  # flash attention has no float32
         verdicts = without_rounding(verdicts, lambda: examine(load_checkpoint(base, **options), *how))
-    recorder.device = device_name(checkpoint.device)
     report = {
         "model": model,
         "checkpoint": read_manifest(base).checksums,
