@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
@@ -21,7 +22,7 @@ from vista.grid import Run
 from vista.planning.assumptions import Assumptions, load_assumptions
 from vista.planning.estimate import Estimator, parameters, queries
 from vista.planning.jobs import RolloutFile, job_counts, rollout_files
-from vista.planning.plan import make_plan
+from vista.planning.plan import _saving, as_dict, make_plan
 from vista.planning.resolution import Resolution, resolutions
 from vista.records import write_text
 
@@ -202,6 +203,37 @@ def test_a_suite_without_gpus_costs_no_gpu_hours(tmp_path: Path) -> None:
     plan = make_plan(make_suite(tmp_path, gpus=0), Assumptions())
     assert plan.total(lambda work: work.gpu_hours) == 0
     assert plan.total(lambda work: work.disk_bytes) > 0
+
+
+TINY = {"kind": "built", "architecture": "internvl", "corpus": "easy"}
+DECODER = {"package": "shipped", "file": "Some-135M-it.Q4_1.gguf", "sha256": "0" * 64}
+
+
+@pytest.mark.parametrize(
+    ("entry", "larger"),
+    [
+        (TINY, False),
+        (TINY | {"layers": 2, "width": 64}, False),
+        (TINY | {"width": 512}, True),
+        (TINY | {"vision_layers": 6}, True),
+        (TINY | {"decoder": DECODER}, True),
+        ({"kind": "path", "path": "/models/m-1b"}, True),
+    ],
+)
+def test_times_on_cpus_are_said_to_be_those_of_tiny_models(
+    tmp_path: Path, entry: dict[str, Any], larger: bool
+) -> None:
+    suite = make_suite(tmp_path, gpus=0, models={"some": entry})
+    plan = make_plan(suite, Assumptions())
+    said = "\n".join(_saving(plan))
+    assert ("These are larger and take many times as long: some" in said) == larger
+    assert as_dict(plan).get("larger_models", []) == (["some"] if larger else [])
+    assert make_plan(make_suite(tmp_path, models={"some": entry}), Assumptions()).larger == ()
+
+
+def test_a_pretrained_decoder_has_the_parameters_that_its_file_names(tmp_path: Path) -> None:
+    suite = make_suite(tmp_path, models={"some": TINY | {"decoder": DECODER}})
+    assert parameters(suite, "some", Assumptions()) == 135e6
 
 
 def test_sizes_left_out_are_those_published_without_the_seed_split(root: Path) -> None:

@@ -326,6 +326,7 @@ class Estimator:
 
 
 BUILT_PARAMETERS = 0.6e6  # of a model that is built from scratch
+SIZES = ("layers", "width", "vision_layers", "vision_width")  # of such a model, in its entry
 
 
 # --- sizes of a suite, from the config ---
@@ -351,8 +352,11 @@ def parameters(suite: Suite, model: str, assumptions: Assumptions) -> float:
         return assumptions.parameters[model]
     spec = suite.models[model]
     if isinstance(spec, BuiltModel):
-        return BUILT_PARAMETERS
-    name = spec.repo if isinstance(spec, HubModel) else f"{model} {spec.path.name}"
+        if spec.decoder is None:
+            return BUILT_PARAMETERS
+        name = spec.decoder.file
+    else:
+        name = spec.repo if isinstance(spec, HubModel) else f"{model} {spec.path.name}"
     found = re.search(r"(?<![\d.])(\d+(?:\.\d+)?)\s*([BM])(?![a-z])", name, re.IGNORECASE)
     if not found:
         raise VistaError(
@@ -360,3 +364,15 @@ def parameters(suite: Suite, model: str, assumptions: Assumptions) -> float:
             f"add --assume 'parameters={{{model}: 3.0e9}}'"
         )
     return float(found[1]) * (1e9 if found[2].upper() == "B" else 1e6)
+
+
+def larger_models(suite: Suite) -> tuple[str, ...]:
+    """Models that are larger than those whose jobs ``Assumptions.cpu_seconds`` are of."""
+    tiny = {name: field.default for name, field in BuiltModel.model_fields.items() if name in SIZES}
+    return tuple(
+        model
+        for model, entry in suite.models.items()
+        if not isinstance(entry, BuiltModel)
+        or entry.decoder is not None
+        or any(getattr(entry, name) > size for name, size in tiny.items())
+    )

@@ -19,7 +19,7 @@ from vista import grid
 from vista.config import OnlineMethod, Suite, up_to
 from vista.dag.inputs import RULE_OF_KIND
 from vista.planning.assumptions import CPU_SECONDS, Assumptions
-from vista.planning.estimate import HOUR, Estimator, Shared, Work
+from vista.planning.estimate import BUILT_PARAMETERS, HOUR, Estimator, Shared, Work, larger_models
 from vista.planning.jobs import Job, JobTree, RolloutFile, answering_rule, job_counts
 from vista.planning.release import Releases
 from vista.planning.resolution import Resolution, resolutions
@@ -117,6 +117,7 @@ class Plan:
     waiting_bytes: float = 0.0  # of checkpoints that are released once they were read, on top of ``work``
     again: Again | None = None
     resolution: tuple[Resolution, ...] = ()
+    larger: tuple[str, ...] = ()  # models whose jobs take longer than ``assumptions.cpu_seconds``
 
     @property
     def disk_bytes(self) -> float:
@@ -138,6 +139,7 @@ def make_plan(suite: Suite, assumptions: Assumptions) -> Plan:
         shared=estimator.shared(),
         state_bytes=estimator.state_bytes(),
         sharing=sharing(suite, estimator),
+        larger=() if suite.gpus else larger_models(suite),
         gpus=suite.gpus,
         assumptions=assumptions,
         prompts={name: said["prompts"] for name in suite.every_model if (said := suite.prompts(name).stated)},
@@ -240,6 +242,7 @@ def as_dict(plan: Plan) -> dict[str, Any]:
         "training_state_bytes": plan.state_bytes,
         **({"waiting_checkpoint_bytes": plan.waiting_bytes} if plan.waiting_bytes else {}),
         **({"again": asdict(plan.again)} if plan.again else {}),
+        **({"larger_models": list(plan.larger)} if plan.larger else {}),
         "sharing": asdict(plan.sharing) | {"share": plan.sharing.share},
         "shared": [asdict(group) | {"unshared_gpu_hours": group.unshared_gpu_hours} for group in plan.shared],
         "assumptions": plan.assumptions.model_dump(),
@@ -386,6 +389,12 @@ def _saving(plan: Plan) -> list[str]:
             f"The suite needs no GPUs: {found.hours:,.1f} core hours, {found.hours / cores:,.1f} hours on "
             f"{cores} cores."
         )
+        if plan.larger:
+            lines.append(
+                f"That is the time of models of {BUILT_PARAMETERS / 1e6:g} million parameters. These are larger "
+                f"and take many times as long: {', '.join(plan.larger)}. Have a job of each rule run, and "
+                "say what it took: --assume 'cpu_seconds={train: 900}'."
+            )
     lines.append(
         f"Run separately, each from the start, the methods take {found.jobs_apart:,} jobs instead of "
         f"{found.jobs:,} and {found.hours_apart:,.1f} {unit} instead of {found.hours:,.1f}. The suite takes "
