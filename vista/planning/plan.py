@@ -392,7 +392,7 @@ def _saving(plan: Plan) -> list[str]:
         if plan.larger:
             lines.append(
                 f"That is the time of models of {BUILT_PARAMETERS / 1e6:g} million parameters. These are "
-                f"larger and take many times as long: {', '.join(plan.larger)}. Have a job of each rule run, and "
+                f"larger and take many times as long: {', '.join(plan.larger)}. Have a job of each rule run and "
                 "say what it took: --assume 'cpu_seconds={train: 900}'."
             )
     lines.append(
