@@ -392,8 +392,8 @@ def _saving(plan: Plan) -> list[str]:
         if plan.larger:
             lines.append(
                 f"That is the time of models of {BUILT_PARAMETERS / 1e6:g} million parameters. These are "
-                f"larger and take many times as long: {', '.join(plan.larger)}. Have one job of each rule run "
-                "and say what it took: --assume 'cpu_seconds={train: 900}'."
+                f"larger and take many times as long: {', '.join(plan.larger)}. Have one job of each rule "
+                "run, and say what it took: --assume 'cpu_seconds={train: 900}'."
             )
     lines.append(
         f"Run separately, each from the start, the methods take {found.jobs_apart:,} jobs instead of "
