@@ -100,7 +100,8 @@ def collect_words(rows: Iterable[Row], wording: Wording) -> list[str]:
 def thinned(examples: Sequence[Example], count: int, seed: int) -> list[Example]:
     """``count`` examples, or all there are, from all parts of the corpus and in its order.
 
-    One is drawn from each stretch: every so many-th would miss kinds of questions that come in turn.
+    One is drawn from each of ``count`` stretches, which ``seed`` fixes: every so many-th would miss kinds of
+    questions that come in turn.
     """
     if count >= len(examples):
         return list(examples)
