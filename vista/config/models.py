@@ -205,6 +205,11 @@ class Decoder(Strict):
     learning_rate: Factor = Field(
         1e-3, description="Peak learning rate of the adapters; the projector's is three times that."
     )
+    arithmetic: Literal["float32", "bfloat16"] = Field(
+        "float32",
+        description="Of the adaptation's passes; weights and their updates are in float32. A processor "
+        "without instructions for bfloat16 is slower in it.",
+    )
 
 
 class BuiltModel(Strict):

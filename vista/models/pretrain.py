@@ -195,6 +195,8 @@ class Recipe:
     steps: int
     batch_size: int
     learning_rate: float  # peak
+    bfloat16: bool = False  # the arithmetic of the passes; weights and updates are in float32
+    part: int = _PART
 
 
 @dataclass(frozen=True)
@@ -256,7 +258,7 @@ def pretrain(
         VistaError: the loss or a weight is not a number, or the loss ends higher than it began; or there
             is not enough memory for one example.
     """
-    parts = BatchSize(_PART, "pretraining", f"lower the model's layers and widths, or {MORE_MEMORY}")
+    parts = BatchSize(recipe.part, "pretraining", f"lower the model's layers and widths, or {MORE_MEMORY}")
     active = trained_by or optimizers(model, recipe)
     schedules = [
         torch.optim.lr_scheduler.LambdaLR(each, lambda step: rate(step, recipe.steps)) for each in active
@@ -270,9 +272,10 @@ def pretrain(
             parts.trying([label] * parts.size)
             for optimizer in active:
                 optimizer.zero_grad()  # a part that failed may have left gradients
-            return _accumulate(model, corpus, indices, pad_id, parts.size)
+            return _accumulate(model, corpus, indices, pad_id, parts.size, recipe.bfloat16)
 
         losses.append(parts.until_it_fits(gradient))
+        shown.set_postfix(loss=f"{losses[-1]:.3g}", refresh=False)
         tokens += sum(len(corpus.responses[index]) for index in indices)
         if not math.isfinite(losses[-1]):
             raise _diverged(label, f"the loss is {losses[-1]} at step {step} of {recipe.steps}", recipe)
@@ -296,7 +299,14 @@ def _diverged(label: str, what: str, recipe: Recipe) -> VistaError:
     return VistaError(f"{label}: {what}; lower the model's learning_rate (now {recipe.learning_rate:g})")
 
 
-def _accumulate(model: Any, corpus: Corpus, indices: list[int], pad_id: int, part_size: int = _PART) -> float:
+def _accumulate(
+    model: Any,
+    corpus: Corpus,
+    indices: list[int],
+    pad_id: int,
+    part_size: int = _PART,
+    bfloat16: bool = False,
+) -> float:
     """Add the gradient of a batch's loss, part by part, and return the loss."""
     lengths = [len(corpus.prompts[index]) + len(corpus.responses[index]) for index in indices]
     total = sum(len(corpus.responses[index]) for index in indices)
@@ -307,7 +317,9 @@ def _accumulate(model: Any, corpus: Corpus, indices: list[int], pad_id: int, par
         responses = [corpus.responses[index] for index in part]
         batch = {**collate(prompts, responses, pad_id), **corpus.image_features(part)}
         share = sum(map(len, responses)) / total  # so that parts add up to the batch's token mean
-        part_loss = response_loss(model, to_device(batch, model.device)) * share
+        # Anew for each part: it keeps the weights that it has rounded.
+        with torch.autocast(model.device.type, torch.bfloat16, enabled=bfloat16):
+            part_loss = response_loss(model, to_device(batch, model.device)) * share
         torch.autograd.backward(part_loss)
         loss += part_loss.item()
     return loss
