@@ -229,6 +229,7 @@ DECIDES: dict[str, str] = {
     "Decoder.steps": "models",
     "Decoder.batch_size": "models",
     "Decoder.learning_rate": "models",
+    "Decoder.arithmetic": "models",
     "BuiltModel.layers": "models",
     "BuiltModel.width": "models",
     "BuiltModel.vision_layers": "models",

@@ -231,6 +231,61 @@ def test_times_on_cpus_are_said_to_be_those_of_tiny_models(
     assert make_plan(make_suite(tmp_path, models={"some": entry}), Assumptions()).larger == ()
 
 
+def test_a_wider_built_model_has_as_many_more_parameters_as_its_matrices(tmp_path: Path) -> None:
+    twice = {"layers": 3, "width": 256, "vision_layers": 2, "vision_width": 128}
+    suite = make_suite(tmp_path, models={"tiny": TINY, "wide": TINY | twice})
+    assert parameters(suite, "wide", EASY) == 4 * parameters(suite, "tiny", EASY)
+    small = load_suite(Path("config/gpu.yaml"))
+    (name,) = small.models
+    assert parameters(small, name, EASY) == pytest.approx(34e6, rel=0.1)  # as models.yaml says
+
+
+def test_the_hours_of_a_built_model_are_those_of_its_training_and_adaptation(tmp_path: Path) -> None:
+    built = TINY | {"steps": 7, "batch_size": 20}
+    grown = built | {"decoder": DECODER | {"steps": 5, "batch_size": 10}}
+    models = {"scratch": built, "grown": grown, "m-1b": {"kind": "path", "path": "/models/m-1b"}}
+    suite = make_suite(tmp_path, models=models)
+    estimator = Estimator(suite, EASY)
+    scratch = 6 * 0.6e6 * 7 * 20 * 10 / 1e12
+    assert estimator.building_hours("scratch") * HOUR == pytest.approx(scratch)
+    adapted = 4 * parameters(suite, "grown", EASY) * 5 * 10 * 10 / 1e12
+    assert estimator.building_hours("grown") * HOUR == pytest.approx(scratch + adapted)
+    assert estimator.building_hours("m-1b") == 0
+    plan = make_plan(suite, EASY)
+    assert plan.total(lambda work: work.gpu_hours, "models") * HOUR == pytest.approx(2 * scratch + adapted)
+    assert plan.sharing.hours == pytest.approx(plan.total(lambda work: work.gpu_hours))
+    assert Estimator(suite.model_copy(update={"gpus": 0}), EASY).building_hours("grown") == 0
+
+
+def test_a_budget_ends_an_online_round_in_the_plan_as_in_the_run(tmp_path: Path) -> None:
+    suite = make_suite(tmp_path)
+    improve = suite.methods["vista-sft"].model_dump()
+    online = {"kind": "online", "rollouts": {"k": 10}}
+    methods = {
+        "zero-shot": {"kind": "base"},
+        "sft-seed": {"kind": "seed"},
+        "rest-em": improve | {"resample": {"kind": "none"}, "filter": {"kind": "none"}},
+        "vista-sft": improve,
+        "free": online,
+        "as-rest-em": online | {"budget": {"tokens_of": "rest-em"}},
+        "as-vista": online | {"budget": {"tokens_of": "vista-sft"}},
+    }
+
+    def epochs(most: float) -> list[float]:
+        told = make_suite(tmp_path, methods=methods)
+        grpo = told.training.grpo.model_copy(update={"epochs": most})
+        told = told.model_copy(update={"training": told.training.model_copy(update={"grpo": grpo})})
+        estimator = Estimator(told, EASY)
+        # An epoch of 100 queries: 1000 responses of one token, trained by 8 GFLOP for each of 10 tokens and
+        # sampled at half a token a second.
+        runs = [Run("m-1b", "one", name, 0, 1) for name in ("free", "as-rest-em", "as-vista")]
+        return [estimator.training_hours(run) * HOUR / (1000 * 10 * 8e-3 + 2000) for run in runs]
+
+    # ReST-EM has sampled as many responses as an epoch; VISTA 1500 halves of one beside them.
+    assert epochs(4) == pytest.approx([4, 1, 1.75])
+    assert epochs(1.5) == pytest.approx([1.5, 1, 1.5])
+
+
 def test_a_pretrained_decoder_has_the_parameters_that_its_file_names(tmp_path: Path) -> None:
     suite = make_suite(tmp_path, models={"some": TINY | {"decoder": DECODER}})
     assert parameters(suite, "some", Assumptions()) == 135e6

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from statistics import fmean
 
@@ -155,8 +155,11 @@ class Estimator:
 
     def pass_hours(self, model: str, tokens: float, operations: float) -> float:
         """GPU hours of passes that cost ``operations`` floating-point operations per parameter and token."""
-        flops = tokens * operations * self.parameters[model]
-        return flops / (self.assumptions.gpu_tflops * 1e12 * self.assumptions.utilisation) / HOUR
+        return self.computing_hours(tokens * operations * self.parameters[model])
+
+    def computing_hours(self, operations: float) -> float:
+        """GPU hours of floating-point operations."""
+        return operations / (self.assumptions.gpu_tflops * 1e12 * self.assumptions.utilisation) / HOUR
 
     def start_hours(self, jobs: int, gpus: int) -> float:
         """GPU hours of starting up."""
@@ -194,6 +197,16 @@ class Estimator:
         wrong = count / settings.tries / max(tried, 1e-9)
         return self.pass_hours(model, wrong * self.whole_tokens, 2.0)
 
+    def building_hours(self, model: str) -> float:
+        """GPU hours of training a model from scratch, and of adapting a pretrained decoder to its images."""
+        spec = self.suite.models[model]
+        if not self.suite.gpus or not isinstance(spec, BuiltModel):
+            return 0.0
+        operations = 6.0 * spec.steps * spec.batch_size * scratch_parameters(spec)
+        if spec.decoder is not None:
+            operations += 4.0 * spec.decoder.steps * spec.decoder.batch_size * self.parameters[model]
+        return self.start_hours(1, self.suite.gpus) + self.computing_hours(operations * self.whole_tokens)
+
     def training_hours(self, run: Run) -> float:
         """GPU hours of a training run, over all its processes."""
         if not self.suite.gpus:
@@ -203,6 +216,7 @@ class Estimator:
         method = self.suite.methods[run.method]
         section = "seed"
         sequences = 1
+        epochs = None
         if isinstance(method, SelfImprovement):
             section = "sft"
             if method.objective.pairs:
@@ -212,13 +226,34 @@ class Estimator:
         if isinstance(method, OnlineMethod):
             section, sequences = "grpo", method.rollouts.k
             operations += 2.0 if method.objective.beta else 0.0  # the reference model reads as well
-            drawn = self.examples(run) * sequences * self.suite.training.grpo.epochs
+            epochs = self.online_epochs(run, method)
+            drawn = self.examples(run) * sequences * epochs
             # With transformers, whatever the suite's engine: it has the weights that are trained.
             sampling = self.sampling_hours(run.model, drawn * self.assumptions.response_tokens, "hf")
-        epochs = getattr(self.suite.training, section).epochs
+        if epochs is None:
+            epochs = getattr(self.suite.training, section).epochs
         tokens = self.examples(run) * sequences * self.whole_tokens * epochs
         start = self.start_hours(1, self.suite.gpus * training.processes)
         return start + sampling + self.pass_hours(run.model, tokens, operations)
+
+    def online_epochs(self, run: Run, method: OnlineMethod) -> float:
+        """Epochs of a method that samples as it trains: as many as it may, or as its budget lasts."""
+        most = float(self.suite.training.grpo.epochs)
+        each = self.examples(run) * method.rollouts.k * self.assumptions.response_tokens
+        if method.budget is None or not each:
+            return most
+        spent = replace(run, method=method.budget.tokens_of)
+        drawn = sum(self.drawn_tokens(file) for file in self.files if spent in file.readers)
+        return min(most, drawn / each)
+
+    def drawn_tokens(self, file: RolloutFile) -> float:
+        """Tokens that were sampled for a rollout file; none of those that only measure."""
+        tokens = self.solutions(file) * self.assumptions.response_tokens
+        if file.kind == "samples":
+            return tokens
+        if file.kind == "resamples":
+            return tokens * self.drawn(grid.resampling_named(self.suite, file.name).settings)
+        return 0.0
 
     def evaluation_hours(self, run: Run) -> float:
         """GPU hours of answering every test query with a checkpoint, with the suite's engine."""
@@ -284,7 +319,8 @@ class Estimator:
         )
         found = [Work("tasks", "", 0.0, prepared)]
         size = self.assumptions.bytes_per_parameter
-        found += [Work("models", model, 0.0, count * size) for model, count in self.parameters.items()]
+        for model, count in self.parameters.items():
+            found.append(Work("models", model, self.building_hours(model), count * size))
         for file in self.files:
             hours, disk = self.rollout_hours(file), self.rollout_bytes(file)
             found.append(Work(RULE_OF_KIND[file.kind], file.policy.model, hours, disk))
@@ -325,8 +361,9 @@ class Estimator:
         ]
 
 
-BUILT_PARAMETERS = 0.6e6  # of a model that is built from scratch
+BUILT_PARAMETERS = 0.6e6  # of a model that is built from scratch, of the sizes that it has by default
 SIZES = ("layers", "width", "vision_layers", "vision_width")  # of such a model, in its entry
+TINY = {name: field.default for name, field in BuiltModel.model_fields.items() if name in SIZES}
 
 
 # --- sizes of a suite, from the config ---
@@ -353,7 +390,7 @@ def parameters(suite: Suite, model: str, assumptions: Assumptions) -> float:
     spec = suite.models[model]
     if isinstance(spec, BuiltModel):
         if spec.decoder is None:
-            return BUILT_PARAMETERS
+            return scratch_parameters(spec)
         name = spec.decoder.file
     else:
         name = spec.repo if isinstance(spec, HubModel) else f"{model} {spec.path.name}"
@@ -366,13 +403,21 @@ def parameters(suite: Suite, model: str, assumptions: Assumptions) -> float:
     return float(found[1]) * (1e9 if found[2].upper() == "B" else 1e6)
 
 
+def scratch_parameters(spec: BuiltModel) -> float:
+    """Parameters of a model that is built from scratch, as the squares of its widths, times their layers."""
+
+    def matrices(layers: int, width: int, vision_layers: int, vision_width: int) -> int:
+        return layers * width**2 + vision_layers * vision_width**2
+
+    return BUILT_PARAMETERS * matrices(*(getattr(spec, name) for name in SIZES)) / matrices(**TINY)
+
+
 def larger_models(suite: Suite) -> tuple[str, ...]:
     """Models that are larger than those whose jobs ``Assumptions.cpu_seconds`` are of."""
-    tiny = {name: field.default for name, field in BuiltModel.model_fields.items() if name in SIZES}
     return tuple(
         model
         for model, entry in suite.models.items()
         if not isinstance(entry, BuiltModel)
         or entry.decoder is not None
-        or any(getattr(entry, name) > size for name, size in tiny.items())
+        or any(getattr(entry, name) > size for name, size in TINY.items())
     )

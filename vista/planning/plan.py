@@ -213,6 +213,8 @@ def job_hours(estimator: Estimator, job: Job) -> float:
             suite.methods[grid.Run.parse(job.name).method], OnlineMethod
         )
         return known["train-online" if online else job.rule] * suite.threads / HOUR
+    if job.rule == "models":
+        return estimator.building_hours(job.name)
     if job.rule == "train":
         return estimator.training_hours(grid.Run.parse(job.name))
     if job.rule == answering_rule(suite):
