@@ -146,6 +146,8 @@ def test_what_samples_as_it_trains_is_set_against_the_whole_of_vista_and_its_own
     suite = ablation_suite(tmp_path, methods=METHODS | methods)
     against = [pair for pair in compared(suite, "baseline") if pair[1] in methods]
     assert against == [("vista-sft", name, "online") for name in methods]
+    against = [pair for pair in compared(suite, "baseline") if pair[0] in methods]
+    assert against == [(name, "rest-em", "online") for name in methods]
     assert [pair for pair in compared(suite, "setting") if pair[0] in methods] == [
         ("format", "grpo", "objective.reward"),
         ("free", "format", "objective.beta"),

@@ -100,8 +100,8 @@ def contrasts(suite: Suite) -> list[Contrast]:
     checkpoints without it; every other self-improvement method against those that differ from it in one
     part (or in both components, which are then off), and against SFT-Seed, as what was made elsewhere is;
     methods with both of VISTA's components against every baseline of the same objective, and against methods
-    that sample as they train; of these one against another that differs in one setting. Rounds are not a
-    part: methods are compared round by round.
+    that sample as they train; of these each against the baselines that train on single responses, and against
+    another that differs in one setting. Rounds are not a part: methods are compared round by round.
     """
     found = []
     for name, method in suite.methods.items():
@@ -152,8 +152,16 @@ def _contrast(suite: Suite, name: str, method: SelfImprovement, other: str) -> C
 
 
 def _online_contrasts(suite: Suite, name: str, method: OnlineMethod) -> list[Contrast]:
-    """With every earlier method of the kind that differs in one setting."""
-    found = []
+    """With plain loops that train offline, and with earlier ones of the kind that differ in one setting."""
+    plain = [
+        other
+        for other, spec in suite.methods.items()
+        if isinstance(spec, SelfImprovement)
+        and other not in suite.swept
+        and _is_baseline(spec)
+        and not spec.objective.pairs
+    ]
+    found = [Contrast("baseline", name, other, "online") for other in plain]
     stated = _settings_of(method)
     for other, spec in suite.methods.items():
         if other == name:
