@@ -16,9 +16,19 @@ from tests.analysis.measured_world import GOLD, MISREAD, QUESTIONS, SCENE
 from tests.documents import undocumented
 from vista import grid
 from vista.analysis.collect import collect
-from vista.analysis.faithfulness import COLUMNS, SCORES, faithfulness_table, linearised
+from vista.analysis.faithfulness import (
+    COLUMNS,
+    SCORES,
+    Verdicts,
+    faithfulness_table,
+    judge,
+    linearised,
+    means_by_task,
+)
 from vista.analysis.stats import overall_mean, paired_difference
+from vista.analysis.truth import Truth
 from vista.config import Suite
+from vista.errors import VistaError
 from vista.grid import Run
 from vista.paths import Paths
 from vista.records import QUERY, Row, write_rows
@@ -208,16 +218,20 @@ def judged(right: np.ndarray, faithful: np.ndarray, tasks: int = 1) -> pd.DataFr
     return frame.assign(task=[f"t{i % tasks}" for i in range(n)], query_id=names, cluster_id=names)
 
 
-answers = st.lists(st.tuples(st.booleans(), st.booleans()), min_size=4, max_size=40)
+def verdicts(frame: pd.DataFrame) -> Verdicts:
+    return Verdicts(frame, means_by_task(frame).mean())
+
+
+VERDICT_LISTS = st.lists(st.tuples(st.booleans(), st.booleans()), min_size=4, max_size=40)
 
 
 @settings(max_examples=100, deadline=None)
-@given(answers, st.integers(1, 2))
+@given(VERDICT_LISTS, st.integers(1, 2))
 def test_its_mean_is_the_share_itself(found: list[tuple[bool, bool]], tasks: int) -> None:
     right, faithful = (np.array(each) for each in zip(*found, strict=True))
     frame = judged(right, faithful, tasks)
     means = frame.groupby("task")[["score", "faithful"]].mean().mean()
-    numbers = linearised(frame)
+    numbers = linearised(verdicts(frame))
     if not right.any():
         assert numbers is None
         return
@@ -240,8 +254,8 @@ def test_its_error_is_that_of_drawing_the_queries_again() -> None:
         first = (right & faithful)[drawn].sum() / right[drawn].sum()
         shares.append(first)
         differences.append((right_too & faithful_too)[drawn].sum() / right_too[drawn].sum() - first)
-    numbers = linearised(judged(right, faithful))
-    numbers_too = linearised(judged(right_too, faithful_too))
+    numbers = linearised(verdicts(judged(right, faithful)))
+    numbers_too = linearised(verdicts(judged(right_too, faithful_too)))
     assert numbers is not None
     assert numbers_too is not None
     assert overall_mean(numbers).se == pytest.approx(np.std(shares), rel=0.05)
@@ -250,3 +264,12 @@ def test_its_error_is_that_of_drawing_the_queries_again() -> None:
     assert difference.mean == pytest.approx(
         (right_too & faithful_too).sum() / right_too.sum() - (right & faithful).sum() / right.sum()
     )
+
+
+def test_a_query_with_two_responses_is_named() -> None:
+    frame = pd.DataFrame(
+        {"task": ["t", "t"], "query_id": ["q0", "q1"], "cluster_id": ["a", "b"], "score": 1.0}
+    )
+    responses = pd.DataFrame({"task": "t", "query_id": ["q1", "q0", "q1"], "response": "Yes."})
+    with pytest.raises(VistaError, match=r"query 'q1' has two responses; evaluate the run again"):
+        judge(frame, responses, Truth({}))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,20 +19,23 @@ from transformers import TrainingArguments
 from transformers.training_args import ParallelMode
 
 from tests.training.conftest import example
-from tests.training.test_train import MODEL, run_of
-from vista.config import LoraTuning, ModelTraining, Suite
+from tests.training.test_train import MODEL, prepare, run_of, some_rows, with_training
+from vista.config import Hyperparameters, LoraTuning, ModelTraining, Suite
 from vista.dag import Dag
 from vista.errors import VistaError
 from vista.grid import Run
+from vista.manifest import read_manifest
 from vista.models.nano import build_nano
 from vista.objectives.sft import SftSettings
+from vista.paths import Paths
 from vista.training.fit import make_trainer
 from vista.training.launch import become_launcher, check_launch, check_world, launch_command
 from vista.training.train import check_accelerate, settings_of
 from vista.training.trainers import keep_sums_exact
 
 RUN = Run.parse("m/t/sft-seed/seed0/round0")
-SHIPPED = ("ddp", "fsdp", "zero3", "zero3-offload")
+SHIPPED = ("bf16", "ddp", "fsdp", "zero3", "zero3-offload")
+KINDS = {"bf16": "NO", "ddp": "MULTI_GPU", "fsdp": "FSDP"}
 
 
 def with_model(suite: Suite, training: ModelTraining) -> Suite:
@@ -65,7 +69,7 @@ def test_accelerate_reads_the_configs_that_come_with_the_project(root: Path, nam
     settings = {**config.fsdp_config, **config.deepspeed_config}
     assert set(settings) <= set(known)
     assert config.mixed_precision == "bf16"
-    assert config.distributed_type.value == {"ddp": "MULTI_GPU", "fsdp": "FSDP"}.get(name, "DEEPSPEED")
+    assert config.distributed_type.value == KINDS.get(name, "DEEPSPEED")
 
 
 @pytest.mark.parametrize("architecture", ["qwen2.5-vl", "qwen3-vl", "internvl"])
@@ -144,6 +148,8 @@ def test_spreading_weights_without_gpus_is_refused_as_accelerate_would_not_do_it
         check_accelerate(training, gpus=2, processes=8, model="m")
     check_accelerate(training, gpus=8, processes=8, model="m")
     check_accelerate(ModelTraining(), gpus=0, processes=2, model="m")
+    alone = ModelTraining(accelerate=root / "config/accelerate/bf16.yaml")
+    check_accelerate(alone, gpus=0, processes=1, model="m")
 
 
 @pytest.fixture
@@ -216,3 +222,22 @@ def test_processes_and_passes_rerun_nothing_and_tuning_reruns_the_training(suite
     assert (plain.cpus("training", run), wide.cpus("training", run)) == (1, 2)
     assert plain.training_settings(run) == wide.training_settings(run) != narrow.training_settings(run)
     assert plain.model_settings(MODEL) == wide.model_settings(MODEL) == narrow.model_settings(MODEL)
+
+
+@pytest.mark.slow
+def test_a_single_process_of_a_launcher_starts_no_other_and_computes_as_it_was_told(
+    suite: Suite, tmp_path: Path, root: Path
+):
+    """accelerate marks a process that shares nothing as nobody's: it would have started another, for ever."""
+    run, paths = run_of("rest-em"), Paths(tmp_path / "results")
+    prepare(paths, run, some_rows("rest-em", 4))
+    told = with_model(suite, ModelTraining(accelerate=root / "config/accelerate/bf16.yaml"))
+    small = with_training(told, Hyperparameters(epochs=1, learning_rate=1e-3, batch_size=4))
+    paths.suite.write_text(small.model_copy(update={"results": paths.results}).model_dump_json())
+    command = [sys.executable, "-m", "vista.cli", "train", str(paths.suite), run.id]
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stderr.count("accelerate.commands.launch") == 1
+    found = read_manifest(paths.trained(run.id)).settings["dtype"]
+    assert found["arithmetic"] == "torch.bfloat16"
+    assert {kind for name, kind in found.items() if name != "arithmetic"} == {"torch.float32"}

@@ -9,10 +9,12 @@ its accuracy. No model is run here.
 from __future__ import annotations
 
 import statistics
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
+import numpy as np
 import pandas as pd
 
 from vista import grid
@@ -116,19 +118,23 @@ def judge(scores: pd.DataFrame, responses: pd.DataFrame, truth: Truth) -> pd.Dat
         ``faithful`` and, by what is wrong first, ``FAULTS``; the others are 0.
 
     Raises:
-        VistaError: a scored query has no response.
+        VistaError: a scored query has no response, or two.
     """
-    found = scores.merge(responses, on=["task", "query_id"], how="left")
-    if found["response"].isna().any():
-        query = found.loc[found["response"].isna(), "query_id"].iloc[0]
-        raise VistaError(f"query {query!r} has a score and no response; collect the predictions again")
-    cells = found[["query_id", "response", "score"]].itertuples(index=False, name=None)
-    faults = [truth.fault(query, response) if score > 0.0 else None for query, response, score in cells]
-    fault = pd.Series(faults, found.index, dtype=object)
-    found["faithful"] = found["score"].where(fault.isna(), 0.0)
-    for kind in FAULTS:
-        found[kind] = found["score"].where(fault == kind, 0.0)
-    return found[["task", "query_id", "cluster_id", *SCORES]]
+    # Looked up rather than merged, which would make texts of the keys' categories.
+    asked, answered = (zip(frame["task"], frame["query_id"], strict=True) for frame in (scores, responses))
+    written = dict(zip(answered, responses["response"], strict=True))
+    if len(written) < len(responses):
+        query = responses.loc[responses.duplicated(["task", "query_id"]), "query_id"].iloc[0]
+        raise VistaError(f"query {query!r} has two responses; evaluate the run again")
+    faults: list[Kind | None] = []
+    for key, score in zip(asked, scores["score"], strict=True):
+        if key not in written:
+            raise VistaError(f"query {key[1]!r} has a score and no response; collect the predictions again")
+        faults.append(truth.fault(key[1], written[key]) if score > 0.0 else None)
+    fault = np.array(faults, dtype=object)
+    columns = {kind: scores["score"].where(fault == kind, 0.0) for kind in FAULTS}
+    faithful = scores["score"].where(pd.isna(fault), 0.0)
+    return scores[["task", "query_id", "cluster_id", "score"]].assign(faithful=faithful, **columns)
 
 
 def _responses(run: grid.Run, path: Path) -> pd.DataFrame:
@@ -154,13 +160,13 @@ def faithfulness_rows(
         ``COLUMNS``, in percent and points, unrounded; ``None`` where there is no number.
     """
     found = groups(statuses, judged)
+    means = {run: means_by_task(frame) for run, frame in judged.items()}
     tables = []
     for task in (OVERALL, *audited_tasks(suite)):
         own = {
-            run: frame[frame["task"].isin(_tasks(suite, run.train_set, task))]
-            for run, frame in judged.items()
+            run: _over(frame, means[run], _tasks(suite, run.train_set, task)) for run, frame in judged.items()
         }
-        shares = {run: share for run, frame in own.items() if (share := linearised(frame)) is not None}
+        shares = {run: share for run, each in own.items() if (share := linearised(each)) is not None}
         rows = {
             place: _row(suite, group, task, own, shares)
             for place, group in enumerate(found)
@@ -176,21 +182,37 @@ def _tasks(suite: Suite, train_set: str, task: str) -> list[str]:
     return suite.train_sets[train_set] if task == OVERALL else [task]
 
 
-def linearised(judged: pd.DataFrame) -> pd.DataFrame | None:
+@dataclass(frozen=True)
+class Verdicts:
+    """A run's answers to the queries of some tasks."""
+
+    judged: pd.DataFrame  # as of ``judge``
+    means: pd.Series[float]  # of each of ``SCORES``, over tasks the mean of that over queries
+
+
+def means_by_task(judged: pd.DataFrame) -> pd.DataFrame:
+    """Of each of ``SCORES`` the mean over queries, a row for each task that has any."""
+    return judged.groupby("task", sort=False, observed=True)[SCORES].mean()
+
+
+def _over(judged: pd.DataFrame, by_task: pd.DataFrame, tasks: Sequence[str]) -> Verdicts:
+    """The answers to some tasks, of a run whose means are ``by_task``."""
+    own = judged[judged["task"].isin(tasks)]
+    return Verdicts(own, by_task[by_task.index.isin(tasks)].mean())
+
+
+def linearised(verdicts: Verdicts) -> pd.DataFrame | None:
     """One number for each query whose mean is the faithful share, and whose spread is that of the share.
 
     With A the accuracy and F that of faithful answers (means over tasks), the share is R = F/A. To first
     order it is the mean of ``R + (f − R·a) / A`` over queries of score a, f of it faithful (delta method), so
     that the errors of a mean and of a paired difference of means are those of a share.
 
-    Args:
-        judged: As of ``judge``.
-
     Returns:
         ``task``, ``query_id``, ``cluster_id`` and ``score``; ``None`` where nothing is right.
     """
-    means = _means(judged)
-    accuracy, faithful = float(means["score"]), float(means["faithful"])
+    judged = verdicts.judged
+    accuracy, faithful = float(verdicts.means["score"]), float(verdicts.means["faithful"])
     if not accuracy > 0.0:
         return None
     share = faithful / accuracy
@@ -202,20 +224,20 @@ def _row(
     suite: Suite,
     group: Group,
     task: str,
-    judged: Mapping[grid.Run, pd.DataFrame],
+    verdicts: Mapping[grid.Run, Verdicts],
     shares: Mapping[grid.Run, pd.DataFrame],
 ) -> dict[str, Any]:
-    """A row of the table, of the tasks that ``judged`` holds."""
+    """A row of the table, of the tasks that are answered."""
     known = tuple(run for run in group.found if run in shares)
     row = group.key | {"task": task, "seeds": len(known), "missing": len(group.runs) - len(known)}
-    means = {run: _means(judged[run]) for run in group.found}
+    means = {run: verdicts[run].means for run in group.found}
     if group.found:
         right, faithful = (
             statistics.fmean(float(mean[column]) * PERCENT for mean in means.values())
             for column in ("score", "faithful")
         )
         row |= {"accuracy": right, "faithful": faithful, "lucky": right - faithful}
-        row["n_test"] = len(judged[group.found[0]])
+        row["n_test"] = len(verdicts[group.found[0]].judged)
     if not known:
         return row
     together = overall_mean(averaged({(run.model, run.seed): shares[run] for run in known}))
@@ -226,11 +248,6 @@ def _row(
         row[fault] = statistics.fmean(means[run][fault] / means[run]["score"] * PERCENT for run in known)
     compared = Group(group.model, group.train_set, group.method, group.round, group.runs, known)
     return row | difference_numbers(reference_pairs(suite, compared, shares), DELTA)
-
-
-def _means(judged: pd.DataFrame) -> pd.Series[float]:
-    """Of each of ``SCORES`` the mean over tasks of the mean over queries."""
-    return judged.groupby("task", sort=False)[SCORES].mean().mean()
 
 
 # --- the table to read ---

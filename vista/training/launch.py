@@ -15,6 +15,7 @@ from typing import Any
 from vista.config import ModelTraining, Suite, load_yaml
 from vista.errors import VistaError
 from vista.grid import Run
+from vista.planned import LAUNCHED
 
 # accelerate's names for the ways in which processes share a training.
 KINDS = (
@@ -25,7 +26,7 @@ KINDS = (
 
 def is_launched() -> bool:
     """Whether a launcher started this process."""
-    return "LOCAL_RANK" in os.environ
+    return "LOCAL_RANK" in os.environ or LAUNCHED in os.environ
 
 
 def forget_environment() -> None:
@@ -124,7 +125,7 @@ def become_launcher(suite: Suite, suite_file: Path, run: Run) -> None:
     if command:
         check_launch(training, run.model)
         print(" ".join(command), file=sys.stderr, flush=True)
-        os.execv(command[0], command)  # noqa: S606 - no shell is intended
+        os.execve(command[0], command, {**os.environ, LAUNCHED: "1"})  # noqa: S606 - no shell is intended
 
 
 def check_world(training: ModelTraining, model: str) -> None:

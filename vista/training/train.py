@@ -292,7 +292,7 @@ def check_accelerate(training: ModelTraining, gpus: int, processes: int, model: 
     """
     if training.accelerate is not None and gpus == 0:
         kind = load_yaml(training.accelerate).get("distributed_type")
-        if kind != "MULTI_CPU":
+        if kind not in ("NO", "MULTI_CPU"):
             raise VistaError(
                 f"{training.accelerate}: {kind} needs GPUs, but this machine has none, and accelerate would "
                 f"train without {kind}; remove training.accelerate of model {model}"
