@@ -33,8 +33,6 @@ from vista.manifest import ORIGIN, fingerprint
 from vista.records import write_text
 
 PLAN = "VISTA_PLAN"  # environment variable: where the processes that snakemake starts find their plan
-# Environment variable of the process that a launcher starts: of a single one accelerate says nothing itself.
-LAUNCHED = "VISTA_LAUNCHED"
 HANDED = (PLAN, lock.START)
 FOLDER = ".plans"
 DOUBTFUL = 2  # seconds after an edit in which compiled code may be of the source before it
@@ -193,8 +191,7 @@ def start(path: Path, command: str, *arguments: str) -> tuple[Suite, Plan | None
     suite, plan = read(path)
     what = " ".join(["vista", command, *arguments])
     name = f"{command}-{fingerprint(what)[:16]}"
-    # Of several processes that train together, or of one: a launcher has the lock of the job itself.
-    if rank := os.environ.get("RANK", "0" if LAUNCHED in os.environ else ""):
+    if rank := os.environ.get("RANK"):  # of several processes that train together
         name = f"{name}-rank{rank}"
     AT_END.append(lock.join(suite.results, name, what))
     ORIGIN.results = suite.results

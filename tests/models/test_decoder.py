@@ -186,6 +186,22 @@ def test_adaptation_changes_the_projector_and_the_matrices_with_adapters_alone(
     assert outcome.tokens > 0
 
 
+def test_what_the_passes_of_an_adaptation_compute_in_is_the_entrys_choice(
+    reader: Any, decoder: Decoder, rows: Rows
+) -> None:
+    losses, weights = {}, {}
+    for arithmetic in ("float32", "bfloat16"):
+        torch.manual_seed(0)
+        model, processor = with_decoder(reader, weights_of(decoder, "grown"))
+        corpus = encode_corpus(processor, draw_examples(rows, 0, 0.3, 0.1, Wording()))
+        told = decoder.model_copy(update={"arithmetic": arithmetic})
+        adapted, outcome = adapt(model, corpus, processor.tokenizer.pad_token_id, told, "grown")
+        losses[arithmetic], weights[arithmetic] = outcome.first_loss, adapted.state_dict()
+        assert {weight.dtype for weight in weights[arithmetic].values()} == {torch.float32}
+    assert losses["bfloat16"] == pytest.approx(losses["float32"], rel=0.02)
+    assert losses["bfloat16"] != losses["float32"]
+
+
 def test_a_longer_adaptation_learns_the_corpus(reader: Any, decoder: Decoder, rows: Rows) -> None:
     model, processor = with_decoder(reader, weights_of(decoder, "grown"))
     corpus = encode_corpus(processor, draw_examples(rows, 0, 0.0, 0.0, Wording()))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from typing import Any
 
@@ -93,6 +94,32 @@ def test_the_parts_of_a_batch_add_up_to_its_gradient(architecture: Any, rows: Ro
     for parameter, gradient in zip(model.parameters(), expected, strict=True):
         if gradient is not None:
             torch.testing.assert_close(gradient, parameter.grad, atol=1e-5, rtol=1e-3)
+
+
+def test_bfloat16_rounds_products_alone_and_each_step_from_the_weights_of_the_last(
+    architecture: Any, rows: Rows
+) -> None:
+    model, processor, corpus = prepare(architecture, rows)
+    pad = processor.tokenizer.pad_token_id
+
+    def gradient(bfloat16: bool) -> torch.Tensor:
+        model.zero_grad()
+        _accumulate(model, corpus, list(range(10)), pad, 4, bfloat16)
+        found = [weight.grad for weight in model.parameters() if weight.grad is not None]
+        assert {each.dtype for each in found} == {torch.float32}
+        return torch.cat([each.flatten() for each in found])
+
+    exact, rounded = gradient(False), gradient(True)
+    assert not torch.equal(exact, rounded)
+    assert torch.cosine_similarity(exact, rounded, dim=0) > 0.99
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.mul_(1.5)
+    assert torch.cosine_similarity(gradient(False), gradient(True), dim=0) > 0.99
+    assert torch.cosine_similarity(gradient(True), rounded, dim=0) < 0.99
+    outcome = pretrain(model, corpus, pad, Recipe(2, 8, 2e-3, bfloat16=True, part=4))
+    assert math.isfinite(outcome.final_loss)
+    assert {weight.dtype for weight in model.parameters()} == {torch.float32}
 
 
 def test_the_loss_falls(architecture: Any, rows: Rows) -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +31,13 @@ from vista.models.nano import build_nano
 from vista.objectives.sft import SftSettings
 from vista.paths import Paths
 from vista.training.fit import make_trainer
-from vista.training.launch import become_launcher, check_launch, check_world, launch_command
+from vista.training.launch import (
+    become_launcher,
+    check_launch,
+    check_world,
+    launch_command,
+    told_arithmetic,
+)
 from vista.training.train import check_accelerate, settings_of
 from vista.training.trainers import keep_sums_exact
 
@@ -225,19 +233,54 @@ def test_processes_and_passes_rerun_nothing_and_tuning_reruns_the_training(suite
 
 
 @pytest.mark.slow
-def test_a_single_process_of_a_launcher_starts_no_other_and_computes_as_it_was_told(
+def test_a_single_process_needs_no_launcher_to_compute_as_a_config_says(
     suite: Suite, tmp_path: Path, root: Path
 ):
-    """accelerate marks a process that shares nothing as nobody's: it would have started another, for ever."""
+    """accelerate would not tell it that it was launched: it would start a launcher again, for ever."""
     run, paths = run_of("rest-em"), Paths(tmp_path / "results")
     prepare(paths, run, some_rows("rest-em", 4))
     told = with_model(suite, ModelTraining(accelerate=root / "config/accelerate/bf16.yaml"))
     small = with_training(told, Hyperparameters(epochs=1, learning_rate=1e-3, batch_size=4))
     paths.suite.write_text(small.model_copy(update={"results": paths.results}).model_dump_json())
     command = [sys.executable, "-m", "vista.cli", "train", str(paths.suite), run.id]
-    done = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=240)
-    assert done.returncode == 0, done.stderr[-3000:]
-    assert done.stderr.count("accelerate.commands.launch") == 1
+    with subprocess.Popen(
+        command, cwd=root, stderr=subprocess.PIPE, text=True, start_new_session=True
+    ) as process:
+        try:
+            _, errors = process.communicate(timeout=240)
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+    assert process.returncode == 0, errors[-3000:]
+    assert "accelerate.commands.launch" not in errors
     found = read_manifest(paths.trained(run.id)).settings["dtype"]
     assert found["arithmetic"] == "torch.bfloat16"
     assert {kind for name, kind in found.items() if name != "arithmetic"} == {"torch.float32"}
+
+
+@pytest.mark.parametrize("kind", ["NO", "MULTI_CPU"])
+@pytest.mark.parametrize("arithmetic", ["no", "bf16", "fp16", None])
+def test_what_a_config_of_one_process_says_is_told_to_accelerate(
+    suite: Suite, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, arithmetic: str | None
+):
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "said")
+    file = tmp_path / "one.yaml"
+    said = "" if arithmetic is None else f"mixed_precision: '{arithmetic}'\n"
+    file.write_text(f"distributed_type: '{kind}'\n{said}use_cpu: true\n")
+    training = ModelTraining(accelerate=file)
+    assert launch_command(training, Path("suite.json"), RUN) == []
+    become_launcher(with_model(suite, training), Path("suite.json"), run_of("rest-em"))
+    assert os.environ.pop("ACCELERATE_USE_CPU") == "True"
+    assert told_arithmetic() == (arithmetic or "no")
+    with pytest.raises(VistaError, match=rf"one.yaml: distributed_type: {kind} is one process.*processes: 2"):
+        check_launch(training.model_copy(update={"processes": 2}), "m")
+
+
+def test_an_arithmetic_that_would_be_left_out_in_silence_is_refused(tmp_path: Path):
+    file = tmp_path / "eight.yaml"
+    for kind in ("NO", "FSDP", "MULTI_GPU"):
+        file.write_text(f"distributed_type: '{kind}'\nmixed_precision: fp8\n")
+        with pytest.raises(
+            VistaError, match=r"mixed_precision: 'fp8' is not supported; write one of no"
+        ):
+            check_launch(ModelTraining(accelerate=file), "m")

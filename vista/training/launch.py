@@ -1,6 +1,6 @@
 """Several training processes, through ``accelerate launch``. ``vista train`` calls it first.
 
-Where a model asks for more than one process, or for a config file of accelerate, this process becomes
+Where a model asks for more than one process, or for a way to spread its weights, this process becomes
 the launcher, which starts ``vista train`` in each of them. Imports no torch.
 """
 
@@ -15,18 +15,21 @@ from typing import Any
 from vista.config import ModelTraining, Suite, load_yaml
 from vista.errors import VistaError
 from vista.grid import Run
-from vista.planned import LAUNCHED
 
 # accelerate's names for the ways in which processes share a training.
 KINDS = (
     *("NO", "MULTI_CPU", "MULTI_GPU", "FSDP", "DEEPSPEED", "MEGATRON_LM", "TP", "XLA"),
     *("MULTI_NPU", "MULTI_MLU", "MULTI_SDAA", "MULTI_MUSA", "MULTI_XPU"),
 )
+# Of these accelerate starts one process (more of MULTI_CPU only through MPI), does not tell it that it did,
+# and leaves it to itself when it is killed.
+SINGLE = ("NO", "MULTI_CPU")
+ARITHMETIC = ("no", "bf16", "fp16")  # accelerate's names
 
 
 def is_launched() -> bool:
     """Whether a launcher started this process."""
-    return "LOCAL_RANK" in os.environ or LAUNCHED in os.environ
+    return "LOCAL_RANK" in os.environ
 
 
 def forget_environment() -> None:
@@ -42,7 +45,7 @@ def told_arithmetic() -> str:
 
 def launch_command(training: ModelTraining, suite_file: Path, run: Run) -> list[str]:
     """The command that trains ``run`` in all its processes; empty if this process is enough."""
-    if training.processes == 1 and training.accelerate is None:
+    if training.processes == 1 and (training.accelerate is None or _is_single(training.accelerate)):
         return []
     kind = ["--multi_gpu"] if training.accelerate is None else ["--config_file", str(training.accelerate)]
     return [
@@ -61,8 +64,9 @@ def check_launch(training: ModelTraining, model: str) -> None:
     DeepSpeed's stages below 3 objects that say where weights are.
 
     Raises:
-        VistaError: the config file is missing or is not one of accelerate's; it asks for DeepSpeed, which is
-            not installed; or states are asked for that could only be unpickled.
+        VistaError: the config file is missing or is not one of accelerate's; it is about one process and
+            several are asked for; it asks for DeepSpeed, which is not installed, or for an arithmetic that is
+            not supported; or states are asked for that could only be unpickled.
     """
     if training.accelerate is None:
         return
@@ -89,11 +93,28 @@ def check_launch(training: ModelTraining, model: str) -> None:
             f"{training.accelerate}: distributed_type: {kind!r} is not known to accelerate; write one of "
             f"{', '.join(KINDS)} (training.accelerate of model {model})"
         )
+    if kind in SINGLE and training.processes > 1:
+        raise VistaError(
+            f"{training.accelerate}: distributed_type: {kind} is one process, but model {model} asks for "
+            f"training.processes: {training.processes}; name config/accelerate/ddp.yaml instead, or set "
+            "processes to 1"
+        )
+    arithmetic = config.get("mixed_precision", "no")
+    if arithmetic not in ARITHMETIC:
+        raise VistaError(
+            f"{training.accelerate}: mixed_precision: {arithmetic!r} is not supported; write one of "
+            f"{', '.join(ARITHMETIC)} (training.accelerate of model {model})"
+        )
     if kind == "DEEPSPEED" and importlib.util.find_spec("deepspeed") is None:
         raise VistaError(
             f"{training.accelerate}: DeepSpeed is not installed; `pip install 'vista-bench[deepspeed]'`, or "
             f"set training.accelerate of model {model} to config/accelerate/fsdp.yaml, which works without it"
         )
+
+
+def _is_single(file: Path) -> bool:
+    """Whether a config file of accelerate is about one process, which shares nothing."""
+    return load_yaml(file).get("distributed_type") in SINGLE
 
 
 def _fsdp_version(config: dict[str, Any]) -> str:
@@ -107,7 +128,7 @@ def _zero_stage(config: dict[str, Any]) -> str:
 
 
 def become_launcher(suite: Suite, suite_file: Path, run: Run) -> None:
-    """Replace this process by the launcher if the training needs one; else return.
+    """Replace this process by the launcher if the training needs one; else do what it would, and return.
 
     Raises:
         VistaError: as ``check_launch``; TRL is missing; the launcher started another number of processes.
@@ -122,10 +143,15 @@ def become_launcher(suite: Suite, suite_file: Path, run: Run) -> None:
         check_world(training, run.model)
         return
     forget_environment()
-    if command:
+    if training.accelerate is not None:
         check_launch(training, run.model)
+        if not command:
+            config = load_yaml(training.accelerate)
+            os.environ["ACCELERATE_MIXED_PRECISION"] = config.get("mixed_precision", "no")
+            os.environ["ACCELERATE_USE_CPU"] = str(config.get("use_cpu", False))
+    if command:
         print(" ".join(command), file=sys.stderr, flush=True)
-        os.execve(command[0], command, {**os.environ, LAUNCHED: "1"})  # noqa: S606 - no shell is intended
+        os.execv(command[0], command)  # noqa: S606 - no shell is intended
 
 
 def check_world(training: ModelTraining, model: str) -> None:
