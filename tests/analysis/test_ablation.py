@@ -143,11 +143,18 @@ def test_what_samples_as_it_trains_is_set_against_the_whole_of_vista_and_its_own
         "format": online | {"objective": grpo | {"reward": {"kind": "format"}}},
         "free": online | {"objective": grpo | {"reward": {"kind": "format"}, "beta": 0.0}},
     }
-    suite = ablation_suite(tmp_path, methods=METHODS | methods)
+    others = {
+        "star": IMPROVE | {"resample": {"kind": "rationalize"}},
+        "dpo": IMPROVE | {"objective": {"kind": "dpo"}},
+        "number-matched": IMPROVE | {"resample": {"kind": "budget-matched"}},
+        "rest-em+k=4": IMPROVE | {"rollouts": {"k": 4}},
+    }
+    swept = SWEPT | {"rest-em+k=4": Swept(sweep="k", of="rest-em", set="rollouts.k", value=4)}
+    suite = ablation_suite(tmp_path, methods=METHODS | others | methods, swept=swept)
     against = [pair for pair in compared(suite, "baseline") if pair[1] in methods]
     assert against == [("vista-sft", name, "online") for name in methods]
     against = [pair for pair in compared(suite, "baseline") if pair[0] in methods]
-    assert against == [(name, "rest-em", "online") for name in methods]
+    assert against == [(name, plain, "online") for name in methods for plain in ("rest-em", "star")]
     assert [pair for pair in compared(suite, "setting") if pair[0] in methods] == [
         ("format", "grpo", "objective.reward"),
         ("free", "format", "objective.beta"),

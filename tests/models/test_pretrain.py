@@ -111,12 +111,13 @@ def test_bfloat16_rounds_products_alone_and_each_step_from_the_weights_of_the_la
 
     exact, rounded = gradient(False), gradient(True)
     assert not torch.equal(exact, rounded)
-    assert torch.cosine_similarity(exact, rounded, dim=0) > 0.99
+    assert torch.cosine_similarity(exact, rounded, dim=0) > 0.95
     with torch.no_grad():
         for weight in model.parameters():
             weight.mul_(1.5)
-    assert torch.cosine_similarity(gradient(False), gradient(True), dim=0) > 0.99
-    assert torch.cosine_similarity(gradient(True), rounded, dim=0) < 0.99
+    again = gradient(True)
+    near = torch.cosine_similarity(gradient(False), again, dim=0)
+    assert near > max(0.95, torch.cosine_similarity(rounded, again, dim=0))
     outcome = pretrain(model, corpus, pad, Recipe(2, 8, 2e-3, bfloat16=True, part=4))
     assert math.isfinite(outcome.final_loss)
     assert {weight.dtype for weight in model.parameters()} == {torch.float32}

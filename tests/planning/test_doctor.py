@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from hashlib import sha256
 from importlib import metadata
 from pathlib import Path
 from types import SimpleNamespace
@@ -248,6 +249,69 @@ def test_training_memory_is_split_where_accelerate_shards_it(tmp_path: Path, roo
     assert memory(processes=4, accelerate="zero3.yaml") == 4.5e9
     assert memory(processes=4, accelerate="zero3-offload.yaml") == 0
     assert memory(tuning={"kind": "lora"}) == 2e9
+
+
+@pytest.mark.parametrize(
+    ("beta", "accelerate", "tuning", "copies"),
+    [
+        (0.1, None, "full", 1),  # the first weights
+        (0.0, None, "full", 0),
+        (0.1, "fsdp.yaml", "full", 2),  # the current ones as well
+        (0.0, "fsdp.yaml", "full", 1),
+        (0.1, None, "lora", 0),  # the first weights are those without adapters
+    ],
+)
+def test_training_memory_counts_what_online_training_holds_whole(
+    tmp_path: Path, root: Path, beta: float, accelerate: str | None, tuning: str, copies: int
+) -> None:
+    training: dict[str, Any] = {"processes": 4, "tuning": {"kind": tuning}}
+    if accelerate is not None:
+        training["accelerate"] = str(root / "config/accelerate" / accelerate)
+    model = {"kind": "path", "path": "/m-1b", "training": training}
+    before = make_suite(tmp_path, models={"m-1b": model, "n-1b": model})
+    grpo = {"kind": "online", "objective": {"kind": "grpo", "beta": beta}}
+    methods = {name: method.model_dump() for name, method in before.methods.items()} | {"grpo": grpo}
+    models = {"m-1b": model, "n-1b": model}
+    suite = make_suite(tmp_path, models=models, methods=methods, only={"grpo": {"models": ["m-1b"]}})
+    plain, online = (training_memory(each, "m-1b", Assumptions()) for each in (before, suite))
+    assert online - plain == copies * 4e9
+    assert training_memory(suite, "n-1b", Assumptions()) == plain
+
+
+def test_a_built_model_is_stored_in_float32(tmp_path: Path) -> None:
+    built = {
+        "kind": "built",
+        "architecture": "internvl",
+        "corpus": "easy",
+        "training": {"tuning": {"kind": "lora"}},
+    }
+    suite = make_suite(tmp_path, models={"tiny": built})
+    assert training_memory(suite, "tiny", Assumptions()) == 4 * 0.6e6
+
+
+def test_the_pretrained_decoder_of_a_built_model_is_looked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "shipped_words"
+    folder.mkdir()
+    (folder / "__init__.py").write_text("")
+    (folder / "words-1M.gguf").write_bytes(b"weights")
+    monkeypatch.syspath_prepend(tmp_path)
+    decoder = {"package": "shipped_words", "file": "words-1M.gguf", "sha256": sha256(b"weights").hexdigest()}
+
+    def found(**changed: str) -> Finding:
+        built = {"kind": "built", "architecture": "internvl", "corpus": "easy", "decoder": decoder | changed}
+        return only(check_models(make_suite(tmp_path, models={"tiny": built})))
+
+    assert found().verdict == "ok"
+    for changed, said in (
+        ({"sha256": "0" * 64}, "decoder.sha256"),
+        ({"file": "others-1M.gguf"}, "has no file others-1M.gguf"),
+        ({"package": "not_shipped"}, "not installed: not_shipped"),
+    ):
+        refused = found(**changed)
+        assert (refused.verdict, said in refused.message) == ("fail", True), refused
+        assert refused.remedy
 
 
 def test_a_plan_larger_than_the_disk_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -251,6 +251,9 @@ def test_the_hours_of_a_built_model_are_those_of_its_training_and_adaptation(tmp
     adapted = 4 * parameters(suite, "grown", EASY) * 5 * 10 * 10 / 1e12
     assert estimator.building_hours("grown") * HOUR == pytest.approx(scratch + adapted)
     assert estimator.building_hours("m-1b") == 0
+    known = Estimator(suite, EASY.model_copy(update={"parameters": {"scratch": 1.2e6, "grown": 1e9}}))
+    assert known.building_hours("scratch") * HOUR == pytest.approx(2 * scratch)
+    assert known.building_hours("grown") * HOUR == pytest.approx(scratch + 4 * 1e9 * 5 * 10 * 10 / 1e12)
     plan = make_plan(suite, EASY)
     assert plan.total(lambda work: work.gpu_hours, "models") * HOUR == pytest.approx(2 * scratch + adapted)
     assert plan.sharing.hours == pytest.approx(plan.total(lambda work: work.gpu_hours))
@@ -261,6 +264,7 @@ def test_a_budget_ends_an_online_round_in_the_plan_as_in_the_run(tmp_path: Path)
     suite = make_suite(tmp_path)
     improve = suite.methods["vista-sft"].model_dump()
     online = {"kind": "online", "rollouts": {"k": 10}}
+    gathering = {"accumulate": True, "rounds": 2}
     methods = {
         "zero-shot": {"kind": "base"},
         "sft-seed": {"kind": "seed"},
@@ -269,6 +273,10 @@ def test_a_budget_ends_an_online_round_in_the_plan_as_in_the_run(tmp_path: Path)
         "free": online,
         "as-rest-em": online | {"budget": {"tokens_of": "rest-em"}},
         "as-vista": online | {"budget": {"tokens_of": "vista-sft"}},
+        "matched": improve | {"resample": {"kind": "budget-matched"}, "filter": {"kind": "none"}},
+        "as-matched": online | {"budget": {"tokens_of": "matched"}},
+        "r3v": improve | {"resample": {"kind": "none"}, "filter": {"kind": "none"}} | gathering,
+        "as-r3v": online | {"rounds": 2, "budget": {"tokens_of": "r3v"}},
     }
 
     def epochs(most: float) -> list[float]:
@@ -278,12 +286,23 @@ def test_a_budget_ends_an_online_round_in_the_plan_as_in_the_run(tmp_path: Path)
         estimator = Estimator(told, EASY)
         # An epoch of 100 queries: 1000 responses of one token, trained by 8 GFLOP for each of 10 tokens and
         # sampled at half a token a second.
-        runs = [Run("m-1b", "one", name, 0, 1) for name in ("free", "as-rest-em", "as-vista")]
+        runs = [Run("m-1b", "one", name, 0, 1) for name in ("free", "as-rest-em", "as-vista", "as-matched")]
+        runs.append(Run("m-1b", "one", "as-r3v", 0, 2))
         return [estimator.training_hours(run) * HOUR / (1000 * 10 * 8e-3 + 2000) for run in runs]
 
-    # ReST-EM has sampled as many responses as an epoch; VISTA 1500 halves of one beside them.
-    assert epochs(4) == pytest.approx([4, 1, 1.75])
-    assert epochs(1.5) == pytest.approx([1.5, 1, 1.5])
+    # ReST-EM has sampled as many responses as an epoch, and so has R3V in its second round; VISTA 1500 halves
+    # of one beside them, and what is matched to these as many tokens.
+    assert epochs(4) == pytest.approx([4, 1, 1.75, 1.75, 1])
+    assert epochs(1.5) == pytest.approx([1.5, 1, 1.5, 1.5, 1])
+
+
+def test_a_stage_with_gpus_of_its_own_is_planned_with_them(tmp_path: Path) -> None:
+    entry = TINY | {"resources": {"models": {"gpus": 0}, "training": {"gpus": 3}}}
+    suite = make_suite(tmp_path, models={"tiny": entry})
+    estimator = Estimator(suite, EASY.model_copy(update={"start_minutes": 60.0}))
+    assert estimator.building_hours("tiny") == 0
+    assert estimator.training_hours(Run("tiny", "one", "sft-seed", 0, 0)) == pytest.approx(3, rel=1e-3)
+    assert estimator.evaluation_hours(Run("tiny", "one", "sft-seed", 0, 0)) == pytest.approx(1, rel=1e-3)
 
 
 def test_a_pretrained_decoder_has_the_parameters_that_its_file_names(tmp_path: Path) -> None:

@@ -280,7 +280,5 @@ def test_an_arithmetic_that_would_be_left_out_in_silence_is_refused(tmp_path: Pa
     file = tmp_path / "eight.yaml"
     for kind in ("NO", "FSDP", "MULTI_GPU"):
         file.write_text(f"distributed_type: '{kind}'\nmixed_precision: fp8\n")
-        with pytest.raises(
-            VistaError, match=r"mixed_precision: 'fp8' is not supported; write one of no"
-        ):
+        with pytest.raises(VistaError, match=r"mixed_precision: 'fp8' is not supported; write one of no"):
             check_launch(ModelTraining(accelerate=file), "m")

@@ -59,7 +59,7 @@ TITLES = {
     "setting": "With another setting",
     "sweep": "Sweeps",
     "decoding": "Decoded otherwise",
-    "baseline": "VISTA against the baselines",
+    "baseline": "Against the baselines",
     "seed": "Against SFT-Seed",
 }
 NOTES = """\

@@ -31,8 +31,8 @@ COMPONENTS = {"resample": "prefix", "filter": "vas"}
 
 # component: one or both are off in the reference. alternative: the reference has the paper's, this
 # method another. setting: anything else that differs. sweep: a value of a sweep. decoding: the same
-# checkpoints, decoded otherwise. baseline: the whole of VISTA against a method with neither component.
-# seed: against SFT-Seed.
+# checkpoints, decoded otherwise. baseline: the whole of VISTA, or a method that samples as it trains,
+# against a method with neither component. seed: against SFT-Seed.
 Kind = Literal["component", "alternative", "setting", "sweep", "decoding", "baseline", "seed"]
 
 

@@ -120,7 +120,7 @@ def judge(scores: pd.DataFrame, responses: pd.DataFrame, truth: Truth) -> pd.Dat
     Raises:
         VistaError: a scored query has no response, or two.
     """
-    # Looked up rather than merged, which would make texts of the keys' categories.
+    # Looked up rather than merged, which would turn the categorical keys into strings.
     asked, answered = (zip(frame["task"], frame["query_id"], strict=True) for frame in (scores, responses))
     written = dict(zip(answered, responses["response"], strict=True))
     if len(written) < len(responses):

@@ -83,7 +83,8 @@ class ModelTraining(Strict):
     tuning: Tuning = Field(default_factory=lambda: FullTuning(), description="Which weights are trained.")
     processes: int = Field(1, ge=1, description="Processes, with a GPU each where the suite asks for GPUs.")
     accelerate: UserPath | None = Field(
-        None, description="A config file of accelerate (FSDP, DeepSpeed); default: plain data parallelism."
+        None,
+        description="A config file of accelerate (FSDP, DeepSpeed, bfloat16); default: copies of the model.",
     )
     device_batch_size: int | None = Field(
         None,
@@ -207,7 +208,7 @@ class Decoder(Strict):
     )
     arithmetic: Literal["float32", "bfloat16"] = Field(
         "float32",
-        description="Of the adaptation's passes; weights and their updates are in float32. A processor "
+        description="Arithmetic of the adaptation's passes; weights and updates stay in float32. A processor "
         "without instructions for bfloat16 is slower in it.",
     )
 

@@ -33,7 +33,7 @@ from vista.models.pretrain import Corpus, Outcome, Recipe, pretrain
 # Of the decoder's layers; the tower's have other names.
 ADAPTED = r".*language_model.*\.(q|k|v|o|gate|up|down)_proj"
 PROJECTOR = "multi_modal_projector"
-_PART = 8  # examples that go through the model together: on two cores twice as fast as 32
+_PART = 8  # examples that go through the model together on a CPU: on two cores twice as fast as 32
 
 
 def weights_of(decoder: Decoder, name: str) -> Path:
@@ -158,7 +158,8 @@ def adapt(model: Any, corpus: Corpus, pad_id: int, decoder: Decoder, label: str)
     rate = decoder.learning_rate
     # The projector begins at random, the adapters at nothing.
     groups = [{"params": adapters, "lr": rate}, {"params": projector, "lr": 3 * rate}]
-    recipe = Recipe(decoder.steps, decoder.batch_size, rate, decoder.arithmetic == "bfloat16", _PART)
+    part = min(_PART, decoder.batch_size) if model.device.type == "cpu" else decoder.batch_size
+    recipe = Recipe(decoder.steps, decoder.batch_size, rate, decoder.arithmetic == "bfloat16", part)
     optimizer = torch.optim.AdamW(groups, weight_decay=0.0, betas=(0.9, 0.95))
     outcome = pretrain(adapted, corpus, pad_id, recipe, label, [optimizer])
     return adapted.merge_and_unload(), outcome

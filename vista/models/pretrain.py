@@ -317,7 +317,7 @@ def _accumulate(
         responses = [corpus.responses[index] for index in part]
         batch = {**collate(prompts, responses, pad_id), **corpus.image_features(part)}
         share = sum(map(len, responses)) / total  # so that parts add up to the batch's token mean
-        # Anew for each part: it keeps the weights that it has rounded.
+        # A context for each part: it keeps the weights that it has rounded, until it ends.
         with torch.autocast(model.device.type, torch.bfloat16, enabled=bfloat16):
             part_loss = response_loss(model, to_device(batch, model.device)) * share
         torch.autograd.backward(part_loss)

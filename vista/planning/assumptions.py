@@ -76,9 +76,13 @@ class Assumptions(Strict):
         0.69, description="Share of positives that a filter keeps: of normal scores, those above τ = −0.5."
     )
     parameters: dict[Name, Annotated[float, Field(gt=0.0)]] = Field(
-        {}, description="Parameters by model; default: as the repository's or folder's name says (3B)."
+        {},
+        description="Parameters by model; default: as the name of the repository, the folder or the "
+        "decoder's file says (3B); of a model that is built from scratch, as its widths say.",
     )
-    bytes_per_parameter: float = Field(2.0, gt=0.0, description="Of a checkpoint on disk: bfloat16.")
+    bytes_per_parameter: float = Field(
+        2.0, gt=0.0, description="Of a checkpoint on disk: bfloat16. Models that are built here have 4."
+    )
     state_bytes_per_parameter: float = Field(
         14.0, gt=0.0, description="Of what a training run keeps to resume from, until it ends."
     )

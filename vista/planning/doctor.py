@@ -20,8 +20,11 @@ from huggingface_hub.errors import LocalEntryNotFoundError
 from vista import grid
 from vista.config import (
     AnnotatedRationales,
+    BuiltModel,
+    Decoder,
     HubModel,
     LocalModel,
+    OnlineMethod,
     SeedMethod,
     Suite,
     TeacherRationales,
@@ -36,7 +39,7 @@ from vista.planning import own_data
 from vista.planning.assumptions import Assumptions
 from vista.planning.endpoints import check_endpoints
 from vista.planning.environment import check_commands, check_driver, check_slurm, driver_version
-from vista.planning.estimate import parameters, train_queries
+from vista.planning.estimate import parameters, stored_bytes, train_queries
 from vista.planning.external import check_external
 from vista.planning.findings import Finding, fail, ok, warn
 from vista.planning.own_tasks import look, what_and_remedy
@@ -53,6 +56,7 @@ CHECKED = (
     *("numpy", "pandas", "snakemake", "snakemake-executor-plugin-slurm"),
 )
 GIGABYTE = 1e9
+WHOLE_BYTES = 4.0  # a parameter of a further copy of the weights
 
 
 def examine(suite: Suite, assumptions: Assumptions, lock: Path = LOCK) -> list[Finding]:
@@ -108,7 +112,20 @@ def check_models(suite: Suite) -> list[Finding]:
     for name, spec in suite.models.items():
         if isinstance(spec, LocalModel | HubModel):
             found += _model(f"model {name}", spec)
+        if isinstance(spec, BuiltModel) and spec.decoder is not None:
+            found.append(_decoder(name, spec.decoder))
     return found or [ok("models", "all are built by the DAG, or at endpoints")]
+
+
+def _decoder(name: str, decoder: Decoder) -> Finding:
+    """Whether the pretrained decoder of a built model is installed, and is the one that is meant."""
+    from vista.models.decoder import weights_of  # which loads torch: other suites have no use for it
+
+    subject = f"model {name}"
+    try:
+        return ok(subject, f"built by the DAG, with the decoder {weights_of(decoder, name)}")
+    except VistaError as error:
+        return fail(subject, *what_and_remedy(error))
 
 
 def check_fitness(suite: Suite) -> list[Finding]:
@@ -328,10 +345,15 @@ def check_gpus(suite: Suite, assumptions: Assumptions) -> list[Finding]:
 
 
 def training_memory(suite: Suite, model: str, assumptions: Assumptions) -> float:
-    """Bytes of weights, gradients and optimiser state on each GPU; sharded where accelerate shards them."""
+    """Bytes of weights, gradients and optimiser state on each GPU; sharded where accelerate shards them.
+
+    Where a method samples as it trains all weights, each GPU has whole copies as well: of the first weights
+    if it is held to them (``beta``), and of the current ones, to sample with, where these are spread.
+    """
     training = suite.models[model].training
     lora = training.tuning.kind == "lora"
-    each = assumptions.bytes_per_parameter if lora else assumptions.training_bytes_per_parameter
+    stored = stored_bytes(suite.models[model], assumptions)
+    each = stored if lora else assumptions.training_bytes_per_parameter
     config = {} if training.accelerate is None else load_yaml(training.accelerate)
     kind, zero = config.get("distributed_type"), config.get("deepspeed_config") or {}
     if kind == "DEEPSPEED":  # keeps weights in 2 bytes as well, on the GPU or in the node's memory
@@ -340,7 +362,16 @@ def training_memory(suite: Suite, model: str, assumptions: Assumptions) -> float
         )
         each = each * optimizer + 2.0 * weights
     spread = training.processes if kind in ("FSDP", "DEEPSPEED") else 1
-    return parameters(suite, model, assumptions) * each / spread
+    online = [
+        method
+        for name, method in suite.methods.items()
+        if isinstance(method, OnlineMethod) and model in suite.where(name)[0]
+    ]
+    whole = 0.0
+    if online and not lora:
+        whole += WHOLE_BYTES * any(method.objective.beta > 0 for method in online)
+        whole += WHOLE_BYTES * (kind == "FSDP")
+    return parameters(suite, model, assumptions) * (each / spread + whole)
 
 
 def check_disk(suite: Suite, assumptions: Assumptions) -> list[Finding]:

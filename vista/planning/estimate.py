@@ -19,12 +19,15 @@ from vista import grid
 from vista.config import (
     BuiltModel,
     HubModel,
+    LocalModel,
+    ModelStage,
     OnlineMethod,
     SeedMethod,
     SelectMethod,
     SelfImprovement,
     Suite,
 )
+from vista.dag import Dag
 from vista.dag.inputs import RULE_OF_KIND
 from vista.errors import VistaError
 from vista.filters.none import NoFilterSettings
@@ -74,11 +77,19 @@ class Estimator:
         self.suite = suite
         self.assumptions = assumptions
         self.parameters = {model: parameters(suite, model, assumptions) for model in suite.models}
+        self.stored = {
+            model: count * stored_bytes(suite.models[model], assumptions)
+            for model, count in self.parameters.items()
+        }  # bytes of a checkpoint
 
     @cached_property
     def files(self) -> list[RolloutFile]:
         """Every rollout file of the suite."""
         return rollout_files(self.suite)
+
+    def gpus(self, stage: ModelStage, model: str) -> int:
+        """GPUs of a job; 0 where the suite asks for none."""
+        return Dag(self.suite).gpus(stage, model) if self.suite.gpus else 0
 
     # --- what there is to do ---
 
@@ -171,11 +182,12 @@ class Estimator:
         return self.assumptions.prompt_tokens + self.assumptions.response_tokens
 
     def rollout_hours(self, file: RolloutFile) -> float:
-        """GPU hours of a rollout file, all shards; 0 where the suite asks for no GPUs."""
-        if not self.suite.gpus:
+        """GPU hours of a rollout file, all shards; 0 where they ask for no GPUs."""
+        model, engine = file.policy.model, self.suite.engine.kind
+        gpus = self.gpus("rollouts", model)
+        if not gpus:
             return 0.0
-        model, count, engine = file.policy.model, self.solutions(file), self.suite.engine.kind
-        start = self.start_hours(self.suite.shards, self.suite.gpus)
+        count, start = self.solutions(file), self.start_hours(self.suite.shards, gpus)
         response = self.assumptions.response_tokens
         if file.kind == "samples":
             return start + self.sampling_hours(model, count * response, engine)
@@ -200,16 +212,20 @@ class Estimator:
     def building_hours(self, model: str) -> float:
         """GPU hours of training a model from scratch, and of adapting a pretrained decoder to its images."""
         spec = self.suite.models[model]
-        if not self.suite.gpus or not isinstance(spec, BuiltModel):
+        gpus = self.gpus("models", model)
+        if not gpus or not isinstance(spec, BuiltModel):
             return 0.0
-        operations = 6.0 * spec.steps * spec.batch_size * scratch_parameters(spec)
+        # A tower is trained with a small decoder first, whatever comes in the place of that.
+        scratch = self.parameters[model] if spec.decoder is None else scratch_parameters(spec)
+        operations = 6.0 * spec.steps * spec.batch_size * scratch
         if spec.decoder is not None:
             operations += 4.0 * spec.decoder.steps * spec.decoder.batch_size * self.parameters[model]
-        return self.start_hours(1, self.suite.gpus) + self.computing_hours(operations * self.whole_tokens)
+        return self.start_hours(1, gpus) + self.computing_hours(operations * self.whole_tokens)
 
     def training_hours(self, run: Run) -> float:
         """GPU hours of a training run, over all its processes."""
-        if not self.suite.gpus:
+        gpus = self.gpus("training", run.model)
+        if not gpus:
             return 0.0
         training = self.suite.models[run.model].training
         operations = (4.0 if training.tuning.kind == "lora" else 6.0) + 2.0 * training.gradient_checkpointing
@@ -233,37 +249,42 @@ class Estimator:
         if epochs is None:
             epochs = getattr(self.suite.training, section).epochs
         tokens = self.examples(run) * sequences * self.whole_tokens * epochs
-        start = self.start_hours(1, self.suite.gpus * training.processes)
+        start = self.start_hours(1, gpus)
         return start + sampling + self.pass_hours(run.model, tokens, operations)
 
     def online_epochs(self, run: Run, method: OnlineMethod) -> float:
-        """Epochs of a method that samples as it trains: as many as it may, or as its budget lasts."""
+        """Epochs of a method that samples as it trains: as many as it may, or as its budget allows."""
         most = float(self.suite.training.grpo.epochs)
         each = self.examples(run) * method.rollouts.k * self.assumptions.response_tokens
         if method.budget is None or not each:
             return most
-        spent = replace(run, method=method.budget.tokens_of)
-        drawn = sum(self.drawn_tokens(file) for file in self.files if spent in file.readers)
+        other = replace(run, method=method.budget.tokens_of)
+        policy, names = (
+            grid.policy(self.suite, other),
+            grid.rollout_files(grid.self_improvement(self.suite, other)),
+        )
+        drawn = self.drawn_tokens(RolloutFile(policy, "samples", names.samples, ()))
+        if names.resamples is not None:
+            drawn += self.drawn_tokens(RolloutFile(policy, "resamples", names.resamples, ()))
         return min(most, drawn / each)
 
     def drawn_tokens(self, file: RolloutFile) -> float:
-        """Tokens that were sampled for a rollout file; none of those that only measure."""
+        """Tokens that were sampled for a file of samples or resamples."""
         tokens = self.solutions(file) * self.assumptions.response_tokens
         if file.kind == "samples":
             return tokens
-        if file.kind == "resamples":
-            return tokens * self.drawn(grid.resampling_named(self.suite, file.name).settings)
-        return 0.0
+        return tokens * self.drawn(grid.resampling_named(self.suite, file.name).settings)
 
     def evaluation_hours(self, run: Run) -> float:
         """GPU hours of answering every test query with a checkpoint, with the suite's engine."""
-        if not self.suite.gpus:
+        gpus = self.gpus("evaluation", run.model)
+        if not gpus:
             return 0.0
         method = self.suite.methods[run.method]
         responses = 1 + method.k if isinstance(method, SelectMethod) else 1
         tokens = self.test_queries * responses * self.assumptions.response_tokens
         sampling = self.sampling_hours(run.model, tokens, self.suite.engine.kind)
-        return self.start_hours(1, self.suite.gpus) + sampling
+        return self.start_hours(1, gpus) + sampling
 
     @cached_property
     def test_queries(self) -> int:
@@ -301,14 +322,13 @@ class Estimator:
         """
         first = isinstance(self.suite.methods[run.method], SeedMethod)
         stays = first or grid.keeps_checkpoint(self.suite, run)
-        return self.parameters[run.model] * self.assumptions.bytes_per_parameter if stays else 0.0
+        return self.stored[run.model] if stays else 0.0
 
     def waiting_bytes(self) -> float:
         """Bytes of the checkpoints that wait to be read and then released."""
         if self.suite.keep_checkpoints == "all":
             return 0.0
-        largest = max(self.parameters.values(), default=0.0) * self.assumptions.bytes_per_parameter
-        return largest * self.assumptions.waiting_checkpoints
+        return max(self.stored.values(), default=0.0) * self.assumptions.waiting_checkpoints
 
     # --- put together ---
 
@@ -318,9 +338,8 @@ class Estimator:
             queries(self.suite, task, split) * self.row_bytes([task], 0) for task, split in splits(self.suite)
         )
         found = [Work("tasks", "", 0.0, prepared)]
-        size = self.assumptions.bytes_per_parameter
-        for model, count in self.parameters.items():
-            found.append(Work("models", model, self.building_hours(model), count * size))
+        for model, size in self.stored.items():
+            found.append(Work("models", model, self.building_hours(model), size))
         for file in self.files:
             hours, disk = self.rollout_hours(file), self.rollout_bytes(file)
             found.append(Work(RULE_OF_KIND[file.kind], file.policy.model, hours, disk))
@@ -342,7 +361,7 @@ class Estimator:
                 found.append(Work("ask", run.model, 0.0, answers))
                 continue
             if grid.is_adopted(self.suite, run):  # an upper bound: of a whole checkpoint there are links
-                found.append(Work("adopt", run.model, 0.0, self.parameters[run.model] * size))
+                found.append(Work("adopt", run.model, 0.0, self.stored[run.model]))
             rule = answering_rule(self.suite)
             found.append(Work(rule, run.model, self.evaluation_hours(run), answers))
             found += [Work("evaluate", run.model, 0.0, answers)] if rule != "evaluate" else []  # on a CPU
@@ -362,8 +381,10 @@ class Estimator:
 
 
 BUILT_PARAMETERS = 0.6e6  # of a model that is built from scratch, of the sizes that it has by default
+BUILT_BYTES = 4.0  # of each
 SIZES = ("layers", "width", "vision_layers", "vision_width")  # of such a model, in its entry
-TINY = {name: field.default for name, field in BuiltModel.model_fields.items() if name in SIZES}
+LENGTHS = ("steps", "batch_size")  # of its training
+TINY = {name: BuiltModel.model_fields[name].default for name in (*SIZES, *LENGTHS)}
 
 
 # --- sizes of a suite, from the config ---
@@ -403,13 +424,22 @@ def parameters(suite: Suite, model: str, assumptions: Assumptions) -> float:
     return float(found[1]) * (1e9 if found[2].upper() == "B" else 1e6)
 
 
+def stored_bytes(spec: BuiltModel | LocalModel | HubModel, assumptions: Assumptions) -> float:
+    """Bytes of a stored parameter: what is built here is stored in float32."""
+    return BUILT_BYTES if isinstance(spec, BuiltModel) else assumptions.bytes_per_parameter
+
+
 def scratch_parameters(spec: BuiltModel) -> float:
-    """Parameters of a model that is built from scratch, as the squares of its widths, times their layers."""
+    """Parameters of a model that is built from scratch: the default size, scaled by layers × width²."""
 
     def matrices(layers: int, width: int, vision_layers: int, vision_width: int) -> int:
         return layers * width**2 + vision_layers * vision_width**2
 
-    return BUILT_PARAMETERS * matrices(*(getattr(spec, name) for name in SIZES)) / matrices(**TINY)
+    return (
+        BUILT_PARAMETERS
+        * matrices(*(getattr(spec, name) for name in SIZES))
+        / matrices(*(TINY[name] for name in SIZES))
+    )
 
 
 def larger_models(suite: Suite) -> tuple[str, ...]:
