@@ -28,15 +28,14 @@ from vista.planning.doctor import (
     Finding,
     check_data,
     check_disk,
-    check_gpus,
     check_models,
     check_rationales,
     check_results,
     check_versions,
     examine,
-    training_memory,
 )
 from vista.planning.endpoints import check_endpoints
+from vista.planning.environment import check_gpus, training_memory
 from vista.planning.findings import has_failed
 from vista.planning.plan import as_dict, make_plan
 

@@ -13,12 +13,12 @@ import torch
 import yaml
 
 from tests.planning.conftest import make_suite
-from vista.planning.doctor import check_gpus
 from vista.planning.environment import (
     DRIVERS,
     PLACEHOLDER,
     check_commands,
     check_driver,
+    check_gpus,
     check_slurm,
     check_vllm,
     driver_version,

@@ -1,4 +1,4 @@
-"""Checks of what jobs run in: the driver, vLLM's environment, a compiler, and the profile for Slurm."""
+"""Checks of what jobs run in: GPUs, driver, vLLM's environment, a compiler, and the profile for Slurm."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from vista.config import Suite, load_yaml
+from vista.config import OnlineMethod, Suite, load_yaml
+from vista.planning.assumptions import Assumptions
+from vista.planning.estimate import parameters, stored_bytes
 from vista.planning.findings import Finding, fail, ok, warn
 
 # The oldest driver that runs programs of each major version of CUDA (NVIDIA's CUDA compatibility guide).
@@ -19,6 +21,8 @@ DRIVERS = {11: 450, 12: 525, 13: 580}
 SECONDS = 300.0  # that a command may take; vLLM's first import is slow on a network file system
 PROFILE = Path("profiles/slurm/config.yaml")
 PLACEHOLDER = "my-account"  # as the profile comes
+GIGABYTE = 1e9
+WHOLE_BYTES = 4.0  # a parameter of a further copy of the weights
 PROBE = """
 import json, sysconfig
 from pathlib import Path
@@ -27,6 +31,71 @@ header = Path(sysconfig.get_paths()["include"], "Python.h")
 print(json.dumps({"vllm": vllm.__version__, "torch": torch.__version__, "cuda": torch.version.cuda,
                   "header": str(header), "has_header": header.is_file()}))
 """
+
+
+def check_gpus(suite: Suite, assumptions: Assumptions) -> list[Finding]:
+    """GPUs of this machine against what the jobs ask for, and their memory against training's needs."""
+    if not suite.gpus:
+        return [ok("GPUs", "the suite needs none")]
+    asked = max((suite.gpus * model.training.processes for model in suite.models.values()), default=0)
+    if not asked:
+        return [ok("GPUs", "no model of the suite runs here")]
+    import torch
+
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if not count and (driver := driver_version()):
+        remedy = "see the driver's finding, `nvidia-smi` and CUDA_VISIBLE_DEVICES"
+        return [fail("GPUs", f"this machine has some (driver {driver}), but torch sees none", remedy)]
+    if not count:
+        remedy = "fine on a login node; otherwise run the doctor where the jobs run"
+        return [warn("GPUs", f"none on this machine; a job needs up to {asked}", remedy)]
+    found = []
+    if count < asked:
+        remedy = "fine if the jobs run on larger nodes; otherwise lower training.processes in models.yaml"
+        found.append(warn("GPUs", f"{count} on this machine; a job needs up to {asked}", remedy))
+    memory = min(torch.cuda.get_device_properties(index).total_memory for index in range(count))
+    for model in suite.models:
+        need = training_memory(suite, model, assumptions)
+        if need > memory:
+            found.append(
+                fail(
+                    f"GPU memory for {model}",
+                    f"training needs about {need / GIGABYTE:.0f} GB per GPU before activations; "
+                    f"the smallest GPU here has {memory / GIGABYTE:.0f} GB",
+                    "shard it over more processes (training.accelerate, training.processes), or use LoRA",
+                )
+            )
+    return found or [ok("GPUs", f"{count}, at least {memory / GIGABYTE:.0f} GB each")]
+
+
+def training_memory(suite: Suite, model: str, assumptions: Assumptions) -> float:
+    """Bytes of weights, gradients and optimiser state on each GPU; sharded where accelerate shards them.
+
+    Where a method samples as it trains all weights, each GPU has whole copies as well: of the first weights
+    if it is held to them (``beta``), and of the current ones, to sample with, where these are spread.
+    """
+    training = suite.models[model].training
+    lora = training.tuning.kind == "lora"
+    stored = stored_bytes(suite.models[model], assumptions)
+    each = stored if lora else assumptions.training_bytes_per_parameter
+    config = {} if training.accelerate is None else load_yaml(training.accelerate)
+    kind, zero = config.get("distributed_type"), config.get("deepspeed_config") or {}
+    if kind == "DEEPSPEED":  # keeps weights in 2 bytes as well, on the GPU or in the node's memory
+        optimizer, weights = (
+            zero.get(f"offload_{what}_device", "none") == "none" for what in ("optimizer", "param")
+        )
+        each = each * optimizer + 2.0 * weights
+    spread = training.processes if kind in ("FSDP", "DEEPSPEED") else 1
+    online = [
+        method
+        for name, method in suite.methods.items()
+        if isinstance(method, OnlineMethod) and model in suite.where(name)[0]
+    ]
+    whole = 0.0
+    if online and not lora:
+        whole += WHOLE_BYTES * any(method.objective.beta > 0 for method in online)
+        whole += WHOLE_BYTES * (kind == "FSDP")
+    return parameters(suite, model, assumptions) * (each / spread + whole)
 
 
 def check_driver(suite: Suite) -> list[Finding]:

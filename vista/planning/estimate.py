@@ -77,10 +77,8 @@ class Estimator:
         self.suite = suite
         self.assumptions = assumptions
         self.parameters = {model: parameters(suite, model, assumptions) for model in suite.models}
-        self.stored = {
-            model: count * stored_bytes(suite.models[model], assumptions)
-            for model, count in self.parameters.items()
-        }  # bytes of a checkpoint
+        stored = {model: stored_bytes(spec, assumptions) for model, spec in suite.models.items()}
+        self.stored = {model: count * stored[model] for model, count in self.parameters.items()}  # bytes
 
     @cached_property
     def files(self) -> list[RolloutFile]:
@@ -259,10 +257,8 @@ class Estimator:
         if method.budget is None or not each:
             return most
         other = replace(run, method=method.budget.tokens_of)
-        policy, names = (
-            grid.policy(self.suite, other),
-            grid.rollout_files(grid.self_improvement(self.suite, other)),
-        )
+        policy = grid.policy(self.suite, other)
+        names = grid.rollout_files(grid.self_improvement(self.suite, other))
         drawn = self.drawn_tokens(RolloutFile(policy, "samples", names.samples, ()))
         if names.resamples is not None:
             drawn += self.drawn_tokens(RolloutFile(policy, "resamples", names.resamples, ()))
