@@ -230,7 +230,6 @@ class Estimator:
         method = self.suite.methods[run.method]
         section = "seed"
         sequences = 1
-        epochs = None
         if isinstance(method, SelfImprovement):
             section = "sft"
             if method.objective.pairs:
@@ -240,12 +239,12 @@ class Estimator:
         if isinstance(method, OnlineMethod):
             section, sequences = "grpo", method.rollouts.k
             operations += 2.0 if method.objective.beta else 0.0  # the reference model reads as well
-            epochs = self.online_epochs(run, method)
-            drawn = self.examples(run) * sequences * epochs
+            drawn = self.examples(run) * sequences * self.online_epochs(run, method)
             # With transformers, whatever the suite's engine: it has the weights that are trained.
             sampling = self.sampling_hours(run.model, drawn * self.assumptions.response_tokens, "hf")
-        if epochs is None:
-            epochs = getattr(self.suite.training, section).epochs
+        epochs = getattr(self.suite.training, section).epochs
+        if isinstance(method, OnlineMethod):
+            epochs = self.online_epochs(run, method)
         tokens = self.examples(run) * sequences * self.whole_tokens * epochs
         start = self.start_hours(1, gpus)
         return start + sampling + self.pass_hours(run.model, tokens, operations)
@@ -377,7 +376,7 @@ class Estimator:
 
 
 BUILT_PARAMETERS = 0.6e6  # of a model that is built from scratch, of the sizes that it has by default
-BUILT_BYTES = 4.0  # of each
+BUILT_BYTES = 4.0  # of each, stored
 SIZES = ("layers", "width", "vision_layers", "vision_width")  # of such a model, in its entry
 LENGTHS = ("steps", "batch_size")  # of its training
 TINY = {name: BuiltModel.model_fields[name].default for name in (*SIZES, *LENGTHS)}

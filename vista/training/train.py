@@ -52,7 +52,7 @@ from vista.paths import Paths
 from vista.reads import Reads
 from vista.records import ASKED, EXAMPLE, PAIR
 from vista.training.data import REFLECTIONS, Online, check_tokens, read_training_set
-from vista.training.launch import told_arithmetic
+from vista.training.launch import SINGLE, told_arithmetic
 from vista.training.trace import Reports, write_history
 from vista.wording import check_wording, trained_templates
 
@@ -292,7 +292,7 @@ def check_accelerate(training: ModelTraining, gpus: int, processes: int, model: 
     """
     if training.accelerate is not None and gpus == 0:
         kind = load_yaml(training.accelerate).get("distributed_type")
-        if kind not in ("NO", "MULTI_CPU"):
+        if kind not in SINGLE:
             raise VistaError(
                 f"{training.accelerate}: {kind} needs GPUs, but this machine has none, and accelerate would "
                 f"train without {kind}; remove training.accelerate of model {model}"
