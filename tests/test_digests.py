@@ -317,6 +317,8 @@ DECIDES: dict[str, str] = {
     "SplitRule.train": "tasks",
     "SplitRule.test": "tasks",
     "SplitRule.unused": "tasks",
+    "BlindSettings.of": "tasks",
+    "BlindSettings.image": "tasks",
     "LmmsEvalSettings.task": "ask evaluate requests tasks",
     "LmmsEvalSettings.include_path": "ask evaluate requests tasks",
     "LmmsEvalSettings.metric": "ask evaluate requests tasks",
@@ -412,6 +414,8 @@ def grids(root: Path, results: Path) -> Suite:
         "only": {"r3v": {"models": ["nano-internvl"]}, "r3v-select": {"models": ["nano-internvl"]}},
         "results": str(results),
     }
+    raw["tasks"] |= {"blind": {"kind": "blind", "of": "grid-open"}}
+    raw["out_of_domain"] = [*raw["out_of_domain"], "blind"]
     suite = load_suite(root / "config/testbed.yaml", raw, root)
     files = dict.fromkeys(suite.trained_tasks, root / "models.yaml")
     decoder = Decoder(package="package", file="weights.gguf", sha256="0" * 64)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
-import re
 import reprlib
 from collections.abc import Iterator
 from copy import deepcopy
@@ -22,8 +21,9 @@ from vista.config.documents import parse_yaml
 from vista.config.methods import Methods, OnlineMethod, SelfImprovement
 from vista.config.models import Models, Prompts
 from vista.config.pilot import pilot_of
-from vista.config.suites import LMMS_EVAL, TASK_NAME, Suite, SuiteFields, SuiteFile, names_of
+from vista.config.suites import TASK_NAME, Suite, SuiteFields, SuiteFile, names_of
 from vista.config.sweeps import expand
+from vista.config.tasks import named_tasks
 from vista.errors import VistaError, fail_if
 from vista.plugins import Plugin
 from vista.settings import ADDRESS, NAME, REPOSITORY, text_problems
@@ -204,37 +204,6 @@ def _found(file: Path, root: Path, checkout: Path) -> Path:
     """A file of the working folder, or else of the checkout."""
     own, provided = root.joinpath(file), checkout.joinpath(file)
     return provided if provided.exists() and not own.exists() else own
-
-
-def named_tasks(suite: SuiteFile, path: str, problems: list[str]) -> dict[str, Any]:
-    """The fields of a suite that name tasks, with an entry for each task that lmms-eval is to have.
-
-    Its name in the suite is lmms-eval's, in small letters, with hyphens for underscores.
-    """
-    entries: dict[str, Any] = {}
-
-    def in_suite(task: str) -> str:
-        if not task.startswith(LMMS_EVAL):
-            return task
-        theirs = task.removeprefix(LMMS_EVAL)
-        name = theirs.lower().replace("_", "-")
-        entry = {"kind": "lmms-eval", "task": theirs}
-        other = entries.get(name, suite.tasks.get(name))
-        if not re.fullmatch(NAME, name):
-            problems.append(
-                f"{path}: {task!r}: {name!r} cannot be a name in a suite; choose one: tasks: {{my-name: "
-                f"{{kind: lmms-eval, task: {theirs}}}}}, out_of_domain: [my-name]"
-            )
-        elif other not in (None, entry):
-            problems.append(f"{path}: {task!r}: there is another task {name!r} already; rename that one")
-        else:
-            entries[name] = entry
-        return name
-
-    train_sets = {name: [in_suite(task) for task in tasks] for name, tasks in suite.train_sets.items()}
-    out_of_domain = [in_suite(task) for task in suite.out_of_domain]
-    tasks = {name: spec.model_dump() for name, spec in suite.tasks.items()} | entries
-    return {"train_sets": train_sets, "out_of_domain": out_of_domain, "tasks": tasks}
 
 
 def _written(

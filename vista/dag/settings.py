@@ -54,11 +54,10 @@ class Settings(Outputs):
         if spec.train_follows_seed and split == "train":
             sizes.append(spec.sizes.seed)  # what the seed split takes is not trained on again
         teacher = self._teacher_settings() if split == "seed" else None
-        other = {"sizes", *(spec.for_training if split == "test" else ())}
         files = [self.definitions[task]] if task in self.definitions else []
         if self.suite.pilot and self.rationale_files(task, split):
             files.append("pilot")  # whose rationales may be of more queries than are left
-        return digest([spec.model_dump(mode="json", exclude=other), *sizes, teacher, *files])
+        return digest([self.stated_of_task(task, split), *sizes, teacher, *files])
 
     def _teacher_settings(self) -> dict[str, Any] | None:
         """What decides a teacher's rationales, but not what they may cost or how they are fetched."""

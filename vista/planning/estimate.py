@@ -27,6 +27,7 @@ from vista.config import (
     SelfImprovement,
     Suite,
 )
+from vista.config.tasks import asked_task
 from vista.dag import Dag
 from vista.dag.inputs import RULE_OF_KIND
 from vista.errors import VistaError
@@ -302,7 +303,7 @@ class Estimator:
 
     def image_bytes(self, task: str) -> float:
         """Bytes of an encoded image of a task."""
-        generated = self.suite.tasks[task].has_scene
+        generated = asked_task(self.suite.tasks[task]).has_scene
         kilobytes = self.assumptions.grid_image_kilobytes if generated else self.assumptions.image_kilobytes
         return kilobytes * 1e3
 

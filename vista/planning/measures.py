@@ -10,6 +10,7 @@ from statistics import median
 
 from vista.analysis.cost import measured_by, output_name, read_benchmarks
 from vista.config import Suite
+from vista.config.tasks import asked_task
 from vista.engines.folders import numbers_held
 from vista.manifest import Manifest, read_manifest
 from vista.paths import Paths
@@ -182,7 +183,9 @@ def _sizes(suite: Suite, read: _Read, weights: dict[str, float]) -> Iterator[Mea
         sizes = [
             sum(len(image["bytes"]) for image in row["images"])
             for task in suite.evaluated_tasks
-            if suite.tasks[task].has_scene == generated and read.paths.queries(task, "test") in read.made
+            if asked_task(spec := suite.tasks[task]) is spec  # a blind one's images are not its own
+            and spec.has_scene == generated
+            and read.paths.queries(task, "test") in read.made
             for row in read_rows(read.paths.queries(task, "test"), QUERY, ["images"])
         ]
         if sum(sizes):

@@ -7,13 +7,11 @@ log p(r | image) alone says how sure of it the policy is. Curation decides what 
 
 from __future__ import annotations
 
-import io
 import math
 from collections.abc import Sequence
 from typing import Any, Literal
 
 import torch
-from PIL import Image, ImageStat
 from tqdm import tqdm
 
 from vista.chat import Prompt
@@ -28,6 +26,7 @@ from vista.paths import Paths
 from vista.records import GAINS, Row
 from vista.rollouts.measure import measure_shard, measured_columns
 from vista.solutions import asked_by
+from vista.withheld import in_mean_colour
 
 Without = Literal["mean", "absent"]
 CHUNK = 2**22  # logits held at a time: 32 MB in float64
@@ -103,15 +102,10 @@ def without_image(query: Row, without: Without) -> Row:
     """
     if without == "absent":
         return {**query, "images": []}
-    return {**query, "images": [{"bytes": _flat(image), "path": None} for image in open_images(query)]}
-
-
-def _flat(image: Image.Image) -> bytes:
-    """A PNG file of the image's size in its mean colour."""
-    red, green, blue = (round(mean) for mean in ImageStat.Stat(image).mean)
-    file = io.BytesIO()
-    Image.new("RGB", image.size, (red, green, blue)).save(file, format="PNG")
-    return file.getvalue()
+    return {
+        **query,
+        "images": [{"bytes": in_mean_colour(image), "path": None} for image in open_images(query)],
+    }
 
 
 def _with_end(checkpoint: Checkpoint, solution: Row) -> list[int]:
