@@ -22,7 +22,7 @@ from transformers.training_args import ParallelMode
 
 from tests.training.conftest import example
 from tests.training.test_train import MODEL, prepare, run_of, some_rows, with_training
-from vista.config import Hyperparameters, LoraTuning, ModelTraining, Suite
+from vista.config import Hyperparameters, LoraTuning, ModelTraining, Suite, load_suite, load_yaml
 from vista.dag import Dag
 from vista.errors import VistaError
 from vista.grid import Run
@@ -282,3 +282,29 @@ def test_an_arithmetic_that_would_be_left_out_in_silence_is_refused(tmp_path: Pa
         file.write_text(f"distributed_type: '{kind}'\nmixed_precision: fp8\n")
         with pytest.raises(VistaError, match=r"mixed_precision: 'fp8' is not supported; write one of no"):
             check_launch(ModelTraining(accelerate=file), "m")
+
+
+def test_what_is_wrong_with_a_launchers_config_is_told_all_at_once_when_the_suite_is_read(
+    root: Path, tmp_path: Path
+):
+    """Training comes hours after rollouts; nobody should learn then that it cannot start."""
+    file = tmp_path / "eight.yaml"
+    file.write_text("distributed_type: 'NO'\nmixed_precision: fp8\n")
+    missing, broken = tmp_path / "none.yaml", tmp_path / "broken.yaml"
+    broken.write_text("mixed_precision: [bf16\n")
+    raw = load_yaml(root / "config/smoke.yaml")
+    entry = load_yaml(root / "models.yaml")["nano-internvl"]
+    raw["models"] = [
+        {"one": {**entry, "training": {"accelerate": str(file), "processes": 2}}},
+        {"two": {**entry, "training": {"accelerate": str(missing)}}},
+        {"three": {**entry, "training": {"accelerate": str(broken)}}},
+    ]
+    with pytest.raises(VistaError) as caught:
+        load_suite(root / "config/smoke.yaml", raw, root)
+    for said in (
+        "eight.yaml: distributed_type: NO is one process, but model one asks for training.processes: 2",
+        "eight.yaml: mixed_precision: 'fp8' is not supported",
+        "model two: training.accelerate: ",
+        "broken.yaml: not valid YAML",
+    ):
+        assert said in str(caught.value)

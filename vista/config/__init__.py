@@ -7,13 +7,12 @@ is all that the stages read. ``vista config config/testbed.yaml`` prints it.
 
 from vista.config.blocks import up_to
 from vista.config.checks import reporting_problems
-from vista.config.documents import parse_yaml
+from vista.config.documents import load_yaml, parse_yaml
 from vista.config.loading import (
     digest,
     json_schemas,
     load_resolved,
     load_suite,
-    load_yaml,
     with_defaults,
     with_overrides,
 )

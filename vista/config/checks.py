@@ -15,6 +15,7 @@ from typing import Any
 
 from vista.batches import Shares
 from vista.config.blocks import block_of, block_problems
+from vista.config.launchers import launcher_problems
 from vista.config.methods import (
     BaseMethod,
     ExternalMethod,
@@ -247,11 +248,7 @@ def _training_problems(suite: Suite, path: str) -> list[str]:
                     f"model {model}: training.processes is {training.processes}, training.device_batch_size "
                     f"{training.device_batch_size}; make batch_size a multiple of both together"
                 )
-        if training.accelerate is not None and not training.accelerate.is_file():
-            problems.append(
-                f"{path}: model {model}: training.accelerate: {training.accelerate} does not exist; "
-                "it is a config file of accelerate, such as config/accelerate/fsdp.yaml"
-            )
+        problems += [f"{path}: {problem}" for problem in launcher_problems(training, model)]
     return problems
 
 

@@ -9,9 +9,14 @@ import json
 import re
 from collections.abc import Iterator
 from contextlib import suppress
+from copy import deepcopy
+from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import yaml
+
+from vista.errors import VistaError
 
 MOST_SHOWN = 20  # problems of one file
 MOST_VALUES = 100_000  # of a file, aliases written out; a suite has some hundred
@@ -183,3 +188,31 @@ def _explained(error: yaml.MarkedYAMLError) -> str:
     elif not isinstance(error, yaml.constructor.ConstructorError):
         said += "; fix the line, or the one before it"
     return where + said
+
+
+def load_yaml(path: Path) -> dict[str, Any]:
+    """Read a YAML mapping.
+
+    Raises:
+        VistaError: the file is missing, is not YAML, or is not a mapping.
+    """
+    try:
+        value = deepcopy(_parsed(path.read_text(encoding="utf-8")))
+    except FileNotFoundError as error:
+        raise VistaError(f"{path}: no such file; correct the path, or write the file") from error
+    except OSError as error:
+        raise VistaError(f"{path}: cannot be read ({error.strerror}); name a readable file") from error
+    except UnicodeDecodeError as error:
+        raise VistaError(f"{path}: not UTF-8 text ({error}); save it as UTF-8") from error
+    except ValueError as error:
+        raise VistaError(f"{path}: not valid YAML: {error}") from error
+    if not isinstance(value, dict):
+        found = "nothing" if value is None else type(value).__name__
+        raise VistaError(f"{path}: expected a mapping of keys to values, found {found}")
+    return value
+
+
+@lru_cache(maxsize=64)
+def _parsed(text: str) -> Any:
+    """What a text says; a plan reads some files for every run, and parsing takes far longer than reading."""
+    return parse_yaml(text)

@@ -7,8 +7,6 @@ import hashlib
 import json
 import reprlib
 from collections.abc import Iterator
-from copy import deepcopy
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
@@ -17,7 +15,7 @@ from pydantic.fields import FieldInfo
 
 from vista.config.blocks import last_problems, up_to
 from vista.config.checks import consistency_problems, reporting_problems, results_problems
-from vista.config.documents import parse_yaml
+from vista.config.documents import load_yaml
 from vista.config.methods import Methods, OnlineMethod, SelfImprovement
 from vista.config.models import Models, Prompts
 from vista.config.pilot import pilot_of
@@ -375,31 +373,3 @@ def json_schemas() -> dict[str, dict[str, Any]]:
         "models": Models.model_json_schema(),
         "methods": Methods.model_json_schema(),
     }
-
-
-def load_yaml(path: Path) -> dict[str, Any]:
-    """Read a YAML mapping.
-
-    Raises:
-        VistaError: the file is missing, is not YAML, or is not a mapping.
-    """
-    try:
-        value = deepcopy(_parsed(path.read_text(encoding="utf-8")))
-    except FileNotFoundError as error:
-        raise VistaError(f"{path}: no such file; correct the path, or write the file") from error
-    except OSError as error:
-        raise VistaError(f"{path}: cannot be read ({error.strerror}); name a readable file") from error
-    except UnicodeDecodeError as error:
-        raise VistaError(f"{path}: not UTF-8 text ({error}); save it as UTF-8") from error
-    except ValueError as error:
-        raise VistaError(f"{path}: not valid YAML: {error}") from error
-    if not isinstance(value, dict):
-        found = "nothing" if value is None else type(value).__name__
-        raise VistaError(f"{path}: expected a mapping of keys to values, found {found}")
-    return value
-
-
-@lru_cache(maxsize=64)
-def _parsed(text: str) -> Any:
-    """What a text says; a plan reads some files for every run, and parsing takes far longer than reading."""
-    return parse_yaml(text)

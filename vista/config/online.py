@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from vista.batches import in_whole_groups, smallest_step
-from vista.config.documents import parse_yaml
+from vista.config.documents import load_yaml
 from vista.config.methods import OnlineMethod, SelfImprovement
 from vista.config.suites import Suite
+from vista.errors import VistaError
 
 
 def online_problems(suite: Suite, path: str) -> list[str]:
@@ -42,13 +43,10 @@ def online_problems(suite: Suite, path: str) -> list[str]:
 
 def _is_deepspeeds(file: Path | None) -> bool:
     """Whether a config file of accelerate asks for DeepSpeed; what is wrong with it is told elsewhere."""
-    if file is None:
-        return False
     try:
-        said = parse_yaml(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        return file is not None and load_yaml(file).get("distributed_type") == "DEEPSPEED"
+    except VistaError:
         return False
-    return isinstance(said, dict) and said.get("distributed_type") == "DEEPSPEED"
 
 
 def _group_problems(suite: Suite, name: str, method: OnlineMethod, path: str) -> list[str]:

@@ -10,21 +10,11 @@ import importlib.util
 import os
 import sys
 from pathlib import Path
-from typing import Any
 
 from vista.config import ModelTraining, Suite, load_yaml
+from vista.config.launchers import SINGLE, launcher_problems
 from vista.errors import VistaError
 from vista.grid import Run
-
-# accelerate's names for the ways in which processes share a training.
-KINDS = (
-    *("NO", "MULTI_CPU", "MULTI_GPU", "FSDP", "DEEPSPEED", "MEGATRON_LM", "TP", "XLA"),
-    *("MULTI_NPU", "MULTI_MLU", "MULTI_SDAA", "MULTI_MUSA", "MULTI_XPU"),
-)
-# Of these accelerate starts one process (more of MULTI_CPU only through MPI), does not tell it that it did,
-# and leaves it to itself when it is killed.
-SINGLE = ("NO", "MULTI_CPU")
-ARITHMETIC = ("no", "bf16", "fp16")  # accelerate's names
 
 
 def is_launched() -> bool:
@@ -60,51 +50,15 @@ def launch_command(training: ModelTraining, suite_file: Path, run: Run) -> list[
 def check_launch(training: ModelTraining, model: str) -> None:
     """Refuse what the launcher or a later resume would fail on, and say how to fix it.
 
-    States to resume from are read as weights only. FSDP's version 1 stores ``ShardedTensor`` objects, and
-    DeepSpeed's stages below 3 objects that say where weights are.
-
     Raises:
-        VistaError: the config file is missing or is not one of accelerate's; it is about one process and
-            several are asked for; it asks for DeepSpeed, which is not installed, or for an arithmetic that is
-            not supported; or states are asked for that could only be unpickled.
+        VistaError: a problem of the config file, which may have changed since the suite was read; or it asks
+            for DeepSpeed, which is not installed.
     """
     if training.accelerate is None:
         return
-    config = load_yaml(training.accelerate)
-    kind = config.get("distributed_type")
-    if kind is None:
-        raise VistaError(
-            f"{training.accelerate}: no distributed_type, so this is not a config file of accelerate; name "
-            f"another under training.accelerate of model {model}"
-        )
-    remove = f"or remove save_every and save_minutes from training of model {model}"
-    if kind == "DEEPSPEED" and training.saves and _zero_stage(config) != "3":
-        raise VistaError(
-            f"{training.accelerate}: states below ZeRO-3 could only be unpickled and could run code; "
-            f"set zero_stage: 3 under deepspeed_config, {remove}"
-        )
-    if kind == "FSDP" and training.saves and _fsdp_version(config) == "1":
-        raise VistaError(
-            f"{training.accelerate}: states of FSDP version 1 could only be unpickled and could run code; "
-            f"set fsdp_version: 2 under fsdp_config, {remove}"
-        )
-    if kind not in KINDS:
-        raise VistaError(
-            f"{training.accelerate}: distributed_type: {kind!r} is not known to accelerate; write one of "
-            f"{', '.join(KINDS)} (training.accelerate of model {model})"
-        )
-    if kind in SINGLE and training.processes > 1:
-        raise VistaError(
-            f"{training.accelerate}: distributed_type: {kind} is one process, but model {model} asks for "
-            f"training.processes: {training.processes}; name config/accelerate/ddp.yaml instead, or set "
-            "processes to 1"
-        )
-    arithmetic = config.get("mixed_precision", "no")
-    if arithmetic not in ARITHMETIC:
-        raise VistaError(
-            f"{training.accelerate}: mixed_precision: {arithmetic!r} is not supported; write one of "
-            f"{', '.join(ARITHMETIC)} (training.accelerate of model {model})"
-        )
+    for problem in launcher_problems(training, model):
+        raise VistaError(problem)
+    kind = load_yaml(training.accelerate).get("distributed_type")
     if kind == "DEEPSPEED" and importlib.util.find_spec("deepspeed") is None:
         raise VistaError(
             f"{training.accelerate}: DeepSpeed is not installed; `pip install 'vista-bench[deepspeed]'`, or "
@@ -115,16 +69,6 @@ def check_launch(training: ModelTraining, model: str) -> None:
 def _is_single(file: Path) -> bool:
     """Whether a config file of accelerate is about one process, which shares nothing."""
     return load_yaml(file).get("distributed_type") in SINGLE
-
-
-def _fsdp_version(config: dict[str, Any]) -> str:
-    """FSDP's version in a config file of accelerate, whose default is 1."""
-    return str((config.get("fsdp_config") or {}).get("fsdp_version", 1))
-
-
-def _zero_stage(config: dict[str, Any]) -> str:
-    """ZeRO's stage in a config file of accelerate; one that is left to a file of DeepSpeed's is not known."""
-    return str((config.get("deepspeed_config") or {}).get("zero_stage", "unknown"))
 
 
 def become_launcher(suite: Suite, suite_file: Path, run: Run) -> None:

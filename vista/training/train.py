@@ -34,6 +34,7 @@ from vista.config import (
     reporting_problems,
     training_section,
 )
+from vista.config.launchers import SINGLE
 from vista.damage import sha256
 from vista.engines.checkpoints import (
     Checkpoint,
@@ -52,7 +53,7 @@ from vista.paths import Paths
 from vista.reads import Reads
 from vista.records import ASKED, EXAMPLE, PAIR
 from vista.training.data import REFLECTIONS, Online, check_tokens, read_training_set
-from vista.training.launch import SINGLE, told_arithmetic
+from vista.training.launch import told_arithmetic
 from vista.training.trace import Reports, write_history
 from vista.wording import check_wording, trained_templates
 
