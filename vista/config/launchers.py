@@ -1,4 +1,4 @@
-"""What is wrong with a model's config file of accelerate, told when the suite is read, hours before training."""
+"""What is wrong with a model's config file of accelerate: told when the suite is read, before anything runs."""
 
 from __future__ import annotations
 
@@ -63,7 +63,8 @@ def launcher_problems(training: ModelTraining, model: str) -> list[str]:
     if kind in SINGLE and training.processes > 1:
         problems.append(
             f"{file}: distributed_type: {kind} is one process, but model {model} asks for "
-            f"training.processes: {training.processes}; name config/accelerate/ddp.yaml instead, or set processes to 1"
+            f"training.processes: {training.processes}; name config/accelerate/ddp.yaml instead, or set "
+            "processes to 1"
         )
     arithmetic = config.get("mixed_precision", "no")
     if arithmetic not in ARITHMETIC:
