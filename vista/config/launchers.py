@@ -1,4 +1,4 @@
-"""What is wrong with a model's config file of accelerate: told when the suite is read, before anything runs."""
+"""What is wrong with a model's config file of accelerate, told when the suite is read."""
 
 from __future__ import annotations
 
