@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -13,15 +14,18 @@ import torch
 import yaml
 
 from tests.planning.conftest import make_suite
+from vista.planning import environment
 from vista.planning.environment import (
     DRIVERS,
     PLACEHOLDER,
     check_commands,
     check_driver,
     check_gpus,
+    check_memory,
     check_slurm,
     check_vllm,
     driver_version,
+    main_memory,
 )
 from vista.planning.estimate import Assumptions
 from vista.planning.findings import Finding, has_failed
@@ -48,6 +52,51 @@ def command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Write:
 
 def told(findings: list[Finding]) -> dict[str, str]:
     return {finding.subject: finding.verdict for finding in findings}
+
+
+# --- main memory ---
+
+
+@pytest.mark.parametrize(("gigabytes", "verdict"), [(64, "ok"), (7, "warn")])
+def test_a_machine_with_less_memory_than_a_job_may_take_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gigabytes: int, verdict: str
+) -> None:
+    monkeypatch.setattr(environment, "main_memory", lambda: gigabytes * 1e9)
+    suite = make_suite(tmp_path)
+    (name, *_) = suite.models
+    entry = suite.models[name]
+    asks = entry.resources.model_copy(
+        update={"training": entry.resources.training.model_copy(update={"memory_gb": 48.5})}
+    )
+    grown = suite.model_copy(
+        update={"models": {**suite.models, name: entry.model_copy(update={"resources": asks})}}
+    )
+    (finding,) = check_memory(grown)
+    assert (finding.subject, finding.verdict) == ("memory", verdict)
+    assert f"{gigabytes} GB" in finding.message
+    if verdict == "warn":
+        assert f"resources.training.memory_gb of {name} is 48.5" in finding.message
+
+
+@pytest.mark.parametrize(
+    ("files", "found"),
+    [
+        ({}, None),
+        ({"memory.max": "max\n"}, None),
+        ({"memory.max": "2000000000\n"}, 2e9),
+        ({"memory/memory.limit_in_bytes": "3000000000\n"}, 3e9),
+        ({"memory/memory.limit_in_bytes": "9223372036854771712\n"}, None),
+    ],
+)
+def test_a_container_has_no_more_memory_than_its_cgroup(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, files: dict[str, str], found: float | None
+) -> None:
+    monkeypatch.setattr(environment, "CGROUPS", tmp_path)
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    assert main_memory() == min(machine, machine if found is None else found)
 
 
 # --- the driver ---

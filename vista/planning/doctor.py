@@ -36,7 +36,13 @@ from vista.paths import Paths, manifest_of
 from vista.planning import own_data
 from vista.planning.assumptions import Assumptions
 from vista.planning.endpoints import check_endpoints
-from vista.planning.environment import check_commands, check_driver, check_gpus, check_slurm
+from vista.planning.environment import (
+    check_commands,
+    check_driver,
+    check_gpus,
+    check_memory,
+    check_slurm,
+)
 from vista.planning.estimate import train_queries
 from vista.planning.external import check_external
 from vista.planning.findings import Finding, fail, ok, warn
@@ -74,6 +80,7 @@ def examine(suite: Suite, assumptions: Assumptions, lock: Path = LOCK) -> list[F
         "seed rationales": lambda: check_rationales(suite),
         "GPUs": lambda: check_gpus(suite, assumptions),
         "driver": lambda: check_driver(suite),
+        "memory": lambda: check_memory(suite),
         "disk": lambda: check_disk(suite, assumptions),
         "versions": lambda: check_versions(lock),
         "commands": lambda: check_commands(suite),

@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +67,43 @@ def check_gpus(suite: Suite, assumptions: Assumptions) -> list[Finding]:
                 )
             )
     return found or [ok("GPUs", f"{count}, at least {memory / GIGABYTE:.0f} GB each")]
+
+
+CGROUPS = Path("/sys/fs/cgroup")
+
+
+def check_memory(suite: Suite) -> list[Finding]:
+    """Main memory of this machine against what a job may take, which jobs keep to."""
+    asked = [
+        (getattr(model.resources, stage).memory_gb, name, stage)
+        for name, model in suite.models.items()
+        for stage in type(model.resources).model_fields
+    ]
+    if not asked:
+        return [ok("memory", "no model of the suite runs here")]
+    (most, name, stage), here = max(asked), main_memory() / GIGABYTE
+    if most <= here:
+        return [ok("memory", f"{here:.0f} GB; a job takes at most {most:g}")]
+    remedy = (
+        "fine if the jobs run on larger nodes; otherwise lower that number, which jobs keep to, in "
+        "models.yaml, or take a smaller model"
+    )
+    return [
+        warn(
+            "memory",
+            f"{here:.0f} GB on this machine; resources.{stage}.memory_gb of {name} is {most:g}",
+            remedy,
+        )
+    ]
+
+
+def main_memory() -> float:
+    """Bytes of main memory that this process can have: the machine's, or less where a cgroup says so."""
+    found = [float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"))]
+    for file in (CGROUPS / "memory.max", CGROUPS / "memory/memory.limit_in_bytes"):
+        with suppress(OSError, ValueError):  # not there, or "max"
+            found.append(float(file.read_text()))
+    return min(found)
 
 
 def training_memory(suite: Suite, model: str, assumptions: Assumptions) -> float:
