@@ -14,7 +14,7 @@ from types import ModuleType
 import pytest
 
 from vista import closure, grid, lock
-from vista.config import Suite, load_suite, load_yaml, loading
+from vista.config import Suite, documents, load_suite, load_yaml
 from vista.config.documents import parse_yaml
 from vista.dag import Dag, digests
 from vista.errors import VistaError
@@ -220,8 +220,8 @@ def test_a_file_that_every_run_has_is_parsed_once(root: Path, monkeypatch: pytes
         texts.append(text)
         return parse_yaml(text)
 
-    monkeypatch.setattr(loading, "parse_yaml", counted)
-    loading._parsed.cache_clear()
+    monkeypatch.setattr(documents, "parse_yaml", counted)
+    documents._parsed.cache_clear()
     for run in [run for run in grid.runs(suite) if grid.is_trained(suite, run)]:
         dag.training_settings(run.id)
     assert len(texts) == len(set(texts)) == 1
