@@ -20,6 +20,7 @@ from tests.documents import code, section
 from vista import plugins
 from vista.config import Suite, load_resolved, load_suite, load_yaml
 from vista.dag import Dag
+from vista.damage import changed_picture
 from vista.errors import VistaError
 from vista.images import open_images
 from vista.manifest import read_manifest
@@ -182,6 +183,26 @@ def test_a_kind_from_outside_is_asked_and_named_in_the_manifest(
     assert [pictures(row) for row in unseen[:3]] == [shown[each] for each in ("green", "blue", "red")]
     manifest = read_manifest(Paths(suite.results).queries("unseen", "test"))
     assert [each["module"] for each in manifest.settings["plugins"]] == ["my_colours"]
+
+
+def test_pictures_beside_a_table_are_noted_for_both_tasks(root: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    lines = ["question,answer,image"]
+    for shade in range(4):
+        (folder / f"{shade}.png").write_bytes(encoded(50 * shade))
+        lines.append(f"Is it light?,{'yes' if shade > 1 else 'no'},{shade}.png")
+    (folder / "test.csv").write_text("\n".join(lines) + "\n")
+    mine = {"kind": "table", "answer_type": "closed", "source": {"test": str(folder / "test.csv")}}
+    suite = suite_with(root, tmp_path / "results", mine=mine, unseen=blind(of="mine"))
+    own, unseen = made(suite, "mine"), made(suite, "unseen")
+    assert [row["answer"] for row in own] == [row["answer"] for row in unseen]
+    # Of four pictures the second next.
+    assert [pictures(row) for row in unseen] == [pictures(own[place]) for place in (2, 3, 0, 1)]
+    assert changed_picture(Paths(suite.results).queries("unseen", "test")) is None
+    (folder / "1.png").write_bytes(encoded(255))
+    for task in ("mine", "unseen"):
+        assert changed_picture(Paths(suite.results).queries(task, "test")) == str(folder / "1.png")
 
 
 def test_what_is_wrong_with_the_queries_is_said_of_the_kind_that_makes_them(

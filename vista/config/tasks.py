@@ -19,6 +19,18 @@ def asked_task(task: TaskSettings) -> TaskSettings:
     return getattr(task, "asked", task) if task.kind == BLIND else task
 
 
+def stated_of_task(task: TaskSettings, split: str | None = None) -> dict[str, Any]:
+    """What the config says of a task but for its sizes: all of it, or what decides a split."""
+    asked = asked_task(task)
+
+    def stated(each: TaskSettings) -> dict[str, Any]:
+        unused = each.for_training if split == "test" else ()
+        said: dict[str, Any] = each.model_dump(mode="json", exclude={"sizes", *unused})
+        return said
+
+    return stated(task) if asked is task else {**stated(task), "original": stated(asked)}
+
+
 def named_tasks(suite: SuiteFile, path: str, problems: list[str]) -> dict[str, Any]:
     """The fields of a suite that name tasks, with an entry for each task that lmms-eval is to have.
 

@@ -6,20 +6,18 @@ import os
 from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 from vista import closure, grid, lock, planned
 from vista.closure import update
 from vista.commit import git_state
 from vista.config import OnlineMethod, SelfImprovement, Suite, digest
-from vista.config.tasks import asked_task
+from vista.config.tasks import asked_task, stated_of_task
 from vista.dag.jobs import refuse_leftover_jobs
 from vista.dag.stale import Stale
 from vista.errors import VistaError
 from vista.paths import Paths
 from vista.plugins import implementation, module_of
 from vista.reads import Reads
-from vista.task_kinds import TaskSettings
 from vista.tasks.generate import rationale_source
 from vista.versions import version_note
 
@@ -225,21 +223,10 @@ class Base:
         """
         found = {name: spec.definition() for name, spec in self.suite.tasks.items()}
         return {
-            name: digest([stated, self.stated_of_task(name)])
+            name: digest([stated, stated_of_task(self.suite.tasks[name])])
             for name, stated in found.items()
             if stated is not None
         }
-
-    def stated_of_task(self, name: str, split: str | None = None) -> dict[str, Any]:
-        """What the config says of a task but for its sizes: all of it, or what decides a split."""
-        spec = self.suite.tasks[name]
-        asked = asked_task(spec)
-
-        def stated(each: TaskSettings) -> dict[str, Any]:
-            unused = each.for_training if split == "test" else ()
-            return each.model_dump(mode="json", exclude={"sizes", *unused})
-
-        return stated(spec) if asked is spec else {**stated(spec), "original": stated(asked)}
 
     def scorers(self) -> dict[str, str]:
         """By evaluated task, the function that scores as lmms-eval's own task does, where there is one."""

@@ -30,6 +30,7 @@ from vista.config import (
     load_yaml,
     training_section,
 )
+from vista.config.tasks import stated_of_task
 from vista.dag.base import Base
 from vista.dag.inputs import Outputs
 from vista.devices import Device
@@ -57,7 +58,7 @@ class Settings(Outputs):
         files = [self.definitions[task]] if task in self.definitions else []
         if self.suite.pilot and self.rationale_files(task, split):
             files.append("pilot")  # whose rationales may be of more queries than are left
-        return digest([self.stated_of_task(task, split), *sizes, teacher, *files])
+        return digest([stated_of_task(spec, split), *sizes, teacher, *files])
 
     def _teacher_settings(self) -> dict[str, Any] | None:
         """What decides a teacher's rationales, but not what they may cost or how they are fetched."""

@@ -19,6 +19,7 @@ from typing import Any
 
 from vista.chat import check_prompts
 from vista.config import Suite, digest
+from vista.config.tasks import stated_of_task
 from vista.engines.base import Engine
 from vista.evaluation.answering import Selection, is_trusted
 from vista.evaluation.harness import lone_process, run_lmms_eval, write_task_files
@@ -286,7 +287,7 @@ def task_digests(
     for task, sha in queries.items():
         spec = suite.tasks[task]
         definition = spec.definition()
-        own = [] if definition is None else [definition, spec.model_dump(mode="json", exclude={"sizes"})]
+        own = [] if definition is None else [definition, stated_of_task(spec)]
         code = digests.get(f"code of {task}")
         found[task] = digest([*stated, task, sha, spec.lmms_scorer, code, *own])
     return found
