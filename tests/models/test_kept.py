@@ -16,6 +16,7 @@ from vista.config import BuiltModel, Decoder
 from vista.engines.checkpoints import wrap
 from vista.errors import VistaError
 from vista.manifest import read_manifest
+from vista.models import build
 from vista.models import kept as states
 from vista.models import pretrain as loop
 from vista.models.kept import Kept
@@ -165,7 +166,26 @@ def test_a_model_with_a_decoder_goes_on_in_whichever_of_its_trainings_it_was(
     assert sorted(each.name for each in paths.base("grown").parent.iterdir()) == ["grown"]
 
 
-def test_a_training_that_fails_leaves_no_states(
+def test_a_checkpoint_that_found_no_room_costs_no_training(
+    made: Callable[[BuiltModel, str], Paths],
+    decoder: Decoder,
+    passes: list[int],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def full(*given: Any) -> None:
+        raise VistaError("no space left on the disk")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(build, "save_checkpoint", full)
+        with pytest.raises(VistaError, match="no space left"):
+            made(built(decoder), "grown")
+    passes[:] = [0]
+    paths = made(built(decoder), "grown")
+    assert passes == [0]  # every step had been done
+    assert read_manifest(paths.base("grown")).counts["adapted_resumed_at_step"] == decoder.steps
+
+
+def test_a_training_that_diverges_leaves_no_states(
     made: Callable[[BuiltModel, str], Paths],
     decoder: Decoder,
     tmp_path: Path,

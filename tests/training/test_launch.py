@@ -292,12 +292,15 @@ def test_what_is_wrong_with_a_launchers_config_is_told_all_at_once_when_the_suit
     file.write_text("distributed_type: 'NO'\nmixed_precision: fp8\n")
     missing, broken = tmp_path / "none.yaml", tmp_path / "broken.yaml"
     broken.write_text("mixed_precision: [bf16\n")
+    listed = tmp_path / "listed.yaml"
+    listed.write_text("distributed_type: FSDP\nfsdp_config: [2]\ndeepspeed_config: text\n")
     raw = load_yaml(root / "config/smoke.yaml")
     entry = load_yaml(root / "models.yaml")["nano-internvl"]
     raw["models"] = [
         {"one": {**entry, "training": {"accelerate": str(file), "processes": 2}}},
         {"two": {**entry, "training": {"accelerate": str(missing)}}},
         {"three": {**entry, "training": {"accelerate": str(broken)}}},
+        {"four": {**entry, "training": {"accelerate": str(listed), "save_every": 5}}},
     ]
     with pytest.raises(VistaError) as caught:
         load_suite(root / "config/smoke.yaml", raw, root)
@@ -306,5 +309,7 @@ def test_what_is_wrong_with_a_launchers_config_is_told_all_at_once_when_the_suit
         "eight.yaml: mixed_precision: 'fp8' is not supported",
         "model two: training.accelerate: ",
         "broken.yaml: not valid YAML",
+        "listed.yaml: fsdp_config: expected a mapping of keys to values, found list",
+        "listed.yaml: deepspeed_config: expected a mapping of keys to values, found str",
     ):
         assert said in str(caught.value)

@@ -43,7 +43,11 @@ def launcher_problems(training: ModelTraining, model: str) -> list[str]:
             f"{file}: no distributed_type, so this is not a config file of accelerate; name another under "
             f"{asks}"
         ]
-    problems = []
+    problems = [
+        f"{file}: {name}: expected a mapping of keys to values, found {type(config[name]).__name__} ({asks})"
+        for name in ("fsdp_config", "deepspeed_config")
+        if not isinstance(config.get(name) or {}, dict)
+    ]
     remove = f"or remove save_every and save_minutes from training of model {model}"
     if kind not in KINDS:
         problems.append(
@@ -77,9 +81,15 @@ def launcher_problems(training: ModelTraining, model: str) -> list[str]:
 
 def _fsdp_version(config: dict[str, Any]) -> str:
     """FSDP's version in a config file of accelerate, whose default is 1."""
-    return str((config.get("fsdp_config") or {}).get("fsdp_version", 1))
+    return str(_section(config, "fsdp_config").get("fsdp_version", 1))
 
 
 def _zero_stage(config: dict[str, Any]) -> str:
     """ZeRO's stage in a config file of accelerate; one that is left to a file of DeepSpeed's is not known."""
-    return str((config.get("deepspeed_config") or {}).get("zero_stage", "unknown"))
+    return str(_section(config, "deepspeed_config").get("zero_stage", "unknown"))
+
+
+def _section(config: dict[str, Any], name: str) -> dict[str, Any]:
+    """A section of a config file of accelerate; empty if there is none, or something else in its place."""
+    found = config.get(name)
+    return found if isinstance(found, dict) else {}

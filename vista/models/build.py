@@ -42,6 +42,7 @@ from vista.manifest import Recorder, installed, withdraw
 from vista.models.kept import Kept
 from vista.models.nano import Size, build_nano
 from vista.models.pretrain import (
+    Diverged,
     Recipe,
     check_rows,
     collect_words,
@@ -75,7 +76,7 @@ def build_model(suite: Suite, paths: Paths, model_name: str) -> None:
         kept = Kept(output.with_name(f".{output.name}.resume"), _identity(recorder))
         try:
             counts = _build(suite, model, corpus, output, model_name, kept)
-        except VistaError:  # which the next start would only come to again
+        except Diverged:  # not for lack of memory or disk: with more, the next start goes on
             kept.remove()
             raise
         kept.remove()

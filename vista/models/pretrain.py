@@ -259,8 +259,8 @@ def pretrain(
         kept: Where its states are, the last one too; default: none are kept.
 
     Raises:
-        VistaError: the loss or a weight is not a number, or the loss ends higher than it began; or there
-            is not enough memory for one example.
+        Diverged: the loss or a weight is not a number, or the loss ends higher than it began.
+        VistaError: there is not enough memory for one example, or no room for a state.
     """
     active = trained_by or optimizers(model, recipe)
     peaks = [[group["lr"] for group in each.param_groups] for each in active]
@@ -304,9 +304,12 @@ def pretrain(
     return outcome
 
 
-def _diverged(label: str, what: str, recipe: Recipe) -> VistaError:
-    """The error that ends a hopeless run."""
-    return VistaError(f"{label}: {what}; lower the model's learning_rate (now {recipe.learning_rate:g})")
+class Diverged(VistaError):
+    """Ends a hopeless run, which another start would only end in the same way."""
+
+
+def _diverged(label: str, what: str, recipe: Recipe) -> Diverged:
+    return Diverged(f"{label}: {what}; lower the model's learning_rate (now {recipe.learning_rate:g})")
 
 
 def _accumulate(
