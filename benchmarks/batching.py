@@ -46,8 +46,9 @@ SIDES = {  # ranges of the sides of images in pixels, and of the tokens of text
 def length_of(random: np.random.Generator) -> int:
     """Tokens of a prompt of one of the benchmarks."""
     sides, text = SIDES[random.choice([*SIDES])]
-    width, height = random.integers(*sides, 2)
-    return 60 + int(random.integers(*text)) + max(1, round(width / 28)) * max(1, round(height / 28))
+    width, height = random.integers(*sides, 2).tolist()
+    patches = max(1, round(width / 28)) * max(1, round(height / 28))
+    return 60 + int(random.integers(*text)) + int(patches)
 
 
 def make_prompts(checkpoint: Checkpoint, count: int, share: float) -> tuple[list[Prompt], list[list[int]]]:
@@ -88,7 +89,7 @@ def answer(checkpoint: Checkpoint, prompts: list[Prompt], batch_size: int, limit
         sizes.append(len(drawn))
         return own(engine, prefill, drawn, *more)
 
-    hf.HfEngine._decode = decode  # type: ignore[method-assign]
+    hf.HfEngine._decode = decode  # type: ignore[method-assign,assignment]
     try:
         made = hf.HfEngine(checkpoint, batch_size).sample([Request(p, [0]) for p in prompts], 0.0, limit)
     finally:
@@ -161,8 +162,8 @@ def main() -> None:
             "critical": partial(with_ranks, solved, responses),
         }
         for name, reader in readers.items():
-            for size in (4, 16):
-                works[f"{name} of {k} each, {size}"] = len(solved), partial(read, reader, size)
+            for rows in (4, 16):
+                works[f"{name} of {k} each, {rows}"] = len(solved), partial(read, reader, rows)
     lengths = [len(prompt) for prompt in prompts]
     print(
         f"{options.architecture}, {options.layers} layers: {len(prompts)} prompts of {min(lengths)} to "
@@ -170,18 +171,18 @@ def main() -> None:
     )
     print("work, batch size           equal lengths           padding             ratio   (rows in a batch)")
     for name, (count, work) in works.items():
-        best, found, rows = [0.0, 0.0], [None, None], [0.0, 0.0]
+        best, found, each = [0.0, 0.0], [None, None], [0.0, 0.0]
         for _ in range(options.turns):
             for way, padding in enumerate((False, True)):
                 start = time.perf_counter()
-                found[way], rows[way] = work(replace(equal, padding=padding))
+                found[way], each[way] = work(replace(equal, padding=padding))
                 best[way] = max(best[way], count / (time.perf_counter() - start))
         one, other = found
         same = torch.allclose(one, other, atol=1e-5, rtol=0) if torch.is_tensor(one) else one == other
         if not same:
             sys.exit(f"{name}: the answers differ")
         print(
-            f"{name:24} {best[0]:6.1f} rows/s ({rows[0]:4.1f})  {best[1]:6.1f} rows/s ({rows[1]:4.1f})  "
+            f"{name:24} {best[0]:6.1f} rows/s ({each[0]:4.1f})  {best[1]:6.1f} rows/s ({each[1]:4.1f})  "
             f"{best[1] / best[0]:6.2f}",
             flush=True,
         )

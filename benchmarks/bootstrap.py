@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -35,7 +36,7 @@ def by_scipy(rows: pd.DataFrame) -> tuple[float, float]:
     _, kind = np.unique(sizes > 0, axis=0, return_inverse=True)
     strata = [np.flatnonzero(kind == number) for number in range(kind.max() + 1)]
 
-    def overall(*drawn: np.ndarray, axis: int) -> np.ndarray:
+    def overall(*drawn: np.ndarray, axis: int) -> Any:
         total = sum(sums[images].sum(axis=-2) for images in drawn)
         count = sum(sizes[images].sum(axis=-2) for images in drawn)
         return np.mean(total / count, axis=-1)

@@ -17,10 +17,10 @@ from PIL import Image
 
 from vista.chat import TOGETHER, Conversation, encode, encode_all
 from vista.engines.checkpoints import wrap
-from vista.models.nano import build_nano
+from vista.models.nano import Architecture, build_nano
 
 WORDS = [a + b for a in "abcdefgh" for b in "uvwxyz"]
-ARCHITECTURES = ("qwen2.5-vl", "qwen3-vl", "internvl")
+ARCHITECTURES: tuple[Architecture, ...] = ("qwen2.5-vl", "qwen3-vl", "internvl")
 
 
 def conversations(count: int) -> list[Conversation]:

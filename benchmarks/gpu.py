@@ -37,6 +37,7 @@ from vista.engines.base import Request
 from vista.engines.checkpoints import Checkpoint, load_checkpoint
 from vista.engines.forced import forced_batch
 from vista.engines.hf import HfEngine
+from vista.errors import told
 from vista.objectives.dpo import DpoSettings
 from vista.objectives.sft import SftSettings
 from vista.records import Row
@@ -81,8 +82,12 @@ def query(number: int, width: int = SIDE, height: int = SIDE) -> Row:
     }
 
 
-def response(number: int, length: int = RESPONSE) -> list[int]:
-    return np.random.default_rng(number).integers(1000, 9000, length).tolist()
+def response(checkpoint: Checkpoint, number: int, length: int = RESPONSE) -> list[int]:
+    """Tokens that may be sampled."""
+    vocabulary = np.arange(checkpoint.model.config.get_text_config().vocab_size)
+    words = np.setdiff1d(vocabulary, [*checkpoint.forbidden_ids, *checkpoint.end_ids])[:9000]
+    found: list[int] = np.random.default_rng(number).choice(words, length).tolist()
+    return found
 
 
 def decode(checkpoint: Checkpoint) -> None:
@@ -116,7 +121,7 @@ def read(checkpoint: Checkpoint) -> None:
     kinds = segments(checkpoint.processor, chat.messages(asked), prompt)
     layers = layers_of(checkpoint)
     for rows in (1, 8):
-        responses = [response(number) for number in range(rows)]
+        responses = [response(checkpoint, number) for number in range(rows)]
         prompts = [prompt] * rows
         spent, _ = timed(partial(read_predictions, checkpoint, prompts, responses, rows), turns=2)
         say("critical tokens", rows=rows, ms_a_response=round(spent / rows * 1e3, 1))
@@ -130,7 +135,7 @@ def parity(checkpoint: Checkpoint, folder: Path) -> None:
     prompt = chat.encode_query(checkpoint.processor, asked)
     kinds = segments(checkpoint.processor, chat.messages(asked), prompt)
     layer = layers_of(checkpoint)[len(layers_of(checkpoint)) // 2]
-    ids = response(0, 12)
+    ids = response(checkpoint, 0, 12)
     ours = attention_scores(checkpoint, [prompt], [kinds], [ids], [layer], 1)[0][0]
     eager = load_checkpoint(folder, attention="eager")
     inputs = forced_batch(eager, [prompt], [ids], [0]).inputs
@@ -159,7 +164,7 @@ def training(source: Path, step: str, device_batch: int, recompute: bool, folder
             "source": "sample",
         }
         for place, name in enumerate(("chosen", "rejected") if pairs else ("completion",)):
-            ids = response(2 * number + place)
+            ids = response(checkpoint, 2 * number + place)
             row |= {name: chat.reply("x"), f"{name}_ids": ids, f"{name}_finished": True}
         return row
 
@@ -236,4 +241,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with told():
+        main()

@@ -36,9 +36,11 @@ from vista.paths import Paths, manifest_of
 from vista.records import PREDICTION, QUERY, write_json, write_rows, write_text
 
 ROOT = Path(__file__).resolve().parents[1]
-NEEDED = ("rollouts.sample", "rollouts.resample", "rollouts.score", "curation.curate", "training.train")
-NEEDED += ("evaluation.evaluate", "tasks.generate", "models.build", "analysis.tables", "analysis.ablation")
-NEEDED += ("analysis.collect", "analysis.difficulty", "training.fit", "training.trainers")
+NEEDED = [
+    *("rollouts.sample", "rollouts.resample", "rollouts.score", "curation.curate", "training.train"),
+    *("evaluation.evaluate", "tasks.generate", "models.build", "analysis.tables", "analysis.ablation"),
+    *("analysis.collect", "analysis.difficulty", "training.fit", "training.trainers"),
+]
 LIMIT = 1.1  # an exponent above which a stage grows worse than linearly
 SLIGHT = 0.2, 16.0  # seconds and MB between the largest sizes that say nothing about growth
 SAMPLES, QUERIES, METHODS, MODELS = (4, 16, 64), (16, 64, 256), (4, 16, 64), (2, 8, 32)
@@ -89,7 +91,7 @@ def pipeline(suite: Suite, file: Path) -> Iterator[tuple[str, Work]]:
         **dict.fromkeys(suite.out_of_domain, ("test",)),
     }.items():
         for split in splits:
-            yield "tasks", lambda task=task, split=split: stages.tasks(file, task, split)
+            yield "tasks", partial(stages.tasks, file, task, split)
     yield "", lambda: stages.tasks(file, "printed", "train")
     yield "", lambda: stages.models(file, model)
     yield "", lambda: stages.curate(file, seed_run.id)

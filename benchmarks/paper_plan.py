@@ -97,7 +97,9 @@ def filled(page: str, found: dict[str, str]) -> str:
         mark = f"<!-- paper_plan: {name} -->"
         if page.count(mark) != 1:
             raise SystemExit(f"{PAGE}: expected one {mark}")
-        page = re.sub(rf"{re.escape(mark)}\n(?:\|.*\n)*", lambda _, new=f"{mark}\n{table}\n": new, page)
+        # As a template of re.sub, a table's backslashes would be escapes.
+        new = f"{mark}\n{table}\n".replace("\\", r"\\")
+        page = re.sub(rf"{re.escape(mark)}\n(?:\|.*\n)*", new, page)
     return page
 
 

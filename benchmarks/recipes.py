@@ -34,6 +34,7 @@ from vista.config import Hyperparameters, ModelTraining, Suite, load_resolved
 from vista.engines.base import Request
 from vista.engines.checkpoints import load_checkpoint
 from vista.engines.hf import HfEngine
+from vista.errors import told
 from vista.grid import Run, run_named
 from vista.paths import Paths
 from vista.reads import Reads
@@ -42,7 +43,7 @@ from vista.task_kinds.grid import GridSettings, grid_query
 from vista.training import trainers
 from vista.training.data import read_training_set
 from vista.training.fit import make_trainer
-from vista.training.train import hyperparameters, objective_of
+from vista.training.train import hyperparameters, objective_of, training_schema
 from vista.verdicts import answer_of, is_correct
 
 
@@ -125,7 +126,7 @@ class Training:
         paths = Paths(suite.results)
         self.run = run
         self.objective = objective_of(suite, run)
-        self.rows = read_training_set(paths.training_set(run.id), self.objective.pairs)
+        self.rows = read_training_set(paths.training_set(run.id), training_schema(suite, run))
         self.start = Reads(suite, paths).start(run)
         self.hyper = hyperparameters(suite, run)
         self.model = suite.models[run.model]
@@ -219,4 +220,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with told():
+        main()

@@ -21,6 +21,7 @@ import resource
 import subprocess
 import sys
 import time
+from typing import Any
 
 WAYS = ("eager", "plain", "scorer", "middle", "logits", "critical")
 LAYERS, WIDTH, BATCH = 12, 512, 2
@@ -62,7 +63,8 @@ def run(way: str, threads: int, length: int) -> dict[str, float]:
     segments[:, : length // 2, 1] = 1.0
     layers = {"scorer": list(range(LAYERS)), "middle": [LAYERS // 2]}.get(way, [])
 
-    checkpoint = Checkpoint(model, None, end_ids=[0], forbidden_ids=[], pad_id=0, context=None)
+    processor: Any = None  # nothing is encoded
+    checkpoint = Checkpoint(model, processor, end_ids=[0], forbidden_ids=[], pad_id=0, context=None)
 
     def work() -> None:
         if way == "eager":

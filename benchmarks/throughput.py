@@ -17,18 +17,17 @@ from pathlib import Path
 import pandas as pd
 
 from vista.analysis.cost import STAGES, measured_by, output_name, read_benchmarks
-from vista.errors import VistaError
+from vista.errors import VistaError, told
 from vista.manifest import Manifest, find_outputs, read_manifest
 from vista.paths import Paths
 
 
 def manifests(results: Path) -> list[Manifest]:
-    """All manifests below a results folder that count tokens; one for each job."""
+    """The manifests of a results folder that count tokens; one for each job."""
     found = []
-    for path in sorted(results.rglob("*manifest.json")):
-        manifest = Manifest.model_validate_json(path.read_text(encoding="utf-8"))
+    for path in sorted(find_outputs(results, STAGES)):
         # Critical tokens are written by the job that writes the resamples.
-        if "tokens" in manifest.counts and "/critical/" not in str(path):
+        if "critical" not in path.parts and "tokens" in (manifest := read_manifest(path)).counts:
             found.append(manifest)
     return found
 
@@ -51,11 +50,11 @@ def starts(results: Path) -> pd.DataFrame:
             for output in find_outputs(results, [stage])
             if output.is_relative_to(results / stage)
         }
-        for job in benchmarks[benchmarks["stage"] == stage].itertuples():
-            own = [seconds for name, seconds in worked.items() if measured_by(name, job.name)]
+        for job in benchmarks[benchmarks["stage"] == stage].to_dict("records"):
+            own = [seconds for name, seconds in worked.items() if measured_by(name, job["name"])]
             if own:
-                start = max(0.0, job.seconds - max(own))
-                rows.append({"stage": stage, "seconds": job.seconds, "start": start})
+                start = max(0.0, job["seconds"] - max(own))
+                rows.append({"stage": stage, "seconds": job["seconds"], "start": start})
     return pd.DataFrame(rows, columns=["stage", "seconds", "start"])
 
 
@@ -81,4 +80,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with told():
+        main()

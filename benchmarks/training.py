@@ -60,14 +60,19 @@ def make_rows(processor: Any, kind: str, count: int) -> list[Row]:
     def text(low: int, high: int) -> str:
         return " ".join(random.choice(WORDS, random.integers(low, high)))
 
-    rows = []
+    rows: list[Row] = []
     for number in range(count):
         if number % PER_QUERY == 0:
             buffer = io.BytesIO()
             Image.fromarray(random.integers(0, 255, (24, 24, 3), dtype=np.uint8)).save(buffer, "PNG")
             images = [{"bytes": buffer.getvalue(), "path": None}]
             prompt = messages({"system": text(6, 7), "instruction": text(8, 14), "images": images})
-        row = {"query_id": f"q{number // PER_QUERY}", "source": "sample", "images": images, "prompt": prompt}
+        row: Row = {
+            "query_id": f"q{number // PER_QUERY}",
+            "source": "sample",
+            "images": images,
+            "prompt": prompt,
+        }
         for name in ("completion",) if kind == "sft" else ("chosen", "rejected"):
             words = text(8, 60)
             row |= {name: reply(words), f"{name}_ids": gold_ids(processor, words), f"{name}_finished": True}
