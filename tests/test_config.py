@@ -51,7 +51,7 @@ def message(files: Path) -> str:
     return str(caught.value)
 
 
-@pytest.mark.parametrize("name", ["testbed", "testbed-full", "testbed-online", "smoke"])
+@pytest.mark.parametrize("name", ["testbed", "testbed-full", "testbed-online", "testbed-base-models", "smoke"])
 def test_the_suites_that_come_with_the_project_are_valid(root: Path, name: str) -> None:
     suite = load_suite(root / f"config/{name}.yaml", root=root)
     assert suite.name == name
@@ -179,6 +179,23 @@ def test_batches_that_processes_cannot_share_are_reported_for_every_section_and_
             "training.processes is 3, training.device_batch_size 2"
         ) in text
     assert "model nano-smoke: training.accelerate: no.yaml does not exist" in text
+
+
+def test_results_are_read_where_the_files_are_gone_that_only_training_needs(
+    files: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / "ddp.yaml"
+    file.write_text("distributed_type: MULTI_GPU\n")
+
+    def edit(models: dict[str, Any]) -> None:
+        models["nano-smoke"]["training"] = {"accelerate": str(file), "device_batch_size": 8}
+
+    change(files / "models.yaml", edit)
+    suite = load_suite(files / "config/smoke.yaml", root=files)
+    (tmp_path / "suite.json").write_text(suite.model_dump_json())
+    file.unlink()
+    assert load_resolved(tmp_path / "suite.json") == suite
+    assert f"{file} does not exist" in message(files)
 
 
 @given(

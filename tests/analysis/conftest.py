@@ -102,18 +102,27 @@ class World:
         return self
 
     def test_split(self, task: str) -> None:
-        rows = [dict.fromkeys(QUERY.names) | self.query(task, i) for i in range(TASKS[task])]
+        rows = [dict.fromkeys(QUERY.names) | self.query(task, i) for i in range(self.count(task))]
         write_rows(self.paths.queries(task, "test"), rows, QUERY)
 
+    def asked(self, task: str) -> str:
+        """The task whose questions a task asks: itself, but for a blind one."""
+        return str(getattr(self.suite.tasks[task], "of", task))
+
+    def count(self, task: str) -> int:
+        return min(TASKS[self.asked(task)], self.suite.tasks[task].sizes.test)
+
     def query(self, task: str, index: int) -> Row:
-        return {"query_id": f"{task}-{index}", "task": task, "cluster_id": f"{task}-image-{index // 2}"}
+        name = self.asked(task)
+        found = {"query_id": f"{name}-{index}", "task": task, "cluster_id": f"{name}-image-{index // 2}"}
+        return found if name == task else found | {"query_id": f"{task}-{name}-{index}"}
 
     def predict(self, run: Run, score: Callable[[Run, str, int], float]) -> None:
         rows = [
             self.query(task, i)
             | {"run": run.id, "response": "", "answer": "7", "finished": True, "score": score(run, task, i)}
             for task in reversed(self.suite.evaluated_tasks)  # the order on disk must not matter
-            for i in reversed(range(TASKS[task]))
+            for i in reversed(range(self.count(task)))
         ]
         self.predictions(run, rows)
 

@@ -8,7 +8,8 @@ from typing import Any, get_args
 import pandas as pd
 import pytest
 
-from tests.analysis.conftest import World, make_suite
+from tests.analysis.conftest import World
+from tests.analysis.test_blind import blind_suite
 from vista.analysis.collect import collect
 from vista.analysis.plan import results_names
 from vista.analysis.tables import results_tables
@@ -23,13 +24,14 @@ CHOICES: dict[str, dict[str, list[str]]] = {
     "tasks": {"columns": ["task", "accuracy"]},
     "rounds": {"methods": ["vista-sft"]},
     "ood": {"columns": ["method", "Δ far"]},
+    "blind": {"methods": METHODS, "columns": ["method", "task", "added by the image"]},
     "benchmarks": {"methods": METHODS, "columns": ["mean", "method"]},
 }
 
 
 def made(folder: Path, **settings: Any) -> tuple[Suite, Paths]:
-    """The results tables of a suite of two models and two train sets."""
-    suite = make_suite(folder, train_sets={"first": ["easy"], "second": ["hard"]}, seeds=[0, 1], **settings)
+    """The results tables of a suite of two models, two train sets and a blind task."""
+    suite = blind_suite(folder, train_sets={"first": ["easy"], "second": ["hard"]}, seeds=[0, 1], **settings)
     world = World(suite, Paths(suite.results)).fill()
     collect(suite, world.paths)
     results_tables(suite, world.paths)

@@ -6,6 +6,7 @@ Pure functions of the suite.
 from __future__ import annotations
 
 from vista.config import Improving, Suite
+from vista.config.blind import blind_tasks
 from vista.grid import is_trained, rollout_files, runs
 from vista.measured import first_policies, first_pools, first_resamples, has_scenes
 
@@ -17,6 +18,7 @@ def results_names(suite: Suite) -> list[str]:
         *(["benchmarks"] if len(suite.train_sets) > 1 else []),
         *(["rounds"] if methods_with_rounds(suite) else []),
         *(["ood"] if suite.out_of_domain else []),
+        *(["blind"] if blind_tasks(suite) else []),
         *([] if suite.reported is None else ["reported"]),
     ]
 

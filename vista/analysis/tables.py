@@ -1,4 +1,4 @@
-"""The results tables: ``main``, ``tasks``, ``runs``; by train set, by round, out of domain; published.
+"""The results tables: ``main``, ``tasks``, ``runs``; by train set, by round, out of domain, blind; published.
 
 Stage ``analysis``; ``vista tables`` writes them.
 
@@ -16,6 +16,7 @@ from typing import Any
 import pandas as pd
 
 from vista import grid
+from vista.analysis.blind import blind_page, blind_rows
 from vista.analysis.collect import in_domain, read_long, run_statuses, scores_by_run
 from vista.analysis.main import (
     KEYS,
@@ -88,6 +89,13 @@ def results_tables(suite: Suite, paths: Paths) -> None:
     names = results_names(suite)
     if "ood" in names:
         write("ood", ood_rows(suite, tasks), lambda shown: ood_page(suite, shown))
+
+    if "blind" in names:
+        write(
+            "blind",
+            blind_rows(suite, groups(statuses, scores), scores),
+            lambda shown: blind_page(suite, shown),
+        )
 
     main = main_rows(suite, statuses, scores, costs)
     overall = None if reported is None else reported_overall(suite, reported)

@@ -15,7 +15,6 @@ from typing import Any
 
 from vista.batches import Shares
 from vista.config.blocks import block_of, block_problems
-from vista.config.launchers import launcher_problems
 from vista.config.methods import (
     BaseMethod,
     ExternalMethod,
@@ -235,7 +234,7 @@ def _select_problems(suite: Suite, name: str, method: SelectMethod, path: str) -
 
 
 def _training_problems(suite: Suite, path: str) -> list[str]:
-    """Models whose processes cannot share the batch of a method that trains them, or cannot start."""
+    """Models whose processes cannot share the batch of a method that trains them."""
     sections = {name for method in suite.methods.values() if (name := training_section(method)) is not None}
     problems = []
     for model, entry in suite.models.items():
@@ -248,7 +247,6 @@ def _training_problems(suite: Suite, path: str) -> list[str]:
                     f"model {model}: training.processes is {training.processes}, training.device_batch_size "
                     f"{training.device_batch_size}; make batch_size a multiple of both together"
                 )
-        problems += [f"{path}: {problem}" for problem in launcher_problems(training, model)]
     return problems
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from vista.config.documents import load_yaml
 from vista.config.models import ModelTraining
+from vista.config.suites import Suite
 from vista.errors import VistaError
 
 # accelerate's names for the ways in which processes share a training.
@@ -17,6 +18,18 @@ KINDS = (
 # and leaves it to itself when it is killed.
 SINGLE = ("NO", "MULTI_CPU")
 ARITHMETIC = ("no", "bf16", "fp16")  # accelerate's names
+
+
+def launching_problems(suite: Suite, path: str) -> list[str]:
+    """What is wrong with the files of accelerate that models name.
+
+    Of no concern to a resolved suite: who reads results that were copied may have none of these files.
+    """
+    return [
+        f"{path}: {problem}"
+        for model, entry in suite.models.items()
+        for problem in launcher_problems(entry.training, model)
+    ]
 
 
 def launcher_problems(training: ModelTraining, model: str) -> list[str]:

@@ -16,6 +16,7 @@ from pydantic.fields import FieldInfo
 from vista.config.blocks import last_problems, up_to
 from vista.config.checks import consistency_problems, reporting_problems, results_problems
 from vista.config.documents import load_yaml
+from vista.config.launchers import launching_problems
 from vista.config.methods import Methods, OnlineMethod, SelfImprovement
 from vista.config.models import Models, Prompts
 from vista.config.pilot import pilot_of
@@ -336,7 +337,8 @@ def load_suite(
     if suite.pilot is not None and suite.results.name:  # a folder without a name is refused below
         suite = pilot_of(suite, suite.pilot)
     problems += results_problems(suite, str(path)) + consistency_problems(suite, str(path))
-    problems += reporting_problems(suite, str(path)) + last_problems(suite, suite_file.up_to, str(path))
+    problems += launching_problems(suite, str(path)) + reporting_problems(suite, str(path))
+    problems += last_problems(suite, suite_file.up_to, str(path))
     fail_if(problems, "The configuration has errors:")
     return suite if suite_file.up_to is None else up_to(suite, suite_file.up_to)
 

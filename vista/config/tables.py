@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 from pydantic import BeforeValidator, Field
 
+from vista.config.blind import blind_tasks
 from vista.config.methods import Improving
 from vista.settings import Distinct, Name, Strict
 
@@ -13,7 +14,9 @@ if TYPE_CHECKING:
     from vista.config.suites import Suite
 
 MeasuredTable = Literal["difficulty", "faithfulness", "audit", "prefix", "distributions", "training"]
-ResultsTable = Literal["main", "tasks", "runs", "rounds", "ood", "benchmarks"]  # a method in each row
+ResultsTable = Literal[
+    "main", "tasks", "runs", "rounds", "ood", "blind", "benchmarks"
+]  # a method in each row
 Table = Literal[ResultsTable, "cost", "ablation", "findings", "resolution", MeasuredTable]
 
 KEYS = ("model", "train_set", "method", "round")
@@ -69,6 +72,7 @@ def columns_of(suite: Suite, table: str) -> list[str]:
         ],
         "rounds": [*KEYS[:3], *(f"round {number}" for number in range(1, max(rounds, default=0) + 1))],
         "ood": [*KEYS, *(name for task in outside for name in (task, f"Δ {task}"))],
+        "blind": [*KEYS, "task", "image", "own image", "withheld", "added by the image", "kept", "p (Holm)"],
         "benchmarks": ["model", "method", *suite.train_sets, "mean"],
     }[table]
 
@@ -79,11 +83,13 @@ def table_problems(suite: Suite, path: str) -> list[str]:
     lacking = {
         "rounds": not any(isinstance(m, Improving) and m.rounds > 1 for m in suite.methods.values()),
         "ood": not suite.out_of_domain,
+        "blind": not blind_tasks(suite),
         "benchmarks": len(suite.train_sets) < 2,
     }
     why = {
         "rounds": "no method has several rounds",
         "ood": "out_of_domain is empty",
+        "blind": "it evaluates on no task of kind blind and on the task whose questions that one asks",
         "benchmarks": "there is one train set",
     }
     for table, choice in suite.tables.items():

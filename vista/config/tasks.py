@@ -6,17 +6,10 @@ import difflib
 import re
 from typing import Any
 
+from vista.config.blind import BLIND, asked_task
 from vista.config.suites import LMMS_EVAL, SuiteFile
 from vista.settings import NAME
 from vista.task_kinds import TaskSettings
-
-# By its name, since a suite without such a task need not load its kind.
-BLIND = "blind"
-
-
-def asked_task(task: TaskSettings) -> TaskSettings:
-    """The task whose questions a task asks: of a blind one the other, of any other itself."""
-    return getattr(task, "asked", task) if task.kind == BLIND else task
 
 
 def stated_of_task(task: TaskSettings, split: str | None = None) -> dict[str, Any]:

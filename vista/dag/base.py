@@ -11,7 +11,8 @@ from vista import closure, grid, lock, planned
 from vista.closure import update
 from vista.commit import git_state
 from vista.config import OnlineMethod, SelfImprovement, Suite, digest
-from vista.config.tasks import asked_task, stated_of_task
+from vista.config.blind import asked_task
+from vista.config.tasks import stated_of_task
 from vista.dag.jobs import refuse_leftover_jobs
 from vista.dag.stale import Stale
 from vista.errors import VistaError

@@ -27,7 +27,7 @@ from vista.config import (
     SelfImprovement,
     Suite,
 )
-from vista.config.tasks import asked_task
+from vista.config.blind import asked_task
 from vista.dag import Dag
 from vista.dag.inputs import RULE_OF_KIND
 from vista.errors import VistaError

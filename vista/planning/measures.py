@@ -10,7 +10,7 @@ from statistics import median
 
 from vista.analysis.cost import measured_by, output_name, read_benchmarks
 from vista.config import Suite
-from vista.config.tasks import asked_task
+from vista.config.blind import asked_task
 from vista.engines.folders import numbers_held
 from vista.manifest import Manifest, read_manifest
 from vista.paths import Paths

@@ -239,6 +239,7 @@ CATEGORIES = {
         "benchmarks",
         "tasks",
         "ood",
+        "blind",
         "rounds",
         "reported",
         "runs",
