@@ -51,7 +51,9 @@ def message(files: Path) -> str:
     return str(caught.value)
 
 
-@pytest.mark.parametrize("name", ["testbed", "testbed-full", "testbed-online", "testbed-base-models", "smoke"])
+@pytest.mark.parametrize(
+    "name", ["testbed", "testbed-full", "testbed-online", "testbed-base-models", "smoke"]
+)
 def test_the_suites_that_come_with_the_project_are_valid(root: Path, name: str) -> None:
     suite = load_suite(root / f"config/{name}.yaml", root=root)
     assert suite.name == name
