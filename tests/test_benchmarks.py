@@ -37,14 +37,16 @@ def benchmark(root: Path, finished: Checkout) -> Benchmark:
 def test_recipes_are_compared_on_training_sets_of_a_suite(benchmark: Benchmark, method: str) -> None:
     run = f"nano-smoke/grids/{method}/seed0/round1"
     words = "results/smoke", run, "--recipe", "as it is", "--seeds", "2", "--held-out", "4"
-    rows = list(csv.DictReader(io.StringIO(benchmark("recipes.py", *words).stdout)))
+    told = benchmark("recipes.py", *words).stdout
+    table = told[told.index("recipe,") :]  # DeepSpeed's warnings come before it
+    rows = list(csv.DictReader(io.StringIO(table)))
     assert [(row["recipe"], row["trained on"], row["seeds"]) for row in rows] == [("as it is", run, "2")]
     assert 0 <= float(rows[0]["mean"]) <= 100
 
 
 @pytest.mark.end_to_end
-@pytest.mark.parametrize("run", ["nano-smoke/grids/star", "nano-smoke/grids/zero-shot/seed0/round0"])
-def test_a_run_without_a_training_set_is_one_message(benchmark: Benchmark, run: str) -> None:
+def test_a_run_without_a_training_set_is_one_message(benchmark: Benchmark) -> None:
+    run = "nano-smoke/grids/zero-shot/seed0/round0"
     done = benchmark("recipes.py", "results/smoke", run)
     assert done.returncode == 2
     assert done.stderr.strip().splitlines()[-1].startswith("error: ")
