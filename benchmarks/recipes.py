@@ -23,6 +23,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -205,10 +206,11 @@ def main() -> None:
     table = csv.writer(sys.stdout, lineterminator="\n")
     table.writerow(["recipe", "trained on", "seeds", "mean", "deviation", "its error", "cpu_seconds"])
     for name in options.recipe or RECIPES:
-        found = {
-            training.run.id: [training.trained(RECIPES[name], seed) for seed in range(options.seeds)]
-            for training in trainings
-        }
+        with redirect_stdout(sys.stderr):  # where DeepSpeed and Trainer may say what they like
+            found = {
+                training.run.id: [training.trained(RECIPES[name], seed) for seed in range(options.seeds)]
+                for training in trainings
+            }
         for what, pairs in found.items():
             table.writerow(row(name, what, [mean for mean, _ in pairs], [spent for _, spent in pairs]))
         for one, other in itertools.combinations(found, 2):
