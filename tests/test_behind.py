@@ -132,7 +132,7 @@ def test_cases_are_printed_as_they_read_and_all_of_them_given_as_json(
 
 def test_cases_that_are_not_there_are_refused(asked: World, tmp_path: Path) -> None:
     (asked.paths.results / "tables/difficulty.csv").write_text("model,x\nnano-a,1\n")
-    with pytest.raises(VistaError, match="not made of responses alone"):
+    with pytest.raises(VistaError, match="those of main, tasks, runs"):
         cases_of(asked.paths.results / "tables/difficulty.csv", "1", "x")
     alone = tmp_path / "tables/main.csv"
     alone.parent.mkdir()

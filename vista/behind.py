@@ -79,7 +79,8 @@ def cases_of(table: Path, row: str, column: str) -> list[Case]:
     if table.stem not in OF_RUNS and not table.stem.startswith("sweep_"):
         tables = ", ".join(OF_RUNS)
         raise VistaError(
-            f"{table}: its numbers are not made of responses alone; cases are behind those of {tables}"
+            f"{table}: cases are shown of numbers that responses of runs to whole tasks make up: those of "
+            f"{tables}; name a row and a column of one of these"
         )
     if not os.path.lexists(paths.suite):
         raise VistaError(f"{table}: the responses are not here, since it was copied without its results")
