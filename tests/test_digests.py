@@ -317,7 +317,7 @@ DECIDES: dict[str, str] = {
     "SplitRule.train": "tasks",
     "SplitRule.test": "tasks",
     "SplitRule.unused": "tasks",
-    "BlindSettings.of": "tasks",
+    "BlindSettings.of": "tasks results",
     "BlindSettings.image": "tasks",
     "LmmsEvalSettings.task": "ask evaluate requests tasks",
     "LmmsEvalSettings.include_path": "ask evaluate requests tasks",
