@@ -7,8 +7,10 @@ import re
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 import yaml
+from scipy import stats
 
 from tests.documents import code, dead_links, pages, section
 from vista import grid
@@ -127,6 +129,39 @@ def test_results_in_the_documentation_are_those_of_the_reference_run(
         assert sum(map(len, shown)) > 10
         for table in shown:
             assert any(is_excerpt(table, whole) for whole in reference), f"{page}: {table[0]}"
+
+
+SIX, TEN = ("testbed-base-models",), ("testbed", "testbed-other-base-models", "testbed-base-models")
+
+
+@pytest.mark.parametrize(
+    ("method", "against", "number", "suites", "said"),
+    [
+        ("vista-sft", "rest-em", 1, SIX, "−0.2 (−1.5 to +1.0) after one round"),
+        ("vista-sft", "rest-em", 3, SIX, "−0.1 (−1.0 to +0.8) after three"),
+        ("vista-sft", "star", 1, SIX, "by 1.1 (0.1 to 2.2)"),
+        ("vista-sft", "rft", 1, SIX, "not found, 0.6 (−0.4 to 1.6)"),
+        ("rest-em", "sft-seed", 3, SIX, "ReST-EM 7.5 (6.3 to 8.7) in three rounds"),
+        ("vista-sft", "sft-seed", 3, SIX, "VISTA-SFT 7.4 (6.3 to 8.5)"),
+        ("vista-sft", "rest-em", 1, TEN, "0.0 (−0.7 to +0.7) after one round"),
+        ("vista-sft", "rest-em", 3, TEN, "−0.4 (−1.0 to +0.2) after three"),
+        ("vista-sft", "star", 1, TEN, "STaR +1.1 (+0.2 to +2.0)"),
+        ("vista-sft", "rft", 1, TEN, "RFT +0.8 (+0.2 to +1.4)"),
+    ],
+)
+def test_intervals_over_base_models_are_those_of_the_models_differences(
+    root: Path, method: str, against: str, number: int, suites: tuple[str, ...], said: str
+) -> None:
+    tables = pd.concat(pd.read_csv(root / f"results/reference/{suite}/ablation.csv") for suite in suites)
+    rows = tables[(tables["method"] == method) & (tables["against"] == against) & (tables["round"] == number)]
+    found = rows.loc[rows["model"] != "all models", "difference"]
+    assert len(found) == (6 if suites == SIX else 10)
+    low, high = stats.t.interval(0.95, len(found) - 1, found.mean(), stats.sem(found))
+    words = re.findall(r"[+−]?\d+\.\d", said)
+    assert [float(word.replace("−", "-")) for word in words] == pytest.approx(
+        [found.mean(), low, high], abs=0.051
+    )
+    assert said in " ".join((root / "docs/findings.md").read_text().split())
 
 
 def test_every_picture_page_and_heading_that_the_documentation_links_to_is_there(root: Path) -> None:

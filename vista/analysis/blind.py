@@ -2,7 +2,7 @@
 
 Part of ``vista tables``, for suites that evaluate on a task of kind ``blind`` and on the task whose questions
 it asks. A model that answers as well without the image answers from what the question suggests; whether
-a method makes that better or worse is what VISTA's filter is about (paper: Sec. 4.2).
+a method makes that better or worse is what VISTA's filter is about (paper: Sec. 3, step 3).
 """
 
 from __future__ import annotations

@@ -14,9 +14,8 @@ if TYPE_CHECKING:
     from vista.config.suites import Suite
 
 MeasuredTable = Literal["difficulty", "faithfulness", "audit", "prefix", "distributions", "training"]
-ResultsTable = Literal[
-    "main", "tasks", "runs", "rounds", "ood", "blind", "benchmarks"
-]  # a method in each row
+# A method in each row.
+ResultsTable = Literal["main", "tasks", "runs", "rounds", "ood", "blind", "benchmarks"]
 Table = Literal[ResultsTable, "cost", "ablation", "findings", "resolution", MeasuredTable]
 
 KEYS = ("model", "train_set", "method", "round")
