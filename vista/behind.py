@@ -23,7 +23,7 @@ from vista.records import PREDICTION, Row, read_queries, read_rows
 from vista.shown import in_one_line, markup
 
 # Tables whose rows are about runs and whole tasks.
-OF_RUNS = ("main", "tasks", "runs", "rounds", "ood", "benchmarks", "ablation", "reported")
+OF_RUNS = ("main", "tasks", "runs", "rounds", "ood", "benchmarks", "ablation", "across_models", "reported")
 RIGHT = 1.0  # a full score
 SCORED = "as its task scores it"  # where there is no right answer to show
 # Of a query what is shown, and what says whether it must have a right answer.

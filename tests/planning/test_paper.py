@@ -57,7 +57,7 @@ def test_a_later_block_makes_nothing_twice(paper: Suite) -> None:
 
 
 def test_the_papers_figures_and_tables_are_planned(paper: Suite) -> None:
-    assert {"ablation", "sweep_tau", "sweep_layers"} == set(ablation_names(paper))
+    assert {"ablation", "sweep_tau", "sweep_layers", "across_models"} == set(ablation_names(paper))
     assert {"rounds", "ood", "reported", "distributions", "difficulty"} <= set(table_names(paper))
     assert {"data_imbalance", "attention", "rounds", "sweeps"} <= set(figures(paper))
     # What the layers' sweep reads is stored.

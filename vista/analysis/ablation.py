@@ -3,19 +3,20 @@
 ``vista ablation``, from only ``long.csv`` and the manifests' status. ``comparisons.contrasts`` says which
 methods are compared, ``stats.pooled_difference`` how sure the result is. Each sweep of the suite also has a
 table (such as ``sweep_tau.*``): its rows of the ablation table, value by value, with the method's own value.
+Where there are models enough, so has the question whether it holds for others (``across_models.*``).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Hashable, Iterable, Mapping
 from typing import Any
 
 import pandas as pd
 
-from vista.analysis.collect import in_domain, read_long, run_statuses, scores_by_run
-from vista.analysis.comparisons import ALL_MODELS, Contrast, contrasts
+from vista.analysis.across_models import across_models_page, across_models_rows
+from vista.analysis.collect import read_long, run_statuses, scores_by_run
+from vista.analysis.comparisons import ALL_MODELS
 from vista.analysis.page import (
     DAGGER,
     Page,
@@ -32,20 +33,11 @@ from vista.analysis.page import (
     with_interval,
     write_table,
 )
-from vista.analysis.plan import sweep_name, sweeps
-from vista.analysis.stats import (
-    PERCENT,
-    QUERIES,
-    detectable,
-    holm,
-    overall_mean,
-    paired_scores,
-    pooled_difference,
-    unlike,
-)
-from vista.config import SeedMethod, Suite
-from vista.grid import Run
-from vista.manifest import Recorder, Status
+from vista.analysis.pairs import TITLES, Pair, compared, differences, how_many
+from vista.analysis.plan import ablation_names, sweep_name, sweeps
+from vista.analysis.stats import PERCENT, QUERIES, detectable, holm, pooled_difference, unlike
+from vista.config import Suite
+from vista.manifest import Recorder
 from vista.paths import Paths
 
 COLUMNS = [
@@ -53,15 +45,6 @@ COLUMNS = [
     *("models", "runs", "missing", "accuracy", "against_accuracy", "difference", "se", "low", "high"),
     *("error", "p", "p_holm", "n_test", "detectable"),
 ]
-TITLES = {
-    "component": "Without a component",
-    "alternative": "With another part in the place of VISTA's",
-    "setting": "With another setting",
-    "sweep": "Sweeps",
-    "decoding": "Decoded otherwise",
-    "baseline": "Against the baselines",
-    "seed": "Against SFT-Seed",
-}
 NOTES = """\
 `difference` is the accuracy of `method` minus that of `against` in points (mean over the tasks of the
 train set), in the same round, paired on model, seed and query, averaged over seeds, then over models;
@@ -70,6 +53,7 @@ behind it its 95 % interval, over other test queries and, where there are severa
 a family of their own); earlier rounds have none. **Bold**: below 0.05. `runs` counts pairs of runs.
 `detectable`: the smallest true difference that the test finds with a power of 80 % (two-sided, 5 %,
 before the correction); ≥: from test queries alone, as there is no second seed: it is larger."""
+NOTE_ON_MODELS = "All of this is about these models; `across_models` asks whether it holds for others."
 NOTE_ON_DAGGER = f"""\
 {DAGGER} behind an interval: it is over test queries alone, as no model has a second seed there.
 Beside the others it looks surer than it is, so there is no `p (Holm)`, and nothing is bold."""
@@ -88,123 +72,41 @@ others of the ablation table, so there is no `p (Holm)`."""
 
 
 def ablation_table(suite: Suite, paths: Paths) -> None:
-    """Write ``ablation.csv``, ``.md`` and ``.tex``, and the same for each sweep.
+    """Write ``ablation.csv``, ``.md`` and ``.tex``, and the same for each sweep and across models.
 
     Raises:
         VistaError: a run has not been evaluated, or ``long.csv`` is not up to date.
     """
     recorder = Recorder("analysis", {"suite": suite.name}, [paths.long])
-    table = ablation_rows(suite, run_statuses(suite, paths), scores_by_run(read_long(paths.long)))
+    every = list(compared(suite, run_statuses(suite, paths), scores_by_run(read_long(paths.long))))
+    table = ablation_rows(every)
     counts = {"rows": len(table), "compared": int(table["difference"].notna().sum())}
     write_table(paths, recorder, as_text(table), ablation_page(suite, table), counts)
     for sweep, rows in sweep_rows(suite, table).items():
         text, page = as_text(rows.drop(columns="marked")), sweep_page(suite, sweep, rows)
         write_table(paths, recorder, text, page, {"rows": len(rows)})
+    if "across_models" in ablation_names(suite):
+        across = across_models_rows(every)
+        page = across_models_page(suite, across)
+        write_table(paths, recorder, as_text(across), page, {"rows": len(across)})
 
 
-@dataclass(frozen=True)
-class Pair:
-    """Two runs to compare; ``scores`` are the query-wise differences, if both have a result."""
-
-    run: Run
-    against: Run
-    scores: pd.DataFrame | None
-    means: tuple[float, float] | None  # accuracy of each
-
-
-def ablation_rows(
-    suite: Suite, statuses: Mapping[Run, Status], scores: Mapping[Run, pd.DataFrame]
-) -> pd.DataFrame:
+def ablation_rows(every: Iterable[tuple[dict[str, Any], list[Pair]]]) -> pd.DataFrame:
     """The table in numbers: per contrast and round a row for all models together and one for each model.
 
     Args:
-        suite: The suite whose grid the runs are.
-        statuses: Status of every run of the grid.
-        scores: Scores of every run with a result.
+        every: The names and pairs of runs of each row, as of ``pairs.compared``.
 
     Returns:
         ``COLUMNS``; accuracies, differences and errors in percentage points, unrounded; ``None`` where
         there is no number.
     """
-    rows = [names | _estimate(pairs) for names, pairs in compared(suite, statuses, scores)]
+    rows = [names | _estimate(pairs) for names, pairs in every]
     for row, smallest in zip(rows, detectable(rows), strict=True):
         row["detectable"] = smallest
     table = pd.DataFrame(rows, columns=COLUMNS, dtype=object)
     table["p_holm"] = _corrected(table)
     return table.astype(object).where(table.notna(), None)
-
-
-def compared(
-    suite: Suite, statuses: Mapping[Run, Status], scores: Mapping[Run, pd.DataFrame]
-) -> Iterator[tuple[dict[str, Any], list[Pair]]]:
-    """What names each row of the table, with the pairs of runs that it is over."""
-    inside = {run: in_domain(suite, run, frame) for run, frame in scores.items()}
-    means = {run: overall_mean(frame).mean for run, frame in inside.items()}
-    for contrast in contrasts(suite):
-        for train_set in suite.train_sets:
-            pairs = list(_pairs(suite, contrast, train_set, statuses, inside, means))
-            for model in [ALL_MODELS, *dict.fromkeys(pair.run.model for pair in pairs)]:
-                yield from _scope(contrast, model, train_set, pairs)
-
-
-def _pairs(
-    suite: Suite,
-    contrast: Contrast,
-    train_set: str,
-    statuses: Mapping[Run, Status],
-    scores: Mapping[Run, pd.DataFrame],
-    means: Mapping[Run, float],
-) -> Iterator[Pair]:
-    """Every pair of runs of a contrast, in the order of the grid."""
-    to_seed = isinstance(suite.methods[contrast.against], SeedMethod)
-    for run in statuses:
-        if (run.method, run.train_set) != (contrast.method, train_set):
-            continue
-        against = replace(run, method=contrast.against, round=0 if to_seed else run.round)
-        if against not in statuses:
-            continue
-        if run in scores and against in scores:
-            difference = paired_scores(scores[run], scores[against])
-            yield Pair(run, against, difference, (means[run], means[against]))
-        else:
-            yield Pair(run, against, None, None)
-
-
-def _scope(
-    contrast: Contrast, model: str, train_set: str, pairs: list[Pair]
-) -> Iterator[tuple[dict[str, Any], list[Pair]]]:
-    """The rows of one contrast over one model or all of them, round by round."""
-    own = [pair for pair in pairs if model in (ALL_MODELS, pair.run.model)]
-    rounds = sorted({pair.run.round for pair in own})
-    for each in rounds:
-        names = {
-            "kind": contrast.kind,
-            "method": contrast.method,
-            "against": contrast.against,
-            "differs": contrast.differs,
-            "model": model,
-            "train_set": train_set,
-            "round": each,
-            "last": each == rounds[-1],
-        }
-        yield names, [pair for pair in own if pair.run.round == each]
-
-
-def differences(pairs: list[Pair]) -> dict[tuple[str, int], pd.DataFrame]:
-    """By model and seed, the query-wise differences of the pairs that have results."""
-    return {(pair.run.model, pair.run.seed): pair.scores for pair in pairs if pair.scores is not None}
-
-
-def how_many(pairs: list[Pair]) -> dict[str, Any]:
-    """The status of a row, and how many models and pairs of runs it is over."""
-    found = differences(pairs)
-    missing = len(pairs) - len(found)
-    return {
-        "status": "complete" if not missing else "partial" if found else "no-positives",
-        "models": len({model for model, _seed in found}),
-        "runs": len(found),
-        "missing": missing,
-    }
 
 
 def _estimate(pairs: list[Pair]) -> dict[str, Any]:
@@ -258,6 +160,8 @@ def ablation_page(suite: Suite, table: pd.DataFrame) -> Page:
     parts.append(NOTES if len(table) else "No two methods of this suite differ in one part.")
     if table["marked"].any():
         parts.append(NOTE_ON_DAGGER)
+    if "across_models" in ablation_names(suite):
+        parts.append(NOTE_ON_MODELS)
     return Page("ablation", f"Ablation of suite `{suite.name}`", parts)
 
 

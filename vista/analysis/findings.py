@@ -14,7 +14,6 @@ from typing import Any
 
 import pandas as pd
 
-from vista.analysis.ablation import TITLES
 from vista.analysis.comparisons import ALL_MODELS
 from vista.analysis.page import (
     Page,
@@ -27,6 +26,7 @@ from vista.analysis.page import (
     with_interval,
     write_table,
 )
+from vista.analysis.pairs import TITLES
 from vista.analysis.plan import findings_sources
 from vista.analysis.stats import QUERIES
 from vista.config import Suite

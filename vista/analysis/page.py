@@ -28,7 +28,7 @@ from vista.records import write_text
 from vista.shown import as_markdown, printable, spreadsheet
 
 ALPHA = 0.05  # below it a corrected p-value is marked
-P_VALUES = ("p", "p_holm")
+P_VALUES = ("p", "p_holm", "p_models")
 DAGGER = "†"  # marks an error that leaves out the training seeds, in a table where others include them
 NOTE_ON_DAGGER = f"""\
 {DAGGER}: the error is over test queries alone, as there is no second seed. Beside the others it

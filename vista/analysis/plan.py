@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from vista.config import Improving, Suite
 from vista.config.blind import blind_tasks
+from vista.config.tables import is_a_sample
 from vista.grid import is_trained, rollout_files, runs
 from vista.measured import first_policies, first_pools, first_resamples, has_scenes
 
@@ -24,8 +25,9 @@ def results_names(suite: Suite) -> list[str]:
 
 
 def ablation_names(suite: Suite) -> list[str]:
-    """The tables of ``vista ablation``: the ablation itself, and one for each sweep."""
-    return ["ablation", *(sweep_name(sweep) for sweep in sweeps(suite))]
+    """The tables of ``vista ablation``: the ablation itself, one for each sweep, and one across models."""
+    across = ["across_models"] if is_a_sample(suite) else []
+    return ["ablation", *(sweep_name(sweep) for sweep in sweeps(suite)), *across]
 
 
 def table_names(suite: Suite) -> list[str]:

@@ -14,9 +14,9 @@ from typing import Any
 
 import pandas as pd
 
-from vista.analysis.ablation import TITLES, compared, differences, how_many
 from vista.analysis.collect import read_long, run_statuses, scores_by_run
 from vista.analysis.page import Page, Table, as_text, at_least, integer, number, of_all, write_table
+from vista.analysis.pairs import TITLES, compared, differences, how_many
 from vista.analysis.power import Variances, power, seeds_in_common, seeds_needed, smallest_difference
 from vista.analysis.stats import PERCENT, QUERIES, pooled_difference
 from vista.config import Suite

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 MeasuredTable = Literal["difficulty", "faithfulness", "audit", "prefix", "distributions", "training"]
 # A method in each row.
 ResultsTable = Literal["main", "tasks", "runs", "rounds", "ood", "blind", "benchmarks"]
-Table = Literal[ResultsTable, "cost", "ablation", "findings", "resolution", MeasuredTable]
+Table = Literal[ResultsTable, "cost", "ablation", "across_models", "findings", "resolution", MeasuredTable]
+SAMPLE = 3  # models that stand for others, or more
 
 KEYS = ("model", "train_set", "method", "round")
 SILENCE = ("unanswered", "unfinished")
@@ -76,6 +77,11 @@ def columns_of(suite: Suite, table: str) -> list[str]:
     }[table]
 
 
+def is_a_sample(suite: Suite) -> bool:
+    """Whether a suite has models enough to ask what holds for others (``across_models.csv``)."""
+    return len(suite.models) >= SAMPLE
+
+
 def table_problems(suite: Suite, path: str) -> list[str]:
     """Tables that the suite does not have, and choices of what they do not have."""
     problems = []
@@ -84,12 +90,14 @@ def table_problems(suite: Suite, path: str) -> list[str]:
         "ood": not suite.out_of_domain,
         "blind": not blind_tasks(suite),
         "benchmarks": len(suite.train_sets) < 2,
+        "across_models": not is_a_sample(suite),
     }
     why = {
         "rounds": "no method has several rounds",
         "ood": "out_of_domain is empty",
         "blind": "it evaluates on no task of kind blind and on the task whose questions that one asks",
         "benchmarks": "there is one train set",
+        "across_models": f"it has fewer than {SAMPLE} models to train",
     }
     for table, choice in suite.tables.items():
         where = f"{path}: tables.{table}"

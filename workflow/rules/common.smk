@@ -244,7 +244,7 @@ CATEGORIES = {
         "reported",
         "runs",
     ),
-    "2. Comparisons": ("ablation", "resolution", "sweep"),
+    "2. Comparisons": ("ablation", "across_models", "resolution", "sweep"),
     "3. Rollouts and training": (
         "difficulty",
         "faithfulness",
