@@ -203,7 +203,33 @@ TRAINING = pd.DataFrame(
         for step in range(1, 51)
     ]
 )
+# Each pair of methods compared in two rounds, on three models; the first round is not drawn.
+CONTRASTS = [("component", "vista-sft", "rest-em", 1.0), ("seed", "vista-sft", "sft-seed", 6.0)]
+CONTRASTS += [("seed", "rest-em", "sft-seed", 5.0), ("seed", "star", "sft-seed", 4.0)]
+CONTRASTS += [("sweep", "vista-sft+tau=0", "vista-sft", 0.5)]
+ACROSS = pd.DataFrame(
+    [
+        {
+            **{"kind": kind, "method": method, "against": against, "train_set": "both", "round": number},
+            **{"last": number == 2, "missing": 0, "difference": value, "low": value - 2, "high": value + 2},
+            **{"these_low": value - 1, "these_high": value + 1},
+        }
+        for kind, method, against, value in CONTRASTS
+        for number in (1, 2)
+    ]
+)
+ABLATION = pd.concat(
+    [
+        ACROSS[["kind", "method", "against", "train_set", "round"]].assign(
+            model=model, difference=ACROSS["difference"] + shift
+        )
+        for model, shift in (("all models", 0.0), ("nano-b", -1.5), ("nano-a", 0.0), ("nano-c", 1.5))
+    ],
+    ignore_index=True,
+)
 TABLES = {
+    "across_models": ACROSS,
+    "ablation": ABLATION,
     "training": TRAINING,
     "ood": OOD,
     "audit": AUDIT,
@@ -364,6 +390,33 @@ def test_a_suite_has_the_figures_that_it_has_something_for(tmp_path: Path) -> No
     assert figures(fewer) == ["rounds", "cost", "training"]
     untrained = fewer.model_copy(update={"methods": {"zero-shot": suite.methods["zero-shot"]}})
     assert figures(untrained) == ["rounds", "cost"]
+
+
+def test_every_model_is_a_mark_around_the_mean_of_a_comparison_in_its_last_round() -> None:
+    others, seed = figure("across_models").axes
+    assert [label.get_text() for label in others.get_yticklabels()] == ["vista-sft − rest-em"]
+    assert [label.get_text() for label in seed.get_yticklabels()] == ["vista-sft", "rest-em", "star"]
+    marks = [line for line in others.get_lines() if line.get_marker() == "|" and len(line.get_xdata()) == 3]
+    assert [sorted(line.get_xdata()) for line in marks] == [[-0.5, 1.0, 2.5]]
+    left, right = others.get_xlim()
+    assert left < -1.0
+    assert right > 3.0, "the interval over models is seen whole"
+    means = [line for line in seed.get_lines() if line.get_color() == LOOKS["rest-em"].color]
+    assert [5.0] in [list(line.get_xdata()) for line in means]
+
+
+def test_an_interval_of_hardly_anything_known_does_not_hide_the_others() -> None:
+    two = (ACROSS["method"] == "rest-em") & ACROSS["last"]
+    wide = ACROSS.assign(low=ACROSS["low"] - 80 * two, high=ACROSS["high"] + 80 * two)
+    drawn = figure("across_models", wide, ABLATION)
+    assert max(axis.get_xlim()[1] for axis in drawn.axes) < 20
+    assert "1 of the bars go on beyond the panels" in texts(drawn)
+    lost = ACROSS.assign(missing=[0] * 9 + [4], low=ACROSS["low"].mask(ACROSS["kind"] == "seed"))
+    drawn = figure("across_models", lost, ABLATION)
+    assert len(drawn.axes) == 1
+    assert "missing" not in texts(drawn), "a sweep has a figure of its own"
+    alone = figure("across_models", ACROSS.assign(low=None), ABLATION)
+    assert "on two models or more" in texts(alone)
 
 
 def test_training_curves_are_means_over_seeds_of_forty_parts_of_the_last_round() -> None:

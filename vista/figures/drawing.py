@@ -248,6 +248,23 @@ def reach(rows: pd.DataFrame, value: str, low: str = "low", high: str = "high") 
     return [below.clip(lower=0), above.clip(lower=0)]
 
 
+WIDE = 3.0  # medians: bars that reach farther are cut off at the edge
+
+
+def ends_shown(rows: pd.DataFrame, value: str, low: str = "low", high: str = "high") -> tuple[float, float]:
+    """What of an axis of differences to show: every number, and every bar but those of hardly anything known.
+
+    With two seeds, or two models, an interval may be thirty times as wide as its neighbours.
+    """
+    below, above = reach(rows, value, low, high)
+    most = WIDE * pd.concat([below, above]).median()
+    values = rows[value].astype(float)
+    known = (below <= most) & (above <= most)
+    left = min(0.0, values.min(), (values - below)[known].min())
+    right = max(0.0, values.max(), (values + above)[known].max())
+    return left - 0.04 * (right - left), right + 0.04 * (right - left)
+
+
 def with_seeds(main: pd.DataFrame) -> pd.DataFrame:
     """Accuracies with intervals over test queries **and** training seeds, where a row has several seeds.
 

@@ -16,6 +16,7 @@ from vista.figures.drawing import (
     bars,
     by_panel,
     draw,
+    ends_shown,
     handle,
     legend,
     looks_of,
@@ -27,7 +28,6 @@ from vista.figures.drawing import (
 )
 from vista.figures.looks import GREY
 
-WIDE = 3.0  # medians: bars that reach farther are cut off at the edge
 MODELS = ("|", "x", "+", "1", "2", "3", "4", ".")  # the markers of models: thin, as the means stand out
 
 
@@ -45,7 +45,7 @@ def ood(ood: pd.DataFrame) -> Figure:
     figure, axes = panels(tasks, height=0.7 + 0.22 * len(methods), narrow=1)
     cut = 0
     for axis, task in zip(axes, tasks, strict=True):
-        left, right = _ends(known[known["task"] == task])
+        left, right = ends_shown(known[known["task"] == task], "delta_sft_seed", "delta_low", "delta_high")
         axis.set_xlim(left, right)
         for number, (marker, rows) in enumerate(zip(_markers(len(found)), found.values(), strict=True)):
             here = rows[rows["task"] == task]
@@ -81,20 +81,6 @@ def ood(ood: pd.DataFrame) -> Figure:
     handles += [handle("SFT-Seed", **GUIDE), *bar_handles(known["error"], "x")]
     legend(figure, handles, f"{cut} of the bars go on beyond the panels." if cut else "", missing(own))
     return figure
-
-
-def _ends(rows: pd.DataFrame) -> tuple[float, float]:
-    """What of the axis to show: every number, and every bar but for those of hardly anything known.
-
-    With two seeds an interval may be thirty times as wide as its neighbours.
-    """
-    low, high = reach(rows, "delta_sft_seed", "delta_low", "delta_high")
-    most = WIDE * pd.concat([low, high]).median()
-    values = rows["delta_sft_seed"].astype(float)
-    known = (low <= most) & (high <= most)
-    left = min(0.0, values.min(), (values - low)[known].min())
-    right = max(0.0, values.max(), (values + high)[known].max())
-    return left - 0.04 * (right - left), right + 0.04 * (right - left)
 
 
 def _markers(count: int) -> list[str]:
