@@ -215,7 +215,7 @@ def wide(rows: int, columns: int, width: int = 6) -> pd.DataFrame:
         (wide(5, 3), "table", []),
         (wide(MOST_ROWS, 3), "table", []),
         (wide(5, 8), "table", ["adjustbox"]),
-        (wide(5, 20), "sidewaystable", ["adjustbox", "rotating"]),
+        (wide(5, 14), "sidewaystable", ["adjustbox", "rotating"]),
         (wide(MOST_ROWS + 1, 3), "longtable", ["longtable"]),
         (wide(90, 8), "longtable", ["longtable"]),
         (wide(90, 14), "longtable", ["longtable", "pdflscape"]),
@@ -233,12 +233,36 @@ def test_a_table_in_latex_is_of_the_kind_that_holds_it_and_names_its_packages(
 
 @needs_pdflatex
 @pytest.mark.parametrize("rows", [5, 90])
-@pytest.mark.parametrize("columns", [3, 6, 8, 11, 15])
+@pytest.mark.parametrize("columns", [3, 6, 8, 11, 15, 24, 60])
 def test_pdflatex_sets_a_table_of_any_size_within_the_page(tmp_path: Path, rows: int, columns: int) -> None:
     text = latex(Page("main", "Results of `a_b`", [Table("By `a_b`", wide(rows, columns), ""), "100 %"]))
     assert overfull(compiled(text, tmp_path)) == []
 
 
-def test_a_longtable_that_no_size_fits_says_so() -> None:
-    text = latex(Page("main", "Results", [Table("Results", wide(90, 40), "")]))
+@pytest.mark.parametrize("rows", [5, 90])
+def test_columns_that_no_page_holds_are_set_in_several_tables_with_the_names_of_the_rows(rows: int) -> None:
+    cells = wide(rows, 60).assign(**{f"task{number}": f"{number:06}" for number in range(60)})
+    cells.insert(1, "round", "3")
+    text = latex(
+        Page("main", "Results", [Table("Results of `a`", cells, ""), Table("Others", cells, "mine")])
+    )
+    heads = [line for line in text.splitlines() if line.startswith("method & round & ")]
+    once = heads if rows == 5 else heads[::2]  # a longtable repeats its head
+    named = [name for line in once for name in line.removesuffix(r" \\").split(" & ")[2:]]
+    assert named == 2 * [f"task{number}" for number in range(60)]
+    parts = len(once) // 2
+    assert parts > 2
+    for number in range(60):
+        assert text.count(f" {number:06} ") == 2 * rows
+    labels = re.findall(r"\\label\{tab:([\w-]+)\}", text)
+    assert labels == [
+        *("main", *(f"main-{number}" for number in range(2, parts + 1))),
+        *("main-mine", *(f"main-mine-{number}" for number in range(2, parts + 1))),
+    ]
+    assert f"(part {parts} of {parts})" in text
+    assert "its columns are set in several tables" in text
+
+
+def test_a_column_that_no_size_fits_says_so() -> None:
+    text = latex(Page("main", "Results", [Table("Results", wide(90, 1, width=400), "")]))
     assert "% Wider than a page even so: leave out columns." in text

@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,9 @@ NAMES = {
     *("question", "answer", "over", "from"),
 }
 
+# What says, at the left of a table, which row it is.
+KEYS = NAMES | {"round", "seed", "policies", "layer"}
+
 # In LaTeX, in pt: the room of an article in 10 pt on letter paper, which is narrower than most.
 WIDTH, HEIGHT = 345.0, 550.0
 MOST_ROWS = 40  # of a float
@@ -53,7 +57,8 @@ PACKAGES |= {"{longtable}": "longtable", "{landscape}": "pdflscape"}
 FITTING = f"""\
 % Tables of more than {MOST_ROWS} rows are longtables, which break over pages and need a text of one column.
 % Where a table is wider than {WIDTH:.0f} pt, a float is scaled to the line (adjustbox), a longtable set in a
-% smaller size. Where its letters would be smaller than \\{READABLE}, it is turned (rotating, pdflscape)."""
+% smaller size. Where its letters would be smaller than \\{READABLE}, it is turned (rotating, pdflscape).
+% Where they would be smaller than \\tiny even so, its columns are set in several tables."""
 TOO_WIDE = "% Wider than a page even so: leave out columns.\n"
 
 
@@ -265,8 +270,9 @@ def latex(page: Page) -> str:
             text = part if isinstance(part, str) else part.text
             lines += ["", *(f"% {line}" for line in printable(text).splitlines())]
         else:
-            tables.append(_environment(page, part))
-            lines += ["", tables[-1]]
+            for each in _parts(part):
+                tables.append(_environment(page, each))
+                lines += ["", tables[-1]]
     packages = [name for sign, name in PACKAGES.items() if any(sign in table for table in tables)]
     head = [f"% {printable(page.title)}", *(f"% \\usepackage{{{name}}}" for name in ["booktabs", *packages])]
     return "\n".join([*head, *([FITTING] if packages else []), *lines]) + "\n"
@@ -337,10 +343,41 @@ def _environment(page: Page, table: Table) -> str:
     return _scaled(text) if width * SIZES["normalsize"] > WIDTH else text
 
 
+def _parts(table: Table) -> list[Table]:
+    """The table; where it is too wide for a turned page in the smallest letters, its columns in several.
+
+    Each has the columns that say which row it is, and as many of the others as can be read.
+    """
+    widths = _widths(table.cells)
+    if sum(widths) * SIZES["tiny"] <= HEIGHT:
+        return [table]
+    names = list(table.cells.columns)
+    keys = max(len(list(takewhile(KEYS.__contains__, names))), 1)
+    room = HEIGHT / SIZES[READABLE] - sum(widths[:keys])
+    parts: list[list[int]] = [[]]
+    for place in range(keys, len(names)):
+        if parts[-1] and sum(widths[each] for each in (*parts[-1], place)) > room:
+            parts.append([])
+        parts[-1].append(place)
+    return [
+        Table(
+            f"{table.caption} (part {number} of {len(parts)})",
+            table.cells.iloc[:, [*range(keys), *part]],
+            table.label if number == 1 else f"{table.label}-{number}".strip("-"),
+        )
+        for number, part in enumerate(parts, start=1)
+    ]
+
+
 def _width(cells: pd.DataFrame) -> float:
     """About how wide a table is, in digits."""
-    longest = [max(len(plain(str(text))) for text in (name, *cells[name])) for name in cells.columns]
-    return sum(longest) + GAP * len(longest)
+    return sum(_widths(cells))
+
+
+def _widths(cells: pd.DataFrame) -> list[float]:
+    """The same of each column, with the gap beside it."""
+    rows = [tuple(cells.columns), *cells.itertuples(index=False, name=None)]
+    return [GAP + max(len(plain(str(text))) for text in column) for column in zip(*rows, strict=True)]
 
 
 def _scaled(text: str) -> str:
