@@ -9,7 +9,7 @@ BIN := $(VENV)/bin
 # Commands run as in an activated environment, so that Snakemake's jobs find `vista`.
 RUN := PATH="$(abspath $(BIN)):$$PATH" VIRTUAL_ENV="$(abspath $(VENV))"
 
-.PHONY: install main smoke language report test test-faults test-slurm slurm-packages browser-packages vllm test-vllm docs lint format schema lock freeze bench clean
+.PHONY: install main smoke language report test test-faults test-slurm slurm-packages browser-packages latex-packages vllm test-vllm docs lint format schema lock freeze bench clean
 
 install: $(VENV)/.installed
 
@@ -53,6 +53,10 @@ slurm-packages:
 browser-packages:  ## Chromium, without which make test skips what opens pages (root)
 	apt-get update --quiet
 	apt-get install --quiet --yes --no-install-recommends chromium
+
+latex-packages:  ## pdflatex, without which make test skips what compiles tables (root)
+	apt-get update --quiet
+	apt-get install --quiet --yes --no-install-recommends texlive-latex-extra texlive-latex-recommended
 
 test-faults: install  ## A hundred kills (make test: 5), signals, damaged files, full disks; 1,000 steps of two users
 	$(RUN) VISTA_KILLS=100 python -m pytest tests/workflow/faults --ignore tests/workflow/faults/test_two_users.py

@@ -52,6 +52,7 @@ MOST_ROWS = 40  # of a float
 SIZES = {"normalsize": 5.0, "small": 4.63, "footnotesize": 4.25, "scriptsize": 3.99, "tiny": 3.41}
 GAP = 2.4  # digits between two columns
 READABLE = "scriptsize"  # a table whose letters would be smaller is turned
+SPARE = 1.2  # how much wider than a page a float's estimate may be: it is a tenth too wide, and is scaled
 PACKAGES = {"{adjustbox}": "adjustbox", "{sidewaystable}": "rotating"}
 PACKAGES |= {"{longtable}": "longtable", "{landscape}": "pdflscape"}
 FITTING = f"""\
@@ -349,7 +350,8 @@ def _parts(table: Table) -> list[Table]:
     Each has the columns that say which row it is, and as many of the others as can be read.
     """
     widths = _widths(table.cells)
-    if sum(widths) * SIZES["tiny"] <= HEIGHT:
+    room = HEIGHT if len(table.cells) > MOST_ROWS else HEIGHT * SPARE
+    if sum(widths) * SIZES["tiny"] <= room:
         return [table]
     names = list(table.cells.columns)
     keys = max(len(list(takewhile(KEYS.__contains__, names))), 1)
