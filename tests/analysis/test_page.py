@@ -239,6 +239,18 @@ def test_pdflatex_sets_a_table_of_any_size_within_the_page(tmp_path: Path, rows:
     assert overfull(compiled(text, tmp_path)) == []
 
 
+@needs_pdflatex
+@pytest.mark.parametrize("suite", ["testbed-base-models", "testbed-other-base-models"])
+def test_pdflatex_sets_every_table_of_a_real_run_within_the_page(
+    root: Path, tmp_path: Path, suite: str
+) -> None:
+    tables = sorted((root / "results/reference" / suite).glob("*.tex"))
+    assert len(tables) > 10
+    said = compiled("\n\\clearpage\n".join(table.read_text() for table in tables), tmp_path)
+    assert overfull(said) == []
+    assert "multiply defined" not in said
+
+
 @pytest.mark.parametrize("rows", [5, 90])
 def test_columns_that_no_page_holds_are_set_in_several_tables_with_the_names_of_the_rows(rows: int) -> None:
     cells = wide(rows, 60).assign(**{f"task{number}": f"{number:06}" for number in range(60)})
