@@ -172,6 +172,17 @@ def test_one_seed_of_each_model_is_enough_but_does_not_say_whether_they_are_alik
     assert {row["p_models"] for row in rows} == {""}
 
 
+@pytest.mark.filterwarnings("error::RuntimeWarning")
+def test_seeds_that_agree_say_nothing_of_how_they_scatter(tmp_path: Path) -> None:
+    def alike(run: Run, task: str, index: int) -> float:
+        """The same for all seeds; models differ."""
+        return scattered(Run(run.model, run.train_set, run.method, 0, run.round), task, index)
+
+    rows, _ = tables_of(World(sample_suite(tmp_path), Paths(tmp_path)).fill(alike))
+    assert {row["p_models"] for row in rows} == {""}
+    assert all(row["low"] for row in rows)
+
+
 def test_models_without_a_result_are_counted_and_one_alone_is_no_sample(tmp_path: Path) -> None:
     small = World(sample_suite(tmp_path), Paths(tmp_path)).fill(scattered)
     for model, seed in itertools.product(MODELS[:3], (0, 1)):

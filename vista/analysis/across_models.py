@@ -98,10 +98,10 @@ def _numbers(pairs: list[Pair]) -> dict[str, Any]:
 def _alike(models: Mapping[str, Mapping[tuple[str, int], pd.DataFrame]]) -> float:
     """The p-value of all models having the same difference: a one-way analysis of variance, seeds repeating.
 
-    NaN where no model has a second seed, or nothing varies.
+    NaN where nothing is known of how seeds scatter: no model has a second one, or all of each agree.
     """
     groups = [[overall_mean(frame).mean for frame in own.values()] for own in models.values()]
-    if all(len(group) == 1 for group in groups) or len({mean for group in groups for mean in group}) == 1:
+    if all(len(set(group)) == 1 for group in groups):
         return math.nan
     return float(f_oneway(*groups).pvalue)
 
