@@ -182,6 +182,18 @@ def test_what_is_not_found_over_ten_base_models_is_not(root: Path) -> None:
         assert "p 0.08 after correction" in (root / page).read_text()
 
 
+def test_the_table_of_recipes_is_that_of_the_committed_measurement(root: Path) -> None:
+    measured = pd.read_csv(root / "benchmarks/recipes.csv")
+    expected = {}
+    for recipe, rows in measured.groupby("recipe"):  # the two training sets, then their difference
+        spread = [f"{mean:.1f} ± {sd:.1f}" for mean, sd in zip(rows["mean"], rows["deviation"], strict=True)]
+        apart = f"{rows['mean'].iloc[-1]:+.1f} ± {rows['deviation'].iloc[-1]:.1f}".replace("-", "−")
+        expected[recipe] = [*spread[:2], apart, f"{rows['cpu_seconds'].mean():.0f}"]
+    page = (root / "docs/testbed.md").read_text().replace("\n  |", "\n|")
+    (table,) = (each for each in tables_of(page) if "recipe" in each[0])
+    assert {row["recipe"]: list(row.values())[1:] for row in table} == expected
+
+
 def test_every_picture_page_and_heading_that_the_documentation_links_to_is_there(root: Path) -> None:
     assert len(pages(root)) > 20
     assert [link for page in pages(root) for link in dead_links(page)] == []
