@@ -104,7 +104,7 @@ def is_excerpt(shown: list[dict[str, str]], table: list[dict[str, str]]) -> bool
 # Sections of findings.md about another suite than the rest.
 SECTIONS = {
     "The paper's comparisons with five seeds": "testbed-five-seeds",
-    "The same suite with other base models": "testbed-other-base-models",
+    "The same suite with other base models": "testbed",
     "Six more base models": "testbed-base-models",
     "Reinforcement learning at the same number of tokens": "testbed-online",
     "With a pretrained language model": "testbed-language",

@@ -240,7 +240,7 @@ def test_pdflatex_sets_a_table_of_any_size_within_the_page(tmp_path: Path, rows:
 
 
 @needs_pdflatex
-@pytest.mark.parametrize("suite", ["testbed-base-models", "testbed-other-base-models"])
+@pytest.mark.parametrize("suite", ["testbed", "testbed-base-models"])
 def test_pdflatex_sets_every_table_of_a_real_run_within_the_page(
     root: Path, tmp_path: Path, suite: str
 ) -> None:
