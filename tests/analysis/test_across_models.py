@@ -84,6 +84,17 @@ def mean_of(queries: dict[tuple[str, str], float]) -> float:
     )
 
 
+def clustered(queries: dict[tuple[str, str], float]) -> float:
+    """The variance of such a mean: two questions on each image, two tasks of unlike size."""
+    variance = 0.0
+    for task, count in (("easy", 4), ("hard", 6)):
+        own = [queries[task, f"{task}-{index}"] for index in range(count)]
+        images = [own[first] + own[first + 1] - 2 * statistics.fmean(own) for first in range(0, count, 2)]
+        clusters = count // 2
+        variance += clusters / (clusters - 1) * sum(value**2 for value in images) / (2 * count) ** 2
+    return variance
+
+
 def test_a_row_is_what_plain_formulae_give(world: World, tables: tuple[list[Row], list[Row]]) -> None:
     rows, _ = tables
     assert len(rows) > 10
@@ -95,19 +106,21 @@ def test_a_row_is_what_plain_formulae_give(world: World, tables: tuple[list[Row]
             for model in models
         }
         means = list(by_model.values())
-        # Over queries: two questions on each image, two tasks, each query averaged over all models.
-        together = {
-            query: statistics.fmean(
-                statistics.fmean(runs[key][query] for key in runs if key[0] == model) for model in models
-            )
-            for query in next(iter(runs.values()))
+        mine = {
+            model: {
+                query: statistics.fmean(runs[key][query] for key in runs if key[0] == model)
+                for query in next(iter(runs.values()))
+            }
+            for model in models
         }
-        variance = 0.0
-        for task, count in (("easy", 4), ("hard", 6)):
-            own = [together[task, f"{task}-{index}"] for index in range(count)]
-            images = [own[first] + own[first + 1] - 2 * statistics.fmean(own) for first in range(0, count, 2)]
-            clusters = count // 2
-            variance += clusters / (clusters - 1) * sum(value**2 for value in images) / (2 * count) ** 2
+        together = {
+            query: statistics.fmean(mine[model][query] for model in models) for query in mine[models[0]]
+        }
+        # What single answers add to a model's mean is in how models scatter; it is taken from the queries'.
+        queries = clustered(together)
+        alone = statistics.fmean(clustered(mine[model]) for model in models)
+        answers = (alone - queries) * len(models) / (len(models) - 1)
+        variance = max(queries - max(answers, 0.0) / len(models), 0.0)
         between = statistics.variance(means) / len(means)
         se = math.sqrt(variance + between)
         degrees = (variance + between) ** 2 / (between**2 / (len(means) - 1))
@@ -204,7 +217,7 @@ def test_models_without_a_result_are_counted_and_one_alone_is_no_sample(tmp_path
     page = small.paths.table("across_models", "md").read_text()
     line = next(line for line in page.splitlines() if "vas-only" in line and "vista-sft" in line)
     assert "2 of 8" in line
-    assert "partial" in line
+    assert "one model" in line
 
 
 def test_a_suite_of_two_models_has_no_such_table_and_is_told_so(tmp_path: Path) -> None:
@@ -236,8 +249,7 @@ def drawn(
     Each model has a true difference of its own, drawn with deviation ``spread``; beside it scatter
     training seeds, queries, and single answers.
     """
-    queries = random.normal(0.0, 0.2, 40)
-    queries -= queries.mean()  # what the test set has in common is held still: the truth is 0 for it, too
+    queries = random.normal(0.0, 0.1, 40)
     pairs = []
     for model in range(models):
         true = random.normal(0.0, spread)
@@ -249,15 +261,23 @@ def drawn(
     return [(names | {"model": ALL_MODELS, "train_set": "both", "round": 1, "last": True}, pairs)]
 
 
-def test_the_interval_holds_the_truth_for_other_models_where_the_ablations_does_not() -> None:
+@pytest.mark.parametrize(
+    ("spread", "seeds", "models"),
+    [(0.1, 2, 4), (0.1, 1, 6), (0.0, 1, 6), (0.0, 1, 3), (0.02, 2, 10)],
+)
+def test_the_interval_holds_the_truth_for_other_models_in_95_of_100(
+    spread: float, seeds: int, models: int
+) -> None:
     random, repetitions = np.random.default_rng(0), 200
     covered = these = 0
     for _ in range(repetitions):
-        row = across_models_rows(drawn(random, models=4, seeds=2, spread=0.1)).iloc[0]
+        row = across_models_rows(drawn(random, models, seeds, spread)).iloc[0]
         covered += row["low"] <= 0.0 <= row["high"]
         these += row["these_low"] <= 0.0 <= row["these_high"]
-    assert covered / repetitions >= 0.93
-    assert these / repetitions < 0.8
+    # With three or four models Satterthwaite's approximation covers 93 of 100; 200 repetitions tell that to 2.
+    assert 0.89 <= covered / repetitions <= 0.985
+    if spread == 0.1 and seeds == 2:
+        assert these / repetitions < 0.8, "the ablation's interval is about these models"
 
 
 def test_equal_models_are_called_alike_and_others_not() -> None:

@@ -10,10 +10,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import pandas as pd
 from scipy.stats import f_oneway
+from scipy.stats import t as student
 
 from vista.analysis.comparisons import ALL_MODELS
 from vista.analysis.page import (
@@ -28,6 +30,7 @@ from vista.analysis.page import (
     with_interval,
 )
 from vista.analysis.pairs import TITLES, Pair, differences, how_many
+from vista.analysis.power import LEVEL, Variances
 from vista.analysis.stats import PERCENT, averaged, detectable, holm, overall_mean, pooled_difference
 from vista.config import Suite
 
@@ -39,14 +42,16 @@ COLUMNS = [
 NOTES = """\
 `difference`: as in the ablation table, in points, the mean over models of the mean over their seeds;
 behind it its 95 % interval **over other models** of which these are a sample, and over other test
-queries, from how the models' differences scatter (a t distribution). `these models`: the interval of the
-ablation table, which is over other queries and seeds only. `p (Holm)` is corrected for all comparisons
-of the table in their last round (those against SFT-Seed are a family of their own); earlier rounds have
-none. **Bold**: below 0.05. `higher on`: the models on which `method` is the more accurate; `of a model`:
-the smallest and the largest difference of one, `models sd` their standard deviation, with what seeds add
-to it. `p (alike)`: of the difference being the same on all models but for seeds; empty where no model
-has a second seed. `detectable`: the smallest true difference on the average of such models that the test
-finds with a power of 80 % (two-sided, 5 %, before the correction)."""
+queries, from how the models' differences scatter (a t distribution). `one model`: compared on one only.
+`these models`: the interval of the ablation table, which is over other queries and seeds only. `p
+(Holm)` is corrected for all comparisons of the table in their last round (those against SFT-Seed are a
+family of their own); earlier rounds have none. **Bold**: below 0.05. `higher on`: the models on which
+`method` is the more accurate; `of a model`: the smallest and the largest difference of one, `models sd`
+their standard deviation, with what seeds add to it. `p (alike)`: of the difference being the same on all
+models, on these test queries, but for seeds; empty where no model has a second seed. `detectable`: the
+smallest true difference on the average of such models that the test finds with a power of 80 % (two-
+sided, 5 %, before the correction), with the variance between models pooled over the comparisons of the
+same train set and round."""
 
 
 def across_models_rows(every: Iterable[tuple[dict[str, Any], list[Pair]]]) -> pd.DataFrame:
@@ -81,18 +86,31 @@ def _numbers(pairs: list[Pair]) -> dict[str, Any]:
     # Models in the place of seeds: of a model of models, each is a repetition.
     single = {(ALL_MODELS, number): averaged(own) for number, own in enumerate(models.values())}
     pooled, these = pooled_difference(single), pooled_difference(found)
+    # Single answers are part of how models scatter, so not of the variance over queries, too.
+    variances = replace(pooled.variances, queries=pooled.variances.fixed, residual=0.0)
+    mean, se, degrees = pooled.mean, *_error(variances)
+    reach = float(student.ppf(0.5 + LEVEL / 2.0, degrees)) * se
     means = [overall_mean(frame).mean for frame in single.values()]
     points = {
-        **{"difference": pooled.mean, "se": pooled.se, "low": pooled.low, "high": pooled.high},
+        **{"difference": mean, "se": se, "low": mean - reach, "high": mean + reach},
         **{"these_low": these.low, "these_high": these.high, "smallest": min(means), "largest": max(means)},
-        "models_sd": math.sqrt(pooled.variances.seeds),
+        "models_sd": math.sqrt(variances.seeds),
     }
+    p = float(2.0 * student.sf(abs(mean) / se, degrees)) if se > 0.0 else math.nan
     return (
         row
         | {name: value * PERCENT for name, value in points.items()}
-        | {"higher": sum(mean > 0.0 for mean in means), "p": pooled.p, "p_models": _alike(models)}
-        | {"n_test": pooled.n, "variances": pooled.variances}
+        | {"higher": sum(each > 0.0 for each in means), "p": p, "p_models": _alike(models)}
+        | {"n_test": pooled.n, "variances": variances}
     )
+
+
+def _error(variances: Variances) -> tuple[float, float]:
+    """The standard error of the mean over models, and Satterthwaite's degrees of freedom of its square."""
+    between = variances.seeds * variances.share
+    variance = variances.queries + between
+    degrees = variance**2 / (between**2 / variances.freedom) if between > 0.0 else math.inf
+    return math.sqrt(variance), degrees
 
 
 def _alike(models: Mapping[str, Mapping[tuple[str, int], pd.DataFrame]]) -> float:
@@ -122,7 +140,8 @@ def _cells(suite: Suite, table: pd.DataFrame) -> pd.DataFrame:
     for row in table.to_dict("records"):
         keys = ("method", "against", "train_set", "round")
         cells = {key: str(row[key]) for key in keys if key != "train_set" or len(suite.train_sets) > 1}
-        shown = bold_if(is_clear(row["p_holm"]), signed(row["difference"]) or str(row["status"]))
+        lacking = "one model" if row["models"] == 1 else str(row["status"])
+        shown = bold_if(is_clear(row["p_holm"]), signed(row["difference"]) or lacking)
         cells |= {"differs": row["differs"]} if row["differs"] else {}
         cells |= {
             "runs": of_all(row["runs"], row["missing"]),

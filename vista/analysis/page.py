@@ -361,6 +361,8 @@ def _parts(table: Table) -> list[Table]:
         if parts[-1] and sum(widths[each] for each in (*parts[-1], place)) > room:
             parts.append([])
         parts[-1].append(place)
+    if len(parts) == 1:  # no column to set apart
+        return [table]
     return [
         Table(
             f"{table.caption} (part {number} of {len(parts)})",

@@ -109,7 +109,8 @@ def _panel(
     left, right = min([left, *single]), max([right, *single])
     edge = 0.02 * (right - left)
     axis.set_xlim(left - edge, right + edge)
-    return int(((rows["low"] < left) | (rows["high"] > right)).sum())
+    ends = rows[["low", "these_low"]].min(axis=1), rows[["high", "these_high"]].max(axis=1)
+    return int(((ends[0] < left) | (ends[1] > right)).sum())
 
 
 def _name(row: dict[Hashable, Any], several: bool) -> str:
