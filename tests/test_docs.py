@@ -158,10 +158,10 @@ def over_ten(root: Path, method: str, against: str, number: int) -> tuple[list[f
 @pytest.mark.parametrize(
     ("against", "number", "said"),
     [
-        ("rest-em", 1, "0.0 (−0.8 to +0.8) after one round"),
-        ("rest-em", 3, "−0.4 (−1.2 to +0.4) after three"),
-        ("star", 1, "STaR +1.1 (+0.1 to +2.1)"),
-        ("rft", 1, "RFT +0.8 (+0.1 to +1.5)"),
+        ("rest-em", 1, "0.0 (−0.7 to +0.7) after one round"),
+        ("rest-em", 3, "−0.4 (−1.0 to +0.2) after three"),
+        ("star", 1, "STaR +1.1 (+0.2 to +2.0)"),
+        ("rft", 1, "RFT +0.8 (+0.2 to +1.4)"),
     ],
 )
 def test_intervals_over_ten_base_models_are_those_of_the_models_differences(
@@ -173,13 +173,13 @@ def test_intervals_over_ten_base_models_are_those_of_the_models_differences(
     assert said in " ".join((root / "docs/findings.md").read_text().split())
 
 
-def test_what_is_not_found_over_ten_base_models_is_not(root: Path) -> None:
+def test_what_is_barely_found_over_ten_base_models_is(root: Path) -> None:
     compared = [("star", 1), ("rft", 1), ("rest-em", 3)]
     corrected = holm([over_ten(root, "vista-sft", *each)[1] for each in compared])
-    assert corrected[:2] == pytest.approx([0.08, 0.08], abs=0.005)
+    assert corrected[:2] == pytest.approx([0.044, 0.044], abs=0.001)
     assert corrected[2] > 0.05
     for page in ("README.md", "docs/findings.md"):
-        assert "p 0.08 after correction" in (root / page).read_text()
+        assert "p 0.04 after correction" in (root / page).read_text()
 
 
 def test_the_table_of_recipes_is_that_of_the_committed_measurement(root: Path) -> None:

@@ -274,7 +274,7 @@ def test_the_interval_holds_the_truth_for_other_models_in_95_of_100(
         row = across_models_rows(drawn(random, models, seeds, spread)).iloc[0]
         covered += row["low"] <= 0.0 <= row["high"]
         these += row["these_low"] <= 0.0 <= row["these_high"]
-    # With three or four models Satterthwaite's approximation covers 93 of 100; 200 repetitions tell that to 2.
+    # With few models Satterthwaite's approximation covers 93 of 100; 200 repetitions tell that to 2.
     assert 0.89 <= covered / repetitions <= 0.985
     if spread == 0.1 and seeds == 2:
         assert these / repetitions < 0.8, "the ablation's interval is about these models"

@@ -12,7 +12,7 @@ from vista.errors import VistaError, fail_if
 from vista.settings import Fraction, Name, Strict
 
 # By rule: what a job of the testbed takes with a tiny model, two jobs side by side on two cores; the means of
-# the run that results/reference/testbed is from. For rules that it has no jobs of (check, adopt, encodable,
+# a run of config/testbed.yaml in November 2026. For rules that it has no jobs of (check, adopt, encodable,
 # gains, requests, ask, grade): of older runs, in which every job had to import its libraries.
 CPU_SECONDS = {
     "tasks": 4.0,
