@@ -275,6 +275,7 @@ def test_columns_that_no_page_holds_are_set_in_several_tables_with_the_names_of_
     assert "its columns are set in several tables" in text
 
 
-def test_a_column_that_no_size_fits_says_so() -> None:
-    text = latex(Page("main", "Results", [Table("Results", wide(90, 1, width=400), "")]))
+@pytest.mark.parametrize("rows", [5, 90])
+def test_a_column_that_no_size_fits_says_so(rows: int) -> None:
+    text = latex(Page("main", "Results", [Table("Results", wide(rows, 1, width=400), "")]))
     assert "% Wider than a page even so: leave out columns." in text

@@ -15,7 +15,6 @@ from typing import Any
 
 import pandas as pd
 from scipy.stats import f_oneway
-from scipy.stats import t as student
 
 from vista.analysis.comparisons import ALL_MODELS
 from vista.analysis.page import (
@@ -30,8 +29,7 @@ from vista.analysis.page import (
     with_interval,
 )
 from vista.analysis.pairs import TITLES, Pair, differences, how_many
-from vista.analysis.power import LEVEL, Variances
-from vista.analysis.stats import PERCENT, averaged, detectable, holm, overall_mean, pooled_difference
+from vista.analysis.stats import PERCENT, averaged, detectable, holm, overall_mean, pooled_difference, t_test
 from vista.config import Suite
 
 COLUMNS = [
@@ -83,34 +81,25 @@ def _numbers(pairs: list[Pair]) -> dict[str, Any]:
     models: dict[str, dict[tuple[str, int], pd.DataFrame]] = {}
     for (model, seed), frame in found.items():
         models.setdefault(model, {})[model, seed] = frame
-    # Models in the place of seeds: of a model of models, each is a repetition.
+    # A model in the place of a seed: each is one repetition.
     single = {(ALL_MODELS, number): averaged(own) for number, own in enumerate(models.values())}
     pooled, these = pooled_difference(single), pooled_difference(found)
     # Single answers are part of how models scatter, so not of the variance over queries, too.
     variances = replace(pooled.variances, queries=pooled.variances.fixed, residual=0.0)
-    mean, se, degrees = pooled.mean, *_error(variances)
-    reach = float(student.ppf(0.5 + LEVEL / 2.0, degrees)) * se
+    between = variances.seeds * variances.share
+    se, low, high, p = t_test(pooled.mean, variances.queries, between, variances.freedom)
     means = [overall_mean(frame).mean for frame in single.values()]
     points = {
-        **{"difference": mean, "se": se, "low": mean - reach, "high": mean + reach},
+        **{"difference": pooled.mean, "se": se, "low": low, "high": high},
         **{"these_low": these.low, "these_high": these.high, "smallest": min(means), "largest": max(means)},
         "models_sd": math.sqrt(variances.seeds),
     }
-    p = float(2.0 * student.sf(abs(mean) / se, degrees)) if se > 0.0 else math.nan
     return (
         row
         | {name: value * PERCENT for name, value in points.items()}
         | {"higher": sum(each > 0.0 for each in means), "p": p, "p_models": _alike(models)}
         | {"n_test": pooled.n, "variances": variances}
     )
-
-
-def _error(variances: Variances) -> tuple[float, float]:
-    """The standard error of the mean over models, and Satterthwaite's degrees of freedom of its square."""
-    between = variances.seeds * variances.share
-    variance = variances.queries + between
-    degrees = variance**2 / (between**2 / variances.freedom) if between > 0.0 else math.inf
-    return math.sqrt(variance), degrees
 
 
 def _alike(models: Mapping[str, Mapping[tuple[str, int], pd.DataFrame]]) -> float:

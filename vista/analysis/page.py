@@ -341,7 +341,8 @@ def _environment(page: Page, table: Table) -> str:
     ).rstrip("\n")
     if is_long:
         return _smaller(text, width, is_turned)
-    return _scaled(text) if width * SIZES["normalsize"] > WIDTH else text
+    note = TOO_WIDE if width * SIZES["tiny"] > HEIGHT * SPARE else ""
+    return f"{note}{_scaled(text)}" if width * SIZES["normalsize"] > WIDTH else text
 
 
 def _parts(table: Table) -> list[Table]:

@@ -178,12 +178,7 @@ def pooled_difference(pairs: Mapping[tuple[str, int], pd.DataFrame]) -> Pooled:
     seeds = 0.0
     if freedom:
         seeds = spread / freedom * inverse / len(means) ** 2
-    variance = queries.se**2 + seeds
-    degrees = variance**2 / (seeds**2 / freedom) if seeds > 0.0 else math.inf
-    se = math.sqrt(variance)
-    reach = float(student.ppf(0.975, degrees)) * se
-    p = float(2.0 * student.sf(abs(queries.mean) / se, degrees)) if se > 0.0 else math.nan
-    low, high = queries.mean - reach, queries.mean + reach
+    se, low, high, p = t_test(queries.mean, queries.se**2, seeds, freedom)
     variances = Variances(
         queries=queries.se**2,
         seeds=spread / freedom if freedom else math.nan,
@@ -193,6 +188,28 @@ def pooled_difference(pairs: Mapping[tuple[str, int], pd.DataFrame]) -> Pooled:
         known=freedom,
     )
     return Pooled(queries.mean, se, low, high, p, len(pairs), queries.n, variances)
+
+
+def t_test(mean: float, queries: float, between: float, freedom: int) -> tuple[float, float, float, float]:
+    """Standard error, 95 % interval and two-sided p-value of a mean whose error has two sources.
+
+    Args:
+        mean: In the unit of the scores, as all that follows.
+        queries: Its variance over test queries.
+        between: Its variance between repetitions (seeds, models), estimated; 0 where there are none.
+        freedom: Degrees of freedom of that estimate.
+
+    Returns:
+        The error; the ends of the interval, of a t distribution with Satterthwaite's degrees of freedom, or
+        of the normal one where ``between`` is 0; the p-value of no difference, NaN where the error is zero or
+        unknown.
+    """
+    variance = queries + between
+    degrees = variance**2 / (between**2 / freedom) if between > 0.0 else math.inf
+    se = math.sqrt(variance)
+    reach = float(student.ppf(0.975, degrees)) * se
+    p = float(2.0 * student.sf(abs(mean) / se, degrees)) if se > 0.0 else math.nan
+    return se, mean - reach, mean + reach, p
 
 
 def _residual(

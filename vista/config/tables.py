@@ -17,7 +17,7 @@ MeasuredTable = Literal["difficulty", "faithfulness", "audit", "prefix", "distri
 # A method in each row.
 ResultsTable = Literal["main", "tasks", "runs", "rounds", "ood", "blind", "benchmarks"]
 Table = Literal[ResultsTable, "cost", "ablation", "across_models", "findings", "resolution", MeasuredTable]
-SAMPLE = 3  # models that stand for others, or more
+SAMPLE = 3  # the fewest models that can stand for others
 
 KEYS = ("model", "train_set", "method", "round")
 SILENCE = ("unanswered", "unfinished")

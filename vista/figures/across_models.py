@@ -57,6 +57,7 @@ def across_models(across_models: pd.DataFrame, ablation: pd.DataFrame) -> Figure
     styles = looks_of(across_models)
     single = ablation[ablation["model"] != ALL_MODELS].groupby(KEYS)["difference"]
     models = {key: each.dropna().tolist() for key, each in single}
+    # Not ``panels``: those share their y axis, and these have other rows.
     height = sum(0.8 + ROW * len(rows) for rows in found.values())
     figure: Figure = plt.figure(figsize=(ASKED.get() or COLUMN, height))
     heights = [len(rows) + 1 for rows in found.values()]

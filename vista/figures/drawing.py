@@ -255,6 +255,15 @@ def ends_shown(rows: pd.DataFrame, value: str, low: str = "low", high: str = "hi
     """What of an axis of differences to show: every number, and every bar but those of hardly anything known.
 
     With two seeds, or two models, an interval may be thirty times as wide as its neighbours.
+
+    Args:
+        rows: Of one panel, at least one.
+        value: The column of the differences, in points.
+        low: That of the lower ends of their intervals.
+        high: That of the upper ends.
+
+    Returns:
+        The ends of the axis; 0 is between them.
     """
     below, above = reach(rows, value, low, high)
     most = WIDE * pd.concat([below, above]).median()
