@@ -74,6 +74,8 @@ class Recipe:
 
 RECIPES = {
     "as it is": Recipe(),
+    "one epoch": Recipe({"epochs": 1}),
+    "one epoch, steps of half the size": Recipe({"epochs": 1}, {"batch_size": 0.5}),
     "two epochs": Recipe({"epochs": 2}),
     "six epochs": Recipe({"epochs": 6}),
     "half the rate": Recipe(factors={"learning_rate": 0.5}),

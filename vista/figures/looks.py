@@ -61,6 +61,7 @@ LOOKS = {
     "sft-seed": Look(BLACK, "P", dash=(0, (1, 1))),
     # Baselines.
     "rest-em": Look(BLUE, "s"),
+    "rest-em-continue": Look(BLUE, "s", "right", (0, (6, 1))),
     "dpo": Look(BLUE, "s", "none", "--"),
     "dpo-continue": Look(BLUE, "s", "left", "-."),
     "rest-em-cap10": Look(BLUE, "s", "bottom", (0, (3, 1, 1, 1))),
@@ -71,6 +72,7 @@ LOOKS = {
     "r3v-select": Look(GREEN, "*", "none", "-."),
     # VISTA, and one component alone.
     "vista-sft": Look(RED, "o"),
+    "vista-sft-continue": Look(RED, "o", "right", (0, (6, 1))),
     "vista-dpo": Look(RED, "o", "none", "--"),
     "vista-dpo-continue": Look(RED, "o", "left", "-."),
     "vista-sft-cap10": Look(RED, "o", "bottom", (0, (3, 1, 1, 1))),
