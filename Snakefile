@@ -11,7 +11,7 @@ from pathlib import Path
 
 from snakemake.utils import min_version, update_config
 
-from vista.config import load_suite, load_yaml
+from vista.config import as_in_a_file, load_suite, load_yaml
 from vista.dag import Dag
 from vista.dag.jobs import last_lines, make_old
 from vista.dag.told import Progress
@@ -42,7 +42,7 @@ try:
         said = {}
         for file in workflow.configfiles:
             update_config(said, load_yaml(Path(file)))
-        update_config(said, workflow.config_settings.config)
+        update_config(said, as_in_a_file(workflow.config_settings.config))
         SUITE = load_suite(
             workflow.configfiles[-1], value=said, checkout=Path(workflow.basedir)
         )

@@ -10,6 +10,7 @@ import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
+from snakemake.cli import parse_config
 
 from vista.batches import Shares
 from vista.config import (
@@ -18,10 +19,12 @@ from vista.config import (
     SelfImprovement,
     Suite,
     SuiteFile,
+    as_in_a_file,
     digest,
     json_schemas,
     load_resolved,
     load_suite,
+    parse_yaml,
     with_defaults,
     with_overrides,
 )
@@ -43,6 +46,35 @@ def change(path: Path, edit: Any) -> None:
     value = yaml.safe_load(path.read_text())
     edit(value)
     path.write_text(yaml.safe_dump(value))
+
+
+WORDS = st.sampled_from(["alpha", "beta", "gamma-ray", "delta", "epsilon 5"])
+NUMBERS = st.integers() | st.floats(allow_nan=False, allow_infinity=False)
+PLAIN = st.none() | st.booleans() | NUMBERS | WORDS
+
+
+@given(said=st.recursive(PLAIN, lambda inner: st.lists(inner) | st.dictionaries(WORDS, inner), max_leaves=8))
+def test_what_is_said_on_snakemakes_command_line_means_what_it_means_in_a_file(said: Any) -> None:
+    written = json.dumps(said).replace('"', "")  # words alone need no quotes
+    assert as_in_a_file(parse_config([f"key={written}"])) == {"key": parse_yaml(written)}
+
+
+@pytest.mark.parametrize("text", ["", "yes", "017", "1_000", "12:30", "a: b", "[1]", "1 2", "<<"])
+def test_a_value_of_the_command_line_that_is_no_number_to_everyone_stays_text(text: str) -> None:
+    assert as_in_a_file({"list": [text]}) == {"list": [text]}
+
+
+def test_a_sweep_can_be_given_on_the_command_line(files: Path) -> None:
+    tau = "{method: vista-sft, set: filter.tau, values: [-1.5, 0]}"
+    sweep = f"{{drop: {tau}, on: {{method: dpo, set: mix_seed, values: [false]}}}}"
+    said = as_in_a_file(parse_config([f"sweeps={sweep}", "methods=[sft-seed, vista-sft, dpo]"]))
+    suite = yaml.safe_load((files / "config/smoke.yaml").read_text()) | {"method_overrides": {}} | said
+    found = load_suite(files / "config/smoke.yaml", value=suite, root=files)
+    assert [(name, each.value) for name, each in found.swept.items()] == [
+        ("vista-sft+drop=-1.5", -1.5),
+        ("vista-sft+drop=0", 0),
+        ("dpo+on=false", False),
+    ]
 
 
 def message(files: Path) -> str:

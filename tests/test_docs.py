@@ -190,11 +190,12 @@ def test_the_table_of_recipes_is_that_of_the_committed_measurement(root: Path) -
     for table in (each for each in tables_of(page) if "recipe" in each[0]):
         shown = [name.lower() for name in list(table[0])[1:3]]
         expected = {}
-        for recipe, rows in measured[methods.isin(shown)].groupby("recipe"):  # two training sets, their difference
-            assert methods[rows.index].tolist() == [*shown, shown[0]]
-            spread = [f"{mean:.1f} ± {sd:.1f}" for mean, sd in zip(rows["mean"], rows["deviation"], strict=True)]
-            apart = f"{rows['mean'].iloc[-1]:+.1f} ± {rows['deviation'].iloc[-1]:.1f}".replace("-", "−")
-            expected[recipe] = [*spread[:2], apart, f"{rows['cpu_seconds'].mean():.0f}"]
+        for recipe, rows in measured[methods.isin(shown)].groupby("recipe"):
+            assert methods[rows.index].tolist() == [*shown, shown[0]], "two training sets, their difference"
+            numbers = list(zip(rows["mean"], rows["deviation"], strict=True))
+            spread = [f"{mean:.1f} ± {deviation:.1f}" for mean, deviation in numbers[:2]]
+            apart = "{:+.1f} ± {:.1f}".format(*numbers[2]).replace("-", "−")
+            expected[recipe] = [*spread, apart, f"{rows['cpu_seconds'].mean():.0f}"]
         assert {row["recipe"]: list(row.values())[1:] for row in table} == expected
         seen += shown
     assert set(seen) == set(methods)

@@ -63,11 +63,13 @@ def test_values_on_the_command_line_win_over_the_file(root: Path, tmp_path: Path
     checkout = Checkout.make(root, tmp_path)
     replace(checkout.folder / "config/smoke.yaml", "seeds: [0]", "seeds: [0x1F, 0o17]\nshards: 2\ngpus: 0x1")
     replace(checkout.folder / "config/smoke.yaml", "learning_rate: 5.0e-4", "learning_rate: 5e-4")
-    done = checkout.snakemake("--dry-run", "--config", "shards=3", "training={sft: {epochs: 7}}")
+    sweep = "sweeps={rare: {method: vista-sft, set: resample.j, values: [1, 2]}}"
+    done = checkout.snakemake("--dry-run", "--config", "shards=3", "training={sft: {epochs: 7}}", sweep)
     assert done.returncode == 0, done.stderr
     suite = load_resolved(checkout.results / "suite.json")
     assert (suite.seeds, suite.shards, suite.gpus) == ([31, 15], 3, 1)
     assert (suite.training.sft.epochs, suite.training.sft.learning_rate) == (7, 1e-3)
+    assert [swept.value for swept in suite.swept.values()] == [1, 2]
 
 
 def test_an_unknown_target_is_refused(root: Path, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ is all that the stages read. ``vista config config/testbed.yaml`` prints it.
 
 from vista.config.blocks import up_to
 from vista.config.checks import reporting_problems
-from vista.config.documents import load_yaml, parse_yaml
+from vista.config.documents import as_in_a_file, load_yaml, parse_yaml
 from vista.config.loading import (
     digest,
     json_schemas,
@@ -125,6 +125,7 @@ __all__ = [
     "Tuning",
     "VllmEngineSettings",
     "Wording",
+    "as_in_a_file",
     "digest",
     "json_schemas",
     "load_resolved",

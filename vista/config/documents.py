@@ -167,6 +167,22 @@ def parse_yaml(text: str) -> Any:
             loader.dispose()
 
 
+def as_in_a_file(said: Any) -> Any:
+    """What ``snakemake --config`` says, with the types that a file gives it.
+
+    Snakemake makes text of every value in a list or mapping there, and of ``true`` and ``null`` anywhere.
+    What is empty stays text, as does what a file refuses since it could mean two things.
+    """
+    if isinstance(said, dict):
+        return {name: as_in_a_file(value) for name, value in said.items()}
+    if isinstance(said, list):
+        return [as_in_a_file(value) for value in said]
+    if not isinstance(said, str) or not said or _ambiguity(said) is not None:
+        return said
+    node = yaml.ScalarNode(_PLAIN.resolve(yaml.ScalarNode, said, (True, False)), said)
+    return _PLAIN.construct_object(node)
+
+
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """The object of a JSON document, if no key appears twice."""
     value = dict(pairs)
