@@ -26,7 +26,8 @@ from vista.errors import VistaError
 from vista.manifest import Recorder, installed
 from vista.paths import Paths
 from vista.records import write_text
-from vista.suites import eaten_target, named_suite, strange_target
+from vista.suites import eaten_target, named_suite, strange_target, unmade_target
+from vista.verify import outputs_of
 
 COMMANDS = {command.callback.__name__ for command in app.registered_commands if command.callback}
 
@@ -281,6 +282,27 @@ def test_a_target_that_configfile_took_is_told_from_a_config(tmp_path: Path, mon
         told = eaten_target([config, tmp_path / target])
         assert told is not None
         assert f"snakemake {target} --configfile config/a.yaml" in told
+
+
+def test_every_file_that_a_suite_makes_can_be_a_target_and_one_misspelt_is_told_with_it(root: Path) -> None:
+    suite = load_suite(root / "config/smoke.yaml")
+    made = sorted(outputs_of(suite))
+    files = [str(suite.results / file) for file in made]
+    rules = ("all", "tables", "figures")
+    assert unmade_target([*rules, *files, f"{files[0]}.manifest.json"], suite, made, rules) is None
+    for file in (each for each in files if not each.endswith("manifest.json")):
+        for typed in (f"{file}x", str(Path(file).with_name("x" + Path(file).name).absolute())):
+            told = unmade_target(["all", files[0], typed], suite, made, rules)
+            assert told is not None
+            assert told.startswith(f"{typed}: ")
+            assert "did you mean " in told
+    for typed, said in (
+        ("results/smoke/tables/zzz.csv", "of that folder it makes ablation, "),
+        ("results/smoke/zzz/yyy/xxx", "folders of its files: curation, "),
+        ("table", "did you mean tables?"),
+        ("zzz", "rules that can be named: all, figures, tables"),
+    ):
+        assert said in str(unmade_target([typed], suite, made, rules))
 
 
 def test_a_target_of_another_suite_is_told_with_its_config(

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from contextlib import suppress
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from vista.config import Suite, load_resolved, load_suite, load_yaml
 from vista.config.pilot import ENDING
@@ -18,6 +19,7 @@ WANTED = (
     f"or a results folder with a {RESOLVED}"
 )
 MOST = 10  # suites that a message offers
+MANIFEST = ".manifest.json"
 
 
 def named_suite(named: Path | None, configfile: Path | None) -> tuple[Suite, Path | None]:
@@ -123,3 +125,49 @@ def strange_target(targets: Iterable[str], suite: Suite, configfile: Path, root:
                 f"in {suite.results}; run: snakemake {target} --configfile {right}"
             )
     return None
+
+
+def unmade_target(
+    targets: Iterable[str], suite: Suite, made: Collection[str], rules: Collection[str]
+) -> str | None:
+    """What to tell if no rule makes a target.
+
+    Args:
+        targets: As they were typed.
+        suite: The suite that was read.
+        made: Every file that its rules make from runs, relative to its results folder.
+        rules: The rules that can be named as a target.
+    """
+    own = suite.results.absolute()
+    for target in targets:
+        path = Path(target).absolute()
+        if path.exists() or target in rules:
+            continue
+        if not path.is_relative_to(own):
+            close = difflib.get_close_matches(target, rules, n=1)
+            hint = f"did you mean {close[0]}?" if close else f"rules that can be named: {_listed(rules)}"
+            return f"{target}: is no rule, and no file that one makes; {hint}"
+        name = path.relative_to(own).as_posix()
+        if name.removesuffix(MANIFEST) not in made:
+            hint = _nearest(name, [file for file in made if not file.endswith(MANIFEST)], suite.results)
+            return f"{target}: suite {suite.name!r} makes no such file; {hint}"
+    return None
+
+
+def _nearest(name: str, made: Iterable[str], results: Path) -> str:
+    """The file that may be meant: of the same folder, if there is one; else what there is."""
+    files = [PurePosixPath(file) for file in sorted(made, reverse=True)]
+    wanted = PurePosixPath(name)
+    files.sort(key=lambda file: file.suffix == wanted.suffix)
+    beside = {file.stem: file for file in files if file.parent == wanted.parent}
+    if close := difflib.get_close_matches(wanted.stem, beside, n=1):
+        return f"did you mean {results / beside[close[0]]}?"
+    if beside:
+        return f"of that folder it makes {_listed(beside)}"
+    if close := difflib.get_close_matches(name, map(str, files), n=1, cutoff=0.8):
+        return f"did you mean {results / close[0]}?"
+    return f"folders of its files: {_listed({file.parts[0] for file in files if len(file.parts) > 1})}"
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(sorted(names))

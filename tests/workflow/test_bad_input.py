@@ -72,11 +72,29 @@ def test_values_on_the_command_line_win_over_the_file(root: Path, tmp_path: Path
     assert [swept.value for swept in suite.swept.values()] == [1, 2]
 
 
-def test_an_unknown_target_is_refused(root: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("target", "said"),
+    [
+        ("results/smoke/tables/mian.csv", "did you mean results/smoke/tables/main.csv?"),
+        ("results/smoke/figures/atention.png", "did you mean results/smoke/figures/attention.png?"),
+        ("results/smoke/figures/nope.pdf", "of that folder it makes attention, cases, cost"),
+        (
+            "results/smoke/training/nano-smoke/grids/vista-stf/seed0/round1/manifest.json",
+            "did you mean results/smoke/training/nano-smoke/grids/vista-sft/seed0/",
+        ),
+        ("figurs", "did you mean figures?"),
+    ],
+)
+def test_an_unknown_target_is_refused_with_the_one_that_may_be_meant(
+    root: Path, tmp_path: Path, target: str, said: str
+) -> None:
     checkout = Checkout.make(root, tmp_path)
-    done = checkout.snakemake("results/smoke/tables/mian.csv", "--dry-run")
-    assert done.returncode != 0
-    assert "mian.csv" in done.stdout + done.stderr
+    done = checkout.snakemake(target, "--dry-run")
+    assert done.returncode == 1
+    told = done.stdout + done.stderr
+    assert f"{target}: " in told
+    assert said in told
+    assert not any(word in told for word in ("Traceback", "KeyError", "asyncio"))
 
 
 def test_a_target_of_another_suite_is_refused_with_the_config_that_makes_it(

@@ -11,6 +11,7 @@ import snakemake.jobs
 import snakemake.rules
 from snakemake.benchmark import BenchmarkTimer
 from snakemake.dag import DAG
+from snakemake.exceptions import RuleException
 from snakemake.io import _IOFile, is_flagged
 from snakemake.jobs import Job
 from snakemake.logging import DefaultFilter, DefaultFormatter, get_event, logger
@@ -19,7 +20,8 @@ from snakemake_interface_logger_plugins.common import LogEvent
 
 from vista.dag.board import Board, is_wanted
 from vista.dag.told import SHOWN, short_job
-from vista.suites import strange_target
+from vista.suites import strange_target, unmade_target
+from vista.verify import outputs_of
 from vista.warm import forks
 
 STREAM = "DefaultStreamHandler"  # Snakemake's name of what writes its messages
@@ -85,18 +87,31 @@ def read_signatures_once(parameters=snakemake.common.get_function_params):
 read_signatures_once()
 
 
-def refuse_strange_targets(suite, configfile, root, init=DAG.init):
-    """Have Snakemake say which config makes a target of another suite, not just that no rule does.
+class WrongTarget(WorkflowError):
+    """A target that no rule makes. Where it is refused helps nobody, so Snakemake gets no frames to show."""
 
-    It does not know the targets before all rules are read.
+    __traceback__ = None
+
+
+def refuse_strange_targets(suite, configfile, root, init=DAG.init):
+    """Have Snakemake say which config makes a target of another suite, or which file may be meant instead.
+
+    It does not know the targets before all rules are read, and would say that no rule makes one, or show
+    where a rule's function did not know what to make of its name.
     """
 
     async def checked(dag, *arguments, **options):
-        if problem := strange_target(
-            map(str, dag.targetfiles), suite, configfile, root
-        ):
-            raise WorkflowError(problem)
-        return await init(dag, *arguments, **options)
+        targets = [str(file) for file in dag.targetfiles]
+        if problem := strange_target(targets, suite, configfile, root):
+            raise WrongTarget(problem)
+        try:
+            return await init(dag, *arguments, **options)
+        except (WorkflowError, RuleException) as error:
+            named = [rule.name for rule in dag.rules if not rule.has_wildcards()]
+            problem = unmade_target(targets, suite, outputs_of(suite), named)
+            if problem is None:
+                raise
+            raise WrongTarget(problem) from error
 
     DAG.init = checked
 
