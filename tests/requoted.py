@@ -24,8 +24,8 @@ KEYS = ("model", "train_set", "method", "against", "round", "task", "policy", "k
 def written(value: float, like: str) -> str:
     """A value with as many digits, and signed, as the number that it replaces."""
     digits = len(like.partition(".")[2])
-    text = f"{abs(value):.{digits}f}"
-    if value < 0:
+    text = f"{abs(value):{',' if ',' in like else ''}.{digits}f}"
+    if value < 0 and text.strip("0.,"):
         return f"{'-' if '-' in like else '−'}{text}"
     return f"+{text}" if like[0] in "+−-" else text
 
@@ -43,9 +43,12 @@ def sentences(page: str, new: Path, old: Path) -> tuple[str, list[str]]:
             problems.append(f"by hand: {quote.text[-70:]!r}, from {quote.table} {quote.row}")
             continue
         text = quote.text
-        for place, column in reversed(list(zip(at, quote.columns, strict=True))):
+        for place, column, before in reversed(list(zip(at, quote.columns, was, strict=True))):
             word = words[place]
-            number = written(looked_up(quote, column, new), word.group())
+            now = looked_up(quote, column, new)
+            if now == before:
+                continue  # somebody has rounded it by hand
+            number = written(now, word.group())
             text = text[: word.start()] + number + text[word.end() :]
         page = page[:start] + text + page[match.start() :]
     return page, problems

@@ -42,6 +42,12 @@ def test_each_number_is_the_new_one_and_round_numbers_stay(references: tuple[Pat
     assert [wrong(quote, new) for quote in quotes(page)] == ["", ""]
 
 
+def test_a_number_whose_origin_has_not_changed_stays_as_it_was_written(references: tuple[Path, Path]) -> None:
+    _, old = references
+    page = PAGE.replace("−1.3", "-1.26")
+    assert sentences(page, old, old) == (page, [])
+
+
 def test_a_number_that_is_not_the_old_one_is_left_to_a_person(references: tuple[Path, Path]) -> None:
     page, problems = sentences(PAGE.replace("+3.1", "+3.3"), *references)
     assert len(problems) == 1
@@ -63,6 +69,8 @@ def test_rows_of_an_excerpt_are_the_new_ones(references: tuple[Path, Path]) -> N
         (-1.26, "-3.1", "-1.3"),
         (0.04, "−3.1", "+0.0"),
         (4.2, "3", "4"),
+        (2345.6, "12,345", "2,346"),
+        (-0.04, "0.0", "0.0"),
     ],
 )
 def test_a_number_is_written_like_the_one_before(value: float, like: str, text: str) -> None:
