@@ -182,6 +182,21 @@ def test_what_is_barely_found_over_ten_base_models_is(root: Path) -> None:
         assert "p 0.04 after correction" in (root / page).read_text()
 
 
+def test_the_interval_over_the_four_base_models_beside_grpo_is_that_of_their_differences(root: Path) -> None:
+    tables = [
+        pd.read_csv(root / f"results/reference/{suite}/ablation.csv")
+        .set_index(["method", "against", "round", "model"])
+        .sort_index()
+        for suite in ("testbed-online", "testbed-online-other-base-models")
+    ]
+    rows = [table.loc["vista-sft", "grpo", 3].drop("all models")["difference"] for table in tables]
+    found = pd.concat(rows)
+    assert len(found) == 4
+    expected = [found.mean(), *stats.t(3, found.mean(), stats.sem(found)).interval(0.95)]
+    assert expected == pytest.approx([-2.7, -6.1, 0.6], abs=0.05)
+    assert "over base models, −2.7 (−6.1 to +0.6), contains 0" in (root / "docs/findings.md").read_text()
+
+
 def test_the_table_of_recipes_is_that_of_the_committed_measurement(root: Path) -> None:
     measured = pd.read_csv(root / "benchmarks/recipes.csv")
     methods = measured["trained on"].str.extract(r"/([a-z-]+)/seed")[0]
