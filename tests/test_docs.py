@@ -108,6 +108,7 @@ SECTIONS = {
     "Six more base models": "testbed-base-models",
     "Reinforcement learning at the same number of tokens": "testbed-online",
     "With a pretrained language model": "testbed-language",
+    "Top-k of the critical token, with three seeds": "testbed-top-k",
 }
 
 
@@ -123,7 +124,7 @@ def test_results_in_the_documentation_are_those_of_the_reference_run(
     for heading, text in zip(parts[1::2], parts[2::2], strict=True):
         name = SECTIONS.get(heading, suite)
         texts[name] = texts.get(name, "") + text
-    assert len(texts) == (6 if page == "docs/findings.md" else 1)
+    assert len(texts) == (7 if page == "docs/findings.md" else 1)
     for name, text in texts.items():
         shown = tables_of(text)[own if name == suite else 0 :]
         folder = root / "results/reference" / name
