@@ -25,7 +25,7 @@ def written(value: float, like: str) -> str:
     """A value with as many digits, and signed, as the number that it replaces."""
     digits = len(like.partition(".")[2])
     text = f"{abs(value):{',' if ',' in like else ''}.{digits}f}"
-    if value < 0 and text.strip("0.,"):
+    if value < 0 and (text.strip("0.,") or like[0] in "+−-"):
         return f"{'-' if '-' in like else '−'}{text}"
     return f"+{text}" if like[0] in "+−-" else text
 

@@ -289,7 +289,9 @@ def test_every_file_that_a_suite_makes_can_be_a_target_and_one_misspelt_is_told_
     made = sorted(outputs_of(suite))
     files = [str(suite.results / file) for file in made]
     rules = ("all", "tables", "figures")
+    files += ["results/smoke/tasks/printed/train.parquet", "results/smoke/models/nano-smoke/manifest.json"]
     assert unmade_target([*rules, *files, f"{files[0]}.manifest.json"], suite, made, rules) is None
+    assert unmade_target(["results/smoke/../smoke/tables/main.csv", "mine/a.csv"], suite, made, None) is None
     for file in (each for each in files if not each.endswith("manifest.json")):
         for typed in (f"{file}x", str(Path(file).with_name("x" + Path(file).name).absolute())):
             told = unmade_target(["all", files[0], typed], suite, made, rules)
@@ -300,6 +302,9 @@ def test_every_file_that_a_suite_makes_can_be_a_target_and_one_misspelt_is_told_
         ("results/smoke/tables/zzz.csv", "of that folder it makes ablation, "),
         ("results/smoke/zzz/yyy/xxx", "folders of its files: curation, "),
         ("table", "did you mean tables?"),
+        ("results/smok/tables/main.csv", "did you mean results/smoke/tables/main.csv?"),
+        ("results/smoke/tables/mian.csv.manifest.json", "did you mean results/smoke/tables/main.csv?"),
+        ("results/smoke/training/nano-smoke/grids/star/seed0/round1", "it is a folder of such files"),
         ("zzz", "rules that can be named: all, figures, tables"),
     ):
         assert said in str(unmade_target([typed], suite, made, rules))

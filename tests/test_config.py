@@ -59,7 +59,9 @@ def test_what_is_said_on_snakemakes_command_line_means_what_it_means_in_a_file(s
     assert as_in_a_file(parse_config([f"key={written}"])) == {"key": parse_yaml(written)}
 
 
-@pytest.mark.parametrize("text", ["", "yes", "017", "1_000", "12:30", "a: b", "[1]", "1 2", "<<"])
+@pytest.mark.parametrize(
+    "text", ["", "yes", "017", "1_000", "12:30", "a: b", "[1]", "1 2", "<<", "true\n", "12e4567", "1" * 5000]
+)
 def test_a_value_of_the_command_line_that_is_no_number_to_everyone_stays_text(text: str) -> None:
     assert as_in_a_file({"list": [text]}) == {"list": [text]}
 

@@ -71,6 +71,7 @@ def test_rows_of_an_excerpt_are_the_new_ones(references: tuple[Path, Path]) -> N
         (4.2, "3", "4"),
         (2345.6, "12,345", "2,346"),
         (-0.04, "0.0", "0.0"),
+        (-0.04, "−0.5", "−0.0"),
     ],
 )
 def test_a_number_is_written_like_the_one_before(value: float, like: str, text: str) -> None:

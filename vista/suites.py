@@ -128,29 +128,31 @@ def strange_target(targets: Iterable[str], suite: Suite, configfile: Path, root:
 
 
 def unmade_target(
-    targets: Iterable[str], suite: Suite, made: Collection[str], rules: Collection[str]
+    targets: Iterable[str], suite: Suite, made: Collection[str], rules: Collection[str] | None
 ) -> str | None:
     """What to tell if no rule makes a target.
 
     Args:
         targets: As they were typed.
         suite: The suite that was read.
-        made: Every file that its rules make from runs, relative to its results folder.
-        rules: The rules that can be named as a target.
+        made: Every file that its rules make, relative to its results folder.
+        rules: The rules that can be named as a target; ``None``: somebody else's may make files elsewhere.
     """
-    own = suite.results.absolute()
+    files = [file for file in made if not file.endswith(MANIFEST)]
     for target in targets:
-        path = Path(target).absolute()
-        if path.exists() or target in rules:
+        path = Path(os.path.abspath(target))  # as it reads, without what links make of it
+        if path.exists() or (rules is not None and target in rules):
             continue
-        if not path.is_relative_to(own):
-            close = difflib.get_close_matches(target, rules, n=1)
+        if path.is_relative_to(suite.results.absolute()):
+            name = path.relative_to(suite.results.absolute()).as_posix()
+            if name not in made and name.removesuffix(MANIFEST) not in made:
+                hint = _nearest(name.removesuffix(MANIFEST), files, suite.results)
+                return f"{target}: suite {suite.name!r} makes no such file; {hint}"
+        elif rules is not None:
+            known = [*rules, *(str(suite.results / file) for file in files)]
+            close = difflib.get_close_matches(target, known, n=1, cutoff=0.7)
             hint = f"did you mean {close[0]}?" if close else f"rules that can be named: {_listed(rules)}"
             return f"{target}: is no rule, and no file that one makes; {hint}"
-        name = path.relative_to(own).as_posix()
-        if name.removesuffix(MANIFEST) not in made:
-            hint = _nearest(name, [file for file in made if not file.endswith(MANIFEST)], suite.results)
-            return f"{target}: suite {suite.name!r} makes no such file; {hint}"
     return None
 
 
@@ -158,6 +160,8 @@ def _nearest(name: str, made: Iterable[str], results: Path) -> str:
     """The file that may be meant: of the same folder, if there is one; else what there is."""
     files = [PurePosixPath(file) for file in sorted(made, reverse=True)]
     wanted = PurePosixPath(name)
+    if below := [file for file in files if file.is_relative_to(wanted)]:
+        return f"it is a folder of such files; name one, as {results / below[-1]}"
     files.sort(key=lambda file: file.suffix == wanted.suffix)
     beside = {file.stem: file for file in files if file.parent == wanted.parent}
     if close := difflib.get_close_matches(wanted.stem, beside, n=1):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -186,9 +186,17 @@ def _is_newer(file: Path, output: Path) -> bool:
 
 
 def outputs_of(suite: Suite) -> set[str]:
-    """Every file that the suite's rules make from runs, relative to the results folder."""
+    """Every file that the suite's rules make, relative to the results folder."""
     dag, paths = Dag(suite), Paths(suite.results)
-    files = [*dag.predictions(), *dag.cases(), *dag.gallery(), *dag.figures(), str(paths.long)]
+    files = [
+        str(paths.queries(name, split))
+        for name, task in suite.tasks.items()
+        for split, size in task.sizes.model_dump().items()
+        if size != 0
+    ]
+    for model in suite.models:
+        files += [str(manifest_of(paths.base(model))), str(paths.check(model))]
+    files += [*dag.predictions(), *dag.cases(), *dag.gallery(), *dag.figures(), str(paths.long)]
     files += [str(paths.results / name) for name in ("suite.yaml", "suite.html")]
     files += [path for table in dag.every_table() for path in dag.table(Path(table).stem)]
     files += dag.pilot_outputs() if suite.pilot else []
@@ -224,18 +232,8 @@ def files_to_make(suite: Suite, outputs: Iterable[str]) -> dict[str, str | None]
             file = f"{output}/manifest.json"
         if stage == "rollouts" and "critical" in parts[-3:-2]:
             file = str(path.parents[2].joinpath("resamples", *parts[-2:]))
-        if stage == "models":
-            made = [name.removesuffix(".check.json") in suite.models for name in parts] == [True]
-        else:
-            made = file in known or (stage == "tasks" and _is_split(suite, parts))
-        found[output] = file if made else None
+        found[output] = file if file in known else None
     return found
-
-
-def _is_split(suite: Suite, parts: Sequence[str]) -> bool:
-    """Whether a path below the tasks is a split of one of the suite."""
-    sizes = suite.tasks[parts[0]].sizes.model_dump() if parts and parts[0] in suite.tasks else {}
-    return list(parts[1:]) in [[f"{split}.parquet"] for split, size in sizes.items() if size != 0]
 
 
 def command(suite: Suite, damaged: list[str], configfile: Path) -> str:

@@ -6,6 +6,7 @@ Plain values are those of YAML 1.2's core schema; what YAML 1.1 reads differentl
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Iterator
 from contextlib import suppress
@@ -38,7 +39,7 @@ for _tag, _form, _first in (
     ),
     ("merge", r"<<", ["<"]),
 ):
-    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(rf"^(?:{_form})$"), _first)
+    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(rf"(?:{_form})\Z"), _first)
 _PLAIN: Any = _Loader("")  # tells what a value looks like
 
 # What YAML 1.1 reads as something else, so that nobody can tell what was meant.
@@ -171,7 +172,8 @@ def as_in_a_file(said: Any) -> Any:
     """What ``snakemake --config`` says, with the types that a file gives it.
 
     Snakemake makes text of every value in a list or mapping there, and of ``true`` and ``null`` anywhere.
-    What is empty stays text, as does what a file refuses since it could mean two things.
+    What is empty stays text, as do words that a file refuses, since they could mean two things, and digits
+    that make no number, such as a commit's ``12e4567``.
     """
     if isinstance(said, dict):
         return {name: as_in_a_file(value) for name, value in said.items()}
@@ -179,8 +181,12 @@ def as_in_a_file(said: Any) -> Any:
         return [as_in_a_file(value) for value in said]
     if not isinstance(said, str) or not said or _ambiguity(said) is not None:
         return said
-    node = yaml.ScalarNode(_PLAIN.resolve(yaml.ScalarNode, said, (True, False)), said)
-    return _PLAIN.construct_object(node)
+    tag = _PLAIN.resolve(yaml.ScalarNode, said, (True, False))
+    with suppress(ValueError):  # more digits than Python reads
+        value = _PLAIN.construct_object(yaml.ScalarNode(tag, said))
+        if not (isinstance(value, float) and math.isinf(value) and said[-1].isdigit()):
+            return value
+    return said
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -11,7 +11,11 @@ import snakemake.jobs
 import snakemake.rules
 from snakemake.benchmark import BenchmarkTimer
 from snakemake.dag import DAG
-from snakemake.exceptions import RuleException
+from snakemake.exceptions import (
+    InputFunctionException,
+    MissingInputException,
+    MissingRuleException,
+)
 from snakemake.io import _IOFile, is_flagged
 from snakemake.jobs import Job
 from snakemake.logging import DefaultFilter, DefaultFormatter, get_event, logger
@@ -106,8 +110,14 @@ def refuse_strange_targets(suite, configfile, root, init=DAG.init):
             raise WrongTarget(problem)
         try:
             return await init(dag, *arguments, **options)
-        except (WorkflowError, RuleException) as error:
+        except (
+            MissingRuleException,
+            MissingInputException,
+            InputFunctionException,
+        ) as error:
             named = [rule.name for rule in dag.rules if not rule.has_wildcards()]
+            if not isinstance(error, MissingRuleException):
+                named = None
             problem = unmade_target(targets, suite, outputs_of(suite), named)
             if problem is None:
                 raise
