@@ -6,7 +6,6 @@ Plain values are those of YAML 1.2's core schema; what YAML 1.1 reads differentl
 from __future__ import annotations
 
 import json
-import math
 import re
 from collections.abc import Iterator
 from contextlib import suppress
@@ -184,7 +183,7 @@ def as_in_a_file(said: Any) -> Any:
     tag = _PLAIN.resolve(yaml.ScalarNode, said, (True, False))
     with suppress(ValueError):  # more digits than Python reads
         value = _PLAIN.construct_object(yaml.ScalarNode(tag, said))
-        if not (isinstance(value, float) and math.isinf(value) and said[-1].isdigit()):
+        if not (said[-1].isdigit() and str(value).endswith("inf")):
             return value
     return said
 
