@@ -28,6 +28,7 @@ import json, os, signal, sys, time
 from pathlib import Path
 from vista import warm
 
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # ignored below `nohup`, by jobs as well
 warm.serve(int(sys.argv[1]), 1, ["json"])
 what, *rest = sys.argv[2:]
 if what == "tell":
