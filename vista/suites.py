@@ -12,6 +12,7 @@ from pathlib import Path, PurePosixPath
 from vista.config import Suite, load_resolved, load_suite, load_yaml
 from vista.config.pilot import ENDING
 from vista.errors import VistaError
+from vista.manifest import SUFFIX
 
 RESOLVED = "suite.json"  # what the Snakefile writes into a results folder
 WANTED = (
@@ -19,7 +20,6 @@ WANTED = (
     f"or a results folder with a {RESOLVED}"
 )
 MOST = 10  # suites that a message offers
-MANIFEST = ".manifest.json"
 
 
 def named_suite(named: Path | None, configfile: Path | None) -> tuple[Suite, Path | None]:
@@ -138,15 +138,15 @@ def unmade_target(
         made: Every file that its rules make, relative to its results folder.
         rules: The rules that can be named as a target; ``None``: somebody else's may make files elsewhere.
     """
-    files = [file for file in made if not file.endswith(MANIFEST)]
+    files = [file for file in made if not file.endswith(SUFFIX)]
     for target in targets:
         path = Path(os.path.abspath(target))  # as it reads, without what links make of it
         if path.exists() or (rules is not None and target in rules):
             continue
         if path.is_relative_to(suite.results.absolute()):
             name = path.relative_to(suite.results.absolute()).as_posix()
-            if name not in made and name.removesuffix(MANIFEST) not in made:
-                hint = _nearest(name.removesuffix(MANIFEST), files, suite.results)
+            if name not in made and name.removesuffix(SUFFIX) not in made:
+                hint = _nearest(name.removesuffix(SUFFIX), files, suite.results)
                 return f"{target}: suite {suite.name!r} makes no such file; {hint}"
         elif rules is not None:
             known = [*rules, *(str(suite.results / file) for file in files)]

@@ -115,9 +115,9 @@ def refuse_strange_targets(suite, configfile, root, init=DAG.init):
             MissingInputException,
             InputFunctionException,
         ) as error:
-            named = [rule.name for rule in dag.rules if not rule.has_wildcards()]
-            if not isinstance(error, MissingRuleException):
-                named = None
+            named = None
+            if isinstance(error, MissingRuleException):
+                named = [rule.name for rule in dag.rules if not rule.has_wildcards()]
             problem = unmade_target(targets, suite, outputs_of(suite), named)
             if problem is None:
                 raise
