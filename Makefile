@@ -64,8 +64,9 @@ test-faults: install  ## A hundred kills (make test: 5), signals, damaged files,
 
 vllm: $(VLLM)/.installed  ## vLLM's environment for GPUs, from requirements-vllm.lock
 
-test-vllm: $(TESTED)/.installed  ## The real vLLM engine, in vLLM's build for CPUs; GPU=1: in that for GPUs
+test-vllm: install $(TESTED)/.installed  ## The real vLLM engine, in vLLM's build for CPUs; GPU=1: in that for GPUs
 	$(if $(GPU),VISTA_TEST_GPU=1 )$(TESTED)/bin/python -m pytest tests/engines/test_vllm.py
+	$(RUN) $(if $(GPU),VISTA_TEST_GPU=1 )VISTA_VLLM=$(abspath $(TESTED))/bin/vista python -m pytest -k vllm_samples tests/training/test_samplers.py
 
 $(VLLM)/.installed: requirements-vllm.lock pyproject.toml
 	$(PYTHON) -m venv --clear $(VLLM)

@@ -29,7 +29,11 @@ from vista.records import write_text
 from vista.suites import eaten_target, named_suite, strange_target, unmade_target
 from vista.verify import outputs_of
 
-COMMANDS = {command.callback.__name__ for command in app.registered_commands if command.callback}
+COMMANDS = {
+    command.callback.__name__
+    for command in app.registered_commands
+    if command.callback and not command.hidden
+}
 
 
 def invoke(*words: object, status: int = 0) -> str:

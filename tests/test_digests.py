@@ -338,6 +338,7 @@ DECIDES: dict[str, str] = {
     "VllmEngineSettings.batch_size": "",
     "VllmEngineSettings.command": "resample respond sample",
     "VllmEngineSettings.memory": "",
+    "VllmEngineSettings.colocated_memory": "",
     "VllmEngineSettings.max_model_len": "",
     "VllmEngineSettings.eager": "",
     "Loading.dtype": "models",

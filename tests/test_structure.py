@@ -12,7 +12,7 @@ import pytest
 from benchmarks.structure import STAGES, Structure, circles, measure
 
 # What `python benchmarks/structure.py` prints must stay within these; of imports there must be fewer.
-MOST_MODULES = 264
+MOST_MODULES = 266
 FEWER_IMPORTS_PER_1000_LINES = 30
 MOST_LINES_OF_A_MODULE = 450
 

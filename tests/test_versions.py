@@ -89,6 +89,20 @@ def test_the_environment_of_vllm_may_have_another_torch() -> None:
     assert mixed_versions(outputs) == ["torch with vLLM: 1.8 (1 output), 1.9 (1 output: rollouts/a)"]
 
 
+def test_a_training_that_vllm_samples_for_is_of_the_main_environment() -> None:
+    outputs = {
+        "rollouts/a": {"torch": "1.9", "vllm": "0.1"},
+        "training/a": {"torch": "2.1", "trl": "1", "vllm": "0.1"},
+        "training/b": {"torch": "2.1", "trl": "1"},
+    }
+    assert mixed_versions(outputs) == []
+    outputs["training/a"] = {"torch": "2.2", "trl": "1", "vllm": "0.2"}
+    assert mixed_versions(outputs) == [
+        "vllm: 0.1 (1 output), 0.2 (1 output: training/a)",
+        "torch: 2.1 (1 output), 2.2 (1 output: training/a)",
+    ]
+
+
 def test_a_run_that_starts_tells_it(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "environ", dict(os.environ))
     suite = load_suite(root / "config/smoke.yaml", root=root).model_copy(update={"results": tmp_path})

@@ -311,6 +311,14 @@ def export(
     typer.echo(work(run, out, to, what, suite, configfile, push, public))
 
 
+@app.command(hidden=True)
+def colocate(descriptor: Annotated[int, typer.Argument(help="One end of a pipe.")]) -> None:
+    """Sample with vLLM for a training, which starts this in vLLM's environment."""
+    from vista.engines.colocated import serve
+
+    serve(descriptor)
+
+
 app.add_typer(stages.app)
 
 

@@ -162,6 +162,7 @@ class Recorder:
         self.settings = settings
         self.inputs = inputs
         self.device = device
+        self.packages: dict[str, str] = {}  # of another environment that had a part in it
         self.started = datetime.now(UTC)
         self.clock = time.monotonic()
         self.digests = ORIGIN.digests()
@@ -186,7 +187,7 @@ class Recorder:
             counts=counts,
             **(ORIGIN.code or git_state()),
             digests=self.digests,
-            packages=installed(),
+            packages=installed() | self.packages,
             python=platform.python_version(),
             device=self.device,
             started=self.started.isoformat(timespec="seconds"),

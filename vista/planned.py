@@ -201,6 +201,23 @@ def start(path: Path, command: str, *arguments: str) -> tuple[Suite, Plan | None
     return suite, plan
 
 
+def held_to() -> Path | None:
+    """The plan whose code this process is held to, for a process that it starts; ``None`` by hand."""
+    plans = [finder.plan for finder in sys.meta_path if isinstance(finder, Guard)]
+    return plans[0].file(ORIGIN.results) if plans and ORIGIN.results is not None else None
+
+
+def hold_to(path: Path) -> None:
+    """Hold a process that a job started to the code of its plan.
+
+    Raises:
+        VistaError: as ``read``; modules have other code than planned.
+    """
+    plan = read(path)[1]
+    if plan is not None:
+        Guard(plan).install()
+
+
 def end() -> None:
     """End what ``start`` began, in this process."""
     while AT_END:

@@ -74,14 +74,17 @@ def version_note(results: Path) -> str | None:
 def mixed_versions(packages: Recorded) -> list[str]:
     """One line for each package of which outputs record several versions, with a few of the outputs.
 
-    Outputs of vLLM's environment are compared only with one another: it has its own packages.
+    Outputs of vLLM's environment are compared only with one another: it has its own packages, but no TRL,
+    which trainings have that vLLM sampled for.
     """
     outputs: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
     for output, versions in packages.items():
-        where = " with vLLM" if any(name in versions for name in SAMPLERS) else ""
+        apart = "trl" not in versions and any(name in versions for name in SAMPLERS)
         for name in COMPARED:
             if name in versions:
-                outputs[f"{name}{where}"][versions[name]].append(output)
+                outputs[f"{name} with vLLM" if apart and name not in SAMPLERS else name][
+                    versions[name]
+                ].append(output)
     lines = []
     for name, by_version in outputs.items():
         if len(by_version) > 1:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import copy
 import gc
 import math
 import os
@@ -307,6 +308,40 @@ def test_too_little_memory_names_the_settings_that_matter(
         engine.sample(requests_for(engine.checkpoint, 1), 1.0, LIMIT)
 
 
+def test_beside_a_training_it_takes_less_memory_and_renews_its_weights(
+    fake: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    settings = SETTINGS.model_copy(update={"colocated_memory": 0.2})
+    engine = VllmEngine(tmp_path, own_checkpoint("qwen2.5-vl"), settings, colocated=True)
+    engine.expect_at_most(200, 2)
+    first, second = tmp_path / "first", tmp_path / "second"
+    engine.renew(first)
+    engine.sample(requests_for(engine.checkpoint, 1), 1.0, LIMIT)
+    options = engine._llm.options
+    assert options["model"] == str(first)
+    assert options["gpu_memory_utilization"] == 0.2
+    assert options["limit_mm_per_prompt"]["image"] == 2
+    done: list[Any] = []
+    engine._llm.collective_rpc = lambda name, kwargs: done.append((name, kwargs))
+    engine._llm.apply_model = done.append
+    engine._llm.llm_engine = SimpleNamespace(reset_encoder_cache=lambda: done.append("images"))
+    engine._llm.reset_prefix_cache = lambda: done.append("prompts") or True
+    engine.renew(second)
+    read = ("reload_weights", {"weights_path": str(second)})
+    assert done == [read, engine_module.pack_tied_head, "images", "prompts"]
+
+    def full(*_: Any, **__: Any) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+    engine._llm.collective_rpc = full
+    with pytest.raises(VistaError, match=r"when it read new weights .*engine.colocated_memory: 0.2"):
+        engine.renew(second)
+    engine._llm.collective_rpc = lambda *_, **__: None
+    engine._llm.reset_prefix_cache = lambda: False
+    with pytest.raises(RuntimeError, match="read with other weights"):
+        engine.renew(second)
+
+
 def test_other_errors_of_vllm_come_through(fake: None, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*_: Any, **__: Any) -> None:
         raise ValueError("no such option")
@@ -519,6 +554,34 @@ def test_a_sample_depends_on_its_seed_and_not_on_its_company(both: tuple[HfEngin
     alone = [vllm.sample([Request(r.prompt, r.seeds[1:2], r.prefix)], 1.0, LIMIT)[0][0] for r in requests]
     assert [sample.token_ids for sample in alone] == [samples[1].token_ids for samples in together]
     assert len({tuple(sample.token_ids) for samples in together for sample in samples}) > 25
+
+
+@real
+def test_renewed_weights_leave_nothing_of_the_old_ones(
+    both: tuple[HfEngine, VllmEngine], tmp_path: Path
+) -> None:
+    """Not the tokens that it has read, whole blocks of which it keeps, nor what it made of the images."""
+    hf, vllm = both
+    before, limit = vllm.folder, 160
+    requests = requests_for(hf.checkpoint, 6, [20, 25, 30] * 50)
+    old = vllm.sample(requests, 0.0, limit)
+    model = copy.deepcopy(hf.checkpoint.model)
+    torch.manual_seed(0)
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight += 0.05 * torch.randn_like(weight)
+    save_checkpoint(model, hf.checkpoint.processor, tmp_path / "renewed")
+    expected = HfEngine(load_checkpoint(tmp_path / "renewed", device="cpu"), 32).sample(requests, 0.0, limit)
+    try:
+        vllm.renew(tmp_path / "renewed")
+        found = vllm.sample(requests, 0.0, limit)
+    finally:
+        vllm.renew(before)
+    assert [sample.token_ids for (sample, *_) in found] == [sample.token_ids for (sample, *_) in expected]
+    for (sample, *_), (other, *_) in zip(found, expected, strict=True):
+        assert sample.logprob == pytest.approx(other.logprob, abs=TOLERANCE)
+    assert found != old
+    assert vllm.sample(requests, 0.0, limit) == old
 
 
 @real

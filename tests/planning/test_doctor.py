@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from hashlib import sha256
 from importlib import metadata
@@ -251,17 +252,18 @@ def test_training_memory_is_split_where_accelerate_shards_it(tmp_path: Path, roo
 
 
 @pytest.mark.parametrize(
-    ("beta", "accelerate", "tuning", "copies"),
+    ("beta", "accelerate", "tuning", "engine", "copies"),
     [
-        (0.1, None, "full", 1),  # the first weights
-        (0.0, None, "full", 0),
-        (0.1, "fsdp.yaml", "full", 2),  # the current ones as well
-        (0.0, "fsdp.yaml", "full", 1),
-        (0.1, None, "lora", 0),  # the first weights are those without adapters
+        (0.1, None, "full", "hf", 1),  # the first weights
+        (0.0, None, "full", "hf", 0),
+        (0.1, "fsdp.yaml", "full", "hf", 2),  # the current ones as well
+        (0.0, "fsdp.yaml", "full", "hf", 1),
+        (0.1, "fsdp.yaml", "full", "vllm", 1),  # which vLLM has in its own share
+        (0.1, None, "lora", "hf", 0),  # the first weights are those without adapters
     ],
 )
 def test_training_memory_counts_what_online_training_holds_whole(
-    tmp_path: Path, root: Path, beta: float, accelerate: str | None, tuning: str, copies: int
+    tmp_path: Path, root: Path, beta: float, accelerate: str | None, tuning: str, engine: str, copies: int
 ) -> None:
     training: dict[str, Any] = {"processes": 4, "tuning": {"kind": tuning}}
     if accelerate is not None:
@@ -271,10 +273,53 @@ def test_training_memory_counts_what_online_training_holds_whole(
     grpo = {"kind": "online", "objective": {"kind": "grpo", "beta": beta}}
     methods = {name: method.model_dump() for name, method in before.methods.items()} | {"grpo": grpo}
     models = {"m-1b": model, "n-1b": model}
-    suite = make_suite(tmp_path, models=models, methods=methods, only={"grpo": {"models": ["m-1b"]}})
+    only = {"grpo": {"models": ["m-1b"]}}
+    suite = make_suite(tmp_path, models=models, methods=methods, only=only, engine={"kind": engine})
     plain, online = (training_memory(each, "m-1b", Assumptions()) for each in (before, suite))
     assert online - plain == copies * 4e9
     assert training_memory(suite, "n-1b", Assumptions()) == plain
+
+
+@pytest.mark.parametrize(
+    ("share", "gigabytes", "said"),
+    [
+        (0.3, 24, []),
+        (
+            0.3,
+            22,
+            [r"needs about 16 GB .* has 22 GB, of which vLLM takes 7 \(engine.colocated_memory\)"],
+        ),
+        (0.05, 24, [r"its weights take 2 GB; the smallest GPU here has 24 GB, of which vLLM takes 1 \("]),
+        (0.5, 3, [r"needs about 16 GB", r"its weights take 2 GB"]),
+    ],
+)
+def test_vllm_beside_an_online_training_takes_its_share_of_the_gpu(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, share: float, gigabytes: int, said: list[str]
+) -> None:
+    import torch
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(
+        torch.cuda, "get_device_properties", lambda index: SimpleNamespace(total_memory=gigabytes * 1e9)
+    )
+    models = {name: {"kind": "path", "path": f"/{name}"} for name in ("m-1b", "n-0.1b")}
+    online = {"grpo": {"kind": "online", "objective": {"kind": "grpo", "beta": 0.0}}}
+    engine = {"kind": "vllm", "colocated_memory": share}
+    suite = make_suite(
+        tmp_path,
+        models=models,
+        methods={
+            **{name: each.model_dump() for name, each in make_suite(tmp_path).methods.items()},
+            **online,
+        },
+        only={"grpo": {"models": ["m-1b"]}},
+        engine=engine,
+    )
+    found = [each for each in check_gpus(suite, Assumptions()) if each.verdict == "fail"]
+    assert len(found) == len(said)
+    for finding, expected in zip(found, said, strict=True):
+        assert re.search(expected, finding.message)
 
 
 def test_a_built_model_is_stored_in_float32(tmp_path: Path) -> None:

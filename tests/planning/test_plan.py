@@ -285,10 +285,10 @@ def test_a_budget_ends_an_online_round_in_the_plan_as_in_the_run(tmp_path: Path)
         told = told.model_copy(update={"training": told.training.model_copy(update={"grpo": grpo})})
         estimator = Estimator(told, EASY)
         # An epoch of 100 queries: 1000 responses of one token, trained by 8 GFLOP for each of 10 tokens and
-        # sampled at half a token a second.
+        # sampled at a token a second, by the suite's vLLM.
         runs = [Run("m-1b", "one", name, 0, 1) for name in ("free", "as-rest-em", "as-vista", "as-matched")]
         runs.append(Run("m-1b", "one", "as-r3v", 0, 2))
-        return [estimator.training_hours(run) * HOUR / (1000 * 10 * 8e-3 + 2000) for run in runs]
+        return [estimator.training_hours(run) * HOUR / (1000 * 10 * 8e-3 + 1000) for run in runs]
 
     # ReST-EM has sampled as many responses as an epoch, and so has R3V in its second round; VISTA 1500 halves
     # of one beside them, and what is matched to these as many tokens.

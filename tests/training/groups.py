@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 from tests.training.conftest import prompt
-from vista.config import GrpoSettings, Sampling
+from vista.config import GrpoSettings, HfEngineSettings, Sampling
 from vista.records import Row
 from vista.rewards import Reward, RewardSettings
 from vista.training.data import Online
@@ -45,4 +45,4 @@ def asked(query: int, **changes: Any) -> Row:
 
 def online(reward: RewardSettings | None = None, k: int = K, **objective: Any) -> Online:
     settings = GrpoSettings(kind="grpo", reward=reward or UsSettings(), **objective)
-    return Online(settings, Sampling(k=k, max_new_tokens=LIMIT), 64)
+    return Online(settings, Sampling(k=k, max_new_tokens=LIMIT), HfEngineSettings(kind="hf", batch_size=64))

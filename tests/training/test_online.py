@@ -239,7 +239,7 @@ def test_it_decodes_as_many_at_a_time_as_the_suites_engine(suite: Suite, hyper: 
     engine = HfEngineSettings(kind="hf", batch_size=7)
     asked_of = objective_of(known.model_copy(update={"engine": engine}), run_of("grpo"))
     assert isinstance(asked_of, Online)
-    assert asked_of.batch_size == 7
+    assert asked_of.engine.batch_size == 7
 
 
 # --- steps ---

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,10 +16,11 @@ from accelerate.state import GradientState
 from accelerate.utils import DistributedType, broadcast_object_list
 from torch.distributed.tensor import DTensor
 
+from tests.training.colocated import make_command
 from tests.training.conftest import WORDS, example, pair, responses
 from tests.training.groups import asked, online
-from vista.config import Hyperparameters, LoraTuning, ModelTraining
-from vista.engines.checkpoints import wrap
+from vista.config import Hyperparameters, LoraTuning, ModelTraining, VllmEngineSettings
+from vista.engines.checkpoints import save_checkpoint, wrap
 from vista.models.nano import build_nano
 from vista.objectives.dpo import DpoSettings
 from vista.objectives.sft import SftSettings
@@ -31,7 +33,8 @@ from vista.training.resume import States, go_on
 HYPER = Hyperparameters(epochs=2, learning_rate=1e-3, batch_size=4, warmup=0.0, schedule="constant")
 LORA = LoraTuning(kind="lora", r=4)
 KINDS = ("sft", "dpo", "lora", "resumed", "resumed lora")
-ONLINE = ("grpo", "grpo lora")  # which sample with all weights in every process; not with DeepSpeed
+# Which sample with all weights, in every process or in one beside each; not with DeepSpeed.
+ONLINE = ("grpo", "grpo lora", "grpo colocated")
 # What was logged at each step, the weights, how many of them were spread
 Outcome = tuple[list[dict[str, float]], list[torch.Tensor], int]
 
@@ -51,6 +54,14 @@ def train_a_little(kind: str, training: ModelTraining, folder: Path, stop_at: in
     rows = [pair(n, words[n], words[n - 1]) if pairs else example(n, words[n]) for n in range(7)]
     if kind in ONLINE:
         objective, rows = online(k=2), [asked(n) for n in range(4)]
+    if kind == "grpo colocated":
+        with PartialState(cpu=True).main_process_first():
+            if not (folder / "start").is_dir():
+                save_checkpoint(model, processor, folder / "start")
+        engine = VllmEngineSettings(
+            kind="vllm", batch_size=64, command=make_command(Path(tempfile.mkdtemp()))
+        )
+        objective = replace(objective, engine=engine, start=folder / "start")
     if kind.endswith("lora"):
         training = training.model_copy(update={"tuning": LORA})
     trainer = make_trainer(

@@ -82,6 +82,14 @@ def test_values_on_the_command_line_win_over_the_file(root: Path, tmp_path: Path
             "results/smoke/training/nano-smoke/grids/vista-stf/seed0/round1/manifest.json",
             "did you mean results/smoke/training/nano-smoke/grids/vista-sft/seed0/",
         ),
+        (
+            "results/smoke/evaluation/nano-smoke/grids/vista-sft/seed1/round1/predictions.parquet",
+            "did you mean results/smoke/evaluation/nano-smoke/grids/vista-sft/seed0/round1/",
+        ),
+        (
+            "results/smoke/training/nano-smoke/grids/vista-sft/seed0/round7.history.csv",
+            "did you mean results/smoke/training/nano-smoke/grids/vista-sft/seed0/round2.history.csv?",
+        ),
         ("figurs", "did you mean figures?"),
     ],
 )

@@ -115,6 +115,7 @@ class VllmEngineSettings(Strict):
         ".venv-vllm/bin/vista", description="The `vista` command of the environment that has vLLM."
     )
     memory: Fraction = Field(0.85, description="Share of the GPU's memory that vLLM may take.")
+    colocated_memory: Fraction = Field(0.3, description="The same, while it samples for a training there.")
     max_model_len: int | None = Field(None, ge=1, description="Longest prompt with response, in tokens.")
     eager: bool = Field(False, description="Without CUDA graphs: starts faster, runs slower.")
 

@@ -187,6 +187,8 @@ class Base:
         named = [module_of(method.objective)] if isinstance(method, SelfImprovement) else []
         if isinstance(method, OnlineMethod):
             named = ["vista.training.online", module_of(method.objective.reward)]
+            if self.suite.engine.kind == "vllm":
+                named += ["vista.engines.colocated", self._engine()]
         return self.code("train", *named)
 
     def task_evaluation_code(self, task: str, command: str = "evaluate") -> str:

@@ -194,6 +194,8 @@ class Settings(Outputs):
             stated.append(method.objective.model_dump())
         if isinstance(method, OnlineMethod):
             stated += [method.objective.model_dump(), method.rollouts.model_dump()]
+            if self.suite.engine.kind != "hf":
+                stated.append(self.suite.engine.kind)
             if method.budget is not None:
                 stated.append(self._in_order(self.reads.budget(this)))
         if method.trains_on_seed:

@@ -363,17 +363,31 @@ def save_checkpoint(model: Any, processor: Any, folder: Path) -> None:
         with writing(folder):
             folder.parent.mkdir(parents=True, exist_ok=True)
             shutil.rmtree(temporary, ignore_errors=True)  # what a killed job left
-            with _plain_generation(model) as generation:
-                model.save_pretrained(temporary)
-            if generation is not None:
-                generation.to_json_file(temporary / "generation_config.json", keys_to_pop=["compile_config"])
-            processor.save_pretrained(temporary)
+            write_checkpoint(model, processor, temporary)
             if folder.exists():
                 withdraw(folder)
                 shutil.rmtree(folder)
             settle(temporary, folder)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def write_checkpoint(
+    model: Any, processor: Any, folder: Path, state: dict[str, torch.Tensor] | None = None
+) -> None:
+    """Write the files of a checkpoint, as they come.
+
+    Args:
+        model: The model.
+        processor: Its processor.
+        folder: Where they go.
+        state: The weights by name, if they are not the model's own.
+    """
+    with _plain_generation(model) as generation:
+        model.save_pretrained(folder, state_dict=state)
+    if generation is not None:
+        generation.to_json_file(folder / "generation_config.json", keys_to_pop=["compile_config"])
+    processor.save_pretrained(folder)
 
 
 @contextmanager

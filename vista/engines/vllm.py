@@ -61,6 +61,7 @@ class VllmEngine:
         settings: How vLLM is started.
         trust_remote_code: Run code that the checkpoint brings.
         progress: What the progress bar counts; without it there is none.
+        colocated: Leave most of the GPU's memory to a training, which renews the weights.
 
     Raises:
         VistaError: vLLM is not installed.
@@ -74,6 +75,7 @@ class VllmEngine:
         *,
         trust_remote_code: bool = False,
         progress: str | None = None,
+        colocated: bool = False,
     ) -> None:
         if find_spec("vllm") is None:
             raise VistaError(
@@ -85,6 +87,8 @@ class VllmEngine:
         self.settings = settings
         self.trust_remote_code = trust_remote_code
         self.progress = progress
+        self.memory = "colocated_memory" if colocated else "memory"
+        self.weights = folder
         # Up to that many, their probability is asked for and taken out of the samples' own.
         self.corrects = len(checkpoint.forbidden_ids) <= MOST_FORBIDDEN
         self._llm: Any = None
@@ -139,10 +143,30 @@ class VllmEngine:
 
     def expect(self, prompts: Sequence[Prompt], room: int) -> None:
         """Make room, when vLLM starts, for prompts of later calls with up to ``room`` more tokens each."""
+        longest = max((len(prompt) for prompt in prompts), default=0) + room
+        self.expect_at_most(longest, max((prompt.images for prompt in prompts), default=0))
+
+    def expect_at_most(self, longest: int, images: int) -> None:
+        """Make room, when vLLM starts, for prompts with responses of so many tokens, and so many images."""
         context = self.checkpoint.context
-        length = max((len(prompt) for prompt in prompts), default=0) + room
-        self._length = max(self._length, length if context is None else min(length, context))
-        self._images = max([self._images, *(prompt.images for prompt in prompts)])
+        self._length = max(self._length, longest if context is None else min(longest, context))
+        self._images = max(self._images, images)
+
+    def renew(self, folder: Path) -> None:
+        """Sample with the weights in ``folder`` from now on, a checkpoint of the same architecture.
+
+        What was computed with the old ones is forgotten: vLLM would go on from a prompt's cache, and from
+        what the vision tower made of an image, as if nothing had changed.
+        """
+        self.weights = folder
+        if self._llm is None:
+            return  # it starts with them
+        with self._telling_of_memory("when it read new weights"):
+            self._llm.collective_rpc("reload_weights", kwargs={"weights_path": str(folder)})
+            self._llm.apply_model(pack_tied_head)
+        self._llm.llm_engine.reset_encoder_cache()
+        if not self._llm.reset_prefix_cache():
+            raise RuntimeError("vLLM keeps prompts that were read with other weights")
 
     def _serve(
         self, requests: Sequence[Request], wave: Sequence[_Task], temperature: float
@@ -246,7 +270,7 @@ class VllmEngine:
         gc.collect()
         torch.cuda.empty_cache()
         os.environ.update(ENVIRONMENT)
-        self._link = link = linked(self.folder)
+        self._link = link = linked(self.weights)
         os.environ.setdefault("VLLM_LOGGING_LEVEL", "WARNING")
         from vllm import LLM
 
@@ -257,7 +281,7 @@ class VllmEngine:
                 trust_remote_code=self.trust_remote_code,
                 max_model_len=self._length,
                 max_num_seqs=self.settings.batch_size,
-                gpu_memory_utilization=self.settings.memory,
+                gpu_memory_utilization=getattr(self.settings, self.memory),
                 enforce_eager=self.settings.eager,
                 limit_mm_per_prompt={"image": self._images, "video": 0},
                 mm_processor_kwargs=processor_options(self.checkpoint.processor) or None,
@@ -274,12 +298,13 @@ class VllmEngine:
         except (MemoryError, RuntimeError, ValueError) as error:
             if not is_out_of_memory(error) and not any(text in str(error) for text in NO_ROOM):
                 raise
+            share = f"engine.{self.memory}: {getattr(self.settings, self.memory)}"
             raise VistaError(
                 f"{self.folder}: vLLM ran out of memory {when} ({lack(error)}). Weights and cache share "
-                f"engine.memory: {self.settings.memory} of the GPU. If the cache is too small for a response "
-                f"(engine.max_model_len: {self._length} tokens), raise it; if sampling ran out or others use "
-                "the GPU, lower it; or lower engine.max_model_len, engine.batch_size or the model's "
-                "max_pixels, or take a larger GPU"
+                f"{share} of the GPU. If the cache is too small for a response (engine.max_model_len: "
+                f"{self._length} tokens), raise it; if sampling ran out or others use the GPU, lower "
+                "it; or lower engine.max_model_len, engine.batch_size or the model's max_pixels, or take a "
+                "larger GPU"
             ) from error
 
     def _dtype(self) -> str:
@@ -311,6 +336,19 @@ def processor_options(processor: Presenter) -> dict[str, Any]:
     largest = limit + math.ceil(unit * sides) + unit**2
     size = {name: inner.size[name] for name in ("shortest_edge", "longest_edge")}
     return {**options, "size": {**size, "longest_edge": min(size["longest_edge"], largest)}}
+
+
+def pack_tied_head(model: Any) -> None:
+    """Have a head that is tied to the embedding multiply with its new weights.
+
+    On CPUs it multiplies with a packed copy, which vLLM 0.32 makes anew only for layers that are in the
+    checkpoint; a tied head is not. On GPUs there is no copy, and this does nothing.
+    """
+    from vllm.model_executor.layers.vocab_parallel_embedding import ParallelLMHead
+
+    for module in model.modules():
+        if isinstance(module, ParallelLMHead):
+            module.quant_method.process_weights_after_loading(module)
 
 
 def _check_prompt(number: int, request: Request, expanded: Sequence[int]) -> None:

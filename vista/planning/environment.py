@@ -56,17 +56,38 @@ def check_gpus(suite: Suite, assumptions: Assumptions) -> list[Finding]:
         found.append(warn("GPUs", f"{count} on this machine; a job needs up to {asked}", remedy))
     memory = min(torch.cuda.get_device_properties(index).total_memory for index in range(count))
     for model in suite.models:
-        need = training_memory(suite, model, assumptions)
-        if need > memory:
-            found.append(
-                fail(
-                    f"GPU memory for {model}",
-                    f"training needs about {need / GIGABYTE:.0f} GB per GPU before activations; "
-                    f"the smallest GPU here has {memory / GIGABYTE:.0f} GB",
-                    "shard it over more processes (training.accelerate, training.processes), or use LoRA",
-                )
-            )
+        found += _memory_problems(suite, model, memory, assumptions)
     return found or [ok("GPUs", f"{count}, at least {memory / GIGABYTE:.0f} GB each")]
+
+
+def _memory_problems(suite: Suite, model: str, memory: float, assumptions: Assumptions) -> list[Finding]:
+    """What of a training does not fit on a GPU of so many bytes, vLLM included where it samples beside it."""
+    need, beside, shared = training_memory(suite, model, assumptions), 0.0, ""
+    if suite.engine.kind == "vllm" and _online_methods(suite, model):
+        beside = suite.engine.colocated_memory * memory
+        shared = f", of which vLLM takes {beside / GIGABYTE:.0f} (engine.colocated_memory)"
+    found = []
+    if need > memory - beside:
+        found.append(
+            fail(
+                f"GPU memory for {model}",
+                f"training needs about {need / GIGABYTE:.0f} GB per GPU before activations; "
+                f"the smallest GPU here has {memory / GIGABYTE:.0f} GB{shared}",
+                "shard it over more processes (training.accelerate, training.processes), or use LoRA"
+                + (", or lower engine.colocated_memory" if beside else ""),
+            )
+        )
+    weights = parameters(suite, model, assumptions) * stored_bytes(suite.models[model], assumptions)
+    if beside and weights > beside:
+        found.append(
+            fail(
+                f"GPU memory for {model}",
+                f"its weights take {weights / GIGABYTE:.0f} GB; the smallest GPU here has "
+                f"{memory / GIGABYTE:.0f} GB{shared}",
+                "raise engine.colocated_memory, or take larger GPUs",
+            )
+        )
+    return found
 
 
 CGROUPS = Path("/sys/fs/cgroup")
@@ -110,7 +131,8 @@ def training_memory(suite: Suite, model: str, assumptions: Assumptions) -> float
     """Bytes of weights, gradients and optimiser state on each GPU; sharded where accelerate shards them.
 
     Where a method samples as it trains all weights, each GPU has whole copies as well: of the first weights
-    if it is held to them (``beta``), and of the current ones, to sample with, where these are spread.
+    if it is held to them (``beta``), and of the current ones, to sample with transformers, where these are
+    spread.
     """
     training = suite.models[model].training
     lora = training.tuning.kind == "lora"
@@ -124,16 +146,21 @@ def training_memory(suite: Suite, model: str, assumptions: Assumptions) -> float
         )
         each = each * optimizer + 2.0 * weights
     spread = training.processes if kind in ("FSDP", "DEEPSPEED") else 1
-    online = [
+    online = _online_methods(suite, model)
+    whole = 0.0
+    if online and not lora:
+        whole += WHOLE_BYTES * any(method.objective.beta > 0 for method in online)
+        whole += WHOLE_BYTES * (kind == "FSDP" and suite.engine.kind == "hf")
+    return parameters(suite, model, assumptions) * (each / spread + whole)
+
+
+def _online_methods(suite: Suite, model: str) -> list[OnlineMethod]:
+    """The methods that sample from a model as they train it."""
+    return [
         method
         for name, method in suite.methods.items()
         if isinstance(method, OnlineMethod) and model in suite.where(name)[0]
     ]
-    whole = 0.0
-    if online and not lora:
-        whole += WHOLE_BYTES * any(method.objective.beta > 0 for method in online)
-        whole += WHOLE_BYTES * (kind == "FSDP")
-    return parameters(suite, model, assumptions) * (each / spread + whole)
 
 
 def check_driver(suite: Suite) -> list[Finding]:

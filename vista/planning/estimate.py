@@ -241,8 +241,9 @@ class Estimator:
             section, sequences = "grpo", method.rollouts.k
             operations += 2.0 if method.objective.beta else 0.0  # the reference model reads as well
             drawn = self.examples(run) * sequences * self.online_epochs(run, method)
-            # With transformers, whatever the suite's engine: it has the weights that are trained.
-            sampling = self.sampling_hours(run.model, drawn * self.assumptions.response_tokens, "hf")
+            sampling = self.sampling_hours(
+                run.model, drawn * self.assumptions.response_tokens, self.suite.engine.kind
+            )
         epochs = getattr(self.suite.training, section).epochs
         if isinstance(method, OnlineMethod):
             epochs = self.online_epochs(run, method)

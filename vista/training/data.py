@@ -10,8 +10,8 @@ import json
 import os
 import sys
 from collections.abc import Callable, Container, Iterator, Sequence
-from dataclasses import dataclass
-from functools import cache
+from dataclasses import dataclass, replace
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ import torch
 from torch.utils.data import Sampler
 
 from vista import chat
-from vista.config import GrpoSettings, Sampling, SamplingStrategy
+from vista.config import GrpoSettings, HfEngineSettings, Sampling, SamplingStrategy, VllmEngineSettings
 from vista.engines.batching import collate
 from vista.engines.checkpoints import Checkpoint
 from vista.errors import VistaError
@@ -46,13 +46,19 @@ class Online:
     Attributes:
         objective: What to minimise, and what is rewarded.
         sampling: How to sample.
-        batch_size: Sequences decoded at a time.
+        engine: What samples: transformers, in the training's own process, or vLLM beside it.
+        trusted: Whether code that the checkpoint brings may run.
+        start: The checkpoint that training starts from; vLLM takes its processor from it.
+        dtype: The type of its weights, in which vLLM is given those that are trained.
         tokens: The step after which so many have been sampled is the last; ``None`` for no such limit.
     """
 
     objective: GrpoSettings
     sampling: Sampling
-    batch_size: int
+    engine: HfEngineSettings | VllmEngineSettings
+    trusted: bool = False
+    start: Path = Path()
+    dtype: torch.dtype = torch.float32
     tokens: int | None = None
 
 
@@ -249,8 +255,8 @@ class Prompts:
         new = {key: row for key, row in zip(keys, rows, strict=True) if key not in found}
         asked = [(row["prompt"], open_images(row)) for row in new.values()]
         made = chat.encode_named(self.processor, [query_id for query_id, _ in new], asked)
-        for key, prompt in zip(new, made, strict=True):
-            found[key] = prompt
+        for (key, row), encoded in zip(new.items(), made, strict=True):
+            found[key] = prompt = replace(encoded, open_images=partial(open_images, row))
             size = sum(value.numel() * value.element_size() for value in prompt.image_features.values())
             if size <= self.budget:
                 self.budget -= size

@@ -3,7 +3,8 @@
 TRL computes the loss. What goes into it is ours: prompts as every other stage writes them, tokens as they
 were sampled, a random stream for every response, the verdict of ``vista.verdicts``. Each optimiser step asks
 its queries anew, so that what it trains on comes from the weights that it changes: the ratio of probabilities
-is 1 in value, and nothing is clipped.
+is 1 in value, and nothing is clipped. ``logprob_gap`` in the history says how far the two are apart all the
+same: by tokens that are never sampled, and where vLLM samples by its kernels' rounding.
 
 ``fit`` imports this by name: other trainings do not depend on the code of an engine.
 """
@@ -13,9 +14,9 @@ from __future__ import annotations
 import copy
 import math
 import os
+import sys
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
-from dataclasses import replace
 from numbers import Real
 from pathlib import Path
 from typing import Any
@@ -23,22 +24,20 @@ from typing import Any
 import torch
 from peft import get_peft_model
 from torch import Tensor
-from torch.distributed.tensor import DTensor
 from torch.utils.data import Sampler
 from trl import GRPOConfig, GRPOTrainer
 from trl.trainer.utils import add_fused_lm_head
 
 from vista import plugins
 from vista.chat import check_fits
-from vista.config import Hyperparameters, ModelTraining
-from vista.engines.base import Request
+from vista.config import HfEngineSettings, Hyperparameters, ModelTraining
+from vista.engines.base import Request, Sample
 from vista.engines.checkpoints import Checkpoint
-from vista.engines.hf import HfEngine
 from vista.errors import VistaError
 from vista.records import Row
 from vista.rewards import Reward, RewardSettings
 from vista.seeding import derive_seed, generator
-from vista.training import trainers
+from vista.training import samplers, trainers
 from vista.training.data import IGNORED, Batch, Online, Prompts, Responses, stack
 from vista.training.fit import Whole, lora_config, on_one_gpu, trainer_arguments
 from vista.training.trace import Reports
@@ -46,6 +45,7 @@ from vista.training.trainers import SharedTrainer
 from vista.verdicts import drawn_tokens, solution_row
 
 DRAWN = ("solutions", "drawn_tokens", "correct")  # what is counted of each step, over all processes
+MOST_GAP = 0.1  # nats a token between sampling and training that bfloat16 may explain
 STD_FLOOR = 1e-4  # added to what advantages are divided by, as in TRL
 
 
@@ -99,12 +99,16 @@ class GroupTrainer(SharedTrainer, GRPOTrainer):  # type: ignore[misc]
     title: str  # the run's: its random streams derive from it
     epochs: int
     reference: Any = None  # a copy of the first weights, where nothing else keeps them
-    whole_copy: Any = None  # where weights are spread over processes: a model that has all of them, to sample
+    # Where weights are spread over processes: a model with all of them, to sample from; for vLLM, which gets
+    # its weights from the main process, only there and on the CPU.
+    whole_copy: Any = None
     prompts: Prompts
     responses: Responses
-    _engine: HfEngine | None = None
+    _told = False  # of a gap between sampling and training
+    _samples: samplers.PolicySampler | None = None
     _step_passes: list[dict[str, Any]] | None = None
     _batch: Batch  # of the forward pass at work
+    _sampled_logprobs: Tensor  # of its responses, as the sampler has them
 
     def _get_train_sampler(self, dataset: Any = None) -> Sampler[int]:
         """The sampler that the trainer was made with."""
@@ -142,6 +146,8 @@ class GroupTrainer(SharedTrainer, GRPOTrainer):  # type: ignore[misc]
                 [queries[at] for at in part], [responses[at] for at in part], self.prompts, self.checkpoint
             )
             passes.append(self._pass(batch, advantages[part], trained))
+            sampled = torch.tensor([solutions[at]["logprob"] for at in part])
+            passes[-1]["sampled_logprobs"] = sampled.to(self.accelerator.device)
         return passes
 
     def _solutions(self, asked: Sequence[Row]) -> list[Row]:
@@ -149,13 +155,6 @@ class GroupTrainer(SharedTrainer, GRPOTrainer):  # type: ignore[misc]
         settings = self.online.sampling
         for row, prompt in zip(asked, self.prompts.of(asked), strict=True):
             check_fits(row, len(prompt), settings.max_new_tokens, self.checkpoint.context)
-        model = self.accelerator.unwrap_model(self.model)
-        if self.whole_copy is not None:
-            gather(model, self.whole_copy)
-            model = self.whole_copy
-        bare = model.get_base_model() if hasattr(model, "get_base_model") else model
-        if self._engine is None:  # made once the model is on its device
-            self._engine = HfEngine(replace(self.checkpoint, model=bare), self.online.batch_size)
         first = self.accelerator.process_index * len(asked)
         # By step and place, which no number of processes changes: a query may come twice in a step.
         seeds = [
@@ -163,12 +162,7 @@ class GroupTrainer(SharedTrainer, GRPOTrainer):  # type: ignore[misc]
             for place in range(first, first + len(asked))
         ]
         requests = [Request(prompt, own) for prompt, own in zip(self.prompts.of(asked), seeds, strict=True)]
-        model.eval()
-        try:
-            with self.accelerator.autocast():
-                results = self._engine.sample(requests, settings.temperature, settings.max_new_tokens)
-        finally:
-            model.train()
+        results = self._drawn(requests, settings.temperature, settings.max_new_tokens)
         return [
             solution_row(
                 self.checkpoint.processor, query, sample, source="sample", index=index, seed=own[index]
@@ -176,6 +170,29 @@ class GroupTrainer(SharedTrainer, GRPOTrainer):  # type: ignore[misc]
             for query, own, samples in zip(asked, seeds, results, strict=True)
             for index, sample in enumerate(samples)
         ]
+
+    def _drawn(
+        self, requests: Sequence[Request], temperature: float, max_new_tokens: int
+    ) -> list[list[Sample]]:
+        """What the current weights answer."""
+        model = self.accelerator.unwrap_model(self.model)
+        if self.is_fsdp_enabled:
+            samplers.gather(model, self.whole_copy)
+            model = self.whole_copy
+        if self._samples is None:  # made once the model is on its device
+            self._samples = samplers.make_sampler(
+                self.online, self.checkpoint, self.accelerator, self.prompts, self.rows
+            )
+        return self._samples.sample(model, requests, temperature, max_new_tokens)
+
+    def train(self, *args: Any, **kwargs: Any) -> Any:
+        """Train, and end what sampled for it."""
+        try:
+            return super().train(*args, **kwargs)
+        finally:
+            if self._samples is not None:
+                self._samples.close()
+                self._samples = None
 
     def _rewards(self, solutions: Sequence[Row], queries: Sequence[Row]) -> Tensor:
         """[groups, k].
@@ -248,7 +265,7 @@ class GroupTrainer(SharedTrainer, GRPOTrainer):  # type: ignore[misc]
         Raises:
             VistaError: the loss is not a number.
         """
-        self._batch = inputs["batch"]
+        self._batch, self._sampled_logprobs = inputs["batch"], inputs["sampled_logprobs"]
         loss = super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
         self._check(loss)
         return loss
@@ -260,7 +277,11 @@ class GroupTrainer(SharedTrainer, GRPOTrainer):  # type: ignore[misc]
         with self.accelerator.autocast():
             outputs = self._forward(model, self._batch)
         mask = outputs.label_mask
-        return _aligned(outputs.log_probs, mask), _aligned(outputs.entropy, mask), None
+        found = _aligned(outputs.log_probs, mask)
+        if self.online.sampling.temperature == 1:  # else the two mean different things
+            gaps = (found.detach().sum(dim=1) - self._sampled_logprobs).abs() / mask.sum(dim=1)
+            self._metrics["train"]["logprob_gap"].append(self.accelerator.gather(gaps).mean().item())
+        return found, _aligned(outputs.entropy, mask), None
 
     def _forward(self, model: Any, batch: Batch) -> Any:
         self.used = True
@@ -295,12 +316,24 @@ class GroupTrainer(SharedTrainer, GRPOTrainer):  # type: ignore[misc]
         self._metrics["train"].pop("step_time", None)
         if "loss" in logs:
             logs["num_tokens"] = self.state.num_input_tokens_seen
+            gap = self._metrics["train"].get("logprob_gap", [0.0])
+            self._tell_of_gap(sum(gap) / len(gap))
         super().log(logs, start_time)
         self.state.log_history[-1]["epoch"] = self.epochs * self.state.global_step / self.state.max_steps
         limit = self.online.tokens
         if limit is not None and self.counts()["drawn_tokens"] >= limit:
             self.control.should_training_stop = True
             self.control.should_save = False  # a run that resumed there would take one step more
+
+    def _tell_of_gap(self, gap: float) -> None:
+        """Say once that vLLM seems to sample from other weights than those that are trained."""
+        if self.online.engine.kind == "vllm" and gap > MOST_GAP and not self._told:
+            self._told = True
+            print(
+                f"{self.title}: step {self.state.global_step}: logprob_gap {gap:.2g}: vLLM's log-"
+                f"probabilities are off by more than {MOST_GAP} a token (docs/engines.md)",
+                file=sys.stderr,
+            )
 
     def counts(self) -> dict[str, float]:
         """What was drawn in all steps, those before a resume too."""
@@ -319,14 +352,6 @@ def _aligned(values: Tensor, mask: Tensor) -> Tensor:
     return torch.zeros(places.shape, dtype=values.dtype, device=values.device).masked_scatter(
         places, values[mask]
     )
-
-
-@torch.no_grad()
-def gather(spread: Any, whole: Any) -> None:
-    """Fill a model with the weights of its like, whose parts other processes have (FSDP)."""
-    into = dict(whole.named_parameters())
-    for name, weight in spread.named_parameters():
-        into[name].copy_(weight.full_tensor() if isinstance(weight, DTensor) else weight)
 
 
 def rewarded_here(*_: Any, **__: Any) -> list[float]:
@@ -352,7 +377,8 @@ def make_trainer(
     settings, k = objective.objective, objective.sampling.k
     reference = copy.deepcopy(checkpoint.model) if settings.beta != 0.0 and lora is None else None
     whole_copy = None
-    if os.environ.get("ACCELERATE_USE_FSDP") == "true":
+    in_process = isinstance(objective.engine, HfEngineSettings)
+    if os.environ.get("ACCELERATE_USE_FSDP") == "true" and (in_process or os.environ.get("RANK", "0") == "0"):
         whole_copy = copy.deepcopy(checkpoint.model)
         whole_copy = whole_copy if lora is None else get_peft_model(whole_copy, lora)
     arguments = trainer_arguments(hyper, training, folder, seed, low_precision, reports)
@@ -389,6 +415,7 @@ def make_trainer(
         add_fused_lm_head(reference, temperature=objective.sampling.temperature)
         trainer.reference = reference
     if whole_copy is not None:
-        trainer.whole_copy = whole_copy.to(trainer.accelerator.device).requires_grad_(False)
+        device = trainer.accelerator.device if in_process else "cpu"
+        trainer.whole_copy = whole_copy.to(device).requires_grad_(False)
     trainer.whole = whole
     return trainer

@@ -12,6 +12,7 @@ import shutil
 import sys
 from collections.abc import Mapping
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,6 @@ from vista import plugins
 from vista.batches import Shares
 from vista.config import (
     AnnotatedRationales,
-    HfEngineSettings,
     Hyperparameters,
     LoraTuning,
     ModelTraining,
@@ -101,6 +101,10 @@ def train(suite: Suite, paths: Paths, run: Run) -> None:
     from vista.training.resume import DeviceBatch, Note, States
 
     dtype = stored_dtype(start)
+    if isinstance(minimised, Online):
+        minimised = replace(minimised, start=start, dtype=dtype)
+        if minimised.engine.kind == "vllm":
+            recorder.packages |= import_module(COLOCATED).version(minimised.engine.command)
     recorder.settings["dtype"] = _dtypes(training, dtype)
     hyper = hyperparameters(suite, run)
     identity = _identity(recorder, examples, start)
@@ -192,8 +196,8 @@ def objective_of(suite: Suite, run: Run) -> ObjectiveSettings | Online:
     if isinstance(method, SeedMethod):
         return SftSettings(kind="sft")
     if isinstance(method, OnlineMethod):
-        hf = suite.engine if isinstance(suite.engine, HfEngineSettings) else HfEngineSettings(kind="hf")
-        return Online(method.objective, method.rollouts, hf.batch_size)
+        trusted = getattr(suite.models[run.model], "trust_remote_code", False)
+        return Online(method.objective, method.rollouts, suite.engine, trusted)
     raise VistaError(f"{run.id}: method {run.method!r} trains nothing; evaluate its model as it is")
 
 
@@ -209,7 +213,7 @@ def settings_of(suite: Suite, run: Run) -> dict[str, Any]:
     if isinstance(objective, Online):
         grpo = objective.objective
         said = {"rollouts": objective.sampling.model_dump(mode="json"), **plugins.origins(grpo.reward)}
-        said["objective"] = grpo.model_dump(mode="json")
+        said |= {"objective": grpo.model_dump(mode="json"), "engine": objective.engine.kind}
     else:
         said = {"objective": objective.model_dump(mode="json"), **plugins.origins(objective)}
     hyper = hyperparameters(suite, run)
@@ -257,6 +261,7 @@ def _dtypes(training: ModelTraining, stored: torch.dtype) -> dict[str, str]:
 
 # Of the packages that manifests record, those that checkpoints are trained with.
 PACKAGES = ("torch", "transformers", "trl", "accelerate", "numpy")
+COLOCATED = "vista.engines.colocated"  # by name: other trainings do not depend on vLLM's engine
 
 
 def _identity(recorder: Recorder, examples: Path, start: Path) -> dict[str, Any]:
@@ -273,7 +278,7 @@ def _identity(recorder: Recorder, examples: Path, start: Path) -> dict[str, Any]
     return {
         "settings": {**settings, "training": kept},
         "digests": recorder.digests,
-        "packages": {name: versions.get(name) for name in PACKAGES},
+        "packages": {name: versions.get(name) for name in PACKAGES} | recorder.packages,
         "examples": sha256(examples),
         "start": read_manifest(start).checksums,
     }

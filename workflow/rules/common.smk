@@ -1,6 +1,7 @@
 # What several rules say about their outputs, what a run says of its jobs, and what is done about failed ones:
 # their logs are quoted, and what they leave counts as older than their inputs.
 import os
+import re
 import shlex
 from contextlib import suppress
 from functools import cache
@@ -29,6 +30,10 @@ from vista.verify import outputs_of
 from vista.warm import forks
 
 STREAM = "DefaultStreamHandler"  # Snakemake's name of what writes its messages
+# In a target: an output of a run, which is neither a log nor a benchmark.
+RUN = re.compile(
+    r"(?<!/logs)(?<!/benchmarks)/[a-z]+/[^/]+/[^/]+/[^/]+/seed\d+/round\d+\b"
+)
 
 
 class Following:
@@ -109,7 +114,7 @@ def refuse_strange_targets(suite, configfile, root, init=DAG.init):
         if problem := strange_target(targets, suite, configfile, root):
             raise WrongTarget(problem)
         try:
-            return await init(dag, *arguments, **options)
+            done = await init(dag, *arguments, **options)
         except (
             MissingRuleException,
             MissingInputException,
@@ -122,6 +127,13 @@ def refuse_strange_targets(suite, configfile, root, init=DAG.init):
             if problem is None:
                 raise
             raise WrongTarget(problem) from error
+        # Rules would make those of any seed and round, for no table.
+        of_runs = [target for target in targets if RUN.search(target)]
+        if of_runs and (
+            problem := unmade_target(of_runs, suite, outputs_of(suite), None)
+        ):
+            raise WrongTarget(problem)
+        return done
 
     DAG.init = checked
 
