@@ -5,9 +5,9 @@
 names a table in results/reference, rows as ``vista show`` does (``a/b``: either), and columns. Each value, in
 this order, is a number of the text before the comment (since the last one, or since the paragraph, item or
 cell began), rounded as it is there. Of several rows a column is taken by ``min``, ``max``, ``mean`` or
-``median``; ``%`` behind it is for shares that the text has in percent. A number with decimals that no column
-stands for is an error, since nothing would hold it. A comment must not begin a line, where it would end the
-paragraph.
+``median``; ``%`` behind it is for shares that the text has in percent, ``M`` for what it has in millions.
+A number with decimals that no column stands for is an error, since nothing would hold it. A comment must not
+begin a line, where it would end the paragraph.
 """
 
 from __future__ import annotations
@@ -89,8 +89,10 @@ def looked_up(quote: Quote, column: str, reference: Path) -> float:
     for condition in quote.row.split(","):
         name, _, value = condition.partition("=")
         table = table[table[name].astype(str).isin(value.split("/"))]
-    how, name = re.fullmatch(r"(?:(min|max|mean|median) )?(.+?)%?", column).groups()  # type: ignore[union-attr]
+    parts = re.fullmatch(r"(?:(min|max|mean|median) )?(.+?)(%| M)?", column)
+    assert parts is not None
+    how, name, unit = parts.groups()
     values = table[name].dropna()
     assert len(values) == 1 or (how and len(values)), f"{quote.table} {quote.row}: {len(values)} rows"
     found = float(values.agg(how or "mean"))
-    return 100 * found if column.endswith("%") else found
+    return found * {"%": 100, " M": 1e-6}.get(unit, 1)

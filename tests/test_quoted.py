@@ -9,7 +9,7 @@ import pytest
 
 from tests.quoted import BEGUN, quotes, wrong
 
-TABLE = "method,round,difference,share\na-b,1,-1.26,0.4\na-b,2,3.11,0.45\nc,1,0.25,\n"
+TABLE = "method,round,difference,share,tokens\na-b,1,-1.26,0.4,\na-b,2,3.11,0.45,\nc,1,0.25,,894524\n"
 
 
 @pytest.mark.parametrize(
@@ -45,6 +45,7 @@ def problem(text: str, comment: str, reference: Path) -> str:
         ("40 to 45 %", "method=a-b: min share%, max share%"),
         ("| 7.5 | about 0.43", "method=a-b: mean share"),
         ("of `k10-t1` and v1.2.3, 0.2", "method=c,round=1: difference"),
+        ("0.89 million", "method=c: tokens M"),
     ],
 )
 def test_a_number_is_compared_as_it_is_rounded(text: str, comment: str, reference: Path) -> None:
@@ -62,6 +63,7 @@ def test_a_number_is_compared_as_it_is_rounded(text: str, comment: str, referenc
         ("by −1.3 (± 0.8)", "method=a-b,round=1: difference", "the text has −1.3, 0.8"),
         ("in round 1", "method=a-b,round=2: difference", "the text has 1"),
         ("by some points", "method=a-b,round=2: difference", "the text has no number"),
+        ("0.88 million", "method=c: tokens M", "the text has 0.88"),
     ],
 )
 def test_a_wrong_number_is_found(text: str, comment: str, said: str, reference: Path) -> None:
