@@ -154,11 +154,13 @@ class WeightsFolder:
 
     def __init__(self) -> None:
         for left in Path(tempfile.gettempdir()).glob(f"{WEIGHTS}*"):
-            if left.stat().st_uid == os.getuid() and (lock := _locked(left)) is not None:
+            if (lock := _locked(left)) is not None:
                 shutil.rmtree(left, ignore_errors=True)
                 os.close(lock)
-        self.path = Path(tempfile.mkdtemp(prefix=WEIGHTS))
-        self._lock = _locked(self.path)
+        self._lock: int | None = None
+        while self._lock is None:  # until it is locked, another training may remove it
+            self.path = Path(tempfile.mkdtemp(prefix=WEIGHTS))
+            self._lock = _locked(self.path)
 
     def remove(self) -> None:
         """Remove it, and what is in it."""
@@ -169,7 +171,10 @@ class WeightsFolder:
 
 
 def _locked(folder: Path) -> int | None:
-    """A lock on a folder, which ends with the process; ``None`` if another has it, or the folder is gone."""
+    """A lock on a folder, which ends with the process; ``None`` if another has it, or the folder is gone.
+
+    Nor has this user a lock on somebody else's folder, which is not readable.
+    """
     try:
         found = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
@@ -177,6 +182,9 @@ def _locked(folder: Path) -> int | None:
     try:
         fcntl.flock(found, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
+        os.close(found)
+        return None
+    if os.fstat(found).st_nlink == 0:  # removed while it was being locked
         os.close(found)
         return None
     return found
