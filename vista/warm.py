@@ -345,9 +345,14 @@ def _differing(mine: Mapping[str, Any], others: Mapping[str, Any]) -> list[str]:
     return [name for name in mine if name != "environment" and mine[name] != others[name]] + variables
 
 
+def end_with_parent() -> None:
+    """Have the kernel end this process when the one that started it ends, however it does."""
+    ctypes.CDLL(None).prctl(DEATH_SIGNAL, signal.SIGKILL)
+
+
 def _become(told: Mapping[str, Any]) -> None:
     """Be the process that somebody asked for."""
-    ctypes.CDLL(None).prctl(DEATH_SIGNAL, signal.SIGKILL)
+    end_with_parent()
     for file, place in zip(told["files"], (0, 1, 2), strict=True):
         os.dup2(file, place)
         os.close(file)

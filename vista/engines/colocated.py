@@ -9,7 +9,6 @@ started it.
 
 from __future__ import annotations
 
-import ctypes
 import os
 import re
 import signal
@@ -35,8 +34,8 @@ from vista.engines.checkpoints import load_outline
 from vista.engines.vllm import VllmEngine
 from vista.errors import VistaError
 from vista.versions import SAMPLERS
+from vista.warm import end_with_parent
 
-DEATH_SIGNAL = 1  # prctl's PR_SET_PDEATHSIG
 SECONDS = 60.0  # for a command to say its version, or for a process that has closed its pipe to end
 # What a launcher tells its processes; vLLM would take itself for one of them.
 LAUNCHED = re.compile(r"(LOCAL_|GROUP_|ROLE_)?(RANK|WORLD_SIZE)|ROLE_NAME|MASTER_(ADDR|PORT)")
@@ -216,7 +215,7 @@ def visible_name(device: torch.device) -> str:
 
 def serve(descriptor: int) -> None:
     """Answer at one end of a pipe until the other one is closed. For ``vista colocate``."""
-    ctypes.CDLL(None).prctl(DEATH_SIGNAL, signal.SIGKILL)
+    end_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the training, which ends this process
     os.set_inheritable(descriptor, False)  # or what vLLM starts would keep the pipe open
     # Errors of the pipe: the training has ended.
